@@ -27,6 +27,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vitral.data.card import ModelCard
+
 __all__ = ["SIZES", "Features", "ViT", "ViTConfig", "architecture", "create"]
 
 
@@ -225,6 +227,7 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
+        self.card: ModelCard | None = None  # preprocessing, class names and the like, once the model has them
         d, (gh, gw) = config.width, config.grid
         num_class_tokens = int(config.pool == "cls")
         self.patch_embed = PatchEmbed(channels=config.channels, patch_hw=config.patch_hw, width=d)

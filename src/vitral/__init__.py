@@ -1,0 +1,3 @@
+"""Vitral: the Vision Transformer as one finished tool."""
+
+__version__ = "0.1.0"

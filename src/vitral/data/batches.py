@@ -1,0 +1,123 @@
+"""Batches of uint8 images: item k of a data set is the whole k-th batch, so any number of workers gives the same."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vitral.data.augment import AugmentConfig, Draws, crop_box, draw
+from vitral.data.decode import BrokenImage
+from vitral.data.order import sample_at
+from vitral.data.preprocess import Preprocessing
+from vitral.data.sources import Source
+
+__all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load"]
+
+UNREADABLE = -100
+"""Label of an image that could not be read: losses and metrics leave it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Images and labels as read, with the randomness of their augmentation."""
+
+    images: UInt8[Tensor, "b h w c"]
+    labels: Int64[Tensor, " b"]
+    """Class of each image, or UNREADABLE."""
+    draws: Draws | None = None
+    """None in evaluation."""
+    broken: tuple[str, ...] = ()
+    """One sentence for each image that could not be read."""
+
+    def pin_memory(self) -> Self:
+        """A copy in page-locked memory; the loader calls it when the device is a GPU."""
+        return type(self)(
+            images=self.images.pin_memory(), labels=self.labels.pin_memory(), draws=self.draws, broken=self.broken
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBatches(Dataset[Batch]):
+    """The endless, shuffled, augmented run through a source; item `step` is that step's batch."""
+
+    source: Source
+    preprocessing: Preprocessing
+    augment: AugmentConfig
+    batch_size: int
+    seed: int
+
+    def __getitem__(self, step: int) -> Batch:
+        position = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epoch, index = sample_at(position, size=len(self.source), seed=self.seed)
+
+        def pixels(row: int) -> np.ndarray:
+            image = self.source.image(int(index[row]), channels=self.preprocessing.channels)
+            box = crop_box(self.augment, image.size, seed=self.seed, epoch=int(epoch[row]), index=int(index[row]))
+            return self.preprocessing.crop(image, box)
+
+        draws = draw(self.augment, seed=self.seed, epoch=epoch, index=index)
+        return _read(self.source, index, self.preprocessing, pixels, draws)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationBatches(Dataset[Batch]):
+    """Every image of a source exactly once, in order; the last batch may be smaller."""
+
+    source: Source
+    preprocessing: Preprocessing
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // self.batch_size)
+
+    def __getitem__(self, number: int) -> Batch:
+        start = number * self.batch_size
+        index = np.arange(start, min(start + self.batch_size, len(self.source)))
+
+        def pixels(row: int) -> np.ndarray:
+            return self.preprocessing.pixels(
+                self.source.image(int(index[row]), channels=self.preprocessing.channels)
+            )
+
+        return _read(self.source, index, self.preprocessing, pixels, None)
+
+
+def _read(source, index, preprocessing, pixels, draws) -> Batch:
+    """Reads the samples `index`; a broken one leaves a black image that no loss or metric counts."""
+    images = np.zeros((len(index), *preprocessing.image_size, preprocessing.channels), np.uint8)
+    labels = source.labels[index]
+    broken = []
+    for row in range(len(index)):
+        try:
+            images[row] = pixels(row)
+        except BrokenImage as error:
+            labels[row] = UNREADABLE
+            broken.append(str(error))
+    return Batch(
+        images=torch.from_numpy(images), labels=torch.from_numpy(labels), draws=draws, broken=tuple(broken)
+    )
+
+
+def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: bool) -> Iterator[Batch]:
+    """Yields the batches `numbers` of a data set in that order, read by `workers` processes (0: this one)."""
+    return iter(
+        DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=numbers,  # pyright: ignore[reportArgumentType]
+            num_workers=workers,
+            pin_memory=pin,
+            worker_init_fn=_ignore_interrupts,
+        )
+    )
+
+
+def _ignore_interrupts(_: int) -> None:
+    """Ctrl-C reaches the whole process group; the training process alone decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,121 @@
+"""The one way from an image to a model's input, shared by training, evaluation, export and serving."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float32, UInt8
+from PIL import Image
+from torch import Tensor
+
+from vitral.data.decode import MODES
+
+__all__ = ["Preprocessing"]
+
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How an image becomes a model's input; saved beside the model's weights.
+
+    Raises:
+        ValueError: a value is out of range; the sentence says which and what it may be.
+    """
+
+    image_size: tuple[int, int]
+    """Height and width of the input, in pixels."""
+    channels: int
+    """1 for grey, 3 for colour."""
+    resize: Literal["squash", "crop"] = "squash"
+    """`squash`: the whole image to the input's height and width. `crop`: its centre, proportions kept."""
+    crop_ratio: float = 0.875
+    """With `crop`: share of the short side that is kept, so 224 pixels are cut out of 256."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    """Filter of the resize; all are widened for shrinking, so that nothing aliases."""
+    mean: tuple[float, ...] = (0.5,)
+    """Subtracted from values in 0..1: one number, or one a channel."""
+    std: tuple[float, ...] = (0.5,)
+    """Divides what is left: one number, or one a channel."""
+
+    def __post_init__(self) -> None:
+        if min(self.image_size) < 1:
+            raise ValueError(f"image_size must be at least 1x1 pixels, not {self.image_size}")
+        if self.channels not in MODES:
+            raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {self.channels}")
+        if self.resize not in ("squash", "crop"):
+            raise ValueError(f"resize must be squash or crop, not {self.resize!r}")
+        if not 0 < self.crop_ratio <= 1:
+            raise ValueError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
+        if self.interpolation not in FILTERS:
+            raise ValueError(f"interpolation must be one of {', '.join(FILTERS)}, not {self.interpolation!r}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(f"{name} takes one number or one for each of {self.channels} channels, not {values}")
+            if not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name} must be finite, not {values}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, not {self.std}")
+
+    def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+        """The geometry of evaluation: squash, or centre crop.
+
+        Args:
+            image: of mode "L" or "RGB", as `channels` says.
+        """
+        return self._resize(image, (0, 0, *image.size) if self.resize == "squash" else self._centre(image))
+
+    def crop(self, image: Image.Image, box: Box) -> UInt8[np.ndarray, "h w c"]:
+        """The geometry of training: the part of the image inside `box`, at the input's size.
+
+        Args:
+            image: of mode "L" or "RGB", as `channels` says.
+            box: left, top, right, bottom, as fractions of the image's width and height.
+        """
+        left, top, right, bottom = box
+        assert 0 <= left < right <= 1, box
+        assert 0 <= top < bottom <= 1, box
+        width, height = image.size
+        return self._resize(image, (left * width, top * height, right * width, bottom * height))
+
+    def normalise(self, batch: UInt8[Tensor, "b h w c"]) -> Float32[Tensor, "b c h w"]:
+        """Pixels to the model's range, on the batch's own device: (value / 255 - mean) / std."""
+        images = rearrange(batch, "b h w c -> b c h w").to(torch.float32, memory_format=torch.contiguous_format)
+        return (images - _planes(self.mean, batch)) / _planes(self.std, batch)
+
+    def _centre(self, image: Image.Image) -> Box:
+        """The box whose resize equals resizing the whole image to the enlarged size, then cropping its centre.
+
+        Only the crop is computed, so an image a thousand times as wide as high costs no more than another.
+        """
+        height, width = self.image_size
+        target_height, target_width = round(height / self.crop_ratio), round(width / self.crop_ratio)
+        if target_height * image.width >= target_width * image.height:
+            whole = target_height * image.width // image.height, target_height
+        else:
+            whole = target_width, target_width * image.height // image.width
+        left, top = round((whole[0] - width) / 2), round((whole[1] - height) / 2)
+        across, down = image.width / whole[0], image.height / whole[1]
+        right, bottom = min((left + width) * across, image.width), min((top + height) * down, image.height)
+        return left * across, top * down, right, bottom
+
+    def _resize(self, image: Image.Image, box: Box) -> UInt8[np.ndarray, "h w c"]:
+        assert image.mode == MODES[self.channels], f"{image.mode} image for {self.channels} channels"
+        height, width = self.image_size
+        if image.size != (width, height) or box != (0, 0, width, height):
+            image = image.resize((width, height), FILTERS[self.interpolation], box)
+        return np.asarray(image).reshape(height, width, self.channels)
+
+
+def _planes(values: tuple[float, ...], like: Tensor) -> Float32[Tensor, "c 1 1"]:
+    """255 times each value, written on the device itself: copying from the host would make it wait."""
+    return torch.stack([torch.full((1, 1), 255 * value, device=like.device) for value in values])

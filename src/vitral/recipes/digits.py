@@ -1,0 +1,27 @@
+"""Handwritten digits, from scratch in about a minute."""
+
+from vitral.data.augment import AugmentConfig
+from vitral.data.sources import DataConfig
+from vitral.train.config import ModelSetup, RunConfig, TrainConfig
+from vitral.train.optim import OptimConfig
+from vitral.train.schedule import ScheduleConfig
+from vitral.vit import ViTConfig
+
+__all__ = ["digits"]
+
+
+def digits() -> RunConfig:
+    """A small ViT on scikit-learn's 1,797 digits of 8x8 pixels, a digit being worth 4x4 words of 2x2 pixels."""
+    return RunConfig(
+        recipe="digits",
+        model=ModelSetup(
+            architecture=ViTConfig(
+                image_size=8, patch_size=2, channels=1, width=64, depth=4, num_heads=4, mlp_dim=256, num_classes=10
+            )
+        ),
+        data=DataConfig(source="digits"),
+        augment=AugmentConfig(shift=1, rotate=10, scale=0.1),
+        optim=OptimConfig(name="muon", lr=4e-3, weight_decay=0.05),
+        schedule=ScheduleConfig(warmup="5percent"),
+        train=TrainConfig(batch_size=128, epochs=60, ema=0.99, evaluate="10epochs"),
+    )

@@ -1,0 +1,87 @@
+"""The complete configuration of a training run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from vitral.data.augment import AugmentConfig
+from vitral.data.preprocess import Preprocessing
+from vitral.data.sources import DataConfig
+from vitral.objectives.classification import ClassificationConfig
+from vitral.train.checkpoint import CheckpointConfig
+from vitral.train.duration import Duration
+from vitral.train.optim import OptimConfig
+from vitral.train.schedule import ScheduleConfig
+from vitral.vit import ViTConfig
+
+__all__ = ["ModelSetup", "RunConfig", "TrainConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSetup:
+    """The model a run trains."""
+
+    weights: Path | None = None
+    """Folder of a trained Vitral model to start from; its head is replaced where the classes differ."""
+    architecture: Annotated[ViTConfig, tyro.conf.arg(name="")] = field(default_factory=ViTConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long a run trains, and on what."""
+
+    batch_size: int = 128
+    """Images in each optimiser step, over all devices."""
+    epochs: float = 10.0
+    """Times through the training images."""
+    steps: int | None = None
+    """Optimiser steps; given, they count instead of epochs."""
+    accumulate: int = 1
+    """Parts that each batch is split into, one after another, to save memory; the result is the same."""
+    ema: float | None = None
+    """Decay of the running average of the weights that is evaluated and saved; None keeps no average."""
+    evaluate: str = "1epoch"
+    """Training or time between two evaluations; one always comes at the end."""
+    log: str = "10steps"
+    """Training between two lines of the record."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; auto takes a GPU where there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the model; auto is bfloat16 autocast on a GPU, float32 on a CPU."""
+    compile: bool | None = None
+    """Whether torch.compile makes the model faster; None does so on a GPU."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size must be a multiple of accumulate, not {self.batch_size} and {self.accumulate}"
+            )
+        if self.epochs <= 0 or (self.steps is not None and self.steps < 1):
+            raise ValueError(f"epochs and steps must be above 0, not {self.epochs} and {self.steps}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema must be above 0 and below 1, not {self.ema}")
+        for duration in (self.evaluate, self.log):
+            Duration.parse(duration)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that defines a run: the same configuration on the same machine gives the same weights."""
+
+    recipe: str
+    """Name of the recipe this configuration came from."""
+    out: Path | None = None
+    """Folder for the run; by default the next free runs/RECIPE-N."""
+    seed: int = 0
+    """Seed of initial weights, order, augmentation and dropout."""
+    model: ModelSetup = field(default_factory=ModelSetup)
+    data: DataConfig
+    preprocessing: Preprocessing = Preprocessing(image_size=(224, 224), channels=3)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    objective: ClassificationConfig = field(default_factory=ClassificationConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

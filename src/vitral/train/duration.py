@@ -1,0 +1,76 @@
+"""Durations that name their unit: `20steps`, `1.5epochs`, `100000examples`, `5percent`, `30s`, `2min`, `1h`."""
+
+import math
+import re
+import time
+from dataclasses import dataclass, field
+
+__all__ = ["Duration", "Timer"]
+
+SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+LENGTHS = ("steps", "epochs", "examples", "percent")
+
+
+@dataclass(frozen=True)
+class Duration:
+    """An amount of training or of time."""
+
+    amount: float
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Duration":
+        """Reads `20steps` and its like.
+
+        Raises:
+            ValueError: no number, a negative one, or an unknown unit.
+        """
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]+)", text.strip())
+        unit = match[2] if match else ""
+        unit = unit + "s" if unit + "s" in LENGTHS else unit
+        if match is None or unit not in (*LENGTHS, *SECONDS):
+            units = ", ".join((*LENGTHS, *SECONDS))
+            raise ValueError(f"{text!r} is not a duration: write a number and one of {units}, such as 20steps")
+        return cls(float(match[1]), unit)
+
+    def in_steps(self, *, total: int, batch_size: int, samples: int) -> int:
+        """The duration in optimiser steps, rounded up.
+
+        Args:
+            total: steps of the whole run.
+            batch_size: images a step.
+            samples: images an epoch.
+
+        Raises:
+            ValueError: the duration is a time.
+        """
+        if self.unit in SECONDS:
+            raise ValueError(f"{self.amount:g}{self.unit} is a time; here a duration must be in {', '.join(LENGTHS)}")
+        per_unit = {"steps": 1, "epochs": samples / batch_size, "examples": 1 / batch_size, "percent": total / 100}
+        return math.ceil(round(self.amount * per_unit[self.unit], 6))
+
+
+@dataclass
+class Timer:
+    """Says when something that happens every so often is due."""
+
+    steps: int | None
+    seconds: float | None
+    last: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def every(cls, text: str, *, total: int, batch_size: int, samples: int) -> "Timer":
+        """A timer for a duration; one of length zero is never due."""
+        duration = Duration.parse(text)
+        if duration.unit in SECONDS:
+            return cls(None, duration.amount * SECONDS[duration.unit])
+        return cls(duration.in_steps(total=total, batch_size=batch_size, samples=samples), None)
+
+    def due(self, step: int) -> bool:
+        """Whether it is time, `step` steps into the run; a time then starts anew."""
+        if self.steps is not None:
+            return self.steps > 0 and step % self.steps == 0
+        if not self.seconds or time.monotonic() - self.last < self.seconds:
+            return False
+        self.last = time.monotonic()
+        return True

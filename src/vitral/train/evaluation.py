@@ -1,0 +1,44 @@
+"""Evaluating a trained model on a split of its own data, or of other data of the same classes."""
+
+from collections.abc import Callable, Mapping
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vitral.data.batches import EvaluationBatches, load
+from vitral.data.preprocess import Preprocessing
+from vitral.data.sources import DataConfig, Source
+from vitral.evals.accuracy import Accuracy, measure
+
+__all__ = ["evaluate", "final_split", "running_split"]
+
+BATCH_SIZE = 256
+
+
+def running_split(data: Mapping[str, Source]) -> str:
+    """The split that is watched during training: validation where there is one, else test."""
+    return "val" if "val" in data else "test"
+
+
+def final_split(data: Mapping[str, Source]) -> str:
+    """The split that is reported at the end: test where there is one, else validation."""
+    return "test" if "test" in data else "val"
+
+
+def evaluate(
+    predict: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]],
+    source: Source,
+    *,
+    preprocessing: Preprocessing,
+    data: DataConfig,
+) -> Accuracy:
+    """Measures a classifier on every image of a source, exactly once each.
+
+    Raises:
+        ValueError: an image cannot be read, unless `data.on_error` is skip.
+    """
+    batches = EvaluationBatches(source=source, preprocessing=preprocessing, batch_size=BATCH_SIZE)
+    result = measure(predict, load(batches, range(len(batches)), workers=data.workers, pin=False))
+    if result.broken and data.on_error == "stop":
+        raise ValueError(f"{result.broken[0]}; remove the file, or leave such files out with --data.on-error skip")
+    return result

@@ -1,0 +1,155 @@
+"""The training loop."""
+
+import platform
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+
+from vitral.data.batches import Batch, TrainingBatches, load
+from vitral.data.card import ModelCard
+from vitral.data.sources import Source, open_data
+from vitral.train.checkpoint import Checkpoints
+from vitral.train.config import RunConfig
+from vitral.train.curves import draw_curves
+from vitral.train.duration import Duration, Timer
+from vitral.train.evaluation import evaluate, final_split, running_split
+from vitral.train.interrupts import Interrupted, Interrupts
+from vitral.train.metrics import read_metrics
+from vitral.train.reporter import Reporter
+from vitral.train.run import Run
+from vitral.train.schedule import learning_rate
+from vitral.train.session import Session
+from vitral.weights.folder import save_model
+
+__all__ = ["fit"]
+
+
+def fit(run: Run, config: RunConfig) -> dict[str, float]:
+    """Trains a run to its end, from its newest checkpoint where it has one, and saves the model in its folder.
+
+    Returns:
+        The figures of the final evaluation, such as `test/top1` (fractions).
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM came; the run is saved.
+        ValueError: an input is wrong, an image cannot be read, or the loss is not a number any more.
+        OSError: a file cannot be read, or the disk is full; the checkpoints so far stay.
+    """
+    data = open_data(config.data)
+    session = Session(config, classes=data["train"].classes)
+    checkpoints = Checkpoints(run.checkpoints_path, keep=config.checkpoint.keep)
+    notes = [*session.notes, *checkpoints.restore(session)]
+    plan = Plan.of(config, samples=len(data["train"]))
+    with Reporter(run.path, step=session.step, total=plan.total) as reporter, Interrupts() as interrupts:
+        for note in (*notes, describe(session, data["train"], plan)):
+            reporter.say(note)
+        for batch in training_batches(session, data["train"], plan.total):
+            if batch.broken and config.data.on_error == "stop":
+                reporter.flush(session.step)
+                checkpoints.save(session.state_dict(), step=session.step)
+                raise ValueError(f"{batch.broken[0]}; remove it, or skip such files with --data.on-error skip")
+            lr = plan.learning_rate(session.step)
+            reporter.add(session.train_step(batch, lr=lr), lr=lr, images=len(batch.labels))
+            step, last = session.step, session.step == plan.total
+            log, measure, save = plan.log.due(step), plan.evaluate.due(step), plan.save.due(step)
+            stop = interrupts.signum
+            if log or measure or save or last or stop:
+                reporter.flush(step)
+            if measure and not last and not stop:
+                split = running_split(data)
+                reporter.measured(step, split, evaluate_split(session, data[split]))
+            if save or last or stop:
+                checkpoints.save(session.state_dict(), step=step)
+            if stop:
+                raise Interrupted(stop)
+        return finish(run, session, data, reporter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What comes when in a run of `total` steps."""
+
+    config: RunConfig
+    total: int
+    warmup: int
+    log: Timer
+    evaluate: Timer
+    save: Timer
+
+    @classmethod
+    def of(cls, config: RunConfig, *, samples: int) -> Self:
+        """The plan of a run over `samples` training images."""
+        size = config.train.batch_size
+        epochs = Duration(config.train.epochs, "epochs").in_steps(total=0, batch_size=size, samples=samples)
+        total = config.train.steps or epochs
+        lengths = dict(total=total, batch_size=size, samples=samples)
+        return cls(
+            config=config,
+            total=total,
+            warmup=Duration.parse(config.schedule.warmup).in_steps(**lengths),
+            log=Timer.every(config.train.log, **lengths),
+            evaluate=Timer.every(config.train.evaluate, **lengths),
+            save=Timer.every(config.checkpoint.every, **lengths),
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of the step about to be taken."""
+        base = self.config.optim.lr
+        return learning_rate(self.config.schedule, base=base, step=step, total=self.total, warmup=self.warmup)
+
+
+def training_batches(session: Session, source: Source, total: int):
+    """The batches from the session's step to the end."""
+    config = session.config
+    batches = TrainingBatches(
+        source=source,
+        preprocessing=session.preprocessing,
+        augment=config.augment,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+    )
+    pin = session.device.type == "cuda"
+    return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)
+
+
+def evaluate_split(session: Session, source: Source):
+    """Measures the session's weights on a held-out split."""
+    return evaluate(session.predict, source, preprocessing=session.preprocessing, data=session.config.data)
+
+
+def describe(session: Session, source: Source, plan: Plan) -> str:
+    """One line on what is about to happen."""
+    parameters = sum(parameter.numel() for parameter in session.model.parameters())
+    h, w = session.preprocessing.image_size
+    return (
+        f"{parameters:,} parameters, {len(source):,} training images of {len(source.classes)} classes at {h}x{w}, "
+        f"steps {session.step} to {plan.total} of {session.config.train.batch_size} images on {session.device}"
+    )
+
+
+def finish(run: Run, session: Session, data: dict[str, Source], reporter: Reporter) -> dict[str, float]:
+    """Evaluates the final weights and leaves the model, its card, the curves and the list of broken files."""
+    split = final_split(data)
+    result = evaluate_split(session, data[split])
+    reporter.measured(session.step, split, result)
+    metrics = {f"{split}/{name}": value for name, value in result.metrics()}
+    provenance = {
+        "recipe": session.config.recipe,
+        "seed": session.config.seed,
+        "steps": session.step,
+        "data": session.config.data.source if session.config.data.root is None else str(session.config.data.root),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    card = ModelCard(
+        preprocessing=session.preprocessing, classes=data["train"].classes, provenance=provenance, metrics=metrics
+    )
+    save_model(run.path, session.kept_model, card)
+    draw_curves(read_metrics(run.metrics_path), run.curves_path)
+    unreadable = sorted(session.unreadable | set(result.broken))
+    if unreadable:
+        reporter.say(f"{len(unreadable)} files could not be read and were left out:")
+        for sentence in unreadable:
+            reporter.say(f"  {sentence}")
+    return metrics

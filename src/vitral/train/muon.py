@@ -1,0 +1,63 @@
+"""Muon: momentum whose update is made orthogonal (Jordan et al. 2024), for the matrices of the blocks."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["Muon", "orthogonalise"]
+
+QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the Newton-Schulz step; its singular values end near 1, between 0.7 and 1.2."""
+
+
+def orthogonalise(matrices: Float[Tensor, "*m rows columns"], *, steps: int = 5) -> Float[Tensor, "*m rows columns"]:
+    """The nearest semi-orthogonal matrix to each matrix, about: five Newton-Schulz steps.
+
+    Computed in bfloat16 on GPUs, as `torch.optim.Muon` does, and in float32 on CPUs, where bfloat16 is far slower.
+    """
+    a, b, c = QUINTIC
+    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised, with decoupled weight decay.
+
+    The update is scaled by 0.2 * sqrt(longer side), so that learning rate and decay mean what they mean to AdamW
+    (Liu et al. 2025). A parameter named in `split` is that many square matrices stacked by rows (q, k and v), and
+    each is orthogonalised by itself.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], *, lr: float, weight_decay: float = 0.0, momentum: float = 0.95, split: int = 1
+    ) -> None:
+        super().__init__(params, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, split=split))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:
+        """Takes one step; there is no closure."""
+        assert closure is None
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._update(param, group)
+
+    def _update(self, param: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[param]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(param)
+        average = state["momentum"].lerp_(param.grad, 1 - group["momentum"])
+        nesterov = param.grad.lerp(average, group["momentum"])
+        matrices = nesterov.unflatten(0, (group["split"], -1))
+        update = orthogonalise(matrices).flatten(0, 1)
+        scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
+        param.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)

@@ -1,0 +1,83 @@
+"""Optimisers and which parameters they decay."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from vitral.train.muon import Muon
+
+__all__ = ["OptimConfig", "Optimiser", "is_matrix"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How parameters are updated."""
+
+    name: Literal["adamw", "sgd", "muon"] = "adamw"
+    """`muon` updates the matrices of the blocks with Muon and everything else with AdamW."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    weight_decay: float = 0.1
+    """On matrices only: no bias, norm, position or class token. Times the learning rate; plain L2 with sgd."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's two decay rates."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    clip: float | None = 1.0
+    """Largest global norm of the gradient; None leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.weight_decay < 0:
+            raise ValueError(f"lr must be above 0 and weight_decay at least 0, not {self.lr} and {self.weight_decay}")
+        if not all(0 <= rate < 1 for rate in (*self.betas, self.momentum)):
+            raise ValueError("betas and momentum must be at least 0 and below 1")
+        if self.clip is not None and self.clip <= 0:
+            raise ValueError(f"clip must be above 0, or None, not {self.clip}")
+
+
+class Optimiser:
+    """The PyTorch optimisers of a model: one, or Muon for the blocks' matrices and AdamW for the rest."""
+
+    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
+        matrices = [(name, param) for name, param in model.named_parameters() if is_matrix(name, param)]
+        others = [param for name, param in model.named_parameters() if not is_matrix(name, param)]
+        in_blocks = [(name, param) for name, param in matrices if name.startswith("blocks.")]
+        self.parts: list[torch.optim.Optimizer] = []
+        if config.name == "muon":
+            qkv = [param for name, param in in_blocks if name.endswith("qkv.weight")]
+            rest = [param for name, param in in_blocks if not name.endswith("qkv.weight")]
+            groups = [dict(params=qkv, split=3), dict(params=rest)]
+            self.parts.append(Muon(groups, lr=config.lr, weight_decay=config.weight_decay))
+            matrices = [(name, param) for name, param in matrices if not name.startswith("blocks.")]
+        groups = [
+            dict(params=[param for _, param in matrices], weight_decay=config.weight_decay),
+            dict(params=others, weight_decay=0.0),
+        ]
+        if config.name == "sgd":
+            self.parts.append(torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum))
+        else:
+            self.parts.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True))
+
+    def step(self, lr: float) -> None:
+        """Updates every parameter at this learning rate, then forgets the gradients."""
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = lr
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each part."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave."""
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+
+
+def is_matrix(name: str, param: nn.Parameter) -> bool:
+    """Whether a parameter is the weight of a dense layer or a convolution: only those decay."""
+    return name.endswith(".weight") and param.ndim >= 2

@@ -1,0 +1,98 @@
+"""What a run says while it trains: a progress bar for people, the record for everything else."""
+
+import math
+import time
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from vitral.evals.accuracy import Accuracy
+from vitral.train.metrics import MetricLog
+
+__all__ = ["Reporter"]
+
+QUIET_SECONDS = 15.0
+"""Where there is no terminal to draw a bar on, a line comes this often."""
+
+
+class Reporter:
+    """Gathers the figures of each step on the device and brings them over together, one wait for many steps."""
+
+    def __init__(self, folder: Path, *, step: int, total: int) -> None:
+        self.folder = folder
+        self.total = total
+        self.console = Console(stderr=True, highlight=False)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=total, completed=step, figures="")
+        self.log = MetricLog(folder, step=step)
+        self.steps: list[dict[str, Float[Tensor, ""]]] = []
+        self.rates: list[float] = []
+        self.images = 0
+        self.since = self.spoke = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+        self.log.close()
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(text, soft_wrap=True, markup=False)
+
+    def add(self, figures: dict[str, Float[Tensor, ""]], *, lr: float, images: int) -> None:
+        """Takes the figures of one step without waiting for the device."""
+        self.steps.append(figures)
+        self.rates.append(lr)
+        self.images += images
+        self.bar.advance(self.task)
+
+    def flush(self, step: int) -> None:
+        """Writes down the mean figures of the steps since the last time, `step` steps into the run.
+
+        Raises:
+            ValueError: a loss among them is not finite.
+        """
+        if not self.steps:
+            return
+        columns = {name: torch.stack([figures[name] for figures in self.steps]).tolist() for name in self.steps[0]}
+        for offset, (loss, lr) in enumerate(zip(columns["loss"], self.rates, strict=True)):
+            if not math.isfinite(loss):
+                number = step - len(self.steps) + offset
+                raise ValueError(
+                    f"the loss became {loss} at step {number} with learning rate {lr:.3g}: "
+                    "lower --optim.lr, or lengthen --schedule.warmup"
+                )
+        means = {f"train/{name}": sum(values) / len(values) for name, values in columns.items()}
+        rate = self.images / (time.monotonic() - self.since)
+        self.log.write(step, {**means, "lr": self.rates[-1], "images_per_second": round(rate, 1)})
+        text = (
+            f"loss {means['train/loss']:.3f}  accuracy {means['train/accuracy']:.1%}  "
+            f"lr {self.rates[-1]:.1e}  {rate:,.0f} images/s"
+        )
+        self.bar.update(self.task, figures=text)
+        if not self.console.is_terminal and time.monotonic() - self.spoke > QUIET_SECONDS:
+            self.say(f"step {step}/{self.total}  {text}")
+            self.spoke = time.monotonic()
+        self.steps, self.rates, self.images, self.since = [], [], 0, time.monotonic()
+
+    def measured(self, step: int, split: str, result: Accuracy) -> None:
+        """Writes down an evaluation; its time does not count as training's."""
+        self.log.write(step, {f"{split}/{name}": value for name, value in result.metrics()})
+        self.say(f"step {step}/{self.total}  {split} accuracy {result.top1:.2%}  loss {result.loss:.4f}")
+        self.since = self.spoke = time.monotonic()

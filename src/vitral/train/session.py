@@ -1,0 +1,146 @@
+"""The moving parts of a run: what one step changes, and what a checkpoint holds."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vitral.data.augment import flip, warp
+from vitral.data.batches import Batch
+from vitral.data.order import random_bits
+from vitral.objectives.classification import Classification
+from vitral.train.config import RunConfig
+from vitral.train.optim import Optimiser
+from vitral.vit import ViT
+from vitral.weights.folder import load_model
+from vitral.weights.transfer import transfer
+
+__all__ = ["Session", "pick_device"]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device behind `--train.device`.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+class Session:
+    """Model, average, optimiser and objective of one run on one device."""
+
+    def __init__(self, config: RunConfig, *, classes: tuple[str, ...]) -> None:
+        self.config = config
+        self.device = pick_device(config.train.device)
+        on_gpu = self.device.type == "cuda"
+        self.bfloat16 = config.train.precision == "bfloat16" or (config.train.precision == "auto" and on_gpu)
+        architecture = replace(config.model.architecture, num_classes=len(classes))
+        self.step = 0
+        self.unreadable: set[str] = set()
+        torch.manual_seed(config.seed)
+        self.model = ViT(architecture)
+        self.notes: list[str] = []
+        if config.model.weights is not None:
+            self.notes = transfer(load_model(config.model.weights), self.model, classes=classes)
+        self.model.to(self.device)
+        self.preprocessing = replace(
+            config.preprocessing, image_size=architecture.image_hw, channels=architecture.channels
+        )
+        self.average = None
+        if config.train.ema is not None:
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema))
+        self.optimiser = Optimiser(self.model, config.optim)
+        self.objective = Classification(config.objective)
+        compiled = on_gpu if config.train.compile is None else config.train.compile
+        self.forward = torch.compile(self.model) if compiled else self.model
+
+    @property
+    def kept_model(self) -> ViT:
+        """The weights to evaluate and keep: the running average where there is one."""
+        return self.average.module if self.average else self.model  # pyright: ignore[reportReturnType]
+
+    def train_step(self, batch: Batch, *, lr: float) -> dict[str, Float[Tensor, ""]]:
+        """Takes one optimiser step and returns its figures, still on the device.
+
+        Dropout is seeded from (seed, step), so that no state of a random generator has to be saved.
+        """
+        torch.manual_seed(int(random_bits(self.config.seed, self.step)[0] >> np.uint64(1)))
+        self.model.train()
+        images, labels = self.augmented(batch), batch.labels.to(self.device, non_blocking=True)
+        parts = self.config.train.accumulate
+        totals: dict[str, Tensor] = {}
+        for part_images, part_labels in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+            with self.autocast():
+                loss, figures = self.objective.loss(self.forward, part_images, part_labels)
+            (loss / parts).backward()
+            for name, value in {"loss": loss.detach(), **figures}.items():
+                totals[name] = totals.get(name, 0) + value / parts
+        clip = self.config.optim.clip
+        totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), clip or float("inf"))
+        self.optimiser.step(lr)
+        if self.average:
+            self.average.update_parameters(self.model)
+        self.step += 1
+        self.unreadable |= set(batch.broken)
+        return totals
+
+    def augmented(self, batch: Batch) -> Float[Tensor, "b c h w"]:
+        """Images of a training batch in the model's range, mirrored and warped on the device."""
+        images = batch.images.to(self.device, non_blocking=True)
+        if self.config.augment.flip:
+            images = flip(images, batch.draws.flips.to(self.device))
+        floats = self.preprocessing.normalise(images)
+        if batch.draws.warps is None:
+            return floats
+        black = self.preprocessing.normalise(torch.zeros_like(images[:1, :1, :1]))
+        return warp(floats - black, batch.draws.warps.to(self.device)) + black
+
+    @torch.no_grad()
+    def predict(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+        """Logits of images as read, by the weights to keep."""
+        self.kept_model.eval()
+        with self.autocast():
+            return self.kept_model(self.preprocessing.normalise(images.to(self.device)))
+
+    def autocast(self) -> Any:
+        """bfloat16 arithmetic where the run uses it."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a step changes."""
+        state = {
+            "step": self.step,
+            "unreadable": sorted(self.unreadable),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        return state | ({"average": self.average.state_dict()} if self.average else {})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave.
+
+        Raises:
+            ValueError: the checkpoint belongs to another model, optimiser or average.
+        """
+        try:
+            self.step, self.unreadable = state["step"], set(state["unreadable"])
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            if self.average:
+                self.average.load_state_dict(state["average"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise ValueError(f"the checkpoint does not fit this model and optimiser: {reason}") from None

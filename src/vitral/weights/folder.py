@@ -1,0 +1,82 @@
+"""A model on disk: a folder with `model.safetensors` and `config.json`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from vitral.config import load_config, save_config
+from vitral.data.card import ModelCard
+from vitral.files import write_atomically
+from vitral.vit import ViT, ViTConfig
+
+__all__ = ["ModelConfig", "load_model", "read_config", "save_model"]
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The content of `config.json`."""
+
+    architecture: ViTConfig
+    card: ModelCard
+
+
+def save_model(folder: Path, model: ViT, card: ModelCard) -> None:
+    """Writes a model and its card into a folder, each file atomically.
+
+    Raises:
+        OSError: the folder cannot be written; what was there before stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    weights = save(state, metadata={"format": "pt"})
+    write_atomically(folder / WEIGHTS, lambda file: file.write(weights))
+    save_config(folder / CONFIG, ModelConfig(architecture=model.config, card=card))
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """What a model folder says of itself, without reading its weights; errors as in `load_model`."""
+    if not folder.exists():
+        raise ValueError(f"{folder} does not exist: name the folder of a trained model, such as runs/digits")
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing and (folder / "run.json").is_file():
+        raise ValueError(f"{folder} holds an unfinished run: finish it with: vitral train --resume {folder}")
+    if missing:
+        raise ValueError(f"{folder} is not a Vitral model: it has no {' and no '.join(missing)}")
+    return load_config(ModelConfig, folder / CONFIG)
+
+
+def load_model(folder: Path, *, device: str | torch.device = "cpu") -> ViT:
+    """Reads a model back, in evaluation mode, its card attached.
+
+    Raises:
+        ValueError: the folder is no Vitral model, or its weights are damaged or do not fit its architecture.
+        OSError: a file cannot be read.
+    """
+    config = read_config(folder)
+    with torch.device("meta"):
+        model = ViT(config.architecture)
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt", device=str(device)) as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from None
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if wanted != found:
+        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        first = odd[0]
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit {CONFIG} in {len(odd)} tensors, first {first}: "
+            f"expected {wanted.get(first, 'none')}, found {found.get(first, 'none')}"
+        )
+    model.to_empty(device=device)
+    for buffer in model.buffers():
+        buffer.zero_()
+    model.load_state_dict(state, assign=True)
+    model.card = config.card
+    return model.eval()
