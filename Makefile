@@ -1,0 +1,70 @@
+# The door of the project: every word that runs a part of it first does what `make install` does, so any may be the
+# first one typed in a fresh clone. Needs Python 3.11 or later; PYTHON=python3.12 chooses another than python3.
+
+PYTHON ?= python3
+# Processes that the tests are spread over.
+JOBS ?= 2
+
+BIN := .venv/bin
+UV_VERSION := 0.13.9
+# The uv on the PATH where there is one that runs, else one of the project's own.
+UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)
+
+.PHONY: help install demo test check bench lock clean
+
+help: ## show these words
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/installed ## build .venv from requirements.lock, with Vitral in it
+
+# A demo never touches an earlier one's folder: runs/demo, runs/demo-2, runs/demo-3 ...
+demo: RUN := $(shell run=runs/demo; n=1; while [ -e $$run ]; do n=$$((n + 1)); run=runs/demo-$$n; done; echo $$run)
+demo: install ## train a Vision Transformer on images of digits, then draw what it looks at
+	$(BIN)/vitral train digits --out $(RUN)
+	$(BIN)/vitral inspect $(RUN)
+
+# Checking the shapes of every call and compiling a model into one graph exclude each other: hence two runs.
+test: install ## run every test (those that need a GPU are skipped where there is none)
+	$(BIN)/pytest --numprocesses=$(JOBS)
+	$(BIN)/pytest --jaxtyping-packages= -m compile
+
+check: install ## check style, types, and what this project promises of its own form
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright
+	$(BIN)/pytest tests/contracts
+
+bench: install ## answer the questions in benchmarks/, one after another
+	@for file in $(sort $(wildcard benchmarks/*.py)); do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
+
+# Works without an environment: it is how one with newer packages begins.
+lock: | $(UV) ## bring every package in requirements.lock up to date
+	$(UV) pip compile pyproject.toml --extra dev --extra track --universal --python-version 3.11 --upgrade \
+	    --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean: ## remove everything that these words made, except runs/
+	rm -rf .venv .uv .pytest_cache .ruff_cache .hypothesis dist
+
+# The stamp comes last, so an install that was cut short is taken up again by the next make.
+.venv/installed: requirements.lock pyproject.toml | $(UV)
+	@test -x $(BIN)/python || { $(need_python) && rm -rf .venv && $(UV) venv --quiet --python "$(python_path)" .venv; }
+	$(UV) pip sync --require-hashes --python $(BIN)/python requirements.lock
+	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# uv goes into a virtual environment of its own, or into a plain folder where Debian left venv out of Python.
+.uv/bin/uv:
+	@$(need_python)
+	@echo "installing uv $(UV_VERSION) into .uv"
+	@rm -rf .uv
+	@if $(PYTHON) -m venv .uv >/dev/null 2>&1; then \
+	    .uv/bin/pip install --quiet --no-cache-dir uv==$(UV_VERSION); \
+	elif rm -rf .uv && $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	    $(PYTHON) -m pip install --quiet --no-cache-dir --target .uv uv==$(UV_VERSION); \
+	else \
+	    echo "this Python has neither venv nor pip: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; \
+	fi
+
+need_python = { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+    { echo "Vitral needs Python 3.11 or later, which '$(PYTHON)' is not: make install PYTHON=python3.12" >&2; exit 1; }; }
+python_path = $$($(PYTHON) -c 'import sys; print(sys.executable)')

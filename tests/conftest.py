@@ -1,0 +1,51 @@
+"""What every test starts from: one thread, no network, no window, seeded randomness."""
+
+import os
+import random
+from pathlib import Path
+
+# read by libraries while they are imported, and passed on to every command that a test starts
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+hypothesis.settings.register_profile("vitral", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("vitral")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same random numbers for a test whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - what other packages draw from
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> Path:
+    """The folder of Fashion-MNIST's four IDX files."""
+    folder = Path("/usr/share/datasets/fashion-mnist")
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder}: apt-get install dataset-fashion-mnist")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photographs, one folder a class; shared by all tests, so for reading only."""
+    from photographs import write_photographs
+
+    root = tmp_path_factory.mktemp("photographs")
+    write_photographs(root, seed=0)
+    return root

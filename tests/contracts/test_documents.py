@@ -1,0 +1,170 @@
+"""What README.md and docs/ say of the tree, the commands and the make words is so."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from contracts.project import PACKAGE, ROOT, required_text
+
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+UNLISTED = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
+OPERATORS = {"|", "||", "&&", ";", "&", ">", ">>", "<"}
+
+
+def documents() -> list[Path]:
+    """Everything for users that is written in Markdown."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def typed_lines(text: str) -> Iterator[str]:
+    """Lines for a shell: those of ```bash blocks, and those after `$ ` in ```console blocks."""
+    for language, block in FENCE.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            if language in ("bash", "sh"):
+                yield line
+            elif language == "console" and line.startswith("$ "):
+                yield line.removeprefix("$ ")
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Words of every simple command that a document tells its reader to type."""
+    for line in typed_lines(text):
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+        lexer.whitespace_split = True
+        command: list[str] = []
+        for word in lexer:
+            if word in OPERATORS:
+                yield command
+                command = []
+            else:
+                command.append(word)
+        yield command
+
+
+def documented(program: str) -> list[tuple[str, tuple[str, ...]]]:
+    """File name and arguments of every documented command of `program`, each once."""
+    found = {}
+    for path in documents():
+        if path.is_file():
+            for words in commands(path.read_text()):
+                names = [Path(word).name for word in words]
+                # also behind `python -m`, `torchrun ...` and variables set for one command
+                if program in names and not any(name in ("pip", "cd") for name in names[: names.index(program)]):
+                    arguments = tuple(words[names.index(program) + 1 :])
+                    found[path.relative_to(ROOT).as_posix(), arguments] = None
+    return list(found)
+
+
+def tree_entries() -> dict[str, bool]:
+    """Paths that README's tree lists under src/vitral, and whether each is a folder."""
+    blocks = [block for _, block in FENCE.findall(required_text("README.md")) if block.startswith("src/vitral/")]
+    assert len(blocks) == 1, "README.md needs one code block that begins with src/vitral/"
+    entries, parents = {}, []
+    for line in blocks[0].splitlines()[1:]:
+        match = re.fullmatch(r"( +)([\w.]+)(/?)\s+(\S.*)", line)
+        if match is None:
+            if line.strip() and not line.startswith(" "):
+                break  # another folder of the root
+            continue  # a description that goes on
+        indent, name, slash, _ = match.groups()
+        parents = [(depth, parent) for depth, parent in parents if depth < len(indent)]
+        path = "/".join([*(parent for _, parent in parents), name])
+        entries[path] = bool(slash)
+        if slash:
+            parents.append((len(indent), name))
+    return entries
+
+
+def on_disk(folder: Path) -> set[str]:
+    """Modules and packages of a folder."""
+    return {
+        path.name
+        for path in folder.iterdir()
+        if path.name not in UNLISTED and (path.is_file() or any(path.rglob("*.py")))
+    }
+
+
+def test_readme_tree_is_the_tree_on_disk() -> None:
+    entries = tree_entries()
+    for path, is_folder in entries.items():
+        there = (PACKAGE / path).is_dir() if is_folder else (PACKAGE / path).is_file()
+        assert there, f"README.md lists src/vitral/{path}, which is not there"
+    # a folder is listed whole or not at all
+    for folder in {"", *(path.rpartition("/")[0] for path in entries)}:
+        listed = {path.rpartition("/")[2] for path in entries if path.rpartition("/")[0] == folder}
+        unlisted = on_disk(PACKAGE / folder) - listed
+        assert not unlisted, f"README.md's tree leaves out {sorted(unlisted)} of src/vitral/{folder}"
+
+
+def subcommands() -> set[str]:
+    """The words that `vitral` knows."""
+    from vitral.cli import COMMANDS
+
+    return set(COMMANDS)
+
+
+@cache
+def help_text(*words: str) -> str:
+    """What `vitral WORDS --help` prints."""
+    run = subprocess.run(
+        [sys.executable, "-c", "import sys; from vitral.cli import main; sys.exit(main())", *words, "--help"],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent), "COLUMNS": "200", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, f"vitral {' '.join(words)} --help fails: {run.stderr}"
+    return run.stdout
+
+
+def help_for(arguments: tuple[str, ...]) -> str:
+    """Help that names the flags of a command line; the flags of `train` are those of its recipe."""
+    command, first = arguments[0], arguments[1] if len(arguments) > 1 else "-"
+    if command != "train":
+        return help_text(command)
+    # a resumed run needs no recipe, and shares its flags with all of them
+    recipe = "digits" if first.startswith("-") or first.isupper() else first
+    return help_text("train") + help_text("train", recipe)
+
+
+def test_readme_shows_commands() -> None:
+    assert required_text("README.md")
+    assert [arguments for name, arguments in documented("vitral") if name == "README.md"], "README.md runs no vitral"
+    assert [arguments for name, arguments in documented("make") if name == "README.md"], "README.md names no make word"
+
+
+@pytest.mark.parametrize(("document", "arguments"), documented("vitral"))
+def test_documented_command_exists(document: str, arguments: tuple[str, ...]) -> None:
+    flags = {word.split("=")[0] for word in arguments if word.startswith("--") and word not in ("--", "--help")}
+    if not arguments or arguments[0].startswith("-"):
+        assert flags <= {"--version"}, f"{document}: vitral has no {flags}"
+        return
+    assert arguments[0] in subcommands(), f"{document}: there is no vitral {arguments[0]}"
+    text = help_for(arguments)
+    unknown = [flag for flag in flags if not re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w.-])", text)]
+    assert not unknown, f"{document}: vitral {' '.join(arguments)} takes no {unknown}"
+
+
+@pytest.mark.parametrize(("document", "arguments"), documented("make"))
+def test_documented_make_word_exists(document: str, arguments: tuple[str, ...]) -> None:
+    targets = set(re.findall(r"^([a-z]+):", required_text("Makefile"), re.MULTILINE))
+    words = {word for word in arguments if "=" not in word and not word.startswith("-")}
+    assert words <= targets, f"{document}: the Makefile has no {sorted(words - targets)}"
+
+
+def test_commands_are_found_in_documents() -> None:
+    text = (
+        "```console\n$ A=1 vitral train digits \\\n    --seed 7 | tee log  # why\nnoise\n```\n```bash\nmake test\n```\n"
+    )
+    assert [command for command in commands(text) if command] == [
+        ["A=1", "vitral", "train", "digits", "--seed", "7"],
+        ["tee", "log"],
+        ["make", "test"],
+    ]

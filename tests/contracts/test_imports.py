@@ -1,0 +1,74 @@
+"""Imports point one way: a module knows only of those on levels below its own."""
+
+import ast
+import graphlib
+
+import pytest
+
+from contracts.project import PACKAGE, modules
+
+LEVELS = (
+    ("__init__", "__main__"),  # doors of the package, which nobody comes in by from inside
+    ("cli",),
+    ("commands",),
+    ("studies",),
+    ("recipes",),
+    ("train", "serve"),
+    ("objectives", "evals", "inspection", "weights"),
+    ("vit",),
+    ("layers", "data", "config"),
+    ("files",),
+)
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+
+
+def top_level(module: str) -> str:
+    """`vitral.train.loop` is of `train`."""
+    return module.split(".")[1]
+
+
+def resolve(dotted: str) -> str:
+    """The module that a dotted name of ours leads to: itself, its package, or the module it is defined in."""
+    known = modules()
+    for name in (dotted, f"{dotted}.__init__"):
+        if name in known:
+            return name
+    return resolve(dotted.rpartition(".")[0])
+
+
+def imported(module: str) -> set[str]:
+    """The other modules of ours that `module` imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(modules()[module]):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} line {node.lineno}: write the import out from vitral"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        # the version alone is for all to read: it is set before anything is imported
+        ours = [name for name in names if name.split(".")[0] == "vitral" and name != "vitral.__version__"]
+        found |= {resolve(name) for name in ours}
+    return found - {module}
+
+
+def test_every_top_level_name_has_a_level() -> None:
+    on_disk = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
+    assert on_disk, "src/vitral is empty"
+    assert on_disk <= set(LEVEL), f"give these a level in {__name__}: {sorted(on_disk - set(LEVEL))}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_to_lower_levels(module: str) -> None:
+    own = top_level(module)
+    for target in imported(module):
+        other = top_level(target)
+        assert own == other or LEVEL[own] < LEVEL[other], f"{module} may not import {target}"
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    try:
+        graphlib.TopologicalSorter({module: imported(module) for module in modules()}).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"these import one another: {' -> '.join(error.args[1])}")
