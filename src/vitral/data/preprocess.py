@@ -52,12 +52,8 @@ class Preprocessing:
             raise ValueError(f"image_size must be at least 1x1 pixels, not {self.image_size}")
         if self.channels not in MODES:
             raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {self.channels}")
-        if self.resize not in ("squash", "crop"):
-            raise ValueError(f"resize must be squash or crop, not {self.resize!r}")
         if not 0 < self.crop_ratio <= 1:
             raise ValueError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
-        if self.interpolation not in FILTERS:
-            raise ValueError(f"interpolation must be one of {', '.join(FILTERS)}, not {self.interpolation!r}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
                 raise ValueError(f"{name} takes one number or one for each of {self.channels} channels, not {values}")
@@ -72,7 +68,7 @@ class Preprocessing:
         Args:
             image: of mode "L" or "RGB", as `channels` says.
         """
-        return self._resize(image, (0, 0, *image.size) if self.resize == "squash" else self._centre(image))
+        return self.crop(image, (0.0, 0.0, 1.0, 1.0)) if self.resize == "squash" else self._centre_crop(image)
 
     def crop(self, image: Image.Image, box: Box) -> UInt8[np.ndarray, "h w c"]:
         """The geometry of training: the part of the image inside `box`, at the input's size.
@@ -84,36 +80,32 @@ class Preprocessing:
         left, top, right, bottom = box
         assert 0 <= left < right <= 1, box
         assert 0 <= top < bottom <= 1, box
-        width, height = image.size
-        return self._resize(image, (left * width, top * height, right * width, bottom * height))
+        assert image.mode == MODES[self.channels], f"{image.mode} image for {self.channels} channels"
+        part = left * image.width, top * image.height, right * image.width, bottom * image.height
+        height, width = self.image_size
+        if image.size != (width, height) or part != (0, 0, width, height):
+            image = image.resize((width, height), FILTERS[self.interpolation], part)
+        return np.asarray(image).reshape(height, width, self.channels)
 
     def normalise(self, batch: UInt8[Tensor, "b h w c"]) -> Float32[Tensor, "b c h w"]:
         """Pixels to the model's range, on the batch's own device: (value / 255 - mean) / std."""
         images = rearrange(batch, "b h w c -> b c h w").to(torch.float32, memory_format=torch.contiguous_format)
         return (images - _planes(self.mean, batch)) / _planes(self.std, batch)
 
-    def _centre(self, image: Image.Image) -> Box:
-        """The box whose resize equals resizing the whole image to the enlarged size, then cropping its centre.
+    def _centre_crop(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+        """Equals resizing the whole image to the enlarged size, then cutting out its centre.
 
-        Only the crop is computed, so an image a thousand times as wide as high costs no more than another.
+        Only the centre is computed, so an image a thousand times as wide as high costs no more than another.
         """
         height, width = self.image_size
         target_height, target_width = round(height / self.crop_ratio), round(width / self.crop_ratio)
         if target_height * image.width >= target_width * image.height:
-            whole = target_height * image.width // image.height, target_height
+            whole_width, whole_height = target_height * image.width // image.height, target_height
         else:
-            whole = target_width, target_width * image.height // image.width
-        left, top = round((whole[0] - width) / 2), round((whole[1] - height) / 2)
-        across, down = image.width / whole[0], image.height / whole[1]
-        right, bottom = min((left + width) * across, image.width), min((top + height) * down, image.height)
-        return left * across, top * down, right, bottom
-
-    def _resize(self, image: Image.Image, box: Box) -> UInt8[np.ndarray, "h w c"]:
-        assert image.mode == MODES[self.channels], f"{image.mode} image for {self.channels} channels"
-        height, width = self.image_size
-        if image.size != (width, height) or box != (0, 0, width, height):
-            image = image.resize((width, height), FILTERS[self.interpolation], box)
-        return np.asarray(image).reshape(height, width, self.channels)
+            whole_width, whole_height = target_width, target_width * image.height // image.width
+        left, top = round((whole_width - width) / 2), round((whole_height - height) / 2)
+        box = left / whole_width, top / whole_height, (left + width) / whole_width, (top + height) / whole_height
+        return self.crop(image, box)
 
 
 def _planes(values: tuple[float, ...], like: Tensor) -> Float32[Tensor, "c 1 1"]:

@@ -5,12 +5,9 @@ from jaxtyping import Int64
 
 __all__ = ["stratified"]
 
-Indices = Int64[np.ndarray, " part"]
-
-
 def stratified(
     labels: Int64[np.ndarray, " n"], classes: tuple[str, ...], *, share: float, seed: int
-) -> tuple[Indices, Indices]:
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held_out"]]:
     """Splits images so that each class gives the same share: round(share * count), and at least one to each side.
 
     The draw depends on the seed and on each class's own images alone, and stays the same from one version of

@@ -1,0 +1,69 @@
+"""`vitral train`: a new run from a recipe, or an old one resumed."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import tyro
+
+from vitral.recipes import RECIPES
+from vitral.train.config import RunConfig
+from vitral.train.interrupts import Interrupted
+from vitral.train.loop import fit
+from vitral.train.run import Run
+
+__all__ = ["main"]
+
+USAGE = """usage: vitral train RECIPE [--out DIR] [--seed N] [--KEY VALUE ...] [--json]
+       vitral train --resume DIR [--KEY VALUE ...] [--json]
+
+Trains a model and leaves it in DIR (by default the next free runs/RECIPE-N), with its record,
+curves and checkpoints. Ctrl-C saves; --resume goes on exactly where the run stood.
+
+recipes:
+{recipes}
+
+vitral train RECIPE --help lists every key of a recipe with its value, such as
+  vitral train digits --optim.lr 1e-3 --train.steps 300 --checkpoint.every 20steps"""
+
+
+def main(arguments: list[str]) -> None:
+    """Trains, and prints where the model is; with `--json`, one object with the run's folder and final figures."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE.format(recipes="\n".join(f"  {name}" for name in RECIPES)))
+        raise SystemExit(0 if arguments else 2)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--json", action="store_true")
+    own.add_argument("--resume", type=Path)
+    known, rest = own.parse_known_args(arguments)
+    run, config = resumed(known.resume, rest) if known.resume else started(rest)
+    try:
+        figures = fit(run, config)
+    except Interrupted as stop:
+        print(f"{stop}; go on with: vitral train --resume {run.path}", file=sys.stderr)
+        raise SystemExit(128 + stop.signum) from None
+    except (ValueError, OSError):
+        if any(run.checkpoints_path.glob("step_*.pt")):
+            print(f"the run is saved; go on with: vitral train --resume {run.path}", file=sys.stderr)
+        raise
+    if known.json:
+        print(json.dumps({"run": str(run.path), **figures}))
+    else:
+        print(f"model, record and curves are in {run.path}\nnext: vitral inspect {run.path}")
+
+
+def started(arguments: list[str]) -> tuple[Run, RunConfig]:
+    """A new run from a recipe's name and changes to it."""
+    recipe, *changes = arguments
+    if recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+    config = tyro.cli(RunConfig, default=RECIPES[recipe](), args=changes, prog=f"vitral train {recipe}")
+    return Run.create(config), config
+
+
+def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
+    """An old run, its saved configuration changed where asked."""
+    run, saved = Run.open(folder)
+    config = tyro.cli(RunConfig, default=saved, args=changes, prog=f"vitral train --resume {folder}")
+    return run, config
