@@ -3,10 +3,14 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import tyro
 
+from vitral.config import save_config
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
 from vitral.train.interrupts import Interrupted
@@ -58,12 +62,31 @@ def started(arguments: list[str]) -> tuple[Run, RunConfig]:
     recipe, *changes = arguments
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
-    config = tyro.cli(RunConfig, default=RECIPES[recipe](), args=changes, prog=f"vitral train {recipe}")
+    build = RECIPES[recipe]
+    if "weights" in signature(build).parameters:
+        build = partial(build, weights_among(changes))
+    config = tyro.cli(RunConfig, default=build(), args=changes, prog=f"vitral train {recipe}")
     return Run.create(config), config
+
+
+def weights_among(changes: list[str]) -> Path | None:
+    """The folder after `--model.weights`, whose architecture becomes the recipe's; None only where help is asked."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model.weights", dest="weights", type=Path)
+    parser.add_argument("-h", "--help", action="store_true")
+    known, _ = parser.parse_known_args(changes)
+    if known.weights is None and not known.help:
+        raise ValueError("fine-tuning starts from a trained model: name its folder with --model.weights")
+    return known.weights
 
 
 def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     """An old run, its saved configuration changed where asked."""
     run, saved = Run.open(folder)
+    saved = replace(saved, out=folder)
     config = tyro.cli(RunConfig, default=saved, args=changes, prog=f"vitral train --resume {folder}")
+    for name in ("recipe", "out", "seed", "model"):
+        if getattr(config, name) != getattr(saved, name):
+            raise ValueError(f"{name} cannot change when a run is resumed: leave it out, or start a new run")
+    save_config(run.config_path, config)
     return run, config

@@ -1,6 +1,6 @@
 """From a file to an upright 8-bit PIL image, grey or colour, whatever the file's own form."""
 
-from io import BufferedIOBase, BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,7 @@ __all__ = ["IMAGE_SUFFIXES", "MODES", "BrokenImage", "read_image"]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """What is read; Pillow knows more, some of it by running other programs."""
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
-)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
 """Lower-case endings of the files that a folder is searched for."""
 
 MODES = {1: "L", 3: "RGB"}
@@ -36,7 +34,7 @@ class BrokenImage(ValueError):
 
 
 def read_image(
-    file: Path | bytes | BufferedIOBase | Image.Image, *, channels: int, name: str | None = None
+    file: Path | bytes | BytesIO | BufferedReader | Image.Image, *, channels: int, name: str | None = None
 ) -> Image.Image:
     """Reads one image as a person sees it: upright, in 8 bits, on white where it is transparent.
 
@@ -67,7 +65,7 @@ def read_image(
         raise BrokenImage(f"{name} cannot be read as an image: {_reason(error)}") from error
 
 
-def _read(file: Path | bytes | BufferedIOBase | Image.Image, channels: int) -> Image.Image:
+def _read(file: Path | bytes | BytesIO | BufferedReader | Image.Image, channels: int) -> Image.Image:
     if isinstance(file, Image.Image):
         return _plain(file, channels)
     if isinstance(file, Path):
@@ -130,7 +128,7 @@ def _shallow(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey.astype(np.uint8))
 
 
-class _Unfit(Exception):  # noqa: N818 - becomes a BrokenImage, with the name in front
+class _Unfit(Exception):
     """A reason of ours to refuse an image, already worded."""
 
 

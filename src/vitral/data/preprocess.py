@@ -85,7 +85,7 @@ class Preprocessing:
         height, width = self.image_size
         if image.size != (width, height) or part != (0, 0, width, height):
             image = image.resize((width, height), FILTERS[self.interpolation], part)
-        return np.asarray(image).reshape(height, width, self.channels)
+        return np.array(image).reshape(height, width, self.channels)
 
     def normalise(self, batch: UInt8[Tensor, "b h w c"]) -> Float32[Tensor, "b c h w"]:
         """Pixels to the model's range, on the batch's own device: (value / 255 - mean) / std."""

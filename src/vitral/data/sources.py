@@ -1,10 +1,9 @@
 """Labelled images by index, and opening the data a configuration names."""
 
 from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -19,6 +18,7 @@ from vitral.data.splits import stratified
 __all__ = ["ArraySource", "DataConfig", "FileSource", "Source", "Subset", "open_data"]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Labelled images; any may be read at any time, in any order, in any process."""
 
@@ -100,16 +100,16 @@ class Subset:
 
     source: Source
     indices: Int64[np.ndarray, " n"]
+    labels: Int64[np.ndarray, " n"] = field(init=False)
+    """Class of each image."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", self.source.labels[self.indices])
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Name of each class, also of one that no image here belongs to."""
         return self.source.classes
-
-    @cached_property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of each image."""
-        return self.source.labels[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -167,9 +167,8 @@ def open_data(config: DataConfig) -> dict[str, Source]:
     splits = _OPENERS[config.source](config)
     train = splits["train"]
     if len(train.classes) < 2:
-        raise ValueError(
-            f"{config.root} has only one class, {train.classes[0]!r}: a classifier needs at least two to tell apart"
-        )
+        only = ", ".join(train.classes)
+        raise ValueError(f"{config.root} has only one class, {only!r}: a classifier needs at least two to tell apart")
     if len(splits) > 1:
         return splits
     kept, held_out = stratified(train.labels, train.classes, share=config.held_out, seed=config.split_seed)

@@ -5,6 +5,7 @@ from jaxtyping import Int64
 
 __all__ = ["stratified"]
 
+
 def stratified(
     labels: Int64[np.ndarray, " n"], classes: tuple[str, ...], *, share: float, seed: int
 ) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held_out"]]:
