@@ -1,4 +1,4 @@
-"""What README.md and docs/ say of the tree, the commands and the make words is so."""
+"""What README.md, CONTRIBUTING.md and docs/ say of the tree, the commands and the make words is so."""
 
 import os
 import re
@@ -20,7 +20,7 @@ OPERATORS = {"|", "||", "&&", ";", "&", ">", ">>", "<"}
 
 def documents() -> list[Path]:
     """Everything for users that is written in Markdown."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def typed_lines(text: str) -> Iterator[str]:
@@ -48,17 +48,20 @@ def commands(text: str) -> Iterator[list[str]]:
         yield command
 
 
+def is_run(before: list[str]) -> bool:
+    """Whether the word after these is a program: the first but for variables, or a module to run."""
+    return before[-1:] == ["-m"] or all(re.match(r"\w+=", word) for word in before)
+
+
 def documented(program: str) -> list[tuple[str, tuple[str, ...]]]:
     """File name and arguments of every documented command of `program`, each once."""
     found = {}
     for path in documents():
-        if path.is_file():
-            for words in commands(path.read_text()):
-                names = [Path(word).name for word in words]
-                # also behind `python -m`, `torchrun ...` and variables set for one command
-                if program in names and not any(name in ("pip", "cd") for name in names[: names.index(program)]):
-                    arguments = tuple(words[names.index(program) + 1 :])
-                    found[path.relative_to(ROOT).as_posix(), arguments] = None
+        for words in commands(path.read_text()) if path.is_file() else ():
+            names = [Path(word).name for word in words]
+            starts = [index for index, name in enumerate(names) if name == program and is_run(words[:index])]
+            if starts:
+                found[path.relative_to(ROOT).as_posix(), tuple(words[starts[0] + 1 :])] = None
     return list(found)
 
 
@@ -68,7 +71,7 @@ def tree_entries() -> dict[str, bool]:
     assert len(blocks) == 1, "README.md needs one code block that begins with src/vitral/"
     entries, parents = {}, []
     for line in blocks[0].splitlines()[1:]:
-        match = re.fullmatch(r"( +)([\w.]+)(/?)\s+(\S.*)", line)
+        match = re.fullmatch(r"( +)(\w+(?=/)|\w+\.py)(/?)\s+(\S.*)", line)
         if match is None:
             if line.strip() and not line.startswith(" "):
                 break  # another folder of the root
