@@ -10,14 +10,13 @@ Letters in the shapes below:
     t      tokens, t = n + 1 with a class token, t = n without
     r      tokens that something later reads, r <= t
 
-Equation numbers are the paper's. Everything here runs on one device; compilation, mixed precision and
-distribution are put around it from `vitral.train`.
+Equation numbers are the paper's. Compilation, mixed precision and distribution are put around it from `vitral.train`.
 """
 
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -30,6 +29,11 @@ from torch import Generator, Tensor, nn
 from vitral.data.card import ModelCard
 
 __all__ = ["SIZES", "Features", "ViT", "ViTConfig", "architecture", "create"]
+
+ALL = slice(None)
+READ = {"cls": slice(0, 1), "gap": ALL}
+"""The final tokens that each pool reads; their mean represents the image."""
+GELUS: dict[str, Callable[[], nn.Module]] = {"tanh": partial(nn.GELU, approximate="tanh"), "erf": nn.GELU}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ class ViTConfig:
     mlp_dim: int = 3072
     """Hidden width of each block's MLP."""
     num_classes: int = 1000
-    """Classes of the head."""
+    """Classes of the head; in training they are the data's."""
     pool: Literal["cls", "gap"] = "cls"
     """What represents the image: the class token, or the mean of the patches (then there is no class token)."""
     position: Literal["none", "learned_1d"] = "learned_1d"
@@ -72,10 +76,15 @@ class ViTConfig:
     """Initial bias of the head; the paper's sigmoid pre-training uses -10."""
 
     def __post_init__(self) -> None:
+        for name, known in (("pool", READ), ("position", ("none", "learned_1d")), ("gelu", GELUS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        for name in ("channels", "width", "depth", "num_heads", "mlp_dim", "num_classes", "representation_size"):
+            if (size := getattr(self, name)) is not None and size < 1:
+                raise ValueError(f"{name} must be at least 1, not {size}")
         (h, w), (p, q) = self.image_hw, self.patch_hw
-        sizes = (h, w, p, q, self.channels, self.width, self.depth, self.num_heads, self.mlp_dim, self.num_classes)
-        if min(sizes) < 1:
-            raise ValueError(f"every size of a model must be at least 1; found {min(sizes)} in {self}")
+        if min(h, w, p, q) < 1:
+            raise ValueError(f"image and patch size must be at least 1 pixel, not {h}x{w} and {p}x{q}")
         if h % p or w % q:
             raise ValueError(
                 f"image size {h}x{w} is not divisible by patch size {p}x{q}: "
@@ -83,8 +92,8 @@ class ViTConfig:
             )
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not divisible by {self.num_heads} heads")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        if not 0 <= self.dropout < 1 or self.norm_eps <= 0:
+            raise ValueError(f"dropout must be in [0, 1) and norm_eps above 0, not {self.dropout} and {self.norm_eps}")
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -117,21 +126,12 @@ class Features:
     """Final patch tokens, row by row."""
     pooled: Float[Tensor, "b d"]
     """The image representation y of Eq. 4."""
-    landmarks: dict[str, Float[Tensor, "b t d"]] = field(default_factory=dict)
+    landmarks: dict[str, Float[Tensor, "b t d"]]
     """Tokens along the way: `embedded` (z_0), `blocks.0` to `blocks.{L-1}` (z_1 to z_L), `norm`."""
 
 
-GELUS: dict[str, Callable[[], nn.Module]] = {"tanh": partial(nn.GELU, approximate="tanh"), "erf": nn.GELU}
-
-
-ALL = slice(None)
-
-
 class PatchEmbed(nn.Module):
-    """Cuts images into patches and projects each to a token: the x_p E of Eq. 1, plus a bias.
-
-    The weight is kept as a convolution's, as in every public checkpoint, but applied as one matrix product.
-    """
+    """Projects each patch to a token: x_p E of Eq. 1, with a bias; a convolution's weight, one matrix product."""
 
     def __init__(self, *, channels: int, patch_hw: tuple[int, int], width: int) -> None:
         super().__init__()
@@ -153,9 +153,9 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "b t d"], reads: slice = ALL) -> Float[Tensor, "b r d"]:
+    def forward(self, x: Float[Tensor, "b t d"], read: slice = ALL) -> Float[Tensor, "b r d"]:
         q, k, v = self.heads(x)
-        out = F.scaled_dot_product_attention(q[:, :, reads], k, v)
+        out = F.scaled_dot_product_attention(q[:, :, read], k, v)
         return self.drop(self.proj(rearrange(out, "b heads t k -> b t (heads k)")))
 
     def heads(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "three b heads t k"]:
@@ -175,50 +175,22 @@ class MLP(nn.Module):
         self.drop2 = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        hidden: Float[Tensor, "b t m"] = self.drop1(self.act(self.fc1(x)))
-        return self.drop2(self.fc2(hidden))
+        return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
 
 
 class Block(nn.Module):
-    """One encoder block with the norm before each part: Eq. 2 and 3.
+    """One encoder block, Eq. 2 and 3. Tokens outside `read` serve as keys and values, but are not carried on."""
 
-    `reads` names the tokens that are read afterwards; the others still serve as keys and values, but what the
-    block would make of them is not computed.
-    """
-
-    def __init__(
-        self, *, width: int, num_heads: int, mlp_dim: int, gelu: str, norm_eps: float, dropout: float
-    ) -> None:
+    def __init__(self, *, width: int, num_heads: int, mlp_dim: int, gelu: str, norm_eps: float, dropout: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=norm_eps)
         self.attn = Attention(width=width, num_heads=num_heads, dropout=dropout)
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = MLP(width=width, hidden=mlp_dim, gelu=gelu, dropout=dropout)
 
-    def forward(self, x: Float[Tensor, "b t d"], reads: slice = ALL) -> Float[Tensor, "b r d"]:
-        x = x[:, reads] + self.attn(self.norm1(x), reads)
+    def forward(self, x: Float[Tensor, "b t d"], read: slice = ALL) -> Float[Tensor, "b r d"]:
+        x = x[:, read] + self.attn(self.norm1(x), read)
         return x + self.mlp(self.norm2(x))
-
-
-class ClassToken(nn.Module):
-    """Represents an image by its first token (Eq. 4)."""
-
-    reads = slice(0, 1)
-
-    def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
-        return tokens[:, 0]
-
-
-class MeanPatch(nn.Module):
-    """Represents an image by the mean of its patches (appendix D.3)."""
-
-    reads = ALL
-
-    def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
-        return tokens.mean(dim=1)
-
-
-POOLS: dict[str, Callable[[], nn.Module]] = {"cls": ClassToken, "gap": MeanPatch}
 
 
 class ViT(nn.Module):
@@ -229,25 +201,17 @@ class ViT(nn.Module):
         self.config = config
         self.card: ModelCard | None = None  # preprocessing, class names and the like, once the model has them
         d, (gh, gw) = config.width, config.grid
-        num_class_tokens = int(config.pool == "cls")
         self.patch_embed = PatchEmbed(channels=config.channels, patch_hw=config.patch_hw, width=d)
-        self.cls_token = self._tokens(num_class_tokens, d, learned=config.pool == "cls")
-        num_positions = num_class_tokens + gh * gw
-        self.pos_embed = self._tokens(num_positions, d, learned=config.position == "learned_1d")
+        self.cls_token = self._tokens(int(config.pool == "cls"), d, learned=config.pool == "cls")
+        num_tokens = self.cls_token.shape[1] + gh * gw
+        self.pos_embed = self._tokens(num_tokens, d, learned=config.position == "learned_1d")
         self.pos_drop = nn.Dropout(config.dropout)
+        block = partial(Block, width=d, num_heads=config.num_heads, mlp_dim=config.mlp_dim, gelu=config.gelu)
         self.blocks = nn.ModuleList(
-            Block(
-                width=d,
-                num_heads=config.num_heads,
-                mlp_dim=config.mlp_dim,
-                gelu=config.gelu,
-                norm_eps=config.norm_eps,
-                dropout=config.dropout,
-            )
-            for _ in range(config.depth)
+            block(norm_eps=config.norm_eps, dropout=config.dropout) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(d, eps=config.norm_eps)
-        self.pool = POOLS[config.pool]()
+        self.read = READ[config.pool]
         size = config.representation_size
         self.pre_logits = nn.Identity() if size is None else nn.Sequential(nn.Linear(d, size), nn.Tanh())
         self.head = nn.Linear(size or d, config.num_classes)
@@ -263,7 +227,7 @@ class ViT(nn.Module):
         *trunk, last = self.blocks
         for block in trunk:
             x = block(x)
-        return self.classify(self.pool(self.norm(last(x, self.pool.reads))))
+        return self.classify(self.norm(last(x, self.read)).mean(dim=1))
 
     def features(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Runs the encoder and returns everything it passed, by name."""
@@ -273,8 +237,12 @@ class ViT(nn.Module):
             x = landmarks[f"blocks.{index}"] = block(x)
         x = landmarks["norm"] = self.norm(x)
         prefix = self.cls_token.shape[1]
-        cls = x[:, 0] if prefix else None
-        return Features(cls=cls, patches=x[:, prefix:], pooled=self.pool(x), landmarks=landmarks)
+        return Features(
+            cls=x[:, 0] if prefix else None,
+            patches=x[:, prefix:],
+            pooled=x[:, self.read].mean(dim=1),
+            landmarks=landmarks,
+        )
 
     def embed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
         """Patches to tokens, class token in front, positions added, dropout: z_0 of Eq. 1."""
@@ -282,7 +250,7 @@ class ViT(nn.Module):
         if tuple(images.shape[1:]) != expected:
             raise ValueError(f"this model takes images of shape {expected}, not {tuple(images.shape[1:])}")
         patches = self.patch_embed(images)
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], dim=1)
         return self.pos_drop(tokens + self.pos_embed)
 
     def classify(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b classes"]:
@@ -304,12 +272,8 @@ class ViT(nn.Module):
         | norm1, norm2, norm  | 1                                       | 0            |
         | pre_logits.0        | LeCun normal (truncated at 2 sigma)     | 0            |
         | head                | 0                                       | `head_bias`  |
-
-        Args:
-            generator: source of randomness; PyTorch's global one when None.
         """
-        xavier = partial(nn.init.xavier_uniform_, generator=generator)
-        lecun = partial(_lecun_normal_, generator=generator)
+        xavier, lecun = (partial(fill, generator=generator) for fill in (nn.init.xavier_uniform_, _lecun_normal_))
         for name, module in self.named_modules():
             if isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
@@ -372,5 +336,5 @@ def architecture(name: str, **overrides: Any) -> ViTConfig:
 
 
 def create(name: str, **overrides: Any) -> ViT:
-    """A freshly initialised model: `create("ViT-B/16", num_classes=10)`; arguments as in `architecture`."""
+    """A freshly initialised model, such as `create("ViT-B/16", num_classes=10)`; see `architecture`."""
     return ViT(architecture(name, **overrides))

@@ -173,22 +173,31 @@ def test_a_name_gives_its_sizes_and_takes_overrides() -> None:
         ({"image_size": (33, 50), "patch_size": (16, 25)}, "33x50 is not divisible by patch size 16x25: choose 32x50"),
         ({"image_size": 8, "patch_size": 16}, "image size 8x8 is not divisible by patch size 16x16: choose 16x16"),
         ({"width": 100, "num_heads": 12}, "width 100 is not divisible by 12 heads"),
-        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, not 1.0"),
-        ({"dropout": -0.1}, "dropout must be at least 0 and below 1, not -0.1"),
-        ({"dropout": math.nan}, "dropout must be at least 0 and below 1, not nan"),
-        ({"image_size": 0}, "every size of a model must be at least 1; found 0"),
-        ({"patch_size": (16, 0)}, "every size of a model must be at least 1; found 0"),
-        ({"channels": 0}, "every size of a model must be at least 1; found 0"),
-        ({"width": -12}, "every size of a model must be at least 1; found -12"),
-        ({"depth": 0}, "every size of a model must be at least 1; found 0"),
-        ({"num_heads": 0}, "every size of a model must be at least 1; found 0"),
-        ({"mlp_dim": 0}, "every size of a model must be at least 1; found 0"),
-        ({"num_classes": 0}, "every size of a model must be at least 1; found 0"),
+        ({"dropout": 1.0}, "dropout must be in [0, 1) and norm_eps above 0, not 1.0 and 1e-06"),
+        ({"dropout": -0.1}, "dropout must be in [0, 1) and norm_eps above 0, not -0.1 and 1e-06"),
+        ({"dropout": math.nan}, "dropout must be in [0, 1) and norm_eps above 0, not nan and 1e-06"),
+        ({"image_size": 0}, "image and patch size must be at least 1 pixel, not 0x0 and 16x16"),
+        ({"patch_size": (16, 0)}, "image and patch size must be at least 1 pixel, not 224x224 and 16x0"),
+        ({"channels": 0}, "channels must be at least 1, not 0"),
+        ({"width": -12}, "width must be at least 1, not -12"),
+        ({"depth": 0}, "depth must be at least 1, not 0"),
+        ({"num_heads": 0}, "num_heads must be at least 1, not 0"),
+        ({"mlp_dim": 0}, "mlp_dim must be at least 1, not 0"),
+        ({"num_classes": 0}, "num_classes must be at least 1, not 0"),
+        ({"representation_size": 0}, "representation_size must be at least 1, not 0"),
+        ({"norm_eps": -1.0}, "dropout must be in [0, 1) and norm_eps above 0, not 0.0 and -1.0"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(overrides: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         ViTConfig(**overrides)
+
+
+@pytest.mark.parametrize("field", ["pool", "position", "gelu"])
+def test_an_unknown_part_is_refused(field: str) -> None:
+    """By the configuration itself, or before it where types are checked at run time."""
+    with pytest.raises((ValueError, TypeCheckError), match=field):
+        ViTConfig(**{field: "unheard-of"})
 
 
 @pytest.mark.parametrize("name", ["ViT-X/16", "ViT-B16", "ViT-B/", "ViT-B/16px", "B/16", "vit-b/16", ""])

@@ -1,0 +1,1 @@
+"""Images in: sources, preprocessing, augmentation, order, batches."""

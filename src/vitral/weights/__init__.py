@@ -1,0 +1,1 @@
+"""Models on disk, and their weights for new tasks."""
