@@ -5,8 +5,8 @@ Letters in the shapes below:
     b      images in a batch            d      width of a token (the paper's D)
     c      channels of an image         heads  attention heads
     h w    image height and width       k      width of one head, d / heads
-    gh gw  rows and columns of patches  m      width inside the MLP
-    p q    patch height and width       n      patches, n = gh * gw
+    gh gw  rows and columns of patches  n      patches, n = gh * gw
+    p q    patch height and width
     t      tokens, t = n + 1 with a class token, t = n without
     r      tokens that something later reads, r <= t
 
@@ -277,17 +277,13 @@ class ViT(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
-            elif name.endswith("attn.qkv"):
-                for projection in module.weight.chunk(3):
-                    xavier(projection)
             elif isinstance(module, nn.Linear) and name.startswith("blocks."):
-                xavier(module.weight)
+                for projection in module.weight.chunk(3 if name.endswith("qkv") else 1):
+                    xavier(projection)
             elif name in ("patch_embed.proj", "pre_logits.0"):
                 lecun(module.weight)
-            if isinstance(getattr(module, "bias", None), Tensor):
-                nn.init.zeros_(module.bias)
-                if ".mlp." in name:
-                    nn.init.normal_(module.bias, std=1e-6, generator=generator)
+            if isinstance(bias := getattr(module, "bias", None), Tensor):
+                nn.init.normal_(bias, std=1e-6 if ".mlp." in name else 0.0, generator=generator)
         nn.init.zeros_(self.cls_token)
         std = 0.02 if isinstance(self.pos_embed, nn.Parameter) else 0.0
         nn.init.normal_(self.pos_embed, std=std, generator=generator)
