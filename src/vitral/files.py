@@ -2,11 +2,22 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["write_atomically", "write_json"]
+__all__ = ["naming", "write_atomically", "write_json"]
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Operating-system errors inside name `path`; those of an open file name nothing by themselves."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -20,17 +31,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         OSError: the disk is full or not writable; `path` keeps its old content and no temporary file stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

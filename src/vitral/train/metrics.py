@@ -3,8 +3,11 @@
 import importlib.util
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from vitral.files import naming, write_atomically
 
 __all__ = ["MetricLog", "read_metrics"]
 
@@ -12,7 +15,7 @@ __all__ = ["MetricLog", "read_metrics"]
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a run so far; a last line cut short by a crash is left out."""
     records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
@@ -24,29 +27,45 @@ class MetricLog:
     """Writes the record of a run, each figure with the step it belongs to."""
 
     def __init__(self, folder: Path, *, step: int) -> None:
-        """Opens the record to go on after `step` steps; what a crashed run wrote beyond them is dropped."""
-        path = folder / "metrics.jsonl"
-        kept = [record for record in read_metrics(path) if record["step"] <= step]
-        self.file = path.open("w")
+        """Opens the record to go on after `step` steps; what a crashed run wrote beyond them is dropped.
+
+        Raises:
+            OSError: the disk is full; the record so far stays.
+        """
+        self.path = folder / "metrics.jsonl"
+        kept = [record for record in read_metrics(self.path) if record["step"] <= step]
+        self.known = {tuple(record) for record in kept if record["step"] == step}
+        self.resumed_at = step
+        lines = "".join(json.dumps(record) + "\n" for record in kept)
+        write_atomically(self.path, lambda file: file.write(lines.encode()))
+        self.file = self.path.open("a")
         self.board = None
         if importlib.util.find_spec("tensorboard"):
-            from torch.utils.tensorboard import SummaryWriter
+            from vitral.train.tensorboard import Board
 
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-        for record in kept:
-            self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
+            self.board = Board(folder / "tensorboard", step=step)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """Adds one record: figures such as `train/loss`, `test/top1` after `step` steps."""
-        self.file.write(json.dumps({"step": step, **figures}) + "\n")
-        self.file.flush()
-        for name, value in figures.items() if self.board else ():
-            self.board.add_scalar(name, value, step)
+        """Adds one record: figures such as `train/loss`, `test/top1` after `step` steps.
+
+        A run that crashed after its last checkpoint measures that step again when resumed: once is enough.
+
+        Raises:
+            OSError: the disk is full; the error names the file.
+        """
+        if step == self.resumed_at and ("step", *figures) in self.known:
+            return
+        with naming(self.path):
+            self.file.write(json.dumps({"step": step, **figures}) + "\n")
+            self.file.flush()
+        if self.board:
+            self.board.write(step, figures)
 
     def close(self) -> None:
         """Makes the record safe on disk."""
-        os.fsync(self.file.fileno())
-        self.file.close()
-        if self.board:
-            self.board.close()
+        with ExitStack() as stack, naming(self.path):
+            stack.callback(self.file.close)
+            if self.board:
+                stack.callback(self.board.close)
+            self.file.flush()
+            os.fsync(self.file.fileno())

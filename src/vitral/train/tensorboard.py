@@ -1,0 +1,43 @@
+"""TensorBoard's own files, written in step with the run: its usual writer does so in a thread that fails unseen."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from vitral.files import naming
+
+__all__ = ["Board"]
+
+
+class Board:
+    """One event file; a resumed run begins another beside it."""
+
+    def __init__(self, folder: Path, *, step: int) -> None:
+        """Opens a file in `folder` to go on after `step` steps; TensorBoard forgets what it saw beyond them."""
+        self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        with naming(self.path):
+            folder.mkdir(exist_ok=True)
+            self.file = self.path.open("wb")
+        self.records = RecordWriter(self.file)
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._add(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """Adds figures after `step` steps."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        self._add(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def close(self) -> None:
+        """Closes the file."""
+        with naming(self.path):
+            self.file.close()
+
+    def _add(self, event: Event) -> None:
+        with naming(self.path):
+            self.records.write(event.SerializeToString())
+            self.file.flush()
