@@ -1,7 +1,6 @@
 """Checkpoints: everything a run needs to go on exactly where it stood."""
 
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,17 @@ import torch
 
 from vitral.files import write_atomically
 from vitral.train.duration import Duration
-from torch.distributed.checkpoint.stateful import Stateful
 
 __all__ = ["CheckpointConfig", "Checkpoints"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When a run saves itself."""
+    """When a run saves itself.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
 
     every: str = "5min"
     """Time or training between two checkpoints, such as 5min, 20steps or 1epoch; one is always saved at the end."""
@@ -38,7 +40,9 @@ class Checkpoints:
         self.keep = keep
 
     def save(self, state: dict[str, Any], *, step: int) -> None:
-        """Writes a checkpoint atomically, then removes the oldest beyond `keep`.
+        """Writes a checkpoint atomically, then removes the oldest beyond `keep`, and any of a later step.
+
+        Only a run that went back past a damaged checkpoint has later ones.
 
         Raises:
             OSError: the disk is full; the checkpoints before it stay.
@@ -46,31 +50,32 @@ class Checkpoints:
         self.folder.mkdir(exist_ok=True)
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomically(self.folder / f"step_{step:09d}.pt", lambda file: file.write(buffer.getbuffer()))
-        for old in self.paths()[: -self.keep]:
-            old.unlink()
+        newest = self.folder / f"step_{step:09d}.pt"
+        write_atomically(newest, lambda file: file.write(buffer.getbuffer()))
+        paths = self.paths()
+        end = paths.index(newest) + 1
+        for path in (*paths[: max(end - self.keep, 0)], *paths[end:]):
+            path.unlink()
 
     def paths(self) -> list[Path]:
         """The checkpoints there are, oldest first."""
         return sorted(self.folder.glob("step_*.pt"))
 
-    def restore(self, session: Stateful) -> list[str]:
-        """Puts a session where the newest readable checkpoint stood; without one it stays as it is.
-
-        Returns:
-            A sentence for each damaged checkpoint that was passed over.
+    def newest(self) -> tuple[dict[str, Any], list[str]]:
+        """The newest state that can be read, and a sentence for each damaged checkpoint that was passed over.
 
         Raises:
-            ValueError: the checkpoint belongs to another model or optimiser.
+            ValueError: there is none.
+            OSError: the disk cannot be read.
         """
         damaged = []
         for path in reversed(self.paths()):
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
+                return torch.load(path, map_location="cpu", weights_only=True), damaged
+            except OSError:
+                raise
+            # a damaged file can make the parsers of zip and pickle raise almost anything
+            except Exception as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 damaged.append(f"{path} is damaged ({reason}); going back to the checkpoint before it")
-            else:
-                session.load_state_dict(state)
-                break
-        return damaged
+        raise ValueError(f"no checkpoint in {self.folder} can be read: remove the folder to train from the start")
