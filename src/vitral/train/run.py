@@ -10,6 +10,8 @@ from vitral.train.config import RunConfig
 
 __all__ = ["Run"]
 
+LOCK = ".lock"
+
 
 class Run:
     """A folder that one training run owns; the finished folder is a model folder too."""
@@ -24,24 +26,19 @@ class Run:
 
     @classmethod
     def create(cls, config: RunConfig) -> Self:
-        """Makes the folder `config.out`, or the next free `runs/RECIPE-N`, and saves the configuration there.
+        """Makes the folder `config.out`, or the next free `runs/RECIPE-N`.
 
         Raises:
-            ValueError: the folder exists and is not empty.
+            ValueError: the folder exists and is not empty, or another process is training in it.
             OSError: the folder cannot be made.
         """
-        if config.out is None:
-            free = (Path("runs") / f"{config.recipe}-{n}" for n in itertools.count(1))
-            path = next(path for path in free if not path.exists())
-        else:
-            path = config.out
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        path = _next_free(config.recipe) if config.out is None else config.out
+        if path.is_file() or (path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())):
             hint = f", or go on with it: vitral train --resume {path}" if (path / "run.json").exists() else ""
             raise ValueError(f"{path} exists and is not empty: choose another --out{hint}")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         run.lock()
-        save_config(run.config_path, config)
         return run
 
     @classmethod
@@ -60,10 +57,41 @@ class Run:
             left.unlink()
         return run, config
 
+    def save(self, config: RunConfig) -> None:
+        """Saves the configuration that the run is resumed with."""
+        save_config(self.config_path, config)
+
     def lock(self) -> None:
-        """Keeps other processes from training the same run until this one ends."""
-        self._lock = (self.path / ".lock").open("w")
+        """Keeps other processes from training the same run until this one ends.
+
+        The lock is the process's own: reading processes that outlive a killed trainer do not hold it.
+        """
+        self._lock = (self.path / LOCK).open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            self.close()
             raise ValueError(f"{self.path} is being trained by another process") from None
+
+    def close(self) -> None:
+        """Lets other processes train the run."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def discard(self) -> None:
+        """Removes the folder of a run that could not begin; one that holds anything stays."""
+        if all(entry.name == LOCK for entry in self.path.iterdir()):
+            (self.path / LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
+
+
+def _next_free(recipe: str) -> Path:
+    """Makes the first folder `runs/RECIPE-N` that is not there yet."""
+    for number in itertools.count(1):
+        path = Path("runs") / f"{recipe}-{number}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("counting never ends")
