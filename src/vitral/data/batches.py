@@ -1,7 +1,7 @@
 """Batches of uint8 images: item k of a data set is the whole k-th batch, so any number of workers gives the same."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -56,7 +56,7 @@ class TrainingBatches(Dataset[Batch]):
         position = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epoch, index = sample_at(position, size=len(self.source), seed=self.seed)
 
-        def pixels(row: int) -> np.ndarray:
+        def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
             image = self.source.image(int(index[row]), channels=self.preprocessing.channels)
             box = crop_box(self.augment, image.size, seed=self.seed, epoch=int(epoch[row]), index=int(index[row]))
             return self.preprocessing.crop(image, box)
@@ -80,16 +80,20 @@ class EvaluationBatches(Dataset[Batch]):
         start = number * self.batch_size
         index = np.arange(start, min(start + self.batch_size, len(self.source)))
 
-        def pixels(row: int) -> np.ndarray:
-            return self.preprocessing.pixels(
-                self.source.image(int(index[row]), channels=self.preprocessing.channels)
-            )
+        def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
+            return self.preprocessing.pixels(self.source.image(int(index[row]), channels=self.preprocessing.channels))
 
         return _read(self.source, index, self.preprocessing, pixels, None)
 
 
-def _read(source, index, preprocessing, pixels, draws) -> Batch:
-    """Reads the samples `index`; a broken one leaves a black image that no loss or metric counts."""
+def _read(
+    source: Source,
+    index: Int64[np.ndarray, " b"],
+    preprocessing: Preprocessing,
+    pixels: Callable[[int], UInt8[np.ndarray, "h w c"]],
+    draws: Draws | None,
+) -> Batch:
+    """Reads the samples `index` with `pixels`, by row; a broken one leaves a black image that nothing counts."""
     images = np.zeros((len(index), *preprocessing.image_size, preprocessing.channels), np.uint8)
     labels = source.labels[index]
     broken = []
@@ -99,9 +103,7 @@ def _read(source, index, preprocessing, pixels, draws) -> Batch:
         except BrokenImage as error:
             labels[row] = UNREADABLE
             broken.append(str(error))
-    return Batch(
-        images=torch.from_numpy(images), labels=torch.from_numpy(labels), draws=draws, broken=tuple(broken)
-    )
+    return Batch(images=torch.from_numpy(images), labels=torch.from_numpy(labels), draws=draws, broken=tuple(broken))
 
 
 def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: bool) -> Iterator[Batch]:
@@ -113,11 +115,12 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
             sampler=numbers,  # pyright: ignore[reportArgumentType]
             num_workers=workers,
             pin_memory=pin,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_signals_to_the_trainer,
         )
     )
 
 
-def _ignore_interrupts(_: int) -> None:
-    """Ctrl-C reaches the whole process group; the training process alone decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """Ctrl-C, and SIGTERM from `timeout`, reach the whole process group; the first process decides what they mean."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)

@@ -1,10 +1,14 @@
 """Ctrl-C and SIGTERM ask a run to save and stop; the step under way is finished first."""
 
 import signal
+import time
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 __all__ = ["Interrupted", "Interrupts"]
+
+ECHO_SECONDS = 1.0
+"""Within this time a further signal says the same again: `timeout` sends each one twice, for one."""
 
 
 class Interrupted(Exception):
@@ -16,11 +20,12 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """While active, notes the first SIGINT or SIGTERM; a second one acts as it always does."""
+    """While active, notes the first SIGINT or SIGTERM; one that comes later again acts as it always does."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._before = {}
+        self._noted = 0.0
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         for signum in (signal.SIGINT, signal.SIGTERM):
@@ -32,5 +37,8 @@ class Interrupts:
             signal.signal(signum, handler)
 
     def _note(self, signum: int, _: FrameType | None) -> None:
-        self.signum = signum
-        self.__exit__()
+        if self.signum is None:
+            self.signum, self._noted = signum, time.monotonic()
+        elif time.monotonic() - self._noted > ECHO_SECONDS:
+            self.__exit__()
+            signal.raise_signal(signum)
