@@ -1,7 +1,8 @@
 """The training loop."""
 
 import platform
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.card import ModelCard
 from vitral.data.sources import Source, open_data
+from vitral.evals.accuracy import Accuracy
 from vitral.train.checkpoint import Checkpoints
 from vitral.train.config import RunConfig
 from vitral.train.curves import draw_curves
@@ -36,11 +38,15 @@ def fit(run: Run, config: RunConfig) -> dict[str, float]:
         ValueError: an input is wrong, an image cannot be read, or the loss is not a number any more.
         OSError: a file cannot be read, or the disk is full; the checkpoints so far stay.
     """
-    data = open_data(config.data)
-    session = Session(config, classes=data["train"].classes)
     checkpoints = Checkpoints(run.checkpoints_path, keep=config.checkpoint.keep)
-    notes = [*session.notes, *checkpoints.restore(session)]
-    plan = Plan.of(config, samples=len(data["train"]))
+    try:
+        data = open_data(config.data)
+        session, notes = begin(config, checkpoints, classes=data["train"].classes)
+        plan = Plan.of(config, samples=len(data["train"]))
+        run.save(config)
+    except BaseException:
+        run.discard()
+        raise
     with Reporter(run.path, step=session.step, total=plan.total) as reporter, Interrupts() as interrupts:
         for note in (*notes, describe(session, data["train"], plan)):
             reporter.say(note)
@@ -64,6 +70,23 @@ def fit(run: Run, config: RunConfig) -> dict[str, float]:
             if stop:
                 raise Interrupted(stop)
         return finish(run, session, data, reporter)
+
+
+def begin(config: RunConfig, checkpoints: Checkpoints, *, classes: tuple[str, ...]) -> tuple[Session, list[str]]:
+    """A session where the newest checkpoint stood; without one, from trained weights, or from scratch.
+
+    Returns:
+        The session, and sentences that people should read.
+
+    Raises:
+        ValueError: checkpoints or weights cannot be read, or are of another model.
+    """
+    session = Session(config, classes=classes)
+    if not checkpoints.paths():
+        return session, session.initialise()
+    state, notes = checkpoints.newest()
+    session.load_state_dict(state)
+    return session, notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +122,7 @@ class Plan:
         return learning_rate(self.config.schedule, base=base, step=step, total=self.total, warmup=self.warmup)
 
 
-def training_batches(session: Session, source: Source, total: int):
+def training_batches(session: Session, source: Source, total: int) -> Iterator[Batch]:
     """The batches from the session's step to the end."""
     config = session.config
     batches = TrainingBatches(
@@ -113,7 +136,7 @@ def training_batches(session: Session, source: Source, total: int):
     return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)
 
 
-def evaluate_split(session: Session, source: Source):
+def evaluate_split(session: Session, source: Source) -> Accuracy:
     """Measures the session's weights on a held-out split."""
     return evaluate(session.predict, source, preprocessing=session.preprocessing, data=session.config.data)
 

@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised, with decoupled weight decay.
 
     The update is scaled by 0.2 * sqrt(longer side), so that learning rate and decay mean what they mean to AdamW
-    (Liu et al. 2025). A parameter named in `split` is that many square matrices stacked by rows (q, k and v), and
+    (Liu et al. 2025). A parameter named in `split` is that many matrices stacked by rows (q, k and v), and
     each is orthogonalised by itself.
     """
 
@@ -43,20 +43,22 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, split=split))
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, closure: Callable[[], float] | None = None
+    ) -> None:
         """Takes one step; there is no closure."""
         assert closure is None
         for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is not None:
-                    self._update(param, group)
+                    self._update(param, param.grad, group)
 
-    def _update(self, param: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, param: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[param]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(param)
-        average = state["momentum"].lerp_(param.grad, 1 - group["momentum"])
-        nesterov = param.grad.lerp(average, group["momentum"])
+        average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        nesterov = gradient.lerp(average, group["momentum"])
         matrices = nesterov.unflatten(0, (group["split"], -1))
         update = orthogonalise(matrices).flatten(0, 1)
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5

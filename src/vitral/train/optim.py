@@ -1,5 +1,6 @@
 """Optimisers and which parameters they decay."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,11 @@ __all__ = ["OptimConfig", "Optimiser", "is_matrix"]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How parameters are updated."""
+    """How parameters are updated.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
 
     name: Literal["adamw", "sgd", "muon"] = "adamw"
     """`muon` updates the matrices of the blocks with Muon and everything else with AdamW."""
@@ -29,11 +34,11 @@ class OptimConfig:
     """Largest global norm of the gradient; None leaves it as it is."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.weight_decay < 0:
+        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"lr must be above 0 and weight_decay at least 0, not {self.lr} and {self.weight_decay}")
         if not all(0 <= rate < 1 for rate in (*self.betas, self.momentum)):
             raise ValueError("betas and momentum must be at least 0 and below 1")
-        if self.clip is not None and self.clip <= 0:
+        if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be above 0, or None, not {self.clip}")
 
 
@@ -41,6 +46,7 @@ class Optimiser:
     """The PyTorch optimisers of a model: one, or Muon for the blocks' matrices and AdamW for the rest."""
 
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
+        self.name = config.name
         matrices = [(name, param) for name, param in model.named_parameters() if is_matrix(name, param)]
         others = [param for name, param in model.named_parameters() if not is_matrix(name, param)]
         in_blocks = [(name, param) for name, param in matrices if name.startswith("blocks.")]
@@ -70,12 +76,21 @@ class Optimiser:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each part."""
-        return {"parts": [part.state_dict() for part in self.parts]}
+        return {"name": self.name, "parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave."""
+        """Takes over what `state_dict` gave; weight decay, momentum and betas stay as the configuration says.
+
+        Raises:
+            ValueError: the state is of another optimiser, or of other parameters.
+        """
+        if state["name"] != self.name:
+            raise ValueError(f"optim.name was {state['name']}, not {self.name}")
         for part, saved in zip(self.parts, state["parts"], strict=True):
+            settings = [{key: value for key, value in group.items() if key != "params"} for group in part.param_groups]
             part.load_state_dict(saved)
+            for group, own in zip(part.param_groups, settings, strict=True):
+                group.update(own)
 
 
 def is_matrix(name: str, param: nn.Parameter) -> bool:

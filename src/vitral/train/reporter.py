@@ -41,6 +41,7 @@ class Reporter:
         self.steps: list[dict[str, Float[Tensor, ""]]] = []
         self.rates: list[float] = []
         self.images = 0
+        self.last_rate = math.nan
         self.since = self.spoke = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -59,6 +60,7 @@ class Reporter:
         """Takes the figures of one step without waiting for the device."""
         self.steps.append(figures)
         self.rates.append(lr)
+        self.last_rate = lr
         self.images += images
         self.bar.advance(self.task)
 
@@ -66,18 +68,17 @@ class Reporter:
         """Writes down the mean figures of the steps since the last time, `step` steps into the run.
 
         Raises:
-            ValueError: a loss among them is not finite.
+            ValueError: a loss or gradient among them is not finite.
+            OSError: the disk is full.
         """
         if not self.steps:
             return
         columns = {name: torch.stack([figures[name] for figures in self.steps]).tolist() for name in self.steps[0]}
-        for offset, (loss, lr) in enumerate(zip(columns["loss"], self.rates, strict=True)):
-            if not math.isfinite(loss):
-                number = step - len(self.steps) + offset
-                raise ValueError(
-                    f"the loss became {loss} at step {number} with learning rate {lr:.3g}: "
-                    "lower --optim.lr, or lengthen --schedule.warmup"
-                )
+        for number, (loss, norm, lr) in enumerate(
+            zip(columns["loss"], columns["gradient_norm"], self.rates, strict=True), step - len(self.steps) + 1
+        ):
+            _check_finite("loss", loss, number, lr)
+            _check_finite("gradient", norm, number, lr)
         means = {f"train/{name}": sum(values) / len(values) for name, values in columns.items()}
         rate = self.images / (time.monotonic() - self.since)
         self.log.write(step, {**means, "lr": self.rates[-1], "images_per_second": round(rate, 1)})
@@ -92,7 +93,22 @@ class Reporter:
         self.steps, self.rates, self.images, self.since = [], [], 0, time.monotonic()
 
     def measured(self, step: int, split: str, result: Accuracy) -> None:
-        """Writes down an evaluation; its time does not count as training's."""
+        """Writes down an evaluation; its time does not count as training's.
+
+        Raises:
+            ValueError: its loss is not finite.
+            OSError: the disk is full.
+        """
+        _check_finite(f"{split} loss", result.loss, step, self.last_rate)
         self.log.write(step, {f"{split}/{name}": value for name, value in result.metrics()})
         self.say(f"step {step}/{self.total}  {split} accuracy {result.top1:.2%}  loss {result.loss:.4f}")
         self.since = self.spoke = time.monotonic()
+
+
+def _check_finite(what: str, value: float, step: int, lr: float) -> None:
+    """Refuses a figure that is no number any more; steps count from 1, as in the record."""
+    if not math.isfinite(value):
+        raise ValueError(
+            f"the {what} became {value} at step {step} with learning rate {lr:.3g}: "
+            "lower --optim.lr, or lengthen --schedule.warmup"
+        )

@@ -1,6 +1,7 @@
 """The moving parts of a run: what one step changes, and what a checkpoint holds."""
 
-from contextlib import nullcontext
+from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vitral.data.augment import flip, warp
-from vitral.data.batches import Batch
+from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import random_bits
 from vitral.objectives.classification import Classification
 from vitral.train.config import RunConfig
@@ -44,6 +45,7 @@ class Session:
 
     def __init__(self, config: RunConfig, *, classes: tuple[str, ...]) -> None:
         self.config = config
+        self.classes = classes
         self.device = pick_device(config.train.device)
         on_gpu = self.device.type == "cuda"
         self.bfloat16 = config.train.precision == "bfloat16" or (config.train.precision == "auto" and on_gpu)
@@ -52,9 +54,6 @@ class Session:
         self.unreadable: set[str] = set()
         torch.manual_seed(config.seed)
         self.model = ViT(architecture)
-        self.notes: list[str] = []
-        if config.model.weights is not None:
-            self.notes = transfer(load_model(config.model.weights), self.model, classes=classes)
         self.model.to(self.device)
         self.preprocessing = replace(
             config.preprocessing, image_size=architecture.image_hw, channels=architecture.channels
@@ -66,6 +65,19 @@ class Session:
         self.objective = Classification(config.objective)
         compiled = on_gpu if config.train.compile is None else config.train.compile
         self.forward = torch.compile(self.model) if compiled else self.model
+
+    def initialise(self) -> list[str]:
+        """Begins a new run: takes over trained weights where the configuration names some.
+
+        Returns:
+            One sentence for each thing that was not simply copied.
+
+        Raises:
+            ValueError: the weights cannot be read, or are of another architecture.
+        """
+        if self.config.model.weights is None:
+            return []
+        return transfer(load_model(self.config.model.weights), self.model, classes=self.classes)
 
     @property
     def kept_model(self) -> ViT:
@@ -81,13 +93,15 @@ class Session:
         self.model.train()
         images, labels = self.augmented(batch), batch.labels.to(self.device, non_blocking=True)
         parts = self.config.train.accumulate
-        totals: dict[str, Tensor] = {}
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
+        readable = (labels != UNREADABLE).sum().clamp(min=1)
         for part_images, part_labels in zip(images.chunk(parts), labels.chunk(parts), strict=True):
             with self.autocast():
                 loss, figures = self.objective.loss(self.forward, part_images, part_labels)
-            (loss / parts).backward()
+            share = (part_labels != UNREADABLE).sum() / readable
+            (loss * share).backward()
             for name, value in {"loss": loss.detach(), **figures}.items():
-                totals[name] = totals.get(name, 0) + value / parts
+                totals[name] += value * share
         clip = self.config.optim.clip
         totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), clip or float("inf"))
         self.optimiser.step(lr)
@@ -99,6 +113,7 @@ class Session:
 
     def augmented(self, batch: Batch) -> Float[Tensor, "b c h w"]:
         """Images of a training batch in the model's range, mirrored and warped on the device."""
+        assert batch.draws is not None, "a batch of evaluation is not trained on"
         images = batch.images.to(self.device, non_blocking=True)
         if self.config.augment.flip:
             images = flip(images, batch.draws.flips.to(self.device))
@@ -115,7 +130,7 @@ class Session:
         with self.autocast():
             return self.kept_model(self.preprocessing.normalise(images.to(self.device)))
 
-    def autocast(self) -> Any:
+    def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 arithmetic where the run uses it."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
@@ -139,8 +154,10 @@ class Session:
             self.step, self.unreadable = state["step"], set(state["unreadable"])
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
+            if ("average" in state) != (self.average is not None):
+                raise ValueError("train.ema cannot be turned on or off")
             if self.average:
                 self.average.load_state_dict(state["average"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise ValueError(f"the checkpoint does not fit this model and optimiser: {reason}") from None
