@@ -15,12 +15,16 @@ from torch import Tensor
 
 from vitral.data.order import uniform
 
-__all__ = ["AugmentConfig", "Draws", "draw", "flip", "warp"]
+__all__ = ["AugmentConfig", "Draws", "crop_box", "draw", "flip", "warp"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How training images vary. The defaults change nothing."""
+    """How training images vary. The defaults change nothing.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
 
     crop: Literal["none", "inception"] = "none"
     """`inception`: a random part of the image, resized to the model's size."""
@@ -40,10 +44,12 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
             raise ValueError(f"crop_area must be two shares with 0 < smallest <= largest <= 1, not {self.crop_area}")
-        if not 0 < self.crop_aspect[0] <= self.crop_aspect[1]:
+        if not 0 < self.crop_aspect[0] <= self.crop_aspect[1] < math.inf:
             raise ValueError(f"crop_aspect must be two ratios with 0 < smallest <= largest, not {self.crop_aspect}")
-        if self.shift < 0 or self.rotate < 0 or not 0 <= self.scale < 1:
-            raise ValueError("shift and rotate must not be negative, and scale must be at least 0 and below 1")
+        if self.shift < 0 or not 0 <= self.rotate < math.inf:
+            raise ValueError(f"shift and rotate must be at least 0, not {self.shift} and {self.rotate}")
+        if not 0 <= self.scale < 1:
+            raise ValueError(f"scale must be at least 0 and below 1, not {self.scale}")
 
     @property
     def warps(self) -> bool:
@@ -61,9 +67,7 @@ class Draws:
     """From output to input coordinates in pixels around the centre; None where nothing warps."""
 
 
-def draw(
-    config: AugmentConfig, *, seed: int, epoch: Int64[np.ndarray, " b"], index: Int64[np.ndarray, " b"]
-) -> Draws:
+def draw(config: AugmentConfig, *, seed: int, epoch: Int64[np.ndarray, " b"], index: Int64[np.ndarray, " b"]) -> Draws:
     """Draws mirroring and warps for the samples `index` of the epochs `epoch`."""
 
     def signed(name: int) -> Float64[np.ndarray, " b"]:

@@ -1,5 +1,6 @@
 """The complete configuration of a training run."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,7 +31,11 @@ class ModelSetup:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long a run trains, and on what."""
+    """How long a run trains, and on what.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
 
     batch_size: int = 128
     """Images in each optimiser step, over all devices."""
@@ -58,7 +63,7 @@ class TrainConfig:
             raise ValueError(
                 f"batch_size must be a multiple of accumulate, not {self.batch_size} and {self.accumulate}"
             )
-        if self.epochs <= 0 or (self.steps is not None and self.steps < 1):
+        if not 0 < self.epochs < math.inf or (self.steps is not None and self.steps < 1):
             raise ValueError(f"epochs and steps must be above 0, not {self.epochs} and {self.steps}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema must be above 0 and below 1, not {self.ema}")
@@ -68,7 +73,11 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that defines a run: the same configuration on the same machine gives the same weights."""
+    """Everything that defines a run: the same configuration on the same machine gives the same weights.
+
+    Raises:
+        ValueError: the seed is out of range.
+    """
 
     recipe: str
     """Name of the recipe this configuration came from."""
@@ -78,10 +87,14 @@ class RunConfig:
     """Seed of initial weights, order, augmentation and dropout."""
     model: ModelSetup = field(default_factory=ModelSetup)
     data: DataConfig
-    preprocessing: Preprocessing = Preprocessing(image_size=(224, 224), channels=3)
+    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(image_size=(224, 224), channels=3))
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     objective: ClassificationConfig = field(default_factory=ClassificationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be at least 0 and below 2**63, not {self.seed}")

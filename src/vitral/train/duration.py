@@ -5,10 +5,11 @@ import re
 import time
 from dataclasses import dataclass, field
 
-__all__ = ["Duration", "Timer"]
+__all__ = ["LENGTHS", "Duration", "Timer"]
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 LENGTHS = ("steps", "epochs", "examples", "percent")
+"""Units of training; the others are units of time."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Duration:
             raise ValueError(f"{text!r} is not a duration: write a number and one of {units}, such as 20steps")
         return cls(float(match[1]), unit)
 
+    @property
+    def is_time(self) -> bool:
+        """Whether it is an amount of time, not of training."""
+        return self.unit in SECONDS
+
     def in_steps(self, *, total: int, batch_size: int, samples: int) -> int:
         """The duration in optimiser steps, rounded up.
 
@@ -44,27 +50,30 @@ class Duration:
         Raises:
             ValueError: the duration is a time.
         """
-        if self.unit in SECONDS:
+        if self.is_time:
             raise ValueError(f"{self.amount:g}{self.unit} is a time; here a duration must be in {', '.join(LENGTHS)}")
         per_unit = {"steps": 1, "epochs": samples / batch_size, "examples": 1 / batch_size, "percent": total / 100}
         return math.ceil(round(self.amount * per_unit[self.unit], 6))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Timer:
     """Says when something that happens every so often is due."""
 
-    steps: int | None
-    seconds: float | None
+    steps: int | None = None
+    """Steps between two times, if it goes by steps."""
+    seconds: float | None = None
+    """Seconds between two times, if it goes by the clock."""
     last: float = field(default_factory=time.monotonic)
+    """When the clock last said so, in seconds."""
 
     @classmethod
     def every(cls, text: str, *, total: int, batch_size: int, samples: int) -> "Timer":
         """A timer for a duration; one of length zero is never due."""
         duration = Duration.parse(text)
-        if duration.unit in SECONDS:
-            return cls(None, duration.amount * SECONDS[duration.unit])
-        return cls(duration.in_steps(total=total, batch_size=batch_size, samples=samples), None)
+        if duration.is_time:
+            return cls(seconds=duration.amount * SECONDS[duration.unit])
+        return cls(steps=duration.in_steps(total=total, batch_size=batch_size, samples=samples))
 
     def due(self, step: int) -> bool:
         """Whether it is time, `step` steps into the run; a time then starts anew."""

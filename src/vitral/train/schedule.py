@@ -4,14 +4,18 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from vitral.train.duration import Duration
+from vitral.train.duration import LENGTHS, Duration
 
 __all__ = ["ScheduleConfig", "learning_rate"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """How the learning rate moves over a run."""
+    """How the learning rate moves over a run.
+
+    Raises:
+        ValueError: a value is out of range, or the warm-up is a time.
+    """
 
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     """Shape of the way from the base rate to the end rate."""
@@ -21,9 +25,10 @@ class ScheduleConfig:
     """Learning rate at the end; the paper's linear decay ends at 1e-5."""
 
     def __post_init__(self) -> None:
-        Duration.parse(self.warmup)
-        if self.end < 0:
-            raise ValueError(f"schedule.end must not be negative, not {self.end}")
+        if Duration.parse(self.warmup).is_time:
+            raise ValueError(f"schedule.warmup must be in {', '.join(LENGTHS)}, not {self.warmup}")
+        if not 0 <= self.end < math.inf:
+            raise ValueError(f"schedule.end must be at least 0, not {self.end}")
 
 
 def learning_rate(config: ScheduleConfig, *, base: float, step: int, total: int, warmup: int) -> float:
