@@ -1,11 +1,16 @@
 """Starting a new task from trained weights (paper, section 3.2)."""
 
+from dataclasses import fields
+
 import torch
 
 from vitral.vit import ViT
 from vitral.weights.positions import resample_positions
 
 __all__ = ["transfer"]
+
+MAY_CHANGE = {"image_size", "num_classes", "representation_size", "dropout", "head_bias"}
+"""Parts of the architecture that a new task chooses for itself."""
 
 
 @torch.no_grad()
@@ -17,7 +22,7 @@ def transfer(source: ViT, target: ViT, *, classes: tuple[str, ...]) -> list[str]
 
     Args:
         source: the trained model.
-        target: a freshly initialised model of the same width and depth, written in place.
+        target: a freshly initialised model of the same architecture, written in place.
         classes: names of the new task's classes.
 
     Returns:
@@ -26,31 +31,34 @@ def transfer(source: ViT, target: ViT, *, classes: tuple[str, ...]) -> list[str]
     Raises:
         ValueError: the two models differ in more than head, resolution and dropout.
     """
+    _check_architectures(source, target)
     said = []
-    state = source.state_dict()
-    wanted = target.state_dict()
-    head = [name for name in wanted if name.startswith(("head.", "pre_logits."))]
-    same_head = all(name in state and state[name].shape == wanted[name].shape for name in head)
-    if not (same_head and source.card is not None and source.card.classes == classes):
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(("head.", "pre_logits."))}
-        state |= {name: wanted[name] for name in head}
+    state, fresh = source.state_dict(), target.state_dict()
+    same_shape = source.config.representation_size == target.config.representation_size
+    if not (same_shape and source.card is not None and source.card.classes == classes):
+        state = {name: tensor for name, tensor in state.items() if not _in_head(name)}
+        state |= {name: tensor for name, tensor in fresh.items() if _in_head(name)}
         said.append(f"new zero head for {target.config.num_classes} classes")
-    if "pos_embed" in state and "pos_embed" in wanted and source.config.grid != target.config.grid:
+    if "pos_embed" in state and source.config.grid != target.config.grid:
         state["pos_embed"] = resample_positions(
             state["pos_embed"], source=source.config.grid, target=target.config.grid
         )
         (a, b), (c, d) = source.config.grid, target.config.grid
         said.append(f"positions interpolated from {a}x{b} to {c}x{d} patches")
-    odd = sorted(
-        name
-        for name in state.keys() | wanted.keys()
-        if name not in state or name not in wanted or state[name].shape != wanted[name].shape
-    )
-    if odd:
-        raise ValueError(
-            f"the trained model has another architecture: {len(odd)} tensors differ, first {odd[0]}; "
-            "only image size, classes and dropout may change"
-        )
     target.load_state_dict(state)
     return said
 
+
+def _check_architectures(source: ViT, target: ViT) -> None:
+    """Compares configurations, not only shapes: another number of heads or another GELU would fit in silence."""
+    for field in fields(source.config):
+        trained, wanted = getattr(source.config, field.name), getattr(target.config, field.name)
+        if field.name not in MAY_CHANGE and trained != wanted:
+            raise ValueError(
+                f"the trained model has another architecture: its {field.name} is {trained}, not {wanted}; "
+                f"only {', '.join(sorted(MAY_CHANGE))} may change"
+            )
+
+
+def _in_head(name: str) -> bool:
+    return name.startswith(("head.", "pre_logits."))
