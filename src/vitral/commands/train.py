@@ -10,7 +10,6 @@ from pathlib import Path
 
 import tyro
 
-from vitral.config import save_config
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
 from vitral.train.interrupts import Interrupted
@@ -37,9 +36,9 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(recipes="\n".join(f"  {name}" for name in RECIPES)))
         raise SystemExit(0 if arguments else 2)
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = argparse.ArgumentParser(prog="vitral train", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     own.add_argument("--json", action="store_true")
-    own.add_argument("--resume", type=Path)
+    own.add_argument("--resume", type=Path, metavar="RUN")
     known, rest = own.parse_known_args(arguments)
     run, config = resumed(known.resume, rest) if known.resume else started(rest)
     try:
@@ -59,9 +58,9 @@ def main(arguments: list[str]) -> None:
 
 def started(arguments: list[str]) -> tuple[Run, RunConfig]:
     """A new run from a recipe's name and changes to it."""
-    recipe, *changes = arguments
+    recipe, *changes = arguments or [""]
     if recipe not in RECIPES:
-        raise ValueError(f"unknown recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+        raise ValueError(f"{recipe!r} is no recipe: after train comes one of {', '.join(RECIPES)}, or --resume RUN")
     build = RECIPES[recipe]
     if "weights" in signature(build).parameters:
         build = partial(build, weights_among(changes))
@@ -88,5 +87,4 @@ def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     for name in ("recipe", "out", "seed", "model"):
         if getattr(config, name) != getattr(saved, name):
             raise ValueError(f"{name} cannot change when a run is resumed: leave it out, or start a new run")
-    save_config(run.config_path, config)
     return run, config
