@@ -2,40 +2,72 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from vitral.config import load_config, save_config
 from vitral.data.card import ModelCard
 from vitral.files import write_atomically
 from vitral.vit import ViT, ViTConfig
 
-__all__ = ["ModelConfig", "load_model", "read_config", "save_model"]
+__all__ = ["ModelConfig", "blank_model", "load_model", "read_config", "save_model"]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The content of `config.json`."""
+    """The content of `config.json`.
+
+    Raises:
+        ValueError: card and architecture do not belong together.
+    """
 
     architecture: ViTConfig
     card: ModelCard
+
+    def __post_init__(self) -> None:
+        names, outputs = len(self.card.classes), self.architecture.num_classes
+        if names != outputs:
+            raise ValueError(f"the card names {names} classes, but the model tells {outputs} apart")
+        given = (self.card.preprocessing.channels, *self.card.preprocessing.image_size)
+        taken = (self.architecture.channels, *self.architecture.image_hw)
+        if given != taken:
+            raise ValueError(f"preprocessing gives images of shape {given}, but the model takes {taken}")
+
+
+class _Undrawn(TorchFunctionMode):
+    """Skips drawing normal numbers: on the meta device that changes nothing, but first imports a whole compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
+
+
+def blank_model(architecture: ViTConfig) -> ViT:
+    """A model on the meta device: names and shapes of its tensors, without memory for them."""
+    with torch.device("meta"), _Undrawn():
+        return ViT(architecture)
 
 
 def save_model(folder: Path, model: ViT, card: ModelCard) -> None:
     """Writes a model and its card into a folder, each file atomically.
 
     Raises:
+        ValueError: card and model do not belong together.
         OSError: the folder cannot be written; what was there before stays.
     """
+    config = ModelConfig(architecture=model.config, card=card)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     weights = save(state, metadata={"format": "pt"})
     write_atomically(folder / WEIGHTS, lambda file: file.write(weights))
-    save_config(folder / CONFIG, ModelConfig(architecture=model.config, card=card))
+    save_config(folder / CONFIG, config)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -50,19 +82,19 @@ def read_config(folder: Path) -> ModelConfig:
     return load_config(ModelConfig, folder / CONFIG)
 
 
-def load_model(folder: Path, *, device: str | torch.device = "cpu") -> ViT:
-    """Reads a model back, in evaluation mode, its card attached.
+def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> ViT:
+    """Reads a model back in float32 and evaluation mode, its card attached.
 
     Raises:
         ValueError: the folder is no Vitral model, or its weights are damaged or do not fit its architecture.
         OSError: a file cannot be read.
     """
+    folder = Path(folder)
     config = read_config(folder)
-    with torch.device("meta"):
-        model = ViT(config.architecture)
+    model = blank_model(config.architecture)
     try:
         with safe_open(folder / WEIGHTS, framework="pt", device=str(device)) as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from None
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
