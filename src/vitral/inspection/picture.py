@@ -1,0 +1,170 @@
+"""The picture of `vitral inspect`: images, what a model attends to in them, and its layers one by one."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from vitral.files import write_atomically
+from vitral.inspection.look import Look
+
+__all__ = ["MOST_LAYERS", "chosen_layers", "draw_looks", "lay_over"]
+
+MOST_LAYERS = 6
+"""Maps of single layers in a row; of a deeper model, evenly spaced ones are drawn."""
+
+PANEL, GAP, EDGE, TITLE, LABEL, ROW_GAP, SCALE = 1.7, 0.1, 0.18, 0.26, 0.22, 0.22, 0.56
+"""In inches: side of a panel, space between panels, margin, a row's title, a panel's label, space below a row, and
+the colour scale."""
+
+NARROWEST = 5
+"""Panels that there is room for at least, so that titles fit."""
+
+SHOWN = 440
+"""Pixels that the longer side of an image is drawn with."""
+
+PIXEL_ART = 64
+"""Images of at most so many pixels a side are enlarged with their pixels kept square."""
+
+RIGHT, WRONG, UNKNOWN, QUIET = "#23704c", "#b3372f", "#222222", "#666666"
+
+
+def draw_looks(looks: Sequence[Look], path: Path) -> None:
+    """Draws one row an image into a PNG: the image, the rollout laid over it, attention layer by layer.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    layers = chosen_layers(len(looks[0].layers))
+    heights = [_panel_height(look.image) for look in looks]
+    width = 2 * EDGE + max(2 + len(layers), NARROWEST) * (PANEL + GAP) - GAP
+    height = EDGE + sum(TITLE + LABEL + panel + ROW_GAP for panel in heights) + SCALE
+    figure = Figure(figsize=(width, height))
+    highest = max(float(look.layers[layers].max()) for look in looks)
+    colours = PowerNorm(0.5, 0, highest)
+    top = height - EDGE
+    for look, panel in zip(looks, heights, strict=True):
+        _draw_title(figure, look, top=top)
+        _draw_row(figure, look, layers, colours, bottom=top - TITLE - LABEL - panel, panel=panel)
+        top -= TITLE + LABEL + panel + ROW_GAP
+    _draw_scale(figure, colours, highest=highest)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def chosen_layers(depth: int) -> list[int]:
+    """The layers to draw: all, or evenly spaced ones from the first to the last."""
+    count = min(depth, MOST_LAYERS)
+    return [round(index) for index in np.linspace(0, depth - 1, count)]
+
+
+def lay_over(image: Image.Image, rollout: Float[Tensor, "gh gw"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Darkens an image where little of the conclusion comes from, as in the paper's Figure 6.
+
+    The map is divided by its largest value, resized to the image, blurred by half a patch, and stretched so that
+    the least attended place is black and the most attended keeps its colour. Shares dim the light, of which the
+    values of pixels are about the square root.
+    """
+    shares = (rollout / rollout.max()).numpy()
+    mask = Image.fromarray(np.rint(255 * shares).astype(np.uint8)).resize(image.size, Image.Resampling.LANCZOS)
+    patch = image.height / rollout.shape[0], image.width / rollout.shape[1]
+    smooth = np.asarray(mask.filter(ImageFilter.GaussianBlur(sum(patch) / 4)), np.float32)
+    low, high = smooth.min(), smooth.max()
+    weight = (smooth - low) / (high - low) if high > low else np.ones_like(smooth)
+    return np.rint(np.asarray(image.convert("RGB")) * np.sqrt(weight)[:, :, None]).astype(np.uint8)
+
+
+def _panel_height(image: Image.Image) -> float:
+    """Inches for an image as wide as a panel; a tall one is made narrower instead of filling the page."""
+    return min(PANEL * image.height / image.width, 1.3 * PANEL)
+
+
+def _enlarged(image: Image.Image) -> Image.Image:
+    """The image at the size it is drawn with."""
+    longer = max(image.size)
+    if longer <= PIXEL_ART:
+        factor = -(-SHOWN // longer)
+        return image.resize((factor * image.width, factor * image.height), Image.Resampling.NEAREST)
+    scale = SHOWN / longer
+    size = max(round(scale * image.width), 1), max(round(scale * image.height), 1)
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _draw_title(figure: Figure, look: Look, *, top: float) -> None:
+    """Name, prediction and truth of an image, one line above its row."""
+    width, height = figure.get_size_inches()
+    room = int((width - 2 * EDGE) / 0.095)
+    said = f"predicted {_shortened(look.predicted, room // 4)} ({look.probability:.0%})"
+    colour = UNKNOWN
+    if look.truth is not None:
+        said += f", true class {_shortened(look.truth, room // 4)}"
+        colour = RIGHT if look.truth == look.predicted else WRONG
+    text = f"{_shortened(look.name, max(room - len(said) - 2, 12))}: {said}"
+    figure.text(EDGE / width, top / height, text, color=colour, fontsize=10.5, va="top", parse_math=False)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _draw_row(
+    figure: Figure, look: Look, layers: list[int], colours: PowerNorm, *, bottom: float, panel: float
+) -> None:
+    image = _enlarged(look.image)
+    frame = (0, image.width, image.height, 0)
+    panels = _panels(figure, 2 + len(layers), bottom=bottom, height=panel)
+    panels[0].imshow(image.convert("RGB"), extent=frame)
+    panels[0].set_title("image")
+    panels[1].imshow(lay_over(image, look.rollout), extent=frame)
+    panels[1].set_title("attention rollout")
+    for axes, layer in zip(panels[2:], layers, strict=True):
+        axes.imshow(look.layers[layer].numpy(), extent=frame, norm=colours, cmap="magma", interpolation="nearest")
+        axes.set_title(f"layer {layer + 1}")
+    for axes in panels:
+        axes.title.set(fontsize=8.5, color=QUIET)
+        axes.set_axis_off()
+
+
+def _panels(figure: Figure, count: int, *, bottom: float, height: float) -> list[Axes]:
+    """A row of axes side by side; measures in inches."""
+    whole_width, whole_height = figure.get_size_inches()
+    return [
+        figure.add_axes(
+            (
+                (EDGE + index * (PANEL + GAP)) / whole_width,
+                bottom / whole_height,
+                PANEL / whole_width,
+                height / whole_height,
+            )
+        )
+        for index in range(count)
+    ]
+
+
+def _draw_scale(figure: Figure, colours: PowerNorm, *, highest: float) -> None:
+    """The one colour scale of all layers' maps, at the lower right."""
+    width, height = figure.get_size_inches()
+    length = 2 * PANEL
+    place = figure.add_axes(((width - EDGE - length) / width, 0.4 / height, length / width, 0.09 / height))
+    scale = figure.colorbar(ScalarMappable(colours, "magma"), cax=place, orientation="horizontal")
+    scale.set_ticks([highest * (part / 4) ** 2 for part in range(5)])
+    scale.ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.2g}%")
+    scale.ax.tick_params(labelsize=7.5, labelcolor=QUIET, length=2)
+    scale.outline.set_visible(False)
+    figure.text(
+        (width - EDGE - length - 0.12) / width,
+        0.4 / height,
+        "share of a layer's attention",
+        fontsize=8.5,
+        color=QUIET,
+        ha="right",
+    )
