@@ -1,0 +1,166 @@
+"""From image files to class names."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from vitral.data.card import ModelCard
+from vitral.data.decode import BrokenImage, read_image
+from vitral.vit import ViT
+from vitral.weights.folder import ModelConfig, load_model
+
+__all__ = ["Failure", "Prediction", "Predictor"]
+
+ImageLike = str | Path | bytes | Image.Image
+"""A file's path, a file's content, or an image already open."""
+
+READERS = 4
+"""Threads that read files; decoding leaves Python's lock alone most of the time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The most probable classes of one image."""
+
+    name: str
+    """The image's path, or its place among the images such as `images[3]`."""
+    classes: tuple[str, ...]
+    """Most probable class first."""
+    probabilities: tuple[float, ...]
+    """Of these classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An image that could not be read."""
+
+    name: str
+    """As in `Prediction`."""
+    reason: str
+    """One sentence, with the name in it."""
+
+
+class Predictor:
+    """Classifies images with a trained model, preprocessed as in its training."""
+
+    def __init__(self, model: ViT | str | Path, *, device: str = "auto", batch_size: int = 64) -> None:
+        """
+        Args:
+            model: a model with its card, or the folder of one.
+            device: such as `cpu` or `cuda:1`; auto takes a GPU where there is one.
+            batch_size: images that are computed together, and held in memory at most.
+
+        Raises:
+            ValueError: the folder is no model, the model has no card or one that does not fit it, there is no such
+                device, or `batch_size` is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.device = _pick_device(device)
+        self.model = model.to(self.device).eval() if isinstance(model, ViT) else load_model(model, device=self.device)
+        self.batch_size = batch_size
+        self.card = _fitting_card(self.model)
+
+    def predict(self, images: Iterable[ImageLike], *, top_k: int | None = None) -> Iterator[Prediction | Failure]:
+        """Classifies images as they come, in their order, a batch in memory at a time.
+
+        Args:
+            images: paths, contents of files, or PIL images, mixed at will.
+            top_k: how many classes to name; the 5 most probable, or all where there are fewer, when None.
+
+        Raises:
+            ValueError: `top_k` is below 1 or more than the model's classes.
+        """
+        count = self._top_k(top_k)
+        return self._predict(images, count)
+
+    def __call__(self, image: ImageLike, *, top_k: int | None = None) -> Prediction:
+        """Classifies one image.
+
+        Raises:
+            BrokenImage: the image cannot be read.
+            ValueError: as in `predict`.
+        """
+        count = self._top_k(top_k)
+        name = _name(image, 0)
+        return self._prediction(name, *self._rank([self._read(image, name)], count)[0])
+
+    @torch.inference_mode()
+    def logits(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+        """Logits of images as preprocessing read them; on a GPU computed in bfloat16."""
+        with self._arithmetic():
+            return self.model(self.card.preprocessing.normalise(images.to(self.device))).float()
+
+    def _predict(self, images: Iterable[ImageLike], top_k: int) -> Iterator[Prediction | Failure]:
+        numbered = enumerate(images)
+        with ThreadPoolExecutor(READERS) as readers:
+            while batch := list(islice(numbered, self.batch_size)):
+                names = [_name(image, number) for number, image in batch]
+                read = list(readers.map(self._read_or_fail, [image for _, image in batch], names))
+                pixels = [outcome for outcome in read if isinstance(outcome, np.ndarray)]
+                ranked = iter(self._rank(pixels, top_k) if pixels else [])
+                for name, outcome in zip(names, read, strict=True):
+                    yield outcome if isinstance(outcome, Failure) else self._prediction(name, *next(ranked))
+
+    def _read(self, image: ImageLike, name: str) -> UInt8[np.ndarray, "h w c"]:
+        file = Path(image) if isinstance(image, str) else image
+        return self.card.preprocessing.pixels(read_image(file, channels=self.card.preprocessing.channels, name=name))
+
+    def _read_or_fail(self, image: ImageLike, name: str) -> UInt8[np.ndarray, "h w c"] | Failure:
+        try:
+            return self._read(image, name)
+        except BrokenImage as error:
+            return Failure(name=name, reason=str(error))
+
+    def _rank(self, images: list[UInt8[np.ndarray, "h w c"]], top_k: int) -> list[tuple[list[int], list[float]]]:
+        """The most probable classes of each image, and their probabilities."""
+        logits = self.logits(torch.from_numpy(np.stack(images)))
+        probabilities, classes = logits.softmax(dim=1).topk(top_k)
+        return list(zip(classes.tolist(), probabilities.tolist(), strict=True))
+
+    def _prediction(self, name: str, classes: list[int], probabilities: list[float]) -> Prediction:
+        names = tuple(self.card.classes[index] for index in classes)
+        return Prediction(name=name, classes=names, probabilities=tuple(probabilities))
+
+    def _top_k(self, wanted: int | None) -> int:
+        most = len(self.card.classes)
+        if wanted is not None and not 1 <= wanted <= most:
+            raise ValueError(f"the model has {most} classes, so between 1 and {most} can be named, not {wanted}")
+        return min(5, most) if wanted is None else wanted
+
+    def _arithmetic(self) -> AbstractContextManager:
+        on_gpu = self.device.type == "cuda"
+        return torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
+
+
+def _name(image: ImageLike, number: int) -> str:
+    return str(image) if isinstance(image, str | Path) else f"images[{number}]"
+
+
+def _fitting_card(model: ViT) -> ModelCard:
+    if model.card is None:
+        raise ValueError(
+            "the model has no card, which tells preprocessing and class names: "
+            "set model.card to a vitral.ModelCard, or load the model from its folder with vitral.load"
+        )
+    return ModelConfig(architecture=model.config, card=model.card).card
+
+
+def _pick_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from None
+    return device
