@@ -19,7 +19,9 @@ class Accuracy:
 
     num_images: int
     top1: float
+    """Share with the true class on top."""
     top5: float
+    """Share with the true class among the five most probable; all, where there are no more than five classes."""
     loss: float
     """Mean softmax cross-entropy, in nats."""
     ece: float
@@ -49,7 +51,7 @@ def measure(
         batches: every image once.
 
     Raises:
-        ValueError: not one image could be read.
+        ValueError: there are no images, or not one could be read.
     """
     logits, labels, broken = [], [], []
     for batch in batches:
@@ -57,9 +59,9 @@ def measure(
         logits.append(predict(batch.images).float().cpu()[readable])
         labels.append(batch.labels[readable])
         broken.extend(batch.broken)
-    scores, truth = torch.cat(logits), torch.cat(labels)
-    if not len(truth):
+    if not any(map(len, labels)):
         raise ValueError(f"no image could be read: {broken[0]}" if broken else "there are no images to evaluate")
+    scores, truth = torch.cat(logits), torch.cat(labels)
     num_classes = scores.shape[1]
     top = scores.topk(min(5, num_classes)).indices
     hits = top == truth[:, None]

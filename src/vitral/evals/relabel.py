@@ -1,0 +1,57 @@
+"""Evaluating a model on data that lists its classes in another order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+from PIL import Image
+
+from vitral.data.sources import Source
+
+__all__ = ["Relabelled", "relabel"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Relabelled:
+    """Another source, its labels counted in the order of `classes`."""
+
+    source: Source
+    classes: tuple[str, ...]
+    labels: Int64[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def image(self, index: int, *, channels: int) -> Image.Image:
+        """See `Source`."""
+        return self.source.image(index, channels=channels)
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        return self.source.name(index)
+
+
+def relabel(source: Source, classes: tuple[str, ...]) -> Source:
+    """The source with a model's classes, matched by name; the data may lack some of them.
+
+    Raises:
+        ValueError: the data has a class that the model does not know.
+    """
+    if source.classes == classes:
+        return source
+    unknown = [name for name in source.classes if name not in classes]
+    if unknown:
+        raise ValueError(
+            f"the data has {_counted(unknown)} that the model does not know, such as {unknown[0]!r}; "
+            f"the model's are {_listed(classes)}"
+        )
+    places = np.array([classes.index(name) for name in source.classes], np.int64)
+    return Relabelled(source=source, classes=classes, labels=places[source.labels])
+
+
+def _counted(names: list[str]) -> str:
+    return "1 class" if len(names) == 1 else f"{len(names)} classes"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
