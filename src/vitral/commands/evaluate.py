@@ -1,0 +1,180 @@
+"""`vitral eval`: what a trained model is worth on held-out images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from jaxtyping import Float, UInt8
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from vitral.commands.output import note, picture_path, print_json, printable, progress_bar
+from vitral.config import load_config
+from vitral.data.folder import list_folder
+from vitral.data.sources import DataConfig, FileSource, Source, open_data
+from vitral.evals.accuracy import Accuracy
+from vitral.evals.confusion import draw_confusion
+from vitral.evals.relabel import relabel
+from vitral.serve.predictor import Predictor
+from vitral.train.config import RunConfig
+from vitral.train.evaluation import evaluate, final_split
+from vitral.weights.folder import read_config
+
+__all__ = ["Options", "held_out_images", "main", "run_data"]
+
+USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE ...] [--out FILE.png] [--json]
+
+Measures a trained model on images it did not learn from: top-1 and top-5 accuracy, loss, calibration error (ECE)
+and the accuracy of every class; draws the confusion matrix into RUN/confusion.png.
+
+The images are those that the run held out. Others, in one folder a class:
+  vitral eval RUN --data.source folder --data.root photos --split all
+A model without its run's record (run.json) needs --data.root; all images there are taken then.
+
+vitral eval RUN --help lists every key with its value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measures a trained model on images it did not learn from."""
+
+    split: Literal["test", "val", "train", "all"] | None = None
+    """Which images; by default the held-out ones. all: every image of a folder that has no splits."""
+    data: DataConfig
+    """The images; by default the run's own."""
+    out: Path | None = None
+    """Picture of the confusion matrix, by default RUN/confusion.png."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1; auto takes a GPU where there is one."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object."""
+
+
+def main(arguments: list[str]) -> None:
+    """Evaluates and prints tables; with `--json`, one object with the same figures and the confusion matrix."""
+    if not arguments or arguments[0].startswith("-"):
+        asked = arguments[:1] in (["-h"], ["--help"])
+        if arguments and not asked:
+            raise ValueError(f"name the model's folder before {arguments[0]}: vitral eval RUN {arguments[0]} ...")
+        print(USAGE)
+        raise SystemExit(0 if asked else 2)
+    run = Path(arguments[0])
+    read_config(run)
+    recorded = run_data(run)
+    default = Options(data=recorded or DataConfig(source="folder"))
+    options = tyro.cli(Options, default=default, args=arguments[1:], prog=f"vitral eval {run}")
+    if recorded is None and options.data == default.data:
+        raise ValueError(f"{run} has no run.json that tells its data: name the images with --data.root")
+    picture = picture_path(options.out, default=run / "confusion.png")
+    predictor = Predictor(run, device=options.device)
+    whole = recorded is None and options.split is None and options.data.source == "folder"
+    split, source = held_out_images(options.data, "all" if whole else options.split)
+    source = relabel(source, predictor.card.classes)
+    result = measured(predictor, source, options.data)
+    draw_confusion(result.confusion, predictor.card.classes, picture)
+    for sentence in result.broken:
+        note(f"left out: {sentence}")
+    if options.json:
+        print_json(as_json(run, split, predictor.card.classes, result, picture))
+    else:
+        print_tables(run, split, predictor.card.classes, result)
+        print(printable(f"confusion matrix: {picture}"))
+
+
+def run_data(run: Path) -> DataConfig | None:
+    """The data a run was trained on; None where its record did not come along with the model."""
+    record = run / "run.json"
+    return load_config(RunConfig, record).data if record.is_file() else None
+
+
+def held_out_images(config: DataConfig, split: str | None) -> tuple[str, Source]:
+    """The images of a split, by default of the one that a run reports at its end, and the split's name.
+
+    Raises:
+        ValueError: the data is not there, or has no such split.
+    """
+    if split == "all":
+        return split, every_image(config)
+    data = open_data(config)
+    split = split or final_split(data)
+    if split not in data:
+        raise ValueError(
+            f"the data has no {split} split, only {' and '.join(data)}: choose --split {final_split(data)}"
+        )
+    return split, data[split]
+
+
+def every_image(config: DataConfig) -> FileSource:
+    """All images of a folder without splits, even if it has one class alone, or a single image of some.
+
+    Raises:
+        ValueError: the data is no such folder.
+    """
+    if config.source != "folder":
+        raise ValueError(f"--split all is for folders of images: --data.source {config.source} has splits of its own")
+    root = config.root
+    if root is None or not root.is_dir():
+        raise ValueError(f"{root or '--data.root'} is no folder: give the folder of the images as --data.root")
+    splits = list_folder(root)
+    if len(splits) > 1:
+        raise ValueError(f"{root} has splits of its own: choose one with --split, of {', '.join(splits)}")
+    classes = splits["train"]
+    labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
+    files = tuple(file for members in classes.values() for file in members)
+    return FileSource(root=root, files=files, labels=labels, classes=tuple(classes))
+
+
+def measured(predictor: Predictor, source: Source, data: DataConfig) -> Accuracy:
+    """Evaluates with a progress bar."""
+    with progress_bar() as bar:
+        task = bar.add_task("evaluating", total=len(source))
+
+        def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+            bar.advance(task, len(images))
+            return predictor.logits(images)
+
+        return evaluate(predict, source, preprocessing=predictor.card.preprocessing, data=data)
+
+
+def as_json(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, picture: Path) -> dict[str, Any]:
+    """Everything that was measured; accuracies are fractions."""
+    counts = result.confusion.sum(1).tolist()
+    shares = result.per_class().tolist()
+    return {
+        "run": str(run),
+        "split": split,
+        "num_images": result.num_images,
+        **dict(result.metrics()),
+        "classes": [
+            {"name": name, "num_images": count, "accuracy": share}
+            for name, count, share in zip(classes, counts, shares, strict=True)
+        ],
+        "confusion": result.confusion.tolist(),
+        "unreadable": list(result.broken),
+        "picture": str(picture),
+    }
+
+
+def print_tables(run: Path, split: str, classes: tuple[str, ...], result: Accuracy) -> None:
+    """Overall figures, then those of every class."""
+    console = Console(highlight=False)
+    console.print(printable(f"{run}, {split} images"), markup=False, soft_wrap=True)
+    whole = Table("measure")
+    whole.add_column("value", justify="right")
+    whole.add_row("images", f"{result.num_images:,}")
+    if result.broken:
+        whole.add_row("left out, unreadable", f"{len(result.broken):,}")
+    whole.add_row("top-1 accuracy", f"{result.top1:.2%}")
+    whole.add_row("top-5 accuracy", f"{result.top5:.2%}")
+    whole.add_row("loss (nats)", f"{result.loss:.4f}")
+    whole.add_row("calibration error (ECE)", f"{result.ece:.2%}")
+    console.print(whole)
+    table = Table("class")
+    table.add_column("accuracy", justify="right")
+    table.add_column("images", justify="right")
+    for name, count, share in zip(classes, result.confusion.sum(1).tolist(), result.per_class().tolist(), strict=True):
+        table.add_row(printable(name), f"{share:.2%}" if count else "-", f"{count:,}")
+    console.print(table)

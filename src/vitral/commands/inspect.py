@@ -1,0 +1,105 @@
+"""`vitral inspect`: a picture of what a model looks at."""
+
+import argparse
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from vitral.commands.evaluate import held_out_images, run_data
+from vitral.commands.output import note, picture_path, print_json, printable
+from vitral.data.decode import BrokenImage, read_image
+from vitral.data.sources import Source
+from vitral.inspection.look import Look, look
+from vitral.inspection.picture import draw_looks
+from vitral.vit import ViT
+from vitral.weights.folder import load_model
+
+__all__ = ["main", "spread_over_classes"]
+
+MOST_IMAGES = 32
+"""Rows of one picture."""
+
+
+def main(arguments: list[str]) -> None:
+    """Draws the picture and prints where it is; with `--json`, one object with the predictions as well."""
+    options = parsed(arguments)
+    count = len(options.images) or options.count
+    if not 1 <= count <= MOST_IMAGES:
+        raise ValueError(f"a picture shows between 1 and {MOST_IMAGES} images, not {count}")
+    model = load_model(options.run)
+    picture = picture_path(options.out, default=options.run / "attention.png")
+    if options.images:
+        looks = list(looks_at_files(model, options.images))
+    else:
+        looks = list(islice(looks_at_held_out(model, options.run, seed=options.seed), count))
+    if not looks:
+        raise ValueError("not one held-out image could be read: name images to look at")
+    draw_looks(looks, picture)
+    if options.json:
+        print_json({"picture": str(picture), "images": [as_json(look) for look in looks]})
+    else:
+        print(printable(str(picture)))
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="vitral inspect",
+        description="Draws what a trained model looks at: each image, the attention rollout laid over it, and the "
+        "attention of single layers.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a trained model")
+    parser.add_argument(
+        "images", nargs="*", type=Path, metavar="IMAGE", help="image files; without any, some that the run held out"
+    )
+    parser.add_argument("--count", type=int, default=4, metavar="N", help="how many held-out images (default: 4)")
+    parser.add_argument("--seed", type=int, default=0, help="which held-out images (default: 0)")
+    parser.add_argument("--out", type=Path, metavar="FILE.png", help="the picture (default: RUN/attention.png)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser.parse_args(arguments)
+
+
+def looks_at_files(model: ViT, files: list[Path]) -> Iterator[Look]:
+    """Looks at image files; what they show is not known."""
+    for file in files:
+        yield look(model, read_image(file, channels=model.config.channels), name=file.name)
+
+
+def looks_at_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
+    """Looks at images that a run held out, in the order of `spread_over_classes`.
+
+    Raises:
+        ValueError: the run's record is not there, or its data is not, or an image cannot be read, unless the run skips
+            such images.
+    """
+    data = run_data(run)
+    if data is None:
+        raise ValueError(f"{run} has no run.json that tells its data: name images to look at")
+    _, source = held_out_images(data, None)
+    for index in spread_over_classes(source, seed=seed):
+        try:
+            image = source.image(index, channels=model.config.channels)
+        except BrokenImage as error:
+            if data.on_error == "stop":
+                raise
+            note(f"left out: {error}")
+            continue
+        name = Path(source.name(index)).name
+        yield look(model, image, name=name, truth=source.classes[source.labels[index]])
+
+
+def spread_over_classes(source: Source, *, seed: int) -> list[int]:
+    """Every image in a seeded order in which each class comes once before any comes again."""
+    order = np.random.default_rng(seed).permutation(len(source))
+    labels = source.labels[order]
+    turns = np.zeros(len(order), np.int64)
+    for label in np.unique(labels):
+        turns[labels == label] = np.arange((labels == label).sum())
+    return order[np.argsort(turns, kind="stable")].tolist()
+
+
+def as_json(look: Look) -> dict[str, str | float | None]:
+    """What the model said of one image."""
+    return {"name": look.name, "truth": look.truth, "class": look.predicted, "probability": look.probability}

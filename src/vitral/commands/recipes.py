@@ -1,0 +1,43 @@
+"""`vitral recipes`: what there is to train, and what to expect of it."""
+
+import argparse
+import inspect
+from collections.abc import Callable
+
+from rich.console import Console
+
+from vitral.commands.output import print_json
+from vitral.recipes import RECIPES
+
+__all__ = ["described", "main"]
+
+
+def main(arguments: list[str]) -> None:
+    """Prints every recipe with its command; with `--json`, one object."""
+    parser = argparse.ArgumentParser(
+        prog="vitral recipes",
+        description="Lists the recipes: what each trains, what to expect, how long it takes, and what to type.",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    recipes = [{"name": name, **described(recipe)} for name, recipe in RECIPES.items()]
+    if options.json:
+        print_json({"recipes": recipes})
+        return
+    console = Console(highlight=False)
+    for recipe in recipes:
+        console.print(recipe["name"], style="bold", markup=False)
+        console.print(f"  {recipe['summary']}", markup=False, soft_wrap=True)
+        for key in ("expect", "time", "command"):
+            console.print(f"  {key + ':':<9}{recipe[key]}", markup=False, soft_wrap=True)
+        console.print()
+    console.print("vitral train RECIPE --help lists every key that can be changed.")
+
+
+def described(recipe: Callable[..., object]) -> dict[str, str]:
+    """What a recipe's docstring says: its first line, and the lines that begin with Command, Expect and Time."""
+    text = inspect.getdoc(recipe)
+    assert text, f"{recipe} has no docstring"
+    summary, *rest = text.splitlines()
+    lines = dict(line.split(": ", 1) for line in rest if ": " in line)
+    return {"summary": summary, **{key.lower(): lines[key].strip() for key in ("Command", "Expect", "Time")}}
