@@ -1,3 +1,53 @@
-"""Vitral: the Vision Transformer as one finished tool."""
+"""Vitral: the Vision Transformer as one finished tool.
+
+The names below are imported when they are first asked for, so that `import vitral` alone is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitral.data.card import ModelCard
+    from vitral.data.decode import BrokenImage
+    from vitral.data.preprocess import Preprocessing
+    from vitral.serve.predictor import Failure, Prediction, Predictor
+    from vitral.vit import ViT, ViTConfig, create
+    from vitral.weights.folder import load_model as load
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BrokenImage",
+    "Failure",
+    "ModelCard",
+    "Prediction",
+    "Predictor",
+    "Preprocessing",
+    "ViT",
+    "ViTConfig",
+    "create",
+    "load",
+]
+
+_HOMES = {
+    "BrokenImage": "vitral.data.decode",
+    "Failure": "vitral.serve.predictor",
+    "ModelCard": "vitral.data.card",
+    "Prediction": "vitral.serve.predictor",
+    "Predictor": "vitral.serve.predictor",
+    "Preprocessing": "vitral.data.preprocess",
+    "ViT": "vitral.vit",
+    "ViTConfig": "vitral.vit",
+    "create": "vitral.vit",
+    "load": "vitral.weights.folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), "load_model" if name == "load" else name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
