@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -35,7 +34,7 @@ class Batch:
     broken: tuple[str, ...] = ()
     """One sentence for each image that could not be read."""
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self) -> "Batch":
         """A copy in page-locked memory; the loader calls it when the device is a GPU."""
         return type(self)(
             images=self.images.pin_memory(), labels=self.labels.pin_memory(), draws=self.draws, broken=self.broken

@@ -11,6 +11,10 @@ from jaxtyping import Float64, Int64, UInt64
 __all__ = ["random_bits", "sample_at", "uniform"]
 
 ROUNDS = 6
+"""Fewest rounds of the network."""
+
+MIXED_BITS = 36
+"""Fewest bits that all rounds draw together: on few bits, six rounds leave some pairs of samples too close."""
 
 
 def random_bits(*words: Int64[np.ndarray, " b"] | int) -> UInt64[np.ndarray, " b"]:
@@ -57,6 +61,6 @@ def _permute(
     """One pass of the Feistel network over `2 * half` bits: a bijection for every seed and epoch."""
     mask = (1 << half) - 1
     left, right = index >> half, index & mask
-    for turn in range(ROUNDS):
+    for turn in range(max(ROUNDS, -(-MIXED_BITS // half))):
         left, right = right, left ^ (random_bits(seed, epoch, turn, right).astype(np.int64) & mask)
     return left << half | right

@@ -20,8 +20,8 @@ def digits() -> RunConfig:
             )
         ),
         data=DataConfig(source="digits"),
-        augment=AugmentConfig(shift=1, rotate=10, scale=0.1),
+        augment=AugmentConfig(shift=1, rotate=10.0, scale=0.1),
         optim=OptimConfig(name="muon", lr=4e-3, weight_decay=0.05),
         schedule=ScheduleConfig(warmup="5percent"),
-        train=TrainConfig(batch_size=128, epochs=60, ema=0.99, evaluate="10epochs"),
+        train=TrainConfig(batch_size=128, epochs=60.0, ema=0.99, evaluate="10epochs"),
     )

@@ -40,5 +40,5 @@ def fashion_mnist() -> RunConfig:
         objective=ClassificationConfig(label_smoothing=0.0),
         optim=OptimConfig(name="muon", lr=4e-3, weight_decay=0.05),
         schedule=ScheduleConfig(warmup="2percent", decay="linear"),
-        train=TrainConfig(batch_size=128, epochs=9),
+        train=TrainConfig(batch_size=128, epochs=9.0),
     )

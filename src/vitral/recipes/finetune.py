@@ -44,5 +44,5 @@ def finetune(weights: Path | None = None) -> RunConfig:
         augment=AugmentConfig(crop="inception", crop_area=(0.25, 1.0), flip=True),
         optim=OptimConfig(name="sgd", lr=0.01, weight_decay=0.0, momentum=0.9, clip=1.0),
         schedule=ScheduleConfig(decay="cosine", warmup="5percent"),
-        train=TrainConfig(batch_size=64, epochs=20),
+        train=TrainConfig(batch_size=64, epochs=20.0),
     )

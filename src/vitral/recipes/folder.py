@@ -30,5 +30,5 @@ def folder() -> RunConfig:
         augment=AugmentConfig(crop="inception", crop_area=(0.25, 1.0), flip=True),
         optim=OptimConfig(name="muon", lr=3e-3, weight_decay=0.1),
         schedule=ScheduleConfig(warmup="10percent"),
-        train=TrainConfig(batch_size=64, epochs=40, ema=0.99, evaluate="5epochs"),
+        train=TrainConfig(batch_size=64, epochs=40.0, ema=0.99, evaluate="5epochs"),
     )

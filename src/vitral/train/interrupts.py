@@ -3,7 +3,7 @@
 import signal
 import time
 from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 __all__ = ["Interrupted", "Interrupts"]
 
@@ -27,7 +27,7 @@ class Interrupts:
         self._noted = 0.0
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Interrupts":
         for signum in (signal.SIGINT, signal.SIGTERM):
             self._before[signum] = signal.signal(signum, self._note)
         return self

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 
@@ -101,7 +100,7 @@ class Plan:
     save: Timer
 
     @classmethod
-    def of(cls, config: RunConfig, *, samples: int) -> Self:
+    def of(cls, config: RunConfig, *, samples: int) -> "Plan":
         """The plan of a run over `samples` training images."""
         size = config.train.batch_size
         epochs = Duration(config.train.epochs, "epochs").in_steps(total=0, batch_size=size, samples=samples)

@@ -3,7 +3,6 @@
 import math
 import time
 from pathlib import Path
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -44,7 +43,7 @@ class Reporter:
         self.last_rate = math.nan
         self.since = self.spoke = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Reporter":
         self.bar.start()
         return self
 

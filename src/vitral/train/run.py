@@ -3,7 +3,7 @@
 import fcntl
 import itertools
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 from vitral.config import load_config, save_config
 from vitral.train.config import RunConfig
@@ -25,7 +25,7 @@ class Run:
         self._lock: IO[str] | None = None
 
     @classmethod
-    def create(cls, config: RunConfig) -> Self:
+    def create(cls, config: RunConfig) -> "Run":
         """Makes the folder `config.out`, or the next free `runs/RECIPE-N`.
 
         Raises:
@@ -42,7 +42,7 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> tuple[Self, RunConfig]:
+    def open(cls, path: Path) -> tuple["Run", RunConfig]:
         """Opens an existing run's folder with its saved configuration.
 
         Raises:
