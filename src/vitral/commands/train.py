@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -41,19 +42,26 @@ def main(arguments: list[str]) -> None:
     own.add_argument("--resume", type=Path, metavar="RUN")
     known, rest = own.parse_known_args(arguments)
     run, config = resumed(known.resume, rest) if known.resume else started(rest)
-    try:
-        figures = fit(run, config)
-    except Interrupted as stop:
-        print(f"{stop}; go on with: vitral train --resume {run.path}", file=sys.stderr)
-        raise SystemExit(128 + stop.signum) from None
-    except (ValueError, OSError):
-        if any(run.checkpoints_path.glob("step_*.pt")):
-            print(f"the run is saved; go on with: vitral train --resume {run.path}", file=sys.stderr)
-        raise
+    with closing(run):
+        figures = trained(run, config)
     if known.json:
         print(json.dumps({"run": str(run.path), **figures}))
     else:
         print(f"model, record and curves are in {run.path}\nnext: vitral inspect {run.path}")
+
+
+def trained(run: Run, config: RunConfig) -> dict[str, float]:
+    """Trains to the end; a run that stops early and can be resumed says how."""
+    go_on = f"go on with: vitral train --resume {run.path}"
+    try:
+        return fit(run, config)
+    except Interrupted as stop:
+        print(f"{stop}; {go_on}", file=sys.stderr)
+        raise SystemExit(128 + stop.signum) from None
+    except (ValueError, OSError):
+        if any(run.checkpoints_path.glob("step_*.pt")):
+            print(f"the run is saved; {go_on}", file=sys.stderr)
+        raise
 
 
 def started(arguments: list[str]) -> tuple[Run, RunConfig]:
