@@ -36,7 +36,7 @@ def draw_confusion(confusion: Int64[Tensor, "classes classes"], classes: tuple[s
     names = 0.09 * min(max(map(len, classes)), LONGEST_NAME) if count <= WITH_NAMES else 0.4
     figure = Figure(figsize=(side + names + 1.6, side + names + 0.9), layout="constrained")
     axes = figure.add_subplot()
-    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    picture = axes.imshow(shares.numpy(), cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     axes.set_title(f"{int(confusion.trace()):,} of {int(confusion.sum()):,} images right", loc="left", fontsize=11)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")

@@ -109,7 +109,9 @@ def _draw_title(figure: Figure, look: Look, *, top: float) -> None:
         said += f", true class {_shortened(look.truth, room // 4)}"
         colour = RIGHT if look.truth == look.predicted else WRONG
     text = f"{_shortened(look.name, max(room - len(said) - 2, 12))}: {said}"
-    figure.text(EDGE / width, top / height, text, color=colour, fontsize=10.5, va="top", parse_math=False)
+    title = figure.text(EDGE / width, top / height, text, color=colour, fontsize=10.5, va="top", parse_math=False)
+    taken = title.get_window_extent().width / figure.dpi
+    title.set_fontsize(10.5 * min(1, (width - 2 * EDGE) / taken))
 
 
 def _shortened(text: str, length: int) -> str:
