@@ -1,0 +1,107 @@
+"""Measures against values computed by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitral.data.batches import UNREADABLE, Batch
+from vitral.evals.accuracy import Accuracy, expected_calibration_error, measure
+
+
+def batches(labels: list[int], size: int, broken: tuple[str, ...] = ()) -> list[Batch]:
+    """Images that carry their own number in their only pixel."""
+    pixels = torch.arange(len(labels), dtype=torch.uint8).reshape(-1, 1, 1, 1)
+    parts = zip(pixels.split(size), torch.tensor(labels).split(size), strict=True)
+    return [Batch(images=images, labels=truth, broken=broken) for images, truth in parts]
+
+
+def scripted(logits: list[list[float]]):
+    """A classifier that answers image k with row k."""
+    table = torch.tensor(logits)
+
+    def predict(images: Tensor) -> Tensor:
+        return table[images[:, 0, 0, 0].long()]
+
+    return predict
+
+
+def measured(labels: list[int], logits: list[list[float]], size: int = 2) -> Accuracy:
+    return measure(scripted(logits), batches(labels, size))
+
+
+def test_by_hand() -> None:
+    three_to_one = [math.log(3), 0.0]  # probabilities 3/4 and 1/4
+    result = measured([0, 0, 1, 1], [three_to_one, three_to_one, three_to_one, [0.0, math.log(3)]])
+    assert result.num_images == 4
+    assert result.top1 == 0.75
+    assert result.confusion.tolist() == [[2, 0], [1, 1]]
+    assert result.per_class().tolist() == [1.0, 0.5]
+    assert result.loss == pytest.approx((3 * math.log(4 / 3) + math.log(4)) / 4)
+    # every confidence is 3/4, and 3/4 are right
+    assert result.ece == pytest.approx(0, abs=1e-6)
+    assert dict(result.metrics()) == {"top1": 0.75, "top5": 1.0, "loss": result.loss, "ece": result.ece}
+
+
+def test_top5_counts_the_five_most_probable() -> None:
+    falling = [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]] * 6
+    result = measured([0, 1, 2, 3, 4, 5], falling)
+    assert result.top1 == pytest.approx(1 / 6)
+    assert result.top5 == pytest.approx(5 / 6)
+
+
+def test_top5_of_fewer_classes_is_always_met() -> None:
+    assert measured([0, 1, 2], [[3.0, 2.0, 1.0]] * 3).top5 == 1.0
+
+
+def test_the_size_of_batches_changes_nothing() -> None:
+    labels, logits = [0, 1, 1, 0, 1], torch.randn(5, 2).tolist()
+    one, other = measured(labels, logits, size=1), measured(labels, logits, size=5)
+    assert dict(one.metrics()) == pytest.approx(dict(other.metrics()))
+    assert one.confusion.tolist() == other.confusion.tolist()
+
+
+def test_a_class_without_images_has_no_accuracy() -> None:
+    shares = measured([0, 0], [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).per_class()
+    assert shares[0] == 0.5
+    assert shares[1:].isnan().all()
+
+
+def test_unreadable_images_do_not_count() -> None:
+    parts = batches([1, UNREADABLE, 0], size=3, broken=("b.jpg cannot be read",))
+    result = measure(scripted([[0.0, 1.0], [9.0, 0.0], [1.0, 0.0]]), parts)
+    assert (result.num_images, result.top1) == (2, 1.0)
+    assert result.broken == ("b.jpg cannot be read",)
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ([], "there are no images to evaluate"),
+        (batches([UNREADABLE], size=1, broken=("b.jpg is damaged",)), "no image could be read: b.jpg is damaged"),
+    ],
+)
+def test_nothing_to_measure_is_an_error(parts: list[Batch], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        measure(scripted([[0.0, 1.0]]), parts)
+
+
+def test_calibration_by_hand() -> None:
+    confidence = torch.tensor([0.95, 0.91, 0.55, 0.51], dtype=torch.float64)
+    right = torch.tensor([True, False, True, True])
+    # two bins of ten are filled: |1 - 1.86| and |2 - 1.06|, over four images
+    assert expected_calibration_error(confidence, right, bins=10) == pytest.approx((0.86 + 0.94) / 4)
+
+
+def test_a_bin_holds_its_upper_edge() -> None:
+    confidence = torch.tensor([0.5, 0.75, 1.0], dtype=torch.float64)
+    right = torch.tensor([False, True, False])
+    # of two bins the first holds 0.5 alone: |0 - 0.5|; the second |1 - 1.75|
+    assert expected_calibration_error(confidence, right, bins=2) == pytest.approx((0.5 + 0.75) / 3)
+
+
+def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
+    sure = torch.ones(4, dtype=torch.float64)
+    assert expected_calibration_error(sure, sure.bool()) == 0
+    assert expected_calibration_error(sure, ~sure.bool()) == 1

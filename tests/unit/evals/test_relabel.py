@@ -1,0 +1,38 @@
+"""Data's classes are matched to a model's by name."""
+
+import numpy as np
+import pytest
+
+from vitral.data.sources import ArraySource
+from vitral.evals.relabel import relabel
+
+
+def source(classes: tuple[str, ...]) -> ArraySource:
+    pixels = np.arange(3, dtype=np.uint8).reshape(3, 1, 1)
+    return ArraySource(title="three", images=pixels, labels=np.array([0, 1, 1]), classes=classes)
+
+
+def test_the_same_classes_need_no_change() -> None:
+    data = source(("cat", "dog"))
+    assert relabel(data, ("cat", "dog")) is data
+
+
+@pytest.mark.parametrize("classes", [("dog", "cat"), ("dog", "owl", "cat")])
+def test_labels_follow_the_names(classes: tuple[str, ...]) -> None:
+    data = source(("cat", "dog"))
+    changed = relabel(data, classes)
+    assert changed.classes == classes
+    assert [classes[label] for label in changed.labels] == ["cat", "dog", "dog"]
+    assert len(changed) == 3
+    assert changed.name(2) == "three[2]"
+    assert changed.image(2, channels=1).getpixel((0, 0)) == 2
+
+
+def test_a_class_that_the_model_does_not_know_is_named() -> None:
+    with pytest.raises(ValueError, match=r"1 class that the model does not know, such as 'dog'; the model's are cat"):
+        relabel(source(("cat", "dog")), ("cat", "cow"))
+
+
+def test_long_lists_of_classes_are_cut() -> None:
+    with pytest.raises(ValueError, match=r"2 classes .* 8, 9 and 90 more$"):
+        relabel(source(("cat", "dog")), tuple(map(str, range(100))))

@@ -1,0 +1,81 @@
+"""The picture: what is drawn is there, at the size promised, and nothing is left half written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitral.inspection.look import Look
+from vitral.inspection.picture import chosen_layers, draw_looks, lay_over
+
+WHITE = Image.new("L", (40, 20), 255)
+
+
+def a_look(size: tuple[int, int] = (8, 8), depth: int = 4) -> Look:
+    layers = torch.rand(depth, 2, 3, generator=torch.Generator().manual_seed(0))
+    return Look(
+        name="$x_1$.png",
+        image=Image.new("RGB", size, "orange"),
+        truth="cat & dog",
+        predicted="100 % $",
+        probability=0.5,
+        rollout=layers[0],
+        layers=layers,
+    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers"), [(1, [0]), (4, [0, 1, 2, 3]), (6, [0, 1, 2, 3, 4, 5]), (12, [0, 2, 4, 7, 9, 11])]
+)
+def test_deep_models_show_evenly_spaced_layers(depth: int, layers: list[int]) -> None:
+    assert chosen_layers(depth) == layers
+
+
+def test_the_most_attended_place_keeps_its_light_and_the_least_loses_it() -> None:
+    laid = lay_over(WHITE, torch.tensor([[0.1, 0.3]]))
+    assert laid.shape == (20, 40, 3)
+    assert (laid[:, -1] == 255).all()
+    assert (laid[:, 0] == 0).all()
+    assert (np.diff(laid[10, :, 0].astype(int)) >= 0).all()
+
+
+def test_even_attention_darkens_nothing() -> None:
+    assert (lay_over(WHITE, torch.full((2, 2), 0.25)) == 255).all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (640, 427), (200, 900), (1, 300)])
+def test_images_of_any_proportions_are_drawn(size: tuple[int, int], tmp_path: Path) -> None:
+    draw_looks([a_look(size)], tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        # nothing reaches the edge
+        frame = np.asarray(picture.convert("L"))
+        assert min(frame[0].min(), frame[-1].min(), frame[:, 0].min(), frame[:, -1].min()) == 255
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_every_image_has_a_row_and_every_layer_a_column(tmp_path: Path) -> None:
+    sizes = {}
+    for name, looks in {"one": [a_look()], "two": [a_look()] * 2, "deep": [a_look(depth=30)]}.items():
+        draw_looks(looks, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            sizes[name] = picture.size
+    assert sizes["two"][0] == sizes["one"][0]
+    assert sizes["two"][1] > 1.6 * sizes["one"][1]
+    assert sizes["deep"][0] > sizes["one"][0]
+
+
+def test_long_names_stay_inside(tmp_path: Path) -> None:
+    long = replace(a_look(depth=1), name="n" * 300, truth="W" * 300, predicted="M" * 300)
+    draw_looks([long], tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert np.asarray(picture.convert("L"))[:, -4:].min() == 255
+
+
+def test_a_folder_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="missing"):
+        draw_looks([a_look()], tmp_path / "missing" / "a.png")

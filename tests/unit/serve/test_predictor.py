@@ -1,0 +1,188 @@
+"""From files, bytes and PIL images to class names, as many as come."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models import SMALL, small_card, small_model
+from photographs import break_files, write_photographs
+from vitral.data.decode import BrokenImage, read_image
+from vitral.serve.predictor import Failure, Prediction, Predictor
+from vitral.vit import ViT
+from vitral.weights.folder import save_model
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    return Predictor(small_model(), device="cpu", batch_size=7)
+
+
+def noise() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def test_every_form_of_photograph_is_classified_as_the_model_says(predictor: Predictor, photographs: Path) -> None:
+    paths = files(photographs)
+    results = list(predictor.predict(paths, top_k=3))
+    assert [result.name for result in results] == [str(path) for path in paths]
+    preprocessing = predictor.card.preprocessing
+    for path, result in zip(paths, results, strict=True):
+        pixels = torch.from_numpy(preprocessing.pixels(read_image(path, channels=3)).copy())
+        with torch.no_grad():
+            probabilities = predictor.model(preprocessing.normalise(pixels[None])).softmax(1)[0]
+        assert isinstance(result, Prediction)
+        expected = {f"class {label}": share for label, share in enumerate(probabilities.tolist())}
+        assert dict(zip(result.classes, result.probabilities, strict=True)) == pytest.approx(expected, abs=1e-5)
+        assert list(result.probabilities) == sorted(result.probabilities, reverse=True)
+
+
+def test_paths_bytes_and_pil_images_are_the_same(predictor: Predictor, photographs: Path) -> None:
+    path = photographs / "cat" / "005-rotated.jpeg"  # lies on its side unless its note is read
+    with Image.open(path) as opened:
+        forms = [path, str(path), path.read_bytes(), opened]
+        results = list(predictor.predict(forms))
+    assert [result.name for result in results] == [str(path), str(path), "images[2]", "images[3]"]
+    assert len({result.probabilities for result in results}) == 1
+    assert predictor(path) == results[0]
+
+
+def test_a_note_of_orientation_is_followed(predictor: Predictor, photographs: Path) -> None:
+    path = photographs / "cat" / "005-rotated.jpeg"
+    with Image.open(path) as stored:
+        lying = Image.fromarray(np.asarray(stored))
+        upright = Image.fromarray(np.asarray(stored.transpose(Image.Transpose.ROTATE_270)))
+    assert predictor(upright).probabilities == predictor(path).probabilities
+    assert predictor(lying).probabilities != predictor(path).probabilities
+
+
+def test_the_size_of_batches_changes_nothing(photographs: Path) -> None:
+    paths = files(photographs)[:20]
+    few, many = (list(Predictor(small_model(), batch_size=size).predict(paths)) for size in (1, 64))
+    for one, other in zip(few, many, strict=True):
+        assert one.classes == other.classes
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_broken_files_come_out_in_their_place(predictor: Predictor, tmp_path: Path) -> None:
+    root = write_photographs(tmp_path / "photographs", per_class=2)
+    broken = {str(path) for path in break_files(root)}
+    paths = [*files(root), tmp_path / "missing.jpg"]
+    results = list(predictor.predict(paths))
+    assert [result.name for result in results] == [str(path) for path in paths]
+    failures = [result for result in results if isinstance(result, Failure)]
+    assert {failure.name for failure in failures} == broken | {str(tmp_path / "missing.jpg")}
+    for failure in failures:
+        assert failure.reason.startswith(f"{failure.name} cannot be read as an image: ")
+        assert "\n" not in failure.reason
+
+
+def test_a_batch_of_broken_files_alone(predictor: Predictor) -> None:
+    results = list(predictor.predict([b"a cat"] * 9))
+    assert [type(result) for result in results] == [Failure] * 9
+    assert results[8].name == "images[8]"
+
+
+def test_no_images_give_nothing(predictor: Predictor) -> None:
+    assert list(predictor.predict([])) == []
+
+
+def test_images_are_taken_a_batch_at_a_time(predictor: Predictor) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Image.Image]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Image.new("RGB", (30, 20), (taken % 256, 0, 0))
+
+    results = predictor.predict(endless())
+    assert taken == 0
+    names = [result.name for result in itertools.islice(results, 8)]
+    assert names == [f"images[{number}]" for number in range(8)]
+    assert taken == 14
+
+
+def test_one_broken_image_alone_is_an_error(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(BrokenImage, match=r"missing\.jpg cannot be read as an image: there is no such file"):
+        predictor(tmp_path / "missing.jpg")
+
+
+def test_five_classes_are_named_at_most_unless_asked() -> None:
+    image = Image.new("RGB", (10, 10))
+    many = Predictor(small_model(num_classes=8))
+    assert len(many(image).classes) == 5
+    assert len(many(image, top_k=8).classes) == 8
+    assert sum(many(image, top_k=8).probabilities) == pytest.approx(1)
+    assert len(Predictor(small_model())(image).classes) == 3
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 4])
+def test_classes_out_of_range_are_refused_at_once(predictor: Predictor, top_k: int) -> None:
+    sentence = f"the model has 3 classes, so between 1 and 3 can be named, not {top_k}"
+    with pytest.raises(ValueError, match=sentence):
+        predictor.predict([], top_k=top_k)
+    with pytest.raises(ValueError, match=sentence):
+        predictor(Image.new("RGB", (10, 10)), top_k=top_k)
+
+
+def test_a_model_on_disk(tmp_path: Path) -> None:
+    model = small_model(channels=1)
+    save_model(tmp_path, model, model.card)
+    image = noise()
+    expected = Predictor(model)(image)
+    for folder in (tmp_path, str(tmp_path)):
+        assert Predictor(folder)(image) == expected
+
+
+def test_logits_are_the_models_own(predictor: Predictor) -> None:
+    images = torch.randint(0, 256, (3, 16, 24, 3), dtype=torch.uint8)
+    floats = predictor.card.preprocessing.normalise(images)
+    torch.testing.assert_close(predictor.logits(images), predictor.model(floats).detach())
+
+
+def test_a_model_in_training_is_used_without_dropout() -> None:
+    model = small_model(dropout=0.5).train()
+    predictor, image = Predictor(model), noise()
+    assert predictor(image) == predictor(image)
+
+
+def test_a_model_without_card_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"has no card.*: set model\.card to a vitral\.ModelCard, or load"):
+        Predictor(ViT(SMALL))
+
+
+def test_a_card_that_does_not_fit_is_refused() -> None:
+    model = small_model()
+    model.card = small_card(replace(SMALL, num_classes=2))
+    with pytest.raises(ValueError, match="the card names 2 classes, but the model tells 3 apart"):
+        Predictor(model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"device": "abacus"}, "device 'abacus' is not to be had here"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Predictor(small_model(), **arguments)
+
+
+@pytest.mark.gpu
+def test_a_gpu_agrees_within_bfloat16() -> None:
+    image = noise()
+    here, there = (Predictor(small_model(), device=device)(image, top_k=3) for device in ("cpu", "cuda"))
+    expected = dict(zip(here.classes, here.probabilities, strict=True))
+    assert dict(zip(there.classes, there.probabilities, strict=True)) == pytest.approx(expected, abs=0.1)

@@ -1,0 +1,153 @@
+"""A model on disk comes back as it was, and a folder that is none is refused in one sentence."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from subprocess import run
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models import SMALL, small_card, small_model
+from vitral.vit import ViT, ViTConfig
+from vitral.weights.folder import blank_model, load_model, read_config, save_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = small_model()
+    save_model(tmp_path / "model", model, model.card)
+    return tmp_path / "model"
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    change(values)
+    (folder / "config.json").write_text(json.dumps(values))
+
+
+def refusal(folder: Path) -> str:
+    """The one sentence that a folder is refused with."""
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"pool": "gap"}, {"position": "none"}, {"representation_size": 5}, {"channels": 1, "image_size": 8}],
+)
+def test_round_trip(changes: dict[str, Any], tmp_path: Path) -> None:
+    model = small_model(**changes)
+    card = replace(model.card, provenance={"seed": 3, "data": "x"}, metrics={"test/top1": 0.5})
+    save_model(tmp_path, model, card)
+    back = load_model(str(tmp_path))
+    images = torch.rand(2, model.config.channels, *model.config.image_hw)
+    assert torch.equal(back(images), model(images))
+    assert (back.config, back.card) == (model.config, card)
+    assert not back.training
+    assert all(parameter.requires_grad for parameter in back.parameters())
+
+
+def test_weights_in_half_precision_come_back_in_single(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, folder / "model.safetensors")
+    assert {tensor.dtype for tensor in load_model(folder).state_dict().values()} == {torch.float32}
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    assert "does not exist: name the folder of a trained model" in refusal(tmp_path / "nothing")
+
+
+def test_a_folder_of_other_things(tmp_path: Path) -> None:
+    assert refusal(tmp_path).endswith("is not a Vitral model: it has no config.json and no model.safetensors")
+
+
+def test_a_file_is_no_folder(folder: Path) -> None:
+    assert "is not a Vitral model" in refusal(folder / "config.json")
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    assert refusal(folder).endswith("is not a Vitral model: it has no model.safetensors")
+
+
+def test_an_unfinished_run_tells_how_to_finish_it(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert refusal(tmp_path).endswith(f"finish it with: vitral train --resume {tmp_path}")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, -1])
+def test_weights_cut_short(folder: Path, keep: int) -> None:
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:keep])
+    assert "model.safetensors is damaged" in refusal(folder)
+
+
+def test_weights_of_another_shape(folder: Path) -> None:
+    edit(folder, lambda values: values["architecture"].update(mlp_dim=25))
+    assert "does not fit config.json in 6 tensors, first blocks.0.mlp.fc1.bias: expected (25,), found (24,)" in refusal(
+        folder
+    )
+
+
+def test_weights_of_another_depth(folder: Path) -> None:
+    edit(folder, lambda values: values["architecture"].update(depth=1))
+    assert "first blocks.1.attn.proj.bias: expected none, found (12,)" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda values: values.update(colour="red"), "colour is not a known key"),
+        (lambda values: values["architecture"].update(wdth=3), "architecture.wdth is not a known key"),
+        (lambda values: values["architecture"].update(depth="deep"), "architecture.depth is wrong"),
+        (lambda values: values["card"].pop("classes"), "card.classes is wrong"),
+        (lambda values: values["card"]["classes"].pop(), "the card names 2 classes, but the model tells 3 apart"),
+        (lambda values: values["architecture"].update(width=13), "width 13 is not divisible by 3 heads"),
+        (
+            lambda values: values["card"]["preprocessing"].update(image_size=[16, 16]),
+            r"preprocessing gives images of shape (3, 16, 16), but the model takes (3, 16, 24)",
+        ),
+    ],
+)
+def test_a_wrong_config_is_told_by_place(folder: Path, change: Callable[[dict[str, Any]], None], sentence: str) -> None:
+    edit(folder, change)
+    told = refusal(folder)
+    assert told.startswith(str(folder / "config.json"))
+    assert sentence in told
+
+
+def test_a_config_that_is_no_json(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+    assert "config.json is not JSON" in refusal(folder)
+
+
+def test_a_card_of_another_model_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="names 4 classes, but the model tells 3 apart"):
+        save_model(tmp_path / "model", small_model(), small_card(replace(SMALL, num_classes=4)))
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_config_alone_can_be_read(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"")
+    assert read_config(folder).architecture == SMALL
+
+
+def test_a_blank_model_has_shapes_and_no_memory() -> None:
+    blank = blank_model(ViTConfig())
+    assert {tensor.device.type for tensor in blank.state_dict().values()} == {"meta"}
+    shapes = {name: tensor.shape for name, tensor in blank_model(SMALL).state_dict().items()}
+    assert shapes == {name: tensor.shape for name, tensor in ViT(SMALL).state_dict().items()}
+
+
+def test_loading_does_not_import_the_compiler(folder: Path) -> None:
+    code = f"import sys, vitral; vitral.load({str(folder)!r}); print('torch._dynamo' in sys.modules)"
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3] / "src"), "OMP_NUM_THREADS": "1"}
+    result = run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
