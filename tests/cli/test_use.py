@@ -1,0 +1,419 @@
+"""A trained model in use, as typed: eval, predict, inspect, models, recipes."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import small_card, small_model
+from photographs import CLASSES, break_files, write_photographs
+from vitral.cli import main
+from vitral.recipes import RECIPES
+from vitral.vit import ViTConfig
+from vitral.weights.folder import load_model, save_model
+
+PHOTOGRAPHIC = ViTConfig(
+    image_size=32, patch_size=8, width=12, depth=8, num_heads=3, mlp_dim=24, num_classes=len(CLASSES), pool="gap"
+)
+
+
+class Screen:
+    """Runs commands in this process and keeps what they print."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self.capture = capture
+        self.errors = ""
+
+    def run(self, *words: str | Path, code: int = 0) -> str:
+        """Standard output of `vitral WORDS`, which must end with `code`."""
+        try:
+            main([str(word) for word in words])
+            ended = 0
+        except SystemExit as stop:
+            ended = stop.code
+        output, self.errors = self.capture.readouterr()
+        assert ended == code, self.errors
+        assert "Traceback" not in self.errors
+        return output
+
+    def json(self, *words: str | Path, code: int = 0) -> dict[str, Any]:
+        """The one JSON object that `vitral WORDS --json` prints."""
+        output = self.run(*words, "--json", code=code)
+        assert output.count("\n") == 1
+        return json.loads(output, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+    def refusal(self, *words: str | Path) -> str:
+        """The one sentence that `vitral WORDS` fails with; nothing else is printed."""
+        assert self.run(*words, code=2) == ""
+        assert self.errors.startswith("vitral: ")
+        assert self.errors.count("\n") == 1
+        return self.errors.removeprefix("vitral: ").rstrip()
+
+
+@pytest.fixture
+def screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Screen:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Screen(capsys)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on digits, barely begun; for reading only."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    main(["train", "digits", "--train.steps", "2", "--model.depth", "1", "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture
+def digits_run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the run on digits, to be written to."""
+    return Path(shutil.copytree(trained, tmp_path / "digits"))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A random model of photographs, without the record of a run."""
+    vit = small_model(PHOTOGRAPHIC)
+    card = small_card(PHOTOGRAPHIC)
+    save_model(tmp_path / "model", vit, type(card)(preprocessing=card.preprocessing, classes=CLASSES))
+    return tmp_path / "model"
+
+
+def readable_picture(path: Path) -> bool:
+    with Image.open(path) as picture:
+        picture.load()
+        return picture.format == "PNG"
+
+
+# eval
+
+
+def test_eval_tells_what_training_measured(screen: Screen, digits_run: Path) -> None:
+    figures = screen.json("eval", digits_run)
+    card = load_model(digits_run).card
+    for name in ("top1", "top5", "loss", "ece"):
+        assert figures[name] == pytest.approx(card.metrics[f"test/{name}"], abs=1e-6)
+    assert (figures["run"], figures["split"], figures["num_images"]) == (str(digits_run), "test", 359)
+    assert [row["name"] for row in figures["classes"]] == [str(digit) for digit in range(10)]
+    confusion = np.array(figures["confusion"])
+    assert confusion.sum(1).tolist() == [row["num_images"] for row in figures["classes"]]
+    assert confusion.trace() / confusion.sum() == pytest.approx(figures["top1"])
+    assert figures["unreadable"] == []
+    assert readable_picture(digits_run / "confusion.png")
+
+
+def test_eval_prints_tables(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
+    output = screen.run("eval", digits_run, "--split", "train", "--out", tmp_path / "there.png")
+    for text in ("train images", "1,438", "top-1 accuracy", "calibration error", str(tmp_path / "there.png")):
+        assert text in output
+    assert readable_picture(tmp_path / "there.png")
+    assert not (digits_run / "confusion.png").exists()
+
+
+def test_eval_of_a_moved_model_takes_all_images_of_a_folder(screen: Screen, model: Path, photographs: Path) -> None:
+    figures = screen.json("eval", model, "--data.source", "folder", "--data.root", photographs)
+    assert figures["split"] == "all"
+    assert figures["num_images"] == 12 * len(CLASSES)
+    held_out = screen.json("eval", model, "--data.root", photographs, "--split", "test")
+    assert held_out["num_images"] == 2 * len(CLASSES)
+
+
+def test_eval_matches_classes_by_name(screen: Screen, model: Path, photographs: Path) -> None:
+    straight = screen.json("eval", model, "--data.root", photographs)
+    vit = load_model(model)
+    order = np.roll(np.arange(len(CLASSES)), 2)
+    card = vit.card
+    vit.head.weight.data, vit.head.bias.data = vit.head.weight.data[order], vit.head.bias.data[order]
+    classes = tuple(CLASSES[index] for index in order)
+    save_model(model, vit, type(card)(preprocessing=card.preprocessing, classes=classes))
+    turned = screen.json("eval", model, "--data.root", photographs)
+    assert turned["top1"] == straight["top1"]
+    assert turned["loss"] == pytest.approx(straight["loss"], rel=1e-5)
+    assert sorted(turned["classes"], key=lambda row: row["name"]) == straight["classes"]
+    assert [row["name"] for row in turned["classes"]] == list(classes)
+
+
+def test_eval_of_a_folder_that_lacks_classes(screen: Screen, model: Path, photographs: Path, tmp_path: Path) -> None:
+    shutil.copytree(photographs / "cat", tmp_path / "some" / "cat")
+    figures = screen.json("eval", model, "--data.root", tmp_path / "some")
+    assert figures["num_images"] == 12
+    accuracy = {row["name"]: row["accuracy"] for row in figures["classes"]}
+    assert accuracy["cat"] == figures["top1"]
+    assert accuracy["coffee"] is None
+    assert "-" in screen.run("eval", model, "--data.root", tmp_path / "some")
+
+
+def test_eval_and_unreadable_images(screen: Screen, model: Path, tmp_path: Path) -> None:
+    root = write_photographs(tmp_path / "photographs", per_class=3)
+    broken = break_files(root)
+    stopped = screen.refusal("eval", model, "--data.root", root)
+    assert str(broken[0]) in stopped
+    assert "--data.on-error skip" in stopped
+    figures = screen.json("eval", model, "--data.root", root, "--data.on-error", "skip")
+    assert figures["num_images"] == 3 * len(CLASSES)
+    assert len(figures["unreadable"]) == len(broken)
+    assert all(str(path) in screen.errors for path in broken)
+
+
+def test_eval_with_workers_is_the_same(screen: Screen, model: Path, photographs: Path) -> None:
+    alone = screen.json("eval", model, "--data.root", photographs)
+    assert screen.json("eval", model, "--data.root", photographs, "--data.workers", "1") == alone
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--split", "val"], "the data has no val split, only train and test: choose --split test"),
+        (["--split", "all"], "--split all is for folders of images"),
+        (["--out", "missing/a.png"], "missing does not exist"),
+        (["--out", "a.pdf"], "a.pdf is not named as a PNG file"),
+        (["--device", "abacus"], "device 'abacus' is not to be had here"),
+    ],
+)
+def test_eval_refuses(screen: Screen, trained: Path, words: list[str], sentence: str) -> None:
+    assert sentence in screen.refusal("eval", trained, *words)
+
+
+def test_eval_refuses_unknown_words(screen: Screen, trained: Path) -> None:
+    for words in (["--split", "tset"], ["--data.rot", "x"]):
+        assert screen.run("eval", trained, *words, code=2) == ""
+        assert words[0] in screen.errors
+
+
+def test_eval_refuses_data_that_is_not_there(screen: Screen, model: Path, photographs: Path, tmp_path: Path) -> None:
+    assert "has no run.json that tells its data: name the images with --data.root" in screen.refusal("eval", model)
+    assert "nothing is no folder" in screen.refusal("eval", model, "--data.root", tmp_path / "nothing")
+    shutil.copytree(photographs / "cat", tmp_path / "data" / "dog")
+    assert "1 class that the model does not know, such as 'dog'" in screen.refusal(
+        "eval", model, "--data.root", tmp_path / "data"
+    )
+    shutil.copytree(photographs, tmp_path / "split" / "train")
+    shutil.copytree(photographs, tmp_path / "split" / "test")
+    assert "has splits of its own: choose one with --split" in screen.refusal(
+        "eval", model, "--data.root", tmp_path / "split"
+    )
+
+
+def test_eval_wants_the_folder_first(screen: Screen, trained: Path) -> None:
+    assert "name the model's folder before --split" in screen.refusal("eval", "--split", "test", trained)
+
+
+# predict
+
+
+def test_predict_prints_a_table(screen: Screen, model: Path, photographs: Path) -> None:
+    output = screen.run("predict", model, photographs / "cat", photographs / "china" / "000-plain.webp")
+    for path in [*sorted((photographs / "cat").iterdir()), photographs / "china" / "000-plain.webp"]:
+        assert path.name in output.replace("\n", "")
+    assert "next guesses" in output
+    assert "%" in output
+
+
+def test_predict_as_json(screen: Screen, model: Path, photographs: Path) -> None:
+    answer = screen.json("predict", model, photographs, "--top", "2")
+    assert answer["failures"] == []
+    names = [prediction["file"] for prediction in answer["predictions"]]
+    assert names == [str(path) for name in CLASSES for path in sorted((photographs / name).iterdir())]
+    for prediction in answer["predictions"]:
+        assert len(prediction["top"]) == 2
+        assert prediction["top"][0] == {"class": prediction["class"], "probability": prediction["probability"]}
+
+
+def test_predict_as_csv(screen: Screen, model: Path, photographs: Path, tmp_path: Path) -> None:
+    odd = tmp_path / 'a, "b" [red].jpg'
+    shutil.copy(photographs / "cat" / "011-plain.jpg", odd)
+    rows = list(csv.DictReader(io.StringIO(screen.run("predict", model, odd, photographs / "cat", "--csv"))))
+    assert len(rows) == 13
+    assert list(rows[0]) == ["file", "class", "probability", "class_2", "probability_2", "class_3", "probability_3"]
+    assert rows[0]["file"] == str(odd)
+    assert rows[0]["class"] in CLASSES
+    assert float(rows[0]["probability"]) >= float(rows[0]["probability_2"]) >= float(rows[0]["probability_3"]) >= 0
+    assert str(odd) in screen.run("predict", model, odd)
+
+
+def test_predict_reads_paths_from_standard_input(
+    screen: Screen, model: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = photographs / "cat" / "000-plain.png", photographs / "china"
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{first}\r\n\n{second}\n"))
+    names = [prediction["file"] for prediction in screen.json("predict", model, "-")["predictions"]]
+    assert names == [str(first), *(str(path) for path in sorted(second.iterdir()))]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert "standard input has no paths" in screen.refusal("predict", model, "-")
+
+
+def test_predict_reports_broken_and_missing_files_and_goes_on(screen: Screen, model: Path, tmp_path: Path) -> None:
+    root = write_photographs(tmp_path / "photographs", per_class=1)
+    broken = [*break_files(root), tmp_path / "missing.jpg"]
+    answer = screen.json("predict", model, root, tmp_path / "missing.jpg")
+    assert len(answer["predictions"]) == len(CLASSES)
+    assert {failure["file"] for failure in answer["failures"]} == {str(path) for path in broken}
+    assert screen.errors.count("\n") == len(broken)
+    for failure in answer["failures"]:
+        assert failure["reason"] in screen.errors
+
+
+def test_predict_fails_where_nothing_can_be_read(screen: Screen, model: Path, tmp_path: Path) -> None:
+    answer = screen.json("predict", model, tmp_path / "a.jpg", tmp_path / "b.jpg", code=2)
+    assert answer["predictions"] == []
+    assert len(answer["failures"]) == 2
+    assert "vitral: not one of 2 images could be classified" in screen.errors
+    assert screen.run("predict", model, tmp_path / "a.jpg", code=2) == ""
+    assert screen.run("predict", model, tmp_path / "a.jpg", "--csv", code=2).count("\n") == 1
+
+
+def test_predict_takes_many_files_in_batches(screen: Screen, model: Path, tmp_path: Path) -> None:
+    shades = np.random.default_rng(0).integers(0, 256, (530, 3))
+    for number, shade in enumerate(shades.tolist()):
+        folder = tmp_path / "many" / f"{number % 5}" / ".." / f"{number % 5}" / "deep"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (5, 4), tuple(shade)).save(folder / f"{number}.png")
+    (tmp_path / "many" / ".hidden").mkdir()
+    Image.new("RGB", (5, 4)).save(tmp_path / "many" / ".hidden" / "a.png")
+    (tmp_path / "many" / "notes.txt").write_text("no image")
+    few = screen.json("predict", model, tmp_path / "many", "--batch-size", "3")["predictions"]
+    many = screen.json("predict", model, tmp_path / "many", "--batch-size", "512")["predictions"]
+    assert len(few) == 530
+    assert [row["file"] for row in few] == [row["file"] for row in many]
+    assert [row["probability"] for row in few] == pytest.approx([row["probability"] for row in many], abs=1e-5)
+
+
+def test_predict_copes_with_file_names_that_are_no_text(screen: Screen, model: Path, tmp_path: Path) -> None:
+    name = b"caf\xe9.png".decode(errors="surrogateescape")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / name)
+    for form in ("--json", "--csv", "--top=1"):
+        assert "caf" in screen.run("predict", model, tmp_path, form)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--top", "0"], "the model has 6 classes, so between 1 and 6 can be named, not 0"),
+        (["--top", "7"], "the model has 6 classes, so between 1 and 6 can be named, not 7"),
+        (["--batch-size", "0"], "batch_size must be at least 1, not 0"),
+    ],
+)
+def test_predict_refuses(screen: Screen, model: Path, photographs: Path, words: list[str], sentence: str) -> None:
+    assert screen.refusal("predict", model, photographs, *words) == sentence
+
+
+def test_predict_refuses_an_empty_folder(screen: Screen, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "empty has no images" in screen.refusal("predict", model, tmp_path / "empty")
+
+
+# inspect
+
+
+def test_inspect_draws_held_out_images_of_different_classes(screen: Screen, digits_run: Path) -> None:
+    assert screen.run("inspect", digits_run) == f"{digits_run / 'attention.png'}\n"
+    assert readable_picture(digits_run / "attention.png")
+    answer = screen.json("inspect", digits_run, "--count", "10")
+    assert {image["truth"] for image in answer["images"]} == {str(digit) for digit in range(10)}
+    again, other = (screen.json("inspect", digits_run, "--seed", seed) for seed in ("0", "1"))
+    assert again["images"] == answer["images"][:4]
+    assert other["images"] != again["images"]
+
+
+def test_inspect_draws_photographs(screen: Screen, model: Path, photographs: Path, tmp_path: Path) -> None:
+    files = [photographs / "cat" / "005-rotated.jpeg", photographs / "rocket" / "003-palette.png"]
+    answer = screen.json("inspect", model, *files, "--out", tmp_path / "a.png")
+    assert [image["name"] for image in answer["images"]] == [file.name for file in files]
+    assert all(image["truth"] is None and image["class"] in CLASSES for image in answer["images"])
+    assert readable_picture(tmp_path / "a.png")
+
+
+def test_inspect_passes_over_broken_images_where_the_run_did(screen: Screen, tmp_path: Path) -> None:
+    root = tmp_path / "photographs"
+    write_photographs(root / "train", per_class=1)
+    broken = break_files(write_photographs(root / "test", per_class=2))
+    words = ["--model.width", "12", "--model.depth", "1", "--model.mlp-dim", "12", "--train.steps", "1"]
+    run = tmp_path / "run"
+    screen.run("train", "folder", "--data.root", root, "--data.on-error", "skip", "--out", run, *words)
+    assert len(screen.json("inspect", run, "--count", "32")["images"]) == 2 * len(CLASSES)
+    assert all(f"left out: {path}" in screen.errors for path in broken)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["missing.jpg"], "missing.jpg cannot be read as an image: there is no such file"),
+        (["."], ". cannot be read as an image"),
+        (["--count", "0"], "a picture shows between 1 and 32 images, not 0"),
+        (["--count", "33"], "a picture shows between 1 and 32 images, not 33"),
+        (["a.png"] * 33, "a picture shows between 1 and 32 images, not 33"),
+        (["--out", "a.gif"], "a.gif is not named as a PNG file: end --out in .png"),
+        ([], "has no run.json that tells its data: name images to look at"),
+    ],
+)
+def test_inspect_refuses(screen: Screen, model: Path, words: list[str], sentence: str) -> None:
+    assert sentence in screen.refusal("inspect", model, *words)
+
+
+# all that take a model
+
+
+@pytest.mark.parametrize("command", ["eval", "predict", "inspect"])
+def test_a_model_that_cannot_be_used_is_refused(screen: Screen, command: str, model: Path, tmp_path: Path) -> None:
+    def told(folder: Path) -> str:
+        return screen.refusal(command, folder, *(["a.jpg"] if command != "eval" else []))
+
+    assert "does not exist: name the folder of a trained model" in told(tmp_path / "nothing")
+    assert "is not a Vitral model" in told(tmp_path)
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "run.json").write_text("{}")
+    assert told(unfinished).endswith(f"finish it with: vitral train --resume {unfinished}")
+    (model / "config.json").write_text("[]")
+    assert "config.json" in told(model)
+
+
+@pytest.mark.parametrize("command", ["eval", "predict", "inspect", "models", "recipes"])
+def test_help(screen: Screen, command: str) -> None:
+    assert f"vitral {command}" in screen.run(command, "--help")
+
+
+def test_help_of_eval_lists_the_runs_own_data(screen: Screen, trained: Path) -> None:
+    output = screen.run("eval", trained, "--help")
+    for text in ("--split", "--data.root", "--data.on-error", "digits", "--json"):
+        assert text in output
+
+
+# lists
+
+
+def test_models(screen: Screen) -> None:
+    models = {model["name"]: model for model in screen.json("models")["models"]}
+    counts = {
+        "ViT-Ti/16": 5_717_416,
+        "ViT-S/32": 22_878_952,
+        "ViT-S/16": 22_050_664,
+        "ViT-B/32": 88_224_232,
+        "ViT-B/16": 86_567_656,
+        "ViT-B/8": 86_576_872,
+        "ViT-L/32": 306_535_400,
+        "ViT-L/16": 304_326_632,
+        "ViT-H/14": 632_045_800,
+    }
+    assert {name: models[name]["parameters"] for name in counts} == counts
+    assert models["ViT-B/16"]["tokens"] == 197
+    output = screen.run("models")
+    assert all(name in output for name in models)
+    assert "86,567,656" in output
+
+
+def test_recipes(screen: Screen) -> None:
+    recipes = screen.json("recipes")["recipes"]
+    assert [recipe["name"] for recipe in recipes] == list(RECIPES)
+    for recipe in recipes:
+        assert recipe["command"].startswith(f"vitral train {recipe['name']}")
+        assert all(recipe[key] for key in ("summary", "expect", "time"))
+    output = screen.run("recipes")
+    assert all(recipe["command"] in output for recipe in recipes)
