@@ -27,13 +27,13 @@ class Reporter:
         self.total = total
         self.console = Console(stderr=True, highlight=False)
         self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
             console=self.console,
             disable=not self.console.is_terminal,
+            expand=True,
         )
         self.task = self.bar.add_task("training", total=total, completed=step, figures="")
         self.log = MetricLog(folder, step=step)
