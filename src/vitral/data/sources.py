@@ -229,7 +229,8 @@ def _existing_folder(config: DataConfig) -> Path:
     if config.root is None:
         raise ValueError(f"--data.source {config.source} needs --data.root, the folder to read")
     if not config.root.exists():
-        raise ValueError(f"{config.root} does not exist: give an existing folder as --data.root")
+        package = " (Debian's package dataset-fashion-mnist brings one)" if config.source == "idx" else ""
+        raise ValueError(f"{config.root} does not exist: give an existing folder as --data.root{package}")
     if not config.root.is_dir():
         raise ValueError(f"{config.root} is a file: give the folder that holds the data as --data.root")
     return config.root
