@@ -156,14 +156,15 @@ def _draw_scale(figure: Figure, colours: PowerNorm, *, highest: float) -> None:
     """The one colour scale of all layers' maps, at the lower right."""
     width, height = figure.get_size_inches()
     length = 2 * PANEL
-    place = figure.add_axes(((width - EDGE - length) / width, 0.4 / height, length / width, 0.09 / height))
+    left = width - 2 * EDGE - length
+    place = figure.add_axes((left / width, 0.4 / height, length / width, 0.09 / height))
     scale = figure.colorbar(ScalarMappable(colours, "magma"), cax=place, orientation="horizontal")
     scale.set_ticks([highest * (part / 4) ** 2 for part in range(5)])
     scale.ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.2g}%")
     scale.ax.tick_params(labelsize=7.5, labelcolor=QUIET, length=2)
     scale.outline.set_visible(False)
     figure.text(
-        (width - EDGE - length - 0.12) / width,
+        (left - GAP) / width,
         0.4 / height,
         "share of a layer's attention",
         fontsize=8.5,
