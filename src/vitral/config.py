@@ -18,7 +18,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
-def from_dict(cls: type[T], values: dict[str, Any], *, origin: str) -> T:
+def from_dict(cls: type[T], values: Any, *, origin: str) -> T:
     """Builds `cls` from plain values.
 
     Args:

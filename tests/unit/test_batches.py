@@ -1,0 +1,155 @@
+"""Batches: the same for any number of workers, every image counted right, broken ones left out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from photographs import break_files, write_photographs
+from vitral.data.augment import AugmentConfig, crop_box, flip
+from vitral.data.batches import UNREADABLE, Batch, EvaluationBatches, TrainingBatches, load
+from vitral.data.order import sample_at
+from vitral.data.preprocess import Preprocessing
+from vitral.data.sources import ArraySource, DataConfig, FileSource, open_data
+
+GREY = Preprocessing(image_size=(5, 4), channels=1)
+COLOUR = Preprocessing(image_size=(16, 24), channels=3)
+EVERYTHING = AugmentConfig(crop="inception", flip=True, shift=2, rotate=10.0, scale=0.1)
+
+
+def numbered(count: int) -> ArraySource:
+    """Images whose every pixel is their own number."""
+    images = np.repeat(np.arange(count, dtype=np.uint8), 20).reshape(count, 5, 4)
+    return ArraySource(title="numbered", images=images, labels=np.arange(count) % 3, classes=("a", "b", "c"))
+
+
+def training(source, *, size: int = 7, augment: AugmentConfig | None = None, preprocessing=GREY) -> TrainingBatches:
+    return TrainingBatches(
+        source=source, preprocessing=preprocessing, augment=augment or AugmentConfig(), batch_size=size, seed=3
+    )
+
+
+def evaluation(source, *, size: int, preprocessing=GREY) -> EvaluationBatches:
+    return EvaluationBatches(source=source, preprocessing=preprocessing, batch_size=size)
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    assert torch.equal(one.images, other.images)
+    assert torch.equal(one.labels, other.labels)
+    assert one.broken == other.broken
+    assert (one.draws is None) == (other.draws is None)
+    if one.draws and other.draws:
+        assert torch.equal(one.draws.flips, other.draws.flips)
+        assert torch.equal(one.draws.warps, other.draws.warps)
+
+
+@pytest.fixture(scope="module")
+def broken_photographs(tmp_path_factory) -> FileSource:
+    """Photographs, three of them broken."""
+    root = tmp_path_factory.mktemp("photographs") / "photos"
+    write_photographs(root, per_class=3)
+    break_files(root)
+    source = open_data(DataConfig(source="folder", root=root, held_out=0.3))["train"].source
+    assert len(source) == 21
+    return source
+
+
+class TestTraining:
+    def test_follows_the_order(self):
+        source, batches = numbered(40), training(numbered(40))
+        for step in (0, 5, 6, 1000):
+            _, index = sample_at(np.arange(step * 7, step * 7 + 7), size=40, seed=3)
+            batch = batches[step]
+            assert batch.images[:, 0, 0, 0].tolist() == index.tolist()
+            assert batch.labels.tolist() == source.labels[index].tolist()
+            assert not batch.broken
+
+    def test_an_epoch_holds_every_image_once(self):
+        batches = training(numbered(42))
+        assert sorted(torch.cat([batches[step].images[:, 0, 0, 0] for step in range(6)]).tolist()) == list(range(42))
+
+    def test_a_batch_may_hold_more_than_one_epoch(self):
+        shown = training(numbered(3), size=10)[0].images[:, 0, 0, 0].tolist()
+        assert sorted(shown[:9]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+    def test_an_image_and_its_augmentation_do_not_depend_on_the_batch_size(self, broken_photographs):
+        def stream(size: int) -> list[torch.Tensor]:
+            batches = training(broken_photographs, size=size, augment=EVERYTHING, preprocessing=COLOUR)
+            parts = [batches[step] for step in range(12 // size)]
+            return [
+                torch.cat([part.images for part in parts]),
+                torch.cat([part.labels for part in parts]),
+                torch.cat([part.draws.flips for part in parts]),
+                torch.cat([part.draws.warps for part in parts]),
+            ]
+
+        for one, other in zip(stream(3), stream(6), strict=True):
+            assert torch.equal(one, other)
+
+    def test_crops_are_cut_from_the_image_that_is_read(self, broken_photographs):
+        augment = AugmentConfig(crop="inception")
+        batch = training(broken_photographs, augment=augment, preprocessing=COLOUR)[4]
+        epoch, index = sample_at(np.arange(28, 35), size=21, seed=3)
+        for row in range(7):
+            if batch.labels[row] != UNREADABLE:
+                image = broken_photographs.image(int(index[row]), channels=3)
+                box = crop_box(augment, image.size, seed=3, epoch=int(epoch[row]), index=int(index[row]))
+                assert np.array_equal(batch.images[row], COLOUR.crop(image, box))
+
+    def test_mirroring_is_left_to_the_device(self):
+        plain = training(numbered(40))[0]
+        drawn = training(numbered(40), augment=AugmentConfig(flip=True))[0]
+        assert torch.equal(plain.images, drawn.images)
+        assert drawn.draws.flips.any()
+        assert flip(drawn.images, drawn.draws.flips).shape == drawn.images.shape
+
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+    @pytest.mark.parametrize("workers", [2, 4])
+    def test_any_number_of_workers_gives_the_same(self, broken_photographs, workers):
+        batches = training(broken_photographs, augment=EVERYTHING, preprocessing=COLOUR)
+        alone = list(load(batches, range(3, 9), workers=0, pin=False))
+        together = list(load(batches, range(3, 9), workers=workers, pin=False))
+        assert any(batch.broken for batch in alone)
+        for one, other in zip(alone, together, strict=True):
+            assert_same(one, other)
+
+
+class TestBroken:
+    def test_broken_images_are_black_listed_and_have_no_label(self, broken_photographs):
+        labels = broken_photographs.labels.copy()
+        batch = evaluation(broken_photographs, size=21, preprocessing=COLOUR)[0]
+        broken = [index for index in range(21) if "broken" in broken_photographs.files[index]]
+        assert len(batch.broken) == 3
+        for index, sentence in zip(broken, batch.broken, strict=True):
+            assert sentence.startswith(f"{broken_photographs.name(index)} cannot be read as an image")
+        assert (batch.labels == UNREADABLE).nonzero().flatten().tolist() == broken
+        assert not batch.images[broken].any()
+        whole = [index for index in range(21) if index not in broken]
+        assert batch.images[whole].flatten(1).any(1).all()
+        assert batch.labels[whole].tolist() == labels[whole].tolist()
+
+    def test_labels_of_the_source_stay(self, broken_photographs):
+        before = broken_photographs.labels.copy()
+        for step in range(3):
+            evaluation(broken_photographs, size=7, preprocessing=COLOUR)[step].labels.fill_(UNREADABLE)
+            training(broken_photographs, preprocessing=COLOUR)[step].labels.fill_(UNREADABLE)
+        assert np.array_equal(broken_photographs.labels, before)
+
+
+class TestEvaluation:
+    @pytest.mark.parametrize("count", [1, 6, 7, 8, 20, 21, 22])
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_every_image_comes_once_in_order(self, count, workers):
+        batches = evaluation(numbered(count), size=7)
+        read = list(load(batches, range(len(batches)), workers=workers, pin=False))
+        assert torch.cat([batch.images[:, 0, 0, 0] for batch in read]).tolist() == list(range(count))
+        assert torch.cat([batch.labels for batch in read]).tolist() == [index % 3 for index in range(count)]
+        assert all(batch.draws is None for batch in read)
+        assert [len(batch.labels) for batch in read[:-1]] == [7] * (len(read) - 1)
+
+    def test_uses_the_geometry_of_evaluation(self, broken_photographs):
+        centre = replace(COLOUR, resize="crop")
+        batch = evaluation(broken_photographs, size=4, preprocessing=centre)[2]
+        image = broken_photographs.image(9, channels=3)
+        assert np.array_equal(batch.images[1], centre.pixels(image))

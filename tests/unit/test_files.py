@@ -1,0 +1,77 @@
+"""A file is whole or as it was, whatever happens while it is written."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from vitral.files import naming, write_atomically, write_json
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_replaces_the_content(tmp_path):
+    path = tmp_path / "a.bin"
+    for content in (b"first", b"the second is longer", b""):
+        write_atomically(path, lambda file, content=content: file.write(content))
+        assert path.read_bytes() == content
+    assert entries(tmp_path) == ["a.bin"]
+
+
+def test_readers_see_the_old_content_while_it_is_written(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    seen = []
+
+    def write(file):
+        file.write(b"new, ")
+        file.flush()
+        seen.append(path.read_bytes())
+        file.write(b"and whole")
+
+    write_atomically(path, write)
+    assert seen == [b"old"]
+    assert path.read_bytes() == b"new, and whole"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("x"), KeyboardInterrupt()]
+)
+def test_a_crash_in_the_middle_leaves_the_old_content(tmp_path, error):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+
+    def write(file):
+        file.write(b"half of the ne")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomically(path, write)
+    assert path.read_bytes() == b"old"
+    assert entries(tmp_path) == ["a.bin"]
+
+
+def test_a_full_disk_is_named_after_the_file():
+    full = Path("/dev/full")
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"), naming(full), full.open("wb") as file:
+        file.write(b"x")
+
+
+def test_errors_name_the_file_and_not_its_temporary_one(tmp_path):
+    path = tmp_path / "nowhere" / "a.bin"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(path, lambda file: file.write(b"x"))
+    assert caught.value.filename == str(path)
+
+
+def test_json_is_readable_and_strict(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": [1, 2.5, None], "b": "é"})
+    assert json.loads(path.read_text()) == {"a": [1, 2.5, None], "b": "é"}
+    assert path.read_text().endswith("}\n")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text())["b"] == "é"
