@@ -4,8 +4,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from vitral.files import write_atomically
 
 __all__ = ["draw_curves"]
@@ -15,6 +13,9 @@ TRAIN, HELD_OUT = "#9db4c0", "#c8553d"
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     """Draws training and held-out loss and accuracy from a run's record into a PNG."""
+    # imported here because Matplotlib takes a second, and a run needs it only when it ends
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         train = [(record["step"], record[f"train/{quantity}"]) for record in records if f"train/{quantity}" in record]
