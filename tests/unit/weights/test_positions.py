@@ -1,35 +1,54 @@
-"""Positions on another grid: as Google's code has them, with corners and the class token kept."""
+"""Position embeddings resampled as `scipy.ndimage.zoom` of order 1 does."""
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.ndimage import zoom
 
 from vitral.weights.positions import resample_positions
 
-
-@pytest.mark.parametrize("prefix", [0, 1])
-@pytest.mark.parametrize(("source", "target"), [((4, 4), (7, 7)), ((7, 7), (3, 3)), ((2, 5), (6, 4)), ((3, 3), (3, 8))])
-def test_equals_a_zoom_of_order_one(source: tuple[int, int], target: tuple[int, int], prefix: int) -> None:
-    table = torch.randn(1, prefix + source[0] * source[1], 6, dtype=torch.float64)
-    grid = table[0, prefix:].reshape(*source, 6).numpy()
-    factors = target[0] / source[0], target[1] / source[1], 1
-    expected = zoom(grid, factors, order=1).reshape(-1, 6)
-    found = resample_positions(table, source=source, target=target)
-    assert torch.equal(found[:, :prefix], table[:, :prefix])
-    np.testing.assert_allclose(found[0, prefix:].numpy(), expected, atol=1e-12)
+GRIDS = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
 
-def test_between_two_corners_lies_their_mean() -> None:
-    table = torch.tensor([[[9.0], [0.0], [2.0]]])
-    assert resample_positions(table, source=(1, 2), target=(1, 3)).flatten().tolist() == [9, 0, 1, 2]
+def table(grid: tuple[int, int], *, prefix: int, width: int = 3) -> torch.Tensor:
+    return torch.randn(1, prefix + grid[0] * grid[1], width, generator=torch.Generator().manual_seed(grid[0]))
 
 
-def test_the_same_grid_changes_nothing() -> None:
-    table = torch.randn(1, 5, 3)
-    assert torch.equal(resample_positions(table, source=(2, 2), target=(2, 2)), table)
+@given(GRIDS, GRIDS, st.integers(0, 1))
+def test_equals_scipy(source, target, prefix):
+    positions = table(source, prefix=prefix)
+    found = resample_positions(positions, source=source, target=target)
+    grid = positions[0, prefix:].double().reshape(*source, -1).numpy()
+    factors = (target[0] / source[0], target[1] / source[1], 1)
+    expected = zoom(grid, factors, order=1, grid_mode=False).reshape(target[0] * target[1], -1)
+    assert torch.equal(found[:, :prefix], positions[:, :prefix])
+    np.testing.assert_allclose(found[0, prefix:], expected, atol=1e-5)
 
 
-def test_a_table_of_another_grid_is_refused() -> None:
-    with pytest.raises(ValueError, match="7 positions are not a 2x2 grid with at most one class token"):
-        resample_positions(torch.zeros(1, 7, 3), source=(2, 2), target=(3, 3))
+@given(GRIDS, st.integers(0, 1))
+def test_the_same_grid_changes_nothing(grid, prefix):
+    positions = table(grid, prefix=prefix)
+    assert torch.equal(resample_positions(positions, source=grid, target=grid), positions)
+
+
+@given(st.tuples(st.integers(2, 12), st.integers(2, 12)), st.tuples(st.integers(2, 12), st.integers(2, 12)))
+def test_corners_stay(source, target):
+    positions = table(source, prefix=1)
+    found = resample_positions(positions, source=source, target=target)
+    before, after = positions[0, 1:].reshape(*source, -1), found[0, 1:].reshape(*target, -1)
+    for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        torch.testing.assert_close(after[corner], before[corner])
+
+
+def test_halfway_by_hand():
+    positions = torch.tensor([9.0, 0.0, 1.0, 2.0, 3.0]).reshape(1, 5, 1)
+    found = resample_positions(positions, source=(2, 2), target=(3, 3))
+    assert found.flatten().tolist() == [9, 0, 0.5, 1, 1, 1.5, 2, 2, 2.5, 3]
+
+
+@pytest.mark.parametrize("rows", [3, 6, 8])
+def test_a_table_of_another_grid(rows):
+    with pytest.raises(ValueError, match=f"{rows} positions are not a 2x2 grid with at most one class token"):
+        resample_positions(torch.zeros(1, rows, 2), source=(2, 2), target=(3, 3))

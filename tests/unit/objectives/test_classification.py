@@ -1,0 +1,73 @@
+"""The classification objective against PyTorch's own cross-entropy."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vitral.data.batches import UNREADABLE
+from vitral.objectives.classification import Classification, ClassificationConfig
+
+IMAGES = torch.zeros(6, 1, 2, 2)
+LABELS = torch.tensor([0, 1, 2, 3, 3, 1])
+
+
+def objective(label_smoothing: float = 0.0) -> Classification:
+    return Classification(ClassificationConfig(label_smoothing=label_smoothing))
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_equals_cross_entropy_with_gradient(label_smoothing):
+    logits = torch.randn(6, 4, requires_grad=True)
+    loss, figures = objective(label_smoothing).loss(lambda _: logits, IMAGES, LABELS)
+    expected = F.cross_entropy(logits, LABELS, label_smoothing=label_smoothing)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (loss, expected)))
+    assert figures["accuracy"].item() == pytest.approx((logits.argmax(1) == LABELS).float().mean().item())
+
+
+def test_label_smoothing_by_hand():
+    """Targets are 0.925 and three times 0.025 with smoothing 0.1 over four classes."""
+    logits = torch.tensor([[2.0, 0.0, 0.0, 0.0]]).expand(6, 4)
+    log_total = math.log(math.exp(2) + 3)
+    expected = 0.925 * (log_total - 2) + 3 * 0.025 * log_total
+    loss, _ = objective(0.1).loss(lambda _: logits, IMAGES, torch.zeros(6, dtype=torch.long))
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_unreadable_images_count_for_nothing(label_smoothing):
+    logits = torch.randn(6, 4, requires_grad=True)
+    labels = LABELS.clone()
+    labels[[1, 4]] = UNREADABLE
+    kept = [0, 2, 3, 5]
+    loss, figures = objective(label_smoothing).loss(lambda _: logits, IMAGES, labels)
+    expected = F.cross_entropy(logits[kept], labels[kept], label_smoothing=label_smoothing)
+    torch.testing.assert_close(loss, expected)
+    assert figures["accuracy"].item() == pytest.approx((logits.argmax(1) == labels)[kept].float().mean().item())
+    loss.backward()
+    assert not logits.grad[[1, 4]].any()
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_a_batch_without_a_readable_image_teaches_nothing(label_smoothing):
+    logits = torch.randn(6, 4, requires_grad=True)
+    loss, figures = objective(label_smoothing).loss(lambda _: logits, IMAGES, torch.full((6,), UNREADABLE))
+    loss.backward()
+    assert loss.item() == 0
+    assert figures["accuracy"].item() == 0
+    assert torch.equal(logits.grad, torch.zeros(6, 4))
+
+
+def test_half_precision_logits_are_compared_in_single():
+    logits = torch.randn(6, 4).bfloat16()
+    loss, _ = objective().loss(lambda _: logits, IMAGES, LABELS)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, F.cross_entropy(logits.float(), LABELS))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_smoothing_out_of_range(share):
+    with pytest.raises(ValueError, match="label_smoothing must be at least 0 and below 1"):
+        ClassificationConfig(label_smoothing=share)
