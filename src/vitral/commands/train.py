@@ -1,7 +1,6 @@
 """`vitral train`: a new run from a recipe, or an old one resumed."""
 
 import argparse
-import json
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import tyro
 
+from vitral.commands.output import print_json
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
 from vitral.train.interrupts import Interrupted
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     with closing(run):
         figures = trained(run, config)
     if known.json:
-        print(json.dumps({"run": str(run.path), **figures}))
+        print_json({"run": str(run.path), **figures})
     else:
         print(f"model, record and curves are in {run.path}\nnext: vitral inspect {run.path}")
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import tyro
 from einops import rearrange
 from jaxtyping import Float32, UInt8
 from PIL import Image
@@ -32,10 +33,10 @@ class Preprocessing:
         ValueError: a value is out of range; the sentence says which and what it may be.
     """
 
-    image_size: tuple[int, int]
-    """Height and width of the input, in pixels."""
-    channels: int
-    """1 for grey, 3 for colour."""
+    image_size: tyro.conf.Suppress[tuple[int, int]]
+    """Height and width of the input, in pixels; no flag of its own, as a run takes it from its model."""
+    channels: tyro.conf.Suppress[int]
+    """1 for grey, 3 for colour; taken from the model like the size."""
     resize: Literal["squash", "crop"] = "squash"
     """`squash`: the whole image to the input's height and width. `crop`: its centre, proportions kept."""
     crop_ratio: float = 0.875

@@ -79,7 +79,7 @@ class RunConfig:
         ValueError: the seed is out of range.
     """
 
-    recipe: str
+    recipe: tyro.conf.Suppress[str]
     """Name of the recipe this configuration came from."""
     out: Path | None = None
     """Folder for the run; by default the next free runs/RECIPE-N."""
