@@ -1,6 +1,7 @@
 """Checkpoints: everything a run needs to go on exactly where it stood."""
 
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,23 @@ class Checkpoints:
         """
         damaged = []
         for path in reversed(self.paths()):
+            content = path.read_bytes()
             try:
-                return torch.load(path, map_location="cpu", weights_only=True), damaged
-            except OSError:
-                raise
+                return _parse(content), damaged
             # a damaged file can make the parsers of zip and pickle raise almost anything
             except Exception as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 damaged.append(f"{path} is damaged ({reason}); going back to the checkpoint before it")
         raise ValueError(f"no checkpoint in {self.folder} can be read: remove the folder to train from the start")
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    """The state in one checkpoint; its checksums come first, since PyTorch itself does not look at them."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f"the checksum of {damaged} is wrong")
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError(f"it holds no run but a {type(state).__name__}")
+    return state
