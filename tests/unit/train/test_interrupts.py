@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM are noted, once; later ones act as always."""
+
+import os
+import signal
+
+import pytest
+
+from vitral.train.interrupts import Interrupted, Interrupts
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Every handler is the old one again afterwards."""
+    before = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted(signum):
+    with Interrupts() as interrupts:
+        assert interrupts.signum is None
+        os.kill(os.getpid(), signum)
+        assert interrupts.signum == signum
+
+
+def test_two_at_once_are_one():
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.signum == signal.SIGTERM
+
+
+def test_a_later_one_acts_as_always(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        clock[0] += 5
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.signum == signal.SIGINT
+
+
+def test_says_by_what():
+    assert str(Interrupted(signal.SIGTERM)) == "stopped by SIGTERM"

@@ -1,0 +1,187 @@
+"""The loop within one process: what it leaves, where it goes on, and what it makes of broken images."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from photographs import break_files, write_photographs
+from tiny import ARCHITECTURE, tiny_run
+from vitral.data.sources import DataConfig
+from vitral.train.config import RunConfig
+from vitral.train.loop import Plan, fit
+from vitral.train.metrics import read_metrics
+from vitral.train.run import Run
+from vitral.weights.folder import load_model
+
+
+@pytest.fixture
+def train() -> Iterator:
+    """Trains in a fresh folder, or in one that is there; gives the figures."""
+
+    def fit_in(config: RunConfig, *, resume: bool = False) -> dict[str, float]:
+        run = Run.open(config.out)[0] if resume else Run.create(config)
+        try:
+            return fit(run, config)
+        finally:
+            run.close()
+
+    return fit_in
+
+
+def losses(folder: Path) -> dict[int, float]:
+    return {
+        record["step"]: record["train/loss"]
+        for record in read_metrics(folder / "metrics.jsonl")
+        if "train/loss" in record
+    }
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    return (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+def test_a_run_leaves_all_of_itself(tmp_path, train):
+    figures = train(tiny_run(tmp_path / "run", evaluate="5steps"))
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names >= {"run.json", "config.json", "model.safetensors", "metrics.jsonl", "curves.png", "checkpoints"}
+    assert [path.name for path in sorted((tmp_path / "run" / "checkpoints").iterdir())] == [
+        "step_000000008.pt",
+        "step_000000012.pt",
+    ]
+    model = load_model(tmp_path / "run")
+    assert model.card.metrics == figures
+    assert model.card.provenance["steps"] == 12
+    assert model.card.provenance["seed"] == 5
+    measured = [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if "test/top1" in record]
+    assert measured == [5, 10, 12]
+    assert list(losses(tmp_path / "run")) == list(range(1, 13))
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_average_is_what_is_kept(tmp_path, train):
+    train(tiny_run(tmp_path / "run"))
+    state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
+    kept = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(kept[name], state["average"][f"module.{name}"]) for name in kept)
+    assert not torch.equal(kept["head.weight"], state["model"]["head.weight"])
+
+
+def test_a_finished_run_resumed_ends_the_same(tmp_path, train):
+    config = tiny_run(tmp_path / "run")
+    first = train(config)
+    record, model = ((tmp_path / "run" / name).read_bytes() for name in ("metrics.jsonl", "model.safetensors"))
+    assert train(config, resume=True) == first
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == record
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
+
+
+def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path, train, capsys):
+    config = tiny_run(tmp_path / "run")
+    train(config)
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    newest = tmp_path / "run" / "checkpoints" / "step_000000012.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    capsys.readouterr()
+    train(config, resume=True)
+    said = capsys.readouterr().err
+    assert f"{newest} is damaged" in said
+    assert "steps 8 to 12" in said
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, train):
+    train(tiny_run(tmp_path / "run"))
+    wider = replace(ARCHITECTURE, width=32)
+    other = replace(tiny_run(tmp_path / "other"), model=replace(tiny_run().model, architecture=wider))
+    train(other)
+    newest = tmp_path / "run" / "checkpoints" / "step_000000012.pt"
+    newest.write_bytes((tmp_path / "other" / "checkpoints" / "step_000000012.pt").read_bytes())
+    with pytest.raises(ValueError, match="the checkpoint does not fit this model and optimiser"):
+        train(tiny_run(tmp_path / "run"), resume=True)
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path, train):
+    config = replace(tiny_run(tmp_path / "run"), data=DataConfig(source="folder", root=tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="nowhere does not exist"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_that_cannot_begin_loses_nothing(tmp_path, train):
+    config = tiny_run(tmp_path / "run")
+    train(config)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="device 'teapot' is not to be had here"):
+        train(replace(config, train=replace(config.train, device="teapot")), resume=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, train):
+    config = tiny_run(tmp_path / "run", steps=50)
+    config = replace(config, optim=replace(config.optim, name="sgd", lr=1e30, clip=None))
+    with pytest.raises(ValueError, match=r"^the (loss|gradient) became (nan|inf) at step \d+ with learning rate \d"):
+        train(config)
+    for path in (tmp_path / "run" / "checkpoints").glob("*.pt"):
+        assert all(tensor.isfinite().all() for tensor in torch.load(path)["model"].values())
+
+
+class TestBroken:
+    @pytest.fixture
+    def config(self, tmp_path) -> RunConfig:
+        """A run over photographs, three of which are broken."""
+        root = tmp_path / "photos"
+        write_photographs(root, per_class=4)
+        break_files(root)
+        config = tiny_run(tmp_path / "run", batch_size=8, steps=9)
+        architecture = replace(ARCHITECTURE, image_size=32, patch_size=8, channels=3)
+        data = DataConfig(source="folder", root=root)
+        return replace(config, model=replace(config.model, architecture=architecture), data=data)
+
+    def test_stops_the_run_and_is_named_with_the_way_on(self, config, train):
+        with pytest.raises(ValueError, match=r"broken-\w+\.\w+ cannot be read as an image: .*--data\.on-error skip"):
+            train(config)
+        step = max(losses(config.out), default=0)
+        saved = torch.load(max((config.out / "checkpoints").iterdir()))
+        assert saved["step"] == step
+        skipping = replace(config, data=replace(config.data, on_error="skip"))
+        train(skipping, resume=True)
+        straight = replace(skipping, out=config.out.with_name("straight"))
+        train(straight)
+        assert same_weights(config.out, straight.out)
+
+    def test_skipped_ones_are_counted_and_listed(self, config, train, capsys):
+        config = replace(config, data=replace(config.data, on_error="skip"))
+        train(config)
+        said = capsys.readouterr().err
+        assert "3 files could not be read and were left out:" in said
+        for name in ("broken-cut.jpg", "broken-empty.jpg", "broken-text.png"):
+            assert said.count(name) == 1
+
+    def test_skipping_does_not_depend_on_workers(self, config, train):
+        runs = [config.out.with_name(f"workers-{workers}") for workers in (0, 2)]
+        for workers, out in zip((0, 2), runs, strict=True):
+            train(replace(config, out=out, data=replace(config.data, on_error="skip", workers=workers)))
+        assert same_weights(*runs)
+
+
+class TestPlan:
+    def plan(self, **train: object) -> Plan:
+        return Plan.of(tiny_run(None, **{"batch_size": 100, **train}), samples=250)
+
+    def test_epochs_become_steps(self):
+        assert self.plan(steps=None, epochs=2.0).total == 5
+
+    def test_steps_count_instead_of_epochs(self):
+        assert self.plan(steps=7, epochs=2.0).total == 7
+
+    def test_rates_follow_the_schedule(self):
+        plan = self.plan(steps=12)
+        assert plan.warmup == 2
+        assert [plan.learning_rate(step) for step in (0, 1, 2, 12)] == [0, 1.5e-3, 3e-3, 0]
+
+    def test_evaluation_by_epochs(self):
+        assert self.plan(evaluate="2epochs").evaluate.steps == 5

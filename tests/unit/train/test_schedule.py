@@ -1,0 +1,69 @@
+"""Learning rates against hand values and a second formula."""
+
+import math
+
+import pytest
+
+from vitral.train.schedule import ScheduleConfig, learning_rate
+
+
+def rates(config: ScheduleConfig, *, base: float, total: int, warmup: int) -> list[float]:
+    return [learning_rate(config, base=base, step=step, total=total, warmup=warmup) for step in range(total + 1)]
+
+
+def test_warmup_begins_at_zero_and_rises_in_a_line():
+    found = rates(ScheduleConfig(decay="constant"), base=8.0, total=20, warmup=4)
+    assert found == [0.0, 2.0, 4.0, 6.0] + [8.0] * 17
+
+
+def test_without_warmup_the_first_step_has_the_peak_rate():
+    assert rates(ScheduleConfig(), base=0.5, total=10, warmup=0)[0] == 0.5
+
+
+def test_cosine_by_hand():
+    found = rates(ScheduleConfig(decay="cosine"), base=2.0, total=14, warmup=2)
+    assert found[2] == 2
+    assert found[5] == pytest.approx(1 + math.sqrt(0.5))
+    assert found[8] == pytest.approx(1)
+    assert found[14] == 0
+
+
+def test_linear_ends_at_its_end():
+    found = rates(ScheduleConfig(decay="linear", end=1e-5), base=1e-3, total=12, warmup=2)
+    assert found[2] == 1e-3
+    assert found[7] == pytest.approx((1e-3 + 1e-5) / 2)
+    assert found[12] == pytest.approx(1e-5)
+
+
+def test_warmup_multiplies_the_decayed_rate():
+    """Also where the end rate is not zero: the first rate is."""
+    config = ScheduleConfig(decay="cosine", end=0.1)
+    assert rates(config, base=1.0, total=100, warmup=10)[5] == 0.5
+    assert rates(config, base=1.0, total=100, warmup=10)[0] == 0
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize(("warmup", "end"), [(0, 0.0), (7, 0.0), (7, 1e-4), (50, 1e-4)])
+def test_fifty_steps_of_a_second_formula(decay, warmup, end):
+    for step, found in enumerate(rates(ScheduleConfig(decay=decay, end=end), base=3e-3, total=50, warmup=warmup)):
+        done = 0.0 if step <= warmup or warmup == 50 else (step - warmup) / (50 - warmup)
+        expected = {
+            "cosine": end + 0.5 * (3e-3 - end) * (1 + math.cos(math.pi * done)),
+            "linear": 3e-3 + done * (end - 3e-3),
+            "constant": 3e-3,
+        }[decay]
+        assert found == pytest.approx(expected * (step / warmup if step < warmup else 1), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"warmup": "5min"}, "schedule.warmup must be in steps, epochs, examples, percent, not 5min"),
+        ({"warmup": "5"}, "'5' is not a duration"),
+        ({"end": -1e-5}, "schedule.end must be at least 0, not -1e-05"),
+        ({"end": float("nan")}, "schedule.end must be at least 0, not nan"),
+    ],
+)
+def test_values_out_of_range(values, reason):
+    with pytest.raises(ValueError, match=reason):
+        ScheduleConfig(**values)

@@ -1,0 +1,235 @@
+"""One training step: accumulation, clipping, the running average, seeded dropout, and what a checkpoint holds."""
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tiny import ARCHITECTURE, tiny_run
+from vitral.data.batches import UNREADABLE, Batch, TrainingBatches
+from vitral.data.sources import open_data
+from vitral.train.config import RunConfig
+from vitral.train.session import Session, pick_device
+
+CLASSES = tuple(str(label) for label in range(10))
+PLAIN = replace(ARCHITECTURE, dropout=0.0)
+
+
+def session(config: RunConfig) -> Session:
+    return Session(config, classes=CLASSES)
+
+
+def without_dropout(config: RunConfig, **optim: Any) -> RunConfig:
+    model = replace(config.model, architecture=PLAIN)
+    return replace(config, model=model, optim=replace(config.optim, **optim))
+
+
+def batch_of(config: RunConfig, step: int = 0) -> Batch:
+    return TrainingBatches(
+        source=open_data(config.data)["train"],
+        preprocessing=session(config).preprocessing,
+        augment=config.augment,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+    )[step]
+
+
+def weights(trained: Session) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in trained.model.state_dict().items()}
+
+
+def broken(batch: Batch, rows: list[int]) -> Batch:
+    labels = batch.labels.clone()
+    labels[rows] = UNREADABLE
+    return replace(batch, labels=labels, broken=tuple(f"{row} is broken" for row in rows))
+
+
+@pytest.mark.parametrize("parts", [2, 4, 64])
+@pytest.mark.parametrize("rows", [[], [0, 1, 2, 3, 40], list(range(32))])
+def test_accumulation_equals_one_big_batch(parts, rows):
+    """Also where some parts hold fewer readable images than others, or none."""
+    whole = without_dropout(tiny_run(), name="sgd")
+    split = replace(whole, train=replace(whole.train, accumulate=parts))
+    batch = broken(batch_of(whole), rows)
+    one, other = session(whole), session(split)
+    with torch.no_grad():
+        for trained in (one, other):
+            torch.nn.init.constant_(trained.model.head.bias, 0.5)
+            torch.nn.init.normal_(trained.model.head.weight, generator=torch.Generator().manual_seed(1))
+    figures = [trained.train_step(batch, lr=0.1) for trained in (one, other)]
+    for name, value in figures[0].items():
+        torch.testing.assert_close(value, figures[1][name], rtol=1e-5, atol=1e-6)
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(tensor, weights(other)[name], rtol=1e-5, atol=1e-6)
+
+
+def test_clip_limits_the_norm_of_the_whole_gradient():
+    """Two runs of plain gradient descent: the clipped one goes the same way, the limit's length."""
+    config = without_dropout(tiny_run(optimiser="sgd"), momentum=0.0, weight_decay=0.0, clip=None)
+    limited = replace(config, optim=replace(config.optim, clip=0.01))
+    moved = []
+    for each in (config, limited):
+        trained = session(each)
+        before = weights(trained)
+        norm = trained.train_step(batch_of(each), lr=1.0)["gradient_norm"]
+        moved.append(torch.cat([(tensor - before[name]).flatten() for name, tensor in weights(trained).items()]))
+    torch.testing.assert_close(moved[0].norm(), norm, rtol=1e-4, atol=0)
+    torch.testing.assert_close(moved[1].norm(), torch.tensor(0.01), rtol=1e-3, atol=0)
+    torch.testing.assert_close(moved[1], moved[0] * 0.01 / norm, rtol=1e-2, atol=1e-6)
+
+
+def test_running_average_by_hand():
+    """The first update copies; each one after keeps nine tenths."""
+    config = tiny_run()
+    trained = session(config)
+    expected: dict[str, torch.Tensor] = {}
+    for step in range(5):
+        trained.train_step(batch_of(config, step), lr=0.01)
+        now = weights(trained)
+        expected = {name: 0.9 * expected[name] + 0.1 * now[name] if expected else now[name] for name in now}
+    for name, tensor in trained.kept_model.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_without_average_the_weights_themselves_are_kept():
+    trained = session(tiny_run(ema=None))
+    assert trained.kept_model is trained.model
+
+
+def test_dropout_depends_on_seed_and_step_alone():
+    config = tiny_run()
+    batch = batch_of(config)
+    one, other = session(config), session(config)
+    torch.rand(1000)
+    one.train_step(batch, lr=0.01)
+    torch.rand(17)
+    other.train_step(batch, lr=0.01)
+    assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in weights(one).items())
+
+
+def test_dropout_differs_from_step_to_step():
+    """The head learns to tell images apart first; then the same batch at the same weights has another loss."""
+    config = tiny_run()
+    batch, trained = batch_of(config), session(config)
+    torch.nn.init.normal_(trained.model.head.weight)
+    losses = {trained.train_step(batch, lr=0.0)["loss"].item() for _ in range(4)}
+    assert len(losses) == 4
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    config = tiny_run()
+    first, again, other = session(config), session(config), session(replace(config, seed=6))
+    assert all(torch.equal(tensor, weights(again)[name]) for name, tensor in weights(first).items())
+    assert not torch.equal(first.model.blocks[0].attn.qkv.weight, other.model.blocks[0].attn.qkv.weight)
+
+
+def test_a_batch_without_a_readable_image_is_survived():
+    config = without_dropout(tiny_run(optimiser="sgd"))
+    trained = session(config)
+    before = weights(trained)
+    figures = trained.train_step(broken(batch_of(config), list(range(64))), lr=0.1)
+    assert figures["loss"] == 0
+    assert figures["gradient_norm"] == 0
+    assert trained.unreadable == {f"{row} is broken" for row in range(64)}
+    for name, tensor in weights(trained).items():
+        decay = 0.1 * config.optim.weight_decay if name.endswith("weight") and tensor.ndim > 1 else 0
+        torch.testing.assert_close(tensor, before[name] * (1 - decay))
+
+
+def test_images_are_warped_on_black():
+    """A shifted white image shows black, not the middle of the range, where nothing was."""
+    config = replace(tiny_run(), augment=replace(tiny_run().augment, flip=False, rotate=0.0, scale=0.0))
+    batch = batch_of(config)
+    images = session(config).augmented(replace(batch, images=torch.full_like(batch.images, 255)))
+    shifted = batch.draws.warps[:, 0, 2] == 1
+    assert shifted.any()
+    torch.testing.assert_close(images[shifted][..., -1], torch.full_like(images[shifted][..., -1], -1.0))
+    torch.testing.assert_close(images[shifted][:, :, 2:6, :6], torch.ones_like(images[shifted][:, :, 2:6, :6]))
+
+
+def test_evaluation_draws_nothing_and_changes_nothing():
+    config = tiny_run()
+    trained = session(config)
+    trained.train_step(batch_of(config), lr=0.01)
+    images = batch_of(config).images
+    before = weights(trained)
+    first = trained.predict(images)
+    assert torch.equal(first, trained.predict(images))
+    assert not first.requires_grad
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(trained).items())
+
+
+class TestState:
+    def test_goes_on_where_it_stood(self):
+        config = tiny_run()
+        trained, resumed = session(config), session(config)
+        trained.train_step(broken(batch_of(config), [3]), lr=0.01)
+        resumed.load_state_dict(deepcopy(trained.state_dict()))
+        assert resumed.step == 1
+        assert resumed.unreadable == {"3 is broken"}
+        for each in (trained, resumed):
+            each.train_step(batch_of(config, 1), lr=0.01)
+        for name, tensor in weights(trained).items():
+            assert torch.equal(tensor, weights(resumed)[name])
+        for name, tensor in trained.kept_model.state_dict().items():
+            assert torch.equal(tensor, resumed.kept_model.state_dict()[name])
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ("width", "size mismatch for "),
+            ("depth", "loaded state dict|Missing key|Unexpected key|size"),
+            ("optimiser", "optim.name was adamw, not sgd"),
+            ("average", "train.ema cannot be turned on or off"),
+        ],
+    )
+    def test_of_another_run_is_refused(self, change, reason):
+        config = tiny_run()
+        trained = session(config)
+        trained.train_step(batch_of(config), lr=0.01)
+        other = {
+            "width": replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, width=32))),
+            "depth": replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, depth=3))),
+            "optimiser": replace(config, optim=replace(config.optim, name="sgd")),
+            "average": replace(config, train=replace(config.train, ema=None)),
+        }[change]
+        with pytest.raises(ValueError, match=r"^the checkpoint does not fit this model and opt") as caught:
+            session(other).load_state_dict(deepcopy(trained.state_dict()))
+        assert "\n" not in str(caught.value)
+        assert any(part in str(caught.value) for part in reason.split("|"))
+
+    @pytest.mark.parametrize("state", [{}, {"step": 1}, {"step": 1, "unreadable": None}])
+    def test_that_is_none(self, state):
+        with pytest.raises(ValueError, match="the checkpoint does not fit this model and optimiser"):
+            session(tiny_run()).load_state_dict(state)
+
+
+class TestDevice:
+    def test_cpu(self):
+        assert pick_device("cpu") == torch.device("cpu")
+
+    def test_auto_takes_a_gpu_where_there_is_one(self):
+        assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+    @pytest.mark.parametrize("name", ["cuda:99", "teapot", "cpu:x", ""])
+    def test_one_that_is_not_there(self, name):
+        with pytest.raises(ValueError, match=f"^device '{name}' is not to be had here: ") as caught:
+            pick_device(name)
+        assert "\n" not in str(caught.value)
+
+
+def test_bfloat16_on_request():
+    config = tiny_run(precision="bfloat16")
+    trained = session(config)
+    torch.nn.init.normal_(trained.model.head.weight)
+    single = session(tiny_run())
+    single.model.load_state_dict(trained.model.state_dict())
+    images = batch_of(config).images
+    trained.average = single.average = None
+    difference = (trained.predict(images).float() - single.predict(images)).abs().max()
+    assert 0 < difference < 0.3
+    assert np.isfinite(trained.train_step(batch_of(config), lr=0.01)["loss"].item())
+    assert trained.model.head.weight.dtype == torch.float32
