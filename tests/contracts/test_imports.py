@@ -17,7 +17,7 @@ LEVELS = (
     ("objectives", "evals", "inspection", "weights"),
     ("vit",),
     ("layers", "data", "config"),
-    ("files",),
+    ("files", "device"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vitral.data.card import ModelCard
 from vitral.data.decode import BrokenImage, read_image
+from vitral.device import pick_device
 from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig, load_model
 
@@ -65,7 +66,7 @@ class Predictor:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        self.device = _pick_device(device)
+        self.device = pick_device(device)
         self.model = model.to(self.device).eval() if isinstance(model, ViT) else load_model(model, device=self.device)
         self.batch_size = batch_size
         self.card = _fitting_card(self.model)
@@ -153,14 +154,3 @@ def _fitting_card(model: ViT) -> ModelCard:
             "set model.card to a vitral.ModelCard, or load the model from its folder with vitral.load"
         )
     return ModelConfig(architecture=model.config, card=model.card).card
-
-
-def _pick_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from None
-    return device

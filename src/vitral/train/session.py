@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from vitral.data.augment import flip, warp
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import random_bits
+from vitral.device import pick_device
 from vitral.objectives.classification import Classification
 from vitral.train.config import RunConfig
 from vitral.train.optim import Optimiser
@@ -21,23 +22,7 @@ from vitral.vit import ViT
 from vitral.weights.folder import load_model
 from vitral.weights.transfer import transfer
 
-__all__ = ["Session", "pick_device"]
-
-
-def pick_device(name: str) -> torch.device:
-    """The device behind `--train.device`.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from None
-    return device
+__all__ = ["Session"]
 
 
 class Session:
