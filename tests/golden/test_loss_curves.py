@@ -1,0 +1,68 @@
+"""Short training runs keep their losses: a change that should change nothing leaves them bit-identical.
+
+On the platform that the curves were written on, they must be equal to the last bit; on any other, where sums come
+in another order, to one part in ten thousand. After a change that is meant to move them, write them anew and say
+why in the commit:
+
+    VITRAL_WRITE_GOLDEN=1 pytest tests/golden
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny import tiny_run
+from vitral.files import write_json
+from vitral.train.loop import fit
+from vitral.train.metrics import read_metrics
+from vitral.train.run import Run
+
+CURVES = Path(__file__).with_name("loss_curves.json")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums come in an order that depends on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def this_platform() -> str:
+    """What the last bits depend on: processor, instructions that PyTorch uses, and its version."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__.partition('+')[0]}"
+
+
+def losses(folder: Path, optimiser: str) -> list[float]:
+    """Twelve training losses and the final test loss."""
+    config = tiny_run(folder, optimiser=optimiser)
+    run = Run.create(config)
+    fit(run, config)
+    run.close()
+    records = read_metrics(run.metrics_path)
+    return [record["train/loss"] for record in records if "train/loss" in record] + [records[-1]["test/loss"]]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "muon"])
+def test_losses_stay(tmp_path, optimiser):
+    found = losses(tmp_path / "run", optimiser)
+    saved = json.loads(CURVES.read_text()) if CURVES.exists() else {"platform": "", "losses": {}}
+    if os.environ.get("VITRAL_WRITE_GOLDEN"):
+        write_json(CURVES, {"platform": this_platform(), "losses": saved["losses"] | {optimiser: found}})
+        return
+    expected = saved["losses"][optimiser]
+    assert len(found) == 13
+    if saved["platform"] == this_platform():
+        assert found == expected
+    else:
+        assert found == pytest.approx(expected, rel=1e-4)
