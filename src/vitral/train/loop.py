@@ -34,9 +34,11 @@ def fit(run: Run, config: RunConfig) -> dict[str, float]:
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM came; the run is saved.
-        ValueError: an input is wrong, an image cannot be read, or the loss is not a number any more.
+        ValueError: an input is wrong, another process trains the run, an image cannot be read, or the loss is not a
+            number any more.
         OSError: a file cannot be read, or the disk is full; the checkpoints so far stay.
     """
+    run.lock()
     checkpoints = Checkpoints(run.checkpoints_path, keep=config.checkpoint.keep)
     try:
         data = open_data(config.data)

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +62,10 @@ class MetricLog:
 
     def close(self) -> None:
         """Makes the record safe on disk."""
-        with ExitStack() as stack, naming(self.path):
-            stack.callback(self.file.close)
+        try:
+            with naming(self.path), self.file:
+                self.file.flush()
+                os.fsync(self.file.fileno())
+        finally:
             if self.board:
-                stack.callback(self.board.close)
-            self.file.flush()
-            os.fsync(self.file.fileno())
+                self.board.close()

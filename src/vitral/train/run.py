@@ -29,7 +29,7 @@ class Run:
         """Makes the folder `config.out`, or the next free `runs/RECIPE-N`.
 
         Raises:
-            ValueError: the folder exists and is not empty, or another process is training in it.
+            ValueError: the folder exists and is not empty.
             OSError: the folder cannot be made.
         """
         path = _next_free(config.recipe) if config.out is None else config.out
@@ -37,34 +37,31 @@ class Run:
             hint = f", or go on with it: vitral train --resume {path}" if (path / "run.json").exists() else ""
             raise ValueError(f"{path} exists and is not empty: choose another --out{hint}")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path)
-        run.lock()
-        return run
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> tuple["Run", RunConfig]:
         """Opens an existing run's folder with its saved configuration.
 
         Raises:
-            ValueError: there is no run in it, or another process is training it.
+            ValueError: there is no run in it.
         """
         run = cls(path)
         if not run.config_path.is_file():
             raise ValueError(f"{path} holds no run to resume: it has no run.json")
-        config = load_config(RunConfig, run.config_path)
-        run.lock()
-        for left in (*path.glob(".*.tmp"), *run.checkpoints_path.glob(".*.tmp")):
-            left.unlink()
-        return run, config
+        return run, load_config(RunConfig, run.config_path)
 
     def save(self, config: RunConfig) -> None:
         """Saves the configuration that the run is resumed with."""
         save_config(self.config_path, config)
 
     def lock(self) -> None:
-        """Keeps other processes from training the same run until this one ends.
+        """Keeps other processes from training the same run, and removes what an interrupted write left.
 
-        The lock is the process's own: reading processes that outlive a killed trainer do not hold it.
+        The lock ends with the process and is its own: reading processes that outlive a killed trainer do not hold it.
+
+        Raises:
+            ValueError: another process is training the run.
         """
         self._lock = (self.path / LOCK).open("w")
         try:
@@ -72,6 +69,8 @@ class Run:
         except (BlockingIOError, PermissionError):
             self.close()
             raise ValueError(f"{self.path} is being trained by another process") from None
+        for left in (*self.path.glob(".*.tmp"), *self.checkpoints_path.glob(".*.tmp")):
+            left.unlink()
 
     def close(self) -> None:
         """Lets other processes train the run."""

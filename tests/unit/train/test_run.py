@@ -90,9 +90,7 @@ def test_the_configuration_comes_back(tmp_path, opened):
     config = tiny_run(tmp_path / "a")
     run = created(config, opened)
     run.save(config)
-    run.close()
-    run, again = Run.open(tmp_path / "a")
-    opened.append(run)
+    _, again = Run.open(tmp_path / "a")
     assert again == config
 
 
@@ -105,31 +103,31 @@ def test_a_folder_without_a_run(tmp_path, name):
 def test_two_trainers_exclude_each_other(tmp_path, opened):
     run = created(tiny_run(tmp_path / "a"), opened)
     run.save(tiny_run(tmp_path / "a"))
-    run.close()
     other = held(tmp_path / "a")
     with pytest.raises(ValueError, match="a is being trained by another process"):
-        Run.open(tmp_path / "a")
+        run.lock()
     other.kill()
     other.communicate()
-    opened.append(Run.open(tmp_path / "a")[0])
+    run.lock()
 
 
 def test_leftovers_of_interrupted_writes_are_removed(tmp_path, opened):
     run = created(tiny_run(tmp_path / "a"), opened)
     run.save(tiny_run(tmp_path / "a"))
-    run.close()
     run.checkpoints_path.mkdir()
     left = [run.path / ".model.safetensors.17.tmp", run.checkpoints_path / ".step_000000005.pt.17.tmp"]
     kept = [run.path / ".gitignore", run.path / "notes.tmp", run.checkpoints_path / "step_000000004.pt"]
     for path in (*left, *kept):
         path.write_bytes(b"x")
-    opened.append(Run.open(run.path)[0])
+    run.lock()
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)
 
 
 def test_one_that_cannot_begin_leaves_nothing(tmp_path, opened):
-    created(tiny_run(tmp_path / "a"), opened).discard()
+    run = created(tiny_run(tmp_path / "a"), opened)
+    run.lock()
+    run.discard()
     assert not (tmp_path / "a").exists()
 
 

@@ -11,8 +11,9 @@ import torch
 from tiny import ARCHITECTURE, tiny_run
 from vitral.data.batches import UNREADABLE, Batch, TrainingBatches
 from vitral.data.sources import open_data
+from vitral.device import pick_device
 from vitral.train.config import RunConfig
-from vitral.train.session import Session, pick_device
+from vitral.train.session import Session
 
 CLASSES = tuple(str(label) for label in range(10))
 PLAIN = replace(ARCHITECTURE, dropout=0.0)
