@@ -1,0 +1,296 @@
+"""`vitral train` as typed: what it leaves, and one sentence for every wrong use, with nothing lost."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from photographs import CLASSES, break_files, write_photographs
+from processes import records, steps_taken, vitral
+from vitral.cli import main
+from vitral.weights.folder import load_model
+
+SMALL = ["--model.width", "16", "--model.depth", "1", "--model.num-heads", "2", "--model.mlp-dim", "32"]
+DIGITS = ["train", "digits", *SMALL, "--train.steps", "4", "--checkpoint.every", "2steps", "--out", "run"]
+PHOTOS = ["--data.root", "photos", "--data.workers", "0", "--train.batch-size", "8", "--train.steps", "3"]
+
+
+class Typed:
+    """Runs `vitral` in this process, in a folder of its own, and keeps what it prints."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self.capture = capture
+        self.errors = ""
+
+    def __call__(self, *words: str | Path, code: int = 0) -> str:
+        """Standard output of `vitral WORDS`, which must end with exit status `code`."""
+        try:
+            main([str(word) for word in words])
+            ended: Any = 0
+        except SystemExit as stop:
+            ended = stop.code
+        output, self.errors = self.capture.readouterr()
+        assert ended == code, self.errors
+        return output
+
+    def refusal(self, *words: str | Path) -> str:
+        """What `vitral WORDS` says when it refuses: its last line, or the box of the argument parser as one line."""
+        assert self(*words, code=2) == ""
+        assert "Traceback" not in self.errors
+        last = self.errors.strip().splitlines()[-1]
+        if last.startswith("vitral: "):
+            return last.removeprefix("vitral: ")
+        assert "For full helptext, " in self.errors
+        return " ".join(self.errors.split())
+
+
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Typed:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    return Typed(capsys)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A few photographs of each class."""
+    return write_photographs(tmp_path / "photos", per_class=4)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class TestRuns:
+    def test_digits(self, typed, tmp_path):
+        assert typed(*DIGITS) == "model, record and curves are in run\nnext: vitral inspect run\n"
+        assert load_model(tmp_path / "run").card.classes == tuple("0123456789")
+
+    def test_json_is_one_object_and_nothing_else(self, typed):
+        output = typed(*DIGITS, "--json")
+        assert output.count("\n") == 1
+        figures = json.loads(output)
+        assert figures["run"] == "run"
+        assert 0 <= figures["test/top1"] <= 1
+
+    def test_each_run_has_a_folder_of_its_own(self, typed, tmp_path):
+        for _ in range(2):
+            typed(*DIGITS[:-2])
+        assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["digits-1", "digits-2"]
+
+    def test_a_finished_run_resumed_stays_finished(self, typed, tmp_path):
+        typed(*DIGITS)
+        before = files(tmp_path / "run")
+        typed("train", "--resume", "run")
+        after = files(tmp_path / "run")
+        for name in ("model.safetensors", "config.json", "metrics.jsonl", "run.json", "checkpoints/step_000000004.pt"):
+            assert after[name] == before[name], name
+
+    def test_a_finished_run_goes_on_for_more_steps(self, typed, tmp_path):
+        typed(*DIGITS)
+        typed("train", "--resume", "run", "--train.steps", "7")
+        assert steps_taken(tmp_path / "run") == 7
+        assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["steps"] == 7
+
+    def test_help_without_arguments(self, typed):
+        assert "vitral train RECIPE" in typed("train", code=2)
+        assert "vitral train RECIPE" in typed("train", "--help")
+
+    def test_help_of_a_recipe_lists_every_key(self, typed):
+        output = typed("train", "digits", "--help")
+        for key in ("--seed", "--optim.lr", "--train.steps", "--data.on-error", "--model.width", "--checkpoint.every"):
+            assert key in output
+
+    def test_fine_tuning_from_a_folder_of_photographs(self, typed, photos, tmp_path):
+        typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
+        typed("train", "finetune", "--model.weights", "base", "--model.image-size", "160", *PHOTOS, "--out", "tuned")
+        assert "positions interpolated from 8x8 to 10x10 patches" in typed.errors
+        assert "new zero head" not in typed.errors
+        model = load_model(tmp_path / "tuned")
+        assert model.card.preprocessing.image_size == (160, 160)
+        assert model.card.classes == CLASSES
+        assert model.config.width == 16
+        before, after = (load_model(tmp_path / run).blocks[0].mlp.fc1.weight for run in ("base", "tuned"))
+        assert 0 < (before - after).norm() / before.norm() < 0.1
+
+    def test_fine_tuning_on_other_classes(self, typed, photos):
+        typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
+        shutil.rmtree(photos / CLASSES[0])
+        typed("train", "finetune", "--model.weights", "base", *PHOTOS, "--out", "tuned")
+        assert f"new zero head for {len(CLASSES) - 1} classes" in typed.errors
+
+    def test_a_fine_tuning_run_is_resumed_without_the_weights_it_began_with(self, typed, photos, tmp_path):
+        typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
+        typed("train", "finetune", "--model.weights", "base", *PHOTOS, "--out", "tuned")
+        shutil.rmtree(tmp_path / "base")
+        typed("train", "--resume", "tuned", "--train.steps", "5")
+        assert steps_taken(tmp_path / "tuned") == 5
+
+
+class TestWrongUse:
+    @pytest.mark.parametrize(
+        ("words", "sentence"),
+        [
+            (["digit"], "'digit' is no recipe"),
+            (["digits", "--optim.learning-rate", "1"], "--optim.learning-rate"),
+            (["digits", "--optim.name", "adagrad"], "adagrad"),
+            (["digits", "--optim.lr", "fast"], "fast"),
+            (["digits", "--optim.lr", "-1"], "lr must be above 0"),
+            (["digits", "--seed", "-1"], "seed must be at least 0"),
+            (["digits", "--train.batch-size", "0"], "batch_size must be a multiple of accumulate"),
+            (["digits", "--checkpoint.every", "often"], "'often' is not a duration"),
+            (["digits", "--schedule.warmup", "5min"], "schedule.warmup must be in steps"),
+            (["digits", "--model.patch-size", "3"], "image size 8x8 is not divisible by patch size 3x3: choose 6x6"),
+            (["digits", "--train.device", "cuda:99"], "device 'cuda:99' is not to be had here"),
+            (["digits", "--data.source", "folder", "--data.root", "nowhere"], "nowhere does not exist"),
+            (["digits", "--data.source", "folder", "--data.root", "empty"], "empty"),
+            (["digits", "--data.source", "folder", "--data.root", "single"], "single has only one class, 'cats'"),
+            (["folder"], "needs --data.root"),
+            (["finetune", "--data.root", "nowhere"], "name its folder with --model.weights"),
+            (["finetune", "--model.weights", "nowhere"], "nowhere does not exist"),
+            (["finetune", "--model.weights", "empty"], "empty is not a Vitral model"),
+        ],
+    )
+    def test_of_a_new_run_leaves_nothing(self, typed, tmp_path, words, sentence):
+        (tmp_path / "empty").mkdir()
+        for name in ("single/cats/1.png", "single/cats/2.png"):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        assert sentence in typed.refusal("train", *words, "--out", "run")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "single"]
+
+    def test_cuda_without_a_gpu(self, typed, tmp_path):
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU here, so asking for it is no wrong use")
+        assert "device 'cuda' is not to be had here" in typed.refusal(*DIGITS, "--train.device", "cuda")
+        assert not (tmp_path / "run").exists()
+
+    def test_an_existing_folder(self, typed, tmp_path):
+        typed(*DIGITS)
+        before = files(tmp_path)
+        assert typed.refusal(*DIGITS).startswith("run exists and is not empty: choose another --out, or go on with it")
+        assert files(tmp_path) == before
+
+    def test_a_folder_that_cannot_be_made(self, typed, tmp_path):
+        (tmp_path / "file").write_bytes(b"kept")
+        assert typed.refusal(*DIGITS[:-1], "file/run") == "file/run: Not a directory"
+        assert (tmp_path / "file").read_bytes() == b"kept"
+
+    @pytest.mark.parametrize("name", ["nowhere", "empty"])
+    def test_nothing_to_resume(self, typed, tmp_path, name):
+        (tmp_path / "empty").mkdir()
+        assert typed.refusal("train", "--resume", name) == f"{name} holds no run to resume: it has no run.json"
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            (["--seed", "9"], "seed cannot change when a run is resumed"),
+            (["--model.depth", "2"], "model cannot change when a run is resumed"),
+            (["--optim.name", "sgd"], "the checkpoint does not fit this model and optimiser: optim.name was muon"),
+            (["--train.ema", "None"], "train.ema cannot be turned on or off"),
+            (["--train.device", "teapot"], "device 'teapot' is not to be had here"),
+            (["--data.root", "nowhere"], "--data.source digits comes with its images"),
+            (["--optim.lr", "0"], "lr must be above 0"),
+        ],
+    )
+    def test_of_an_old_run_changes_nothing(self, typed, tmp_path, change, sentence):
+        typed(*DIGITS)
+        before = files(tmp_path)
+        assert sentence in typed.refusal("train", "--resume", "run", *change)
+        assert files(tmp_path) == before
+
+    def test_a_damaged_configuration(self, typed, tmp_path):
+        typed(*DIGITS)
+        (tmp_path / "run" / "run.json").write_text("{")
+        assert typed.refusal("train", "--resume", "run").startswith("run/run.json is not JSON")
+
+    def test_no_checkpoint_that_can_be_read(self, typed, tmp_path):
+        typed(*DIGITS)
+        for path in (tmp_path / "run" / "checkpoints").iterdir():
+            path.write_bytes(b"x")
+        assert typed.refusal("train", "--resume", "run").startswith("no checkpoint in run/checkpoints can be read")
+
+
+def test_a_loss_that_is_not_finite(typed, tmp_path):
+    wild = [*DIGITS, "--train.steps", "60", "--optim.name", "sgd", "--optim.lr", "1e9", "--optim.clip", "None"]
+    sentence = typed.refusal(*wild)
+    assert sentence.startswith("the ")
+    assert " at step " in sentence
+    assert " with learning rate " in sentence
+    kept = sorted((tmp_path / "run" / "checkpoints").glob("step_*.pt"))
+    if kept:
+        assert "the run is saved; go on with: vitral train --resume run" in typed.errors
+    for path in kept:
+        assert all(tensor.isfinite().all() for tensor in torch.load(path)["model"].values())
+
+
+def test_a_broken_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path):
+    broken = break_files(photos)
+    run = ["train", "folder", *SMALL, *PHOTOS, "--train.steps", "12", "--out", "run"]
+    sentence = typed.refusal(*run)
+    assert any(sentence.startswith(f"{path.relative_to(tmp_path)} cannot be read as an image") for path in broken)
+    assert sentence.endswith("--data.on-error skip")
+    assert "the run is saved; go on with: vitral train --resume run" in typed.errors
+    before = steps_taken(tmp_path / "run")
+    typed("train", "--resume", "run", "--data.on-error", "skip")
+    assert "files could not be read and were left out:" in typed.errors
+    assert sum(str(path.relative_to(tmp_path)) in typed.errors for path in broken) == 3
+    steps = [record["step"] for record in records(tmp_path / "run") if "train/loss" in record]
+    assert steps == sorted(set(steps))
+    assert before < steps[-1] == 12
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk: Path, *, leave: int) -> Path:
+    """Takes up a disk's free space but for `leave` bytes."""
+    usage = os.statvfs(disk)
+    filler = disk / "filler"
+    filler.write_bytes(bytes(usage.f_bavail * usage.f_frsize - leave))
+    return filler
+
+
+FULL = ["train", "digits", *SMALL, "--train.steps", "12", "--train.log", "1step", "--checkpoint.every", "2steps"]
+
+
+@pytest.mark.parametrize("leave", [0, 4_096, 8_192, 12_288, *range(20_000, 220_000, 20_000)])
+def test_a_full_disk(typed, small_disk, tmp_path, leave):
+    """Whatever the file that no longer fits, a sentence names it, and the run goes on once there is room."""
+    run = small_disk / "run"
+    filler = fill(small_disk, leave=leave)
+    sentence = typed.refusal(*FULL, "--out", run)
+    assert sentence.startswith(f"{run}/")
+    assert sentence.endswith(": No space left on device")
+    assert not list(run.rglob("*.tmp"))
+    saved = sorted((run / "checkpoints").glob("step_*.pt"))
+    assert all(torch.load(path)["step"] for path in saved)
+    assert bool(saved) == (f"the run is saved; go on with: vitral train --resume {run}" in typed.errors)
+    filler.unlink()
+    typed(*(["train", "--resume", run] if (run / "run.json").exists() else [*FULL, "--out", run]))
+    typed(*FULL, "--out", "straight")
+    assert (run / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
+    assert records(run) == records(tmp_path / "straight")
+
+
+def test_a_full_disk_as_a_process(small_disk, tmp_path):
+    fill(small_disk, leave=100_000)
+    errors = vitral(*FULL, "--out", small_disk / "run", cwd=tmp_path, code=2).stderr
+    assert errors.splitlines()[-1].startswith(f"vitral: {small_disk}/run/")
+    assert errors.splitlines()[-1].endswith(": No space left on device")
