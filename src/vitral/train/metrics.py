@@ -37,12 +37,12 @@ class MetricLog:
         self.resumed_at = step
         lines = "".join(json.dumps(record) + "\n" for record in kept)
         write_atomically(self.path, lambda file: file.write(lines.encode()))
-        self.file = self.path.open("a")
         self.board = None
         if importlib.util.find_spec("tensorboard"):
             from vitral.train.tensorboard import Board
 
             self.board = Board(folder / "tensorboard", step=step)
+        self.file = self.path.open("a")
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """Adds one record: figures such as `train/loss`, `test/top1` after `step` steps.

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
@@ -24,8 +25,13 @@ class Board:
             folder.mkdir(exist_ok=True)
             self.file = self.path.open("wb")
         self.records = RecordWriter(self.file)
-        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        self._add(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        try:
+            self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+            self._add(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        except OSError:
+            with suppress(OSError):
+                self.file.close()
+            raise
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """Adds figures after `step` steps."""
