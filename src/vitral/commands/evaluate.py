@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vitral.commands.output import note, picture_path, print_json, printable, progress_bar
+from vitral.commands.output import note, parsed_by_tyro, picture_path, print_json, printable, progress_bar
 from vitral.config import load_config
 from vitral.data.folder import list_folder
 from vitral.data.sources import DataConfig, FileSource, Source, open_data
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
     read_config(run)
     recorded = run_data(run)
     default = Options(data=recorded or DataConfig(source="folder"))
-    options = tyro.cli(Options, default=default, args=arguments[1:], prog=f"vitral eval {run}")
+    options = parsed_by_tyro(Options, default=default, arguments=arguments[1:], program=f"vitral eval {run}")
     if recorded is None and options.data == default.data:
         raise ValueError(f"{run} has no run.json that tells its data: name the images with --data.root")
     picture = picture_path(options.out, default=run / "confusion.png")

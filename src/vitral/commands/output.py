@@ -3,14 +3,41 @@
 import json
 import math
 import os
+import re
 import sys
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["note", "picture_path", "plain", "print_json", "printable", "progress_bar"]
+__all__ = ["note", "parsed_by_tyro", "picture_path", "plain", "print_json", "printable", "progress_bar"]
+
+T = TypeVar("T")
+
+
+def parsed_by_tyro(kind: type[T], *, default: T, arguments: list[str], program: str) -> T:
+    """`default` with the changes that the arguments name, flag by flag; `--help` prints and exits.
+
+    Raises:
+        ValueError: a flag is unknown or its value wrong, in one sentence instead of tyro's box of several lines.
+    """
+    box = StringIO()
+    try:
+        with redirect_stderr(box):
+            return tyro.cli(kind, default=default, args=arguments, prog=program)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [re.sub(r"^[│|+╭╰─ ]+|[│|+╮╯─ ]+$", "", line) for line in box.getvalue().splitlines()[1:]]
+        parts = " ".join(lines).split("  ")[0] if "" not in lines else " ".join(lines[: lines.index("")])
+        parts = re.sub(r"^Error parsing ((?=--)|[\w.]+: (?=--))", "", parts).removeprefix("Error parsing ").rstrip(".")
+        closest = re.search(r"Perhaps you meant: +(--\S+)", " ".join(lines))
+        hint = f" (perhaps {closest[1]})" if closest else ""
+        raise ValueError(f"{parts}{hint}; {program} --help lists every key") from None
 
 
 def note(text: str) -> None:

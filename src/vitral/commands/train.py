@@ -8,9 +8,7 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 
-import tyro
-
-from vitral.commands.output import print_json
+from vitral.commands.output import parsed_by_tyro, print_json
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
 from vitral.train.interrupts import Interrupted
@@ -72,7 +70,7 @@ def started(arguments: list[str]) -> tuple[Run, RunConfig]:
     build = RECIPES[recipe]
     if "weights" in signature(build).parameters:
         build = partial(build, weights_among(changes))
-    config = tyro.cli(RunConfig, default=build(), args=changes, prog=f"vitral train {recipe}")
+    config = parsed_by_tyro(RunConfig, default=build(), arguments=changes, program=f"vitral train {recipe}")
     return Run.create(config), config
 
 
@@ -91,7 +89,7 @@ def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     """An old run, its saved configuration changed where asked."""
     run, saved = Run.open(folder)
     saved = replace(saved, out=folder)
-    config = tyro.cli(RunConfig, default=saved, args=changes, prog=f"vitral train --resume {folder}")
+    config = parsed_by_tyro(RunConfig, default=saved, arguments=changes, program=f"vitral train --resume {folder}")
     for name in ("recipe", "out", "seed", "model"):
         if getattr(config, name) != getattr(saved, name):
             raise ValueError(f"{name} cannot change when a run is resumed: leave it out, or start a new run")
