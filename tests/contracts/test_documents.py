@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.project import PACKAGE, ROOT, required_text
+from contracts.project import PACKAGE, ROOT, required_text, tracked_files
+from vitral.commands.recipes import described
+from vitral.recipes import RECIPES
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 UNLISTED = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
@@ -171,3 +173,20 @@ def test_commands_are_found_in_documents() -> None:
         ["tee", "log"],
         ["make", "test"],
     ]
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_links_and_pictures_are_there(path: Path) -> None:
+    text = FENCE.sub("", path.read_text())
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        file = (path.parent / target).resolve()
+        assert file.exists(), f"{path.name} points to {target}, which is not there"
+        assert file in tracked_files() or file.is_dir(), f"{path.name} points to {target}, which git does not track"
+    assert not re.search(r"\[[A-Z]{3,}\](?!\()|\bTODO\b", text), f"{path.name} has an unfinished place"
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_recipes_say_what_to_expect(recipe: str) -> None:
+    said = described(RECIPES[recipe])
+    assert said["command"].startswith(f"vitral train {recipe}")
+    assert all(said[key] and "TODO" not in said[key] for key in ("summary", "expect", "time")), said

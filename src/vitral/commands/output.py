@@ -32,10 +32,11 @@ def parsed_by_tyro(kind: type[T], *, default: T, arguments: list[str], program: 
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [re.sub(r"^[│|+╭╰─ ]+|[│|+╮╯─ ]+$", "", line) for line in box.getvalue().splitlines()[1:]]
-        parts = " ".join(lines).split("  ")[0] if "" not in lines else " ".join(lines[: lines.index("")])
+        lines = [line.strip("│| ") for line in box.getvalue().splitlines()[1:]]  # without the box's title
+        text = " ".join("\n" if re.fullmatch(r"[─+╰╯-]*", line) else line for line in lines)
+        parts = text.strip().split("\n")[0].strip()
         parts = re.sub(r"^Error parsing ((?=--)|[\w.]+: (?=--))", "", parts).removeprefix("Error parsing ").rstrip(".")
-        closest = re.search(r"Perhaps you meant: +(--\S+)", " ".join(lines))
+        closest = re.search(r"Perhaps you meant:\s+(--\S+)", text)
         hint = f" (perhaps {closest[1]})" if closest else ""
         raise ValueError(f"{parts}{hint}; {program} --help lists every key") from None
 
