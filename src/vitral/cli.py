@@ -3,6 +3,8 @@
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
 
 __all__ = ["COMMANDS", "main"]
 
@@ -20,8 +22,46 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command and exits: 0 when all went well, 2 when the user can mend it, 128 + n after signal n."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Runs one command and exits: 0 when all went well, 2 when the user can mend it, 128 + n after signal n.
+
+    A reader of the output that leaves early, such as `head`, counts as the signal SIGPIPE: 141, without a word.
+    """
+    prepare_streams()
+    try:
+        run(sys.argv[1:] if arguments is None else arguments)
+    except BrokenPipeError:
+        raise SystemExit(141) from None
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich makes an exit of its own out of it
+            raise SystemExit(141) from None
+        raise
+    finally:
+        release_streams()
+
+
+def run(arguments: list[str]) -> None:
+    """Runs one command; errors that the user can mend become one sentence."""
+    try:
+        try:
+            dispatch(arguments)
+        finally:
+            sys.stdout.flush()  # what cannot be written is an error here; at the interpreter's end it is mere noise
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        if os.environ.get("VITRAL_TRACEBACK"):
+            raise
+        fail(sentence(error))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        fail("out of memory: choose a smaller --batch-size (in training --train.batch-size), or a smaller model")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def dispatch(arguments: list[str]) -> None:
+    """Hands the arguments to the command they begin with."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         raise SystemExit(0 if arguments else 2)
@@ -31,15 +71,38 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"vitral {__version__}")
         return
     if arguments[0] not in COMMANDS:
-        fail(f"unknown command {arguments[0]!r}: choose one of {', '.join(COMMANDS)}")
-    try:
-        import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
-    except (ValueError, OSError) as error:
-        if os.environ.get("VITRAL_TRACEBACK"):
-            raise
-        fail(sentence(error))
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise ValueError(f"unknown command {arguments[0]!r}: choose one of {', '.join(COMMANDS)}")
+    import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+
+
+def prepare_streams() -> None:
+    """Gives closed standard streams a place to go; text that cannot be encoded never stops a command."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open to the end
+        elif isinstance(stream, TextIOWrapper):
+            # a file's name that comes in keeps its bytes, whatever they are
+            stream.reconfigure(errors="surrogateescape" if name == "stdin" else "replace")
+
+
+def release_streams() -> None:
+    """Lets go of output that nobody takes, or the interpreter would try once more and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, of the machine or of a GPU; PyTorch's errors are told by name, without importing it."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
 
 
 def overview() -> str:
