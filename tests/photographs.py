@@ -35,6 +35,7 @@ def _rotated_jpeg(crop: Image.Image, path: Path) -> None:
 def _palette_png(crop: Image.Image, path: Path) -> None:
     """255 colours and one that is transparent, in the corner."""
     image = crop.quantize(255)
+    image.putpalette([*image.getpalette()[: 3 * 255], 0, 0, 0])
     image.paste(255, (0, 0, 4, 4))
     image.save(path, transparency=255)
 

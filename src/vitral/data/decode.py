@@ -1,5 +1,6 @@
 """From a file to an upright 8-bit PIL image, grey or colour, whatever the file's own form."""
 
+import warnings
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def read_image(
         A new image that holds no file open and carries no metadata.
 
     Raises:
-        BrokenImage: no such file, empty, of another format, damaged, cut short, or of too many pixels.
+        BrokenImage: no such file, empty, of another format, damaged, cut short, of too many pixels, or no ordinary file
+            but a pipe or a device.
         ValueError: `channels` is neither 1 nor 3.
     """
     if channels not in MODES:
@@ -69,13 +71,19 @@ def _read(file: Path | bytes | BytesIO | BufferedReader | Image.Image, channels:
     if isinstance(file, Image.Image):
         return _plain(file, channels)
     if isinstance(file, Path):
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise _Unfit("it is no ordinary file")  # a pipe would keep us waiting for ever
         with file.open("rb") as stream:
             return _read(stream, channels)
     stream = BytesIO(file) if isinstance(file, bytes) else file
     if not stream.read(1):
         raise _Unfit("it is empty")
     stream.seek(-1, 1)
-    with Image.open(stream, formats=FORMATS) as image:
+    with warnings.catch_warnings():
+        # `_plain` refuses such an image in our own words
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(stream, formats=FORMATS)
+    with image:
         return _plain(image, channels)
 
 
@@ -140,7 +148,7 @@ def _reason(error: Exception) -> str:
             return "there is no such file"
         case UnidentifiedImageError():
             return f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or damaged at its start"
-        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+        case Image.DecompressionBombError():
             return f"it has more pixels than the {Image.MAX_IMAGE_PIXELS} allowed"
         case OSError(strerror=str(text)):
             return text.lower()

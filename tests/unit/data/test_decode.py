@@ -1,5 +1,7 @@
 """Every form of image file against pixels known by hand."""
 
+import os
+import socket
 import struct
 import warnings
 import zlib
@@ -336,6 +338,28 @@ def test_bomb(size, action, tmp_path):
         warnings.simplefilter(action, Image.DecompressionBombWarning)
         with pytest.raises(BrokenImage, match=r"bomb\.png cannot be read as an image: it.* pixels .*allowed"):
             read_image(file, channels=3)
+
+
+def test_a_large_image_is_refused_without_a_warning(tmp_path, recwarn):
+    warnings.simplefilter("always")
+    with pytest.raises(BrokenImage, match="pixels are more than the"):
+        read_image(png_header(10_000, 10_000), channels=3)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "socket.png", "device.png"])
+def test_what_is_no_ordinary_file_does_not_hang(name, tmp_path):
+    file = tmp_path / name
+    if name == "pipe.png":
+        os.mkfifo(file)
+    elif name == "socket.png":
+        file.symlink_to(tmp_path / "s")
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(str(tmp_path / "s"))
+    else:
+        file.symlink_to("/dev/zero")
+    with pytest.raises(BrokenImage, match=f"{name} cannot be read as an image: it is no ordinary file"):
+        read_image(file, channels=3)
 
 
 def outcome(file: Path | bytes) -> Image.Image | str:

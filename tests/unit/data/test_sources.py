@@ -1,5 +1,6 @@
 """Sources and the configuration that opens them."""
 
+import os
 import pickle
 from collections import Counter
 from dataclasses import replace
@@ -7,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from photographs import CLASSES, FORMS, break_files, write_photographs
-from vitral.data.decode import BrokenImage
+from vitral.data.decode import BrokenImage, read_image
 from vitral.data.sources import ArraySource, DataConfig, FileSource, Subset, open_data
 
 DIGITS = DataConfig(source="digits")
@@ -98,11 +100,36 @@ def test_photographs(tmp_path):
     assert seen == {form: len(CLASSES) for form in FORMS}
 
 
+def test_the_corner_of_a_palette_photograph_reads_white(tmp_path):
+    root = write_photographs(tmp_path / "photos")
+    files = sorted(root.rglob("*-palette.png"))
+    assert len(files) == len(CLASSES)
+    for file in files:
+        with Image.open(file) as stored:
+            assert stored.mode == "P"
+        image = np.asarray(read_image(file, channels=3))
+        assert (image[:4, :4] == 255).all()
+        assert not (image[4:8, 4:8] == 255).all()
+
+
 def test_photographs_are_the_same_each_time(tmp_path):
     one, other, third = (write_photographs(tmp_path / str(n), seed=n // 2, per_class=2) for n in range(3))
     contents = [{file.name: file.read_bytes() for file in sorted(root.rglob("*.*"))} for root in (one, other, third)]
     assert contents[0] == contents[1]
     assert contents[0] != contents[2]
+
+
+def test_a_pipe_among_the_images_is_named_and_does_not_hang(tmp_path):
+    root = write_photographs(tmp_path / "photos", per_class=3)
+    pipe = root / CLASSES[0] / "pipe.png"
+    os.mkfifo(pipe)
+    for source in open_data(DataConfig(source="folder", root=root)).values():
+        for index in range(len(source)):
+            if source.name(index) == str(pipe):
+                with pytest.raises(BrokenImage, match=r"pipe\.png cannot be read as an image: it is no ordinary file"):
+                    source.image(index, channels=3)
+                return
+    pytest.fail("the pipe was not listed")
 
 
 def test_broken_files_are_named(tmp_path):
