@@ -1,10 +1,13 @@
 """Batches: the same for any number of workers, every image counted right, broken ones left out."""
 
-from dataclasses import replace
+import os
+import signal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from photographs import break_files, write_photographs
 from vitral.data.augment import AugmentConfig, crop_box, flip
@@ -104,7 +107,24 @@ class TestTraining:
         assert drawn.draws.flips.any()
         assert flip(drawn.images, drawn.draws.flips).shape == drawn.images.shape
 
-    @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+    @pytest.mark.parametrize("resize", ["squash", "crop"])
+    def test_without_augmentation_pixels_are_those_of_evaluation(self, broken_photographs, resize):
+        geometry = replace(COLOUR, resize=resize)
+        batch = training(broken_photographs, size=21, preprocessing=geometry)[0]
+        _, index = sample_at(np.arange(21), size=21, seed=3)
+        expected = evaluation(broken_photographs, size=21, preprocessing=geometry)[0].images[index]
+        assert torch.equal(batch.images, expected)
+
+    def test_pins_everything_that_goes_to_the_device(self, monkeypatch):
+        pinned = []
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+        batch = training(numbered(40), augment=EVERYTHING)[0]
+        copy = batch.pin_memory()
+        assert {id(tensor) for tensor in pinned} == {
+            id(tensor) for tensor in (batch.images, batch.labels, batch.draws.flips, batch.draws.warps)
+        }
+        assert_same(batch, copy)
+
     @pytest.mark.parametrize("workers", [2, 4])
     def test_any_number_of_workers_gives_the_same(self, broken_photographs, workers):
         batches = training(broken_photographs, augment=EVERYTHING, preprocessing=COLOUR)
@@ -113,6 +133,22 @@ class TestTraining:
         assert any(batch.broken for batch in alone)
         for one, other in zip(alone, together, strict=True):
             assert_same(one, other)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Deadly(ArraySource):
+    """Kills the process that reads it."""
+
+    def image(self, index: int, *, channels: int) -> Image.Image:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().image(index, channels=channels)
+
+
+def test_a_reading_process_that_is_killed_is_told_of_with_the_way_out():
+    whole = numbered(40)
+    deadly = Deadly(title="deadly", images=whole.images, labels=whole.labels, classes=whole.classes)
+    with pytest.raises(ValueError, match=r"a process that reads images was killed, .*: lower --data\.workers$"):
+        list(load(evaluation(deadly, size=7), range(6), workers=1, pin=False))
 
 
 class TestBroken:

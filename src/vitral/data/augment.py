@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from vitral.data.order import uniform
+from vitral.data.order import AUGMENTATION, uniform
 
 __all__ = ["AugmentConfig", "Draws", "crop_box", "draw", "flip", "warp"]
 
@@ -33,7 +33,7 @@ class AugmentConfig:
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
     """Smallest and largest width over height of the crop."""
     flip: bool = False
-    """Mirror every second image, left to right."""
+    """Mirror each image with probability one half, left to right."""
     shift: int = 0
     """Largest shift along each axis, in whole pixels; what comes in is black."""
     rotate: float = 0.0
@@ -66,12 +66,16 @@ class Draws:
     warps: Float32[Tensor, "b 2 3"] | None
     """From output to input coordinates in pixels around the centre; None where nothing warps."""
 
+    def pin_memory(self) -> "Draws":
+        """A copy in page-locked memory."""
+        return type(self)(flips=self.flips.pin_memory(), warps=None if self.warps is None else self.warps.pin_memory())
+
 
 def draw(config: AugmentConfig, *, seed: int, epoch: Int64[np.ndarray, " b"], index: Int64[np.ndarray, " b"]) -> Draws:
     """Draws mirroring and warps for the samples `index` of the epochs `epoch`."""
 
     def signed(name: int) -> Float64[np.ndarray, " b"]:
-        return 2 * uniform(seed, epoch, index, name) - 1
+        return 2 * uniform(AUGMENTATION, seed, epoch, index, name) - 1
 
     flips = torch.from_numpy(config.flip & (signed(0) < 0))
     if not config.warps:
@@ -100,7 +104,7 @@ def crop_box(
         return 0.0, 0.0, 1.0, 1.0
     width, height = size
     low, high = (math.log(ratio) for ratio in config.crop_aspect)
-    draws = uniform(seed, epoch, index, np.arange(5, 45)).reshape(10, 4)
+    draws = uniform(AUGMENTATION, seed, epoch, index, np.arange(5, 45)).reshape(10, 4)
     for area, aspect, across, down in draws:
         area = config.crop_area[0] + (config.crop_area[1] - config.crop_area[0]) * area
         ratio = math.exp(low + (high - low) * aspect) * height / width
@@ -121,7 +125,8 @@ def flip(images: UInt8[Tensor, "b h w c"], flips: Bool[Tensor, " b"]) -> UInt8[T
 def warp(images: Float[Tensor, "b c h w"], warps: Float32[Tensor, "b 2 3"]) -> Float[Tensor, "b c h w"]:
     """Shifts, rotates and scales each image about its centre, bilinearly; outside the image is 0."""
     h, w = images.shape[-2:]
-    half = torch.tensor([w / 2, h / 2], device=images.device)
+    # written on the device itself: copying from the host would make it wait
+    half = torch.stack([torch.full((), size / 2, device=images.device) for size in (w, h)])
     scale = torch.cat([half, half.new_ones(1)]) / half[:, None]  # pixels to the -1..1 coordinates of grid_sample
     grid = F.affine_grid(warps * scale, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid.to(images.dtype), align_corners=False)

@@ -1,7 +1,9 @@
 """Batches of uint8 images: item k of a data set is the whole k-th batch, so any number of workers gives the same."""
 
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +18,7 @@ from vitral.data.order import sample_at
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source
 
-__all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load"]
+__all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "telling_of_dead_workers"]
 
 UNREADABLE = -100
 """Label of an image that could not be read: losses and metrics leave it out."""
@@ -37,7 +39,10 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """A copy in page-locked memory; the loader calls it when the device is a GPU."""
         return type(self)(
-            images=self.images.pin_memory(), labels=self.labels.pin_memory(), draws=self.draws, broken=self.broken
+            images=self.images.pin_memory(),
+            labels=self.labels.pin_memory(),
+            draws=None if self.draws is None else self.draws.pin_memory(),
+            broken=self.broken,
         )
 
 
@@ -57,6 +62,8 @@ class TrainingBatches(Dataset[Batch]):
 
         def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
             image = self.source.image(int(index[row]), channels=self.preprocessing.channels)
+            if self.augment.crop == "none":
+                return self.preprocessing.pixels(image)
             box = crop_box(self.augment, image.size, seed=self.seed, epoch=int(epoch[row]), index=int(index[row]))
             return self.preprocessing.crop(image, box)
 
@@ -106,17 +113,39 @@ def _read(
 
 
 def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: bool) -> Iterator[Batch]:
-    """Yields the batches `numbers` of a data set in that order, read by `workers` processes (0: this one)."""
-    return iter(
-        DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=numbers,  # pyright: ignore[reportArgumentType]
-            num_workers=workers,
-            pin_memory=pin,
-            worker_init_fn=_leave_signals_to_the_trainer,
+    """Yields the batches `numbers` of a data set in that order, read by `workers` processes (0: this one).
+
+    Raises:
+        ValueError: one of the processes was killed.
+    """
+    with warnings.catch_warnings():
+        # more workers than cores are the user's choice, and right where the disk is what is slow
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        batches = iter(
+            DataLoader(
+                dataset,
+                batch_size=None,
+                sampler=numbers,  # pyright: ignore[reportArgumentType]
+                num_workers=workers,
+                pin_memory=pin,
+                worker_init_fn=_leave_signals_to_the_trainer,
+            )
         )
-    )
+    with telling_of_dead_workers():
+        yield from batches
+
+
+@contextmanager
+def telling_of_dead_workers() -> Iterator[None]:
+    """Turns PyTorch's error of a reading process that was killed, which may come up anywhere, into a ValueError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise ValueError(
+            "a process that reads images was killed, most often because memory ran out: lower --data.workers"
+        ) from error
 
 
 def _leave_signals_to_the_trainer(_: int) -> None:

@@ -8,7 +8,10 @@ by cycle walking). One lookup costs the same at any position, for ten samples or
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 
-__all__ = ["random_bits", "sample_at", "uniform"]
+__all__ = ["AUGMENTATION", "DROPOUT", "ORDER", "random_bits", "sample_at", "uniform"]
+
+ORDER, AUGMENTATION, DROPOUT = range(3)
+"""The first integer of every draw says what it is for, so that no two uses share their random numbers."""
 
 ROUNDS = 6
 """Fewest rounds of the network."""
@@ -62,5 +65,5 @@ def _permute(
     mask = (1 << half) - 1
     left, right = index >> half, index & mask
     for turn in range(max(ROUNDS, -(-MIXED_BITS // half))):
-        left, right = right, left ^ (random_bits(seed, epoch, turn, right).astype(np.int64) & mask)
+        left, right = right, left ^ (random_bits(ORDER, seed, epoch, turn, right).astype(np.int64) & mask)
     return left << half | right
