@@ -1,5 +1,6 @@
 """A model on disk: a folder with `model.safetensors` and `config.json`."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def read_config(folder: Path) -> ModelConfig:
         raise ValueError(f"{folder} does not exist: name the folder of a trained model, such as runs/digits")
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing and (folder / "run.json").is_file():
-        raise ValueError(f"{folder} holds an unfinished run: finish it with: vitral train --resume {folder}")
+        command = f"vitral train --resume {shlex.quote(str(folder))}"
+        raise ValueError(f"{folder} holds an unfinished run: finish it with: {command}")
     if missing:
         raise ValueError(f"{folder} is not a Vitral model: it has no {' and no '.join(missing)}")
     return load_config(ModelConfig, folder / CONFIG)

@@ -26,7 +26,7 @@ def transfer(source: ViT, target: ViT, *, classes: tuple[str, ...]) -> list[str]
         classes: names of the new task's classes.
 
     Returns:
-        One sentence for each thing that was not simply copied.
+        One sentence on the head, and one on positions that were not simply copied.
 
     Raises:
         ValueError: the two models differ in more than head, resolution and dropout.
@@ -39,6 +39,8 @@ def transfer(source: ViT, target: ViT, *, classes: tuple[str, ...]) -> list[str]
         state = {name: tensor for name, tensor in state.items() if not _in_head(name)}
         state |= {name: tensor for name, tensor in fresh.items() if _in_head(name)}
         said.append(f"new zero head for {target.config.num_classes} classes")
+    else:
+        said.append("head kept: the classes are the same")
     if "pos_embed" in state and source.config.grid != target.config.grid:
         state["pos_embed"] = resample_positions(
             state["pos_embed"], source=source.config.grid, target=target.config.grid

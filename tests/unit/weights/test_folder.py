@@ -80,6 +80,9 @@ def test_a_missing_file_is_named(folder: Path) -> None:
 def test_an_unfinished_run_tells_how_to_finish_it(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     assert refusal(tmp_path).endswith(f"finish it with: vitral train --resume {tmp_path}")
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "run.json").write_text("{}")
+    assert refusal(tmp_path / "my run").endswith(f"finish it with: vitral train --resume '{tmp_path}/my run'")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])

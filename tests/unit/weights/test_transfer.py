@@ -40,7 +40,7 @@ def test_other_classes_begin_with_a_zero_head_and_the_same_features():
 
 def test_the_same_classes_keep_the_head():
     source, target = trained(), fresh(dropout=0.1)
-    assert transfer(source, target, classes=CLASSES) == []
+    assert transfer(source, target, classes=CLASSES) == ["head kept: the classes are the same"]
     images = torch.randn(4, 3, 12, 12)
     assert torch.equal(target(images), source(images))
 
@@ -70,7 +70,10 @@ def test_another_representation_layer_is_another_head(before, after):
 def test_another_resolution_interpolates_positions(pool):
     source = trained(replace(CONFIG, pool=pool))
     target = fresh(image_size=(20, 8), pool=pool)
-    assert transfer(source, target, classes=CLASSES) == ["positions interpolated from 3x3 to 5x2 patches"]
+    assert transfer(source, target, classes=CLASSES) == [
+        "head kept: the classes are the same",
+        "positions interpolated from 3x3 to 5x2 patches",
+    ]
     expected = resample_positions(source.pos_embed.detach(), source=(3, 3), target=(5, 2))
     assert torch.equal(target.pos_embed, expected)
     assert torch.equal(target.blocks[1].mlp.fc2.weight, source.blocks[1].mlp.fc2.weight)
