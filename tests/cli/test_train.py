@@ -72,6 +72,9 @@ class TestRuns:
         assert typed(*DIGITS) == "model, record and curves are in run\nnext: vitral inspect run\n"
         assert load_model(tmp_path / "run").card.classes == tuple("0123456789")
 
+    def test_commands_to_type_quote_the_folder(self, typed):
+        assert typed(*DIGITS[:-1], "my run").endswith("next: vitral inspect 'my run'\n")
+
     def test_json_is_one_object_and_nothing_else(self, typed):
         output = typed(*DIGITS, "--json")
         assert output.count("\n") == 1
@@ -111,11 +114,12 @@ class TestRuns:
         typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
         typed("train", "finetune", "--model.weights", "base", "--model.image-size", "160", *PHOTOS, "--out", "tuned")
         assert "positions interpolated from 8x8 to 10x10 patches" in typed.errors
-        assert "new zero head" not in typed.errors
+        assert "head kept: the classes are the same" in typed.errors
         model = load_model(tmp_path / "tuned")
         assert model.card.preprocessing.image_size == (160, 160)
         assert model.card.classes == CLASSES
         assert model.config.width == 16
+        assert model.card.provenance["weights"] == "base"
         before, after = (load_model(tmp_path / run).blocks[0].mlp.fc1.weight for run in ("base", "tuned"))
         assert 0 < (before - after).norm() / before.norm() < 0.1
 
@@ -166,6 +170,10 @@ class TestWrongUse:
         assert sentence in typed.refusal("train", *words, "--out", "run")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "single"]
 
+    def test_weights_without_a_folder(self, typed):
+        typed("train", "finetune", "--model.weights", code=2)
+        assert typed.errors == "vitral train finetune: error: argument --model.weights: expected one argument\n"
+
     def test_cuda_without_a_gpu(self, typed, tmp_path):
         if torch.cuda.is_available():
             pytest.skip("there is a GPU here, so asking for it is no wrong use")
@@ -196,7 +204,11 @@ class TestWrongUse:
             (["--optim.name", "sgd"], "the checkpoint does not fit this model and optimiser: optim.name was muon"),
             (["--train.ema", "None"], "train.ema cannot be turned on or off"),
             (["--train.device", "teapot"], "device 'teapot' is not to be had here"),
-            (["--data.root", "nowhere"], "--data.source digits comes with its images"),
+            (["--train.steps", "3"], "the run has already taken 4 steps: give --train.steps 4 or more"),
+            (["--data.root", "nowhere"], "data.root cannot change when a run is resumed"),
+            (["--data.source", "idx"], "data.source cannot change when a run is resumed"),
+            (["--data.held-out", "0.3"], "data.held_out cannot change when a run is resumed"),
+            (["--data.split-seed", "1"], "data.split_seed cannot change when a run is resumed"),
             (["--optim.lr", "0"], "lr must be above 0"),
         ],
     )
@@ -204,6 +216,7 @@ class TestWrongUse:
         typed(*DIGITS)
         before = files(tmp_path)
         assert sentence in typed.refusal("train", "--resume", "run", *change)
+        assert "the run is saved" not in typed.errors
         assert files(tmp_path) == before
 
     def test_a_damaged_configuration(self, typed, tmp_path):

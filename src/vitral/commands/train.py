@@ -1,11 +1,13 @@
 """`vitral train`: a new run from a recipe, or an old one resumed."""
 
 import argparse
+import shlex
 import sys
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from inspect import signature
+from operator import attrgetter
 from pathlib import Path
 
 from vitral.commands.output import parsed_by_tyro, print_json
@@ -29,6 +31,12 @@ recipes:
 vitral train RECIPE --help lists every key of a recipe with its value, such as
   vitral train digits --optim.lr 1e-3 --train.steps 300 --checkpoint.every 20steps"""
 
+FIXED = (
+    *("recipe", "out", "seed", "model"),
+    *(f"data.{name}" for name in ("source", "root", "held_out", "split_seed", "class_names")),
+)
+"""What a resumed run cannot change: it would be another run."""
+
 
 def main(arguments: list[str]) -> None:
     """Trains, and prints where the model is; with `--json`, one object with the run's folder and final figures."""
@@ -45,19 +53,19 @@ def main(arguments: list[str]) -> None:
     if known.json:
         print_json({"run": str(run.path), **figures})
     else:
-        print(f"model, record and curves are in {run.path}\nnext: vitral inspect {run.path}")
+        print(f"model, record and curves are in {run.path}\nnext: vitral inspect {shlex.quote(str(run.path))}")
 
 
 def trained(run: Run, config: RunConfig) -> dict[str, float]:
     """Trains to the end; a run that stops early and can be resumed says how."""
-    go_on = f"go on with: vitral train --resume {run.path}"
+    go_on = f"go on with: vitral train --resume {shlex.quote(str(run.path))}"
     try:
         return fit(run, config)
     except Interrupted as stop:
-        print(f"{stop}; {go_on}", file=sys.stderr)
+        print(f"{stop}; {'the run is finished' if stop.finished else go_on}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
     except (ValueError, OSError):
-        if any(run.checkpoints_path.glob("step_*.pt")):
+        if run.begun and any(run.checkpoints_path.glob("step_*.pt")):
             print(f"the run is saved; {go_on}", file=sys.stderr)
         raise
 
@@ -76,7 +84,9 @@ def started(arguments: list[str]) -> tuple[Run, RunConfig]:
 
 def weights_among(changes: list[str]) -> Path | None:
     """The folder after `--model.weights`, whose architecture becomes the recipe's; None only where help is asked."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="vitral train finetune", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False
+    )
     parser.add_argument("--model.weights", dest="weights", type=Path)
     parser.add_argument("-h", "--help", action="store_true")
     known, _ = parser.parse_known_args(changes)
@@ -90,7 +100,7 @@ def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     run, saved = Run.open(folder)
     saved = replace(saved, out=folder)
     config = parsed_by_tyro(RunConfig, default=saved, arguments=changes, program=f"vitral train --resume {folder}")
-    for name in ("recipe", "out", "seed", "model"):
-        if getattr(config, name) != getattr(saved, name):
+    for name in FIXED:
+        if attrgetter(name)(config) != attrgetter(name)(saved):
             raise ValueError(f"{name} cannot change when a run is resumed: leave it out, or start a new run")
     return run, config

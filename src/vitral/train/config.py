@@ -1,7 +1,7 @@
 """The complete configuration of a training run."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,7 +46,10 @@ class TrainConfig:
     accumulate: int = 1
     """Parts that each batch is split into, one after another, to save memory; the result is the same."""
     ema: float | None = None
-    """Decay of the running average of the weights that is evaluated and saved; None keeps no average."""
+    """Decay of the running average of the weights that is evaluated and saved; None keeps no average.
+
+    After n steps it is at most (1 + n) / (10 + n), so that the average of a short run forgets the initial weights.
+    """
     evaluate: str = "1epoch"
     """Training or time between two evaluations; one always comes at the end."""
     log: str = "10steps"
@@ -98,3 +101,12 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be at least 0 and below 2**63, not {self.seed}")
+
+    def resolved(self, *, num_classes: int) -> "RunConfig":
+        """The same run with what follows from elsewhere written out: classes from the data, input from the model."""
+        architecture = replace(self.model.architecture, num_classes=num_classes)
+        return replace(
+            self,
+            model=replace(self.model, architecture=architecture),
+            preprocessing=replace(self.preprocessing, image_size=architecture.image_hw, channels=architecture.channels),
+        )

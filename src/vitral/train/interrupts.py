@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM ask a run to save and stop; the step under way is finished first."""
 
+import os
 import signal
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -12,11 +14,12 @@ ECHO_SECONDS = 1.0
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved itself."""
+    """The run was asked to stop and has saved itself, or has even finished."""
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, *, finished: bool = False) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.signum = signum
+        self.finished = finished
 
 
 class Interrupts:
@@ -39,6 +42,8 @@ class Interrupts:
     def _note(self, signum: int, _: FrameType | None) -> None:
         if self.signum is None:
             self.signum, self._noted = signum, time.monotonic()
+            with suppress(OSError):
+                os.write(2, b"saving...\n")  # not print: the signal may have come in the middle of another one
         elif time.monotonic() - self._noted > ECHO_SECONDS:
             self.__exit__()
             signal.raise_signal(signum)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from vitral import __version__
 from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.card import ModelCard
 from vitral.data.sources import Source, open_data
@@ -15,7 +16,9 @@ from vitral.train.config import RunConfig
 from vitral.train.curves import draw_curves
 from vitral.train.duration import Duration, Timer
 from vitral.train.evaluation import evaluate, final_split, running_split
+from vitral.train.fingerprint import fingerprint
 from vitral.train.interrupts import Interrupted, Interrupts
+from vitral.train.limits import telling_of_limits
 from vitral.train.metrics import read_metrics
 from vitral.train.reporter import Reporter
 from vitral.train.run import Run
@@ -42,52 +45,93 @@ def fit(run: Run, config: RunConfig) -> dict[str, float]:
     checkpoints = Checkpoints(run.checkpoints_path, keep=config.checkpoint.keep)
     try:
         data = open_data(config.data)
-        session, notes = begin(config, checkpoints, classes=data["train"].classes)
+        config = config.resolved(num_classes=len(data["train"].classes))
+        with telling_of_limits(config.train):
+            session, notes = begin(config, checkpoints, data["train"])
         plan = Plan.of(config, samples=len(data["train"]))
-        run.save(config)
+        if session.step > plan.total:
+            raise ValueError(
+                f"the run has already taken {session.step} steps: give --train.steps {session.step} or more"
+            )
+        if not checkpoints.paths():
+            run.save(config)
     except BaseException:
         run.discard()
         raise
+    run.begun = True
     with Reporter(run.path, step=session.step, total=plan.total) as reporter, Interrupts() as interrupts:
         for note in (*notes, describe(session, data["train"], plan)):
             reporter.say(note)
-        for batch in training_batches(session, data["train"], plan.total):
-            if batch.broken and config.data.on_error == "stop":
-                reporter.flush(session.step)
-                checkpoints.save(session.state_dict(), step=session.step)
-                raise ValueError(f"{batch.broken[0]}; remove it, or skip such files with --data.on-error skip")
-            lr = plan.learning_rate(session.step)
-            reporter.add(session.train_step(batch, lr=lr), lr=lr, images=len(batch.labels))
-            step, last = session.step, session.step == plan.total
-            log, measure, save = plan.log.due(step), plan.evaluate.due(step), plan.save.due(step)
-            stop = interrupts.signum
-            if log or measure or save or last or stop:
-                reporter.flush(step)
-            if measure and not last and not stop:
-                split = running_split(data)
-                reporter.measured(step, split, evaluate_split(session, data[split]))
-            if save or last or stop:
-                checkpoints.save(session.state_dict(), step=step)
-            if stop:
-                raise Interrupted(stop)
-        return finish(run, session, data, reporter)
+        with telling_of_limits(config.train):
+            train(run, session, data, plan, reporter=reporter, interrupts=interrupts, checkpoints=checkpoints)
+            metrics = finish(run, session, data, reporter)
+        if interrupts.signum:
+            raise Interrupted(interrupts.signum, finished=True)
+        return metrics
 
 
-def begin(config: RunConfig, checkpoints: Checkpoints, *, classes: tuple[str, ...]) -> tuple[Session, list[str]]:
+def train(
+    run: Run,
+    session: Session,
+    data: dict[str, Source],
+    plan: "Plan",
+    *,
+    reporter: Reporter,
+    interrupts: Interrupts,
+    checkpoints: Checkpoints,
+) -> None:
+    """Takes the steps that are left; errors as in `fit`."""
+    config, start, images = session.config, session.step, fingerprint(data["train"])
+
+    def keep() -> None:
+        # together: a run that fails before leaves the configuration that its checkpoint was made with
+        run.save(config)
+        checkpoints.save(session.state_dict() | {"data": images}, step=session.step)
+
+    for batch in training_batches(session, data["train"], plan.total):
+        if batch.broken and config.data.on_error == "stop":
+            reporter.flush(session.step)
+            if session.step > start or not checkpoints.paths():
+                keep()
+            raise ValueError(f"{batch.broken[0]}; remove it, or skip such files with --data.on-error skip")
+        lr = plan.learning_rate(session.step)
+        reporter.add(session.train_step(batch, lr=lr), lr=lr, images=len(batch.labels))
+        step, last = session.step, session.step == plan.total
+        log, measure, save = plan.log.due(step), plan.evaluate.due(step), plan.save.due(step)
+        stop = interrupts.signum
+        if log or measure or save or last or stop:
+            reporter.flush(step)
+        if measure and not last and not stop:
+            split = running_split(data)
+            reporter.measured(step, split, evaluate_split(session, data[split]))
+        if save or last or stop:
+            keep()
+        if stop:
+            raise Interrupted(stop)
+
+
+def begin(config: RunConfig, checkpoints: Checkpoints, source: Source) -> tuple[Session, list[str]]:
     """A session where the newest checkpoint stood; without one, from trained weights, or from scratch.
 
     Returns:
         The session, and sentences that people should read.
 
     Raises:
-        ValueError: checkpoints or weights cannot be read, or are of another model.
+        ValueError: checkpoints or weights cannot be read, or are of another model, or the training images changed.
     """
-    session = Session(config, classes=classes)
-    if not checkpoints.paths():
+    session = Session(config, classes=source.classes)
+    paths = checkpoints.paths()
+    if not paths:
         return session, session.initialise()
-    state, notes = checkpoints.newest()
-    session.load_state_dict(state)
-    return session, notes
+    state, damaged = checkpoints.newest()
+    try:
+        session.load_state_dict(state)
+    except ValueError as error:
+        path = paths[-1 - len(damaged)]
+        raise ValueError(f"{path}: {error}; put back what was changed, or start a new run") from None
+    if state.get("data") != fingerprint(source):
+        raise ValueError("the data has changed since this run began: start a new run, or put it back")
+    return session, damaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +150,7 @@ class Plan:
         """The plan of a run over `samples` training images."""
         size = config.train.batch_size
         epochs = Duration(config.train.epochs, "epochs").in_steps(total=0, batch_size=size, samples=samples)
-        total = config.train.steps or epochs
+        total = config.train.steps or max(epochs, 1)
         lengths = dict(total=total, batch_size=size, samples=samples)
         return cls(
             config=config,
@@ -158,17 +202,20 @@ def finish(run: Run, session: Session, data: dict[str, Source], reporter: Report
     result = evaluate_split(session, data[split])
     reporter.measured(session.step, split, result)
     metrics = {f"{split}/{name}": value for name, value in result.metrics()}
+    weights = session.config.model.weights
     provenance = {
+        "vitral": __version__,
         "recipe": session.config.recipe,
         "seed": session.config.seed,
         "steps": session.step,
         "data": session.config.data.source if session.config.data.root is None else str(session.config.data.root),
         "torch": torch.__version__,
         "python": platform.python_version(),
-    }
+    } | ({"weights": str(weights)} if weights else {})
     card = ModelCard(
         preprocessing=session.preprocessing, classes=data["train"].classes, provenance=provenance, metrics=metrics
     )
+    run.save(session.config)
     save_model(run.path, session.kept_model, card)
     draw_curves(read_metrics(run.metrics_path), run.curves_path)
     unreadable = sorted(session.unreadable | set(result.broken))

@@ -12,13 +12,16 @@ __all__ = ["MetricLog", "read_metrics"]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a run so far; a last line cut short by a crash is left out."""
+    """The records of a run so far; a damaged line, such as one cut short by a crash, ends them."""
     records = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            break
+        records.append(record)
     return records
 
 

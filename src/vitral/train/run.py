@@ -2,6 +2,7 @@
 
 import fcntl
 import itertools
+import shlex
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,8 @@ class Run:
         self.metrics_path = path / "metrics.jsonl"
         self.checkpoints_path = path / "checkpoints"
         self.curves_path = path / "curves.png"
+        self.begun = False
+        """Whether this process trains it: everything that could be refused was accepted."""
         self._lock: IO[str] | None = None
 
     @classmethod
@@ -34,7 +37,11 @@ class Run:
         """
         path = _next_free(config.recipe) if config.out is None else config.out
         if path.is_file() or (path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())):
-            hint = f", or go on with it: vitral train --resume {path}" if (path / "run.json").exists() else ""
+            hint = (
+                f", or go on with it: vitral train --resume {shlex.quote(str(path))}"
+                if (path / "run.json").exists()
+                else ""
+            )
             raise ValueError(f"{path} exists and is not empty: choose another --out{hint}")
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)

@@ -2,20 +2,20 @@
 
 from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vitral.data.augment import flip, warp
 from vitral.data.batches import UNREADABLE, Batch
-from vitral.data.order import random_bits
+from vitral.data.order import DROPOUT, random_bits
 from vitral.device import pick_device
 from vitral.objectives.classification import Classification
+from vitral.train.average import update_average, warmed_up
 from vitral.train.config import RunConfig
 from vitral.train.optim import Optimiser
 from vitral.vit import ViT
@@ -26,7 +26,10 @@ __all__ = ["Session"]
 
 
 class Session:
-    """Model, average, optimiser and objective of one run on one device."""
+    """Model, average, optimiser and objective of one run on one device.
+
+    The configuration is one that `RunConfig.resolved` gave.
+    """
 
     def __init__(self, config: RunConfig, *, classes: tuple[str, ...]) -> None:
         self.config = config
@@ -34,18 +37,13 @@ class Session:
         self.device = pick_device(config.train.device)
         on_gpu = self.device.type == "cuda"
         self.bfloat16 = config.train.precision == "bfloat16" or (config.train.precision == "auto" and on_gpu)
-        architecture = replace(config.model.architecture, num_classes=len(classes))
         self.step = 0
         self.unreadable: set[str] = set()
         torch.manual_seed(config.seed)
-        self.model = ViT(architecture)
+        self.model = ViT(config.model.architecture)
         self.model.to(self.device)
-        self.preprocessing = replace(
-            config.preprocessing, image_size=architecture.image_hw, channels=architecture.channels
-        )
-        self.average = None
-        if config.train.ema is not None:
-            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema))
+        self.preprocessing = config.preprocessing
+        self.average = None if config.train.ema is None else deepcopy(self.model).requires_grad_(False)
         self.optimiser = Optimiser(self.model, config.optim)
         self.objective = Classification(config.objective)
         compiled = on_gpu if config.train.compile is None else config.train.compile
@@ -62,19 +60,22 @@ class Session:
         """
         if self.config.model.weights is None:
             return []
-        return transfer(load_model(self.config.model.weights), self.model, classes=self.classes)
+        notes = transfer(load_model(self.config.model.weights), self.model, classes=self.classes)
+        if self.average:
+            self.average.load_state_dict(self.model.state_dict())
+        return notes
 
     @property
     def kept_model(self) -> ViT:
         """The weights to evaluate and keep: the running average where there is one."""
-        return self.average.module if self.average else self.model  # pyright: ignore[reportReturnType]
+        return self.average or self.model
 
     def train_step(self, batch: Batch, *, lr: float) -> dict[str, Float[Tensor, ""]]:
         """Takes one optimiser step and returns its figures, still on the device.
 
         Dropout is seeded from (seed, step), so that no state of a random generator has to be saved.
         """
-        torch.manual_seed(int(random_bits(self.config.seed, self.step)[0] >> np.uint64(1)))
+        torch.manual_seed(int(random_bits(DROPOUT, self.config.seed, self.step)[0] >> np.uint64(1)))
         self.model.train()
         images, labels = self.augmented(batch), batch.labels.to(self.device, non_blocking=True)
         parts = self.config.train.accumulate
@@ -90,8 +91,8 @@ class Session:
         clip = self.config.optim.clip
         totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), clip or float("inf"))
         self.optimiser.step(lr)
-        if self.average:
-            self.average.update_parameters(self.model)
+        if self.average and self.config.train.ema:
+            update_average(self.average, self.model, decay=warmed_up(self.config.train.ema, updates=self.step))
         self.step += 1
         self.unreadable |= set(batch.broken)
         return totals
@@ -101,12 +102,12 @@ class Session:
         assert batch.draws is not None, "a batch of evaluation is not trained on"
         images = batch.images.to(self.device, non_blocking=True)
         if self.config.augment.flip:
-            images = flip(images, batch.draws.flips.to(self.device))
+            images = flip(images, batch.draws.flips.to(self.device, non_blocking=True))
         floats = self.preprocessing.normalise(images)
         if batch.draws.warps is None:
             return floats
         black = self.preprocessing.normalise(torch.zeros_like(images[:1, :1, :1]))
-        return warp(floats - black, batch.draws.warps.to(self.device)) + black
+        return warp(floats - black, batch.draws.warps.to(self.device, non_blocking=True)) + black
 
     @torch.no_grad()
     def predict(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
@@ -137,6 +138,7 @@ class Session:
         """
         try:
             self.step, self.unreadable = state["step"], set(state["unreadable"])
+            _check_shapes(state["model"], self.model)
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
             if ("average" in state) != (self.average is not None):
@@ -146,3 +148,15 @@ class Session:
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise ValueError(f"the checkpoint does not fit this model and optimiser: {reason}") from None
+
+
+def _check_shapes(state: dict[str, Tensor], model: ViT) -> None:
+    """Refuses the weights of another model by the first one that differs."""
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    if odd:
+        raise ValueError(
+            f"{len(odd)} of its tensors differ, first {odd[0]}: "
+            f"expected {wanted.get(odd[0], 'none')}, found {found.get(odd[0], 'none')}"
+        )

@@ -24,6 +24,13 @@ def test_a_signal_is_noted(signum):
         assert interrupts.signum == signum
 
 
+def test_says_at_once_that_it_saves(capfd):
+    with Interrupts():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert capfd.readouterr().err == "saving...\n"
+
+
 def test_two_at_once_are_one():
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGTERM)

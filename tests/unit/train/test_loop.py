@@ -1,5 +1,6 @@
 """The loop within one process: what it leaves, where it goes on, and what it makes of broken images."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,14 @@ from safetensors.torch import load_file
 
 from photographs import break_files, write_photographs
 from tiny import ARCHITECTURE, tiny_run
+from vitral import __version__
 from vitral.data.sources import DataConfig
 from vitral.train.config import RunConfig
+from vitral.train.interrupts import Interrupted
 from vitral.train.loop import Plan, fit
 from vitral.train.metrics import read_metrics
 from vitral.train.run import Run
+from vitral.train.session import Session
 from vitral.weights.folder import load_model
 
 
@@ -56,6 +60,8 @@ def test_a_run_leaves_all_of_itself(tmp_path, train):
     assert model.card.metrics == figures
     assert model.card.provenance["steps"] == 12
     assert model.card.provenance["seed"] == 5
+    assert model.card.provenance["vitral"] == __version__
+    assert "weights" not in model.card.provenance
     measured = [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if "test/top1" in record]
     assert measured == [5, 10, 12]
     assert list(losses(tmp_path / "run")) == list(range(1, 13))
@@ -66,7 +72,7 @@ def test_the_average_is_what_is_kept(tmp_path, train):
     train(tiny_run(tmp_path / "run"))
     state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
     kept = load_file(tmp_path / "run" / "model.safetensors")
-    assert all(torch.equal(kept[name], state["average"][f"module.{name}"]) for name in kept)
+    assert all(torch.equal(kept[name], state["average"][name]) for name in kept)
     assert not torch.equal(kept["head.weight"], state["model"]["head.weight"])
 
 
@@ -100,8 +106,105 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, train):
     train(other)
     newest = tmp_path / "run" / "checkpoints" / "step_000000012.pt"
     newest.write_bytes((tmp_path / "other" / "checkpoints" / "step_000000012.pt").read_bytes())
-    with pytest.raises(ValueError, match="the checkpoint does not fit this model and optimiser"):
+    with pytest.raises(ValueError, match="the checkpoint does not fit this model and optimiser") as caught:
         train(tiny_run(tmp_path / "run"), resume=True)
+    assert str(caught.value).startswith(f"{newest}: ")
+    assert "29 of its tensors differ, first blocks.0.attn.proj.bias: expected (16,), found (32,)" in str(caught.value)
+    assert str(caught.value).endswith("; put back what was changed, or start a new run")
+
+
+def test_the_configuration_that_is_saved_is_the_one_that_trains(tmp_path, train):
+    config = tiny_run(tmp_path / "run")
+    config = replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, num_classes=7)))
+    train(config)
+    saved = Run.open(tmp_path / "run")[1]
+    assert saved.model.architecture == load_model(tmp_path / "run").config
+    assert saved.preprocessing == load_model(tmp_path / "run").card.preprocessing
+    assert saved.model.architecture.num_classes == 10
+    assert saved == config.resolved(num_classes=10)
+
+
+def test_changed_data_is_noticed(tmp_path, train):
+    root = tmp_path / "photos"
+    write_photographs(root, per_class=4)
+    config = tiny_run(tmp_path / "run", batch_size=8, steps=2)
+    architecture = replace(ARCHITECTURE, image_size=32, patch_size=8, channels=3)
+    data = DataConfig(source="folder", root=root)
+    config = replace(config, model=replace(config.model, architecture=architecture), data=data)
+    train(config)
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    one = min(path for path in root.rglob("*") if path.is_file())
+    renamed = one.rename(one.with_stem("another"))
+    with pytest.raises(ValueError, match="^the data has changed since this run began: start a new run, or put"):
+        train(replace(config, train=replace(config.train, steps=4)), resume=True)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    renamed.rename(one)
+    train(replace(config, train=replace(config.train, steps=4), data=replace(data, workers=1)), resume=True)
+
+
+def test_fewer_steps_than_were_taken_are_refused(tmp_path, train):
+    config = tiny_run(tmp_path / "run")
+    train(config)
+    with pytest.raises(ValueError, match=r"^the run has already taken 12 steps: give --train\.steps 12 or more$"):
+        train(replace(config, train=replace(config.train, steps=11)), resume=True)
+    assert Run.open(tmp_path / "run")[1] == config.resolved(num_classes=10)
+
+
+class Failing:
+    """A session's step that fails."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __call__(self, *_: object, **__: object) -> None:
+        raise self.error
+
+
+def test_a_changed_configuration_is_saved_once_it_is_known_to_work(tmp_path, train, monkeypatch):
+    config = tiny_run(tmp_path / "run")
+    train(config)
+    longer = replace(config, train=replace(config.train, steps=14, batch_size=32))
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "train_step", Failing(MemoryError()))
+        with pytest.raises(ValueError, match="memory ran out"):
+            train(longer, resume=True)
+    assert Run.open(tmp_path / "run")[1] == config.resolved(num_classes=10)
+    train(longer, resume=True)
+    assert Run.open(tmp_path / "run")[1] == longer.resolved(num_classes=10)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "^memory ran out with batches of 64 images in 1 parts: lower --train.batch-size, or raise"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "^memory ran out with batches of 64 images"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "^memory ran out with batches of 64"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "lower --data.workers$"),
+        (torch._dynamo.exc.InternalTorchDynamoError("no compiler"), "^torch.compile failed .no compiler.: install a"),
+    ],
+)
+def test_a_machine_that_gives_up_is_told_of_in_a_sentence(tmp_path, train, monkeypatch, error, sentence):
+    monkeypatch.setattr(Session, "train_step", Failing(error))
+    with pytest.raises(ValueError, match=sentence):
+        train(tiny_run(tmp_path / "run"))
+
+
+def test_other_errors_stay_what_they_are(tmp_path, train, monkeypatch):
+    monkeypatch.setattr(Session, "train_step", Failing(RuntimeError("a fault of our own")))
+    with pytest.raises(RuntimeError, match="a fault of our own"):
+        train(tiny_run(tmp_path / "run"))
+
+
+def test_a_signal_while_the_run_finishes_is_honoured_after_it(tmp_path, train, monkeypatch):
+    def draw(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("vitral.train.loop.draw_curves", draw)
+    with pytest.raises(Interrupted) as caught:
+        train(tiny_run(tmp_path / "run"))
+    assert caught.value.finished
+    assert caught.value.signum == signal.SIGTERM
+    assert load_model(tmp_path / "run").card.provenance["steps"] == 12
 
 
 def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path, train):
@@ -177,6 +280,9 @@ class TestPlan:
 
     def test_steps_count_instead_of_epochs(self):
         assert self.plan(steps=7, epochs=2.0).total == 7
+
+    def test_takes_at_least_one_step(self):
+        assert self.plan(steps=None, epochs=1e-9).total == 1
 
     def test_rates_follow_the_schedule(self):
         plan = self.plan(steps=12)

@@ -37,7 +37,19 @@ def test_what_a_crashed_run_wrote_beyond_its_checkpoint_is_dropped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "rest", ['{"step": 30, "train/lo', '{"step": 30', "{", "\x00\x00\x00", '{"step": 30, "a": tru']
+    "rest",
+    [
+        '{"step": 30, "train/lo',
+        '{"step": 30',
+        "{",
+        "\x00\x00\x00",
+        '{"step": 30, "a": tru',
+        "[30]",
+        "30",
+        '{"step": "30"}',
+        '{"a": 1}',
+        "null",
+    ],
 )
 def test_a_line_cut_short_is_left_out(tmp_path, rest):
     path = written(tmp_path, step=0, records=[(10, {"train/loss": 1.0}), (20, {"train/loss": 2.0})])

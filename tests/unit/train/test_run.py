@@ -77,6 +77,12 @@ def test_the_folder_of_another_run_is_refused(tmp_path, opened):
     assert (tmp_path / "a" / "run.json").read_bytes() == content
 
 
+def test_a_command_to_type_quotes_the_folder(tmp_path, opened):
+    created(tiny_run(tmp_path / "my run"), opened).save(tiny_run(tmp_path / "my run"))
+    with pytest.raises(ValueError, match=r"go on with it: vitral train --resume '/.*/my run'$"):
+        Run.create(tiny_run(tmp_path / "my run"))
+
+
 def test_a_folder_of_anything_else_is_refused(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"exists and is not empty: choose another --out$"):

@@ -1,0 +1,36 @@
+"""Where the machine gives up: out of memory, without a compiler, a process killed; each told as one sentence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vitral.data.batches import telling_of_dead_workers
+from vitral.train.config import TrainConfig
+
+__all__ = ["telling_of_limits"]
+
+
+@contextmanager
+def telling_of_limits(config: TrainConfig) -> Iterator[None]:
+    """Turns errors of the machine into ValueErrors that name the way out; others pass."""
+    try:
+        with telling_of_dead_workers():
+            yield
+    except (MemoryError, RuntimeError) as error:
+        if _is_out_of_memory(error):
+            raise ValueError(
+                f"memory ran out with batches of {config.batch_size} images in {config.accumulate} parts: "
+                "lower --train.batch-size, or raise --train.accumulate"
+            ) from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"torch.compile failed ({reason}): install a C++ compiler, or go without: --train.compile False"
+            ) from error
+        raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CPU tensors that do not fit raise a mere RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,42 @@
+"""The running average: by hand, and no worse than the weights themselves, however short the run."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny import ARCHITECTURE, tiny_run
+from vitral.train.average import update_average, warmed_up
+from vitral.train.loop import fit
+from vitral.train.run import Run
+from vitral.vit import ViT
+
+
+@pytest.mark.parametrize(
+    ("updates", "decay"), [(0, 1 / 10), (1, 2 / 11), (8, 9 / 18), (890, 891 / 900), (891, 0.99), (10**6, 0.99)]
+)
+def test_decay_grows_to_its_value(updates, decay):
+    assert warmed_up(0.99, updates=updates) == pytest.approx(decay, abs=1e-12)
+
+
+def test_an_update_by_hand():
+    average, model = ViT(ARCHITECTURE), ViT(ARCHITECTURE)
+    expected = [
+        0.75 * ours + 0.25 * theirs for ours, theirs in zip(average.parameters(), model.parameters(), strict=True)
+    ]
+    update_average(average, model, decay=0.75)
+    for found, wanted in zip(average.parameters(), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_short_run_is_not_worse_with_it(tmp_path: Path):
+    """A decay of 0.99 from the start would leave three quarters of the initial weights after 30 steps."""
+    losses = []
+    for ema in (None, 0.99):
+        config = tiny_run(tmp_path / str(ema), steps=30, ema=ema, log="10steps", optimiser="muon")
+        run = Run.create(config)
+        losses.append(fit(run, config)["test/loss"])
+        run.close()
+    assert losses[0] < 2.2 < math.log(10)
+    assert losses[1] < losses[0] + 0.01
