@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from vitral.data.augment import AugmentConfig
+from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import DataConfig
-from vitral.objectives.classification import ClassificationConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
@@ -27,18 +27,34 @@ CLASSES = (
 
 
 def fashion_mnist() -> RunConfig:
-    """A small plain ViT on Fashion-MNIST's 60,000 images of 28x28 pixels."""
+    """A small plain ViT on Fashion-MNIST's 60,000 images of 28x28 pixels: 4x4 words of 7x7 pixels.
+
+    Muon learns the most from each step here, and a shift by at most one pixel costs the least of what is learned in
+    few epochs; means over the seeds are in benchmarks/.
+
+    Command: vitral train fashion-mnist
+    Expect: 91.1 % ± 0.2 of 10,000 test images (mean and standard deviation of seeds 0 to 2)
+    Time: ten minutes of two cores; Debian's package dataset-fashion-mnist brings the images
+    """
     return RunConfig(
         recipe="fashion-mnist",
         model=ModelSetup(
             architecture=ViTConfig(
-                image_size=28, patch_size=7, channels=1, width=96, depth=4, num_heads=4, mlp_dim=384, num_classes=10
+                image_size=28,
+                patch_size=7,
+                channels=1,
+                width=96,
+                depth=4,
+                num_heads=4,
+                mlp_dim=384,
+                num_classes=10,
+                pool="gap",
             )
         ),
         data=DataConfig(source="idx", root=Path("/usr/share/datasets/fashion-mnist"), class_names=CLASSES),
-        augment=AugmentConfig(flip=True, shift=2),
-        objective=ClassificationConfig(label_smoothing=0.0),
-        optim=OptimConfig(name="muon", lr=4e-3, weight_decay=0.05),
+        preprocessing=Preprocessing(image_size=(28, 28), channels=1, mean=(0.286,), std=(0.353,)),
+        augment=AugmentConfig(flip=True, shift=1),
+        optim=OptimConfig(name="muon", lr=1e-2, weight_decay=0.05),
         schedule=ScheduleConfig(warmup="2percent", decay="linear"),
-        train=TrainConfig(batch_size=128, epochs=9.0),
+        train=TrainConfig(batch_size=128, epochs=12.0),
     )

@@ -16,8 +16,8 @@ def folder() -> RunConfig:
     64 patches of 16 pixels an image, strong crops, a long schedule: what little data needs when nothing is known.
 
     Command: vitral train folder --data.root photos
-    Expect: clearly above chance from a few dozen images a class
-    Time: 40 times through the images, about 90 images a second on two cores
+    Expect: 88 % on crops of six photographs from 38 images a class (one run); chance is 17 %
+    Time: 40 times through the images, about 60 images a second on one core
     """
     return RunConfig(
         recipe="folder",
