@@ -16,7 +16,7 @@ __all__ = ["finetune"]
 
 
 def finetune(weights: Path | None = None) -> RunConfig:
-    """Fine-tunes a trained model on an image folder as the paper does: SGD, cosine, no decay, a zero head for new classes.
+    """Fine-tunes a trained model on an image folder as the paper does; new classes get a new zero head.
 
     The paper's settings (section 4.1 and Table 4: momentum 0.9, gradient norm clipped at 1, no weight decay, dropout
     0, the tanh layer dropped) with a batch and a length for small data; the paper itself takes batch 512, 500 steps
