@@ -2,12 +2,49 @@
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["naming", "write_atomically", "write_json"]
+__all__ = ["any_script", "naming", "printable", "write_atomically", "write_json"]
+
+
+FALLBACK_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "IPAGothic",
+    "Droid Sans Fallback",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+    "Noto Sans",
+    "Unifont",
+)
+"""Families with letters that Matplotlib's own font lacks, Chinese, Japanese and Korean above all."""
+
+
+@contextmanager
+def any_script() -> Iterator[None]:
+    """Pictures drawn inside take missing letters from the fonts installed; what none has becomes a box, quietly."""
+    # imported here because Matplotlib takes a second, and most files need it not
+    from matplotlib import font_manager, rc_context
+
+    installed = set(font_manager.get_font_names())
+    families = ["DejaVu Sans", *(family for family in FALLBACK_FONTS if family in installed)]
+    with rc_context({"font.sans-serif": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
+        yield
+
+
+def printable(text: str) -> str:
+    """`text` with a sign of replacement for bytes of a file's name that are no text."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
 
 
 @contextmanager

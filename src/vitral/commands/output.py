@@ -14,6 +14,8 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vitral.files import printable
+
 __all__ = ["note", "parsed_by_tyro", "picture_path", "plain", "print_json", "printable", "progress_bar"]
 
 T = TypeVar("T")
@@ -66,11 +68,6 @@ def plain(value: Any) -> Any:
             return value
 
 
-def printable(text: str) -> str:
-    """`text` with a sign of replacement for bytes of a file's name that are no text."""
-    return os.fsencode(text).decode(errors="replace")
-
-
 def progress_bar(*, shown: bool = True) -> Progress:
     """A bar on standard error where that is a terminal; it is gone once done, and leaves standard output alone."""
     console = Console(stderr=True)
@@ -90,11 +87,16 @@ def picture_path(out: Path | None, *, default: Path) -> Path:
     """Where a picture goes, checked before anything is computed.
 
     Raises:
-        ValueError: the folder does not exist, or the file's name does not end in .png.
+        ValueError: the folder does not exist or cannot be written to, the file's name does not end in .png, or it is
+            that of a folder.
     """
     path = default if out is None else out
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path} is not named as a PNG file: end --out in .png")
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent} does not exist: make the folder, or give another --out")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a PNG file with --out")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{path.parent} cannot be written to: name a file in another folder with --out")
     return path

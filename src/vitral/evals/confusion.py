@@ -10,7 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vitral.files import write_atomically
+from vitral.files import any_script, printable, write_atomically
 
 __all__ = ["draw_confusion"]
 
@@ -21,6 +21,7 @@ LONGEST_NAME = 24
 """Characters of a class name that are drawn."""
 
 
+@any_script()
 def draw_confusion(confusion: Int64[Tensor, "classes classes"], classes: tuple[str, ...], path: Path) -> None:
     """Draws how often images of one class (row) were taken for another (column) into a PNG.
 
@@ -30,6 +31,7 @@ def draw_confusion(confusion: Int64[Tensor, "classes classes"], classes: tuple[s
     Raises:
         OSError: the file cannot be written.
     """
+    classes = tuple(map(printable, classes))
     count = len(classes)
     shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     side = min(max(0.42 * count, 3.2), 11.0) if count <= WITH_NUMBERS else 11.0

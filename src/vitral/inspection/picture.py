@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from vitral.files import write_atomically
+from vitral.files import any_script, printable, write_atomically
 from vitral.inspection.look import Look
 
 __all__ = ["MOST_LAYERS", "chosen_layers", "draw_looks", "lay_over"]
@@ -25,8 +25,8 @@ PANEL, GAP, EDGE, TITLE, LABEL, ROW_GAP, SCALE = 1.7, 0.1, 0.18, 0.26, 0.22, 0.2
 """In inches: side of a panel, space between panels, margin, a row's title, a panel's label, space below a row, and
 the colour scale."""
 
-NARROWEST = 5
-"""Panels that there is room for at least, so that titles fit."""
+NAME_OF_SCALE = 2.2
+"""Inches that the colour scale's name takes, to its left."""
 
 SHOWN = 440
 """Pixels that the longer side of an image is drawn with."""
@@ -37,6 +37,7 @@ PIXEL_ART = 64
 RIGHT, WRONG, UNKNOWN, QUIET = "#23704c", "#b3372f", "#222222", "#666666"
 
 
+@any_script()
 def draw_looks(looks: Sequence[Look], path: Path) -> None:
     """Draws one row an image into a PNG: the image, the rollout laid over it, attention layer by layer.
 
@@ -45,16 +46,18 @@ def draw_looks(looks: Sequence[Look], path: Path) -> None:
     """
     layers = chosen_layers(len(looks[0].layers))
     heights = [_panel_height(look.image) for look in looks]
-    width = 2 * EDGE + max(2 + len(layers), NARROWEST) * (PANEL + GAP) - GAP
-    height = EDGE + sum(TITLE + LABEL + panel + ROW_GAP for panel in heights) + SCALE
+    width = 2 * EDGE + (2 + len(layers)) * (PANEL + GAP) - GAP
+    titles = [_title(look, room=int((width - 2 * EDGE) / 0.095)) for look in looks]
+    heads = [TITLE * len(title.splitlines()) + LABEL for title in titles]
+    height = EDGE + sum(heads) + sum(heights) + ROW_GAP * len(looks) + SCALE
     figure = Figure(figsize=(width, height))
     highest = max(float(look.layers[layers].max()) for look in looks)
     colours = PowerNorm(0.5, 0, highest)
     top = height - EDGE
-    for look, panel in zip(looks, heights, strict=True):
-        _draw_title(figure, look, top=top)
-        _draw_row(figure, look, layers, colours, bottom=top - TITLE - LABEL - panel, panel=panel)
-        top -= TITLE + LABEL + panel + ROW_GAP
+    for look, title, head, panel in zip(looks, titles, heads, heights, strict=True):
+        _draw_title(figure, title, colour=_colour(look), top=top)
+        _draw_row(figure, look, layers, colours, bottom=top - head - panel, panel=panel)
+        top -= head + panel + ROW_GAP
     _draw_scale(figure, colours, highest=highest)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
@@ -99,22 +102,33 @@ def _enlarged(image: Image.Image) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _draw_title(figure: Figure, look: Look, *, top: float) -> None:
-    """Name, prediction and truth of an image, one line above its row."""
-    width, height = figure.get_size_inches()
-    room = int((width - 2 * EDGE) / 0.095)
+def _title(look: Look, *, room: int) -> str:
+    """Name, prediction and truth of an image, in two lines where `room` letters are too few for one."""
     said = f"predicted {_shortened(look.predicted, room // 4)} ({look.probability:.0%})"
-    colour = UNKNOWN
     if look.truth is not None:
         said += f", true class {_shortened(look.truth, room // 4)}"
-        colour = RIGHT if look.truth == look.predicted else WRONG
-    text = f"{_shortened(look.name, max(room - len(said) - 2, 12))}: {said}"
+    name = _shortened(look.name, room - 1)
+    return f"{name}: {said}" if len(name) + 2 + len(said) <= room else f"{name}:\n{said}"
+
+
+def _colour(look: Look) -> str:
+    """Whether the model is right, where that is known."""
+    if look.truth is None:
+        return UNKNOWN
+    return RIGHT if look.truth == look.predicted else WRONG
+
+
+def _draw_title(figure: Figure, text: str, *, colour: str, top: float) -> None:
+    """A title above its row, made smaller where its letters are too wide for the picture."""
+    width, height = figure.get_size_inches()
     title = figure.text(EDGE / width, top / height, text, color=colour, fontsize=10.5, va="top", parse_math=False)
     taken = title.get_window_extent().width / figure.dpi
     title.set_fontsize(10.5 * min(1, (width - 2 * EDGE) / taken))
 
 
 def _shortened(text: str, length: int) -> str:
+    """At most `length` characters on one line, all of which can be drawn."""
+    text = " ".join(printable(text).split())
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
@@ -153,9 +167,9 @@ def _panels(figure: Figure, count: int, *, bottom: float, height: float) -> list
 
 
 def _draw_scale(figure: Figure, colours: PowerNorm, *, highest: float) -> None:
-    """The one colour scale of all layers' maps, at the lower right."""
+    """The one colour scale of all layers' maps, at the lower right, its name to the left of it."""
     width, height = figure.get_size_inches()
-    length = 2 * PANEL
+    length = min(2 * PANEL, width - 2 * EDGE - NAME_OF_SCALE)
     left = width - 2 * EDGE - length
     place = figure.add_axes((left / width, 0.4 / height, length / width, 0.09 / height))
     scale = figure.colorbar(ScalarMappable(colours, "magma"), cax=place, orientation="horizontal")

@@ -25,3 +25,8 @@ def test_classes_without_images_are_drawn_empty(tmp_path: Path) -> None:
     confusion = torch.tensor([[5, 1], [0, 0]])
     draw_confusion(confusion, ("cat", "dog"), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_names_without_letters_to_draw_them_are_drawn(tmp_path: Path) -> None:
+    draw_confusion(torch.eye(2, dtype=torch.int64), ("caf\udce9", "猫"), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000

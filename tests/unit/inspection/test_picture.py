@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from vitral.inspection.look import Look
-from vitral.inspection.picture import chosen_layers, draw_looks, lay_over
+from vitral.inspection.picture import _title, chosen_layers, draw_looks, lay_over
 
 WHITE = Image.new("L", (40, 20), 255)
 
@@ -67,6 +67,26 @@ def test_every_image_has_a_row_and_every_layer_a_column(tmp_path: Path) -> None:
     assert sizes["two"][0] == sizes["one"][0]
     assert sizes["two"][1] > 1.6 * sizes["one"][1]
     assert sizes["deep"][0] > sizes["one"][0]
+
+
+@pytest.mark.parametrize(("depth", "inches"), [(1, 5.66), (2, 7.46), (4, 11.06)])
+def test_the_picture_is_as_wide_as_its_panels_and_holds_all(depth: int, inches: float, tmp_path: Path) -> None:
+    draw_looks([a_look(depth=depth), replace(a_look(depth=depth), name="n" * 50)], tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width == pytest.approx(130 * inches, abs=1.5)
+        frame = np.asarray(picture.convert("L"))
+    assert min(frame[:8].min(), frame[-8:].min(), frame[:, :8].min(), frame[:, -8:].min()) == 255
+
+
+def test_a_title_breaks_where_one_line_is_too_short() -> None:
+    assert _title(a_look(), room=80) == "$x_1$.png: predicted 100 % $ (50%), true class cat & dog"
+    assert _title(a_look(), room=50) == "$x_1$.png:\npredicted 100 % $ (50%), true class cat & dog"
+    assert _title(replace(a_look(), name="a\nb"), room=80).startswith("a b: ")
+
+
+def test_names_without_letters_to_draw_them_are_drawn(tmp_path: Path) -> None:
+    draw_looks([replace(a_look(), name="図\udce9.png", truth="猫", predicted="caf\udce9")], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
 
 
 def test_long_names_stay_inside(tmp_path: Path) -> None:
