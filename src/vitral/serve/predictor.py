@@ -21,8 +21,8 @@ from vitral.weights.folder import ModelConfig, load_model
 
 __all__ = ["Failure", "Prediction", "Predictor"]
 
-ImageLike = str | Path | bytes | Image.Image
-"""A file's path, a file's content, or an image already open."""
+ImageLike = str | Path | bytes | Image.Image | np.ndarray
+"""A file's path, a file's content, an image already open, or its pixels: uint8, of shape (h w), (h w 1) or (h w 3)."""
 
 READERS = 4
 """Threads that read files; decoding leaves Python's lock alone most of the time."""
@@ -51,9 +51,12 @@ class Failure:
 
 
 class Predictor:
-    """Classifies images with a trained model, preprocessed as in its training."""
+    """Classifies images with a trained model, preprocessed as in its training.
 
-    def __init__(self, model: ViT | str | Path, *, device: str = "auto", batch_size: int = 64) -> None:
+    A model given as such is used in place: it is moved to the device and put into evaluation mode.
+    """
+
+    def __init__(self, model: ViT | str | Path, *, device: str | torch.device = "auto", batch_size: int = 64) -> None:
         """
         Args:
             model: a model with its card, or the folder of one.
@@ -75,12 +78,17 @@ class Predictor:
         """Classifies images as they come, in their order, a batch in memory at a time.
 
         Args:
-            images: paths, contents of files, or PIL images, mixed at will.
+            images: paths, contents of files, PIL images, or uint8 arrays of shape (h w), (h w 1) or (h w 3), mixed at
+                will.
             top_k: how many classes to name; the 5 most probable, or all where there are fewer, when None.
 
         Raises:
-            ValueError: `top_k` is below 1 or more than the model's classes.
+            ValueError: `images` is a single image, or `top_k` below 1 or more than the model's classes; when its turn
+                comes, an array is no image.
+            TypeError: when its turn comes, something is no image at all.
         """
+        if isinstance(images, str | Path | bytes | Image.Image):
+            raise ValueError("predict takes many images, not a single one: give a list of images")
         count = self._top_k(top_k)
         return self._predict(images, count)
 
@@ -89,10 +97,11 @@ class Predictor:
 
         Raises:
             BrokenImage: the image cannot be read.
-            ValueError: as in `predict`.
+            ValueError, TypeError: as in `predict`.
         """
         count = self._top_k(top_k)
         name = _name(image, 0)
+        _check(image, name)
         return self._prediction(name, *self._rank([self._read(image, name)], count)[0])
 
     @torch.inference_mode()
@@ -106,6 +115,8 @@ class Predictor:
         with ThreadPoolExecutor(READERS) as readers:
             while batch := list(islice(numbered, self.batch_size)):
                 names = [_name(image, number) for number, image in batch]
+                for name, (_, image) in zip(names, batch, strict=True):
+                    _check(image, name)
                 read = list(readers.map(self._read_or_fail, [image for _, image in batch], names))
                 pixels = [outcome for outcome in read if isinstance(outcome, np.ndarray)]
                 ranked = iter(self._rank(pixels, top_k) if pixels else [])
@@ -114,6 +125,8 @@ class Predictor:
 
     def _read(self, image: ImageLike, name: str) -> UInt8[np.ndarray, "h w c"]:
         file = Path(image) if isinstance(image, str) else image
+        if isinstance(file, np.ndarray):
+            file = Image.fromarray(file[:, :, 0] if file.ndim == 3 and file.shape[2] == 1 else file)
         return self.card.preprocessing.pixels(read_image(file, channels=self.card.preprocessing.channels, name=name))
 
     def _read_or_fail(self, image: ImageLike, name: str) -> UInt8[np.ndarray, "h w c"] | Failure:
@@ -145,6 +158,20 @@ class Predictor:
 
 def _name(image: ImageLike, number: int) -> str:
     return str(image) if isinstance(image, str | Path) else f"images[{number}]"
+
+
+def _check(image: object, name: str) -> None:
+    """Refuses what can be no image, before anything is decoded."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))):
+            raise ValueError(
+                f"{name} is an array of {image.dtype} and shape {image.shape}: "
+                "give uint8 of shape (height, width), (height, width, 1) or (height, width, 3)"
+            )
+    elif not isinstance(image, str | Path | bytes | Image.Image):
+        raise TypeError(
+            f"{name} is of type {type(image).__name__}: give a path, a file's content, a PIL image or a uint8 array"
+        )
 
 
 def _fitting_card(model: ViT) -> ModelCard:

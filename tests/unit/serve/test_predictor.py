@@ -56,6 +56,55 @@ def test_paths_bytes_and_pil_images_are_the_same(predictor: Predictor, photograp
     assert predictor(path) == results[0]
 
 
+def test_arrays_are_images_too(predictor: Predictor) -> None:
+    image = noise()
+    colour, grey = np.asarray(image), np.asarray(image.convert("L"))
+    assert predictor(colour) == predictor(image)
+    assert predictor(grey) == predictor(grey[:, :, None]) == predictor(image.convert("L"))
+    assert predictor(grey) != predictor(colour)
+    assert [result.name for result in predictor.predict([grey, colour])] == ["images[0]", "images[1]"]
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Annotations mean nothing, as outside these tests."""
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("image", ["photo.jpg", Path("photo.jpg"), b"photo", Image.new("L", (2, 2))])
+def test_a_single_image_is_no_list(predictor: Predictor, image: object) -> None:
+    with pytest.raises(ValueError, match="give a list of images"):
+        predictor.predict(image)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("image", "error", "sentence"),
+    [
+        (np.zeros((4, 4, 3)), ValueError, r"images\[1\] is an array of float64 and shape \(4, 4, 3\): give uint8 of"),
+        (np.zeros((4, 4, 4), np.uint8), ValueError, r"images\[1\] is an array of uint8 and shape \(4, 4, 4\): give"),
+        (np.zeros(4, np.uint8), ValueError, r"images\[1\] is an array of uint8 and shape \(4,\): give uint8 of"),
+        (7, TypeError, r"images\[1\] is of type int: give a path, a file's content, a PIL image or a uint8 array"),
+        (None, TypeError, r"images\[1\] is of type NoneType: give a path"),
+    ],
+)
+def test_what_is_no_image_is_refused(
+    predictor: Predictor, image: object, error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        list(predictor.predict([noise(), image]))
+    with pytest.raises(error, match=sentence.replace("1", "0", 1)):
+        predictor(image)
+
+
+def test_a_model_is_used_in_place() -> None:
+    model = small_model().train()
+    predictor = Predictor(model, device=torch.device("cpu"))
+    assert predictor.model is model
+    assert not model.training
+
+
 def test_a_note_of_orientation_is_followed(predictor: Predictor, photographs: Path) -> None:
     path = photographs / "cat" / "005-rotated.jpeg"
     with Image.open(path) as stored:
@@ -173,6 +222,8 @@ def test_a_card_that_does_not_fit_is_refused() -> None:
     [
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"device": "abacus"}, "device 'abacus' is not to be had here"),
+        ({"device": "meta"}, "device 'meta' is not to be had here: choose auto, cpu, cuda or cuda:1"),
+        ({"device": torch.device("mps")}, "device 'mps' is not to be had here: choose auto, cpu, cuda or cuda:1"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict, sentence: str) -> None:
