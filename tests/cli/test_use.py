@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +177,47 @@ def test_eval_with_workers_is_the_same(screen: Screen, model: Path, photographs:
         (["--out", "missing/a.png"], "missing does not exist"),
         (["--out", "a.pdf"], "a.pdf is not named as a PNG file"),
         (["--device", "abacus"], "device 'abacus' is not to be had here"),
+        (["--device", "meta"], "device 'meta' is not to be had here: choose auto, cpu, cuda or cuda:1"),
     ],
 )
 def test_eval_refuses(screen: Screen, trained: Path, words: list[str], sentence: str) -> None:
     assert sentence in screen.refusal("eval", trained, *words)
+
+
+@pytest.mark.parametrize("command", ["eval", "inspect"])
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_computed(
+    screen: Screen, command: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitral.vit.ViT.forward", lambda *_: pytest.fail("computed"))
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    assert screen.refusal(command, trained, "--out", folder) == f"{folder} is a folder: name a PNG file with --out"
+    monkeypatch.setattr("os.access", lambda *_: False)  # an administrator may write anywhere
+    sentence = f"{tmp_path} cannot be written to: name a file in another folder with --out"
+    assert screen.refusal(command, trained, "--out", tmp_path / "a.png") == sentence
+
+
+def test_eval_prints_its_figures_before_it_draws(
+    screen: Screen, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "a.png")
+
+    monkeypatch.setattr("vitral.commands.evaluate.draw_confusion", full)
+    assert "top-1 accuracy" in screen.run("eval", trained, "--out", tmp_path / "a.png", code=2)
+    assert screen.errors == "vitral: a.png: No space left on device\n"
+    assert "top1" in screen.json("eval", trained, "--out", tmp_path / "a.png", code=2)
+
+
+def test_eval_on_data_of_another_kind_inherits_nothing(
+    screen: Screen, trained: Path, photographs: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    record = json.loads((run / "run.json").read_text())
+    record["data"]["class_names"] = [f"digit {label}" for label in range(10)]
+    (run / "run.json").write_text(json.dumps(record))
+    words = ["--data.source", "folder", "--data.root", photographs, "--split", "all"]
+    assert "6 classes that the model does not know, such as 'astronaut'" in screen.refusal("eval", run, *words)
 
 
 def test_eval_refuses_unknown_words(screen: Screen, trained: Path) -> None:
@@ -304,6 +344,10 @@ def test_predict_refuses(screen: Screen, model: Path, photographs: Path, words: 
     assert screen.refusal("predict", model, photographs, *words) == sentence
 
 
+def test_predict_refuses_the_empty_name(screen: Screen, model: Path) -> None:
+    assert screen.refusal("predict", model, "").startswith("an image has the empty name: ")
+
+
 def test_predict_refuses_an_empty_folder(screen: Screen, model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "empty has no images" in screen.refusal("predict", model, tmp_path / "empty")
@@ -330,6 +374,37 @@ def test_inspect_draws_photographs(screen: Screen, model: Path, photographs: Pat
     assert readable_picture(tmp_path / "a.png")
 
 
+def test_inspect_draws_the_images_of_a_folder(screen: Screen, model: Path, photographs: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (photographs / "cat").iterdir())
+    answer = screen.json("inspect", model, photographs / "cat", "--out", tmp_path / "a.png")
+    assert [image["name"] for image in answer["images"]] == names
+    assert screen.errors == ""
+    (tmp_path / "empty").mkdir()
+    assert "empty has no images" in screen.refusal("inspect", model, tmp_path / "empty")
+    many = screen.json("inspect", model, photographs, "--out", tmp_path / "a.png")
+    assert len(many["images"]) == 32
+    assert screen.errors == f"only the first 32 of {12 * len(CLASSES)} images are drawn\n"
+
+
+def test_names_that_are_no_text_or_of_other_scripts_are_drawn(screen: Screen, model: Path, tmp_path: Path) -> None:
+    classes = ("caf\udce9", "猫", "犬", "$x_1$", "e", "f")
+    vit = load_model(model)
+    save_model(model, vit, type(vit.card)(preprocessing=vit.card.preprocessing, classes=classes))
+    for name in classes:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name / f"{number}.png")
+    odd = tmp_path / "photos" / "caf\udce9" / "図\udce9.png"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(odd)
+    screen.run("eval", model, "--data.root", tmp_path / "photos", "--split", "all")
+    assert screen.errors == ""
+    assert readable_picture(model / "confusion.png")
+    screen.run("inspect", model, odd)
+    assert screen.errors == ""
+    assert readable_picture(model / "attention.png")
+
+
 def test_inspect_passes_over_broken_images_where_the_run_did(screen: Screen, tmp_path: Path) -> None:
     root = tmp_path / "photographs"
     write_photographs(root / "train", per_class=1)
@@ -345,10 +420,10 @@ def test_inspect_passes_over_broken_images_where_the_run_did(screen: Screen, tmp
     ("words", "sentence"),
     [
         (["missing.jpg"], "missing.jpg cannot be read as an image: there is no such file"),
-        (["."], ". cannot be read as an image"),
         (["--count", "0"], "a picture shows between 1 and 32 images, not 0"),
         (["--count", "33"], "a picture shows between 1 and 32 images, not 33"),
-        (["a.png"] * 33, "a picture shows between 1 and 32 images, not 33"),
+        (["--seed", "-1"], "--seed must be at least 0, not -1"),
+        ([""], "an image has the empty name"),
         (["--out", "a.gif"], "a.gif is not named as a PNG file: end --out in .png"),
         ([], "has no run.json that tells its data: name images to look at"),
     ],
@@ -384,6 +459,87 @@ def test_help_of_eval_lists_the_runs_own_data(screen: Screen, trained: Path) -> 
     output = screen.run("eval", trained, "--help")
     for text in ("--split", "--data.root", "--data.on-error", "digits", "--json"):
         assert text in output
+
+
+# the streams, and memory
+
+
+OWN_PACKAGE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "PYTHONUNBUFFERED": ""}
+"""What finds this package, and buffers as in a terminal."""
+
+
+def ended(*words: str | Path, env: dict[str, str] | None = None, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    """`vitral WORDS` in a process of its own, whose standard error is kept."""
+    command = [sys.executable, "-m", "vitral", *map(str, words)]
+    return subprocess.run(command, stderr=subprocess.PIPE, check=False, env=OWN_PACKAGE | (env or {}), **streams)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["models"], ["models", "--json"], ["recipes", "--help"]])
+def test_a_reader_that_leaves_is_left_quietly(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        result = ended(*words, stdout=pipe)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+def test_standard_output_on_a_full_disk_is_one_sentence() -> None:
+    with Path("/dev/full").open("wb") as full:
+        result = ended("models", stdout=full)
+    assert (result.returncode, result.stderr) == (2, b"vitral: No space left on device\n")
+
+
+def test_closed_streams_stop_nothing(trained: Path, tmp_path: Path) -> None:
+    vitral = f"{sys.executable} -m vitral"
+    for line, code in [
+        (f"{vitral} predict {trained} - <&-", 2),
+        (f"{vitral} inspect {trained} --out {tmp_path}/a.png >&-", 0),
+        (f"{vitral} models >&- 2>&- <&-", 0),
+        (f"{vitral} nothing 2>&-", 2),
+    ]:
+        result = subprocess.run(["sh", "-c", line], capture_output=True, check=False, env=OWN_PACKAGE)
+        assert result.returncode == code, line
+        assert b"Traceback" not in result.stderr
+    assert readable_picture(tmp_path / "a.png")
+
+
+def test_letters_that_the_terminal_lacks_are_replaced(model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "図.png")
+    for form in ("--csv", "--top=1"):
+        result = ended(
+            "predict", model, tmp_path / "図.png", form, env={"PYTHONIOENCODING": "ascii"}, stdout=subprocess.PIPE
+        )
+        assert result.returncode == 0, result.stderr
+        assert b"?.png" in result.stdout
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as PyTorch's."""
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9")]
+)
+def test_too_little_memory_is_one_sentence(
+    screen: Screen, error: Exception, model: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vitral.vit.ViT.forward", fails)
+    sentence = screen.refusal("predict", model, photographs)
+    assert sentence.startswith("out of memory: choose a smaller --batch-size")
+
+
+def test_another_error_of_the_program_is_not_hidden(
+    model: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("vitral.vit.ViT.forward", fails)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        main(["predict", str(model), str(photographs)])
 
 
 # lists

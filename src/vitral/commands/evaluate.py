@@ -64,9 +64,9 @@ def main(arguments: list[str]) -> None:
     run = Path(arguments[0])
     read_config(run)
     recorded = run_data(run)
-    default = Options(data=recorded or DataConfig(source="folder"))
-    options = parsed_by_tyro(Options, default=default, arguments=arguments[1:], program=f"vitral eval {run}")
-    if recorded is None and options.data == default.data:
+    default = recorded or DataConfig(source="folder")
+    options = parsed(run, arguments[1:], data=default)
+    if recorded is None and options.data == default:
         raise ValueError(f"{run} has no run.json that tells its data: name the images with --data.root")
     picture = picture_path(options.out, default=run / "confusion.png")
     predictor = Predictor(run, device=options.device)
@@ -74,7 +74,6 @@ def main(arguments: list[str]) -> None:
     split, source = held_out_images(options.data, "all" if whole else options.split)
     source = relabel(source, predictor.card.classes)
     result = measured(predictor, source, options.data)
-    draw_confusion(result.confusion, predictor.card.classes, picture)
     for sentence in result.broken:
         note(f"left out: {sentence}")
     if options.json:
@@ -82,6 +81,18 @@ def main(arguments: list[str]) -> None:
     else:
         print_tables(run, split, predictor.card.classes, result)
         print(printable(f"confusion matrix: {picture}"))
+    # last, as a full disk must not cost the figures
+    draw_confusion(result.confusion, predictor.card.classes, picture)
+
+
+def parsed(run: Path, arguments: list[str], *, data: DataConfig) -> Options:
+    """The command's arguments; `data` gives way altogether where they name a source of another kind."""
+    program = f"vitral eval {run}"
+    options = parsed_by_tyro(Options, default=Options(data=data), arguments=arguments, program=program)
+    if options.data.source == data.source:
+        return options
+    default = Options(data=DataConfig(source=options.data.source))
+    return parsed_by_tyro(Options, default=default, arguments=arguments, program=program)
 
 
 def run_data(run: Path) -> DataConfig | None:

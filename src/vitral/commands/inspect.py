@@ -9,6 +9,7 @@ import numpy as np
 
 from vitral.commands.evaluate import held_out_images, run_data
 from vitral.commands.output import note, picture_path, print_json, printable
+from vitral.commands.predict import image_files
 from vitral.data.decode import BrokenImage, read_image
 from vitral.data.sources import Source
 from vitral.inspection.look import Look, look
@@ -25,15 +26,16 @@ MOST_IMAGES = 32
 def main(arguments: list[str]) -> None:
     """Draws the picture and prints where it is; with `--json`, one object with the predictions as well."""
     options = parsed(arguments)
-    count = len(options.images) or options.count
-    if not 1 <= count <= MOST_IMAGES:
-        raise ValueError(f"a picture shows between 1 and {MOST_IMAGES} images, not {count}")
+    if not 1 <= options.count <= MOST_IMAGES:
+        raise ValueError(f"a picture shows between 1 and {MOST_IMAGES} images, not {options.count}")
+    if options.seed < 0:
+        raise ValueError(f"--seed must be at least 0, not {options.seed}")
     model = load_model(options.run)
     picture = picture_path(options.out, default=options.run / "attention.png")
     if options.images:
-        looks = list(looks_at_files(model, options.images))
+        looks = list(looks_at_files(model, first(image_files(options.images))))
     else:
-        looks = list(islice(looks_at_held_out(model, options.run, seed=options.seed), count))
+        looks = list(islice(looks_at_held_out(model, options.run, seed=options.seed), options.count))
     if not looks:
         raise ValueError("not one held-out image could be read: name images to look at")
     draw_looks(looks, picture)
@@ -52,7 +54,11 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a trained model")
     parser.add_argument(
-        "images", nargs="*", type=Path, metavar="IMAGE", help="image files; without any, some that the run held out"
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help=f"image files and folders, of which the first {MOST_IMAGES} images are drawn; without any, some that "
+        "the run held out",
     )
     parser.add_argument("--count", type=int, default=4, metavar="N", help="how many held-out images (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="which held-out images (default: 0)")
@@ -61,9 +67,16 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def looks_at_files(model: ViT, files: list[Path]) -> Iterator[Look]:
+def first(files: list[str]) -> list[str]:
+    """As many files as a picture has rows; a line on standard error tells of more."""
+    if len(files) > MOST_IMAGES:
+        note(f"only the first {MOST_IMAGES} of {len(files)} images are drawn")
+    return files[:MOST_IMAGES]
+
+
+def looks_at_files(model: ViT, files: list[str]) -> Iterator[Look]:
     """Looks at image files; what they show is not known."""
-    for file in files:
+    for file in map(Path, files):
         yield look(model, read_image(file, channels=model.config.channels), name=file.name)
 
 

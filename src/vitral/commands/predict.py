@@ -67,10 +67,12 @@ def image_files(places: list[str]) -> list[str]:
     """The files behind the command's arguments, in their order; those of a folder sorted.
 
     Raises:
-        ValueError: a folder has no images, or standard input no paths.
+        ValueError: a folder has no images, standard input no paths, or a name no letters.
     """
     files: list[str] = []
     for place in places:
+        if not place:
+            raise ValueError("an image has the empty name: name image files, or folders with some in them")
         if place == "-":
             lines = [line.rstrip("\r\n") for line in sys.stdin]
             named = [line for line in lines if line]
