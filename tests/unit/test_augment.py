@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitral.data.augment import AugmentConfig, crop_box, draw, flip, warp
 
@@ -123,6 +124,25 @@ class TestWarp:
         assert torch.equal(enlarged, enlarged.flip(2))
         assert torch.equal(enlarged, enlarged.flip(3))
         assert enlarged.sum().item() == pytest.approx(4 * image.sum().item())
+
+    def test_makes_no_tensor_on_the_host(self):
+        """On a GPU, a copy of one would make it wait at every step."""
+
+        class Calls(TorchDispatchMode):
+            def __init__(self) -> None:
+                super().__init__()
+                self.names: list[str] = []
+
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                self.names.append(func.overloadpacket.__name__)
+                return func(*args, **(kwargs or {}))
+
+        images, identity = torch.rand(2, 3, 6, 9), matrices([[1, 0, 0], [0, 1, 0]]).expand(2, 2, 3)
+        with Calls() as calls:
+            torch.tensor([1.0])
+            assert calls.names == ["lift_fresh"]
+            warp(images, identity)
+        assert calls.names.count("lift_fresh") == 1
 
 
 class TestCrop:

@@ -135,7 +135,7 @@ def test_changed_data_is_noticed(tmp_path, train):
     before = (tmp_path / "run" / "run.json").read_bytes()
     one = min(path for path in root.rglob("*") if path.is_file())
     renamed = one.rename(one.with_stem("another"))
-    with pytest.raises(ValueError, match="^the data has changed since this run began: start a new run, or put"):
+    with pytest.raises(ValueError, match=r"^the data has changed since this run began: start a new run, or put"):
         train(replace(config, train=replace(config.train, steps=4)), resume=True)
     assert (tmp_path / "run" / "run.json").read_bytes() == before
     renamed.rename(one)
