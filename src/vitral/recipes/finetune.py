@@ -24,7 +24,7 @@ def finetune(weights: Path | None = None) -> RunConfig:
     (`--model.image-size 384`; positions are interpolated to the new grid).
 
     Command: vitral train finetune --data.root photos --model.weights runs/folder-1
-    Expect: above the same model from scratch on the same images and steps
+    Expect: the digits from a Fashion-MNIST model reach 95.5 %, with the same steps from scratch 77.4 % (one run each)
     Time: 20 times through the images
 
     Args:
