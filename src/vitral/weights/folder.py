@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from vitral.config import load_config, save_config
 from vitral.data.card import ModelCard
+from vitral.device import pick_device
 from vitral.files import write_atomically
 from vitral.vit import ViT, ViTConfig
 
@@ -88,10 +89,11 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> ViT
     """Reads a model back in float32 and evaluation mode, its card attached.
 
     Raises:
-        ValueError: the folder is no Vitral model, or its weights are damaged or do not fit its architecture.
+        ValueError: the folder is no Vitral model, or its weights are damaged or do not fit its architecture, or
+            there is no such device.
         OSError: a file cannot be read.
     """
-    folder = Path(folder)
+    folder, device = Path(folder), pick_device(device)
     config = read_config(folder)
     model = blank_model(config.architecture)
     try:
