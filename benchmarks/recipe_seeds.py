@@ -9,7 +9,6 @@ table. The time is the whole command's: start, training, evaluations, pictures.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -46,7 +45,6 @@ def trained(recipe: str, seed: int, settings: list[str]) -> tuple[dict[str, floa
             [*command, "--out", f"{folder}/run", *settings],
             check=True,
             stdout=subprocess.PIPE,
-            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
         ).stdout
         return json.loads(output), time.perf_counter() - start
 
