@@ -34,7 +34,7 @@ def fashion_mnist() -> RunConfig:
 
     Command: vitral train fashion-mnist
     Expect: 91.1 % ± 0.2 of 10,000 test images (mean and standard deviation of seeds 0 to 2)
-    Time: ten minutes of two cores; Debian's package dataset-fashion-mnist brings the images
+    Time: eight to ten minutes of two cores; Debian's package dataset-fashion-mnist brings the images
     """
     return RunConfig(
         recipe="fashion-mnist",
