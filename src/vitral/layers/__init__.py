@@ -1,0 +1,1 @@
+"""Parts that a Vision Transformer can be built from."""
