@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from vitral.vit import create
+from vitral.models import create
 
 ACTIVATIONS = {"erf": nn.GELU, "tanh": partial(nn.GELU, approximate="tanh")}
 IMAGE_SIZE, CLASSES, WARM_UP = 224, 1000, 2

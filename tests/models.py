@@ -7,7 +7,8 @@ import torch
 
 from vitral.data.card import ModelCard
 from vitral.data.preprocess import Preprocessing
-from vitral.vit import ViT, ViTConfig
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
 
 __all__ = ["SMALL", "small_card", "small_model"]
 

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from vitral.data.card import ModelCard
     from vitral.data.decode import BrokenImage
     from vitral.data.preprocess import Preprocessing
+    from vitral.models import create
     from vitral.serve.predictor import Failure, Prediction, Predictor
-    from vitral.vit import ViT, ViTConfig, create
+    from vitral.vit import ViT
+    from vitral.vit_config import ViTConfig
     from vitral.weights.folder import load_model as load
 
 __version__ = "0.1.0"
@@ -37,8 +39,8 @@ _HOMES = {
     "Predictor": "vitral.serve.predictor",
     "Preprocessing": "vitral.data.preprocess",
     "ViT": "vitral.vit",
-    "ViTConfig": "vitral.vit",
-    "create": "vitral.vit",
+    "ViTConfig": "vitral.vit_config",
+    "create": "vitral.models",
     "load": "vitral.weights.folder",
 }
 

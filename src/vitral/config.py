@@ -1,14 +1,25 @@
-"""Configurations are frozen dataclasses; here they become JSON and come back, every key checked."""
+"""Configurations are frozen dataclasses; here they are checked, become JSON and come back, every key known."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
 from vitral.files import write_json
 
-__all__ = ["from_dict", "load_config", "save_config", "to_dict"]
+__all__ = [
+    "check_choices",
+    "check_divisible",
+    "check_minimum",
+    "check_shares",
+    "from_dict",
+    "load_config",
+    "pair",
+    "save_config",
+    "to_dict",
+]
 
 T = TypeVar("T")
 
@@ -33,7 +44,8 @@ def from_dict(cls: type[T], values: Any, *, origin: str) -> T:
         return TypeAdapter(cls).validate_python(values, extra="forbid")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        keys = (str(part) for part in first["loc"])
+        where = ".".join(key for key in keys if not key.startswith("(")) or "the whole"  # brackets: a union's branch
         reason = "is not a known key" if first["type"].startswith("unexpected") else f"is wrong: {first['msg']}"
         raise ValueError(f"{origin}: {where} {reason}") from None
 
@@ -55,3 +67,46 @@ def load_config(cls: type[T], path: Path) -> T:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     return from_dict(cls, values, origin=str(path))
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of what is a square where one number is given."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def check_choices(config: Any) -> None:
+    """Refuses a name that is not among those that its field allows.
+
+    Raises:
+        ValueError: names the field, the choices and what was given.
+    """
+    for field in fields(config):
+        known, value = get_args(field.type), getattr(config, field.name)
+        if get_origin(field.type) is Literal and value not in known:
+            raise ValueError(f"{field.name} must be one of {', '.join(known)}, not {value!r}")
+
+
+def check_minimum(config: Any, least: int, *names: str) -> None:
+    """Refuses sizes below `least`; None is not given. Raises ValueError."""
+    for name in names:
+        if (size := getattr(config, name)) is not None and size < least:
+            raise ValueError(f"{name} must be at least {least}, not {size}")
+
+
+def check_shares(config: Any, *names: str) -> None:
+    """Refuses what is no share, from 0 to below 1. Raises ValueError."""
+    for name in names:
+        if not 0 <= (share := getattr(config, name)) < 1:
+            raise ValueError(f"{name} must be in [0, 1), not {share}")
+
+
+def check_divisible(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
+    """Refuses an image that whole patches do not fill. Raises ValueError with the next size that they do."""
+    (h, w), (p, q) = image_hw, patch_hw
+    if min(h, w, p, q) < 1:
+        raise ValueError(f"image and patch size must be at least 1 pixel, not {h}x{w} and {p}x{q}")
+    if h % p or w % q:
+        raise ValueError(
+            f"image size {h}x{w} is not divisible by patch size {p}x{q}: "
+            f"choose {max(h // p, 1) * p}x{max(w // q, 1) * q}, or another patch size"
+        )

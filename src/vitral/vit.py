@@ -7,18 +7,17 @@ Letters in the shapes below:
     h w    image height and width       k      width of one head, d / heads
     gh gw  rows and columns of patches  n      patches, n = gh * gw
     p q    patch height and width
-    t      tokens, t = n + 1 with a class token, t = n without
+    t      tokens: class token and registers where there are any, then the patches row by row
     r      tokens that something later reads, r <= t
 
-Equation numbers are the paper's. Compilation, mixed precision and distribution are put around it from `vitral.train`.
+Equation numbers are the paper's. The sizes are in `vitral.vit_config`, models by name in `vitral.models`. Variants are
+parts from `vitral.layers`, chosen when a model is built, so that what runs is one straight line. Compilation, mixed
+precision and distribution are put around it from `vitral.train`.
 """
 
-import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,94 +25,26 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vitral.config import check_divisible
 from vitral.data.card import ModelCard
+from vitral.layers.axial import AxialBlock
+from vitral.layers.depth import DropPath, SubsetBlock
+from vitral.layers.hybrid import HybridEmbed
+from vitral.layers.init import lecun_normal_
+from vitral.layers.linear import FusedLinear
+from vitral.layers.mlp import SwiGLU
+from vitral.layers.patch_dropout import PatchDropout
+from vitral.layers.places import Layout, Place
+from vitral.layers.pooling import AttentionPool, First, Mean
+from vitral.layers.scale import LayerScale
+from vitral.vit_config import ViTConfig
 
-__all__ = ["SIZES", "Features", "ViT", "ViTConfig", "architecture", "create"]
+__all__ = ["Features", "ViT"]
 
 ALL = slice(None)
-READ = {"cls": slice(0, 1), "gap": ALL}
-"""The final tokens that each pool reads; their mean represents the image."""
 GELUS: dict[str, Callable[[], nn.Module]] = {"tanh": partial(nn.GELU, approximate="tanh"), "erf": nn.GELU}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViTConfig:
-    """Architecture of a plain Vision Transformer; the defaults are ViT-B/16 at 224 pixels.
-
-    Raises:
-        ValueError: the sizes do not fit together; the sentence says which and what to change.
-    """
-
-    image_size: int | tuple[int, int] = 224
-    """Input size in pixels: one number for a square, or height and width."""
-    patch_size: int | tuple[int, int] = 16
-    """Patch size in pixels; it must divide the image size."""
-    channels: int = 3
-    """Channels of the input images."""
-    width: int = 768
-    """Width of every token (D)."""
-    depth: int = 12
-    """Number of blocks (L)."""
-    num_heads: int = 12
-    """Attention heads (k in Eq. 5-8); they share the width."""
-    mlp_dim: int = 3072
-    """Hidden width of each block's MLP."""
-    num_classes: int = 1000
-    """Classes of the head; in training they are the data's."""
-    pool: Literal["cls", "gap"] = "cls"
-    """What represents the image: the class token, or the mean of the patches (then there is no class token)."""
-    position: Literal["none", "learned_1d"] = "learned_1d"
-    """Position embeddings, added once before the first block."""
-    representation_size: int | None = None
-    """Width of the tanh layer before the head, used in pre-training; None leaves it out."""
-    dropout: float = 0.0
-    """Dropout after every dense layer except q, k, v, and after adding positions."""
-    gelu: Literal["tanh", "erf"] = "tanh"
-    """Form of GELU: Google's weights use the tanh form, timm's own and transformers' the exact one."""
-    norm_eps: float = 1e-6
-    """Epsilon of every LayerNorm."""
-    head_bias: float = 0.0
-    """Initial bias of the head; the paper's sigmoid pre-training uses -10."""
-
-    def __post_init__(self) -> None:
-        for name, known in (("pool", READ), ("position", ("none", "learned_1d")), ("gelu", GELUS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        for name in ("channels", "width", "depth", "num_heads", "mlp_dim", "num_classes", "representation_size"):
-            if (size := getattr(self, name)) is not None and size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size}")
-        (h, w), (p, q) = self.image_hw, self.patch_hw
-        if min(h, w, p, q) < 1:
-            raise ValueError(f"image and patch size must be at least 1 pixel, not {h}x{w} and {p}x{q}")
-        if h % p or w % q:
-            raise ValueError(
-                f"image size {h}x{w} is not divisible by patch size {p}x{q}: "
-                f"choose {max(h // p, 1) * p}x{max(w // q, 1) * q}, or another patch size"
-            )
-        if self.width % self.num_heads:
-            raise ValueError(f"width {self.width} is not divisible by {self.num_heads} heads")
-        if not 0 <= self.dropout < 1 or self.norm_eps <= 0:
-            raise ValueError(f"dropout must be in [0, 1) and norm_eps above 0, not {self.dropout} and {self.norm_eps}")
-
-    @property
-    def image_hw(self) -> tuple[int, int]:
-        """Image height and width in pixels."""
-        return _pair(self.image_size)
-
-    @property
-    def patch_hw(self) -> tuple[int, int]:
-        """Patch height and width in pixels."""
-        return _pair(self.patch_size)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches (gh, gw)."""
-        (h, w), (p, q) = self.image_hw, self.patch_hw
-        return h // p, w // q
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
+Make = Callable[..., nn.Module]
+"""Builds a part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +52,13 @@ class Features:
     """What the encoder made of a batch of images, by name."""
 
     cls: Float[Tensor, "b d"] | None
-    """Final class token; None with `pool="gap"`."""
+    """Final class token; None where the pool needs none."""
+    registers: Float[Tensor, "b g d"]
+    """Final register tokens."""
     patches: Float[Tensor, "b n d"]
     """Final patch tokens, row by row."""
-    pooled: Float[Tensor, "b d"]
-    """The image representation y of Eq. 4."""
+    pooled: Float[Tensor, "b *n d"]
+    """The image representation y of Eq. 4; with `pool="none"` the patches."""
     landmarks: dict[str, Float[Tensor, "b t d"]]
     """Tokens along the way: `embedded` (z_0), `blocks.0` to `blocks.{L-1}` (z_1 to z_L), `norm`."""
 
@@ -137,30 +70,34 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(channels, width, kernel_size=patch_hw, stride=patch_hw)
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
         p, q = self.proj.kernel_size
         patches = rearrange(images, "b c (gh p) (gw q) -> b (gh gw) (c p q)", p=p, q=q)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        tokens = F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return rearrange(tokens, "b (gh gw) d -> b gh gw d", gh=images.shape[2] // p)
 
 
 class Attention(nn.Module):
     """Multi-head self-attention, Eq. 5-8; the softmax of Eq. 6 is inside the fused call."""
 
-    def __init__(self, *, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, *, width: int, num_heads: int, dropout: float, norm: Make = nn.Identity) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = FusedLinear(width, width, projections=3)
+        self.q_norm, self.k_norm = norm(width // num_heads), norm(width // num_heads)
         self.proj = nn.Linear(width, width)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "b t d"], read: slice = ALL) -> Float[Tensor, "b r d"]:
+    def forward(self, x: Float[Tensor, "b t d"], place: Place, read: slice = ALL) -> Float[Tensor, "b r d"]:
         q, k, v = self.heads(x)
-        out = F.scaled_dot_product_attention(q[:, :, read], k, v)
-        return self.drop(self.proj(rearrange(out, "b heads t k -> b t (heads k)")))
+        q, k, bias = place.attend(q, k, read)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.drop(self.proj(rearrange(out, "b heads r k -> b r (heads k)")))
 
-    def heads(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "three b heads t k"]:
+    def heads(self, x: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b heads t k"], ...]:
         """Queries, keys and values of every head (Eq. 5)."""
-        return rearrange(self.qkv(x), "b t (three heads k) -> three b heads t k", three=3, heads=self.num_heads)
+        q, k, v = rearrange(self.qkv(x), "b t (three heads k) -> three b heads t k", three=3, heads=self.num_heads)
+        return self.q_norm(q), self.k_norm(k), v
 
 
 class MLP(nn.Module):
@@ -179,158 +116,178 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One encoder block, Eq. 2 and 3. Tokens outside `read` serve as keys and values, but are not carried on."""
+    """One encoder block, Eq. 2 and 3. Tokens outside `read` serve as keys and values, but are not carried on.
 
-    def __init__(self, *, width: int, num_heads: int, mlp_dim: int, gelu: str, norm_eps: float, dropout: float) -> None:
+    `scale` and `drop` make LayerScale and stochastic depth of both branches; the paper has neither.
+    """
+
+    def __init__(
+        self, *, norm: Make, attn: nn.Module, mlp: nn.Module, scale: Make = nn.Identity, drop: Make = nn.Identity
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
-        self.attn = Attention(width=width, num_heads=num_heads, dropout=dropout)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = MLP(width=width, hidden=mlp_dim, gelu=gelu, dropout=dropout)
+        self.norm1, self.attn, self.ls1, self.drop_path1 = norm(), attn, scale(), drop()
+        self.norm2, self.mlp, self.ls2, self.drop_path2 = norm(), mlp, scale(), drop()
 
-    def forward(self, x: Float[Tensor, "b t d"], read: slice = ALL) -> Float[Tensor, "b r d"]:
-        x = x[:, read] + self.attn(self.norm1(x), read)
-        return x + self.mlp(self.norm2(x))
+    def forward(self, x: Float[Tensor, "b t d"], place: Place, read: slice = ALL) -> Float[Tensor, "b r d"]:
+        x = x[:, read] + self.drop_path1(self.ls1(self.attn(self.norm1(x), place, read)))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
 class ViT(nn.Module):
-    """The Vision Transformer: float images in the model's range to logits, one row of classes an image."""
+    """The Vision Transformer: float images in the model's range to logits, one row of classes an image.
+
+    Images may be larger or smaller than `config.image_size` and of another aspect: positions are resampled.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
         self.card: ModelCard | None = None  # preprocessing, class names and the like, once the model has them
-        d, (gh, gw) = config.width, config.grid
-        self.patch_embed = PatchEmbed(channels=config.channels, patch_hw=config.patch_hw, width=d)
-        self.cls_token = self._tokens(int(config.pool == "cls"), d, learned=config.pool == "cls")
-        num_tokens = self.cls_token.shape[1] + gh * gw
-        self.pos_embed = self._tokens(num_tokens, d, learned=config.position == "learned_1d")
+        self.patch_embed = self._patch_embed()
+        self.cls_token = self._table(1, int(config.pool == "cls"), config.width)
+        self.reg_token = self._table(1, config.num_registers, config.width)
+        self.positions = config.positions
+        self.pos_embed = self._table(*self.positions.shape, learned=self.positions.learned)
         self.pos_drop = nn.Dropout(config.dropout)
-        block = partial(Block, width=d, num_heads=config.num_heads, mlp_dim=config.mlp_dim, gelu=config.gelu)
-        self.blocks = nn.ModuleList(
-            block(norm_eps=config.norm_eps, dropout=config.dropout) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(d, eps=config.norm_eps)
-        self.read = READ[config.pool]
-        size = config.representation_size
+        self.patch_drop = PatchDropout(config.patch_dropout)
+        drops = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
+        self.blocks = nn.ModuleList(map(self._block, drops))
+        self.norm = self._norm()
+        self.pool, self.read = self._pool()
+        d, size = config.width, config.representation_size
         self.pre_logits = nn.Identity() if size is None else nn.Sequential(nn.Linear(d, size), nn.Tanh())
         self.head = nn.Linear(size or d, config.num_classes)
         self.init_weights()
 
-    def _tokens(self, count: int, width: int, *, learned: bool) -> Tensor:
-        """A learned table of tokens, or zeros that stay out of the weights."""
-        table = torch.zeros(1, count, width)
-        return nn.Parameter(table) if learned else nn.Buffer(table, persistent=False)
-
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        x = self.embed(images)
-        *trunk, last = self.blocks
-        for block in trunk:
-            x = block(x)
-        return self.classify(self.norm(last(x, self.read)).mean(dim=1))
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b *n classes"]:
+        x, layout = self.embed(images)
+        *trunk, (last, place) = zip(self.blocks, layout.places, strict=True)
+        for block, at in trunk:
+            x = block(at.enter(x), at)
+        x = last(place.enter(x), place, self.read)
+        return self.classify(self.pool(self.norm(x)))
 
     def features(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Runs the encoder and returns everything it passed, by name."""
-        x = self.embed(images)
+        x, layout = self.embed(images)
         landmarks = {"embedded": x}
-        for index, block in enumerate(self.blocks):
-            x = landmarks[f"blocks.{index}"] = block(x)
+        for index, (block, place) in enumerate(zip(self.blocks, layout.places, strict=True)):
+            x = landmarks[f"blocks.{index}"] = block(place.enter(x), place)
         x = landmarks["norm"] = self.norm(x)
-        prefix = self.cls_token.shape[1]
+        cls, registers = self.cls_token.shape[1], self.reg_token.shape[1]
         return Features(
-            cls=x[:, 0] if prefix else None,
-            patches=x[:, prefix:],
-            pooled=x[:, self.read].mean(dim=1),
+            cls=x[:, 0] if cls else None,
+            registers=x[:, cls : cls + registers],
+            patches=x[:, cls + registers :],
+            pooled=self.pool(x[:, self.read]),
             landmarks=landmarks,
         )
 
-    def embed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
-        """Patches to tokens, class token in front, positions added, dropout: z_0 of Eq. 1."""
-        expected = (self.config.channels, *self.config.image_hw)
-        if tuple(images.shape[1:]) != expected:
-            raise ValueError(f"this model takes images of shape {expected}, not {tuple(images.shape[1:])}")
+    def embed(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b t d"], Layout]:
+        """Patches to tokens, class token in front, positions added, dropout: z_0 of Eq. 1, and where its tokens are."""
+        if images.shape[1] != self.config.channels:
+            raise ValueError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
+        check_divisible((images.shape[2], images.shape[3]), self.config.patch_hw)
         patches = self.patch_embed(images)
-        tokens = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], dim=1)
-        return self.pos_drop(tokens + self.pos_embed)
+        layout = self.positions.layout(self.pos_embed, (patches.shape[1], patches.shape[2]))
+        own = (token.expand(len(images), -1, -1) for token in (self.cls_token, self.reg_token))
+        x = self.pos_drop(layout.stem(torch.cat([*own, patches.flatten(1, 2)], dim=1)))
+        return self.patch_drop(x, prefix=self.positions.prefix), layout
 
-    def classify(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b classes"]:
+    def classify(self, pooled: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n classes"]:
         """The head: the tanh layer where there is one, then the linear layer."""
         return self.head(self.pre_logits(pooled))
+
+    def _table(self, *shape: int, learned: bool = True) -> Tensor:
+        """A learned table, or one that stays out of the weights because it is empty or computed."""
+        table = torch.zeros(shape)
+        return nn.Parameter(table) if learned and table.numel() else nn.Buffer(table, persistent=False)
+
+    def _patch_embed(self) -> nn.Module:
+        c = self.config
+        if c.stem_stages is None:
+            return PatchEmbed(channels=c.channels, patch_hw=c.patch_hw, width=c.width)
+        stem = partial(HybridEmbed, stem_stages=c.stem_stages, stem_width=c.stem_width)
+        return stem(channels=c.channels, patch_hw=c.patch_hw, width=c.width)
+
+    def _norm(self) -> nn.Module:
+        return nn.LayerNorm(self.config.width, eps=self.config.norm_eps)
+
+    def _mlp(self) -> nn.Module:
+        c = self.config
+        return {"gelu": partial(MLP, gelu=c.gelu), "swiglu": SwiGLU}[c.mlp](
+            width=c.width, hidden=c.mlp_dim, dropout=c.dropout
+        )
+
+    def _block(self, drop: float) -> nn.Module:
+        """A block, or a pair for rows and columns, whose branches are skipped with chance `drop`."""
+        axial = self.config.attention == "axial"
+        return AxialBlock(self._encoder(drop), self._encoder(drop)) if axial else self._encoder(drop)
+
+    def _encoder(self, drop: float) -> nn.Module:
+        c = self.config
+        per_image = drop > 0 and c.drop_path_form == "sample"
+        block = Block(
+            norm=self._norm,
+            attn=Attention(
+                width=c.width,
+                num_heads=c.num_heads,
+                norm=partial(nn.LayerNorm, eps=c.norm_eps) if c.qk_norm else nn.Identity,
+                dropout=c.dropout,
+            ),
+            mlp=self._mlp(),
+            scale=nn.Identity if c.layer_scale is None else partial(LayerScale, c.width, initial=c.layer_scale),
+            drop=partial(DropPath, drop) if per_image else nn.Identity,
+        )
+        return SubsetBlock(block, drop) if drop > 0 and not per_image else block
+
+    def _pool(self) -> tuple[nn.Module, slice]:
+        """What makes the representation of the final tokens, and which of them it reads."""
+        c = self.config
+        attention = partial(AttentionPool, width=c.width, num_heads=c.num_heads, norm_eps=c.norm_eps)
+        pools = {"cls": First, "gap": Mean, "map": lambda: attention(mlp=self._mlp()), "none": nn.Identity}
+        return pools[c.pool](), slice(0, 1) if c.pool == "cls" else slice(c.num_registers, None)
 
     @torch.no_grad()
     def init_weights(self, generator: Generator | None = None) -> None:
         """Initialises every tensor as the authors' released code does.
 
-        | tensors             | weight                                  | bias         |
-        |---------------------|-----------------------------------------|--------------|
-        | patch_embed.proj    | LeCun normal (truncated at 2 sigma)     | 0            |
-        | cls_token           | 0                                       |              |
-        | pos_embed           | normal, std 0.02                        |              |
-        | attn.qkv            | Xavier uniform for each of q, k and v   | 0            |
-        | attn.proj           | Xavier uniform                          | 0            |
-        | mlp.fc1, mlp.fc2    | Xavier uniform                          | normal, 1e-6 |
-        | norm1, norm2, norm  | 1                                       | 0            |
-        | pre_logits.0        | LeCun normal (truncated at 2 sigma)     | 0            |
-        | head                | 0                                       | `head_bias`  |
+        | tensors                 | weight                                    | bias         |
+        |-------------------------|-------------------------------------------|--------------|
+        | patch_embed.proj        | LeCun normal (truncated at 2 sigma)       | 0            |
+        | cls_token               | 0                                         |              |
+        | reg_token               | normal, std 1e-6                          |              |
+        | pos_embed               | normal, std 0.02, where it is learned     |              |
+        | attn.qkv, pool.kv       | Xavier uniform for each of q, k and v     | 0            |
+        | attn.proj, pool.q, proj | Xavier uniform                            | 0            |
+        | mlp.fc1, mlp.fc2        | Xavier uniform, for each of SwiGLU's two  | normal, 1e-6 |
+        | every norm              | 1                                         | 0            |
+        | pre_logits.0            | LeCun normal (truncated at 2 sigma)       | 0            |
+        | head                    | 0                                         | `head_bias`  |
+
+        A hybrid's ResNet, LayerScale and the probe of attention pooling say themselves what they start from.
         """
-        xavier, lecun = (partial(fill, generator=generator) for fill in (nn.init.xavier_uniform_, _lecun_normal_))
+        xavier = partial(nn.init.xavier_uniform_, generator=generator)
         for name, module in self.named_modules():
             if isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
-            elif isinstance(module, nn.Linear) and name.startswith("blocks."):
-                for projection in module.weight.chunk(3 if name.endswith("qkv") else 1):
+            elif isinstance(module, nn.Linear) and name.startswith(("blocks.", "pool.")):
+                for projection in module.weight.chunk(getattr(module, "projections", 1)):
                     xavier(projection)
-            elif name in ("patch_embed.proj", "pre_logits.0"):
-                lecun(module.weight)
+            elif isinstance(module, nn.Linear | nn.Conv2d) and name in ("patch_embed.proj", "pre_logits.0"):
+                lecun_normal_(module.weight, generator)
             if isinstance(bias := getattr(module, "bias", None), Tensor):
                 nn.init.normal_(bias, std=1e-6 if ".mlp." in name else 0.0, generator=generator)
+            if module is not self and (own := getattr(module, "init_weights", None)):
+                own(generator)
         nn.init.zeros_(self.cls_token)
-        std = 0.02 if isinstance(self.pos_embed, nn.Parameter) else 0.0
-        nn.init.normal_(self.pos_embed, std=std, generator=generator)
+        nn.init.normal_(self.reg_token, std=1e-6, generator=generator)
+        self.positions.fill(self.pos_embed, generator)
         nn.init.zeros_(self.head.weight)
         nn.init.constant_(self.head.bias, self.config.head_bias)
 
-
-def _lecun_normal_(weight: Tensor, generator: Generator | None) -> None:
-    """Variance 1 / fan-in after truncation at two standard deviations, as Flax draws it."""
-    std = math.sqrt(1 / weight[0].numel()) / 0.87962566103423978
-    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)
-
-
-SIZES: dict[str, dict[str, int]] = {
-    # ViT paper, Table 1 (B, L, H); "Scaling Vision Transformers", Table 2 (g, G); big_vision (mu, M, e, So400m)
-    "mu": dict(width=32, depth=1, mlp_dim=128, num_heads=2),
-    "Ti": dict(width=192, depth=12, mlp_dim=768, num_heads=3),
-    "S": dict(width=384, depth=12, mlp_dim=1536, num_heads=6),
-    "M": dict(width=512, depth=12, mlp_dim=2048, num_heads=8),
-    "B": dict(width=768, depth=12, mlp_dim=3072, num_heads=12),
-    "L": dict(width=1024, depth=24, mlp_dim=4096, num_heads=16),
-    "So400m": dict(width=1152, depth=27, mlp_dim=4304, num_heads=16),
-    "H": dict(width=1280, depth=32, mlp_dim=5120, num_heads=16),
-    "g": dict(width=1408, depth=40, mlp_dim=6144, num_heads=16),
-    "G": dict(width=1664, depth=48, mlp_dim=8192, num_heads=16),
-    "e": dict(width=1792, depth=56, mlp_dim=15360, num_heads=16),
-}
-
-
-def architecture(name: str, **overrides: Any) -> ViTConfig:
-    """The configuration behind a model's name, such as `ViT-B/16` or `ViT-L/32`.
-
-    Args:
-        name: `ViT-SIZE/PATCH`, a size of `SIZES` and a patch size in pixels.
-        overrides: fields of `ViTConfig` to set otherwise.
-
-    Raises:
-        ValueError: the name is not of that form, or the size is unknown.
-    """
-    match = re.fullmatch(r"ViT-(\w+)/(\d+)", name)
-    if match is None or match[1] not in SIZES:
-        raise ValueError(
-            f"unknown model {name!r}: a name is ViT-SIZE/PATCH with a size of {', '.join(SIZES)}, such as ViT-B/16"
-        )
-    return ViTConfig(**{"patch_size": int(match[2]), **SIZES[match[1]], **overrides})
-
-
-def create(name: str, **overrides: Any) -> ViT:
-    """A freshly initialised model, such as `create("ViT-B/16", num_classes=10)`; see `architecture`."""
-    return ViT(architecture(name, **overrides))
+    @torch.no_grad()
+    def fill_computed(self) -> None:
+        """Computes what the weights do not hold, such as fixed positions, after the model was given fresh memory."""
+        if not self.positions.learned:
+            self.positions.fill(self.pos_embed, None)

@@ -18,7 +18,7 @@ from models import small_card, small_model
 from photographs import CLASSES, break_files, write_photographs
 from vitral.cli import main
 from vitral.recipes import RECIPES
-from vitral.vit import ViTConfig
+from vitral.vit_config import ViTConfig
 from vitral.weights.folder import load_model, save_model
 
 PHOTOGRAPHIC = ViTConfig(

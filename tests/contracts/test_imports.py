@@ -15,7 +15,9 @@ LEVELS = (
     ("recipes",),
     ("train", "serve"),
     ("objectives", "evals", "inspection", "weights"),
-    ("vit",),
+    ("models",),
+    ("vit", "resnet"),
+    ("vit_config",),
     ("layers", "data", "config"),
     ("files", "device"),
 )

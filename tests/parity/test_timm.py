@@ -8,7 +8,9 @@ import pytest
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitral.vit import ViT, ViTConfig, architecture
+from vitral.models import architecture
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
 
 ACTIVATIONS = {"erf": nn.GELU, "tanh": partial(nn.GELU, approximate="tanh")}
 

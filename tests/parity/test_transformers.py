@@ -9,7 +9,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from vitral.vit import ViT, ViTConfig, architecture
+from vitral.models import architecture
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
 
 ACTIVATIONS = {"erf": "gelu", "tanh": "gelu_pytorch_tanh"}
 

@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> None:
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0, not {options.seed}")
     model = load_model(options.run)
+    if not isinstance(model, ViT):
+        raise ValueError(f"{options.run} is a ResNet, which has no attention to draw")
     picture = picture_path(options.out, default=options.run / "attention.png")
     if options.images:
         looks = list(looks_at_files(model, first(image_files(options.images))))

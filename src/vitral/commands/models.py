@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitral.commands.output import print_json
-from vitral.vit import architecture
+from vitral.models import architecture
 from vitral.weights.folder import blank_model
 
 __all__ = ["NAMES", "main"]

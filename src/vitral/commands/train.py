@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from vitral.commands.output import parsed_by_tyro, print_json
+from vitral.models import architecture
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
 from vitral.train.interrupts import Interrupted
@@ -19,11 +20,13 @@ from vitral.train.run import Run
 
 __all__ = ["main"]
 
-USAGE = """usage: vitral train RECIPE [--out DIR] [--seed N] [--KEY VALUE ...] [--json]
+USAGE = """usage: vitral train RECIPE [--out DIR] [--seed N] [--model.name NAME] [--KEY VALUE ...] [--json]
        vitral train --resume DIR [--KEY VALUE ...] [--json]
 
 Trains a model and leaves it in DIR (by default the next free runs/RECIPE-N), with its record,
-curves and checkpoints. Ctrl-C saves; --resume goes on exactly where the run stood.
+curves and checkpoints. Ctrl-C saves; --resume goes on exactly where the run stood. --model.name takes
+another model than the recipe's, such as R50+ViT-B/16 or BiT-R50x1, for images of the recipe's size;
+vitral models lists them.
 
 recipes:
 {recipes}
@@ -78,8 +81,21 @@ def started(arguments: list[str]) -> tuple[Run, RunConfig]:
     build = RECIPES[recipe]
     if "weights" in signature(build).parameters:
         build = partial(build, weights_among(changes))
-    config = parsed_by_tyro(RunConfig, default=build(), arguments=changes, program=f"vitral train {recipe}")
+    default, changes = with_named_model(build(), changes)
+    config = parsed_by_tyro(RunConfig, default=default, arguments=changes, program=f"vitral train {recipe}")
     return Run.create(config), config
+
+
+def with_named_model(config: RunConfig, changes: list[str]) -> tuple[RunConfig, list[str]]:
+    """The recipe with the model after `--model.name`, if there is one, and the other changes."""
+    parser = argparse.ArgumentParser(prog="vitral train", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    parser.add_argument("--model.name", dest="name")
+    known, rest = parser.parse_known_args(changes)
+    if known.name is None:
+        return config, changes
+    images = config.model.architecture
+    named = architecture(known.name, image_size=images.image_size, channels=images.channels)
+    return replace(config, model=replace(config.model, architecture=named)), rest
 
 
 def weights_among(changes: list[str]) -> Path | None:

@@ -1,13 +1,15 @@
-"""Where a model looks: attention weights, recomputed from named landmarks, and what follows from them."""
+"""Where a model looks: attention weights, computed beside the model, and what follows from them."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from vitral.vit import Block, ViT
+from vitral.layers.places import Place
+from vitral.vit import ViT
 
 __all__ = ["attention_distance", "attention_over_image", "attention_weights", "rollout"]
 
@@ -21,16 +23,26 @@ def attention_weights(model: ViT, images: Float[Tensor, "b c h w"]) -> list[Floa
 
     Args:
         images: in the model's range, as for its `forward`.
+
+    Raises:
+        ValueError: attention runs along rows and columns, not among all tokens.
     """
-    landmarks = model.features(images).landmarks
-    inputs = ["embedded", *(f"blocks.{index}" for index in range(len(model.blocks) - 1))]
-    return [_weights(block, landmarks[name]) for block, name in zip(model.blocks, inputs, strict=True)]
+    if model.config.attention != "global":
+        raise ValueError("this model attends along rows and columns: it has no attention among all tokens to show")
+    x, layout = model.embed(images)
+    weights = []
+    for block, place in zip(model.blocks, layout.places, strict=True):
+        x = place.enter(x)
+        weights.append(_weights(block, x, place))
+        x = block(x, place)
+    return weights
 
 
-def _weights(block: nn.Module, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b heads t t"]:
-    assert isinstance(block, Block)
+def _weights(block: Any, x: Float[Tensor, "b t d"], place: Place) -> Float[Tensor, "b heads t t"]:
     q, k, _ = block.attn.heads(block.norm1(x))
-    return (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+    q, k, bias = place.attend(q, k, slice(None))
+    logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return (logits if bias is None else logits + bias).softmax(dim=-1)
 
 
 def rollout(weights: Sequence[Float[Tensor, "b heads t t"]]) -> Float[Tensor, "b t t"]:
@@ -48,7 +60,7 @@ def rollout(weights: Sequence[Float[Tensor, "b heads t t"]]) -> Float[Tensor, "b
 
 
 def attention_over_image(
-    attention: Float[Tensor, "b t t"], *, grid: tuple[int, int]
+    attention: Float[Tensor, "b t t"], *, grid: tuple[int, int], read: slice
 ) -> Float[Tensor, "b {grid[0]} {grid[1]}"]:
     """The share of attention that each patch gets from what represents the image.
 
@@ -57,10 +69,10 @@ def attention_over_image(
     Args:
         attention: rows that sum to 1, of one block (heads averaged) or rolled out over all.
         grid: rows and columns of patches.
+        read: the tokens that represent the image, `ViT.read`.
     """
-    num_class_tokens = _class_tokens(attention, grid)
-    row = attention[:, 0, 1:] if num_class_tokens else attention.mean(dim=1)
-    return row.unflatten(1, grid)
+    patches = _first_patch(attention, grid)
+    return attention[:, read, patches:].mean(dim=1).unflatten(1, grid)
 
 
 def attention_distance(
@@ -68,22 +80,23 @@ def attention_distance(
 ) -> Float[Tensor, " heads"]:
     """How far each head looks, in pixels of the input, averaged over images and query patches (appendix D.7).
 
-    The distance between two patches is that of their centres, weighted by attention. The class token's row and
-    column are left out and the rest is not scaled up again, so attention to the class token counts as no distance.
+    The distance between two patches is that of their centres, weighted by attention. Rows and columns of class token
+    and registers are left out and the rest is not scaled up again, so attention to these counts as no distance.
 
     Args:
         grid: rows and columns of patches.
         patch_size: height and width of a patch in pixels.
     """
-    num_class_tokens = _class_tokens(weights, grid)
+    first = _first_patch(weights, grid)
     (gh, gw), (p, q) = grid, patch_size
     rows, columns = torch.arange(gh) * float(p), torch.arange(gw) * float(q)
     centres = torch.cartesian_prod(rows, columns).to(weights.device)
-    patches = weights[:, :, num_class_tokens:, num_class_tokens:]
+    patches = weights[:, :, first:, first:]
     return (patches * torch.cdist(centres, centres)).sum(dim=-1).mean(dim=(0, 2))
 
 
-def _class_tokens(attention: Tensor, grid: tuple[int, int]) -> int:
+def _first_patch(attention: Tensor, grid: tuple[int, int]) -> int:
+    """Number of class and register tokens, which come before the patches."""
     count = attention.shape[-1] - grid[0] * grid[1]
-    assert count in (0, 1), f"{attention.shape[-1]} tokens are not a {grid[0]}x{grid[1]} grid and a class token"
+    assert count >= 0, f"{attention.shape[-1]} tokens do not hold a {grid[0]}x{grid[1]} grid"
     return count

@@ -43,6 +43,9 @@ def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None)
         image: upright, of mode "L" or "RGB" as the model takes it.
         name: what to call the image.
         truth: its true class, where it is known.
+
+    Raises:
+        ValueError: the model has no attention among all its patches.
     """
     assert model.card is not None
     preprocessing, grid = model.card.preprocessing, model.config.grid
@@ -50,14 +53,14 @@ def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None)
     images = preprocessing.normalise(pixels[None].to(model.head.weight.device))
     probability, index = model(images)[0].softmax(dim=0).max(dim=0)
     weights = attention_weights(model, images)
-    layers = [attention_over_image(layer.mean(dim=1), grid=grid)[0] for layer in weights]
+    layers = [attention_over_image(layer.mean(dim=1), grid=grid, read=model.read)[0] for layer in weights]
     return Look(
         name=name,
         image=_seen(image, preprocessing),
         truth=truth,
         predicted=model.card.classes[int(index)],
         probability=probability.item(),
-        rollout=attention_over_image(rollout(weights), grid=grid)[0].cpu(),
+        rollout=attention_over_image(rollout(weights), grid=grid, read=model.read)[0].cpu(),
         layers=torch.stack(layers).cpu(),
     )
 

@@ -6,7 +6,7 @@ from vitral.data.sources import DataConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
-from vitral.vit import ViTConfig
+from vitral.vit_config import ViTConfig
 
 __all__ = ["digits"]
 

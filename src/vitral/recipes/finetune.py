@@ -9,7 +9,7 @@ from vitral.data.sources import DataConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
-from vitral.vit import ViTConfig
+from vitral.vit_config import ViTConfig
 from vitral.weights.folder import read_config
 
 __all__ = ["finetune"]

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitral.data.card import ModelCard
 from vitral.data.decode import BrokenImage, read_image
 from vitral.device import pick_device
-from vitral.vit import ViT
+from vitral.models import Model
 from vitral.weights.folder import ModelConfig, load_model
 
 __all__ = ["Failure", "Prediction", "Predictor"]
@@ -56,7 +56,7 @@ class Predictor:
     A model given as such is used in place: it is moved to the device and put into evaluation mode.
     """
 
-    def __init__(self, model: ViT | str | Path, *, device: str | torch.device = "auto", batch_size: int = 64) -> None:
+    def __init__(self, model: Model | str | Path, *, device: str | torch.device = "auto", batch_size: int = 64) -> None:
         """
         Args:
             model: a model with its card, or the folder of one.
@@ -70,7 +70,7 @@ class Predictor:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.device = pick_device(device)
-        self.model = model.to(self.device).eval() if isinstance(model, ViT) else load_model(model, device=self.device)
+        self.model = model.to(self.device).eval() if isinstance(model, Model) else load_model(model, device=self.device)
         self.batch_size = batch_size
         self.card = _fitting_card(self.model)
 
@@ -174,7 +174,7 @@ def _check(image: object, name: str) -> None:
         )
 
 
-def _fitting_card(model: ViT) -> ModelCard:
+def _fitting_card(model: Model) -> ModelCard:
     if model.card is None:
         raise ValueError(
             "the model has no card, which tells preprocessing and class names: "

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from vitral.vit import ViT
+from vitral.models import Model
 
 __all__ = ["update_average", "warmed_up"]
 
@@ -20,7 +20,7 @@ def warmed_up(decay: float, *, updates: int) -> float:
 
 
 @torch.no_grad()
-def update_average(average: ViT, model: ViT, *, decay: float) -> None:
+def update_average(average: Model, model: Model, *, decay: float) -> None:
     """Moves each averaged weight towards the model's, in place: decay * average + (1 - decay) * model."""
     averaged: list[Tensor] = list(average.parameters())
     # all weights in one call, which spares a GPU hundreds of small ones

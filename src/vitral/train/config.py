@@ -10,12 +10,13 @@ import tyro
 from vitral.data.augment import AugmentConfig
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import DataConfig
+from vitral.models import Architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.train.checkpoint import CheckpointConfig
 from vitral.train.duration import Duration
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
-from vitral.vit import ViTConfig
+from vitral.vit_config import ViTConfig
 
 __all__ = ["ModelSetup", "RunConfig", "TrainConfig"]
 
@@ -26,7 +27,9 @@ class ModelSetup:
 
     weights: Path | None = None
     """Folder of a trained Vitral model to start from; its head is replaced where the classes differ."""
-    architecture: Annotated[ViTConfig, tyro.conf.arg(name="")] = field(default_factory=ViTConfig)
+    architecture: Annotated[Architecture, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
+        default_factory=ViTConfig
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from vitral.layers.linear import FusedLinear
 from vitral.train.muon import Muon
 
 __all__ = ["OptimConfig", "Optimiser", "is_matrix"]
@@ -52,9 +53,14 @@ class Optimiser:
         in_blocks = [(name, param) for name, param in matrices if name.startswith("blocks.")]
         self.parts: list[torch.optim.Optimizer] = []
         if config.name == "muon":
-            qkv = [param for name, param in in_blocks if name.endswith("qkv.weight")]
-            rest = [param for name, param in in_blocks if not name.endswith("qkv.weight")]
-            groups = [dict(params=qkv, split=3), dict(params=rest)]
+            if not in_blocks:
+                raise ValueError("muon updates the blocks of a Transformer, and this model has none: choose adamw")
+            fused = {layer.weight: layer.projections for layer in model.modules() if isinstance(layer, FusedLinear)}
+            splits = {param: fused.get(param, 1) for _, param in in_blocks}
+            groups = [
+                dict(params=[param for param, own in splits.items() if own == split], split=split)
+                for split in sorted(set(splits.values()), reverse=True)
+            ]
             self.parts.append(Muon(groups, lr=config.lr, weight_decay=config.weight_decay))
             matrices = [(name, param) for name, param in matrices if not name.startswith("blocks.")]
         groups = [

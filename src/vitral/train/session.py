@@ -14,11 +14,11 @@ from vitral.data.augment import flip, warp
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, random_bits
 from vitral.device import pick_device
+from vitral.models import Model, build
 from vitral.objectives.classification import Classification
 from vitral.train.average import update_average, warmed_up
 from vitral.train.config import RunConfig
 from vitral.train.optim import Optimiser
-from vitral.vit import ViT
 from vitral.weights.folder import load_model
 from vitral.weights.transfer import transfer
 
@@ -40,7 +40,7 @@ class Session:
         self.step = 0
         self.unreadable: set[str] = set()
         torch.manual_seed(config.seed)
-        self.model = ViT(config.model.architecture)
+        self.model = build(config.model.architecture)
         self.model.to(self.device)
         self.preprocessing = config.preprocessing
         self.average = None if config.train.ema is None else deepcopy(self.model).requires_grad_(False)
@@ -66,7 +66,7 @@ class Session:
         return notes
 
     @property
-    def kept_model(self) -> ViT:
+    def kept_model(self) -> Model:
         """The weights to evaluate and keep: the running average where there is one."""
         return self.average or self.model
 
@@ -150,7 +150,7 @@ class Session:
             raise ValueError(f"the checkpoint does not fit this model and optimiser: {reason}") from None
 
 
-def _check_shapes(state: dict[str, Tensor], model: ViT) -> None:
+def _check_shapes(state: dict[str, Tensor], model: Model) -> None:
     """Refuses the weights of another model by the first one that differs."""
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -15,7 +15,8 @@ from vitral.config import load_config, save_config
 from vitral.data.card import ModelCard
 from vitral.device import pick_device
 from vitral.files import write_atomically
-from vitral.vit import ViT, ViTConfig
+from vitral.models import Architecture, Model, build
+from vitral.vit import ViT
 
 __all__ = ["ModelConfig", "blank_model", "load_model", "read_config", "save_model"]
 
@@ -30,7 +31,7 @@ class ModelConfig:
         ValueError: card and architecture do not belong together.
     """
 
-    architecture: ViTConfig
+    architecture: Architecture
     card: ModelCard
 
     def __post_init__(self) -> None:
@@ -51,13 +52,13 @@ class _Undrawn(TorchFunctionMode):
         return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
 
 
-def blank_model(architecture: ViTConfig) -> ViT:
+def blank_model(architecture: Architecture) -> Model:
     """A model on the meta device: names and shapes of its tensors, without memory for them."""
     with torch.device("meta"), _Undrawn():
-        return ViT(architecture)
+        return build(architecture)
 
 
-def save_model(folder: Path, model: ViT, card: ModelCard) -> None:
+def save_model(folder: Path, model: Model, card: ModelCard) -> None:
     """Writes a model and its card into a folder, each file atomically.
 
     Raises:
@@ -85,7 +86,7 @@ def read_config(folder: Path) -> ModelConfig:
     return load_config(ModelConfig, folder / CONFIG)
 
 
-def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> ViT:
+def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Model:
     """Reads a model back in float32 and evaluation mode, its card attached.
 
     Raises:
@@ -111,8 +112,8 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> ViT
             f"expected {wanted.get(first, 'none')}, found {found.get(first, 'none')}"
         )
     model.to_empty(device=device)
-    for buffer in model.buffers():
-        buffer.zero_()
+    if isinstance(model, ViT):
+        model.fill_computed()
     model.load_state_dict(state, assign=True)
     model.card = config.card
     return model.eval()

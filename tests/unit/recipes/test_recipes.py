@@ -13,7 +13,7 @@ from vitral.recipes.folder import folder
 from vitral.train.config import RunConfig
 from vitral.train.loop import fit
 from vitral.train.run import Run
-from vitral.vit import ViTConfig
+from vitral.vit_config import ViTConfig
 
 
 def stepped(config: RunConfig, out: Path, **data: object) -> dict[str, float]:

@@ -9,7 +9,8 @@ import torch
 
 from vitral.train.muon import Muon, orthogonalise
 from vitral.train.optim import OptimConfig, Optimiser, is_matrix
-from vitral.vit import ViT, ViTConfig
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
 
 CONFIG = ViTConfig(
     image_size=8, patch_size=4, channels=1, width=8, depth=2, num_heads=2, mlp_dim=12, num_classes=3,

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models import SMALL, small_card, small_model
-from vitral.vit import ViT, ViTConfig
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
 from vitral.weights.folder import blank_model, load_model, read_config, save_model
 
 

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vitral.data.card import ModelCard
 from vitral.data.preprocess import Preprocessing
-from vitral.vit import ViT, ViTConfig
-from vitral.weights.positions import resample_positions
+from vitral.resnet import ResNet, ResNetConfig
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
 from vitral.weights.transfer import transfer
 
 CONFIG = ViTConfig(image_size=12, patch_size=4, width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=3)
@@ -74,8 +76,7 @@ def test_another_resolution_interpolates_positions(pool):
         "head kept: the classes are the same",
         "positions interpolated from 3x3 to 5x2 patches",
     ]
-    expected = resample_positions(source.pos_embed.detach(), source=(3, 3), target=(5, 2))
-    assert torch.equal(target.pos_embed, expected)
+    assert torch.equal(target.pos_embed, source.positions.resampled(source.pos_embed, (5, 2)))
     assert torch.equal(target.blocks[1].mlp.fc2.weight, source.blocks[1].mlp.fc2.weight)
     assert target(torch.randn(2, 3, 20, 8)).shape == (2, 3)
 
@@ -91,16 +92,68 @@ def test_the_trained_model_stays_as_it_is():
     assert all(torch.equal(before[name], tensor) for name, tensor in source.state_dict().items())
 
 
+def test_smaller_patches_see_what_larger_ones_saw() -> None:
+    """An image enlarged with its patches gives the same tokens, whatever the positions."""
+    source, target = trained(), fresh(image_size=24, patch_size=8)
+    assert transfer(source, target, classes=CLASSES) == [
+        "head kept: the classes are the same",
+        "patch embedding resized from 4x4 to 8x8 pixels",
+    ]
+    images = torch.randn(2, 3, 12, 12)
+    patches = images.reshape(2, 3, 3, 4, 3, 4).transpose(3, 4).reshape(-1, 3, 4, 4)
+    enlarged = F.interpolate(patches, size=(8, 8), mode="bilinear", antialias=True)
+    tokens = F.conv2d(enlarged, target.patch_embed.proj.weight)
+    torch.testing.assert_close(tokens, F.conv2d(patches, source.patch_embed.proj.weight), rtol=1e-4, atol=1e-4)
+
+
+def test_a_grey_image_gives_what_it_gave_as_three_equal_channels() -> None:
+    source, target = trained(), fresh(channels=1)
+    assert transfer(source, target, classes=CLASSES) == [
+        "head kept: the classes are the same",
+        "input channels adapted from 3 to 1",
+    ]
+    grey = torch.randn(2, 1, 12, 12)
+    torch.testing.assert_close(target(grey), source(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_hybrid_takes_grey_images_and_other_patches_too() -> None:
+    hybrid = dict(image_size=32, patch_size=8, stem_stages=(1,), stem_width=32)
+    source = trained(replace(CONFIG, **hybrid))
+    target = fresh(**{**hybrid, "patch_size": 4, "channels": 1})
+    assert transfer(source, target, classes=CLASSES)[1:] == [
+        "input channels adapted from 3 to 1",
+        "patch embedding resized from 8x8 to 4x4 pixels",
+        "positions interpolated from 4x4 to 8x8 patches",
+    ]
+    assert target(torch.randn(2, 1, 32, 32)).shape == (2, 3)
+
+
+def test_a_resnet_goes_to_other_classes_and_channels() -> None:
+    config = ResNetConfig(image_size=32, stages=(1, 1), root_width=32, num_classes=3)
+    source, target = ResNet(config), ResNet(replace(config, channels=1, num_classes=2, image_size=64))
+    assert transfer(source, target, classes=("a", "b")) == [
+        "new zero head for 2 classes",
+        "input channels adapted from 3 to 1",
+    ]
+    torch.testing.assert_close(target.stem.conv.weight, source.stem.conv.weight.sum(1, keepdim=True))
+    assert torch.equal(target.stages[1].blocks[0].conv2.weight, source.stages[1].blocks[0].conv2.weight)
+
+
+def test_another_family_is_refused() -> None:
+    config = ResNetConfig(image_size=32, stages=(1,), root_width=32, num_classes=3)
+    with pytest.raises(ValueError, match="the trained model is a ViT, not a ResNet: leave out"):
+        transfer(trained(), ResNet(config), classes=CLASSES)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"width": 32}, "its width is 16, not 32"),
         ({"depth": 3}, "its depth is 2, not 3"),
         ({"num_heads": 4}, "its num_heads is 2, not 4"),
-        ({"patch_size": 2}, "its patch_size is 4, not 2"),
         ({"gelu": "erf"}, "its gelu is tanh, not erf"),
         ({"pool": "gap"}, "its pool is cls, not gap"),
-        ({"channels": 1}, "its channels is 3, not 1"),
+        ({"num_registers": 1}, "its num_registers is 0, not 1"),
         ({"position": "none"}, "its position is learned_1d, not none"),
     ],
 )

@@ -1,0 +1,82 @@
+"""Hybrids: the patches are cut from the feature map of a ResNet (paper, sections 3.1 and 4.1)."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from vitral.layers.resnet import GROUPS, Bottleneck, SameConv, init_resnet, pad_same, stages
+
+__all__ = ["HybridEmbed"]
+
+
+class Root(nn.Module):
+    """Convolution of 7x7 pixels, norm, ReLU, largest of 3x3: a quarter of the image's height and width."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = SameConv(channels, width, 7, 2)
+        self.norm = nn.GroupNorm(GROUPS, width, eps=1e-6)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h4 w4"]:
+        x = F.relu(self.norm(self.conv(x)))
+        return F.max_pool2d(pad_same(x, kernel=3, stride=2, value=-float("inf")), kernel_size=3, stride=2)
+
+
+class Backbone(nn.Module):
+    """The ResNet as the released hybrids have it."""
+
+    def __init__(self, *, channels: int, units: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.stem = Root(channels, width)
+        self.stages = stages(Bottleneck, units=units, width=width)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        return self.stages(self.stem(x))
+
+
+class HybridEmbed(nn.Module):
+    """A ResNet's feature map, cut into patches that are projected to tokens.
+
+    Raises:
+        ValueError: a patch is no whole number of the map's pixels, or the width does not fit GroupNorm.
+    """
+
+    def __init__(
+        self, *, channels: int, stem_stages: tuple[int, ...], stem_width: int, patch_hw: tuple[int, int], width: int
+    ) -> None:
+        """
+        Args:
+            channels: of the images.
+            stem_stages: units in each stage; none leaves the root alone.
+            stem_width: channels of the root.
+            patch_hw: height and width of a patch in pixels of the image.
+            width: of a token.
+        """
+        super().__init__()
+        if stem_width < 1 or stem_width % GROUPS:
+            raise ValueError(f"stem_width must be a multiple of {GROUPS}, the groups of its norms, not {stem_width}")
+        if any(count < 1 for count in stem_stages):
+            raise ValueError(f"every stage of stem_stages needs a unit, not {stem_stages}")
+        stride = 4 * 2 ** max(len(stem_stages) - 1, 0)
+        p, q = patch_hw
+        if p % stride or q % stride:
+            raise ValueError(
+                f"patch size {p}x{q} is no multiple of {stride}x{stride}, the pixels behind one of the stem's feature "
+                f"map: choose {max(p // stride, 1) * stride}x{max(q // stride, 1) * stride}, or fewer stages"
+            )
+        self.backbone = Backbone(channels=channels, units=stem_stages, width=stem_width)
+        maps = 4 * stem_width * 2 ** (len(stem_stages) - 1) if stem_stages else stem_width
+        on_map = (p // stride, q // stride)
+        self.proj = nn.Conv2d(maps, width, kernel_size=on_map, stride=on_map)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
+        maps = self.backbone(images)
+        p, q = self.proj.kernel_size
+        patches = rearrange(maps, "b c (gh p) (gw q) -> b (gh gw) (c p q)", p=p, q=q)
+        tokens = F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return rearrange(tokens, "b (gh gw) d -> b gh gw d", gh=maps.shape[2] // p)
+
+    def init_weights(self, generator: Generator | None = None) -> None:
+        """Draws the ResNet's weights."""
+        init_resnet(self.backbone, generator)

@@ -1,0 +1,27 @@
+"""Gated MLP."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.layers.linear import FusedLinear
+
+__all__ = ["SwiGLU"]
+
+
+class SwiGLU(nn.Module):
+    """silu(gate(x)) * value(x), then a dense layer (Shazeer, arXiv 2002.05202), as in DINOv2's giant model.
+
+    Gate and value are one matrix product, `fc1`, gate first. Dropout stands after the product and after `fc2`.
+    """
+
+    def __init__(self, *, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = FusedLinear(width, hidden, projections=2)
+        self.drop1 = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(hidden, width)
+        self.drop2 = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        gate, value = self.fc1(x).chunk(2, dim=-1)
+        return self.drop2(self.fc2(self.drop1(F.silu(gate) * value)))

@@ -1,0 +1,140 @@
+"""Parts of the paper's two ResNets: the released hybrids' and BiT's (arXiv 1912.11370).
+
+Both have GroupNorm and weight-standardised convolutions, but not the same numbers: each class below says which.
+"""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from vitral.layers.init import lecun_normal_
+
+__all__ = ["GROUPS", "BiTConv", "Bottleneck", "PreActivated", "SameConv", "init_resnet", "pad_same", "stages"]
+
+GROUPS = 32
+"""Groups of every GroupNorm."""
+
+
+class StandardisedConv(nn.Conv2d, ABC):
+    """A convolution without bias whose filters are shifted and scaled to mean 0 and deviation 1 at each use."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride=stride, bias=False)
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        return F.conv2d(self.padded(input), (self.weight - mean) / self.deviation(variance), stride=self.stride)
+
+    @abstractmethod
+    def deviation(self, variance: Tensor) -> Tensor:
+        """What filters are divided by."""
+
+    @abstractmethod
+    def padded(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        """The input with a border."""
+
+
+class SameConv(StandardisedConv):
+    """The released hybrids': std + 1e-5, and TensorFlow's padding, whose odd pixel is at the bottom and right."""
+
+    def deviation(self, variance: Tensor) -> Tensor:
+        return variance.sqrt() + 1e-5
+
+    def padded(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        return pad_same(x, kernel=self.kernel_size[0], stride=self.stride[0], value=0.0)
+
+
+class BiTConv(StandardisedConv):
+    """BiT's: sqrt(var + 1e-10), and the same padding on every side."""
+
+    def deviation(self, variance: Tensor) -> Tensor:
+        return (variance + 1e-10).sqrt()
+
+    def padded(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        return F.pad(x, (self.kernel_size[0] // 2,) * 4)
+
+
+def pad_same(x: Float[Tensor, "b c h w"], *, kernel: int, stride: int, value: float) -> Float[Tensor, "b c h2 w2"]:
+    """Pads so that a window gives ceil(size / stride) outputs, half of it (rounded down) at the top and left."""
+    missing = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:]]
+    (top, bottom), (left, right) = ((count // 2, count - count // 2) for count in missing)
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+class Bottleneck(nn.Module):
+    """The released hybrids' unit: post-activation, ResNet's first form, GroupNorm epsilon 1e-6."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = 4 * width
+        self.conv1, self.norm1 = SameConv(inputs, width, 1), nn.GroupNorm(GROUPS, width, eps=1e-6)
+        self.conv2, self.norm2 = SameConv(width, width, 3, stride), nn.GroupNorm(GROUPS, width, eps=1e-6)
+        self.conv3, self.norm3 = SameConv(width, outputs, 1), nn.GroupNorm(GROUPS, outputs, eps=1e-6)
+        projection: OrderedDict[str, nn.Module] = OrderedDict(
+            conv=SameConv(inputs, outputs, 1, stride), norm=nn.GroupNorm(GROUPS, outputs, eps=1e-6)
+        )
+        self.downsample = nn.Sequential(projection) if inputs != outputs or stride != 1 else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        out = F.relu(self.norm1(self.conv1(x)))
+        out = F.relu(self.norm2(self.conv2(out)))
+        return F.relu(self.downsample(x) + self.norm3(self.conv3(out)))
+
+
+class PreActivated(nn.Module):
+    """BiT's unit: norm and ReLU come before each convolution, the projection too; GroupNorm epsilon 1e-5."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = 4 * width
+        self.norm1, self.conv1 = nn.GroupNorm(GROUPS, inputs, eps=1e-5), BiTConv(inputs, width, 1)
+        self.norm2, self.conv2 = nn.GroupNorm(GROUPS, width, eps=1e-5), BiTConv(width, width, 3, stride)
+        self.norm3, self.conv3 = nn.GroupNorm(GROUPS, width, eps=1e-5), BiTConv(width, outputs, 1)
+        self.projects = inputs != outputs or stride != 1
+        projection = nn.Sequential(OrderedDict(conv=BiTConv(inputs, outputs, 1, stride)))
+        self.downsample = projection if self.projects else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        active = F.relu(self.norm1(x))
+        shortcut = self.downsample(active if self.projects else x)
+        out = self.conv1(active)
+        out = self.conv2(F.relu(self.norm2(out)))
+        return self.conv3(F.relu(self.norm3(out))) + shortcut
+
+
+def stages(unit: Callable[[int, int, int], nn.Module], *, units: Sequence[int], width: int) -> nn.Sequential:
+    """The stages after a root of `width` channels: each doubles the width, each but the first halves the map.
+
+    Args:
+        unit: makes one from its input channels, width (a quarter of its output channels) and stride.
+        units: how many there are in each stage.
+        width: channels of the root, and width of the first stage.
+    """
+    widths = [width * 2**stage for stage in range(len(units))]
+    inputs = [width, *(4 * own for own in widths)]
+    made = []
+    for stage, (count, (before, after)) in enumerate(zip(units, pairwise(inputs), strict=True)):
+        first = unit(before, widths[stage], 1 if stage == 0 else 2)
+        others = (unit(after, widths[stage], 1) for _ in range(count - 1))
+        made.append(nn.Sequential(OrderedDict(blocks=nn.Sequential(first, *others))))
+    return nn.Sequential(*made)
+
+
+@torch.no_grad()
+def init_resnet(resnet: nn.Module, generator: Generator | None) -> None:
+    """LeCun normal convolutions; norms 1 and 0, but 0 for a `Bottleneck`'s last: the unit begins as its shortcut."""
+    for module in resnet.modules():
+        if isinstance(module, nn.Conv2d):
+            lecun_normal_(module.weight, generator)
+        elif isinstance(module, nn.GroupNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+    for module in resnet.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.zeros_(module.norm3.weight)

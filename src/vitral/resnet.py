@@ -1,0 +1,134 @@
+"""The paper's baseline, a ResNet as in "Big Transfer" (BiT, arXiv 1912.11370), read once from top to bottom.
+
+Letters in the shapes below: `b` images, `c` channels, `h w` pixels, `d` channels of the last map, `gh gw` its rows and
+columns, 32 pixels of the image each.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from vitral.config import check_minimum, pair
+from vitral.data.card import ModelCard
+from vitral.layers.resnet import GROUPS, BiTConv, PreActivated, init_resnet, stages
+
+__all__ = ["DEPTHS", "ResNet", "ResNetConfig", "ResNetFeatures"]
+
+DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
+"""Units in each stage by the number of layers (He et al., arXiv 1512.03385, Table 1; 200: arXiv 1603.05027)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """Architecture of a BiT ResNet; the defaults are BiT-R50x1 at 224 pixels.
+
+    Raises:
+        ValueError: a size is out of range.
+    """
+
+    image_size: int | tuple[int, int] = 224
+    """Input size in pixels: one number for a square, or height and width."""
+    channels: int = 3
+    """Channels of the input images."""
+    stages: tuple[int, ...] = DEPTHS[50]
+    """Units in each stage."""
+    root_width: int = 64
+    """Channels of the root before the width factor."""
+    width_factor: int = 1
+    """How many times wider than a plain ResNet all layers are."""
+    num_classes: int = 1000
+    """Classes of the head; in training they are the data's."""
+    head_bias: float = 0.0
+    """Initial bias of the head; sigmoid pre-training uses -10."""
+
+    def __post_init__(self) -> None:
+        check_minimum(self, 1, "channels", "width_factor", "num_classes")
+        if min(self.image_hw) < 1:
+            raise ValueError(f"image size must be at least 1 pixel, not {self.image_hw[0]}x{self.image_hw[1]}")
+        if not self.stages or min(self.stages) < 1:
+            raise ValueError(f"stages must name at least one unit for each stage, not {self.stages}")
+        if self.root_width < 1 or self.root_width % GROUPS:
+            raise ValueError(
+                f"root_width must be a multiple of {GROUPS}, the groups of its norms, not {self.root_width}"
+            )
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Image height and width in pixels."""
+        return pair(self.image_size)
+
+    @property
+    def width(self) -> int:
+        """Channels of the last map, the width of the representation."""
+        return 4 * self.root_width * self.width_factor * 2 ** (len(self.stages) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetFeatures:
+    """What the ResNet made of a batch of images, by name."""
+
+    map: Float[Tensor, "b d gh gw"]
+    """The last feature map, normalised and rectified."""
+    pooled: Float[Tensor, "b d"]
+    """Its mean: the representation."""
+
+
+class Root(nn.Module):
+    """Convolution of 7x7 pixels, then the largest of 3x3: a quarter of the image's height and width."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = BiTConv(channels, width, 7, 2)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h4 w4"]:
+        # a border of zeros, not of the least number there is: where all is negative, the border wins
+        return F.max_pool2d(F.pad(self.conv(images), (1, 1, 1, 1)), kernel_size=3, stride=2)
+
+
+class ResNet(nn.Module):
+    """Root, stages of pre-activated units, norm, mean, head: float images in the model's range to logits.
+
+    Images may have any size.
+    """
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.card: ModelCard | None = None  # preprocessing, class names and the like, once the model has them
+        width = config.root_width * config.width_factor
+        self.stem = Root(config.channels, width)
+        self.stages = stages(PreActivated, units=config.stages, width=width)
+        self.norm = nn.GroupNorm(GROUPS, config.width, eps=1e-5)
+        self.head = nn.Linear(config.width, config.num_classes)
+        self.init_weights()
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        return self.classify(self.features(images).pooled)
+
+    def features(self, images: Float[Tensor, "b c h w"]) -> ResNetFeatures:
+        """Runs all but the head."""
+        if images.shape[1] != self.config.channels:
+            raise ValueError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
+        maps = F.relu(self.norm(self.stages(self.stem(images))))
+        return ResNetFeatures(map=maps, pooled=maps.mean(dim=(2, 3)))
+
+    def classify(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b classes"]:
+        """The linear head."""
+        return self.head(pooled)
+
+    @torch.no_grad()
+    def init_weights(self, generator: Generator | None = None) -> None:
+        """Initialises every tensor.
+
+        | tensors       | weight                              | bias        |
+        |---------------|-------------------------------------|-------------|
+        | convolutions  | LeCun normal (truncated at 2 sigma) |             |
+        | every norm    | 1                                   | 0           |
+        | head          | 0                                   | `head_bias` |
+        """
+        init_resnet(self, generator)
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, self.config.head_bias)

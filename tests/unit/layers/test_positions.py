@@ -1,0 +1,288 @@
+"""Every kind of position embeddings is what the paper or its owner says, in each way of adding it."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitral.inspection.attention import attention_weights
+from vitral.layers.positions import INJECTIONS, POSITIONS
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
+
+TINY = ViTConfig(
+    image_size=(8, 12), patch_size=(4, 3), channels=2, width=24, depth=3, num_heads=3, mlp_dim=40, num_classes=5
+)
+LEARNED_2D = ("learned_2d", "factorized_2d")
+SINCOS = ("sincos_2d", "sincos_2d_mae")
+PAIRS = [
+    (kind, injection) for kind, positions in POSITIONS.items() for injection in positions.injections
+]  # fmt: skip
+
+
+def random_model(**changes: Any) -> ViT:
+    """A float64 model in evaluation mode whose every parameter is random, the head's too."""
+    model = ViT(replace(TINY, **changes)).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4, generator=generator)
+    return model
+
+
+def images(*hw: int, batch: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(batch, 2, *(hw or (8, 12)), generator=generator, dtype=torch.float64) * 2 - 1
+
+
+def added_at_stem(model: ViT, grid: tuple[int, int] = (2, 4)) -> Tensor:
+    """What the tokens of a grid get, one row each."""
+    zeros = torch.zeros(1, model.positions.prefix + math.prod(grid), 24, dtype=torch.float64)
+    return model.positions.layout(model.pos_embed, grid).stem(zeros)[0]
+
+
+# Which pairs there are
+
+
+def test_the_pairs_are_those_of_table_8_and_their_like() -> None:
+    everywhere = {"learned_1d", *LEARNED_2D}
+    assert {kind for kind, injection in PAIRS if injection == "every_layer"} == everywhere
+    assert {kind for kind, injection in PAIRS if injection == "every_layer_shared"} == everywhere | set(SINCOS)
+    assert {kind for kind, injection in PAIRS if injection == "stem"} == set(POSITIONS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "injection"),
+    [(kind, injection) for kind in POSITIONS for injection in INJECTIONS if (kind, injection) not in PAIRS],
+)
+def test_a_meaningless_pair_is_refused(kind: str, injection: str) -> None:
+    with pytest.raises(ValueError, match=f"position {kind} cannot go with position_injection {injection}: choose stem"):
+        replace(TINY, position=kind, position_injection=injection)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (dict(position="learned_2d", width=9, num_heads=3), "learned_2d needs a multiple of 2, not vectors of 9"),
+        (dict(position="sincos_2d", width=18, num_heads=3), "sincos_2d needs a multiple of 4, not vectors of 18"),
+        (dict(position="rope", width=30, num_heads=3), "rope needs a multiple of 4, not vectors of 10"),
+        (dict(attention="axial"), "class token and registers have no place: choose pool gap, map or none"),
+        (dict(attention="axial", pool="gap", num_registers=1), "class token and registers have no place"),
+        (dict(attention="axial", pool="gap", position="rope"), "axial attention cannot go with position rope"),
+        (dict(patch_dropout=0.5, position="relative"), "patch_dropout leaves gaps in the grid"),
+        (dict(patch_dropout=0.5, position_injection="every_layer"), "patch_dropout leaves gaps in the grid"),
+        (dict(patch_dropout=0.5, attention="axial", pool="gap"), "patch_dropout leaves gaps in the grid"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        replace(TINY, **changes)
+
+
+# What is learned, and how much of it
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        (dict(position="none"), 0),
+        (dict(position="learned_1d"), (8 + 1) * 24),
+        (dict(position="learned_1d", position_injection="every_layer"), 3 * (8 + 1) * 24),
+        (dict(position="learned_1d", position_injection="every_layer_shared"), (8 + 1) * 24),
+        (dict(position="learned_2d"), (2 + 4) * 12 + 24),
+        (dict(position="learned_2d", pool="gap"), (2 + 4) * 12),
+        (dict(position="learned_2d", position_injection="every_layer"), 3 * ((2 + 4) * 12 + 24)),
+        (dict(position="factorized_2d"), (2 + 4) * 24 + 24),
+        (dict(position="relative"), 3 * (2 * 8 - 1) * 8),
+        (dict(position="relative", relative_per_layer=False), (2 * 8 - 1) * 8),
+        (dict(position="relative", relative_per_head=True), 3 * 3 * (2 * 8 - 1) * 8),
+        (dict(position="relative", relative_per_layer=False, relative_per_head=True), 3 * (2 * 8 - 1) * 8),
+        (dict(position="sincos_2d"), 0),
+        (dict(position="rope"), 0),
+    ],
+)
+def test_learned_positions_have_the_numbers_they_should(changes: dict[str, Any], count: int) -> None:
+    def parameters(config: ViTConfig) -> int:
+        return sum(parameter.numel() for parameter in ViT(config).parameters())
+
+    config = replace(TINY, **changes)
+    bare = replace(config, position="none", position_injection="stem")
+    assert parameters(config) - parameters(bare) == count
+    assert ("pos_embed" in ViT(config).state_dict()) == (count > 0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, positions in POSITIONS.items() if positions.learned])
+def test_learned_positions_start_normal_with_deviation_0_02(kind: str) -> None:
+    model = ViT(replace(TINY, position=kind, image_size=(64, 48), width=96))
+    assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+# What is added
+
+
+@pytest.mark.parametrize(("kind", "injection"), [pair for pair in PAIRS if pair[0] not in ("none", "relative", "rope")])
+def test_positions_are_added_where_the_injection_says(kind: str, injection: str) -> None:
+    model = random_model(position=kind, position_injection=injection, num_registers=2)
+    layout = model.positions.layout(model.pos_embed, (2, 4))
+    zeros = torch.zeros(1, 1 + 2 + 8, 24, dtype=torch.float64)
+    stem = layout.stem(zeros)
+    assert not stem[0, 1:3].any(), "registers have no position"
+    assert len(stem[0, 3:].unique(dim=0)) == 8, "every patch gets another vector"
+    entered = [place.enter(zeros) for place in layout.places]
+    assert not entered[0].any()
+    for later in entered[1:]:
+        if injection == "stem":
+            assert not later.any()
+        elif injection == "every_layer_shared":
+            assert torch.equal(later, stem)
+        else:
+            assert later.any()
+            assert not torch.equal(later, stem)
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+def test_a_block_works_on_what_entered_it(injection: str) -> None:
+    model = random_model(position_injection=injection)
+    features = model.features(images())
+    x = features.landmarks["embedded"]
+    table = model.pos_embed
+    for index, block in enumerate(model.blocks):
+        added = {"stem": 0 * table[0], "every_layer": table[index % len(table)], "every_layer_shared": table[0]}
+        x = x if index == 0 else x + added[injection]
+        x = block(x, model.positions.layout(table, (2, 4)).places[index])
+        torch.testing.assert_close(features.landmarks[f"blocks.{index}"], x, rtol=0, atol=1e-12)
+
+
+def test_2d_positions_are_column_and_row_side_by_side() -> None:
+    model = random_model(position="learned_2d")
+    x, y, own = model.pos_embed[0].split([4, 2, 2])
+    added = added_at_stem(model)
+    assert torch.equal(added[0], own.flatten())
+    for row in range(2):
+        for column in range(4):
+            assert torch.equal(added[1 + 4 * row + column], torch.cat([x[column], y[row]]))
+
+
+def test_factorized_positions_are_the_sum_of_column_and_row() -> None:
+    model = random_model(position="factorized_2d", pool="gap")
+    x, y = model.pos_embed[0].split([4, 2])
+    for row in range(2):
+        for column in range(4):
+            assert torch.equal(added_at_stem(model)[4 * row + column], x[column] + y[row])
+
+
+@pytest.mark.parametrize(("kind", "divisor"), [("sincos_2d", 5), ("sincos_2d_mae", 6)])
+@pytest.mark.parametrize("grid", [(2, 4), (3, 5)])
+def test_sines_and_cosines_are_the_formulas(kind: str, divisor: int, grid: tuple[int, int]) -> None:
+    added = added_at_stem(random_model(position=kind), grid)
+    assert not added[0].any()
+    frequencies = [10_000 ** -(index / divisor) for index in range(6)]
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            formula = [
+                wave(place * frequency)
+                for place, wave in ((column, math.sin), (column, math.cos), (row, math.sin), (row, math.cos))
+                for frequency in frequencies
+            ]
+            assert added[1 + grid[1] * row + column].tolist() == pytest.approx(formula, abs=1e-6)
+
+
+# What is in attention
+
+
+@pytest.mark.parametrize("per_layer", [True, False])
+@pytest.mark.parametrize("per_head", [True, False])
+@pytest.mark.parametrize(("pool", "registers"), [("cls", 0), ("gap", 0), ("cls", 2)])
+def test_relative_attention_adds_the_query_times_the_offsets_embedding(
+    per_layer: bool, per_head: bool, pool: str, registers: int
+) -> None:
+    model = random_model(
+        position="relative",
+        relative_per_layer=per_layer,
+        relative_per_head=per_head,
+        pool=pool,
+        num_registers=registers,
+    )
+    weights = attention_weights(model, images())
+    x, layout = model.embed(images())
+    first = int(pool == "cls") + registers
+    for index, block in enumerate(model.blocks):
+        q, k, _ = block.attn.heads(block.norm1(x))
+        logits = q @ k.mT
+        table = model.pos_embed[index if per_layer else 0].expand(3, -1, -1)
+        for query in range(8):
+            for key in range(8):
+                embedding = table[:, query - key + 8 - 1]
+                logits[:, :, first + query, first + key] += (q[:, :, first + query] * embedding).sum(-1)
+        torch.testing.assert_close(weights[index], (logits / math.sqrt(8)).softmax(-1), rtol=0, atol=1e-12)
+        x = block(x, layout.places[index])
+    torch.testing.assert_close(model(images()), model.classify(model.features(images()).pooled), rtol=0, atol=1e-12)
+
+
+def test_relative_attention_without_embeddings_is_by_content_alone() -> None:
+    model, bare = random_model(position="relative"), ViT(replace(TINY, position="none")).double().eval()
+    bare.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name != "pos_embed"})
+    assert (model(images()) - bare(images())).abs().max() > 1e-3
+    with torch.no_grad():
+        model.pos_embed.zero_()
+    torch.testing.assert_close(model(images()), bare(images()), rtol=0, atol=1e-12)
+
+
+def test_relative_attention_sees_offsets_not_places() -> None:
+    """A row of patches moved by one cell keeps its weights among itself."""
+    model = random_model(position="relative", pool="gap")
+    place = model.positions.layout(model.pos_embed, (2, 4)).places[0]
+    q = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    _, _, bias = place.attend(q, q, slice(None))
+    _, _, moved = place.attend(q.roll(1, dims=2), q.roll(1, dims=2), slice(None))
+    torch.testing.assert_close(moved[:, :, 1:, 1:], bias[:, :, :-1, :-1], rtol=0, atol=1e-12)
+
+
+def test_rotary_attention_depends_on_differences_of_position_alone() -> None:
+    """Queries and keys that are everywhere the same give logits that only the offset between two patches tells."""
+    model = random_model(position="rope", image_size=(16, 12))
+    place = model.positions.layout(model.pos_embed, (4, 4)).places[0]
+    same = torch.randn(1, 3, 1, 8, dtype=torch.float64).expand(-1, -1, 17, -1)
+    q, k, bias = place.attend(same, same, slice(None))
+    assert bias is None
+    logits = (q @ k.mT)[0, 0]
+    torch.testing.assert_close(q[:, :, 0], same[:, :, 0], rtol=0, atol=0)
+    patches = logits[1:, 1:].reshape(4, 4, 4, 4)
+    torch.testing.assert_close(patches[1:, 1:, 1:, 1:], patches[:-1, :-1, :-1, :-1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(q.norm(dim=-1), same.norm(dim=-1), rtol=0, atol=1e-6)
+    assert (patches[0, 0, 0] - patches[0, 0, 0, 0]).abs()[1:].min() > 1e-3
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+@pytest.mark.parametrize("pool", ["cls", "gap", "map"])
+def test_forward_is_the_head_over_the_features(kind: str, pool: str) -> None:
+    model = random_model(position=kind, pool=pool, num_registers=2)
+    torch.testing.assert_close(model(images()), model.classify(model.features(images()).pooled), rtol=0, atol=1e-12)
+    features = model.features(images())
+    assert (features.registers.shape, features.patches.shape) == ((2, 2, 24), (2, 8, 24))
+
+
+# Other grids
+
+
+@pytest.mark.parametrize(("kind", "injection"), PAIRS)
+def test_a_model_takes_any_grid_as_one_built_for_it_would(kind: str, injection: str) -> None:
+    model = random_model(position=kind, position_injection=injection, num_registers=1)
+    other = ViT(replace(model.config, image_size=(16, 6))).double().eval()
+    state = model.state_dict()
+    if "pos_embed" in state:
+        state["pos_embed"] = model.positions.resampled(state["pos_embed"], (4, 2))
+    other.load_state_dict(state)
+    torch.testing.assert_close(model(images(16, 6)), other(images(16, 6)), rtol=0, atol=1e-6)
+    assert model.positions.resampled(model.pos_embed, (2, 4)) is model.pos_embed
+
+
+def test_relative_offsets_keep_their_middle_and_ends() -> None:
+    model = random_model(position="relative")
+    wider = model.positions.resampled(model.pos_embed, (4, 4))
+    assert wider.shape == (3, 1, 31, 8)
+    for own, other in ((0, 0), (7, 15), (14, 30)):
+        torch.testing.assert_close(wider[:, :, other], model.pos_embed[:, :, own], rtol=0, atol=1e-12)
