@@ -20,7 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("vitral.commands.evaluate", "measure a trained model on held-out images"),
     "predict": ("vitral.commands.predict", "classify image files"),
     "inspect": ("vitral.commands.inspect", "draw what a model looks at"),
-    "models": ("vitral.commands.models", "list the models by name and size"),
+    "models": ("vitral.commands.models", "list the models by name, size and cost"),
+    "plan": ("vitral.commands.plan", "tell what a training run will take"),
 }
 """Each command's module, which has `main(arguments) -> None`, and one line on it."""
 

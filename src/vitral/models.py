@@ -3,13 +3,16 @@
 import re
 from typing import Annotated, Any
 
+import torch
 from pydantic import Discriminator, Tag
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from vitral.resnet import DEPTHS, ResNet, ResNetConfig
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
-__all__ = ["NAMES", "SIZES", "Architecture", "Model", "architecture", "build", "create"]
+__all__ = ["NAMES", "SIZES", "Architecture", "Model", "architecture", "blank_model", "build", "create", "repeated"]
 
 Model = ViT | ResNet
 """What is trained, measured, kept and used."""
@@ -104,6 +107,26 @@ def architecture(name: str, **overrides: Any) -> ViTConfig | ResNetConfig:
 def build(config: ViTConfig | ResNetConfig) -> Model:
     """A freshly initialised model of a configuration."""
     return ResNet(config) if isinstance(config, ResNetConfig) else ViT(config)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Skips drawing normal numbers: on the meta device that changes nothing, but first imports a whole compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
+
+
+def blank_model(architecture: Architecture) -> Model:
+    """A model on the meta device: names and shapes of its tensors, without memory for them."""
+    with torch.device("meta"), _Undrawn():
+        return build(architecture)
+
+
+def repeated(model: Model) -> list[nn.Module]:
+    """The parts that a model repeats: a Transformer's blocks, or a ResNet's units."""
+    holders = [model] if isinstance(model, ViT) else model.stages
+    return [block for holder in holders for block in holder.get_submodule("blocks").children()]
 
 
 def create(name: str, **overrides: Any) -> Model:

@@ -150,7 +150,7 @@ class ViT(nn.Module):
         self.pos_embed = self._table(*self.positions.shape, learned=self.positions.learned)
         self.pos_drop = nn.Dropout(config.dropout)
         self.patch_drop = PatchDropout(config.patch_dropout)
-        drops = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
+        drops = (config.drop_path * index / max(config.depth - 1, 1) for index in range(config.depth))
         self.blocks = nn.ModuleList(map(self._block, drops))
         self.norm = self._norm()
         self.pool, self.read = self._pool()

@@ -15,7 +15,7 @@ LEVELS = (
     ("recipes",),
     ("train", "serve"),
     ("objectives", "evals", "inspection", "weights"),
-    ("models",),
+    ("models", "packing"),
     ("vit", "resnet"),
     ("vit_config",),
     ("layers", "data", "config"),

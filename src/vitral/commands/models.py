@@ -1,71 +1,130 @@
-"""`vitral models`: the models by name and size."""
+"""`vitral models`: the models by name and size, or one of them in detail."""
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from vitral.commands.output import print_json
-from vitral.models import architecture
-from vitral.weights.folder import blank_model
+from vitral.config import to_dict
+from vitral.inspection.cost import activation_memory, cost
+from vitral.models import NAMES, architecture, blank_model
+from vitral.vit_config import ViTConfig
 
-__all__ = ["NAMES", "main"]
-
-NAMES = (
-    "ViT-mu/16",
-    "ViT-Ti/16",
-    "ViT-S/32",
-    "ViT-S/16",
-    "ViT-M/16",
-    "ViT-B/32",
-    "ViT-B/16",
-    "ViT-B/8",
-    "ViT-L/32",
-    "ViT-L/16",
-    "ViT-So400m/14",
-    "ViT-H/14",
-    "ViT-g/14",
-    "ViT-G/14",
-    "ViT-e/14",
-)
-"""Sizes with the patches they are usually met with."""
+__all__ = ["main"]
 
 
 def main(arguments: list[str]) -> None:
-    """Prints a table of models; with `--json`, one object."""
-    parser = argparse.ArgumentParser(
-        prog="vitral models",
-        description="Lists models by name and size, at 224 pixels with 1000 classes. Any size goes with any patch "
-        "that divides the image: ViT-B/14 is a model too.",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
-    models = [facts(name) for name in NAMES]
+    """Prints a table of models, or of one model's parts; with `--json`, one object."""
+    options = parsed(arguments)
+    if options.batch_size is not None and options.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, not {options.batch_size}")
+    if options.model:
+        model = details(options.model, options)
+        print_json(model) if options.json else print_details(model)
+        return
+    models = [facts(name, options) for name in NAMES if fits(name, options)]
     if options.json:
         print_json({"models": models})
-        return
-    table = Table("model", title="at 224 pixels, 1000 classes", title_justify="left")
-    for column in ("width", "depth", "heads", "MLP", "tokens", "parameters"):
+    else:
+        print_table(models, options)
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="vitral models",
+        description="Lists models by name with what they cost. Any size goes with any patch that divides the image: "
+        "ViT-B/14 is a model too. With a name, shows one model in detail; Google's and timm's names are understood.",
+    )
+    parser.add_argument("model", nargs="?", metavar="NAME", help="one model, such as ViT-B/16 or vit_base_patch16_224")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the images (default: 224)")
+    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="classes of the head (default: 1000)")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="also count the memory of N images' activations in training"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser.parse_args(arguments)
+
+
+def configured(name: str, options: argparse.Namespace) -> Any:
+    """The model's configuration at the size asked for."""
+    size = {} if options.image_size is None else {"image_size": options.image_size}
+    return architecture(name, num_classes=options.classes, **size)
+
+
+def fits(name: str, options: argparse.Namespace) -> bool:
+    """Whether a listed model can be built at the size asked for: its patches may not divide it."""
+    patch = getattr(architecture(name), "patch_size", 1)
+    return (options.image_size or 224) % patch == 0
+
+
+def facts(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Counts of one model; it is never given memory."""
+    config = configured(name, options)
+    counts = cost(config)
+    shape = {key: getattr(config, key, None) for key in ("width", "depth", "num_heads", "mlp_dim")}
+    found = {"name": name, **shape, **asdict(counts)}
+    if options.batch_size:
+        for label, bfloat16 in (("activation_bytes_float32", False), ("activation_bytes_bfloat16", True)):
+            memory = activation_memory(config, bfloat16=bfloat16, recompute=False)
+            found[label] = memory.of(options.batch_size)
+    return found
+
+
+def details(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Counts of one model, its parameters by part, and its whole configuration."""
+    config = configured(name, options)
+    parts: dict[str, int] = {}
+    for key, parameter in blank_model(config).named_parameters():
+        part = key.split(".")[0]
+        parts[part] = parts.get(part, 0) + parameter.numel()
+    family = "vision transformer" if isinstance(config, ViTConfig) else "resnet"
+    return {**facts(name, options), "family": family, "parts": parts, "architecture": to_dict(config)}
+
+
+def print_table(models: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """A line a model."""
+    pixels = options.image_size or 224
+    table = Table("model", title=f"at {pixels} pixels, {options.classes:,} classes", title_justify="left")
+    memory = ("float32", "bfloat16") if options.batch_size else ()
+    for column in ("width", "depth", "heads", "tokens", "parameters", "GMACs", *memory):
         table.add_column(column, justify="right")
     for model in models:
-        name, *numbers = model.values()
-        table.add_row(name, *(f"{number:,}" for number in numbers))
+        numbers = (model[key] for key in ("width", "depth", "num_heads", "tokens"))
+        table.add_row(
+            model["name"],
+            *("" if number is None else f"{number:,}" for number in numbers),
+            f"{model['parameters']:,}",
+            f"{model['macs'] / 1e9:.3f}" if model["macs"] < 1e10 else f"{model['macs'] / 1e9:.2f}",
+            *(gigabytes(model[f"activation_bytes_{precision}"]) for precision in memory),
+        )
     console = Console()
     console.print(table)
+    if options.batch_size:
+        console.print(f"float32, bfloat16: memory of the activations of {options.batch_size} images in training")
     console.print('In Python: vitral.create("ViT-B/16", num_classes=10)', highlight=False)
 
 
-def facts(name: str) -> dict[str, Any]:
-    """Shape and counts of one model; it is never given memory."""
-    config = architecture(name)
-    model = blank_model(config)
-    return {
-        "name": name,
-        "width": config.width,
-        "depth": config.depth,
-        "heads": config.num_heads,
-        "mlp_dim": config.mlp_dim,
-        "tokens": model.pos_embed.shape[1],
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
+def print_details(model: dict[str, Any]) -> None:
+    """One model, a line a fact."""
+    table = Table(show_header=False, box=None, title=model["name"], title_justify="left")
+    table.add_row("parameters", f"{model['parameters']:,}")
+    for part, count in model["parts"].items():
+        table.add_row(f"  {part}", f"{count:,}")
+    if model["tokens"]:
+        table.add_row("tokens", f"{model['tokens']:,}")
+    table.add_row("multiply-accumulates", f"{model['macs'] / 1e9:,.3f} billion an image")
+    for precision in ("float32", "bfloat16"):
+        if kept := model.get(f"activation_bytes_{precision}"):
+            table.add_row(f"activations, {precision}", gigabytes(kept))
+    for key, value in model["architecture"].items():
+        table.add_row(key, str(value))
+    Console().print(table, highlight=False)
+
+
+def gigabytes(count: float) -> str:
+    """Bytes as people read them."""
+    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from vitral.layers.linear import FusedLinear
@@ -42,11 +42,21 @@ class AttentionPool(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Float[Tensor, "b r d"]) -> Float[Tensor, "b d"]:
+        return self.gather(x, torch.ones(1, 1, x.shape[1], dtype=torch.bool, device=x.device))[:, 0]
+
+    def gather(self, x: Float[Tensor, "b r d"], among: Bool[Tensor, "#b m r"]) -> Float[Tensor, "b m d"]:
+        """One vector for each of several sets of tokens.
+
+        Args:
+            x: the tokens.
+            among: which of them belong to each set; a set has at least one.
+        """
         q = rearrange(self.q(self.latent), "1 1 (heads k) -> 1 heads 1 k", heads=self.num_heads)
         k, v = rearrange(self.kv(x), "b r (two heads k) -> two b heads r k", two=2, heads=self.num_heads)
-        out = F.scaled_dot_product_attention(q.expand(len(x), -1, -1, -1), k, v)
-        gathered = self.proj(rearrange(out, "b heads 1 k -> b 1 (heads k)"))
-        return (gathered + self.mlp(self.norm(gathered)))[:, 0]
+        q = q.expand(len(x), -1, among.shape[1], -1)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=among[:, None])
+        gathered = self.proj(rearrange(out, "b heads m k -> b m (heads k)"))
+        return gathered + self.mlp(self.norm(gathered))
 
     def init_weights(self, generator: Generator | None = None) -> None:
         """Draws the probe, Xavier uniform as big_vision does."""

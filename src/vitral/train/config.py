@@ -27,6 +27,12 @@ class ModelSetup:
 
     weights: Path | None = None
     """Folder of a trained Vitral model to start from; its head is replaced where the classes differ."""
+    lora_rank: int | None = None
+    """Rank of LoRA adapters, trained with the head while the other weights stay; None trains all weights."""
+    lora_alpha: float = 16.0
+    """Adapters are scaled by this over their rank."""
+    lora_layers: str = "attn.qkv|attn.proj"
+    """Regular expression that picks the dense layers to adapt by name."""
     architecture: Annotated[Architecture, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
         default_factory=ViTConfig
     )
@@ -61,6 +67,8 @@ class TrainConfig:
     """`cpu`, `cuda`, `cuda:1`; auto takes a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the model; auto is bfloat16 autocast on a GPU, float32 on a CPU."""
+    recompute: bool = False
+    """Whether each block's activations are computed again in the backward pass: less memory, a third more time."""
     compile: bool | None = None
     """Whether torch.compile makes the model faster; None does so on a GPU."""
 
@@ -102,6 +110,8 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
+        if getattr(self.model.architecture, "pool", None) == "none":
+            raise ValueError("classification needs one prediction an image: choose pool cls, gap or map, not none")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be at least 0 and below 2**63, not {self.seed}")
 

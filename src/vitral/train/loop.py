@@ -216,7 +216,7 @@ def finish(run: Run, session: Session, data: dict[str, Source], reporter: Report
         preprocessing=session.preprocessing, classes=data["train"].classes, provenance=provenance, metrics=metrics
     )
     run.save(session.config)
-    save_model(run.path, session.kept_model, card)
+    save_model(run.path, session.finished_model(), card)
     draw_curves(read_metrics(run.metrics_path), run.curves_path)
     unreadable = sorted(session.unreadable | set(result.broken))
     if unreadable:

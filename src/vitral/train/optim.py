@@ -48,8 +48,9 @@ class Optimiser:
 
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
         self.name = config.name
-        matrices = [(name, param) for name, param in model.named_parameters() if is_matrix(name, param)]
-        others = [param for name, param in model.named_parameters() if not is_matrix(name, param)]
+        trained = [(name, param) for name, param in model.named_parameters() if param.requires_grad]
+        matrices = [(name, param) for name, param in trained if is_matrix(name, param)]
+        others = [param for name, param in trained if not is_matrix(name, param)]
         in_blocks = [(name, param) for name, param in matrices if name.startswith("blocks.")]
         self.parts: list[torch.optim.Optimizer] = []
         if config.name == "muon":

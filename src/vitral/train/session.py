@@ -14,11 +14,13 @@ from vitral.data.augment import flip, warp
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, random_bits
 from vitral.device import pick_device
+from vitral.layers.lora import add_lora, merge_lora
 from vitral.models import Model, build
 from vitral.objectives.classification import Classification
 from vitral.train.average import update_average, warmed_up
 from vitral.train.config import RunConfig
 from vitral.train.optim import Optimiser
+from vitral.train.recompute import recompute_blocks
 from vitral.weights.folder import load_model
 from vitral.weights.transfer import transfer
 
@@ -40,10 +42,11 @@ class Session:
         self.step = 0
         self.unreadable: set[str] = set()
         torch.manual_seed(config.seed)
-        self.model = build(config.model.architecture)
-        self.model.to(self.device)
+        self.model = self._built().to(self.device)
         self.preprocessing = config.preprocessing
         self.average = None if config.train.ema is None else deepcopy(self.model).requires_grad_(False)
+        if config.train.recompute:
+            recompute_blocks(self.model)
         self.optimiser = Optimiser(self.model, config.optim)
         self.objective = Classification(config.objective)
         compiled = on_gpu if config.train.compile is None else config.train.compile
@@ -60,15 +63,33 @@ class Session:
         """
         if self.config.model.weights is None:
             return []
-        notes = transfer(load_model(self.config.model.weights), self.model, classes=self.classes)
+        plain = build(self.config.model.architecture)
+        notes = transfer(load_model(self.config.model.weights), plain, classes=self.classes)
+        self.model.load_state_dict(self._adapted(plain).state_dict())
         if self.average:
             self.average.load_state_dict(self.model.state_dict())
         return notes
+
+    def _built(self) -> Model:
+        return self._adapted(build(self.config.model.architecture))
+
+    def _adapted(self, model: Model) -> Model:
+        """The model with LoRA adapters where the run has them."""
+        setup = self.config.model
+        if setup.lora_rank is not None:
+            add_lora(model, layers=setup.lora_layers, rank=setup.lora_rank, alpha=setup.lora_alpha)
+        return model
 
     @property
     def kept_model(self) -> Model:
         """The weights to evaluate and keep: the running average where there is one."""
         return self.average or self.model
+
+    def finished_model(self) -> Model:
+        """A copy of the weights to keep, adapters merged into them."""
+        model = deepcopy(self.kept_model)
+        merge_lora(model)
+        return model
 
     def train_step(self, batch: Batch, *, lr: float) -> dict[str, Float[Tensor, ""]]:
         """Takes one optimiser step and returns its figures, still on the device.

@@ -3,22 +3,19 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from vitral.config import load_config, save_config
 from vitral.data.card import ModelCard
 from vitral.device import pick_device
 from vitral.files import write_atomically
-from vitral.models import Architecture, Model, build
+from vitral.models import Architecture, Model, blank_model
 from vitral.vit import ViT
 
-__all__ = ["ModelConfig", "blank_model", "load_model", "read_config", "save_model"]
+__all__ = ["ModelConfig", "load_model", "read_config", "save_model"]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -42,20 +39,6 @@ class ModelConfig:
         taken = (self.architecture.channels, *self.architecture.image_hw)
         if given != taken:
             raise ValueError(f"preprocessing gives images of shape {given}, but the model takes {taken}")
-
-
-class _Undrawn(TorchFunctionMode):
-    """Skips drawing normal numbers: on the meta device that changes nothing, but first imports a whole compiler."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
-        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
-
-
-def blank_model(architecture: Architecture) -> Model:
-    """A model on the meta device: names and shapes of its tensors, without memory for them."""
-    with torch.device("meta"), _Undrawn():
-        return build(architecture)
 
 
 def save_model(folder: Path, model: Model, card: ModelCard) -> None:

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models import SMALL, small_card, small_model
+from vitral.models import blank_model
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
-from vitral.weights.folder import blank_model, load_model, read_config, save_model
+from vitral.weights.folder import load_model, read_config, save_model
 
 
 @pytest.fixture

@@ -1,0 +1,122 @@
+"""What a model costs: parameters, arithmetic, and the memory that training keeps, counted without running it."""
+
+from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitral.models import Architecture, blank_model, repeated
+from vitral.vit import ViT
+
+__all__ = ["Cost", "Memory", "activation_memory", "cost"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Counts of one model for one image at its own resolution."""
+
+    parameters: int
+    """Learned numbers."""
+    tokens: int | None
+    """Tokens of a Transformer, the class token and registers among them; None for a ResNet."""
+    macs: int
+    """Multiply-accumulate operations of a forward pass: matrix products, convolutions and attention's two products."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes that a forward pass keeps for the backward pass, as they grow with the batch."""
+
+    fixed: int
+    """Whatever the batch, such as copies of the weights in another precision."""
+    per_image: int
+    """For each image."""
+
+    def of(self, batch_size: int) -> int:
+        """Bytes for a batch."""
+        return self.fixed + batch_size * self.per_image
+
+
+def cost(architecture: Architecture) -> Cost:
+    """Counts a model without giving it memory.
+
+    All tokens go through all blocks here, as in every published figure; `ViT.forward` carries fewer through the last.
+    """
+    model = blank_model(architecture).eval()
+    images = torch.empty(1, architecture.channels, *architecture.image_hw, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.classify(model.features(images).pooled)
+    tokens = model.positions.prefix + prod(model.config.grid) if isinstance(model, ViT) else None
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Cost(parameters=parameters, tokens=tokens, macs=counter.get_total_flops() // 2)
+
+
+def activation_memory(architecture: Architecture, *, bfloat16: bool, recompute: bool) -> Memory:
+    """What autograd keeps of a training step's forward pass, each tensor once, parameters not counted.
+
+    The step runs on tensors without memory, on what PyTorch takes for a CPU; attention is fused there as on a GPU.
+
+    Args:
+        architecture: of the model.
+        bfloat16: under autocast, with the copies of the weights that it makes; otherwise in float32.
+        recompute: of each block only its input is kept, and one block at a time is computed again.
+    """
+    one, two = (_kept(architecture, batch, bfloat16=bfloat16, recompute=recompute) for batch in (1, 2))
+    return Memory(fixed=2 * one - two, per_image=two - one)
+
+
+def _kept(architecture: Architecture, batch: int, *, bfloat16: bool, recompute: bool) -> int:
+    """Bytes kept for one batch."""
+    model = blank_model(architecture).train()
+    with FakeTensorMode():
+        learned = {name: torch.empty(tensor.shape, requires_grad=True) for name, tensor in model.named_parameters()}
+        computed = {name: torch.empty(tensor.shape) for name, tensor in model.named_buffers()}
+        ledger = _Ledger([*learned.values(), *computed.values()])
+        for index, block in enumerate(repeated(model)):
+            ledger.follow(block, index)
+        images = torch.empty(batch, architecture.channels, *architecture.image_hw)
+        autocast: AbstractContextManager = torch.autocast("cpu", torch.bfloat16) if bfloat16 else nullcontext()
+        with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda tensor: tensor), autocast:
+            torch.func.functional_call(model, learned | computed, (images,))
+    outside = ledger.bytes.pop(None)
+    if not recompute:
+        return outside + sum(ledger.bytes.values())
+    return outside + sum(ledger.inputs) + max(ledger.bytes.values(), default=0)
+
+
+class _Ledger:
+    """Bytes of the storages that autograd saves, by the block that was running."""
+
+    def __init__(self, own: list[Tensor]) -> None:
+        self.seen = {tensor.untyped_storage()._cdata for tensor in own}
+        self.alive: list[Tensor] = []  # a storage that is freed could give its name to the next
+        self.running: int | None = None
+        self.bytes: dict[int | None, int] = defaultdict(int)
+        self.inputs: list[int] = []
+
+    def follow(self, block: nn.Module, index: int) -> None:
+        """Books to `index` what is saved while the block runs."""
+
+        def enter(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            self.running = index
+            self.inputs.append(arguments[0].untyped_storage().nbytes())
+
+        def leave(*_: object) -> None:
+            self.running = None
+
+        block.register_forward_pre_hook(enter)
+        block.register_forward_hook(leave)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Books a tensor that autograd saves, unless its storage is known."""
+        storage = tensor.untyped_storage()
+        self.alive.append(tensor)
+        if storage._cdata not in self.seen:
+            self.seen.add(storage._cdata)
+            self.bytes[self.running] += storage.nbytes()
+        return tensor

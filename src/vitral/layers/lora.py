@@ -1,0 +1,77 @@
+"""Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685): fine-tuning few weights beside frozen ones."""
+
+import math
+import re
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["LoRALinear", "add_lora", "merge_lora"]
+
+
+class LoRALinear(nn.Module):
+    """A dense layer that stays as it is, plus scale * up(down(x)) of a small rank; at first it adds nothing."""
+
+    def __init__(self, base: nn.Linear, *, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.base = base
+        self.scale = alpha / rank
+        linear = partial(nn.Linear, bias=False, device=base.weight.device, dtype=base.weight.dtype)
+        self.down, self.up = linear(base.in_features, rank), linear(rank, base.out_features)
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Float[Tensor, "*b inputs"]) -> Float[Tensor, "*b outputs"]:
+        return self.base(x) + self.scale * F.linear(self.down(x), self.up.weight)
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """The dense layer with what was learned added to its weights, in place."""
+        self.base.weight += self.scale * self.up.weight @ self.down.weight
+        return self.base
+
+
+def add_lora(model: nn.Module, *, layers: str, rank: int, alpha: float) -> list[str]:
+    """Gives dense layers adapters and freezes everything but them and the head.
+
+    Args:
+        model: changed in place; its head is `head`.
+        layers: regular expression that is searched in the names of dense layers, such as `attn.qkv|attn.proj`.
+        rank: of what is added.
+        alpha: what is added is scaled by alpha / rank.
+
+    Returns:
+        The names of the layers.
+
+    Raises:
+        ValueError: no layer has such a name, or the rank or the expression is impossible.
+    """
+    if rank < 1:
+        raise ValueError(f"the rank of LoRA adapters must be at least 1, not {rank}")
+    try:
+        chosen = re.compile(layers)
+    except re.error as error:
+        raise ValueError(f"{layers!r} is no regular expression: {error}") from None
+    dense = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and name != "head"}
+    names = [name for name in dense if chosen.search(name)]
+    if not names:
+        raise ValueError(f"no dense layer's name has {layers!r} in it: names are like {', '.join(list(dense)[:4])}")
+    model.requires_grad_(False)
+    for name in names:
+        adapted = LoRALinear(dense[name], rank=rank, alpha=alpha)
+        adapted.down.requires_grad_()
+        adapted.up.requires_grad_()
+        model.set_submodule(name, adapted)
+    model.get_submodule("head").requires_grad_()
+    return names
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Turns adapted layers back into plain ones that compute the same, all weights trainable; in place."""
+    adapted = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, LoRALinear)]
+    for name, layer in adapted:
+        model.set_submodule(name, layer.merged())
+    model.requires_grad_()

@@ -1,0 +1,135 @@
+"""Packed images give the logits of the images one by one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitral.packing import Packed, pack, packed_logits
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
+
+SIZES = [(8, 12), (16, 6), (4, 3), (12, 3), (4, 9), (8, 12)]
+
+
+def model_of(**changes: Any) -> ViT:
+    """A random float64 model for 4x3 patches."""
+    sizes: dict[str, Any] = dict(
+        image_size=(8, 12), patch_size=(4, 3), channels=2, width=24, depth=2, num_heads=3, mlp_dim=40, num_classes=5
+    )
+    model = ViT(ViTConfig(**{**sizes, "pool": "gap", **changes})).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4)
+        model.fill_computed()
+    return model
+
+
+def images_of(sizes: Sequence[tuple[int, int]] = SIZES) -> list[Tensor]:
+    return [torch.rand(2, *size, dtype=torch.float64) * 2 - 1 for size in sizes]
+
+
+def packed(images: list[Tensor], *, length: int = 12, most: int = 3, sequences: int = 4) -> Packed:
+    return pack(images, patch_hw=(4, 3), length=length, most=most, sequences=sequences)
+
+
+@pytest.mark.parametrize("pool", ["gap", "map"])
+@pytest.mark.parametrize(
+    ("position", "injection"),
+    [
+        ("none", "stem"),
+        ("learned_1d", "stem"),
+        ("learned_1d", "every_layer"),
+        ("learned_2d", "every_layer_shared"),
+        ("factorized_2d", "stem"),
+        ("sincos_2d", "stem"),
+        ("sincos_2d_mae", "every_layer_shared"),
+        ("rope", "stem"),
+    ],
+)
+def test_packed_images_are_as_if_alone(pool: str, position: str, injection: str) -> None:
+    model = model_of(pool=pool, position=position, position_injection=injection)
+    images = images_of()
+    alone = torch.cat([model(image[None]) for image in images])
+    together = packed_logits(model, packed(images))
+    # fixed positions are kept in float32 for the model's own grid
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+
+
+def test_learning_from_packed_images_is_as_if_alone() -> None:
+    model, images = model_of(position="factorized_2d"), images_of()
+    parameters = list(model.parameters())
+    alone = torch.autograd.grad(torch.cat([model(image[None]) for image in images]).square().sum(), parameters)
+    together = torch.autograd.grad(packed_logits(model, packed(images)).square().sum(), parameters)
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_an_image_does_not_see_its_neighbours() -> None:
+    model, images = model_of(), images_of()
+    before = packed_logits(model, packed(images))
+    images[1] = -images[1]
+    after = packed_logits(model, packed(images))
+    changed = (after - before).abs().amax(dim=1) > 1e-12
+    assert changed.tolist() == [False, True, False, False, False, False]
+
+
+def test_shapes_depend_on_the_lengths_alone() -> None:
+    few, many = packed(images_of([(4, 3)])), packed(images_of())
+    assert few.patches.shape == many.patches.shape == (4, 12, 24)
+    assert few.image.shape == many.image.shape == (4, 12)
+    assert few.filled == pytest.approx(1 / 48)
+    assert many.filled == pytest.approx((8 + 8 + 1 + 3 + 3 + 8) / 48)
+
+
+def test_patches_and_places_are_those_of_the_images() -> None:
+    image = images_of([(8, 6)])[0]
+    found = packed([image])
+    assert found.spots.at[0, :4].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert found.spots.grids[0, :4].tolist() == [[2, 2]] * 4
+    assert torch.equal(found.patches[0, 1], image[:, :4, 3:].flatten())
+    assert found.image[0].tolist() == [0] * 4 + [-1] * 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (dict(pool="cls"), "the model needs pool gap or map, and no registers"),
+        (dict(num_registers=1), "the model needs pool gap or map, and no registers"),
+        (dict(attention="axial"), "axial attention and a hybrid's ResNet need whole images"),
+        (dict(position="relative"), "choose another position than relative"),
+        (dict(position_resample="timm"), "need position_resample google, not timm"),
+    ],
+)
+def test_models_that_cannot_take_packed_images(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        packed_logits(model_of(**changes), packed(images_of()))
+
+
+def test_images_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 images do not fit into 1 sequences of 12 patches and 3 images: one of 8"):
+        packed(images_of([(8, 12), (8, 12)]), sequences=1)
+    with pytest.raises(ValueError, match="2 images do not fit"):
+        packed(images_of([(4, 3), (4, 3)]), sequences=1, most=1)
+    with pytest.raises(ValueError, match="image size 9x12 is not divisible by patch size 4x3: choose 8x12"):
+        packed(images_of([(9, 12)]))
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("pool", ["gap", "map"])
+def test_other_images_need_no_other_graph(pool: str) -> None:
+    torch.compiler.reset()
+    model = model_of(pool=pool, position="factorized_2d")
+    graphs: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(packed_logits, fullgraph=True, backend=backend)
+    for sizes in ([(8, 12), (4, 3), (12, 3)], [(4, 9), (16, 6), (4, 6)]):
+        images = packed(images_of(sizes))
+        torch.testing.assert_close(compiled(model, images), packed_logits(model, images), rtol=0, atol=1e-12)
+    assert len(graphs) == 1
