@@ -1,14 +1,14 @@
 """A random `ViTForImageClassification` of transformers and ours give the same logits and gradients."""
 
-import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-import torch
 import transformers
 from torch import Tensor
 
+from parity.naming import Headed, renamed, without_mask_token
 from vitral.models import architecture
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
@@ -29,21 +29,12 @@ MODULES = {
 }
 
 
+SINGLE = {"cls_token": "vit.embeddings.cls_token", "pos_embed": "vit.embeddings.position_embeddings"}
+
+
 def to_ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Their named tensors under our names; every one of theirs is used exactly once."""
-    theirs = dict(tensors)
-    depth = 1 + max(int(match[1]) for name in theirs if (match := re.match(r"vit\.layers\.(\d+)\.", name)))
-    ours = {
-        "cls_token": theirs.pop("vit.embeddings.cls_token"),
-        "pos_embed": theirs.pop("vit.embeddings.position_embeddings"),
-    }
-    for module, parts in MODULES.items():
-        for block in range(depth) if "*" in module else (0,):
-            for kind in ("weight", "bias"):
-                names = [f"{part}.{kind}".replace("*", str(block)) for part in parts]
-                ours[f"{module}.{kind}".replace("*", str(block))] = torch.cat([theirs.pop(name) for name in names])
-    assert not theirs
-    return ours
+    """Their named tensors under our names."""
+    return renamed(tensors, modules=MODULES, single=SINGLE)
 
 
 def transformers_model(config: ViTConfig) -> transformers.ViTForImageClassification:
@@ -99,3 +90,126 @@ def test_small_models_agree(overrides: dict[str, Any], gelu: str, assert_same: C
 def test_small_16_at_224_agrees_in_float32(assert_same: Callable[..., None]) -> None:
     config = architecture("ViT-S/16", gelu="erf", norm_eps=1e-12)
     assert_same(ViT(config), transformers_model(config), to_ours, std=0.02, tol=1e-4)
+
+
+# What later models have: registers, LayerScale, gated MLPs, rotary positions, attention pooling
+
+
+def encoder_names(layer: str, attention: str, **others: str) -> dict[str, tuple[str, ...]]:
+    """Names of the blocks' modules where q, k and v are three."""
+    names = {f"blocks.*.{own}": (f"{layer}.{theirs}",) for own, theirs in others.items()}
+    return names | {"blocks.*.attn.qkv": tuple(f"{layer}.{attention}.{x}_proj" for x in "qkv")}
+
+
+@pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
+def test_dinov2_with_registers_agrees(mlp: str, assert_same: Callable[..., None]) -> None:
+    config = ViTConfig(**TINY, gelu="erf", num_registers=2, layer_scale=0.1, mlp=mlp)
+    hidden = 64 if mlp == "gelu" else 96  # the peer takes two thirds of it, rounded up to a multiple of 8
+    encoder = transformers.Dinov2WithRegistersModel(
+        transformers.Dinov2WithRegistersConfig(
+            image_size=16,
+            patch_size=4,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            mlp_ratio=hidden // 32,
+            use_swiglu_ffn=mlp == "swiglu",
+            num_register_tokens=2,
+            layer_norm_eps=1e-6,
+            attn_implementation="sdpa",
+        )
+    )
+    layer = "encoder.encoder.layer.*"
+    first, second = ("weights_in", "weights_out") if mlp == "swiglu" else ("fc1", "fc2")
+    parts = {"norm1": "norm1", "attn.proj": "attention.o_proj", "norm2": "norm2"}
+    modules = encoder_names(layer, "attention", **parts, **{"mlp.fc1": f"mlp.{first}", "mlp.fc2": f"mlp.{second}"})
+    modules |= {
+        "patch_embed.proj": ("encoder.embeddings.patch_embeddings.projection",),
+        "norm": ("encoder.layernorm",),
+        "head": ("classifier",),
+    }
+    single = {
+        "cls_token": "encoder.embeddings.cls_token",
+        "reg_token": "encoder.embeddings.register_tokens",
+        "pos_embed": "encoder.embeddings.position_embeddings",
+        "blocks.*.ls1.gamma": f"{layer}.layer_scale1.lambda1",
+        "blocks.*.ls2.gamma": f"{layer}.layer_scale2.lambda1",
+    }
+    peer = Headed(without_mask_token(encoder), width=32, num_classes=7)
+    assert_same(ViT(config).double(), peer, partial(renamed, modules=modules, single=single), std=0.2, tol=1e-9)
+
+
+@pytest.mark.parametrize("image_size", [16, (8, 20)])
+def test_dinov3_agrees(image_size: int | tuple[int, int], assert_same: Callable[..., None]) -> None:
+    """Its rotary positions are computed in float32, so this is as near as they come."""
+    sizes = {**TINY, "image_size": image_size}
+    config = ViTConfig(**sizes, gelu="erf", num_registers=2, layer_scale=1.0, position="rope", norm_eps=1e-5)
+    encoder = transformers.DINOv3ViTModel(
+        transformers.DINOv3ViTConfig(
+            image_size=16,
+            patch_size=4,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            num_register_tokens=2,
+            key_bias=True,  # released models have none, which with turned keys is not the same as one of any value
+            attn_implementation="sdpa",
+        )
+    )
+    layer = "encoder.model.layer.*"
+    parts = {"norm1": "norm1", "attn.proj": "attention.o_proj", "norm2": "norm2"}
+    modules = encoder_names(layer, "attention", **parts, **{"mlp.fc1": "mlp.up_proj", "mlp.fc2": "mlp.down_proj"})
+    modules |= {
+        "patch_embed.proj": ("encoder.embeddings.patch_embeddings",),
+        "norm": ("encoder.norm",),
+        "head": ("classifier",),
+    }
+    single = {
+        "cls_token": "encoder.embeddings.cls_token",
+        "reg_token": "encoder.embeddings.register_tokens",
+        "blocks.*.ls1.gamma": f"{layer}.layer_scale1.lambda1",
+        "blocks.*.ls2.gamma": f"{layer}.layer_scale2.lambda1",
+    }
+    peer = Headed(without_mask_token(encoder), width=32, num_classes=7)
+    assert_same(ViT(config), peer, partial(renamed, modules=modules, single=single), std=0.1, tol=1e-4)
+
+
+def test_siglip_agrees(assert_same: Callable[..., None]) -> None:
+    config = ViTConfig(**TINY, gelu="tanh", pool="map")
+    encoder = transformers.SiglipVisionModel(
+        transformers.SiglipVisionConfig(
+            image_size=16,
+            patch_size=4,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            layer_norm_eps=1e-6,
+            attn_implementation="sdpa",
+        )
+    )
+    layer = "encoder.encoder.layers.*"
+    parts = {"norm1": "layer_norm1", "attn.proj": "self_attn.out_proj", "norm2": "layer_norm2"}
+    modules = encoder_names(layer, "self_attn", **parts, **{"mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"})
+    modules |= {
+        "patch_embed.proj": ("encoder.embeddings.patch_embedding",),
+        "norm": ("encoder.post_layernorm",),
+        "head": ("classifier",),
+        "pool.proj": ("encoder.head.attention.out_proj",),
+        "pool.norm": ("encoder.head.layernorm",),
+        "pool.mlp.fc1": ("encoder.head.mlp.fc1",),
+        "pool.mlp.fc2": ("encoder.head.mlp.fc2",),
+    }
+    single = {"pool.latent": "encoder.head.probe"}
+
+    def to_ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Its probe's q, k and v are one matrix where ours are q, and k with v; its positions have no batch axis."""
+        theirs = dict(tensors)
+        ours = {"pos_embed": theirs.pop("encoder.embeddings.position_embedding.weight")[None]}
+        for kind in ("weight", "bias"):
+            stacked = theirs.pop(f"encoder.head.attention.in_proj_{kind}")
+            ours[f"pool.q.{kind}"], ours[f"pool.kv.{kind}"] = stacked[:32], stacked[32:]
+        return ours | renamed(theirs, modules=modules, single=single)
+
+    assert_same(ViT(config).double(), Headed(encoder, width=32, num_classes=7), to_ours, std=0.2, tol=1e-9)
