@@ -120,10 +120,11 @@ def test_dinov2_with_registers_agrees(mlp: str, assert_same: Callable[..., None]
         )
     )
     layer = "encoder.encoder.layer.*"
-    first, second = ("weights_in", "weights_out") if mlp == "swiglu" else ("fc1", "fc2")
+    first, second = (("gate_proj", "up_proj"), "down_proj") if mlp == "swiglu" else (("fc1",), "fc2")
     parts = {"norm1": "norm1", "attn.proj": "attention.o_proj", "norm2": "norm2"}
-    modules = encoder_names(layer, "attention", **parts, **{"mlp.fc1": f"mlp.{first}", "mlp.fc2": f"mlp.{second}"})
+    modules = encoder_names(layer, "attention", **parts, **{"mlp.fc2": f"mlp.{second}"})
     modules |= {
+        "blocks.*.mlp.fc1": tuple(f"{layer}.mlp.{part}" for part in first),
         "patch_embed.proj": ("encoder.embeddings.patch_embeddings.projection",),
         "norm": ("encoder.layernorm",),
         "head": ("classifier",),
