@@ -1,0 +1,65 @@
+"""Positions are resampled as their owners' own functions do."""
+
+import math
+
+import pytest
+import torch
+import torchvision
+import transformers
+from timm.layers import resample_abs_pos_embed
+from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
+from transformers.models.vit.modeling_vit import ViTEmbeddings
+
+from vitral.layers.resample import resample_grid
+
+TARGETS = [(24, 24), (7, 7), (16, 9), (20, 31)]
+WIDTH = 6
+
+
+def table(side: int = 14) -> torch.Tensor:
+    """A class token's row and a square grid."""
+    return torch.randn(1, 1 + side * side, WIDTH, generator=torch.Generator().manual_seed(3))
+
+
+def ours(positions: torch.Tensor, target: tuple[int, int], method: str) -> torch.Tensor:
+    side = math.isqrt(positions.shape[1] - 1)
+    grid = positions[:, 1:].reshape(1, side, side, WIDTH)
+    return torch.cat([positions[:, :1], resample_grid(grid, target, method=method).flatten(1, 2)], dim=1)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_timm(target: tuple[int, int]) -> None:
+    theirs = resample_abs_pos_embed(table(), new_size=list(target), num_prefix_tokens=1)
+    torch.testing.assert_close(ours(table(), target, "timm"), theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_huggingface(target: tuple[int, int]) -> None:
+    config = transformers.ViTConfig(hidden_size=WIDTH, image_size=56, patch_size=4, num_attention_heads=1)
+    embeddings = ViTEmbeddings(config)
+    with torch.no_grad():
+        embeddings.position_embeddings.copy_(table())
+    theirs = embeddings.interpolate_pos_encoding(
+        torch.zeros(1, 1 + math.prod(target), WIDTH), target[0] * 4, target[1] * 4
+    )
+    torch.testing.assert_close(ours(table(), target, "huggingface"), theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_transformers_dinov2_is_their_vits_not_the_original_one(target: tuple[int, int]) -> None:
+    config = transformers.Dinov2Config(hidden_size=WIDTH, image_size=56, patch_size=4, num_attention_heads=1)
+    embeddings = Dinov2Embeddings(config)
+    with torch.no_grad():
+        embeddings.position_embeddings.copy_(table())
+    theirs = embeddings.interpolate_pos_encoding(
+        torch.zeros(1, 1 + math.prod(target), WIDTH), target[0] * 4, target[1] * 4
+    )
+    torch.testing.assert_close(ours(table(), target, "huggingface"), theirs, rtol=0, atol=1e-6)
+    assert (ours(table(), target, "dinov2") - theirs).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("side", [24, 7])
+def test_torchvision(side: int) -> None:
+    state = {"encoder.pos_embedding": table()}
+    theirs = torchvision.models.vision_transformer.interpolate_embeddings(side * 4, 4, state)["encoder.pos_embedding"]
+    torch.testing.assert_close(ours(table(), (side, side), "torchvision"), theirs, rtol=0, atol=1e-6)
