@@ -26,7 +26,7 @@ demo: install ## train a Vision Transformer on images of digits, then draw what 
 # Checking the shapes of every call and compiling a model into one graph exclude each other: hence two runs.
 test: install ## run every test (those that need a GPU are skipped where there is none)
 	$(BIN)/pytest --numprocesses=$(JOBS)
-	$(BIN)/pytest --jaxtyping-packages= -m compile
+	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m compile
 
 check: install ## check style, types, and what this project promises of its own form
 	$(BIN)/ruff check

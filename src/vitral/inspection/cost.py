@@ -4,6 +4,7 @@ from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +67,9 @@ def activation_memory(architecture: Architecture, *, bfloat16: bool, recompute: 
         bfloat16: under autocast, with the copies of the weights that it makes; otherwise in float32.
         recompute: of each block only its input is kept, and one block at a time is computed again.
     """
-    one, two = (_kept(architecture, batch, bfloat16=bfloat16, recompute=recompute) for batch in (1, 2))
-    return Memory(fixed=2 * one - two, per_image=two - one)
+    # not from one image on: what is spread over the batch is a copy only from two images on
+    two, three = (_kept(architecture, batch, bfloat16=bfloat16, recompute=recompute) for batch in (2, 3))
+    return Memory(fixed=3 * two - 2 * three, per_image=three - two)
 
 
 def _kept(architecture: Architecture, batch: int, *, bfloat16: bool, recompute: bool) -> int:
@@ -102,7 +104,7 @@ class _Ledger:
     def follow(self, block: nn.Module, index: int) -> None:
         """Books to `index` what is saved while the block runs."""
 
-        def enter(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        def enter(_: nn.Module, arguments: tuple[Any, ...]) -> None:
             self.running = index
             self.inputs.append(arguments[0].untyped_storage().nbytes())
 

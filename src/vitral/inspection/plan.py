@@ -58,7 +58,7 @@ USABLE = 0.9
 """Share of a device's memory that training can fill; the rest goes to the framework and to gaps."""
 
 
-def exaflops(macs: int, *, images: float) -> float:
+def exaflops(macs: int, *, images: int | float) -> float:
     """Operations of a training run in 10^18, by the rule that gives the paper's Table 6.
 
     Two operations a multiply-accumulate; the backward pass takes twice the forward pass.
