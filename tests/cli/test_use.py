@@ -1,4 +1,4 @@
-"""A trained model in use, as typed: eval, predict, inspect, models, recipes."""
+"""Models in use, as typed: eval, predict, inspect, models, plan, recipes."""
 
 import csv
 import io
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cli.screen import Screen
 from models import small_card, small_model
 from photographs import CLASSES, break_files, write_photographs
 from vitral.cli import main
@@ -24,53 +25,6 @@ from vitral.weights.folder import load_model, save_model
 PHOTOGRAPHIC = ViTConfig(
     image_size=32, patch_size=8, width=12, depth=8, num_heads=3, mlp_dim=24, num_classes=len(CLASSES), pool="gap"
 )
-
-
-class Screen:
-    """Runs commands in this process and keeps what they print."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self.capture = capture
-        self.errors = ""
-
-    def run(self, *words: str | Path, code: int = 0) -> str:
-        """Standard output of `vitral WORDS`, which must end with `code`."""
-        try:
-            main([str(word) for word in words])
-            ended = 0
-        except SystemExit as stop:
-            ended = stop.code
-        output, self.errors = self.capture.readouterr()
-        assert ended == code, self.errors
-        assert "Traceback" not in self.errors
-        return output
-
-    def json(self, *words: str | Path, code: int = 0) -> dict[str, Any]:
-        """The one JSON object that `vitral WORDS --json` prints."""
-        output = self.run(*words, "--json", code=code)
-        assert output.count("\n") == 1
-        return json.loads(output, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-
-    def refusal(self, *words: str | Path) -> str:
-        """The one sentence that `vitral WORDS` fails with; nothing else is printed."""
-        assert self.run(*words, code=2) == ""
-        assert self.errors.startswith("vitral: ")
-        assert self.errors.count("\n") == 1
-        return self.errors.removeprefix("vitral: ").rstrip()
-
-
-@pytest.fixture
-def screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Screen:
-    monkeypatch.setenv("COLUMNS", "200")
-    return Screen(capsys)
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on digits, barely begun; for reading only."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    main(["train", "digits", "--train.steps", "2", "--model.depth", "1", "--out", str(folder)])
-    return folder
 
 
 @pytest.fixture
@@ -450,7 +404,7 @@ def test_a_model_that_cannot_be_used_is_refused(screen: Screen, command: str, mo
     assert "config.json" in told(model)
 
 
-@pytest.mark.parametrize("command", ["eval", "predict", "inspect", "models", "recipes"])
+@pytest.mark.parametrize("command", ["eval", "predict", "inspect", "models", "plan", "recipes"])
 def test_help(screen: Screen, command: str) -> None:
     assert f"vitral {command}" in screen.run(command, "--help")
 
@@ -474,7 +428,7 @@ def ended(*words: str | Path, env: dict[str, str] | None = None, **streams: Any)
     return subprocess.run(command, stderr=subprocess.PIPE, check=False, env=OWN_PACKAGE | (env or {}), **streams)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["models"], ["models", "--json"], ["recipes", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["recipes"], ["recipes", "--json"], ["models", "--help"]])
 def test_a_reader_that_leaves_is_left_quietly(words: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -485,7 +439,7 @@ def test_a_reader_that_leaves_is_left_quietly(words: list[str]) -> None:
 
 def test_standard_output_on_a_full_disk_is_one_sentence() -> None:
     with Path("/dev/full").open("wb") as full:
-        result = ended("models", stdout=full)
+        result = ended("recipes", stdout=full)
     assert (result.returncode, result.stderr) == (2, b"vitral: No space left on device\n")
 
 
@@ -494,7 +448,7 @@ def test_closed_streams_stop_nothing(trained: Path, tmp_path: Path) -> None:
     for line, code in [
         (f"{vitral} predict {trained} - <&-", 2),
         (f"{vitral} inspect {trained} --out {tmp_path}/a.png >&-", 0),
-        (f"{vitral} models >&- 2>&- <&-", 0),
+        (f"{vitral} recipes >&- 2>&- <&-", 0),
         (f"{vitral} nothing 2>&-", 2),
     ]:
         result = subprocess.run(["sh", "-c", line], capture_output=True, check=False, env=OWN_PACKAGE)
@@ -543,26 +497,6 @@ def test_another_error_of_the_program_is_not_hidden(
 
 
 # lists
-
-
-def test_models(screen: Screen) -> None:
-    models = {model["name"]: model for model in screen.json("models")["models"]}
-    counts = {
-        "ViT-Ti/16": 5_717_416,
-        "ViT-S/32": 22_878_952,
-        "ViT-S/16": 22_050_664,
-        "ViT-B/32": 88_224_232,
-        "ViT-B/16": 86_567_656,
-        "ViT-B/8": 86_576_872,
-        "ViT-L/32": 306_535_400,
-        "ViT-L/16": 304_326_632,
-        "ViT-H/14": 632_045_800,
-    }
-    assert {name: models[name]["parameters"] for name in counts} == counts
-    assert models["ViT-B/16"]["tokens"] == 197
-    output = screen.run("models")
-    assert all(name in output for name in models)
-    assert "86,567,656" in output
 
 
 def test_recipes(screen: Screen) -> None:

@@ -125,6 +125,6 @@ def print_details(model: dict[str, Any]) -> None:
     Console().print(table, highlight=False)
 
 
-def gigabytes(count: float) -> str:
+def gigabytes(count: int | float) -> str:
     """Bytes as people read them."""
     return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

@@ -34,11 +34,11 @@ def finetune(weights: Path | None = None) -> RunConfig:
     if weights is not None:
         trained = read_config(weights)
         architecture, preprocessing = trained.architecture, trained.card.preprocessing
+    plain = dict(representation_size=None, dropout=0.0, head_bias=0.0)
+    changes = {name: value for name, value in plain.items() if hasattr(architecture, name)}  # a ResNet has a head only
     return RunConfig(
         recipe="finetune",
-        model=ModelSetup(
-            weights=weights, architecture=replace(architecture, representation_size=None, dropout=0.0, head_bias=0.0)
-        ),
+        model=ModelSetup(weights=weights, architecture=replace(architecture, **changes)),
         data=DataConfig(source="folder", workers=2),
         preprocessing=preprocessing,
         augment=AugmentConfig(crop="inception", crop_area=(0.25, 1.0), flip=True),
