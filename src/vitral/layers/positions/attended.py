@@ -53,10 +53,10 @@ def _by_offset(
 ) -> tuple[Float[Tensor, "b heads r k"], Float[Tensor, "b heads t k"], Float[Tensor, "b heads r t"]]:
     """Content, and the logits of each query with the embeddings of the offsets, from 1 - n to n - 1 of the key."""
     n = q.shape[2] - prefix
-    logits = q[:, :, prefix:] @ embeddings.mT / math.sqrt(q.shape[3])
-    # row i wants the n columns from n - 1 - i on: read with rows one shorter than they are, they come to stand in line
-    lines = F.pad(F.pad(logits, (0, 1)).flatten(2), (0, n - 1)).unflatten(2, (n + 1, 2 * n - 1))
-    bias = F.pad(lines[:, :, :n, n - 1 :], (prefix, 0, prefix, 0))
+    logits = (q[:, :, prefix:] / math.sqrt(q.shape[3])) @ embeddings.mT
+    # row i wants the n columns from n - 1 - i on; laid end to end, these begin 2n - 2 numbers apart: no copy is made
+    lines = logits.flatten(2)[:, :, n - 1 :].unfold(2, n, max(2 * n - 2, 1))
+    bias = F.pad(lines, (prefix, 0, prefix, 0))
     return q[:, :, read], k, bias[:, :, read].to(q.dtype)
 
 
