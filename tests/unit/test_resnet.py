@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.models.resnetv2 import ResNetV2
+from torch import nn
 
 from vitral.models import architecture, blank_model
 from vitral.resnet import DEPTHS, ResNet, ResNetConfig
@@ -13,12 +15,25 @@ from vitral.resnet import DEPTHS, ResNet, ResNetConfig
 TINY: dict[str, Any] = dict(image_size=32, channels=2, stages=(1, 1), root_width=32, num_classes=5)
 
 
+def assert_same_shapes(name: str, theirs: nn.Module) -> None:
+    """A model of ours has the names and shapes of the peer's, but for the head's."""
+    ours = {key: value.shape for key, value in blank_model(architecture(name)).named_parameters()}
+    peers = {key.replace("head.fc", "head"): value.shape for key, value in theirs.named_parameters()}
+    assert ours == {**peers, "head.weight": peers["head.weight"][:2]}
+
+
 @pytest.mark.parametrize("name", ["50x1", "50x3", "101x1", "101x3", "152x2", "152x4"])
-def test_parameters_are_timms(name: str) -> None:
+def test_published_models_are_timms(name: str) -> None:
     with torch.device("meta"):
-        theirs = timm.create_model(f"resnetv2_{name}_bit", num_classes=1000)
-    ours = blank_model(architecture(f"BiT-R{name}"))
-    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+        assert_same_shapes(f"BiT-R{name}", timm.create_model(f"resnetv2_{name}_bit", num_classes=1000))
+
+
+@pytest.mark.parametrize(
+    ("depth", "factor", "units"), [(50, 2, (3, 4, 6, 3)), (152, 1, (3, 8, 36, 3)), (200, 3, (3, 24, 36, 3))]
+)
+def test_the_papers_other_models_are_what_timm_would_make(depth: int, factor: int, units: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        assert_same_shapes(f"BiT-R{depth}x{factor}", ResNetV2(layers=units, width_factor=factor, stem_type="fixed"))
 
 
 def test_r50x1_has_the_published_number_of_parameters() -> None:
@@ -32,7 +47,7 @@ def test_layers_are_what_the_name_says() -> None:
 
 def test_features_are_pooled_and_classified() -> None:
     model = ResNet(ResNetConfig(**TINY)).double().eval()
-    torch.nn.init.normal_(model.head.weight)
+    nn.init.normal_(model.head.weight)
     images = torch.randn(3, 2, 32, 48, dtype=torch.float64)
     features = model.features(images)
     assert features.map.shape == (3, 256, 4, 6)
@@ -49,7 +64,7 @@ def test_a_fresh_model_gives_the_heads_bias() -> None:
 
 def test_initial_filters_are_lecuns() -> None:
     model = ResNet(ResNetConfig(**TINY))
-    for conv in (module for module in model.modules() if isinstance(module, torch.nn.Conv2d)):
+    for conv in (module for module in model.modules() if isinstance(module, nn.Conv2d)):
         deviation = math.sqrt(1 / conv.weight[0].numel())
         assert conv.weight.std().item() == pytest.approx(deviation, rel=0.1)
 

@@ -3,6 +3,7 @@
 Both have GroupNorm and weight-standardised convolutions, but not the same numbers: each class below says which.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -28,12 +29,11 @@ class StandardisedConv(nn.Conv2d, ABC):
         super().__init__(inputs, outputs, kernel, stride=stride, bias=False)
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
-        return F.conv2d(self.padded(input), (self.weight - mean) / self.deviation(variance), stride=self.stride)
+        return F.conv2d(self.padded(input), self.standardised(), stride=self.stride)
 
     @abstractmethod
-    def deviation(self, variance: Tensor) -> Tensor:
-        """What filters are divided by."""
+    def standardised(self) -> Float[Tensor, "d c p q"]:
+        """The filters to convolve with. Written without `torch.var_mean`, ten times as slow as these on a CPU."""
 
     @abstractmethod
     def padded(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
@@ -43,8 +43,11 @@ class StandardisedConv(nn.Conv2d, ABC):
 class SameConv(StandardisedConv):
     """The released hybrids': std + 1e-5, and TensorFlow's padding, whose odd pixel is at the bottom and right."""
 
-    def deviation(self, variance: Tensor) -> Tensor:
-        return variance.sqrt() + 1e-5
+    def standardised(self) -> Float[Tensor, "d c p q"]:
+        filters = self.weight.flatten(1)
+        centred = filters - filters.mean(dim=1, keepdim=True)
+        deviation = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / math.sqrt(filters.shape[1])
+        return (centred * (deviation + 1e-5).reciprocal()).view_as(self.weight)
 
     def padded(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
         return pad_same(x, kernel=self.kernel_size[0], stride=self.stride[0], value=0.0)
@@ -53,8 +56,8 @@ class SameConv(StandardisedConv):
 class BiTConv(StandardisedConv):
     """BiT's: sqrt(var + 1e-10), and the same padding on every side."""
 
-    def deviation(self, variance: Tensor) -> Tensor:
-        return (variance + 1e-10).sqrt()
+    def standardised(self) -> Float[Tensor, "d c p q"]:
+        return F.layer_norm(self.weight, self.weight.shape[1:], eps=1e-10)
 
     def padded(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
         return F.pad(x, (self.kernel_size[0] // 2,) * 4)
@@ -87,6 +90,24 @@ class Bottleneck(nn.Module):
         return F.relu(self.downsample(x) + self.norm3(self.conv3(out)))
 
 
+class Kept(nn.Module):
+    """A unit's shortcut, its input as it came."""
+
+    def forward(self, x: Float[Tensor, "b c h w"], active: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x
+
+
+class Projected(nn.Module):
+    """A unit's shortcut, its normed and rectified input in the channels and size of its output."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv = BiTConv(inputs, outputs, 1, stride)
+
+    def forward(self, x: Float[Tensor, "b c h w"], active: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        return self.conv(active)
+
+
 class PreActivated(nn.Module):
     """BiT's unit: norm and ReLU come before each convolution, the projection too; GroupNorm epsilon 1e-5."""
 
@@ -96,16 +117,12 @@ class PreActivated(nn.Module):
         self.norm1, self.conv1 = nn.GroupNorm(GROUPS, inputs, eps=1e-5), BiTConv(inputs, width, 1)
         self.norm2, self.conv2 = nn.GroupNorm(GROUPS, width, eps=1e-5), BiTConv(width, width, 3, stride)
         self.norm3, self.conv3 = nn.GroupNorm(GROUPS, width, eps=1e-5), BiTConv(width, outputs, 1)
-        self.projects = inputs != outputs or stride != 1
-        projection = nn.Sequential(OrderedDict(conv=BiTConv(inputs, outputs, 1, stride)))
-        self.downsample = projection if self.projects else nn.Identity()
+        self.downsample = Projected(inputs, outputs, stride) if inputs != outputs or stride != 1 else Kept()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         active = F.relu(self.norm1(x))
-        shortcut = self.downsample(active if self.projects else x)
-        out = self.conv1(active)
-        out = self.conv2(F.relu(self.norm2(out)))
-        return self.conv3(F.relu(self.norm3(out))) + shortcut
+        out = self.conv2(F.relu(self.norm2(self.conv1(active))))
+        return self.conv3(F.relu(self.norm3(out))) + self.downsample(x, active)
 
 
 def stages(unit: Callable[[int, int, int], nn.Module], *, units: Sequence[int], width: int) -> nn.Sequential:

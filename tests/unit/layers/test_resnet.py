@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitral.layers.hybrid import Backbone, HybridEmbed
 from vitral.layers.resnet import BiTConv, Bottleneck, PreActivated, SameConv, init_resnet, pad_same, stages
 
 
@@ -55,6 +54,17 @@ def test_shift_and_scale_of_a_filter_do_not_matter(conv: type[SameConv | BiTConv
     with torch.no_grad():
         layer.weight.mul_(torch.tensor([1.0, 7.0, 0.5, 30.0])[:, None, None, None]).add_(3.0)
     torch.testing.assert_close(layer(x), before, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("conv", [SameConv, BiTConv])
+def test_a_constant_filter_is_zero_and_can_learn(conv: type[SameConv | BiTConv]) -> None:
+    layer = conv(3, 4, 3)
+    nn.init.constant_(layer.weight, 0.5)
+    out = layer(torch.randn(2, 3, 5, 5))
+    out.sum().backward()
+    assert not out.any()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.isfinite().all()
 
 
 def normed(x: Tensor, norm: nn.GroupNorm, eps: float) -> Tensor:
@@ -120,34 +130,3 @@ def test_a_new_unit_is_its_shortcut() -> None:
         deviation = math.sqrt(1 / conv.weight[0].numel())
         assert conv.weight.std().item() == pytest.approx(deviation, rel=0.05)
         assert conv.weight.abs().max().item() <= 2 * deviation / 0.8796
-
-
-@pytest.mark.parametrize("units", [(), (1,), (1, 1, 1)])
-def test_the_backbone_has_the_stride_it_says(units: tuple[int, ...]) -> None:
-    backbone = Backbone(channels=1, units=units, width=32)
-    stride = 4 * 2 ** max(len(units) - 1, 0)
-    assert backbone(torch.zeros(1, 1, 64, 32)).shape[2:] == (64 // stride, 32 // stride)
-
-
-def test_the_largest_of_the_root_is_not_the_padding() -> None:
-    """Padded with zeros, a map of negative numbers would show a border; ReLU comes first, so zero is the least."""
-    embed = HybridEmbed(channels=1, stem_stages=(), stem_width=32, patch_hw=(4, 4), width=8)
-    with torch.no_grad():
-        embed.backbone.stem.norm.weight.zero_()
-        embed.backbone.stem.norm.bias.fill_(1.0)
-    assert torch.equal(embed.backbone(torch.randn(1, 1, 8, 8)), torch.ones(1, 32, 2, 2))
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        (dict(stem_width=48), "stem_width must be a multiple of 32"),
-        (dict(stem_stages=(1, 0)), "every stage of stem_stages needs a unit"),
-        (dict(stem_stages=(1, 1), patch_hw=(4, 4)), "patch size 4x4 is no multiple of 8x8"),
-        (dict(patch_hw=(6, 4)), "patch size 6x4 is no multiple of 4x4"),
-    ],
-)
-def test_stems_that_cannot_be_are_refused(changes: dict, sentence: str) -> None:
-    sizes = dict(channels=3, stem_stages=(1,), stem_width=32, patch_hw=(4, 4), width=8)
-    with pytest.raises(ValueError, match=sentence):
-        HybridEmbed(**{**sizes, **changes})
