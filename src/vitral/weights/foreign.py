@@ -1,0 +1,148 @@
+"""Weights of other projects: recognised by what they hold, read into our model, and written back."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitral.data.card import ModelCard
+from vitral.data.preprocess import Preprocessing
+from vitral.models import blank_model
+from vitral.vit import ViT
+from vitral.weights.arrays import read_arrays
+from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
+from vitral.weights.lineages.lineage import Lineage
+from vitral.weights.rows import from_theirs, to_theirs
+
+__all__ = ["LINEAGES", "LoadReport", "read_foreign", "written_as"]
+
+LINEAGES: dict[str, Lineage] = {lineage.name: lineage for lineage in (GOOGLE, GOOGLE_LINEN, BIG_VISION)}
+"""Formats by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What became of a file's arrays."""
+
+    lineage: str
+    """The format."""
+    matched: int
+    """Tensors of the model that were read."""
+    missing: tuple[str, ...] = ()
+    """Names in the format of arrays that the model needs and the file has not; their tensors start fresh."""
+    unexpected: tuple[str, ...] = ()
+    """Names of arrays that the model has no place for."""
+    notes: tuple[str, ...] = field(default=())
+    """One sentence on everything else that was not simply copied."""
+
+
+def read_foreign(
+    path: Path, *, settings: Mapping[str, Any] | None = None, allow_missing: bool = False, **changes: Any
+) -> tuple[ViT, LoadReport]:
+    """Reads another project's file as a model in float32 and evaluation mode, its card attached.
+
+    A file without a head gives a model with a head of zeros, and says so.
+
+    Args:
+        path: an archive of NumPy, a safetensors file, or PyTorch's own.
+        settings: what stands beside the weights in the other project, such as its `config.json`.
+        allow_missing: whether arrays may be missing or left over.
+        changes: fields of the architecture that the file does not tell, or that are to be otherwise.
+
+    Raises:
+        ValueError: the format is not known, arrays are missing, left over or of wrong shape, or hold no numbers.
+        OSError: the file cannot be read.
+    """
+    lineage, arrays = recognised(read_arrays(path), path)
+    config = replace(lineage.config(arrays, settings or {}), **changes)
+    model = blank_model(config)
+    assert isinstance(model, ViT)
+    state, missing, unexpected = from_theirs(lineage.rows(config), arrays)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    notes = _dtypes(state)
+    if not any(name.startswith("head.") for name in state):
+        missing = [name for name in missing if not name.startswith(("head/", "head."))]
+        notes.append(f"the file has no head: one of zeros for {config.num_classes} classes takes its place")
+        state |= {name: torch.zeros(wanted[name]) for name in ("head.weight", "head.bias")}
+    if (missing or unexpected) and not allow_missing:
+        raise ValueError(f"{path}: {_unmatched(missing, unexpected)}; allow that with --allow-missing")
+    for name, tensor in state.items():
+        if wanted[name] != tuple(tensor.shape):
+            raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, where the model has {wanted[name]}")
+        if not torch.isfinite(tensor.sum(dtype=torch.float32)):
+            raise ValueError(f"{path}: {name} holds numbers that are not finite")
+    model.to_empty(device="cpu")
+    model.init_weights()
+    model.load_state_dict({name: tensor.float().contiguous() for name, tensor in state.items()}, strict=False)
+    model.card = _card(model, lineage, path)
+    report = LoadReport(
+        lineage=lineage.name,
+        matched=len(state),
+        missing=tuple(missing),
+        unexpected=tuple(unexpected),
+        notes=tuple(notes),
+    )
+    return model.eval(), report
+
+
+def recognised(arrays: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str, Tensor]]:
+    """The format of a file's arrays, and the arrays as its table names them.
+
+    Raises:
+        ValueError: no format is recognised; the sentence says what was found.
+    """
+    for lineage in LINEAGES.values():
+        tidy = lineage.tidied(arrays)
+        if lineage.recognises(tidy):
+            return lineage, tidy
+    some = ", ".join(sorted(arrays)[:3]) or "nothing"
+    raise ValueError(
+        f"{path} is of no format that is known: it holds {len(arrays)} arrays such as {some}; "
+        f"known are {', '.join(LINEAGES)}"
+    )
+
+
+def written_as(lineage: Lineage, model: ViT) -> dict[str, Tensor]:
+    """A model's weights as another project's arrays.
+
+    Raises:
+        ValueError: the format has no place for some of them.
+    """
+    state = {name: tensor.detach().cpu() for name, tensor in lineage.prepared(model).items()}
+    arrays, homeless = to_theirs(lineage.rows(model.config), state)
+    if homeless:
+        raise ValueError(f"the format {lineage.name} has no place for {', '.join(homeless[:5])}")
+    return arrays
+
+
+def _dtypes(state: Mapping[str, Tensor]) -> list[str]:
+    kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()} - {"float32"})
+    return [f"{', '.join(kinds)} turned into float32"] if kinds else []
+
+
+def _unmatched(missing: Iterable[str], unexpected: Iterable[str]) -> str:
+    parts = []
+    for label, names in (("missing", list(missing)), ("unexpected", list(unexpected))):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            parts.append(f"{label}: {', '.join(names[:3])}{more}")
+    return "; ".join(parts)
+
+
+def _card(model: ViT, lineage: Lineage, path: Path) -> ModelCard:
+    """What the format says of images, and classes by number where nobody names them."""
+    channels = model.config.channels
+    preprocessing = Preprocessing(
+        image_size=model.config.image_hw,
+        channels=channels,
+        mean=lineage.mean if channels == 3 else (sum(lineage.mean) / 3,) * channels,
+        std=lineage.std if channels == 3 else (sum(lineage.std) / 3,) * channels,
+    )
+    return ModelCard(
+        preprocessing=preprocessing,
+        classes=tuple(f"class {label}" for label in range(model.config.num_classes)),
+        provenance={"weights": path.name, "lineage": lineage.name},
+    )

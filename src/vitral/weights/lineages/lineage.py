@@ -1,0 +1,73 @@
+"""What is known of one format."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
+from vitral.weights.rows import Row
+
+__all__ = ["Arrays", "Lineage", "counted", "side_of", "usual_heads"]
+
+Arrays = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """One project's way of writing weights."""
+
+    name: str
+    """What to call it."""
+    recognises: Callable[[Arrays], bool]
+    """Whether a file's arrays are of this format, by names and shapes."""
+    config: Callable[[Arrays, Mapping[str, Any]], ViTConfig]
+    """The architecture, from the arrays and the settings beside them, whose numerics are the format's."""
+    rows: Callable[[ViTConfig], list[Row]]
+    """Where each tensor of a model of that architecture lies."""
+    mean: tuple[float, ...]
+    """What images are shifted by, of the range 0 to 1, where the file says nothing."""
+    std: tuple[float, ...]
+    """What they are divided by then."""
+    tidied: Callable[[Arrays], dict[str, Tensor]] = dict
+    """The file's arrays under the names that the table has: without prefixes, of one layout."""
+    prepared: Callable[[ViT], dict[str, Tensor]] = lambda model: model.state_dict()
+    """A model's state with what the format keeps elsewhere moved there; what the model computes stays the same."""
+
+
+def counted(arrays: Arrays, prefix: str, suffix: str) -> int:
+    """How many numbers from 0 (or 1) on stand between prefix and suffix in names."""
+    found = set()
+    for name in arrays:
+        if name.startswith(prefix) and name.endswith(suffix):
+            middle = name[len(prefix) : len(name) - len(suffix)]
+            if middle.isdigit():
+                found.add(int(middle))
+    return len(found)
+
+
+def side_of(patches: int, *, name: str) -> int:
+    """Rows of a square grid.
+
+    Raises:
+        ValueError: the patches make no square.
+    """
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise ValueError(f"{name} has {patches} positions of patches, which make no square grid")
+    return side
+
+
+def usual_heads(width: int) -> int:
+    """Attention heads of models of this width, where a format does not say: 64 channels a head, but for the largest.
+
+    Raises:
+        ValueError: the width is that of no known model.
+    """
+    heads = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 1792: 16}.get(width, width // 64)
+    if not heads or width % heads:
+        raise ValueError(f"the file does not tell its attention heads, and none are usual at width {width}")
+    return heads
