@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vitral.layers.resnet import GROUPS, Bottleneck, SameConv, init_resnet, pad_same, stages
+from vitral.layers.resnet import GROUPS, Bottleneck, PadSame, SameConv, init_resnet, stages
 
 __all__ = ["HybridEmbed"]
 
@@ -17,10 +17,10 @@ class Root(nn.Module):
         super().__init__()
         self.conv = SameConv(channels, width, 7, 2)
         self.norm = nn.GroupNorm(GROUPS, width, eps=1e-6)
+        self.pool = nn.Sequential(PadSame(3, 2), nn.MaxPool2d(3, 2))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h4 w4"]:
-        x = F.relu(self.norm(self.conv(x)))
-        return F.max_pool2d(pad_same(x, kernel=3, stride=2, value=-float("inf")), kernel_size=3, stride=2)
+        return self.pool(F.relu(self.norm(self.conv(x))))  # nothing is below the border's zeros
 
 
 class Backbone(nn.Module):

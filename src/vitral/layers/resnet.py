@@ -16,32 +16,48 @@ from torch import Generator, Tensor, nn
 
 from vitral.layers.init import lecun_normal_
 
-__all__ = ["GROUPS", "BiTConv", "Bottleneck", "PreActivated", "SameConv", "init_resnet", "pad_same", "stages"]
+__all__ = ["GROUPS", "BiTConv", "Bottleneck", "PadSame", "PreActivated", "SameConv", "init_resnet", "stages"]
 
 GROUPS = 32
 """Groups of every GroupNorm."""
 
 
-class StandardisedConv(nn.Conv2d, ABC):
-    """A convolution without bias whose filters are shifted and scaled to mean 0 and deviation 1 at each use."""
+class PadSame(nn.Module):
+    """TensorFlow's padding with zeros: ceil(size / stride) windows fit, and the odd pixel is at the bottom and right."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        super().__init__(inputs, outputs, kernel, stride=stride, bias=False)
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        missing = (max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0) for size in x.shape[2:])
+        (top, bottom), (left, right) = ((count // 2, count - count // 2) for count in missing)
+        return F.pad(x, (left, right, top, bottom))
+
+
+class StandardisedConv(nn.Conv2d, ABC):
+    """A convolution without bias whose filters are shifted and scaled to mean 0 and deviation 1 at each use.
+
+    Padding that is the same on every side is left to the convolution: a border put around the input copies it.
+    """
+
+    border: nn.Module
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
-        return F.conv2d(self.padded(input), self.standardised(), stride=self.stride)
+        return F.conv2d(self.border(input), self.standardised(), stride=self.stride, padding=self.padding[0])
 
     @abstractmethod
     def standardised(self) -> Float[Tensor, "d c p q"]:
         """The filters to convolve with. Written without `torch.var_mean`, ten times as slow as these on a CPU."""
 
-    @abstractmethod
-    def padded(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        """The input with a border."""
-
 
 class SameConv(StandardisedConv):
-    """The released hybrids': std + 1e-5, and TensorFlow's padding, whose odd pixel is at the bottom and right."""
+    """The released hybrids': std + 1e-5, and TensorFlow's padding."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        even = stride == 1 or kernel == 1
+        super().__init__(inputs, outputs, kernel, stride=stride, padding=kernel // 2 if even else 0, bias=False)
+        self.border = nn.Identity() if even else PadSame(kernel, stride)
 
     def standardised(self) -> Float[Tensor, "d c p q"]:
         filters = self.weight.flatten(1)
@@ -49,25 +65,16 @@ class SameConv(StandardisedConv):
         deviation = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / math.sqrt(filters.shape[1])
         return (centred * (deviation + 1e-5).reciprocal()).view_as(self.weight)
 
-    def padded(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        return pad_same(x, kernel=self.kernel_size[0], stride=self.stride[0], value=0.0)
-
 
 class BiTConv(StandardisedConv):
     """BiT's: sqrt(var + 1e-10), and the same padding on every side."""
 
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+        self.border = nn.Identity()
+
     def standardised(self) -> Float[Tensor, "d c p q"]:
         return F.layer_norm(self.weight, self.weight.shape[1:], eps=1e-10)
-
-    def padded(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        return F.pad(x, (self.kernel_size[0] // 2,) * 4)
-
-
-def pad_same(x: Float[Tensor, "b c h w"], *, kernel: int, stride: int, value: float) -> Float[Tensor, "b c h2 w2"]:
-    """Pads so that a window gives ceil(size / stride) outputs, half of it (rounded down) at the top and left."""
-    missing = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:]]
-    (top, bottom), (left, right) = ((count // 2, count - count // 2) for count in missing)
-    return F.pad(x, (left, right, top, bottom), value=value)
 
 
 class Bottleneck(nn.Module):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitral.layers.resnet import BiTConv, Bottleneck, PreActivated, SameConv, init_resnet, pad_same, stages
+from vitral.layers.resnet import BiTConv, Bottleneck, PadSame, PreActivated, SameConv, init_resnet, stages
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from vitral.layers.resnet import BiTConv, Bottleneck, PreActivated, SameConv, in
 def test_the_odd_pixel_of_padding_is_at_the_bottom_and_right(
     size: int, kernel: int, stride: int, before: int, after: int
 ) -> None:
-    padded = pad_same(torch.ones(1, 1, size, size), kernel=kernel, stride=stride, value=0.0)
+    padded = PadSame(kernel, stride)(torch.ones(1, 1, size, size))
     assert padded.shape[2:] == (before + size + after,) * 2
     rows = padded[0, 0].any(dim=1)
     assert rows.tolist() == [False] * before + [True] * size + [False] * after
@@ -98,11 +98,12 @@ def test_the_hybrids_unit_written_out(inputs: int, stride: int) -> None:
     torch.testing.assert_close(unit(x), (shortcut + out).relu(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("inputs", "stride"), [(64, 1), (64, 2), (128, 1)])
+@pytest.mark.parametrize(("inputs", "stride"), [(64, 1), (64, 2), (128, 1), (128, 2)])
 def test_bits_unit_written_out(inputs: int, stride: int) -> None:
     unit, x = random_unit(PreActivated, inputs, stride), 1e-3 * torch.randn(2, inputs, 6, 6, dtype=torch.float64)
     active = normed(x, unit.norm1, 1e-5).relu()
     out = unit.conv1(active)
+    assert [conv.stride for conv in (unit.conv1, unit.conv2)] == [(1, 1), (stride, stride)]
     out = unit.conv2(normed(out, unit.norm2, 1e-5).relu())
     out = unit.conv3(normed(out, unit.norm3, 1e-5).relu())
     shortcut = unit.downsample.conv(active) if inputs != 128 or stride != 1 else x
