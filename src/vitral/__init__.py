@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vitral.serve.predictor import Failure, Prediction, Predictor
     from vitral.vit import ViT
     from vitral.vit_config import ViTConfig
-    from vitral.weights.folder import load_model as load
+    from vitral.weights.load import load
 
 __version__ = "0.1.0"
 
@@ -41,14 +41,14 @@ _HOMES = {
     "ViT": "vitral.vit",
     "ViTConfig": "vitral.vit_config",
     "create": "vitral.models",
-    "load": "vitral.weights.folder",
+    "load": "vitral.weights.load",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), "load_model" if name == "load" else name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

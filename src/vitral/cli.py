@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("vitral.commands.predict", "classify image files"),
     "inspect": ("vitral.commands.inspect", "draw what a model looks at"),
     "models": ("vitral.commands.models", "list the models by name, size and cost"),
+    "convert": ("vitral.commands.convert", "turn weights from one project's format into another's"),
     "plan": ("vitral.commands.plan", "tell what a training run will take"),
 }
 """Each command's module, which has `main(arguments) -> None`, and one line on it."""

@@ -10,7 +10,7 @@ from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
-from vitral.weights.folder import read_config
+from vitral.weights.load import load
 
 __all__ = ["finetune"]
 
@@ -28,12 +28,14 @@ def finetune(weights: Path | None = None) -> RunConfig:
     Time: 20 times through the images
 
     Args:
-        weights: folder of the trained model; None describes ViT-B/16 as a stand-in, to be read but not trained.
+        weights: the trained model, a folder of Vitral's or another project's file; None describes ViT-B/16 as a
+            stand-in, to be read but not trained.
     """
     architecture, preprocessing = ViTConfig(), Preprocessing(image_size=(224, 224), channels=3)
     if weights is not None:
-        trained = read_config(weights)
-        architecture, preprocessing = trained.architecture, trained.card.preprocessing
+        trained = load(weights)
+        assert trained.card is not None
+        architecture, preprocessing = trained.config, trained.card.preprocessing
     plain = dict(representation_size=None, dropout=0.0, head_bias=0.0)
     changes = {name: value for name, value in plain.items() if hasattr(architecture, name)}  # a ResNet has a head only
     return RunConfig(

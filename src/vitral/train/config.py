@@ -26,7 +26,7 @@ class ModelSetup:
     """The model a run trains."""
 
     weights: Path | None = None
-    """Folder of a trained Vitral model to start from; its head is replaced where the classes differ."""
+    """Trained model to start from: a folder, another project's file, hf-hub:OWNER/NAME; its head may be replaced."""
     lora_rank: int | None = None
     """Rank of LoRA adapters, trained with the head while the other weights stay; None trains all weights."""
     lora_alpha: float = 16.0

@@ -21,7 +21,7 @@ from vitral.train.average import update_average, warmed_up
 from vitral.train.config import RunConfig
 from vitral.train.optim import Optimiser
 from vitral.train.recompute import recompute_blocks
-from vitral.weights.folder import load_model
+from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer
 
 __all__ = ["Session"]
@@ -64,7 +64,9 @@ class Session:
         if self.config.model.weights is None:
             return []
         plain = build(self.config.model.architecture)
-        notes = transfer(load_model(self.config.model.weights), plain, classes=self.classes)
+        trained, report = load_with_report(self.config.model.weights)
+        notes = [f"weights recognised as {report.lineage}", *report.notes] if report else []
+        notes += transfer(trained, plain, classes=self.classes)
         self.model.load_state_dict(self._adapted(plain).state_dict())
         if self.average:
             self.average.load_state_dict(self.model.state_dict())

@@ -1,0 +1,106 @@
+"""`vitral convert` as typed, and training from what it makes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import vitral
+from cli.screen import Screen
+from models import small_model
+from vitral.weights.folder import save_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A random square model, as formats of square images want it."""
+    small = small_model(image_size=16)
+    save_model(tmp_path / "model", small, small.card)
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("form", ["google", "google-linen", "big_vision"])
+def test_weights_go_to_another_format_and_come_back(screen: Screen, model: Path, tmp_path: Path, form: str) -> None:
+    there, back = tmp_path / "there.npz", tmp_path / "back"
+    facts = screen.json("convert", model, there, "--to", form)
+    assert (facts["format"], facts["lineage"]) == (form, "vitral")
+    assert facts["largest_difference"] < 1e-5
+    facts = screen.json("convert", there, back, "--to", "vitral")
+    assert (facts["lineage"], facts["missing"], facts["unexpected"]) == (form, [], [])
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    torch.testing.assert_close(vitral.load(back)(images), vitral.load(model)(images))
+    assert vitral.load(there).config == vitral.load(back).config
+
+
+def test_people_are_told_what_was_recognised(screen: Screen, model: Path, tmp_path: Path) -> None:
+    output = screen.run("convert", model, tmp_path / "there.npz", "--to", "google")
+    assert "32 tensors as google" in output
+    assert "read back, its logits of random images differ from the source's by at most" in output
+    screen.run("convert", tmp_path / "there.npz", tmp_path / "back", "--to", "vitral")
+    assert "recognised as google: 32 tensors read" in screen.errors
+
+
+def test_missing_arrays_are_named_and_may_be_allowed(screen: Screen, model: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there.npz"
+    screen.run("convert", model, there, "--to", "google")
+    with np.load(there) as archive:
+        arrays = dict(archive)
+    del arrays["cls"]
+    arrays["novel"] = np.zeros(3, np.float32)
+    arrays["cls"] = np.zeros((1, 1, 12), np.float32)
+    del arrays["Transformer/encoder_norm/scale"]
+    np.savez(there, **arrays)
+    told = screen.refusal("convert", there, tmp_path / "back", "--to", "vitral")
+    assert "missing: Transformer/encoder_norm/scale; unexpected: novel; allow that with --allow-missing" in told
+    facts = screen.json("convert", there, tmp_path / "back", "--to", "vitral", "--allow-missing")
+    assert (facts["missing"], facts["unexpected"]) == (["Transformer/encoder_norm/scale"], ["novel"])
+
+
+def test_fine_tuning_starts_from_another_projects_file(screen: Screen, trained: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there.npz"
+    screen.run("convert", trained, there, "--to", "big_vision")
+    data = ["--data.source", "digits", "--data.root", "None", "--data.workers", "0", "--augment.crop", "none"]
+    screen.run("train", "finetune", "--model.weights", there, *data, "--train.steps", "1", "--out", tmp_path / "run")
+    assert "weights recognised as big_vision" in screen.errors
+    assert screen.json("eval", tmp_path / "run")["num_images"] == 359
+
+
+@pytest.mark.parametrize(
+    ("form", "sentence"),
+    [
+        ("pickle", "--to pickle is not known: choose vitral, google, google-linen, big_vision"),
+    ],
+)
+def test_unknown_formats_are_refused(screen: Screen, model: Path, tmp_path: Path, form: str, sentence: str) -> None:
+    assert screen.refusal("convert", model, tmp_path / "there", "--to", form).startswith(sentence)
+
+
+def test_what_is_there_is_not_overwritten(screen: Screen, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "there.npz").write_text("mine")
+    assert "is there already" in screen.refusal("convert", model, tmp_path / "there.npz", "--to", "google")
+    assert (tmp_path / "there.npz").read_text() == "mine"
+
+
+def test_what_a_format_has_no_place_for_is_named(screen: Screen, tmp_path: Path) -> None:
+    small = small_model(image_size=16, num_registers=1, layer_scale=0.1)
+    save_model(tmp_path / "model", small, small.card)
+    told = screen.refusal("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "google")
+    assert told.startswith("the format google has no place for blocks.0.ls1.gamma")
+    assert not (tmp_path / "there.npz").exists()
+
+
+def test_files_of_no_known_format_are_refused(screen: Screen, tmp_path: Path) -> None:
+    save_file({"a.b": torch.zeros(2)}, tmp_path / "x.safetensors")
+    told = screen.refusal("convert", tmp_path / "x.safetensors", tmp_path / "y", "--to", "vitral")
+    assert "is of no format that is known: it holds 1 arrays such as a.b" in told
+    assert "does not exist" in screen.refusal("convert", tmp_path / "nothing", tmp_path / "y", "--to", "vitral")
+    (tmp_path / "text").write_text("no weights")
+    assert "is no file of weights" in screen.refusal("convert", tmp_path / "text", tmp_path / "y", "--to", "vitral")
+
+
+def test_the_hub_is_out_of_reach(screen: Screen, tmp_path: Path) -> None:
+    told = screen.refusal("convert", "hf-hub:nobody/nothing", tmp_path / "y", "--to", "vitral")
+    assert told == "hf-hub:nobody/nothing is not in the cache, and the Hub is out of reach: connect, or name a file"
+    assert "cannot be had" in screen.refusal("convert", "hf-hub:a/b/c", tmp_path / "y", "--to", "vitral")
