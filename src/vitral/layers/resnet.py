@@ -23,7 +23,7 @@ GROUPS = 32
 
 
 class PadSame(nn.Module):
-    """TensorFlow's padding with zeros: ceil(size / stride) windows fit, and the odd pixel is at the bottom and right."""
+    """TensorFlow's padding with zeros: ceil(size / stride) windows fit, an odd pixel is at the bottom and right."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
