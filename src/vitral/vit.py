@@ -190,7 +190,7 @@ class ViT(nn.Module):
         check_divisible((images.shape[2], images.shape[3]), self.config.patch_hw)
         patches = self.patch_embed(images)
         layout = self.positions.layout(self.pos_embed, (patches.shape[1], patches.shape[2]))
-        own = (token.expand(len(images), -1, -1) for token in (self.cls_token, self.reg_token))
+        own = (token.expand(images.shape[0], -1, -1) for token in (self.cls_token, self.reg_token))
         x = self.pos_drop(layout.stem(torch.cat([*own, patches.flatten(1, 2)], dim=1)))
         return self.patch_drop(x, prefix=self.positions.prefix), layout
 

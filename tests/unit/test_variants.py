@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,10 @@ def test_a_model_that_draws_at_random_is_one_graph_in_training(name: str) -> Non
 
 @pytest.mark.compile
 @every_variant
-def test_an_exported_model_is_the_eager_one(name: str) -> None:
+def test_an_exported_model_is_the_eager_one_at_any_batch(name: str) -> None:
     model = random_model(name)
-    exported = torch.export.export(model, (images(name),)).module()
-    torch.testing.assert_close(exported(images(name)), model(images(name)), rtol=0, atol=1e-12)
+    any_batch = {next(iter(signature(model.forward).parameters)): {0: torch.export.Dim("batch", min=1, max=64)}}
+    exported = torch.export.export(model, (images(name),), dynamic_shapes=any_batch).module()
+    for batch in (3, 1, 5):
+        some = images(name, batch)
+        torch.testing.assert_close(exported(some), model(some), rtol=0, atol=1e-12)

@@ -22,7 +22,7 @@ class DropPath(nn.Module):
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         if not self.training:
             return x
-        kept = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
+        kept = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.rate
         return x * kept.to(x.dtype) / (1 - self.rate)
 
     def extra_repr(self) -> str:
@@ -56,9 +56,9 @@ class SubsetBlock(nn.Module):
         """`onto`, with what the branch makes of some images of `x` added to these."""
         if not self.training:
             return onto + branch(x)
-        count = max(1, round(len(x) * (1 - self.rate)))
-        some = torch.randperm(len(x), device=x.device)[:count]
-        return onto.index_add(0, some, branch(x[some]).to(onto.dtype), alpha=len(x) / count)
+        count = max(1, round(x.shape[0] * (1 - self.rate)))
+        some = torch.randperm(x.shape[0], device=x.device)[:count]
+        return onto.index_add(0, some, branch(x[some]).to(onto.dtype), alpha=x.shape[0] / count)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"

@@ -23,7 +23,7 @@ class PatchDropout(nn.Module):
             return x
         n = x.shape[1] - prefix
         kept = max(1, round(n * (1 - self.rate)))
-        chosen = torch.rand(len(x), n, device=x.device).argsort(dim=1)[:, :kept].sort(dim=1).values
+        chosen = torch.rand(x.shape[0], n, device=x.device).argsort(dim=1)[:, :kept].sort(dim=1).values
         patches = x[:, prefix:].gather(1, chosen[:, :, None].expand(-1, -1, x.shape[2]))
         return torch.cat([x[:, :prefix], patches], dim=1)
 

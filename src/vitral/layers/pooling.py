@@ -53,7 +53,7 @@ class AttentionPool(nn.Module):
         """
         q = rearrange(self.q(self.latent), "1 1 (heads k) -> 1 heads 1 k", heads=self.num_heads)
         k, v = rearrange(self.kv(x), "b r (two heads k) -> two b heads r k", two=2, heads=self.num_heads)
-        q = q.expand(len(x), -1, among.shape[1], -1)
+        q = q.expand(x.shape[0], -1, among.shape[1], -1)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=among[:, None])
         gathered = self.proj(rearrange(out, "b heads m k -> b m (heads k)"))
         return gathered + self.mlp(self.norm(gathered))
