@@ -59,5 +59,5 @@ class AttentionPool(nn.Module):
         return gathered + self.mlp(self.norm(gathered))
 
     def init_weights(self, generator: Generator | None = None) -> None:
-        """Draws the probe, Xavier uniform as big_vision does."""
-        nn.init.xavier_uniform_(self.latent, generator=generator)
+        """Draws the probe, Xavier uniform as big_vision does: for Flax it is a matrix from one input to `width`."""
+        nn.init.xavier_uniform_(self.latent[0], generator=generator)

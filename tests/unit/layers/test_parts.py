@@ -96,6 +96,27 @@ def test_images_outside_the_subset_stay() -> None:
     assert sorted((added - x).amax(dim=(1, 2)).tolist()) == pytest.approx([0, 0, 0, 2, 2, 2])
 
 
+def test_a_subset_of_all_images_is_the_block() -> None:
+    block, x = random_block(), tokens(4)
+    subset = SubsetBlock(block, 0.1).train()
+    for read in (slice(None), slice(0, 1)):
+        torch.testing.assert_close(subset(x, PLACE, read), block(x, PLACE, read), rtol=0, atol=1e-12)
+
+
+def test_one_image_is_never_left_out() -> None:
+    block, x = random_block(), tokens(1)
+    torch.testing.assert_close(SubsetBlock(block, 0.9).train()(x, PLACE), block(x, PLACE), rtol=0, atol=1e-12)
+
+
+def test_reduced_precision_leaves_the_tokens_in_theirs() -> None:
+    block, x = SubsetBlock(random_block().float(), 0.5).train(), tokens(4).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = block(x, PLACE)
+    assert out.dtype == torch.float32
+    out.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in block.parameters())
+
+
 # Patch dropout
 
 
@@ -158,7 +179,8 @@ def test_attention_pooling_begins_as_big_visions() -> None:
     bound = math.sqrt(6 / (96 + 96))
     for matrix in (pool.q.weight, *pool.kv.weight.chunk(2), pool.proj.weight):
         assert 0.99 * bound < matrix.abs().max().item() <= bound
-    assert 0 < pool.latent.abs().max().item() <= math.sqrt(6 / (96 + 96))
+    probe = math.sqrt(6 / (1 + 96))  # Flax: the last two of its axes are 1 input and 96 outputs
+    assert 0.9 * probe < pool.latent.abs().max().item() <= probe
     assert pool.mlp.fc1.bias.std().item() == pytest.approx(1e-6, rel=0.5)
 
 
