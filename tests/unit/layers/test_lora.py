@@ -4,10 +4,12 @@ from copy import deepcopy
 
 import pytest
 import torch
-from torch import nn
+from torch import Generator, nn
 
 from models import small_model
 from vitral.layers.lora import LoRALinear, add_lora, merge_lora
+from vitral.models import build
+from vitral.resnet import ResNetConfig
 
 IMAGES = torch.rand(2, 3, 16, 24, dtype=torch.float64)
 
@@ -70,9 +72,69 @@ def test_adapters_and_head_learn_and_nothing_else() -> None:
         ("conv", 2, "no dense layer's name has 'conv' in it: names are like blocks.0.attn.qkv, blocks.0.attn.proj"),
         ("head", 2, "no dense layer's name has 'head' in it"),
         ("attn", 0, "the rank of LoRA adapters must be at least 1, not 0"),
+        ("attn", 13, "the rank of LoRA adapters must be at most 12 for blocks.0.attn.qkv, not 13"),
         ("attn(", 2, "is no regular expression"),
     ],
 )
 def test_what_cannot_be_adapted_is_refused(layers: str, rank: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         adapted(layers, rank)
+
+
+def test_a_model_is_adapted_once() -> None:
+    with pytest.raises(ValueError, match="has adapters already: merge them with merge_lora before adding others"):
+        add_lora(adapted(), layers="mlp", rank=2, alpha=1.0)
+
+
+def test_a_merged_model_is_adapted_again() -> None:
+    model = stirred(adapted())
+    merge_lora(model)
+    expected = model(IMAGES)
+    add_lora(model, layers="mlp", rank=2, alpha=1.0)
+    assert torch.equal(model(IMAGES), expected)
+
+
+def test_a_resnet_has_nothing_to_adapt() -> None:
+    resnet = build(ResNetConfig(image_size=16, stages=(1,), root_width=32, num_classes=3))
+    with pytest.raises(ValueError, match="no dense layer but its head, so there is nothing to adapt"):
+        add_lora(resnet, layers="attn", rank=2, alpha=1.0)
+    assert all(parameter.requires_grad for parameter in resnet.parameters())
+
+
+def test_adapters_begin_within_kaimings_bound() -> None:
+    layer = LoRALinear(nn.Linear(64, 9), rank=50, alpha=1.0)
+    assert 0.99 / 8 < layer.down.weight.abs().max().item() <= 1 / 8
+    assert not layer.up.weight.any()
+
+
+def test_a_seed_gives_the_same_adapters() -> None:
+    def drawn(seed: int) -> torch.Tensor:
+        model = small_model()
+        add_lora(model, layers="qkv", rank=2, alpha=1.0, generator=Generator().manual_seed(seed))
+        return model.get_parameter("blocks.1.attn.qkv.down.weight")
+
+    assert torch.equal(drawn(3), drawn(3))
+    assert not torch.equal(drawn(3), drawn(4))
+
+
+def test_copies_and_saved_adapters_compute_the_same() -> None:
+    model = stirred(adapted())
+    expected = model(IMAGES)
+    copy, again = deepcopy(model), adapted()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(copy(IMAGES), expected)
+    assert torch.equal(again(IMAGES), expected)
+    merge_lora(copy)
+    assert torch.equal(model(IMAGES), expected), "merging a copy leaves the model alone"
+
+
+@pytest.mark.compile
+def test_an_adapted_model_is_one_graph() -> None:
+    torch.compiler.reset()
+    model = stirred(adapted(r"attn|mlp"))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    eager = [model(IMAGES), *torch.autograd.grad(model(IMAGES).square().sum(), trained)]
+    graph = [compiled(IMAGES), *torch.autograd.grad(compiled(IMAGES).square().sum(), trained)]
+    for one, other in zip(graph, eager, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
