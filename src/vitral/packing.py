@@ -127,5 +127,7 @@ def _check(model: ViT) -> None:
     config = model.config
     if config.pool not in ("gap", "map") or config.num_registers:
         raise ValueError("packed images are pooled patch by patch: the model needs pool gap or map, and no registers")
+    if model.training and (config.patch_dropout or (config.drop_path and config.drop_path_form == "batch")):
+        raise ValueError("patch_dropout and drop_path_form batch pick whole images, which packed sequences do not hold")
     if config.attention != "global" or config.stem_stages is not None:
         raise ValueError("axial attention and a hybrid's ResNet need whole images, which packing takes apart")

@@ -27,7 +27,7 @@ from torch import Generator, Tensor, nn
 
 from vitral.config import check_divisible
 from vitral.data.card import ModelCard
-from vitral.layers.axial import AxialBlock
+from vitral.layers.axial import Along, AxialBlock
 from vitral.layers.depth import DropPath, SubsetBlock
 from vitral.layers.hybrid import HybridEmbed
 from vitral.layers.init import lecun_normal_
@@ -221,20 +221,22 @@ class ViT(nn.Module):
 
     def _block(self, drop: float) -> nn.Module:
         """A block, or a pair for rows and columns, whose branches are skipped with chance `drop`."""
-        axial = self.config.attention == "axial"
-        return AxialBlock(self._encoder(drop), self._encoder(drop)) if axial else self._encoder(drop)
+        if self.config.attention == "global":
+            return self._encoder(drop, self._attention())
+        rows, columns = Along(self._attention(), "rows"), Along(self._attention(), "columns")
+        return AxialBlock(self._encoder(drop, rows), self._encoder(drop, columns))
 
-    def _encoder(self, drop: float) -> nn.Module:
+    def _attention(self) -> nn.Module:
+        c = self.config
+        norm = partial(nn.LayerNorm, eps=c.norm_eps) if c.qk_norm else nn.Identity
+        return Attention(width=c.width, num_heads=c.num_heads, norm=norm, dropout=c.dropout)
+
+    def _encoder(self, drop: float, attn: nn.Module) -> nn.Module:
         c = self.config
         per_image = drop > 0 and c.drop_path_form == "sample"
         block = Block(
             norm=self._norm,
-            attn=Attention(
-                width=c.width,
-                num_heads=c.num_heads,
-                norm=partial(nn.LayerNorm, eps=c.norm_eps) if c.qk_norm else nn.Identity,
-                dropout=c.dropout,
-            ),
+            attn=attn,
             mlp=self._mlp(),
             scale=nn.Identity if c.layer_scale is None else partial(LayerScale, c.width, initial=c.layer_scale),
             drop=partial(DropPath, drop) if per_image else nn.Identity,

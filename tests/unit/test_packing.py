@@ -108,6 +108,14 @@ def test_models_that_cannot_take_packed_images(changes: dict[str, Any], sentence
         packed_logits(model_of(**changes), packed(images_of()))
 
 
+@pytest.mark.parametrize("changes", [dict(patch_dropout=0.5), dict(drop_path=0.5, drop_path_form="batch")])
+def test_parts_that_pick_images_are_refused_in_training(changes: dict[str, Any]) -> None:
+    model, images = model_of(**changes), packed(images_of())
+    assert packed_logits(model, images).shape == (6, 5)
+    with pytest.raises(ValueError, match="pick whole images, which packed sequences do not hold"):
+        packed_logits(model.train(), images)
+
+
 def test_images_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="2 images do not fit into 1 sequences of 12 patches and 3 images: one of 8"):
         packed(images_of([(8, 12), (8, 12)]), sequences=1)

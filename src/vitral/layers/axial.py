@@ -1,12 +1,32 @@
 """Axial attention (paper, appendix D.6)."""
 
+from typing import Literal
+
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.layers.places import Place
 
-__all__ = ["AxialBlock"]
+__all__ = ["Along", "AxialBlock"]
+
+ALL = slice(None)
+
+
+class Along(nn.Module):
+    """Attention among the patches of each row, or of each column, for itself."""
+
+    def __init__(self, attn: nn.Module, axis: Literal["rows", "columns"]) -> None:
+        super().__init__()
+        self.attn = attn
+        self.apart, self.together = {"rows": ("gh", "gw"), "columns": ("gw", "gh")}[axis]
+
+    def forward(self, x: Float[Tensor, "b n d"], place: Place, read: slice = ALL) -> Float[Tensor, "b r d"]:
+        gh, gw = place.grid
+        lines = f"(b {self.apart}) {self.together} d"
+        x = rearrange(x, f"b (gh gw) d -> {lines}", gh=gh, gw=gw)
+        x = self.attn(x, Place(grid=(1, x.shape[1])))
+        return rearrange(x, f"{lines} -> b (gh gw) d", gh=gh, gw=gw)[:, read]
 
 
 class AxialBlock(nn.Module):
@@ -17,14 +37,14 @@ class AxialBlock(nn.Module):
     """
 
     def __init__(self, rows: nn.Module, columns: nn.Module) -> None:
+        """
+        Args:
+            rows: a block whose attention is `Along` rows.
+            columns: a block whose attention is `Along` columns.
+        """
         super().__init__()
         self.rows = rows
         self.columns = columns
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place, read: slice = slice(None)) -> Float[Tensor, "b r d"]:
-        gh, gw = place.grid
-        x = rearrange(x, "b (gh gw) d -> (b gh) gw d", gh=gh)
-        x = self.rows(x, Place(grid=(1, gw)))
-        x = rearrange(x, "(b gh) gw d -> (b gw) gh d", gh=gh)
-        x = self.columns(x, Place(grid=(gh, 1)))
-        return rearrange(x, "(b gw) gh d -> b (gh gw) d", gw=gw)[:, read]
+    def forward(self, x: Float[Tensor, "b n d"], place: Place, read: slice = ALL) -> Float[Tensor, "b r d"]:
+        return self.columns(self.rows(x, place), place, read)

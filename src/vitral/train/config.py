@@ -112,6 +112,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if getattr(self.model.architecture, "pool", None) == "none":
             raise ValueError("classification needs one prediction an image: choose pool cls, gap or map, not none")
+        if self.model.lora_rank is not None and self.model.weights is None:
+            raise ValueError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be at least 0 and below 2**63, not {self.seed}")
 

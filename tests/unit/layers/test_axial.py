@@ -63,8 +63,8 @@ def test_on_a_single_row_the_columns_attend_to_one_token(model: ViT) -> None:
     columns, x = model.blocks[0].columns, tokens(5)
     found = columns(rearrange(x, "b n d -> (b n) 1 d"), Place(grid=(1, 1))).reshape(x.shape)
     normed = columns.norm1(x)
-    value = columns.attn.qkv(normed)[..., 48:]
-    after = x + columns.attn.proj(value)
+    attn = columns.attn.attn
+    after = x + attn.proj(attn.qkv(normed)[..., 48:])
     torch.testing.assert_close(found, after + columns.mlp(columns.norm2(after)), rtol=0, atol=1e-12)
 
 
@@ -72,6 +72,19 @@ def test_axial_blocks_double_the_parameters_of_the_blocks() -> None:
     axial = sum(parameter.numel() for parameter in ViT(TINY).blocks.parameters())
     plain = sum(parameter.numel() for parameter in ViT(replace(TINY, attention="global")).blocks.parameters())
     assert axial == 2 * plain
+
+
+@pytest.mark.parametrize("form", ["sample", "batch"])
+def test_stochastic_depth_skips_images_not_their_rows(form: str) -> None:
+    torch.manual_seed(0)
+    model = ViT(replace(TINY, drop_path=0.5, drop_path_form=form)).double().train()
+    block, x = model.blocks[1].rows, torch.ones(64, 8, 24, dtype=torch.float64)
+    torch.nn.init.ones_(block.mlp.fc2.bias)
+    torch.nn.init.zeros_(block.mlp.fc2.weight)
+    torch.nn.init.zeros_(block.attn.attn.proj.weight)
+    added = block(x, Place(grid=(2, 4))) - x
+    assert (added == added[:, :1, :1]).all(), "all of an image's patches share one lot"
+    assert set(added[:, 0, 0].tolist()) == {0.0, 2.0}
 
 
 def test_images_of_another_aspect_go_through(model: ViT) -> None:
