@@ -31,9 +31,12 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"{options.destination} is there already: name another place, or remove it first")
     changes = {"num_heads": options.num_heads} if options.num_heads else {}
     model, report = load_with_report(options.source, allow_missing=options.allow_missing, **changes)
-    write(model, options.destination, options.to)
-    reading = {} if options.to == "vitral" else changes
-    difference = largest_difference(model, load(options.destination, **reading))
+    caveats = write(model, options.destination, options.to)
+    if isinstance(model, ViT) and options.to != "vitral":
+        again: Model = load(options.destination, num_heads=model.config.num_heads)
+    else:
+        again = load(options.destination)
+    difference = largest_difference(model, again)
     facts = {
         "source": str(options.source),
         "destination": str(options.destination),
@@ -42,7 +45,7 @@ def main(arguments: list[str]) -> None:
         "tensors": len(model.state_dict()),
         "missing": list(report.missing) if report else [],
         "unexpected": list(report.unexpected) if report else [],
-        "notes": list(report.notes) if report else [],
+        "notes": [*(report.notes if report else ()), *caveats],
         "largest_difference": difference,
     }
     if options.json:
@@ -50,6 +53,8 @@ def main(arguments: list[str]) -> None:
         return
     if report:
         tell(report)
+    for sentence in caveats:
+        note(sentence)
     print(f"{options.destination}: {facts['tensors']} tensors as {options.to}")
     print(f"read back, its logits of random images differ from the source's by at most {difference:.1e}")
 
@@ -70,21 +75,22 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def write(model: Model, destination: Path, form: str) -> None:
-    """Writes a model in one of the formats, atomically."""
+def write(model: Model, destination: Path, form: str) -> list[str]:
+    """Writes a model in one of the formats, atomically; a sentence for each number that is computed otherwise there."""
     if form == "vitral":
         if model.card is None:
             raise ValueError("a Vitral model needs a card")
         save_model(destination, model, model.card)
-        return
+        return []
     if not isinstance(model, ViT):
         raise ValueError(f"the format {form} is one of Vision Transformers, and this model is a ResNet")
-    arrays = written_as(LINEAGES[form], model)
+    arrays, caveats = written_as(LINEAGES[form], model)
     if form in ARCHIVES:
         named: dict[str, Any] = {name: array.numpy() for name, array in arrays.items()}
         write_atomically(destination, lambda file: np.savez(file, allow_pickle=False, **named))
     else:
         write_atomically(destination, lambda file: file.write(save(arrays, metadata={"format": "pt"})))
+    return caveats
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Weights of other projects: recognised by what they hold, read into our model, and written back."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,12 +16,25 @@ from vitral.vit import ViT
 from vitral.weights.arrays import read_arrays
 from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
 from vitral.weights.lineages.lineage import Lineage
+from vitral.weights.lineages.timm import TIMM
+from vitral.weights.lineages.torchvision import TORCHVISION
+from vitral.weights.lineages.transformers import DINOV2, TRANSFORMERS
 from vitral.weights.rows import from_theirs, to_theirs
 
 __all__ = ["LINEAGES", "LoadReport", "read_foreign", "written_as"]
 
-LINEAGES: dict[str, Lineage] = {lineage.name: lineage for lineage in (GOOGLE, GOOGLE_LINEN, BIG_VISION)}
+LINEAGES: dict[str, Lineage] = {
+    lineage.name: lineage for lineage in (GOOGLE, GOOGLE_LINEN, BIG_VISION, TIMM, TORCHVISION, TRANSFORMERS, DINOV2)
+}
 """Formats by name."""
+
+STRUCTURE = (
+    *("image_hw", "patch_hw", "channels", "stem_stages", "width", "depth", "num_heads", "mlp_dim", "num_classes"),
+    *("pool", "num_registers", "position", "position_injection", "attention", "qk_norm", "mlp", "representation_size"),
+)
+"""What a format must tell of a model, by its arrays' names and shapes."""
+HEADS = r"head[/.]|heads\.head\.|classifier\."
+"""How formats call the head's arrays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +71,19 @@ def read_foreign(
         OSError: the file cannot be read.
     """
     lineage, arrays = recognised(read_arrays(path), path)
-    config = replace(lineage.config(arrays, settings or {}), **changes)
+    told = {**(settings or {}), **_heads(changes.get("num_heads"))}
+    config = replace(lineage.config(arrays, told), **changes)
     model = blank_model(config)
     assert isinstance(model, ViT)
     state, missing, unexpected = from_theirs(lineage.rows(config), arrays)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    notes = _dtypes(state)
+    notes = [*_dtypes(state), *lineage.caveats(config)]
+    spare = [name for name in unexpected if re.search(lineage.spare, name)]
+    unexpected = [name for name in unexpected if name not in spare]
+    if spare:
+        notes.append(f"left out, as nothing here computes with it: {', '.join(spare)}")
     if not any(name.startswith("head.") for name in state):
-        missing = [name for name in missing if not name.startswith(("head/", "head."))]
+        missing = [name for name in missing if not re.match(HEADS, name)]
         notes.append(f"the file has no head: one of zeros for {config.num_classes} classes takes its place")
         state |= {name: torch.zeros(wanted[name]) for name in ("head.weight", "head.bias")}
     if (missing or unexpected) and not allow_missing:
@@ -105,17 +124,36 @@ def recognised(arrays: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str
     )
 
 
-def written_as(lineage: Lineage, model: ViT) -> dict[str, Tensor]:
+def written_as(lineage: Lineage, model: ViT) -> tuple[dict[str, Tensor], list[str]]:
     """A model's weights as another project's arrays.
 
+    Returns:
+        The arrays, and a sentence for each number that the project computes otherwise.
+
     Raises:
-        ValueError: the format has no place for some of them.
+        ValueError: the format has no place for what the model is made of.
     """
     state = {name: tensor.detach().cpu() for name, tensor in lineage.prepared(model).items()}
-    arrays, homeless = to_theirs(lineage.rows(model.config), state)
-    if homeless:
-        raise ValueError(f"the format {lineage.name} has no place for {', '.join(homeless[:5])}")
-    return arrays
+    arrays, lost = to_theirs(lineage.rows(model.config), state)
+    if lost:
+        raise ValueError(f"the format {lineage.name} has no place for {', '.join(lost[:5])}, or needs it")
+    arrays = lineage.finished(arrays, model.config)
+    understood = lineage.config(lineage.tidied(arrays), _heads(model.config.num_heads))
+    for name in STRUCTURE:
+        own, theirs = getattr(model.config, name), getattr(understood, name)
+        if own != theirs and not (name == "num_classes" and not any(re.match(HEADS, key) for key in arrays)):
+            raise ValueError(f"the format {lineage.name} cannot say that {name} is {own}: it would be read as {theirs}")
+    notes = []
+    for name in ("gelu", "norm_eps"):
+        own, theirs = getattr(model.config, name), getattr(understood, name)
+        if own != theirs:
+            notes.append(f"{lineage.name} computes with {name} {theirs}, this model with {name} {own}")
+    return arrays, [*notes, *lineage.caveats(model.config)]
+
+
+def _heads(count: int | None) -> dict[str, Any]:
+    """A number of attention heads as the projects' settings call it."""
+    return {} if count is None else {"num_heads": count, "num_attention_heads": count}
 
 
 def _dtypes(state: Mapping[str, Tensor]) -> list[str]:

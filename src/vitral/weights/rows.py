@@ -6,7 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CONV", "DENSE", "SAME", "Codec", "Row", "from_theirs", "heads_in", "heads_out", "heads_vector", "to_theirs"]
+__all__ = [
+    "CONV",
+    "DENSE",
+    "SAME",
+    "WITHOUT_CLS",
+    "Codec",
+    "Row",
+    "from_theirs",
+    "heads_in",
+    "heads_out",
+    "heads_vector",
+    "to_theirs",
+]
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,11 @@ DENSE = Codec(lambda theirs: theirs.T, lambda ours: ours.T)
 """Inputs first, as Flax has them."""
 CONV = Codec(lambda theirs: theirs.permute(3, 2, 0, 1), lambda ours: ours.permute(2, 3, 1, 0))
 """Height, width, inputs, outputs, as Flax has them."""
+
+WITHOUT_CLS = Codec(
+    lambda theirs: torch.cat([torch.zeros_like(theirs[:, :1]), theirs], dim=1), lambda ours: ours[:, 1:]
+)
+"""Some formats' positions have no row for the class token, whose own vector holds it."""
 
 
 def heads_in(heads: int) -> Codec:
@@ -73,11 +90,14 @@ def to_theirs(rows: Iterable[Row], state: dict[str, Tensor]) -> tuple[dict[str, 
     """Turns our tensors into a file's arrays.
 
     Returns:
-        Their arrays by name, and names of ours that the format has no place for.
+        Their arrays by name, and names of ours that the format has no place for, or needs and does not get.
     """
-    arrays, unused = {}, set(state)
+    arrays, lost = {}, set(state)
     for row in rows:
-        unused.discard(row.ours)
+        if row.ours not in state:
+            lost.add(row.ours)
+            continue
+        lost.discard(row.ours)
         for name, part in zip(row.theirs, state[row.ours].chunk(len(row.theirs)), strict=True):
             arrays[name] = row.codec.write(part).contiguous()
-    return arrays, sorted(unused)
+    return arrays, sorted(lost)

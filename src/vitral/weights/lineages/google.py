@@ -5,21 +5,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Arrays, Lineage, counted, side_of
-from vitral.weights.rows import CONV, DENSE, SAME, Codec, Row, heads_in, heads_out, heads_vector
+from vitral.weights.lineages.lineage import Arrays, Lineage, counted, side_of, with_folded_cls
+from vitral.weights.rows import CONV, DENSE, SAME, WITHOUT_CLS, Codec, Row, heads_in, heads_out, heads_vector
 
 __all__ = ["BIG_VISION", "GOOGLE", "GOOGLE_LINEN"]
 
 BLOCK = "Transformer/encoderblock_{}/"
-WITHOUT_CLS = Codec(
-    lambda theirs: torch.cat([torch.zeros_like(theirs[:, :1]), theirs], dim=1), lambda ours: ours[:, 1:]
-)
-"""big_vision's positions have no row for the class token, whose own vector holds it."""
 
 
 def tidied(arrays: Arrays) -> dict[str, Tensor]:
@@ -162,17 +156,6 @@ def _resnet(c: ViTConfig) -> list[Row]:
     return rows
 
 
-def _with_folded_cls(model: ViT) -> dict[str, Tensor]:
-    """The class token with its position added to it, as big_vision keeps them."""
-    state = dict(model.state_dict())
-    if "cls_token" in state and "pos_embed" in state:
-        positions = state["pos_embed"].clone()
-        state["cls_token"] = state["cls_token"] + positions[:, :1]
-        positions[:, :1] = 0
-        state["pos_embed"] = positions
-    return state
-
-
 def _lineage(name: str, *, attention: int, norm: int, mlp: int, positions: str) -> Lineage:
     return Lineage(
         name=name,
@@ -182,7 +165,7 @@ def _lineage(name: str, *, attention: int, norm: int, mlp: int, positions: str) 
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         tidied=tidied,
-        prepared=_with_folded_cls if positions == "pos_embedding" else lambda model: model.state_dict(),
+        prepared=with_folded_cls if positions == "pos_embedding" else lambda model: model.state_dict(),
     )
 
 

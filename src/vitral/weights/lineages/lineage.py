@@ -11,7 +11,7 @@ from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.rows import Row
 
-__all__ = ["Arrays", "Lineage", "counted", "side_of", "usual_heads"]
+__all__ = ["Arrays", "Lineage", "counted", "side_of", "usual_heads", "with_folded_cls"]
 
 Arrays = Mapping[str, Tensor]
 
@@ -34,6 +34,12 @@ class Lineage:
     """What they are divided by then."""
     tidied: Callable[[Arrays], dict[str, Tensor]] = dict
     """The file's arrays under the names that the table has: without prefixes, of one layout."""
+    spare: str = r"(?!)"
+    """Regular expression for arrays that belong to the format, but to nothing that a model here computes."""
+    caveats: Callable[[ViTConfig], list[str]] = lambda config: []
+    """What a reader of such a model should know, a sentence each."""
+    finished: Callable[[dict[str, Tensor], ViTConfig], dict[str, Tensor]] = lambda arrays, config: arrays
+    """Arrays to be written, under the names that the project itself loads."""
     prepared: Callable[[ViT], dict[str, Tensor]] = lambda model: model.state_dict()
     """A model's state with what the format keeps elsewhere moved there; what the model computes stays the same."""
 
@@ -71,3 +77,14 @@ def usual_heads(width: int) -> int:
     if not heads or width % heads:
         raise ValueError(f"the file does not tell its attention heads, and none are usual at width {width}")
     return heads
+
+
+def with_folded_cls(model: ViT) -> dict[str, Tensor]:
+    """The class token with its position added to it, for formats whose positions have no row for it."""
+    state = dict(model.state_dict())
+    if "cls_token" in state and "pos_embed" in state:
+        positions = state["pos_embed"].clone()
+        state["cls_token"] = state["cls_token"] + positions[:, :1]
+        positions[:, :1] = 0
+        state["pos_embed"] = positions
+    return state
