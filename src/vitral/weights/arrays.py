@@ -1,6 +1,7 @@
 """Named arrays from other projects' files: NumPy archives, safetensors, PyTorch files, told apart by content."""
 
 import json
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -12,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["read_arrays"]
+__all__ = ["read_arrays", "read_json"]
 
+LEGACY = b"\x80\x02\x8a\n"
+"""How PyTorch's files began before they were archives."""
 LARGEST_RATIO, ALWAYS = 50, 2**30
 """An archive may unpack to this many times its size, or to this many bytes."""
 
@@ -30,10 +33,10 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     try:
         if start.startswith(b"PK"):
             return _zipped(path)
-        if len(start) > 8 and start[8:9] == b"{":
-            return load_file(path)
-        if start.startswith(b"\x80"):
+        if start.startswith(LEGACY):
             return _torch_arrays(path)
+        if start[8:9] == b"{":
+            return load_file(path)
     except (SafetensorError, zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is damaged, or no file of weights: {reason}") from None
@@ -57,6 +60,7 @@ def _zipped(path: Path) -> dict[str, Tensor]:
 def _numpy_array(archive: zipfile.ZipFile, name: str, path: Path) -> Tensor:
     with archive.open(name) as file:
         try:
+            _check_size(file, archive.getinfo(name).file_size)
             array = np.lib.format.read_array(file, allow_pickle=False)
         except ValueError as error:
             raise ValueError(f"{path}: {name} is no array: {' '.join(str(error).split())}") from None
@@ -67,9 +71,22 @@ def _numpy_array(archive: zipfile.ZipFile, name: str, path: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
 
 
+def _check_size(file: Any, size: int) -> None:
+    """Refuses an array whose header promises more than follows; leaves the file at its start."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in readers:
+        raise ValueError(f"its form {version} is not known")
+    shape, _, dtype = readers[version](file)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"it promises {shape} numbers, and has {size} bytes")
+    file.seek(0)
+
+
 def _torch_arrays(path: Path) -> dict[str, Tensor]:
     """A PyTorch file: a dictionary of tensors, or one that has such a dictionary within."""
-    found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:  # by a name, PyTorch would go by the name
+        found: Any = torch.load(file, map_location="cpu", weights_only=True)
     for key in ("state_dict", "model", "teacher", "model_ema"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]

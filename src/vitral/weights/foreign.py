@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
 from vitral.models import blank_model
 from vitral.vit import ViT
 from vitral.weights.arrays import read_arrays
+from vitral.weights.foreign_card import foreign_card
 from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
 from vitral.weights.lineages.lineage import Lineage
 from vitral.weights.lineages.timm import TIMM
@@ -72,10 +71,14 @@ def read_foreign(
     """
     lineage, arrays = recognised(read_arrays(path), path)
     told = {**(settings or {}), **_heads(changes.get("num_heads"))}
-    config = replace(lineage.config(arrays, told), **changes)
+    try:
+        config = replace(lineage.config(arrays, told), **changes)
+        state, missing, unexpected = from_theirs(lineage.rows(config), arrays)
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
     model = blank_model(config)
     assert isinstance(model, ViT)
-    state, missing, unexpected = from_theirs(lineage.rows(config), arrays)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     notes = [*_dtypes(state), *lineage.caveats(config)]
     spare = [name for name in unexpected if re.search(lineage.spare, name)]
@@ -94,9 +97,10 @@ def read_foreign(
         if not torch.isfinite(tensor.sum(dtype=torch.float32)):
             raise ValueError(f"{path}: {name} holds numbers that are not finite")
     model.to_empty(device="cpu")
-    model.init_weights()
-    model.load_state_dict({name: tensor.float().contiguous() for name, tensor in state.items()}, strict=False)
-    model.card = _card(model, lineage, path)
+    model.init_weights() if missing else model.fill_computed()
+    floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
+    model.load_state_dict(floats, strict=False, assign=not missing)
+    model.card = foreign_card(config, lineage, told, origin=path.name)
     report = LoadReport(
         lineage=lineage.name,
         matched=len(state),
@@ -168,19 +172,3 @@ def _unmatched(missing: Iterable[str], unexpected: Iterable[str]) -> str:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             parts.append(f"{label}: {', '.join(names[:3])}{more}")
     return "; ".join(parts)
-
-
-def _card(model: ViT, lineage: Lineage, path: Path) -> ModelCard:
-    """What the format says of images, and classes by number where nobody names them."""
-    channels = model.config.channels
-    preprocessing = Preprocessing(
-        image_size=model.config.image_hw,
-        channels=channels,
-        mean=lineage.mean if channels == 3 else (sum(lineage.mean) / 3,) * channels,
-        std=lineage.std if channels == 3 else (sum(lineage.std) / 3,) * channels,
-    )
-    return ModelCard(
-        preprocessing=preprocessing,
-        classes=tuple(f"class {label}" for label in range(model.config.num_classes)),
-        provenance={"weights": path.name, "lineage": lineage.name},
-    )

@@ -10,6 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from vitral.device import pick_device
 from vitral.models import Model
+from vitral.weights.arrays import read_json
 from vitral.weights.folder import load_model
 from vitral.weights.foreign import LoadReport, read_foreign
 
@@ -49,6 +50,8 @@ def load_with_report(
     """
     path = _downloaded(str(where)) if str(where).startswith(HUB) else Path(where)
     settings = _settings(path)
+    if settings is not None:
+        settings = {**settings, **read_json(path / "preprocessor_config.json")}
     if path.is_file() or settings is not None:
         file = path if path.is_file() else _weights_in(path)
         model, report = read_foreign(file, settings=settings, allow_missing=allow_missing, **changes)

@@ -1,0 +1,74 @@
+"""Preprocessing and class names come with another project's weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from safetensors.torch import save_file
+
+from models import small_model
+from vitral.vit_config import ViTConfig
+from vitral.weights.foreign import LINEAGES, written_as
+from vitral.weights.foreign_card import foreign_card
+from vitral.weights.load import load
+
+
+def card(lineage: str = "timm", *, channels: int = 3, num_classes: int = 2, **settings: Any):
+    config = ViTConfig(image_size=32, width=64, num_heads=1, channels=channels, num_classes=num_classes)
+    return foreign_card(config, LINEAGES[lineage], settings, origin="x.npz")
+
+
+def test_timms_own_words_count() -> None:
+    told = dict(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6], crop_pct=0.9, interpolation="bicubic")
+    found = card(pretrained_cfg=told).preprocessing
+    assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (found.resize, found.crop_ratio, found.interpolation) == ("crop", 0.9, "bicubic")
+
+
+def test_without_words_the_formats_usage_counts() -> None:
+    assert card("google").preprocessing.mean == (0.5, 0.5, 0.5)
+    assert card("torchvision").preprocessing.std == (0.229, 0.224, 0.225)
+    assert card("torchvision", channels=1).preprocessing.mean == pytest.approx(((0.485 + 0.456 + 0.406) / 3,))
+    assert card().classes == ("class 0", "class 1")
+    assert card().provenance == {"weights": "x.npz", "lineage": "timm"}
+
+
+def test_a_thousand_classes_are_imagenets() -> None:
+    classes = card(num_classes=1000).classes
+    assert (classes[0], classes[207], classes[999]) == ("tench", "golden retriever", "toilet tissue")
+
+
+def test_a_folder_of_transformers_brings_everything(tmp_path: Path) -> None:
+    labels = {0: "cat", 1: "dog"}
+    peer = transformers.ViTForImageClassification(
+        transformers.ViTConfig(
+            image_size=32, patch_size=8, hidden_size=48, num_hidden_layers=1, num_attention_heads=4,
+            intermediate_size=64, id2label=labels, hidden_act="gelu_new", layer_norm_eps=1e-6,
+        )
+    )  # fmt: skip
+    peer.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "resample": 3})
+    )
+    model = load(tmp_path)
+    assert model.card is not None
+    assert model.card.classes == ("cat", "dog")
+    assert (model.config.num_heads, model.config.gelu, model.config.norm_eps) == (4, "tanh", 1e-6)
+    assert (model.card.preprocessing.mean, model.card.preprocessing.interpolation) == ((0.1, 0.2, 0.3), "bicubic")
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(ValueError, match=r"has no weights: there is no model\.safetensors and no"):
+        load(tmp_path)
+
+
+def test_broken_settings_are_named(tmp_path: Path) -> None:
+    arrays, _ = written_as(LINEAGES["timm"], small_model(image_size=16))
+    save_file(arrays, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"num_heads": 3}))
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json is not JSON"):
+        load(tmp_path)
