@@ -1,0 +1,137 @@
+"""Google's files give the logits that the original code computes, and go back array for array."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unit.weights.google_oracle import Oracle
+from vitral.models import architecture, blank_model
+from vitral.weights.foreign import LINEAGES, LoadReport, read_foreign, written_as
+from vitral.weights.rows import to_theirs
+
+GENERATIONS = ("google", "google-linen", "big_vision")
+MODELS = [
+    pytest.param(dict(generation=generation, **form), id=f"{generation} {name}")
+    for generation in GENERATIONS
+    for name, form in {
+        "class token": {},
+        "mean": {"pool": "gap"},
+        "attention pooling": {"pool": "map"},
+        "tanh layer": {"hidden": 7},
+        "hybrid": {"stages": (1, 2), "patch": 1},
+        "hybrid of a root": {"stages": (), "patch": 2},
+    }.items()
+]
+
+
+def images(oracle: Oracle) -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, size=(2, oracle.side, oracle.side, 3))
+
+
+def read(arrays: dict[str, np.ndarray], folder: Path) -> tuple[torch.nn.Module, LoadReport]:
+    np.savez(folder / "x.npz", **arrays)
+    return read_foreign(folder / "x.npz")
+
+
+def logits(model: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return model.double()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
+
+
+@pytest.mark.parametrize("form", MODELS)
+def test_logits_are_the_originals(form: dict, tmp_path: Path) -> None:
+    oracle = Oracle(**form)
+    arrays = oracle.arrays()
+    model, report = read(arrays, tmp_path)
+    assert (report.lineage, report.missing, report.unexpected, report.notes) == (oracle.generation, (), (), ())
+    expected = oracle.logits(arrays, images(oracle))
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(logits(model, images(oracle)), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", MODELS)
+def test_files_go_back_array_for_array(form: dict, tmp_path: Path) -> None:
+    oracle = Oracle(**form)
+    arrays = oracle.arrays()
+    model, _ = read(arrays, tmp_path)
+    written, notes = written_as(LINEAGES[oracle.generation], model)
+    assert notes == []
+    assert set(written) == set(arrays)
+    for name, array in arrays.items():
+        assert written[name].numpy().tobytes() == array.tobytes(), name
+
+
+@pytest.mark.parametrize("prefix", ["opt/target/", "params/", "params/img/"])
+def test_prefixes_are_taken_off(prefix: str, tmp_path: Path) -> None:
+    oracle = Oracle(generation="big_vision")
+    arrays = oracle.arrays()
+    prefixed = {prefix + name: array for name, array in arrays.items()} | {"opt/state/step": np.zeros(1, np.float32)}
+    model, _ = read(prefixed, tmp_path)
+    expected = oracle.logits(arrays, images(oracle))
+    np.testing.assert_allclose(logits(model, images(oracle)), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_big_visions_early_form_and_stacked_layers_are_read(tmp_path: Path) -> None:
+    """Positions with a row for the class token, and all layers of a kind in one array."""
+    oracle = Oracle(generation="big_vision", pool="cls")
+    arrays = oracle.arrays()
+    own = np.full((1, 1, 12), 0.25, np.float32)
+    early = {name: array for name, array in arrays.items() if "encoderblock" not in name and name != "pos_embedding"}
+    early["Transformer/pos_embedding"] = np.concatenate([own, arrays["pos_embedding"]], axis=1)
+    early["cls"] = arrays["cls"] - own
+    for name in [name for name in arrays if "encoderblock_0/" in name]:
+        layers = [arrays[name.replace("encoderblock_0", f"encoderblock_{index}")] for index in range(oracle.depth)]
+        early[name.replace("encoderblock_0", "encoderblock")] = np.stack(layers)
+    model, report = read(early, tmp_path)
+    assert report.lineage == "big_vision"
+    expected = oracle.logits(arrays, images(oracle))
+    np.testing.assert_allclose(logits(model, images(oracle)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_old_norms_of_four_axes_are_read(tmp_path: Path) -> None:
+    oracle = Oracle(stages=(1,), patch=1)
+    arrays = oracle.arrays()
+    old = {name: array.reshape(1, 1, 1, -1) if "gn" in name else array for name, array in arrays.items()}
+    model, _ = read(old, tmp_path)
+    expected = oracle.logits(arrays, images(oracle))
+    np.testing.assert_allclose(logits(model, images(oracle)), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_bfloat16_files_are_read_and_said(tmp_path: Path) -> None:
+    oracle = Oracle()
+    short = {name: torch.from_numpy(array).bfloat16() for name, array in oracle.arrays().items()}
+    model, report = read({name: array.view(torch.int16).numpy().view("V2") for name, array in short.items()}, tmp_path)
+    assert report.notes == ("bfloat16 turned into float32",)
+    expected = oracle.logits({name: array.float().numpy() for name, array in short.items()}, images(oracle))
+    np.testing.assert_allclose(logits(model, images(oracle)), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_file_without_a_head_gives_one_of_zeros(tmp_path: Path) -> None:
+    arrays = {name: array for name, array in Oracle().arrays().items() if not name.startswith("head/")}
+    model, report = read(arrays, tmp_path)
+    assert report.notes == ("the file has no head: one of zeros for 1000 classes takes its place",)
+    assert not model.head.weight.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "count"),
+    [
+        ("ViT-B/16", {}, 200),
+        ("ViT-L/16", {}, 392),
+        ("ViT-H/14", {}, 520),
+        ("ViT-B/16", {"pool": "gap"}, 199),
+        ("ViT-B/16", {"representation_size": 768}, 202),
+        ("R+ViT-Ti/16", {}, 203),
+        ("R26+ViT-S/32", {}, 287),
+        ("R50+ViT-B/16", {}, 356),
+        ("R50+ViT-L/32", {}, 551),
+    ],
+)
+def test_real_models_have_as_many_arrays_as_the_released_files(name: str, changes: dict, count: int) -> None:
+    model = blank_model(architecture(name, **changes))
+    arrays, homeless = to_theirs(LINEAGES["google"].rows(model.config), model.state_dict())
+    assert homeless == []
+    assert len(arrays) == count
+    assert arrays["embedding/kernel"].shape[-1] == model.config.width
