@@ -64,7 +64,7 @@ NAMED = {
         )
     },
     "torchvision vit_b_16": partial(torchvision.models.vit_b_16),
-    "torchvision vit_l_32": partial(torchvision.models.vit_l_32),
+    "torchvision vit_b_32": partial(torchvision.models.vit_b_32),
 }
 
 

@@ -63,3 +63,10 @@ def test_torchvision(side: int) -> None:
     state = {"encoder.pos_embedding": table()}
     theirs = torchvision.models.vision_transformer.interpolate_embeddings(side * 4, 4, state)["encoder.pos_embedding"]
     torch.testing.assert_close(ours(table(), (side, side), "torchvision"), theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_timm_in_half_precision(dtype: torch.dtype) -> None:
+    positions = table().to(dtype)
+    theirs = resample_abs_pos_embed(positions, new_size=[20, 9], num_prefix_tokens=1)
+    assert torch.equal(ours(positions, (20, 9), "timm"), theirs)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -42,6 +43,8 @@ def resample_grid(
 ) -> Float[Tensor, "n gh2 gw2 d"]:
     """Interpolates vectors on a grid to another grid; the same grid is returned as it is.
 
+    Half precision is interpolated in single: timm and DINOv2 do so, and antialiasing on a CPU knows no other way.
+
     Args:
         grid: one vector a patch.
         size: rows and columns wanted.
@@ -49,12 +52,16 @@ def resample_grid(
     """
     if tuple(grid.shape[1:3]) == size:
         return grid
-    resampled = RESAMPLERS[method](rearrange(grid, "n gh gw d -> n d gh gw"), size)
-    return rearrange(resampled, "n d gh gw -> n gh gw d")
+    precise = grid.to(torch.promote_types(grid.dtype, torch.float32))
+    resampled = RESAMPLERS[method](rearrange(precise, "n gh gw d -> n d gh gw"), size)
+    return rearrange(resampled, "n d gh gw -> n gh gw d").to(grid.dtype)
 
 
 def resample_line(line: Float[Tensor, "*n length d"], length: int) -> Float[Tensor, "*n length2 d"]:
-    """Interpolates vectors on a line to another length, linearly and with its ends (and middle) kept in place."""
+    """Interpolates vectors on a line to another length, linearly and with its ends kept in place.
+
+    So the middle stays, too, where both lengths are odd. A line of one is the first vector, as on Google's grids.
+    """
     if line.shape[-2] == length:
         return line
     rows = line.reshape(-1, *line.shape[-2:]).mT

@@ -1,6 +1,7 @@
 """What another project says of images and classes, as a card."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from vitral.data.card import ModelCard
@@ -9,6 +10,9 @@ from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import Lineage
 
 __all__ = ["foreign_card"]
+
+IMAGENET = Path(__file__).with_name("imagenet1k.txt")
+"""Names of ILSVRC-2012's 1000 classes in their order, a line each."""
 
 Filter = Literal["bilinear", "bicubic", "lanczos"]
 FILTERS: dict[Any, Filter] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -63,7 +67,5 @@ def _classes(count: int, settings: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(labels, dict) and len(labels) == count and all(str(index) in labels for index in range(count)):
         return tuple(str(labels[str(index)]) for index in range(count))
     if count == 1000:
-        from torchvision.models import ViT_B_16_Weights  # takes a second, and few files need it
-
-        return tuple(ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"])
+        return tuple(IMAGENET.read_text().splitlines())
     return tuple(f"class {label}" for label in range(count))

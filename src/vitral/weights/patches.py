@@ -28,9 +28,11 @@ def resize_patches(weight: Float[Tensor, "d c p q"], patch_hw: tuple[int, int]) 
 def adapt_channels(weight: Float[Tensor, "d c p q"], channels: int) -> Float[Tensor, "d c2 p q"]:
     """Weights for images of another number of channels.
 
-    A single channel gets the sum of all, so that a grey image gives what it gave as three equal channels. Several take
-    the given ones in turn, scaled by old / new, so that sums keep their size. Weight-standardised filters are scaled
-    anyway; for those only the pattern counts.
+    A single channel gets the sum of all, so that a grey image gives what it gave as so many equal channels. Several
+    take the given ones in turn, scaled by old / new, so that sums keep their size.
+
+    A hybrid's or ResNet's root convolution standardises its filters before use: there only the pattern counts, and a
+    grey image gives what it gave up to one factor for each filter.
     """
     own = weight.shape[1]
     if own == channels:

@@ -92,3 +92,40 @@ def test_gradients_go_through() -> None:
         resample_grid(grid, (5, 2), method=method).sum().backward()
         assert grid.grad is not None
         assert grid.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", sorted(RESAMPLERS))
+def test_half_precision_is_rounded_once_at_the_end(method: str, dtype: torch.dtype) -> None:
+    grid = grid_of((4, 6)).to(dtype)
+    expected = resample_grid(grid.float(), (7, 3), method=method).to(dtype)
+    assert torch.equal(resample_grid(grid, (7, 3), method=method), expected)
+
+
+@pytest.mark.parametrize("method", sorted(RESAMPLERS))
+def test_shapes_follow_without_memory(method: str) -> None:
+    grid = torch.empty(2, 14, 14, 8, device="meta")
+    assert resample_grid(grid, (24, 9), method=method).shape == (2, 24, 9, 8)
+    assert resample_line(grid, 27).shape == (2, 14, 27, 8)
+
+
+class Resampled(torch.nn.Module):
+    """Adds a learned grid and the first line of it, resampled at each call."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.method = method
+        self.grid = torch.nn.Parameter(grid_of((4, 4)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + resample_grid(self.grid, (6, 5), method=self.method) + resample_line(self.grid[:, :1], 5)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("method", sorted(RESAMPLERS))
+def test_is_one_graph_and_can_be_exported(method: str) -> None:
+    model, x = Resampled(method), torch.zeros(2, 6, 5, 3)
+    expected = model(x)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected, rtol=0, atol=1e-5)

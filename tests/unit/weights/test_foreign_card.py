@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torchvision
 import transformers
 from safetensors.torch import save_file
 
@@ -38,6 +39,7 @@ def test_without_words_the_formats_usage_counts() -> None:
 def test_a_thousand_classes_are_imagenets() -> None:
     classes = card(num_classes=1000).classes
     assert (classes[0], classes[207], classes[999]) == ("tench", "golden retriever", "toilet tissue")
+    assert list(classes) == torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"]
 
 
 def test_a_folder_of_transformers_brings_everything(tmp_path: Path) -> None:

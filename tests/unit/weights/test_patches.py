@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.layers.patch_embed import resample_patch_embed
+from timm.models._manipulate import adapt_input_conv
 
+from vitral.layers.resnet import SameConv
 from vitral.weights.patches import adapt_channels, resize_patches
 
 
@@ -44,3 +46,26 @@ def test_twice_the_channels_of_the_same_image_give_the_same_tokens() -> None:
     weight, image = torch.randn(2, 3, 4, 4), torch.randn(1, 3, 4, 4)
     twice = F.conv2d(image.repeat(1, 2, 1, 1), adapt_channels(weight, 6))
     torch.testing.assert_close(twice, F.conv2d(image, weight))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 8])
+def test_channels_are_timms(channels: int) -> None:
+    weight = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(adapt_channels(weight, channels), adapt_input_conv(channels, weight))
+
+
+def test_a_grey_image_gives_what_it_gave() -> None:
+    weight, grey = torch.randn(5, 3, 4, 4, dtype=torch.float64), torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    expected = F.conv2d(grey.expand(-1, 3, -1, -1), weight)
+    torch.testing.assert_close(F.conv2d(grey, adapt_channels(weight, 1)), expected, rtol=0, atol=1e-9)
+
+
+def test_standardised_filters_give_of_a_grey_image_a_multiple_of_what_they_gave() -> None:
+    grey = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    before, after = SameConv(3, 5, 3).double(), SameConv(1, 5, 3).double()
+    with torch.no_grad():
+        before.weight.normal_()
+        after.weight.copy_(adapt_channels(before.weight, 1))
+        ratio = after(grey) / before(grey.expand(-1, 3, -1, -1))
+    assert ratio.min() > 0
+    torch.testing.assert_close(ratio, ratio[:1, :, :1, :1].expand_as(ratio), rtol=1e-9, atol=0)
