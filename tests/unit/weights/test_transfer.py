@@ -116,6 +116,26 @@ def test_a_grey_image_gives_what_it_gave_as_three_equal_channels() -> None:
     torch.testing.assert_close(target(grey), source(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("position", "injection"),
+    [
+        ("none", "stem"),
+        ("learned_1d", "every_layer"),
+        ("learned_2d", "every_layer_shared"),
+        ("factorized_2d", "stem"),
+        ("relative", "stem"),
+        ("sincos_2d", "stem"),
+        ("rope", "stem"),
+    ],
+)
+def test_every_kind_of_position_is_carried_as_at_forward_time(position: str, injection: str) -> None:
+    config = replace(CONFIG, position=position, position_injection=injection)
+    source, target = trained(config), ViT(replace(config, image_size=(20, 8), channels=1)).eval()
+    transfer(source, target, classes=CLASSES)
+    grey = torch.randn(2, 1, 20, 8)
+    torch.testing.assert_close(target(grey), source(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+
+
 def test_a_hybrid_takes_grey_images_and_other_patches_too() -> None:
     hybrid = dict(image_size=32, patch_size=8, stem_stages=(1,), stem_width=32)
     source = trained(replace(CONFIG, **hybrid))
