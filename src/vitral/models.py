@@ -12,7 +12,18 @@ from vitral.resnet import DEPTHS, ResNet, ResNetConfig
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
-__all__ = ["NAMES", "SIZES", "Architecture", "Model", "architecture", "blank_model", "build", "create", "repeated"]
+__all__ = [
+    "NAMES",
+    "SIZES",
+    "Architecture",
+    "Model",
+    "architecture",
+    "blank_model",
+    "build",
+    "create",
+    "give_buffers",
+    "repeated",
+]
 
 Model = ViT | ResNet
 """What is trained, measured, kept and used."""
@@ -121,6 +132,18 @@ def blank_model(architecture: Architecture) -> Model:
     """A model on the meta device: names and shapes of its tensors, without memory for them."""
     with torch.device("meta"), _Undrawn():
         return build(architecture)
+
+
+def give_buffers(model: Model, device: torch.device) -> None:
+    """Gives the buffers of a blank model memory and content; its parameters are assigned.
+
+    `Module.to_empty` would give memory to all, and load a symbolic algebra for it.
+    """
+    for module in model.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype, device=device))
+    if isinstance(model, ViT):
+        model.fill_computed()
 
 
 def repeated(model: Model) -> list[nn.Module]:

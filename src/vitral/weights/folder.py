@@ -12,8 +12,7 @@ from vitral.config import load_config, save_config
 from vitral.data.card import ModelCard
 from vitral.device import pick_device
 from vitral.files import write_atomically
-from vitral.models import Architecture, Model, blank_model
-from vitral.vit import ViT
+from vitral.models import Architecture, Model, blank_model, give_buffers
 
 __all__ = ["ModelConfig", "load_model", "read_config", "save_model"]
 
@@ -94,9 +93,7 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Mod
             f"{folder / WEIGHTS} does not fit {CONFIG} in {len(odd)} tensors, first {first}: "
             f"expected {wanted.get(first, 'none')}, found {found.get(first, 'none')}"
         )
-    model.to_empty(device=device)
-    if isinstance(model, ViT):
-        model.fill_computed()
+    give_buffers(model, device)
     model.load_state_dict(state, assign=True)
     model.card = config.card
     return model.eval()

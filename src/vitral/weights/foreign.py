@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitral.models import blank_model
+from vitral.models import blank_model, give_buffers
 from vitral.vit import ViT
 from vitral.weights.arrays import read_arrays
 from vitral.weights.foreign_card import foreign_card
@@ -96,8 +96,10 @@ def read_foreign(
             raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, where the model has {wanted[name]}")
         if not torch.isfinite(tensor.sum(dtype=torch.float32)):
             raise ValueError(f"{path}: {name} holds numbers that are not finite")
-    model.to_empty(device="cpu")
-    model.init_weights() if missing else model.fill_computed()
+    if missing:
+        model.to_empty(device="cpu").init_weights()
+    else:
+        give_buffers(model, torch.device("cpu"))
     floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
     model.load_state_dict(floats, strict=False, assign=not missing)
     model.card = foreign_card(config, lineage, told, origin=path.name)
