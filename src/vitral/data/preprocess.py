@@ -1,7 +1,7 @@
 """The one way from an image to a model's input, shared by training, evaluation, export and serving."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -62,6 +62,13 @@ class Preprocessing:
                 raise ValueError(f"{name} must be finite, not {values}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0, not {self.std}")
+
+    def fitted(self, *, image_size: tuple[int, int], channels: int) -> "Preprocessing":
+        """The same for a model of another size and other channels, whose shift and scale are the mean of the old."""
+        mean, std = (
+            values if len(values) in (1, channels) else (sum(values) / len(values),) for values in (self.mean, self.std)
+        )
+        return replace(self, image_size=image_size, channels=channels, mean=mean, std=std)
 
     def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
         """The geometry of evaluation: squash, or centre crop.

@@ -123,5 +123,5 @@ class RunConfig:
         return replace(
             self,
             model=replace(self.model, architecture=architecture),
-            preprocessing=replace(self.preprocessing, image_size=architecture.image_hw, channels=architecture.channels),
+            preprocessing=self.preprocessing.fitted(image_size=architecture.image_hw, channels=architecture.channels),
         )

@@ -282,6 +282,7 @@ def test_a_model_takes_any_grid_as_one_built_for_it_would(kind: str, injection: 
 
 def test_relative_offsets_keep_their_middle_and_ends() -> None:
     model = random_model(position="relative")
+    assert torch.equal(model.positions.resampled(model.pos_embed, (1, 1)), model.pos_embed[:, :, 7:8])
     wider = model.positions.resampled(model.pos_embed, (4, 4))
     assert wider.shape == (3, 1, 31, 8)
     for own, other in ((0, 0), (7, 15), (14, 30)):

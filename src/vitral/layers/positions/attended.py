@@ -37,7 +37,11 @@ class Relative(Learned):
         return Layout(stem=keep, places=tuple(Place(grid=grid, attend=attend) for attend in attends))
 
     def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        return table if grid == self.grid else resample_line(table, 2 * math.prod(grid) - 1)
+        if grid == self.grid:
+            return table
+        n = math.prod(self.grid)
+        # a single patch has but the offset 0, the middle row; a line's first would be its farthest
+        return table[:, :, n - 1 : n] if math.prod(grid) == 1 else resample_line(table, 2 * math.prod(grid) - 1)
 
     def scattered(self, table: Tensor, spots: Spots) -> Layout:
         raise ValueError("patches of several grids share no offsets: choose another position than relative")
