@@ -76,6 +76,14 @@ def test_fine_tuning_starts_from_another_projects_file(screen: Screen, trained: 
     assert screen.json("eval", tmp_path / "run")["num_images"] == 359
 
 
+def test_another_projects_file_classifies_images(
+    screen: Screen, model: Path, photographs: Path, tmp_path: Path
+) -> None:
+    screen.run("convert", model, tmp_path / "there.npz", "--to", "google")
+    own, theirs = (screen.json("predict", where, photographs / "cat") for where in (model, tmp_path / "there.npz"))
+    assert [one["class"] for one in theirs["predictions"]] == [one["class"] for one in own["predictions"]]
+
+
 @pytest.mark.parametrize(
     ("form", "sentence"),
     [

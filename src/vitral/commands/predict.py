@@ -15,7 +15,6 @@ from rich.table import Table
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.decode import IMAGE_SUFFIXES
 from vitral.serve.predictor import Failure, Prediction, Predictor
-from vitral.weights.folder import read_config
 
 __all__ = ["image_files", "main"]
 
@@ -26,9 +25,8 @@ BAR = 10
 def main(arguments: list[str]) -> None:
     """Classifies; exits with code 2 if not one image could be read."""
     options = parsed(arguments)
-    read_config(options.run)
-    files = image_files(options.images)
     predictor = Predictor(options.run, device=options.device, batch_size=options.batch_size)
+    files = image_files(options.images)
     top_k = min(3, len(predictor.card.classes)) if options.top is None else options.top
     outcomes = predictor.predict(files, top_k=top_k)
     write = write_json if options.json else write_csv if options.csv else write_table
@@ -43,7 +41,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         prog="vitral predict",
         description="Classifies image files with a trained model. A file that cannot be read is reported and left out.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a trained model")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="folder of a trained model, another project's file, or hf-hub:OWNER/NAME"
+    )
     parser.add_argument(
         "images",
         nargs="+",

@@ -17,7 +17,8 @@ from vitral.data.card import ModelCard
 from vitral.data.decode import BrokenImage, read_image
 from vitral.device import pick_device
 from vitral.models import Model
-from vitral.weights.folder import ModelConfig, load_model
+from vitral.weights.folder import ModelConfig
+from vitral.weights.load import load
 
 __all__ = ["Failure", "Prediction", "Predictor"]
 
@@ -59,7 +60,7 @@ class Predictor:
     def __init__(self, model: Model | str | Path, *, device: str | torch.device = "auto", batch_size: int = 64) -> None:
         """
         Args:
-            model: a model with its card, or the folder of one.
+            model: a model with its card, or where one is, as `vitral.load` takes it.
             device: such as `cpu` or `cuda:1`; auto takes a GPU where there is one.
             batch_size: images that are computed together, and held in memory at most.
 
@@ -70,7 +71,7 @@ class Predictor:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.device = pick_device(device)
-        self.model = model.to(self.device).eval() if isinstance(model, Model) else load_model(model, device=self.device)
+        self.model = model.to(self.device).eval() if isinstance(model, Model) else load(model, device=self.device)
         self.batch_size = batch_size
         self.card = _fitting_card(self.model)
 
