@@ -39,6 +39,15 @@ def test_two_at_once_are_one():
         assert interrupts.signum == signal.SIGTERM
 
 
+@pytest.fixture
+def usual_interrupt():
+    """Ctrl-C raises KeyboardInterrupt, even where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_interrupt")
 def test_a_later_one_acts_as_always(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
