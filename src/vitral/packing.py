@@ -7,6 +7,7 @@ images: a compiled model is compiled once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -59,13 +60,15 @@ def pack(
         ValueError: an image is not divisible, or the images do not fit.
     """
     p, q = patch_hw
+    if len({image.shape[0] for image in images}) != 1:
+        raise ValueError("pack takes at least one image, and all of the same channels")
     for image in images:
         check_divisible((image.shape[1], image.shape[2]), patch_hw)
     cut = [rearrange(image, "c (gh p) (gw q) -> (gh gw) (c p q)", p=p, q=q) for image in images]
     patches = cut[0].new_zeros(sequences, length, cut[0].shape[1])
-    at, grids = torch.zeros(sequences, length, 2, dtype=torch.long), torch.ones(sequences, length, 2, dtype=torch.long)
-    owner = torch.full((sequences, length), -1)
-    where = torch.zeros(len(images), 2, dtype=torch.long)
+    whole = partial(torch.full, dtype=torch.long, device=patches.device)
+    at, grids = whole((sequences, length, 2), 0), whole((sequences, length, 2), 1)
+    owner, where = whole((sequences, length), -1), whole((len(images), 2), 0)
     used, held = [0] * sequences, [0] * sequences
     for index in sorted(range(len(images)), key=lambda index: -len(cut[index])):
         grid = (images[index].shape[1] // p, images[index].shape[2] // q)
@@ -78,10 +81,12 @@ def pack(
             )
         span = slice(used[row], used[row] + count)
         patches[row, span] = cut[index]
-        at[row, span] = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1]))
-        grids[row, span] = torch.tensor(grid)
+        rows, columns = (torch.arange(axis, device=patches.device) for axis in grid)
+        at[row, span] = torch.cartesian_prod(rows, columns)
+        for axis in (0, 1):
+            grids[row, span, axis] = grid[axis]
         owner[row, span] = held[row]
-        where[index] = torch.tensor([row, held[row]])
+        where[index, 0], where[index, 1] = row, held[row]
         used[row], held[row] = used[row] + count, held[row] + 1
     return Packed(patches=patches, spots=Spots(at=at, grids=grids), image=owner, where=where, most=most)
 
@@ -95,6 +100,8 @@ def packed_logits(model: ViT, packed: Packed) -> Float[Tensor, "images classes"]
     _check(model)
     assert isinstance(model.patch_embed, PatchEmbed)
     proj = model.patch_embed.proj
+    if packed.patches.shape[2] != proj.weight[0].numel():
+        raise ValueError("the images were packed with another patch size, or other channels, than the model has")
     layout = model.positions.scattered(model.pos_embed, packed.spots)
     x = model.pos_drop(layout.stem(F.linear(packed.patches, proj.weight.flatten(1), proj.bias)))
     together = rearrange(packed.image, "s t -> s t 1") == rearrange(packed.image, "s t -> s 1 t")
@@ -127,7 +134,7 @@ def _check(model: ViT) -> None:
     config = model.config
     if config.pool not in ("gap", "map") or config.num_registers:
         raise ValueError("packed images are pooled patch by patch: the model needs pool gap or map, and no registers")
-    if model.training and (config.patch_dropout or (config.drop_path and config.drop_path_form == "batch")):
-        raise ValueError("patch_dropout and drop_path_form batch pick whole images, which packed sequences do not hold")
+    if model.training and (config.patch_dropout or config.drop_path):
+        raise ValueError("patch_dropout and drop_path pick whole images, which packed sequences do not hold")
     if config.attention != "global" or config.stem_stages is not None:
         raise ValueError("axial attention and a hybrid's ResNet need whole images, which packing takes apart")

@@ -108,7 +108,9 @@ def test_models_that_cannot_take_packed_images(changes: dict[str, Any], sentence
         packed_logits(model_of(**changes), packed(images_of()))
 
 
-@pytest.mark.parametrize("changes", [dict(patch_dropout=0.5), dict(drop_path=0.5, drop_path_form="batch")])
+@pytest.mark.parametrize(
+    "changes", [dict(patch_dropout=0.5), dict(drop_path=0.5), dict(drop_path=0.5, drop_path_form="batch")]
+)
 def test_parts_that_pick_images_are_refused_in_training(changes: dict[str, Any]) -> None:
     model, images = model_of(**changes), packed(images_of())
     assert packed_logits(model, images).shape == (6, 5)
@@ -116,7 +118,18 @@ def test_parts_that_pick_images_are_refused_in_training(changes: dict[str, Any])
         packed_logits(model.train(), images)
 
 
+def test_packing_stays_on_the_images_device() -> None:
+    images = [image.to("meta") for image in images_of()]
+    found = packed(images)
+    assert packed_logits(model_of(pool="map").to("meta"), found).shape == (6, 5)
+
+
 def test_images_that_do_not_fit_are_refused() -> None:
+    for images in ([], [torch.zeros(2, 4, 3), torch.zeros(3, 4, 3)]):
+        with pytest.raises(ValueError, match="at least one image, and all of the same channels"):
+            packed(images)
+    with pytest.raises(ValueError, match="packed with another patch size, or other channels"):
+        packed_logits(model_of(), packed([torch.zeros(3, 4, 3, dtype=torch.float64)]))
     with pytest.raises(ValueError, match="2 images do not fit into 1 sequences of 12 patches and 3 images: one of 8"):
         packed(images_of([(8, 12), (8, 12)]), sequences=1)
     with pytest.raises(ValueError, match="2 images do not fit"):

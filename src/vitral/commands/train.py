@@ -56,7 +56,8 @@ def main(arguments: list[str]) -> None:
     if known.json:
         print_json({"run": str(run.path), **figures})
     else:
-        print(f"model, record and curves are in {run.path}\nnext: vitral inspect {shlex.quote(str(run.path))}")
+        look = "inspect" if getattr(config.model.architecture, "attention", None) == "global" else "eval"
+        print(f"model, record and curves are in {run.path}\nnext: vitral {look} {shlex.quote(str(run.path))}")
 
 
 def trained(run: Run, config: RunConfig) -> dict[str, float]:

@@ -1,20 +1,23 @@
 """What a model costs: parameters, arithmetic, and the memory that training keeps, counted without running it."""
 
 from collections import defaultdict
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitral.models import Architecture, blank_model, repeated
+from vitral.models import Architecture, Model, blank_model, repeated
 from vitral.vit_config import ViTConfig
 
-__all__ = ["Cost", "Memory", "activation_memory", "cost"]
+__all__ = ["Cost", "Memory", "activation_memory", "cost", "forward_macs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,23 +51,42 @@ def cost(architecture: Architecture) -> Cost:
 
     All tokens go through all blocks here, as in every published figure; `ViT.forward` carries fewer through the last.
     """
-    if not isinstance(architecture, ViTConfig):
-        parameters, macs = _counted(architecture)
-        return Cost(parameters=parameters, tokens=None, macs=macs)
-    # blocks are all alike, so that two models of one and of two tell those of any depth, in a fraction of the time
-    one, two = (_counted(replace(architecture, depth=depth)) for depth in (1, 2))
-    parameters, macs = (a + (architecture.depth - 1) * (b - a) for a, b in zip(one, two, strict=True))
-    tokens = architecture.positions.prefix + prod(architecture.grid)
+    parameters, macs = _by_depth(architecture, _counted)
+    tokens = None
+    if isinstance(architecture, ViTConfig):
+        tokens = architecture.positions.prefix + prod(architecture.grid)
     return Cost(parameters=parameters, tokens=tokens, macs=macs)
+
+
+def forward_macs(architecture: Architecture) -> int:
+    """Multiply-accumulates that `forward` takes for one image: through the last block go only tokens that are read."""
+    return _by_depth(architecture, lambda shallow: (_macs(blank_model(shallow), lambda model, images: model(images)),))[
+        0
+    ]
+
+
+def _by_depth(architecture: Architecture, count: Callable[[Architecture], tuple[int, ...]]) -> tuple[int, ...]:
+    """What `count` finds, told from two shallow models in a fraction of the time: between its first block and its last,
+    a Transformer's are alike, unless each is skipped with a chance of its own."""
+    if not isinstance(architecture, ViTConfig) or architecture.depth <= 3 or architecture.drop_path:
+        return count(architecture)
+    two, three = (count(replace(architecture, depth=depth)) for depth in (2, 3))
+    return tuple(b + (architecture.depth - 3) * (b - a) for a, b in zip(two, three, strict=True))
 
 
 def _counted(architecture: Architecture) -> tuple[int, int]:
     """Parameters and multiply-accumulates."""
-    model = blank_model(architecture).eval()
-    images = torch.empty(1, architecture.channels, *architecture.image_hw, device="meta")
+    model = blank_model(architecture)
+    macs = _macs(model, lambda model, images: model.classify(model.features(images).pooled))
+    return sum(parameter.numel() for parameter in model.parameters()), macs
+
+
+def _macs(model: Model, run: Callable[[Model, Tensor], Tensor]) -> int:
+    """Multiply-accumulates of what is done with one image; PyTorch counts two operations for each."""
+    config = model.config
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.classify(model.features(images).pooled)
-    return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2
+        run(model.eval(), torch.empty(1, config.channels, *config.image_hw, device="meta"))
+    return counter.get_total_flops() // 2
 
 
 def activation_memory(architecture: Architecture, *, bfloat16: bool, recompute: bool) -> Memory:
@@ -74,12 +96,17 @@ def activation_memory(architecture: Architecture, *, bfloat16: bool, recompute: 
 
     Args:
         architecture: of the model.
-        bfloat16: under autocast, with the copies of the weights that it makes; otherwise in float32.
+        bfloat16: under a GPU's autocast, with the copies of the weights that it makes; otherwise in float32.
         recompute: of each block only its input is kept, and one block at a time is computed again.
     """
-    # not from one image on: what is spread over the batch is a copy only from two images on
-    two, three = (_kept(architecture, batch, bfloat16=bfloat16, recompute=recompute) for batch in (2, 3))
-    return Memory(fixed=3 * two - 2 * three, per_image=three - two)
+
+    def kept(shallow: Architecture) -> tuple[int, int]:
+        # not from one image on: what is spread over the batch is a copy only from two images on
+        two, three = (_kept(shallow, batch, bfloat16=bfloat16, recompute=recompute) for batch in (2, 3))
+        return 3 * two - 2 * three, three - two
+
+    fixed, per_image = _by_depth(architecture, kept)
+    return Memory(fixed=fixed, per_image=per_image)
 
 
 def _kept(architecture: Architecture, batch: int, *, bfloat16: bool, recompute: bool) -> int:
@@ -92,13 +119,29 @@ def _kept(architecture: Architecture, batch: int, *, bfloat16: bool, recompute: 
         for index, block in enumerate(repeated(model)):
             ledger.follow(block, index)
         images = torch.empty(batch, architecture.channels, *architecture.image_hw)
-        autocast: AbstractContextManager = torch.autocast("cpu", torch.bfloat16) if bfloat16 else nullcontext()
-        with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda tensor: tensor), autocast:
+        arithmetic = _gpu_autocast() if bfloat16 else nullcontext()
+        with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda tensor: tensor), arithmetic:
             torch.func.functional_call(model, learned | computed, (images,))
     outside = ledger.bytes.pop(None)
     if not recompute:
         return outside + sum(ledger.bytes.values())
     return outside + sum(ledger.inputs) + max(ledger.bytes.values(), default=0)
+
+
+@contextmanager
+def _gpu_autocast() -> Iterator[None]:
+    """The CPU's autocast to bfloat16, with norms in float32 as on a GPU: ResNets keep half as much again for that."""
+    with torch.autocast("cpu", torch.bfloat16), _NormsInFloat32():
+        yield
+
+
+class _NormsInFloat32(TorchFunctionMode):
+    """Gives norms their input in float32."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if func in (F.layer_norm, F.group_norm):
+            args = (args[0].float(), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
 class _Ledger:

@@ -139,6 +139,10 @@ def written_as(lineage: Lineage, model: ViT) -> tuple[dict[str, Tensor], list[st
     Raises:
         ValueError: the format has no place for what the model is made of.
     """
+    known = {"attention": ("global",), "position": lineage.positions, "position_injection": ("stem",)}
+    for name, values in known.items():
+        if (own := getattr(model.config, name)) not in values:
+            raise ValueError(f"the format {lineage.name} cannot say that {name} is {own}")
     state = {name: tensor.detach().cpu() for name, tensor in lineage.prepared(model).items()}
     arrays, lost = to_theirs(lineage.rows(model.config), state)
     if lost:

@@ -283,6 +283,16 @@ def test_a_model_takes_any_grid_as_one_built_for_it_would(kind: str, injection: 
 def test_relative_offsets_keep_their_middle_and_ends() -> None:
     model = random_model(position="relative")
     assert torch.equal(model.positions.resampled(model.pos_embed, (1, 1)), model.pos_embed[:, :, 7:8])
+    old, twice = model.pos_embed, model.positions.resampled(model.pos_embed, (4, 8))
+    for new_rows, new_columns, rows, columns in (
+        (0, 2, 0, 1),
+        (0, -2, 0, -1),
+        (2, 0, 1, 0),
+        (2, 2, 1, 1),
+        (0, 4, 0, 2),
+    ):
+        torch.testing.assert_close(twice[:, :, 31 + 8 * new_rows + new_columns], old[:, :, 7 + 4 * rows + columns])
+    torch.testing.assert_close(twice[:, :, 31 + 1], (old[:, :, 7] + old[:, :, 8]) / 2)
     wider = model.positions.resampled(model.pos_embed, (4, 4))
     assert wider.shape == (3, 1, 31, 8)
     for own, other in ((0, 0), (7, 15), (14, 30)):

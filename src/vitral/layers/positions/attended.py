@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vitral.layers.places import Layout, Place, Spots, keep
 from vitral.layers.positions.kind import Fixed, Learned, counted
-from vitral.layers.resample import resample_line
 
 __all__ = ["Relative", "Rotary"]
 
@@ -37,11 +36,21 @@ class Relative(Learned):
         return Layout(stem=keep, places=tuple(Place(grid=grid, attend=attend) for attend in attends))
 
     def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        """An offset is so many rows and as few columns as can be; each scales with its axis, and between is linear."""
         if grid == self.grid:
             return table
-        n = math.prod(self.grid)
-        # a single patch has but the offset 0, the middle row; a line's first would be its farthest
-        return table[:, :, n - 1 : n] if math.prod(grid) == 1 else resample_line(table, 2 * math.prod(grid) - 1)
+        (gh, gw), last = self.grid, math.prod(self.grid) - 1
+        offsets = torch.arange(1 - math.prod(grid), math.prod(grid), device=table.device)
+        rows = (offsets / grid[1]).round()
+        down, along = rows * gh / grid[0], (offsets - rows * grid[1]) * gw / grid[1]
+
+        def at(row: Tensor, column: Tensor) -> Tensor:
+            return table[:, :, (row * gw + column).long().clamp(-last, last) + last]
+
+        top, left = down.floor(), along.floor()
+        right, below = ((place - place.floor())[:, None].to(table) for place in (along, down))
+        upper = torch.lerp(at(top, left), at(top, left + 1), right)
+        return torch.lerp(upper, torch.lerp(at(top + 1, left), at(top + 1, left + 1), right), below)
 
     def scattered(self, table: Tensor, spots: Spots) -> Layout:
         raise ValueError("patches of several grids share no offsets: choose another position than relative")

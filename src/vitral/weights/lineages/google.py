@@ -165,6 +165,7 @@ def _lineage(name: str, *, attention: int, norm: int, mlp: int, positions: str) 
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         tidied=tidied,
+        positions=("learned_1d", "sincos_2d"),
         prepared=with_folded_cls if positions == "pos_embedding" else lambda model: model.state_dict(),
     )
 

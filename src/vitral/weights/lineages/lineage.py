@@ -34,6 +34,8 @@ class Lineage:
     """What they are divided by then."""
     tidied: Callable[[Arrays], dict[str, Tensor]] = dict
     """The file's arrays under the names that the table has: without prefixes, of one layout."""
+    positions: tuple[str, ...] = ("learned_1d",)
+    """Kinds of position embeddings that it can hold."""
     spare: str = r"(?!)"
     """Regular expression for arrays that belong to the format, but to nothing that a model here computes."""
     caveats: Callable[[ViTConfig], list[str]] = lambda config: []

@@ -39,8 +39,7 @@ def _config(arrays: Arrays, settings: Mapping[str, Any]) -> ViTConfig:
     )
     stride = 4 * 2 ** max(len(stages) - 1, 0) if hybrid else 1
     pool = "cls" if "cls_token" in arrays else "map" if "attn_pool.latent" in arrays else "gap"
-    rows = arrays["pos_embed"].shape[1] if "pos_embed" in arrays else 14 * 14
-    side = side_of(rows - (pool == "cls"), name="pos_embed")
+    side = side_of(arrays["pos_embed"].shape[1] - (pool == "cls"), name="pos_embed") if "pos_embed" in arrays else 14
     hidden = arrays["blocks.0.mlp.fc2.weight"].shape[1]
     return ViTConfig(
         image_size=side * p * stride if p == q else (side * p * stride, side * q * stride),
@@ -115,5 +114,6 @@ TIMM = Lineage(
     tidied=_tidied,
     prepared=_prepared,
     finished=_finished,
+    positions=("learned_1d", "none"),
     caveats=lambda config: [] if config.stem_stages is None else [HYBRIDS],
 )
