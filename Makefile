@@ -39,7 +39,7 @@ bench: install ## answer the questions in benchmarks/, one after another
 
 # Works without an environment: it is how one with newer packages begins.
 lock: | $(UV) ## bring every package in requirements.lock up to date
-	$(UV) pip compile pyproject.toml --extra dev --extra track --universal --python-version 3.11 --upgrade \
+	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean: ## remove everything that these words made, except runs/
