@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["any_script", "naming", "printable", "write_atomically", "write_json"]
+__all__ = ["any_script", "naming", "printable", "sync_folder", "write_atomically", "write_json"]
 
 
 FALLBACK_FONTS = (
@@ -77,7 +77,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder safe on disk."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

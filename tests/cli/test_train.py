@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from checkpoints import facts, tensors, truncate
 from photographs import CLASSES, break_files, write_photographs
 from processes import records, steps_taken, vitral
 from vitral.cli import main
@@ -92,7 +93,13 @@ class TestRuns:
         before = files(tmp_path / "run")
         typed("train", "--resume", "run")
         after = files(tmp_path / "run")
-        for name in ("model.safetensors", "config.json", "metrics.jsonl", "run.json", "checkpoints/step_000000004.pt"):
+        for name in (
+            "model.safetensors",
+            "config.json",
+            "metrics.jsonl",
+            "run.json",
+            "checkpoints/step_000000004/state.json",
+        ):
             assert after[name] == before[name], name
 
     def test_a_finished_run_goes_on_for_more_steps(self, typed, tmp_path):
@@ -227,7 +234,7 @@ class TestWrongUse:
     def test_no_checkpoint_that_can_be_read(self, typed, tmp_path):
         typed(*DIGITS)
         for path in (tmp_path / "run" / "checkpoints").iterdir():
-            path.write_bytes(b"x")
+            truncate(path)
         assert typed.refusal("train", "--resume", "run").startswith("no checkpoint in run/checkpoints can be read")
 
 
@@ -237,11 +244,11 @@ def test_a_loss_that_is_not_finite(typed, tmp_path):
     assert sentence.startswith("the ")
     assert " at step " in sentence
     assert " with learning rate " in sentence
-    kept = sorted((tmp_path / "run" / "checkpoints").glob("step_*.pt"))
+    kept = sorted((tmp_path / "run" / "checkpoints").glob("step_*"))
     if kept:
         assert "the run is saved; go on with: vitral train --resume run" in typed.errors
     for path in kept:
-        assert all(tensor.isfinite().all() for tensor in torch.load(path)["model"].values())
+        assert all(tensor.isfinite().all() for tensor in tensors(path, "model").values())
 
 
 def test_a_broken_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path):
@@ -292,8 +299,8 @@ def test_a_full_disk(typed, small_disk, tmp_path, leave):
     assert sentence.startswith(f"{run}/")
     assert sentence.endswith(": No space left on device")
     assert not list(run.rglob("*.tmp"))
-    saved = sorted((run / "checkpoints").glob("step_*.pt"))
-    assert all(torch.load(path)["step"] for path in saved)
+    saved = sorted((run / "checkpoints").glob("step_*"))
+    assert all(facts(path)["step"] for path in saved)
     assert bool(saved) == (f"the run is saved; go on with: vitral train --resume {run}" in typed.errors)
     filler.unlink()
     typed(*(["train", "--resume", run] if (run / "run.json").exists() else [*FULL, "--out", run]))

@@ -17,16 +17,21 @@ from vitral.train.config import RunConfig
 from vitral.train.interrupts import Interrupted
 from vitral.train.loop import fit
 from vitral.train.run import Run
+from vitral.train.world import World, joined
 
 __all__ = ["main"]
 
-USAGE = """usage: vitral train RECIPE [--out DIR] [--seed N] [--model.name NAME] [--KEY VALUE ...] [--json]
-       vitral train --resume DIR [--KEY VALUE ...] [--json]
+USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--seed N] [--model.name NAME] [--KEY VALUE ...]
+       vitral train --resume DIR [--KEY VALUE ...]
+       torchrun --nproc-per-node GPUS -m vitral train RECIPE --out DIR [--timeout 10min] [--KEY VALUE ...]
+
+(each with --json: one JSON object on standard output)
 
 Trains a model and leaves it in DIR (by default the next free runs/RECIPE-N), with its record,
 curves and checkpoints. Ctrl-C saves; --resume goes on exactly where the run stood. --model.name takes
 another model than the recipe's, such as R50+ViT-B/16 or BiT-R50x1, for images of the recipe's size;
-vitral models lists them.
+vitral models lists them. With --or-resume the same command begins a run, and goes on with it when it is
+started again. Several processes share each batch: --train.batch-size is always that of all together.
 
 recipes:
 {recipes}
@@ -49,10 +54,15 @@ def main(arguments: list[str]) -> None:
     own = argparse.ArgumentParser(prog="vitral train", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     own.add_argument("--json", action="store_true")
     own.add_argument("--resume", type=Path, metavar="RUN")
+    own.add_argument("--or-resume", action="store_true")
+    own.add_argument("--timeout", default="10min")
     known, rest = own.parse_known_args(arguments)
-    run, config = resumed(known.resume, rest) if known.resume else started(rest)
-    with closing(run):
-        figures = trained(run, config)
+    with joined(timeout=known.timeout) as world:
+        run, config = opened(rest, resume=known.resume, or_resume=known.or_resume, world=world)
+        with closing(run):
+            figures = trained(run, config, world)
+    if not world.leads:
+        return
     if known.json:
         print_json({"run": str(run.path), **figures})
     else:
@@ -60,22 +70,37 @@ def main(arguments: list[str]) -> None:
         print(f"model, record and curves are in {run.path}\nnext: vitral {look} {shlex.quote(str(run.path))}")
 
 
-def trained(run: Run, config: RunConfig) -> dict[str, float]:
+def opened(changes: list[str], *, resume: Path | None, or_resume: bool, world: World) -> tuple[Run, RunConfig]:
+    """A new run or an old one, as the command says; the first process decides and makes the folder."""
+    if or_resume:
+        out = split_off(changes, "--out")[0]
+        if out is None or resume:
+            raise ValueError("--or-resume goes with RECIPE and --out DIR, the folder to begin or to go on with")
+        if world.by_leader(lambda: (Path(out) / "run.json").is_file()):
+            resume, changes = Path(out), split_off(changes[1:], "--model.name")[1]
+    if resume:
+        return resumed(resume, changes)
+    config = started(changes)
+    return Run(world.by_leader(lambda: Run.create(config).path)), config
+
+
+def trained(run: Run, config: RunConfig, world: World) -> dict[str, float]:
     """Trains to the end; a run that stops early and can be resumed says how."""
     go_on = f"go on with: vitral train --resume {shlex.quote(str(run.path))}"
     try:
-        return fit(run, config)
+        return fit(run, config, world)
     except Interrupted as stop:
-        print(f"{stop}; {'the run is finished' if stop.finished else go_on}", file=sys.stderr)
+        if world.leads:
+            print(f"{stop}; {'the run is finished' if stop.finished else go_on}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
     except (ValueError, OSError):
-        if run.begun and any(run.checkpoints_path.glob("step_*.pt")):
+        if world.leads and run.begun and any(run.checkpoints_path.glob("step_*")):
             print(f"the run is saved; {go_on}", file=sys.stderr)
         raise
 
 
-def started(arguments: list[str]) -> tuple[Run, RunConfig]:
-    """A new run from a recipe's name and changes to it."""
+def started(arguments: list[str]) -> RunConfig:
+    """The configuration of a new run, from a recipe's name and changes to it."""
     recipe, *changes = arguments or [""]
     if recipe not in RECIPES:
         raise ValueError(f"{recipe!r} is no recipe: after train comes one of {', '.join(RECIPES)}, or --resume RUN")
@@ -83,33 +108,33 @@ def started(arguments: list[str]) -> tuple[Run, RunConfig]:
     if "weights" in signature(build).parameters:
         build = partial(build, weights_among(changes))
     default, changes = with_named_model(build(), changes)
-    config = parsed_by_tyro(RunConfig, default=default, arguments=changes, program=f"vitral train {recipe}")
-    return Run.create(config), config
+    return parsed_by_tyro(RunConfig, default=default, arguments=changes, program=f"vitral train {recipe}")
 
 
 def with_named_model(config: RunConfig, changes: list[str]) -> tuple[RunConfig, list[str]]:
     """The recipe with the model after `--model.name`, if there is one, and the other changes."""
-    parser = argparse.ArgumentParser(prog="vitral train", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
-    parser.add_argument("--model.name", dest="name")
-    known, rest = parser.parse_known_args(changes)
-    if known.name is None:
+    name, rest = split_off(changes, "--model.name")
+    if name is None:
         return config, changes
     images = config.model.architecture
-    named = architecture(known.name, image_size=images.image_size, channels=images.channels)
+    named = architecture(name, image_size=images.image_size, channels=images.channels)
     return replace(config, model=replace(config.model, architecture=named)), rest
 
 
 def weights_among(changes: list[str]) -> Path | None:
     """The folder after `--model.weights`, whose architecture becomes the recipe's; None only where help is asked."""
-    parser = argparse.ArgumentParser(
-        prog="vitral train finetune", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False
-    )
-    parser.add_argument("--model.weights", dest="weights", type=Path)
-    parser.add_argument("-h", "--help", action="store_true")
-    known, _ = parser.parse_known_args(changes)
-    if known.weights is None and not known.help:
+    weights, _ = split_off(changes, "--model.weights", "vitral train finetune")
+    if weights is None and not {"-h", "--help"} & set(changes):
         raise ValueError("fine-tuning starts from a trained model: name its folder with --model.weights")
-    return known.weights
+    return Path(weights) if weights else None
+
+
+def split_off(arguments: list[str], option: str, program: str = "vitral train") -> tuple[str | None, list[str]]:
+    """The value of an option, None without it, and the other arguments."""
+    parser = argparse.ArgumentParser(prog=program, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    parser.add_argument(option, dest="value")
+    known, rest = parser.parse_known_args(arguments)
+    return known.value, rest
 
 
 def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:

@@ -55,9 +55,11 @@ class TrainingBatches(Dataset[Batch]):
     augment: AugmentConfig
     batch_size: int
     seed: int
+    share: range | None = None
+    """Which images of each batch to read, where several processes share it; None: all."""
 
     def __getitem__(self, step: int) -> Batch:
-        position = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        position = step * self.batch_size + np.array(self.share or range(self.batch_size))
         epoch, index = sample_at(position, size=len(self.source), seed=self.seed)
 
         def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:

@@ -1,7 +1,8 @@
 """What a classifier is worth on labelled images: accuracy, loss, calibration, confusion."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
 
-__all__ = ["Accuracy", "expected_calibration_error", "measure"]
+__all__ = ["Accuracy", "Judgements", "expected_calibration_error", "judge", "measure", "summary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,41 +41,100 @@ class Accuracy:
         return self.confusion.diagonal() / self.confusion.sum(1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judgements:
+    """What a classifier said of some images, a figure or two for each: far less than its logits."""
+
+    truth: Int64[Tensor, " n"]
+    top: Int64[Tensor, "n five"]
+    """The most probable classes, best first; five, or all where there are fewer."""
+    confidence: Float[Tensor, " n"]
+    """Probability of the most probable class."""
+    loss: Float[Tensor, " n"]
+    """Softmax cross-entropy, in nats."""
+    num_classes: int
+    broken: tuple[str, ...] = ()
+    """One sentence for each image that could not be read."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Judgements"]) -> "Judgements":
+        """All parts as one, in their order; there is at least one."""
+        columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls.COLUMNS}
+        broken = tuple(sentence for part in parts for sentence in part.broken)
+        return cls(**columns, num_classes=parts[0].num_classes, broken=broken)
+
+    COLUMNS: ClassVar = ("truth", "top", "confidence", "loss")
+
+    def accuracy(self) -> Accuracy:
+        """The measures over these images.
+
+        Raises:
+            ValueError: there are no images, or not one could be read.
+        """
+        if not len(self.truth):
+            raise ValueError(
+                f"no image could be read: {self.broken[0]}" if self.broken else "there are no images to evaluate"
+            )
+        hits = self.top == self.truth[:, None]
+        confusion = torch.bincount(self.truth * self.num_classes + self.top[:, 0], minlength=self.num_classes**2)
+        return Accuracy(
+            num_images=len(self.truth),
+            top1=hits[:, 0].float().mean().item(),
+            top5=hits.any(1).float().mean().item(),
+            loss=self.loss.mean().item(),
+            ece=expected_calibration_error(self.confidence, hits[:, 0]),
+            confusion=confusion.reshape(self.num_classes, self.num_classes),
+            broken=self.broken,
+        )
+
+
 @torch.no_grad()
-def measure(
+def judge(
     predict: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]], batches: Iterable[Batch]
-) -> Accuracy:
-    """Runs a classifier over labelled batches.
+) -> list[Judgements]:
+    """Runs a classifier over labelled batches, each an entry of the result.
 
     Args:
         predict: from images as read to logits.
         batches: every image once.
+    """
+    parts = []
+    for batch in batches:
+        readable = batch.labels != UNREADABLE
+        scores, truth = predict(batch.images).float().cpu()[readable], batch.labels[readable]
+        parts.append(
+            Judgements(
+                truth=truth,
+                top=scores.topk(min(5, scores.shape[1])).indices,
+                confidence=scores.softmax(1).amax(1),
+                loss=F.cross_entropy(scores, truth, reduction="none"),
+                num_classes=scores.shape[1],
+                broken=batch.broken,
+            )
+        )
+    return parts
+
+
+def measure(
+    predict: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]], batches: Iterable[Batch]
+) -> Accuracy:
+    """Runs a classifier over labelled batches, as in `judge`, and sums up.
 
     Raises:
         ValueError: there are no images, or not one could be read.
     """
-    logits, labels, broken = [], [], []
-    for batch in batches:
-        readable = batch.labels != UNREADABLE
-        logits.append(predict(batch.images).float().cpu()[readable])
-        labels.append(batch.labels[readable])
-        broken.extend(batch.broken)
-    if not any(map(len, labels)):
-        raise ValueError(f"no image could be read: {broken[0]}" if broken else "there are no images to evaluate")
-    scores, truth = torch.cat(logits), torch.cat(labels)
-    num_classes = scores.shape[1]
-    top = scores.topk(min(5, num_classes)).indices
-    hits = top == truth[:, None]
-    confusion = torch.bincount(truth * num_classes + top[:, 0], minlength=num_classes**2)
-    return Accuracy(
-        num_images=len(truth),
-        top1=hits[:, 0].float().mean().item(),
-        top5=hits.any(1).float().mean().item(),
-        loss=F.cross_entropy(scores, truth).item(),
-        ece=expected_calibration_error(scores.softmax(1).amax(1), hits[:, 0]),
-        confusion=confusion.reshape(num_classes, num_classes),
-        broken=tuple(broken),
-    )
+    return summary(judge(predict, batches))
+
+
+def summary(parts: Sequence[Judgements]) -> Accuracy:
+    """The measures over all parts.
+
+    Raises:
+        ValueError: there are no images, or not one could be read.
+    """
+    if not parts:
+        raise ValueError("there are no images to evaluate")
+    return Judgements.joined(parts).accuracy()
 
 
 def expected_calibration_error(confidence: Float[Tensor, " n"], right: Tensor, *, bins: int = 15) -> float:

@@ -71,6 +71,10 @@ class TrainConfig:
     """Whether each block's activations are computed again in the backward pass: less memory, a third more time."""
     compile: bool | None = None
     """Whether torch.compile makes the model faster; None does so on a GPU."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Where torchrun starts several processes: each has all weights (ddp), or its shard of every tensor (fsdp)."""
+    shards: int | None = None
+    """With fsdp: processes that share one copy of the weights; None: all of them."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.accumulate < 1 or self.batch_size % self.accumulate:
@@ -81,8 +85,23 @@ class TrainConfig:
             raise ValueError(f"epochs and steps must be above 0, not {self.epochs} and {self.steps}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema must be above 0 and below 1, not {self.ema}")
+        if self.shards is not None and self.shards < 1:
+            raise ValueError(f"shards must be at least 1, not {self.shards}")
         for duration in (self.evaluate, self.log):
             Duration.parse(duration)
+
+    def check_shares(self, processes: int) -> None:
+        """Refuses a batch that cannot be shared evenly.
+
+        Raises:
+            ValueError: as it says.
+        """
+        if self.batch_size % (processes * self.accumulate):
+            raise ValueError(
+                f"batches of {self.batch_size} images cannot be shared evenly by {processes} processes in "
+                f"{self.accumulate} parts each: choose a --train.batch-size that is a multiple of "
+                f"{processes * self.accumulate}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

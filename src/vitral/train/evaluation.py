@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping
 
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vitral.data.batches import EvaluationBatches, load
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import DataConfig, Source
-from vitral.evals.accuracy import Accuracy, measure
+from vitral.evals.accuracy import Accuracy, judge, summary
+from vitral.train.world import ALONE, World
 
 __all__ = ["evaluate", "final_split", "running_split"]
 
@@ -31,14 +33,21 @@ def evaluate(
     *,
     preprocessing: Preprocessing,
     data: DataConfig,
+    world: World = ALONE,
 ) -> Accuracy:
-    """Measures a classifier on every image of a source, exactly once each.
+    """Measures a classifier on every image of a source, exactly once each; all processes together, for all.
 
     Raises:
         ValueError: an image cannot be read, unless `data.on_error` is skip.
     """
     batches = EvaluationBatches(source=source, preprocessing=preprocessing, batch_size=BATCH_SIZE)
-    result = measure(predict, load(batches, range(len(batches)), workers=data.workers, pin=False))
+    each = -(-len(batches) // world.size)
+    numbers = range(len(batches))[world.rank * each : (world.rank + 1) * each]
+    found = judge(predict, load(batches, numbers, workers=data.workers, pin=False))
+    for _ in range(each - len(numbers)):
+        # where weights are in shards, all processes compute as often, or they would wait for one another
+        predict(torch.zeros(1, *preprocessing.image_size, preprocessing.channels, dtype=torch.uint8))
+    result = summary([part for parts in world.gathered(found) for part in parts])
     if result.broken and data.on_error == "stop":
         raise ValueError(f"{result.broken[0]}; remove the file, or leave such files out with --data.on-error skip")
     return result

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM ask a run to save and stop; the step under way is finished first."""
+"""Ctrl-C, SIGTERM and SIGUSR1 ask a run to save and stop; the step under way is finished first.
+
+SLURM can send SIGUSR1 some time before it takes a machine back.
+"""
 
 import os
 import signal
@@ -23,7 +26,7 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """While active, notes the first SIGINT or SIGTERM; one that comes later again acts as it always does."""
+    """While active, notes the first of these signals; one that comes later again acts as it always does."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -31,7 +34,7 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._before[signum] = signal.signal(signum, self._note)
         return self
 

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -24,28 +25,35 @@ from vitral.train.reporter import Reporter
 from vitral.train.run import Run
 from vitral.train.schedule import learning_rate
 from vitral.train.session import Session
+from vitral.train.world import ALONE, World
 from vitral.weights.folder import save_model
 
 __all__ = ["fit"]
 
 
-def fit(run: Run, config: RunConfig) -> dict[str, float]:
+def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
     """Trains a run to its end, from its newest checkpoint where it has one, and saves the model in its folder.
+
+    Args:
+        run: its folder, on a disk that all processes see.
+        config: its configuration.
+        world: the processes that train it; each calls this.
 
     Returns:
         The figures of the final evaluation, such as `test/top1` (fractions).
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM came; the run is saved.
+        Interrupted: Ctrl-C, SIGTERM or SIGUSR1 came; the run is saved.
         ValueError: an input is wrong, another process trains the run, an image cannot be read, or the loss is not a
             number any more.
         OSError: a file cannot be read, or the disk is full; the checkpoints so far stay.
     """
-    run.lock()
-    checkpoints = Checkpoints(run.checkpoints_path, keep=config.checkpoint.keep)
+    world.by_leader(run.lock)
+    checkpoints = Checkpoints(run.checkpoints_path, keep=config.checkpoint.keep, world=world)
     try:
         data = open_data(config.data)
         config = config.resolved(num_classes=len(data["train"].classes))
+        config.train.check_shares(world.size)
         with telling_of_limits(config.train):
             session, notes = begin(config, checkpoints, data["train"])
         plan = Plan.of(config, samples=len(data["train"]))
@@ -53,18 +61,25 @@ def fit(run: Run, config: RunConfig) -> dict[str, float]:
             raise ValueError(
                 f"the run has already taken {session.step} steps: give --train.steps {session.step} or more"
             )
-        if not checkpoints.paths():
+        if world.leads and not checkpoints.paths():
             run.save(config)
     except BaseException:
-        run.discard()
+        if world.leads:
+            run.discard()
         raise
     run.begun = True
-    with Reporter(run.path, step=session.step, total=plan.total) as reporter, Interrupts() as interrupts:
+    with (
+        Reporter(run.path, step=session.step, total=plan.total, speaks=world.leads) as reporter,
+        Interrupts() as interrupts,
+    ):
         for note in (*notes, describe(session, data["train"], plan)):
             reporter.say(note)
-        with telling_of_limits(config.train):
-            train(run, session, data, plan, reporter=reporter, interrupts=interrupts, checkpoints=checkpoints)
-            metrics = finish(run, session, data, reporter)
+        try:
+            with telling_of_limits(config.train):
+                train(run, session, data, plan, reporter=reporter, interrupts=interrupts, checkpoints=checkpoints)
+                metrics = finish(run, session, data, reporter)
+        finally:
+            checkpoints.wait()
         if interrupts.signum:
             raise Interrupted(interrupts.signum, finished=True)
         return metrics
@@ -81,33 +96,38 @@ def train(
     checkpoints: Checkpoints,
 ) -> None:
     """Takes the steps that are left; errors as in `fit`."""
-    config, start, images = session.config, session.step, fingerprint(data["train"])
+    config, world, images = session.config, session.world, fingerprint(data["train"])
 
     def keep() -> None:
         # together: a run that fails before leaves the configuration that its checkpoint was made with
-        run.save(config)
-        checkpoints.save(session.state_dict() | {"data": images}, step=session.step)
+        if world.leads:
+            run.save(config)
+        checkpoints.save(session.tensors(), session.facts() | {"data": images}, step=session.step)
 
     for batch in training_batches(session, data["train"], plan.total):
-        if batch.broken and config.data.on_error == "stop":
+        refused = bool(batch.broken) and config.data.on_error == "stop"
+        due = plan.due(session.step + 1) if world.leads else Due()
+        stop, any_refused, log, measure, save = world.agreed(interrupts.signum or 0, refused, *due)
+        if stop or any_refused:
             reporter.flush(session.step)
-            if session.step > start or not checkpoints.paths():
-                keep()
-            raise ValueError(f"{batch.broken[0]}; remove it, or skip such files with --data.on-error skip")
-        lr = plan.learning_rate(session.step)
-        reporter.add(session.train_step(batch, lr=lr), lr=lr, images=len(batch.labels))
-        step, last = session.step, session.step == plan.total
-        log, measure, save = plan.log.due(step), plan.evaluate.due(step), plan.save.due(step)
-        stop = interrupts.signum
-        if log or measure or save or last or stop:
-            reporter.flush(step)
-        if measure and not last and not stop:
-            split = running_split(data)
-            reporter.measured(step, split, evaluate_split(session, data[split]))
-        if save or last or stop:
             keep()
+            checkpoints.wait()
         if stop:
             raise Interrupted(stop)
+        if any_refused:
+            broken = next(filter(None, world.gathered(batch.broken)))
+            raise ValueError(f"{broken[0]}; remove it, or skip such files with --data.on-error skip")
+        lr = plan.learning_rate(session.step)
+        reporter.add(session.train_step(batch, lr=lr), lr=lr, images=len(batch.labels) * world.size)
+        step, last = session.step, session.step == plan.total
+        if log or measure or save or last:
+            reporter.flush(step)
+        if measure and not last:
+            checkpoints.wait()  # evaluation starts processes, which must not happen while a thread writes
+            split = running_split(data)
+            reporter.measured(step, split, evaluate_split(session, data[split]))
+        if save or last:
+            keep()
 
 
 def begin(config: RunConfig, checkpoints: Checkpoints, source: Source) -> tuple[Session, list[str]]:
@@ -119,19 +139,25 @@ def begin(config: RunConfig, checkpoints: Checkpoints, source: Source) -> tuple[
     Raises:
         ValueError: checkpoints or weights cannot be read, or are of another model, or the training images changed.
     """
-    session = Session(config, classes=source.classes)
-    paths = checkpoints.paths()
-    if not paths:
+    session = Session(config, classes=source.classes, world=checkpoints.world)
+    if not checkpoints.paths():
         return session, session.initialise()
-    state, damaged = checkpoints.newest()
+    saved, damaged = checkpoints.newest()
     try:
-        session.load_state_dict(state)
+        session.load(saved)
     except ValueError as error:
-        path = paths[-1 - len(damaged)]
-        raise ValueError(f"{path}: {error}; put back what was changed, or start a new run") from None
-    if state.get("data") != fingerprint(source):
+        raise ValueError(f"{saved.path}: {error}; put back what was changed, or start a new run") from None
+    if saved.facts.get("data") != fingerprint(source):
         raise ValueError("the data has changed since this run began: start a new run, or put it back")
     return session, damaged
+
+
+class Due(NamedTuple):
+    """What is to follow a step."""
+
+    log: bool = False
+    evaluate: bool = False
+    save: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +187,10 @@ class Plan:
             save=Timer.every(config.checkpoint.every, **lengths),
         )
 
+    def due(self, step: int) -> Due:
+        """What is to follow when `step` steps are taken; a time that has passed starts anew."""
+        return Due(log=self.log.due(step), evaluate=self.evaluate.due(step), save=self.save.due(step))
+
     def learning_rate(self, step: int) -> float:
         """The learning rate of the step about to be taken."""
         base = self.config.optim.lr
@@ -176,6 +206,7 @@ def training_batches(session: Session, source: Source, total: int) -> Iterator[B
         augment=config.augment,
         batch_size=config.train.batch_size,
         seed=config.seed,
+        share=session.world.share(config.train.batch_size),
     )
     pin = session.device.type == "cuda"
     return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)
@@ -183,16 +214,19 @@ def training_batches(session: Session, source: Source, total: int) -> Iterator[B
 
 def evaluate_split(session: Session, source: Source) -> Accuracy:
     """Measures the session's weights on a held-out split."""
-    return evaluate(session.predict, source, preprocessing=session.preprocessing, data=session.config.data)
+    preprocessing, data = session.preprocessing, session.config.data
+    return evaluate(session.predict, source, preprocessing=preprocessing, data=data, world=session.world)
 
 
 def describe(session: Session, source: Source, plan: Plan) -> str:
     """One line on what is about to happen."""
     parameters = sum(parameter.numel() for parameter in session.model.parameters())
     h, w = session.preprocessing.image_size
+    size, count = session.config.train.batch_size, session.world.size
+    where = f"on {session.device}" if count == 1 else f"in all, {size // count} on each of {count} devices"
     return (
         f"{parameters:,} parameters, {len(source):,} training images of {len(source.classes)} classes at {h}x{w}, "
-        f"steps {session.step} to {plan.total} of {session.config.train.batch_size} images on {session.device}"
+        f"steps {session.step} to {plan.total} of {size} images {where}"
     )
 
 
@@ -215,10 +249,11 @@ def finish(run: Run, session: Session, data: dict[str, Source], reporter: Report
     card = ModelCard(
         preprocessing=session.preprocessing, classes=data["train"].classes, provenance=provenance, metrics=metrics
     )
-    run.save(session.config)
-    save_model(run.path, session.finished_model(), card)
-    draw_curves(read_metrics(run.metrics_path), run.curves_path)
-    unreadable = sorted(session.unreadable | set(result.broken))
+    model, unreadable = session.finished_model(), sorted({*session.facts()["unreadable"], *result.broken})
+    if session.world.leads:
+        run.save(session.config)
+        save_model(run.path, model, card)
+        draw_curves(read_metrics(run.metrics_path), run.curves_path)
     if unreadable:
         reporter.say(f"{len(unreadable)} files could not be read and were left out:")
         for sentence in unreadable:

@@ -20,12 +20,15 @@ QUIET_SECONDS = 15.0
 
 
 class Reporter:
-    """Gathers the figures of each step on the device and brings them over together, one wait for many steps."""
+    """Gathers the figures of each step on the device and brings them over together, one wait for many steps.
 
-    def __init__(self, folder: Path, *, step: int, total: int) -> None:
+    Of several processes one speaks; the others only notice when a figure is not finite any more.
+    """
+
+    def __init__(self, folder: Path, *, step: int, total: int, speaks: bool = True) -> None:
         self.folder = folder
         self.total = total
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, quiet=not speaks)
         self.bar = Progress(
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
@@ -36,7 +39,7 @@ class Reporter:
             expand=True,
         )
         self.task = self.bar.add_task("training", total=total, completed=step, figures="")
-        self.log = MetricLog(folder, step=step)
+        self.log = MetricLog(folder, step=step) if speaks else None
         self.steps: list[dict[str, Float[Tensor, ""]]] = []
         self.rates: list[float] = []
         self.images = 0
@@ -49,7 +52,8 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
-        self.log.close()
+        if self.log:
+            self.log.close()
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -80,7 +84,7 @@ class Reporter:
             _check_finite("gradient", norm, number, lr)
         means = {f"train/{name}": sum(values) / len(values) for name, values in columns.items()}
         rate = self.images / (time.monotonic() - self.since)
-        self.log.write(step, {**means, "lr": self.rates[-1], "images_per_second": round(rate, 1)})
+        self._write(step, {**means, "lr": self.rates[-1], "images_per_second": round(rate, 1)})
         text = (
             f"loss {means['train/loss']:.3f}  accuracy {means['train/accuracy']:.1%}  "
             f"lr {self.rates[-1]:.1e}  {rate:,.0f} images/s"
@@ -99,9 +103,13 @@ class Reporter:
             OSError: the disk is full.
         """
         _check_finite(f"{split} loss", result.loss, step, self.last_rate)
-        self.log.write(step, {f"{split}/{name}": value for name, value in result.metrics()})
+        self._write(step, {f"{split}/{name}": value for name, value in result.metrics()})
         self.say(f"step {step}/{self.total}  {split} accuracy {result.top1:.2%}  loss {result.loss:.4f}")
         self.since = self.spoke = time.monotonic()
+
+    def _write(self, step: int, figures: dict[str, float]) -> None:
+        if self.log:
+            self.log.write(step, figures)
 
 
 def _check_finite(what: str, value: float, step: int, lr: float) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import itertools
 import shlex
+import shutil
 from pathlib import Path
 from typing import IO
 
@@ -77,7 +78,7 @@ class Run:
             self.close()
             raise ValueError(f"{self.path} is being trained by another process") from None
         for left in (*self.path.glob(".*.tmp"), *self.checkpoints_path.glob(".*.tmp")):
-            left.unlink()
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def close(self) -> None:
         """Lets other processes train the run."""

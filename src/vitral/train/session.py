@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from vitral.data.augment import flip, warp
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, random_bits
-from vitral.device import pick_device
 from vitral.layers.lora import add_lora, merge_lora
 from vitral.models import Model, build
 from vitral.objectives.classification import Classification
 from vitral.train.average import update_average, warmed_up
+from vitral.train.checkpoint import Saved
 from vitral.train.config import RunConfig
 from vitral.train.optim import Optimiser
+from vitral.train.parallel import clipped, copies, load_whole, sharded, synchronising, whole_state
 from vitral.train.recompute import recompute_blocks
+from vitral.train.state import blank_state, named_state
+from vitral.train.world import ALONE, World
 from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer
 
@@ -28,17 +31,19 @@ __all__ = ["Session"]
 
 
 class Session:
-    """Model, average, optimiser and objective of one run on one device.
+    """Model, average, optimiser and objective of one run, on the device of this process.
 
-    The configuration is one that `RunConfig.resolved` gave.
+    The configuration is one that `RunConfig.resolved` gave. All processes call every method.
     """
 
-    def __init__(self, config: RunConfig, *, classes: tuple[str, ...]) -> None:
+    def __init__(self, config: RunConfig, *, classes: tuple[str, ...], world: World = ALONE) -> None:
         self.config = config
         self.classes = classes
-        self.device = pick_device(config.train.device)
+        self.world = world
+        self.device = world.device(config.train.device)
         on_gpu = self.device.type == "cuda"
         self.bfloat16 = config.train.precision == "bfloat16" or (config.train.precision == "auto" and on_gpu)
+        compiled = on_gpu if config.train.compile is None else config.train.compile
         self.step = 0
         self.unreadable: set[str] = set()
         torch.manual_seed(config.seed)
@@ -47,10 +52,22 @@ class Session:
         self.average = None if config.train.ema is None else deepcopy(self.model).requires_grad_(False)
         if config.train.recompute:
             recompute_blocks(self.model)
+        self.spread = self._spread()
+        self.forward = torch.compile(self.spread) if compiled else self.spread
         self.optimiser = Optimiser(self.model, config.optim)
         self.objective = Classification(config.objective)
-        compiled = on_gpu if config.train.compile is None else config.train.compile
-        self.forward = torch.compile(self.model) if compiled else self.model
+
+    def _spread(self) -> nn.Module:
+        """What computes a step: the model, spread over the devices as configured."""
+        train, world = self.config.train, self.world
+        forward: nn.Module = self.model
+        if world.size > 1 and train.parallel == "ddp":
+            forward = copies(self.model, device=self.device)
+        elif world.size > 1:
+            for model in (self.model, self.average):
+                if model:
+                    sharded(model, world=world, device=self.device, shards=train.shards, bfloat16=self.bfloat16)
+        return forward
 
     def initialise(self) -> list[str]:
         """Begins a new run: takes over trained weights where the configuration names some.
@@ -67,9 +84,10 @@ class Session:
         trained, report = load_with_report(self.config.model.weights)
         notes = [f"weights recognised as {report.lineage}", *report.notes] if report else []
         notes += transfer(trained, plain, classes=self.classes)
-        self.model.load_state_dict(self._adapted(plain).state_dict())
-        if self.average:
-            self.average.load_state_dict(self.model.state_dict())
+        state = self._adapted(plain).state_dict()
+        for model in (self.model, self.average):
+            if model:
+                load_whole(model, state)
         return notes
 
     def _built(self) -> Model:
@@ -88,31 +106,36 @@ class Session:
         return self.average or self.model
 
     def finished_model(self) -> Model:
-        """A copy of the weights to keep, adapters merged into them."""
-        model = deepcopy(self.kept_model)
+        """A copy of the weights to keep, whole and adapters merged into them, on the CPU."""
+        model = self._built()
+        load_whole(model, whole_state(self.kept_model))
         merge_lora(model)
         return model
 
     def train_step(self, batch: Batch, *, lr: float) -> dict[str, Float[Tensor, ""]]:
-        """Takes one optimiser step and returns its figures, still on the device.
+        """Takes one optimiser step with this process's part of the batch; its figures are still on the device.
 
-        Dropout is seeded from (seed, step), so that no state of a random generator has to be saved.
+        Dropout is seeded from (seed, step) and the process, so that no state of a random generator has to be saved.
         """
-        torch.manual_seed(int(random_bits(DROPOUT, self.config.seed, self.step)[0] >> np.uint64(1)))
+        process = (self.world.rank,) if self.world.size > 1 else ()
+        torch.manual_seed(int(random_bits(DROPOUT, self.config.seed, self.step, *process)[0] >> np.uint64(1)))
         self.model.train()
         images, labels = self.augmented(batch), batch.labels.to(self.device, non_blocking=True)
         parts = self.config.train.accumulate
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        readable = (labels != UNREADABLE).sum().clamp(min=1)
-        for part_images, part_labels in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+        readable = self.world.summed((labels != UNREADABLE).sum()).clamp(min=1)
+        chunks = zip(images.chunk(parts), labels.chunk(parts), strict=True)
+        for number, (part_images, part_labels) in enumerate(chunks, 1):
+            synchronising(self.spread, last=number == parts)
             with self.autocast():
                 loss, figures = self.objective.loss(self.forward, part_images, part_labels)
             share = (part_labels != UNREADABLE).sum() / readable
-            (loss * share).backward()
+            # gradients are averaged over the processes, of which each has its share of the readable images
+            (loss * share * self.world.size).backward()
             for name, value in {"loss": loss.detach(), **figures}.items():
                 totals[name] += value * share
-        clip = self.config.optim.clip
-        totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), clip or float("inf"))
+        self.world.summed_together(totals)
+        totals["gradient_norm"] = clipped(list(self.model.parameters()), norm=self.config.optim.clip)
         self.optimiser.step(lr)
         if self.average and self.config.train.ema:
             update_average(self.average, self.model, decay=warmed_up(self.config.train.ema, updates=self.step))
@@ -143,43 +166,52 @@ class Session:
         """bfloat16 arithmetic where the run uses it."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything a step changes."""
-        state = {
+    def facts(self) -> dict[str, Any]:
+        """What a step changes and is not a tensor, as JSON can hold it."""
+        return {
             "step": self.step,
-            "unreadable": sorted(self.unreadable),
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "unreadable": sorted(set().union(*self.world.gathered(self.unreadable))),
+            "optimiser": self.optimiser.name,
+            "average": self.average is not None,
         }
-        return state | ({"average": self.average.state_dict()} if self.average else {})
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave.
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors a step changes, by name; shards where weights are in shards."""
+        state = {f"optimiser.{name}": value for name, value in named_state(self.optimiser, self.model).items()}
+        return state | self._weights()
+
+    def _weights(self) -> dict[str, Tensor]:
+        models = {"model": self.model} | ({"average": self.average} if self.average else {})
+        return {f"{kind}.{name}": value for kind, model in models.items() for name, value in model.state_dict().items()}
+
+    def load(self, saved: Saved) -> None:
+        """Goes on where a checkpoint was made.
 
         Raises:
             ValueError: the checkpoint belongs to another model, optimiser or average.
         """
         try:
-            self.step, self.unreadable = state["step"], set(state["unreadable"])
-            _check_shapes(state["model"], self.model)
-            self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            if ("average" in state) != (self.average is not None):
-                raise ValueError("train.ema cannot be turned on or off")
-            if self.average:
-                self.average.load_state_dict(state["average"])
+            self._check(saved)
+            weights, prefix = self._weights(), "optimiser."
+            sizes = {name.removeprefix(prefix): size for name, size in saved.sizes.items() if name.startswith(prefix)}
+            blank = blank_state(self.optimiser, self.model, sizes)
+            saved.read_into(weights | {prefix + name: value for name, value in blank.items()})
+            self.step, self.unreadable = saved.facts["step"], set(saved.facts["unreadable"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise ValueError(f"the checkpoint does not fit this model and optimiser: {reason}") from None
 
-
-def _check_shapes(state: dict[str, Tensor], model: Model) -> None:
-    """Refuses the weights of another model by the first one that differs."""
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    if odd:
-        raise ValueError(
-            f"{len(odd)} of its tensors differ, first {odd[0]}: "
-            f"expected {wanted.get(odd[0], 'none')}, found {found.get(odd[0], 'none')}"
-        )
+    def _check(self, saved: Saved) -> None:
+        """Refuses what another optimiser, average or model saved, the model by the first tensor that differs."""
+        if (name := saved.facts["optimiser"]) != self.optimiser.name:
+            raise ValueError(f"optim.name was {name}, not {self.optimiser.name}")
+        if saved.facts["average"] != (self.average is not None):
+            raise ValueError("train.ema cannot be turned on or off")
+        found = {name[6:]: shape for name, (shape, _) in saved.sizes.items() if name.startswith("model.")}
+        wanted = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
+        odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        if odd:
+            raise ValueError(
+                f"{len(odd)} of its tensors differ, first {odd[0]}: "
+                f"expected {wanted.get(odd[0], 'none')}, found {found.get(odd[0], 'none')}"
+            )

@@ -1,5 +1,6 @@
 """The loop within one process: what it leaves, where it goes on, and what it makes of broken images."""
 
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from checkpoints import facts, newest, tensors, truncate
 from photographs import break_files, write_photographs
 from tiny import ARCHITECTURE, tiny_run
 from vitral import __version__
@@ -53,8 +55,8 @@ def test_a_run_leaves_all_of_itself(tmp_path, train):
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"run.json", "config.json", "model.safetensors", "metrics.jsonl", "curves.png", "checkpoints"}
     assert [path.name for path in sorted((tmp_path / "run" / "checkpoints").iterdir())] == [
-        "step_000000008.pt",
-        "step_000000012.pt",
+        "step_000000008",
+        "step_000000012",
     ]
     model = load_model(tmp_path / "run")
     assert model.card.metrics == figures
@@ -70,10 +72,10 @@ def test_a_run_leaves_all_of_itself(tmp_path, train):
 
 def test_the_average_is_what_is_kept(tmp_path, train):
     train(tiny_run(tmp_path / "run"))
-    state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
+    state = newest(tmp_path / "run")
     kept = load_file(tmp_path / "run" / "model.safetensors")
-    assert all(torch.equal(kept[name], state["average"][name]) for name in kept)
-    assert not torch.equal(kept["head.weight"], state["model"]["head.weight"])
+    assert all(torch.equal(kept[name], tensors(state, "average")[name]) for name in kept)
+    assert not torch.equal(kept["head.weight"], tensors(state, "model")["head.weight"])
 
 
 def test_a_finished_run_resumed_ends_the_same(tmp_path, train):
@@ -89,12 +91,12 @@ def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path, train, capsys):
     config = tiny_run(tmp_path / "run")
     train(config)
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
-    newest = tmp_path / "run" / "checkpoints" / "step_000000012.pt"
-    newest.write_bytes(newest.read_bytes()[:1000])
+    damaged = newest(tmp_path / "run")
+    truncate(damaged)
     capsys.readouterr()
     train(config, resume=True)
     said = capsys.readouterr().err
-    assert f"{newest} is damaged" in said
+    assert f"{damaged} is damaged" in said
     assert "steps 8 to 12" in said
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
 
@@ -104,11 +106,12 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, train):
     wider = replace(ARCHITECTURE, width=32)
     other = replace(tiny_run(tmp_path / "other"), model=replace(tiny_run().model, architecture=wider))
     train(other)
-    newest = tmp_path / "run" / "checkpoints" / "step_000000012.pt"
-    newest.write_bytes((tmp_path / "other" / "checkpoints" / "step_000000012.pt").read_bytes())
+    swapped = newest(tmp_path / "run")
+    shutil.rmtree(swapped)
+    shutil.copytree(newest(tmp_path / "other"), swapped)
     with pytest.raises(ValueError, match="the checkpoint does not fit this model and optimiser") as caught:
         train(tiny_run(tmp_path / "run"), resume=True)
-    assert str(caught.value).startswith(f"{newest}: ")
+    assert str(caught.value).startswith(f"{swapped}: ")
     assert "29 of its tensors differ, first blocks.0.attn.proj.bias: expected (16,), found (32,)" in str(caught.value)
     assert str(caught.value).endswith("; put back what was changed, or start a new run")
 
@@ -228,8 +231,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, trai
     config = replace(config, optim=replace(config.optim, name="sgd", lr=1e30, clip=None))
     with pytest.raises(ValueError, match=r"^the (loss|gradient) became (nan|inf) at step \d+ with learning rate \d"):
         train(config)
-    for path in (tmp_path / "run" / "checkpoints").glob("*.pt"):
-        assert all(tensor.isfinite().all() for tensor in torch.load(path)["model"].values())
+    for path in (tmp_path / "run" / "checkpoints").glob("step_*"):
+        assert all(tensor.isfinite().all() for tensor in tensors(path).values())
 
 
 class TestBroken:
@@ -248,8 +251,7 @@ class TestBroken:
         with pytest.raises(ValueError, match=r"broken-\w+\.\w+ cannot be read as an image: .*--data\.on-error skip"):
             train(config)
         step = max(losses(config.out), default=0)
-        saved = torch.load(max((config.out / "checkpoints").iterdir()))
-        assert saved["step"] == step
+        assert facts(newest(config.out))["step"] == step
         skipping = replace(config, data=replace(config.data, on_error="skip"))
         train(skipping, resume=True)
         straight = replace(skipping, out=config.out.with_name("straight"))

@@ -121,12 +121,13 @@ def test_leftovers_of_interrupted_writes_are_removed(tmp_path, opened):
     run = created(tiny_run(tmp_path / "a"), opened)
     run.save(tiny_run(tmp_path / "a"))
     run.checkpoints_path.mkdir()
-    left = [run.path / ".model.safetensors.17.tmp", run.checkpoints_path / ".step_000000005.pt.17.tmp"]
-    kept = [run.path / ".gitignore", run.path / "notes.tmp", run.checkpoints_path / "step_000000004.pt"]
+    left = [run.path / ".model.safetensors.17.tmp", run.checkpoints_path / ".step_000000005.tmp" / "shard"]
+    left[1].parent.mkdir()
+    kept = [run.path / ".gitignore", run.path / "notes.tmp", run.checkpoints_path / "step_000000004"]
     for path in (*left, *kept):
         path.write_bytes(b"x")
     run.lock()
-    assert not any(path.exists() for path in left)
+    assert not any(path.exists() for path in (*left, left[1].parent))
     assert all(path.exists() for path in kept)
 
 

@@ -1,7 +1,7 @@
 """One training step: accumulation, clipping, the running average, seeded dropout, and what a checkpoint holds."""
 
-from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from tiny import ARCHITECTURE, tiny_run
 from vitral.data.batches import UNREADABLE, Batch, TrainingBatches
 from vitral.data.sources import open_data
 from vitral.device import pick_device
+from vitral.train.checkpoint import Checkpoints, Saved
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 
@@ -163,12 +164,20 @@ def test_evaluation_draws_nothing_and_changes_nothing():
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(trained).items())
 
 
+def saved(trained: Session, folder: Path) -> Saved:
+    """The checkpoint of a session."""
+    checkpoints = Checkpoints(folder, keep=1)
+    checkpoints.save(trained.tensors(), trained.facts(), step=trained.step)
+    checkpoints.wait()
+    return checkpoints.newest()[0]
+
+
 class TestState:
-    def test_goes_on_where_it_stood(self):
+    def test_goes_on_where_it_stood(self, tmp_path):
         config = tiny_run()
         trained, resumed = session(config), session(config)
         trained.train_step(broken(batch_of(config), [3]), lr=0.01)
-        resumed.load_state_dict(deepcopy(trained.state_dict()))
+        resumed.load(saved(trained, tmp_path))
         assert resumed.step == 1
         assert resumed.unreadable == {"3 is broken"}
         for each in (trained, resumed):
@@ -187,7 +196,7 @@ class TestState:
             ("average", "train.ema cannot be turned on or off"),
         ],
     )
-    def test_of_another_run_is_refused(self, change, reason):
+    def test_of_another_run_is_refused(self, tmp_path, change, reason):
         config = tiny_run()
         trained = session(config)
         trained.train_step(batch_of(config), lr=0.01)
@@ -198,14 +207,16 @@ class TestState:
             "average": replace(config, train=replace(config.train, ema=None)),
         }[change]
         with pytest.raises(ValueError, match=r"^the checkpoint does not fit this model and opt") as caught:
-            session(other).load_state_dict(deepcopy(trained.state_dict()))
+            session(other).load(saved(trained, tmp_path))
         assert "\n" not in str(caught.value)
         assert str(caught.value).endswith(reason)
 
-    @pytest.mark.parametrize("state", [{}, {"step": 1}, {"step": 1, "unreadable": None}])
-    def test_that_is_none(self, state):
+    def test_that_is_none(self, tmp_path):
+        checkpoints = Checkpoints(tmp_path, keep=1)
+        checkpoints.save({"model.x": torch.zeros(1)}, {"step": 1}, step=1)
+        checkpoints.wait()
         with pytest.raises(ValueError, match="the checkpoint does not fit this model and optimiser"):
-            session(tiny_run()).load_state_dict(state)
+            session(tiny_run()).load(checkpoints.newest()[0])
 
 
 class TestDevice:

@@ -1,0 +1,94 @@
+"""One model on many devices: copies that share gradients (DDP), or weights in shards (FSDP2)."""
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from vitral.models import Model, repeated
+from vitral.train.world import World
+
+__all__ = ["clipped", "copies", "load_whole", "sharded", "synchronising", "whole", "whole_state"]
+
+
+def sharded(model: Model, *, world: World, device: torch.device, shards: int | None, bfloat16: bool) -> None:
+    """Spreads a model's weights over the processes, in place: each keeps a part of every tensor.
+
+    A block's whole weights are gathered when it computes, and given up after. Call it before an optimiser takes the
+    parameters, as they become others.
+
+    Args:
+        model: the same in all processes.
+        world: the processes.
+        device: where they compute.
+        shards: processes that share one copy of the weights, the copies sharing gradients (HSDP); None: all.
+        bfloat16: whether weights travel in bfloat16; gradients are summed in float32 all the same.
+
+    Raises:
+        ValueError: the processes cannot be divided into groups of `shards`.
+    """
+    mesh = _mesh(world, device, shards)
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32)
+    for block in repeated(model):
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+def copies(model: Model, *, device: torch.device) -> nn.Module:
+    """What to call in place of a model so that gradients are averaged over the processes."""
+    return DistributedDataParallel(
+        model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+    )
+
+
+def synchronising(model: nn.Module, *, last: bool) -> None:
+    """Says whether the coming backward pass is a batch's last, hence the one whose gradients travel."""
+    if isinstance(model, DistributedDataParallel):
+        model.require_backward_grad_sync = last
+    elif hasattr(model, "set_requires_gradient_sync"):
+        cast(Callable[[bool], None], model.set_requires_gradient_sync)(last)
+
+
+def clipped(parameters: list[nn.Parameter], *, norm: float | None) -> Float[Tensor, ""]:
+    """Scales gradients down to a global norm, in place; None leaves them.
+
+    Returns:
+        The norm they had, over all processes' shards.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    total = nn.utils.get_total_norm(gradients)
+    total = total.full_tensor() if isinstance(total, DTensor) else total
+    if norm is not None:
+        nn.utils.clip_grads_with_norm_(parameters, norm, total)
+    return total
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, of which this process may have but a part; called by all processes."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """A model's state with whole tensors; called by all processes."""
+    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
+
+
+def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Takes over whole tensors, which are the same in all processes."""
+    for name, own in model.state_dict().items():
+        given = state[name].to(own.device)
+        own.copy_(distribute_tensor(given, own.device_mesh, own.placements) if isinstance(own, DTensor) else given)
+
+
+def _mesh(world: World, device: torch.device, shards: int | None) -> DeviceMesh:
+    if shards is None or shards == world.size:
+        return init_device_mesh(device.type, (world.size,), mesh_dim_names=("shard",))
+    if world.size % shards:
+        raise ValueError(f"train.shards {shards} does not divide the {world.size} processes: choose one that does")
+    return init_device_mesh(device.type, (world.size // shards, shards), mesh_dim_names=("copy", "shard"))
