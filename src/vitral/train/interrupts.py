@@ -5,6 +5,7 @@ SLURM can send SIGUSR1 some time before it takes a machine back.
 
 import os
 import signal
+import threading
 import time
 from contextlib import suppress
 from types import FrameType
@@ -34,7 +35,9 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        # a cluster's launcher may train in another thread, where signals cannot be caught
+        caught = threading.current_thread() is threading.main_thread()
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if caught else ():
             self._before[signum] = signal.signal(signum, self._note)
         return self
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.train.parallel import parted, whole
+
 __all__ = ["Muon", "orthogonalise"]
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -59,7 +61,8 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(param)
         average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
         nesterov = gradient.lerp(average, group["momentum"])
-        matrices = nesterov.unflatten(0, (group["split"], -1))
-        update = orthogonalise(matrices).flatten(0, 1)
+        # where weights are in shards, a matrix can only be made orthogonal as a whole
+        matrices = whole(nesterov).unflatten(0, (group["split"], -1))
+        update = parted(orthogonalise(matrices).flatten(0, 1), param)
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
         param.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)

@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
 from vitral.models import Model, repeated
 from vitral.train.world import World
 
-__all__ = ["clipped", "copies", "load_whole", "sharded", "synchronising", "whole", "whole_state"]
+__all__ = ["clipped", "copies", "load_whole", "parted", "sharded", "synchronising", "whole", "whole_state"]
 
 
 def sharded(model: Model, *, world: World, device: torch.device, shards: int | None, bfloat16: bool) -> None:
@@ -74,6 +74,16 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def parted(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, which is the same in all processes, in shards as another one is; nothing is sent."""
+    if not isinstance(like, DTensor):
+        return tensor
+    everywhere = [Replicate()] * like.device_mesh.ndim
+    return DTensor.from_local(tensor, like.device_mesh, everywhere, run_check=False).redistribute(
+        placements=like.placements
+    )
+
+
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
     """A model's state with whole tensors; called by all processes."""
     return {name: whole(tensor) for name, tensor in model.state_dict().items()}
@@ -83,7 +93,7 @@ def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Takes over whole tensors, which are the same in all processes."""
     for name, own in model.state_dict().items():
         given = state[name].to(own.device)
-        own.copy_(distribute_tensor(given, own.device_mesh, own.placements) if isinstance(own, DTensor) else given)
+        own.copy_(parted(given, own))
 
 
 def _mesh(world: World, device: torch.device, shards: int | None) -> DeviceMesh:

@@ -189,3 +189,15 @@ class TestEvaluation:
         batch = evaluation(broken_photographs, size=4, preprocessing=centre)[2]
         image = broken_photographs.image(9, channels=3)
         assert np.array_equal(batch.images[1], centre.pixels(image))
+
+
+@pytest.mark.parametrize("processes", [2, 3, 6])
+def test_shares_of_processes_make_up_the_batch(processes):
+    """Images, labels and draws, in order."""
+    batches = training(numbered(50), size=12, augment=EVERYTHING)
+    part = 12 // processes
+    shares = [replace(batches, share=range(start, start + part))[7] for start in range(0, 12, part)]
+    assert torch.equal(torch.cat([share.images for share in shares]), batches[7].images)
+    assert torch.equal(torch.cat([share.labels for share in shares]), batches[7].labels)
+    for name in ("flips", "warps"):
+        assert torch.equal(torch.cat([getattr(share.draws, name) for share in shares]), getattr(batches[7].draws, name))

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM are noted, once; later ones act as always."""
+"""Ctrl-C, SIGTERM and SIGUSR1 are noted, once; later ones act as always."""
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,17 +12,28 @@ from vitral.train.interrupts import Interrupted, Interrupts
 @pytest.fixture(autouse=True)
 def handlers():
     """Every handler is the old one again afterwards."""
-    before = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
     yield
-    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_is_noted(signum):
     with Interrupts() as interrupts:
         assert interrupts.signum is None
         os.kill(os.getpid(), signum)
         assert interrupts.signum == signum
+
+
+def test_outside_the_main_thread_nothing_is_caught():
+    """Where a cluster's launcher trains, signals are its own."""
+
+    def active() -> tuple[object, object]:
+        with Interrupts() as interrupts:
+            return signal.getsignal(signal.SIGTERM), interrupts.signum
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(active).result() == (signal.getsignal(signal.SIGTERM), None)
 
 
 def test_says_at_once_that_it_saves(capfd):

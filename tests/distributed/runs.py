@@ -1,0 +1,28 @@
+"""Runs that must end alike on one process and on two, each with what could make them differ."""
+
+from dataclasses import replace
+
+from tiny import ARCHITECTURE, tiny_run
+from vitral.train.config import RunConfig
+
+__all__ = ["RUNS"]
+
+
+def without_dropout(config: RunConfig) -> RunConfig:
+    """Dropout draws for each process by itself; everything else is a function of the sample."""
+    return replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, dropout=0.0)))
+
+
+RUNS = {
+    "ddp": without_dropout(tiny_run(optimiser="sgd", accumulate=2, evaluate="5steps")),
+    "ddp-adamw": without_dropout(tiny_run(optimiser="adamw")),
+    "fsdp": without_dropout(tiny_run(optimiser="sgd", parallel="fsdp", accumulate=4)),
+    "fsdp-muon": without_dropout(tiny_run(optimiser="muon", parallel="fsdp", recompute=True)),
+    "hsdp": without_dropout(tiny_run(optimiser="sgd", parallel="fsdp", shards=1, ema=None)),
+}
+"""The held-out digits are two batches of evaluation, 256 and 103 images."""
+
+# Adam makes a step as long as the rate out of any difference in rounding
+RUNS["ddp-adamw"] = replace(RUNS["ddp-adamw"], optim=replace(RUNS["ddp-adamw"].optim, lr=1e-3))
+# one batch of evaluation, so that the second process has none
+RUNS["fsdp"] = replace(RUNS["fsdp"], data=replace(RUNS["fsdp"].data, held_out=0.1))

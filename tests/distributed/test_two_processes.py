@@ -1,0 +1,138 @@
+"""Two processes equal one; they may become more or fewer; when one dies or hangs, all end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distributed.runs import RUNS
+from processes import SECONDS, SOURCES, records, start, steps_taken, vitral, wait_until
+from vitral.train.loop import fit
+from vitral.train.run import Run
+
+STEPS = 60
+LONG = [
+    *("train", "digits", "--out", "run", "--or-resume", "--seed", "3", "--optim.name", "sgd", "--optim.lr", "0.1"),
+    *("--model.depth", "1", "--train.steps", str(STEPS), "--train.ema", "0.9"),
+    *("--train.log", "1steps", "--train.evaluate", "50steps", "--checkpoint.every", "20steps"),
+]
+
+
+def torchrun(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    """Starts two processes of a module or script."""
+    tests = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": f"{SOURCES}:{tests}", "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a process said, once it is over."""
+    return process.communicate(timeout=SECONDS)[1]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with all runs of two processes."""
+    folder = tmp_path_factory.mktemp("pairs")
+    process = torchrun(Path(__file__).with_name("train_tiny.py"), folder, cwd=folder)
+    said = ended(process)
+    assert process.returncode == 0, said
+    assert "64 images in all, 32 on each of 2 devices" in said
+    assert said.count("step 12/12") == len(RUNS), "only one process speaks"
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_equal_one(pairs, tmp_path, name):
+    run = Run(tmp_path)
+    fit(run, RUNS[name])
+    run.close()
+    for ours, theirs in zip(records(pairs / name), records(tmp_path), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5), ours["step"]
+    ours, theirs = (load_file(path / "model.safetensors") for path in (pairs / name, tmp_path))
+    for key, value in theirs.items():
+        # keys' biases have no gradient but rounding, which Adam makes as large as any
+        rows = slice(None) if "qkv.bias" not in key else [*range(16), *range(32, 48)]
+        torch.testing.assert_close(ours[key][rows], value[rows], rtol=0, atol=1e-5)
+
+
+def test_more_and_fewer_processes_go_on_with_the_same_samples(tmp_path):
+    straight = tmp_path / "straight"
+    straight.mkdir()
+    vitral(*LONG, cwd=straight)
+    run = tmp_path / "run"
+    moments = []
+    for processes in (2, 1):
+        before = steps_taken(run)
+        command = ["-m", "vitral", *LONG]
+        process = torchrun(*command, cwd=tmp_path) if processes == 2 else start(*LONG, cwd=tmp_path)
+        wait_until(lambda before=before: steps_taken(run) >= before + 10, process)
+        process.send_signal(signal.SIGTERM)
+        assert "stopped by SIGTERM; go on with: vitral train --resume run" in ended(process)
+        moments.append(steps_taken(run))
+    print(f"2 -> 1 -> 2 processes after steps {moments}")
+    assert 0 < moments[0] < moments[1] < STEPS
+    last = torchrun("-m", "vitral", *LONG, cwd=tmp_path)
+    said = ended(last)
+    assert last.returncode == 0, said
+    for ours, theirs in zip(losses(run), losses(straight / "run"), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    """The training loss after each step."""
+    return [(record["step"], record["train/loss"]) for record in records(run) if "train/loss" in record]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_one_that_dies_or_hangs_ends_all(tmp_path, how):
+    process = torchrun("-m", "vitral", *LONG, "--train.steps", "100000", "--timeout", "8s", cwd=tmp_path)
+    wait_until(lambda: steps_taken(tmp_path / "run") >= 5, process)
+    second = workers_of(process.pid)[1]
+    os.kill(second, how)
+    struck = time.monotonic()
+    said = ended(process) if how == signal.SIGKILL else told_while_one_hangs(process, second)
+    assert time.monotonic() - struck < 60
+    assert process.returncode not in (0, None)
+    assert "Traceback" in said
+    assert all(not Path(f"/proc/{worker}").exists() for worker in workers_of(process.pid))
+
+
+def told_while_one_hangs(process: subprocess.Popen[str], second: int) -> str:
+    """What was said; torchrun asks the others to stop, which one that is frozen can only do when thawed or killed."""
+    end = time.monotonic() + SECONDS
+    while len(running := workers_of(process.pid)) == 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    assert second in running, "the one that waited gave up"
+    os.kill(second, signal.SIGKILL)
+    return ended(process)
+
+
+def workers_of(parent: int) -> list[int]:
+    """The processes that torchrun started and that are alive, by their rank."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, ppid = stat.read_text().rpartition(")")[2].split()[:2]
+            environment = stat.with_name("environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        ranks = [int(entry[5:]) for entry in environment if entry.startswith(b"RANK=")]
+        if int(ppid) == parent and ranks and state != "Z":
+            found[ranks[0]] = int(stat.parent.name)
+    return [found[rank] for rank in sorted(found)]

@@ -1,0 +1,17 @@
+"""Runs under torchrun: trains tiny models with the processes there are, one after another, into the folder named."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from distributed.runs import RUNS
+from vitral.train.loop import fit
+from vitral.train.run import Run
+from vitral.train.world import joined
+
+with joined(timeout="2min") as world:
+    for name, config in RUNS.items():
+        config = replace(config, out=Path(sys.argv[1]) / name)
+        run = Run(world.by_leader(lambda config=config: Run.create(config).path))
+        fit(run, config, world)
+        run.close()
