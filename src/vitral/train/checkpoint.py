@@ -7,7 +7,6 @@ one JSON file with the rest and the files' checksums. Nothing in it is unpickled
 import json
 import shutil
 import threading
-import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,20 +17,12 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from vitral.files import naming, sync_folder, write_json
 from vitral.train.duration import Duration
 from vitral.train.world import ALONE, World
 
 __all__ = ["CheckpointConfig", "Checkpoints", "Saved"]
-
-# a run on one device saves alone, as it should
-warnings.filterwarnings("ignore", "torch.distributed is disabled")
 
 FACTS = "state.json"
 CHUNK = 1 << 24
@@ -68,11 +59,9 @@ class Saved:
 
     def read_into(self, tensors: dict[str, Tensor]) -> None:
         """Fills tensors of these names, whole ones or shards, in place; called by all processes."""
-        load(
-            cast(dict[str, Any], tensors),
-            storage_reader=HuggingFaceStorageReader(str(self.path)),
-            no_dist=not dist.is_initialized(),
-        )
+        from vitral.train import shards
+
+        shards.read(self.path, tensors)
 
 
 class Checkpoints:
@@ -105,13 +94,9 @@ class Checkpoints:
         if self.world.leads:
             self.folder.mkdir(exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
-        copied = async_save(
-            tensors,
-            storage_writer=HuggingFaceStorageWriter(str(temporary), save_distributed=True),
-            process_group=self.group,
-            no_dist=self.group is None,
-        )
-        assert isinstance(copied, Future)
+        from vitral.train import shards  # here, as it takes a second, and other commands never save
+
+        copied = shards.write(temporary, tensors, group=self.group)
         self.at = final
         self.writing = _in_background(lambda: self._publish(copied, temporary, final, facts))
 
@@ -149,11 +134,11 @@ class Checkpoints:
                 damaged.append(f"{path} is damaged ({_reason(error)}); going back to the checkpoint before it")
         raise ValueError(f"no checkpoint in {self.folder} can be read: remove the folder to train from the start")
 
-    def _publish(self, copied: Future[Any], temporary: Path, final: Path, facts: dict[str, Any]) -> None:
+    def _publish(self, copied: Callable[[], None], temporary: Path, final: Path, facts: dict[str, Any]) -> None:
         """Gives a written checkpoint its checksums and then its name; runs beside the training."""
         try:
             with naming(final):
-                _done(copied)
+                copied()
             own = f"shard-{self.world.rank + 1:05d}-*"
             sums: list[Any] = [{path.name: _checksum(path) for path in temporary.glob(own)}]
             if self.group is not None:
@@ -181,14 +166,6 @@ class Checkpoints:
             shutil.rmtree(gone, ignore_errors=True)
 
 
-def _done(copied: Future[Any]) -> None:
-    """Waits for what was copied to be written; what went wrong in one process is the error, not its wrapping."""
-    try:
-        copied.result()
-    except CheckpointException as error:
-        raise next(iter(error.failures.values()))[0] from None
-
-
 def _opened(path: Path) -> Saved:
     """A checkpoint whose files are what they were when written."""
     found = json.loads((path / FACTS).read_text())
@@ -198,13 +175,9 @@ def _opened(path: Path) -> Saved:
     for name, checksum in files.items():
         if _checksum(path / name) != checksum:
             raise ValueError(f"the checksum of {name} is wrong")
-    tensors = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
-    sizes = {
-        name: (tuple(about.size), about.properties.dtype)
-        for name, about in tensors.items()
-        if isinstance(about, TensorStorageMetadata)
-    }
-    return Saved(path=path, facts=facts, sizes=sizes)
+    from vitral.train import shards
+
+    return Saved(path=path, facts=facts, sizes=shards.sizes(path))
 
 
 def _checksum(path: Path) -> int:
