@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from checkpoints import facts, newest, tensors
-from processes import SECONDS, records, start, steps_taken, vitral, wait_until, wrong_use
+from forks import start
+from processes import records, steps_taken, wrong_use
 
-STEPS = 300
+STEPS = 200
+EVALUATE = 20
 WORKERS = (0, 1, 2, 4)
 
 
@@ -26,8 +28,8 @@ def recipe(optimiser: str) -> list[str]:
         "train.ema": 0.9,
         "train.steps": STEPS,
         "train.log": "5steps",
-        "train.evaluate": "70steps",
-        "checkpoint.every": "20steps",
+        "train.evaluate": f"{EVALUATE}steps",
+        "checkpoint.every": "7steps",
     }
     return ["train", "digits", *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
 
@@ -40,7 +42,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def run(optimiser: str) -> Path:
         if optimiser not in runs:
             folder = tmp_path_factory.mktemp(optimiser)
-            vitral(*recipe(optimiser), "--out", "run", cwd=folder)
+            process = start(*recipe(optimiser), "--out", "run", cwd=folder)
+            assert "step 200/200" in process.ended()
             runs[optimiser] = folder / "run"
         return runs[optimiser]
 
@@ -62,53 +65,79 @@ def contents(checkpoint: Path) -> dict[str, bytes]:
     return {name: tensor.numpy().tobytes() for name, tensor in tensors(checkpoint).items()}
 
 
-@pytest.mark.parametrize(("optimiser", "kills"), [("adamw", 4), pytest.param("muon", 20, marks=pytest.mark.slow)])
+def in_a_step(run: Path, target: int) -> bool:
+    return steps_taken(run) >= target
+
+
+def in_a_save(run: Path, target: int) -> bool:
+    return in_a_step(run, target) and any((run / "checkpoints").glob(".step_*.tmp"))
+
+
+def in_an_evaluation(run: Path, target: int) -> bool:
+    """The step before it is on record, its own figures are not."""
+    if not in_a_step(run, target):
+        return False
+    last = records(run)[-1]
+    return last["step"] % EVALUATE == 0 and "train/loss" in last
+
+
+MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
+
+
+@pytest.mark.parametrize(("optimiser", "kills"), [("adamw", 6), pytest.param("muon", 24, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(tmp_path, unbroken, optimiser, kills):
+    """Thirty kills in all, in steps, saves and evaluations, with 0, 1, 2 and 4 reading processes."""
     moments = random.Random(kills)
     run = tmp_path / "run"
-    killed_at = []
+    killed = []
     command = [*recipe(optimiser), "--out", "run"]
-    for kill, moment in enumerate(sorted(moments.sample(range(5, STEPS + 1), kills))):
+    for kill, target in enumerate(sorted(moments.sample(range(5, STEPS - EVALUATE), kills))):
         # beyond what the record says already, so that each process trains before it dies
-        target = min(max(moment, steps_taken(run) + 1), STEPS)
+        target = max(target, steps_taken(run) + 1)
+        reached = MOMENTS[kill % len(MOMENTS)]
         process = start(*command, "--data.workers", str(WORKERS[kill % len(WORKERS)]), cwd=tmp_path)
-        wait_until(lambda target=target: steps_taken(run) >= target, process)
-        time.sleep(moments.uniform(0, 0.05))
+        process.wait_until(lambda target=target, reached=reached: reached(run, target))
+        time.sleep(moments.uniform(0, 0.05) if reached is in_a_step else 0)
         process.kill()
-        process.communicate(timeout=SECONDS)
-        assert process.returncode == -signal.SIGKILL
-        killed_at.append(steps_taken(run))
+        process.ended()
+        assert process.returncode == -signal.SIGKILL, process.errors.read_text()
+        saving = any((run / "checkpoints").glob(".step_*.tmp"))
+        killed.append((steps_taken(run), "save" if saving else "evaluation" if in_an_evaluation(run, 1) else "step"))
         command = ["train", "--resume", "run"]
-    print(f"{optimiser}: killed after steps {killed_at}")
-    vitral(*command, "--data.workers", "3", cwd=tmp_path)
+    print(f"{optimiser}: killed {killed}")
+    if kills > len(WORKERS) * len(MOMENTS):
+        assert {what for _, what in killed} == {"step", "save", "evaluation"}
+    last = start(*command, "--data.workers", "3", cwd=tmp_path)
+    assert last.ended()
+    assert last.returncode == 0
     assert_same_run(run, unbroken(optimiser))
     assert records(run) == records(unbroken(optimiser))
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_asked_to_stop(tmp_path, unbroken, signum, code):
     run = tmp_path / "run"
     process = start(*recipe("adamw"), "--out", "run", "--data.workers", "2", cwd=tmp_path)
-    wait_until(lambda: steps_taken(run) >= 43, process)
+    process.wait_until(lambda: steps_taken(run) >= 43)
     # to reading processes too, as a terminal and `timeout` do; twice, as the latter does
     os.killpg(process.pid, signum)
     os.killpg(process.pid, signum)
-    _, errors = process.communicate(timeout=SECONDS)
+    errors = process.ended()
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     assert errors.endswith(f"stopped by {signum.name}; go on with: vitral train --resume run\n")
     stopped_at = steps_taken(run)
     assert 43 <= stopped_at < STEPS
     assert (run / "checkpoints" / f"step_{stopped_at:09d}").exists()
-    vitral("train", "--resume", "run", "--data.workers", "1", cwd=tmp_path)
+    start("train", "--resume", "run", "--data.workers", "1", cwd=tmp_path).ended()
     assert_same_run(run, unbroken("adamw"))
 
 
 def test_a_second_trainer_is_refused(tmp_path):
     run = tmp_path / "run"
     process = start(*recipe("sgd"), "--out", "run", "--train.steps", "100000", cwd=tmp_path)
-    wait_until(lambda: steps_taken(run) >= 5, process)
+    process.wait_until(lambda: steps_taken(run) >= 5)
     assert wrong_use("train", "--resume", "run", cwd=tmp_path) == "run is being trained by another process"
-    process.terminate()
-    process.communicate(timeout=SECONDS)
+    os.kill(process.pid, signal.SIGTERM)
+    process.ended()
     assert process.returncode == 143

@@ -1,0 +1,114 @@
+"""`vitral` as processes that start in milliseconds: forks of one that has imported everything, one for all tests.
+
+Each is a process of its own in a group of its own, with one thread, as `processes.start` makes them.
+"""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from processes import SECONDS, SOURCES
+
+__all__ = ["Fork", "start"]
+
+SERVER = """
+import json, os, sys, traceback
+import matplotlib.figure, torch, torch._dynamo
+import vitral.commands.train, vitral.train.shards
+from vitral.cli import main
+
+def child(request):
+    os.setsid()
+    os.chdir(request["cwd"])
+    for number, path in enumerate((os.devnull, request["output"], request["errors"])):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+    sys.stdin = open(os.devnull)
+    code = 1
+    try:
+        main(request["arguments"])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if "arguments" in request:
+        pid = os.fork()
+        if not pid:
+            child(request)
+        answer = pid
+    else:
+        found, status = os.waitpid(request["pid"], os.WNOHANG)
+        answer = os.waitstatus_to_exitcode(status) if found else None
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@functools.cache
+def server() -> subprocess.Popen[str]:
+    """The process that forks; it ends with this one, whose pipe it reads."""
+    environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
+    return subprocess.Popen(
+        [sys.executable, "-c", SERVER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def asked(**request: Any) -> int | None:
+    """The server's answer."""
+    pipes = server()
+    assert pipes.stdin is not None
+    assert pipes.stdout is not None
+    pipes.stdin.write(json.dumps(request) + "\n")
+    pipes.stdin.flush()
+    return json.loads(pipes.stdout.readline())
+
+
+class Fork:
+    """A running `vitral ARGUMENTS`, with what `subprocess.Popen` has and tests use."""
+
+    def __init__(self, *arguments: str | Path, cwd: Path) -> None:
+        self.output, self.errors = cwd / f".output-{time.monotonic_ns()}", cwd / f".errors-{time.monotonic_ns()}"
+        paths = {"cwd": str(cwd), "output": str(self.output), "errors": str(self.errors)}
+        pid = asked(arguments=list(map(str, arguments)), **paths)
+        assert pid is not None
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        if self.returncode is None:
+            self.returncode = asked(pid=self.pid)
+        return self.returncode
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Waits for something that it brings about, or for its end."""
+        end = time.monotonic() + SECONDS
+        while self.poll() is None and not condition():
+            assert time.monotonic() < end, "it never came"
+            time.sleep(0.002)
+
+    def ended(self) -> str:
+        """What it said on standard error, once it is over."""
+        self.wait_until(lambda: False)
+        return self.errors.read_text()
+
+    def kill(self) -> None:
+        """Kills it, as `kill -9` does."""
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def start(*arguments: str | Path, cwd: Path) -> Fork:
+    """Starts `vitral ARGUMENTS`."""
+    return Fork(*arguments, cwd=cwd)
