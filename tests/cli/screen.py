@@ -42,3 +42,10 @@ class Screen:
         assert self.errors.startswith("vitral: ")
         assert self.errors.count("\n") == 1
         return self.errors.removeprefix("vitral: ").rstrip()
+
+    def refusal_after_notes(self, *words: str | Path) -> str:
+        """As `refusal`, where lines that tell of the work so far come first."""
+        assert self.run(*words, code=2) == ""
+        *_, last = self.errors.splitlines()
+        assert last.startswith("vitral: ")
+        return last.removeprefix("vitral: ")

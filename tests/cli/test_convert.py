@@ -1,5 +1,6 @@
 """`vitral convert` as typed, and training from what it makes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 import vitral
 from cli.screen import Screen
 from models import small_model
+from photographs import CLASSES
 from vitral.weights.folder import save_model
 
 GOOGLES = ("google", "google-linen", "big_vision")
@@ -82,6 +84,19 @@ def test_another_projects_file_classifies_images(
     screen.run("convert", model, tmp_path / "there.npz", "--to", "google")
     own, theirs = (screen.json("predict", where, photographs / "cat") for where in (model, tmp_path / "there.npz"))
     assert [one["class"] for one in theirs["predictions"]] == [one["class"] for one in own["predictions"]]
+
+
+def test_another_projects_file_is_measured_and_looked_into(
+    screen: Screen, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = small_model(image_size=16, num_classes=6)
+    save_model(tmp_path / "model", small, replace(small.card, classes=tuple(sorted(CLASSES, reverse=True))))
+    screen.run("convert", tmp_path / "model", "there.npz", "--to", "google")
+    told = screen.refusal_after_notes("eval", "there.npz", "--data.root", photographs)
+    assert told.startswith("the data has 6 classes that the model does not know, such as 'astronaut'; the model's are")
+    assert "has no run.json that tells its data" in screen.refusal_after_notes("eval", "there.npz")
+    assert screen.run("inspect", "there.npz", photographs / "cat") == "attention.png\n"
 
 
 @pytest.mark.parametrize(

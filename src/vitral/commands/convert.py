@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from vitral.commands.checkpoint import tell
 from vitral.commands.output import note, print_json
 from vitral.files import write_atomically
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.folder import save_model
-from vitral.weights.foreign import LINEAGES, LoadReport, written_as
+from vitral.weights.foreign import LINEAGES, written_as
 from vitral.weights.load import load, load_with_report
 
 __all__ = ["main"]
@@ -102,13 +103,3 @@ def largest_difference(one: Model, other: Model) -> float:
         return (one.eval()(images) - other.eval()(images)).abs().max().item()
     # the format has no head: what the head would read is compared
     return (one.eval().features(images).pooled - other.eval().features(images).pooled).abs().max().item()
-
-
-def tell(report: LoadReport) -> None:
-    """What became of the source's arrays, for people."""
-    note(f"recognised as {report.lineage}: {report.matched} tensors read")
-    for sentence in report.notes:
-        note(sentence)
-    for label, names in (("missing", report.missing), ("left over", report.unexpected)):
-        if names:
-            note(f"{len(names)} arrays {label}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")

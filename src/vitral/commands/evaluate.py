@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from vitral.commands.checkpoint import beside, load_checkpoint
 from vitral.commands.output import note, parsed_by_tyro, picture_path, print_json, printable, progress_bar
 from vitral.config import load_config
 from vitral.data.folder import list_folder
@@ -21,7 +22,7 @@ from vitral.evals.relabel import relabel
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import evaluate, final_split
-from vitral.weights.folder import read_config
+from vitral.weights.class_names.imagenet import imagenet_aliases
 
 __all__ = ["Options", "held_out_images", "main", "run_data"]
 
@@ -32,7 +33,8 @@ and the accuracy of every class; draws the confusion matrix into RUN/confusion.p
 
 The images are those that the run held out. Others, in one folder a class:
   vitral eval RUN --data.source folder --data.root photos --split all
-A model without its run's record (run.json) needs --data.root; all images there are taken then.
+A model without its run's record (run.json), another project's file or folder, or hf-hub:OWNER/NAME needs --data.root;
+all images there are taken then. Folders are matched to classes by name; ImageNet's may be WordNet's n01440764 as well.
 
 vitral eval RUN --help lists every key with its value."""
 
@@ -46,7 +48,7 @@ class Options:
     data: DataConfig
     """The images; by default the run's own."""
     out: Path | None = None
-    """Picture of the confusion matrix, by default RUN/confusion.png."""
+    """Picture of the confusion matrix, by default RUN/confusion.png; here where RUN is no folder."""
     device: str = "auto"
     """cpu, cuda, cuda:1; auto takes a GPU where there is one."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -62,17 +64,17 @@ def main(arguments: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if asked else 2)
     run = Path(arguments[0])
-    read_config(run)
+    model = load_checkpoint(run)
     recorded = run_data(run)
     default = recorded or DataConfig(source="folder")
     options = parsed(run, arguments[1:], data=default)
     if recorded is None and options.data == default:
         raise ValueError(f"{run} has no run.json that tells its data: name the images with --data.root")
-    picture = picture_path(options.out, default=run / "confusion.png")
-    predictor = Predictor(run, device=options.device)
+    picture = picture_path(options.out, default=beside(run, "confusion.png"))
+    predictor = Predictor(model, device=options.device)
     whole = recorded is None and options.split is None and options.data.source == "folder"
     split, source = held_out_images(options.data, "all" if whole else options.split)
-    source = relabel(source, predictor.card.classes)
+    source = relabel(source, predictor.card.classes, aliases=imagenet_aliases(predictor.card.classes))
     result = measured(predictor, source, options.data)
     for sentence in result.broken:
         note(f"left out: {sentence}")

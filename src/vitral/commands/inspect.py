@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitral.commands.checkpoint import beside, load_checkpoint
 from vitral.commands.evaluate import held_out_images, run_data
 from vitral.commands.output import note, picture_path, print_json, printable
 from vitral.commands.predict import image_files
@@ -15,7 +16,6 @@ from vitral.data.sources import Source
 from vitral.inspection.look import Look, look
 from vitral.inspection.picture import draw_looks
 from vitral.vit import ViT
-from vitral.weights.folder import load_model
 
 __all__ = ["main", "spread_over_classes"]
 
@@ -30,10 +30,10 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"a picture shows between 1 and {MOST_IMAGES} images, not {options.count}")
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0, not {options.seed}")
-    model = load_model(options.run)
+    model = load_checkpoint(options.run)
     if not isinstance(model, ViT):
         raise ValueError(f"{options.run} is a ResNet, which has no attention to draw")
-    picture = picture_path(options.out, default=options.run / "attention.png")
+    picture = picture_path(options.out, default=beside(options.run, "attention.png"))
     if options.images:
         looks = list(looks_at_files(model, first(image_files(options.images))))
     else:
@@ -54,7 +54,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         description="Draws what a trained model looks at: each image, the attention rollout laid over it, and the "
         "attention of single layers.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a trained model")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="folder of a trained model, another project's file, or hf-hub:OWNER/NAME"
+    )
     parser.add_argument(
         "images",
         nargs="*",
@@ -64,7 +66,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--count", type=int, default=4, metavar="N", help="how many held-out images (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="which held-out images (default: 0)")
-    parser.add_argument("--out", type=Path, metavar="FILE.png", help="the picture (default: RUN/attention.png)")
+    parser.add_argument("--out", type=Path, metavar="FILE.png", help="the picture (default: attention.png in RUN)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args(arguments)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vitral.commands.checkpoint import load_checkpoint
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.decode import IMAGE_SUFFIXES
 from vitral.serve.predictor import Failure, Prediction, Predictor
@@ -25,7 +26,7 @@ BAR = 10
 def main(arguments: list[str]) -> None:
     """Classifies; exits with code 2 if not one image could be read."""
     options = parsed(arguments)
-    predictor = Predictor(options.run, device=options.device, batch_size=options.batch_size)
+    predictor = Predictor(load_checkpoint(options.run), device=options.device, batch_size=options.batch_size)
     files = image_files(options.images)
     top_k = min(3, len(predictor.card.classes)) if options.top is None else options.top
     outcomes = predictor.predict(files, top_k=top_k)

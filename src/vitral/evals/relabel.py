@@ -1,5 +1,6 @@
 """Evaluating a model on data that lists its classes in another order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,21 +32,27 @@ class Relabelled:
         return self.source.name(index)
 
 
-def relabel(source: Source, classes: tuple[str, ...]) -> Source:
+def relabel(source: Source, classes: tuple[str, ...], *, aliases: Mapping[str, str] | None = None) -> Source:
     """The source with a model's classes, matched by name; the data may lack some of them.
+
+    Args:
+        source: the data.
+        classes: the model's.
+        aliases: the model's class behind other names that data may have for it.
 
     Raises:
         ValueError: the data has a class that the model does not know.
     """
     if source.classes == classes:
         return source
-    unknown = [name for name in source.classes if name not in classes]
+    names = [(aliases or {}).get(name, name) for name in source.classes]
+    unknown = [name for name in names if name not in classes]
     if unknown:
         raise ValueError(
             f"the data has {_counted(unknown)} that the model does not know, such as {unknown[0]!r}; "
             f"the model's are {_listed(classes)}"
         )
-    places = np.array([classes.index(name) for name in source.classes], np.int64)
+    places = np.array([classes.index(name) for name in names], np.int64)
     return Relabelled(source=source, classes=classes, labels=places[source.labels])
 
 

@@ -10,7 +10,7 @@ from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
-from vitral.weights.load import load
+from vitral.weights.load import load_with_report
 
 __all__ = ["finetune"]
 
@@ -33,7 +33,7 @@ def finetune(weights: Path | None = None) -> RunConfig:
     """
     architecture, preprocessing = ViTConfig(), Preprocessing(image_size=(224, 224), channels=3)
     if weights is not None:
-        trained = load(weights)
+        trained, _ = load_with_report(weights)
         assert trained.card is not None
         architecture, preprocessing = trained.config, trained.card.preprocessing
     plain = dict(representation_size=None, dropout=0.0, head_bias=0.0)

@@ -1,18 +1,15 @@
 """What another project says of images and classes, as a card."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from vitral.data.card import ModelCard
 from vitral.data.preprocess import Preprocessing
 from vitral.vit_config import ViTConfig
+from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
 from vitral.weights.lineages.lineage import Lineage
 
 __all__ = ["foreign_card"]
-
-IMAGENET = Path(__file__).with_name("imagenet1k.txt")
-"""Names of ILSVRC-2012's 1000 classes in their order, a line each."""
 
 Filter = Literal["bilinear", "bicubic", "lanczos"]
 FILTERS: dict[Any, Filter] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -23,7 +20,8 @@ def foreign_card(config: ViTConfig, lineage: Lineage, settings: Mapping[str, Any
     """The card of a model that another project made.
 
     Where its settings (timm's `pretrained_cfg`, transformers' `preprocessor_config.json` and `id2label`) say nothing,
-    images are scaled as is usual for the format, 1000 classes are ImageNet's, and others have numbers.
+    images are scaled as is usual for the format, as many classes as a list of ImageNet has are its own, and others have
+    numbers.
 
     Args:
         config: the model's architecture.
@@ -66,6 +64,9 @@ def _classes(count: int, settings: Mapping[str, Any]) -> tuple[str, ...]:
     labels = settings.get("id2label")
     if isinstance(labels, dict) and len(labels) == count and all(str(index) in labels for index in range(count)):
         return tuple(str(labels[str(index)]) for index in range(count))
-    if count == 1000:
-        return tuple(IMAGENET.read_text().splitlines())
-    return tuple(f"class {label}" for label in range(count))
+    known = imagenet_classes(count)
+    names = settings.get("label_names")
+    if isinstance(names, list) and len(names) == count:
+        aliases = imagenet_aliases(known or ())
+        return tuple(aliases.get(name, name) for name in map(str, names))
+    return known or tuple(f"class {label}" for label in range(count))

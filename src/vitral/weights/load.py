@@ -1,6 +1,7 @@
 """A model from wherever its weights are: a Vitral folder, another project's file or folder, the Hugging Face Hub."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,65 +11,93 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from vitral.device import pick_device
 from vitral.models import Model
+from vitral.weights.adapt import adapted
 from vitral.weights.arrays import read_json
 from vitral.weights.folder import load_model
 from vitral.weights.foreign import LoadReport, read_foreign
 
-__all__ = ["load", "load_with_report"]
+__all__ = ["HUB", "load", "load_with_report"]
+
+LOG = logging.getLogger("vitral")
 
 HUB = "hf-hub:"
+"""What a place on the Hugging Face Hub begins with."""
 WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
 """Where other projects' folders have their weights; the first that is there."""
 
 
-def load(where: str | Path, *, device: str | torch.device = "cpu", **changes: Any) -> Model:
+def load(
+    where: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    num_classes: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    patch_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    **told: Any,
+) -> Model:
     """Reads a model in float32 and evaluation mode, its card attached.
 
     Args:
         where: a folder that Vitral wrote, another project's file (`.npz`, `.safetensors`, PyTorch's) or folder, or
             `hf-hub:OWNER/NAME` with `@REVISION` or without. A format is recognised from what it holds, not by name.
         device: to put the model on.
-        changes: fields of the architecture that another project's file does not tell, such as `num_heads`.
+        num_classes: of the model; another number than it was trained for gives a head of zeros.
+        image_size: in pixels, for which positions are resampled.
+        patch_size: in pixels, to which the patch embedding is resized.
+        channels: of the images.
+        told: fields of the architecture that another project's file does not tell, such as `num_heads`.
+
+    What is not as it was in the file, and what is adapted to these wishes, is logged as a warning each.
 
     Raises:
         ValueError: there is nothing such, or it is damaged, of an unknown format, or incomplete.
         OSError: it cannot be read.
     """
-    return load_with_report(where, device=device, **changes)[0]
+    wishes = dict(num_classes=num_classes, image_size=image_size, patch_size=patch_size, channels=channels)
+    model, report = load_with_report(where, device=device, **told)
+    model, said = adapted(model, **{name: value for name, value in wishes.items() if value is not None})
+    for sentence in (*(report.notes if report else ()), *said):
+        LOG.warning("%s: %s", where, sentence)
+    return model.to(pick_device(device))
 
 
 def load_with_report(
-    where: str | Path, *, device: str | torch.device = "cpu", allow_missing: bool = False, **changes: Any
+    where: str | Path, *, device: str | torch.device = "cpu", allow_missing: bool = False, **told: Any
 ) -> tuple[Model, LoadReport | None]:
-    """As `load`, and what became of another project's arrays; None for a folder of Vitral's own.
+    """A model as it lies there, and what became of another project's arrays; None for a folder of Vitral's own.
 
     Args:
         where: as in `load`.
         device: as in `load`.
         allow_missing: whether another project's arrays may be missing or left over; the report names them.
-        changes: as in `load`.
+        told: as in `load`.
     """
     path = _downloaded(str(where)) if str(where).startswith(HUB) else Path(where)
     settings = _settings(path)
-    if settings is not None:
-        settings = {**settings, **read_json(path / "preprocessor_config.json")}
     if path.is_file() or settings is not None:
         file = path if path.is_file() else _weights_in(path)
-        model, report = read_foreign(file, settings=settings, allow_missing=allow_missing, **changes)
+        model, report = read_foreign(file, settings=settings, allow_missing=allow_missing, **told)
         return model.to(pick_device(device)), report
-    if changes:
-        raise ValueError(f"{path} says itself what it is made of: leave out {', '.join(changes)}")
+    if told:
+        raise ValueError(f"{path} says itself what it is made of: leave out {', '.join(told)}")
     return load_model(path, device=device), None
 
 
 def _settings(path: Path) -> dict[str, Any] | None:
-    """What another project's folder says of its model; None for Vitral's own folders and for single files."""
+    """What another project's folder says of its model; None for Vitral's own folders and for single files.
+
+    Raises:
+        ValueError: the file on preprocessing is damaged.
+    """
     try:
         found = json.loads((path / "config.json").read_text())
     except (OSError, ValueError):
         return None  # what is wrong with it, the reader of Vitral's folders says
     foreign = isinstance(found, dict) and not isinstance(found.get("architecture"), dict)
-    return found if foreign and not (path / "run.json").exists() else None
+    if not foreign or (path / "run.json").exists():
+        return None
+    return {**found, **read_json(path / "preprocessor_config.json")}
 
 
 def _weights_in(folder: Path) -> Path:

@@ -28,6 +28,13 @@ def test_labels_follow_the_names(classes: tuple[str, ...]) -> None:
     assert changed.image(2, channels=1).getpixel((0, 0)) == 2
 
 
+def test_data_may_have_other_names_for_a_class() -> None:
+    changed = relabel(source(("n01", "dog")), ("dog", "cat"), aliases={"n01": "cat", "n02": "dog"})
+    assert changed.labels.tolist() == [1, 0, 0]
+    with pytest.raises(ValueError, match="1 class that the model does not know, such as 'n03'"):
+        relabel(source(("n03", "dog")), ("dog", "cat"), aliases={"n01": "cat"})
+
+
 def test_a_class_that_the_model_does_not_know_is_named() -> None:
     with pytest.raises(ValueError, match=r"1 class that the model does not know, such as 'dog'; the model's are cat"):
         relabel(source(("cat", "dog")), ("cat", "cow"))

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from models import small_model
 from vitral.vit_config import ViTConfig
+from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
 from vitral.weights.foreign import LINEAGES, written_as
 from vitral.weights.foreign_card import foreign_card
 from vitral.weights.load import load
@@ -40,6 +41,20 @@ def test_a_thousand_classes_are_imagenets() -> None:
     classes = card(num_classes=1000).classes
     assert (classes[0], classes[207], classes[999]) == ("tench", "golden retriever", "toilet tissue")
     assert list(classes) == torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"]
+
+
+def test_classes_without_names_are_imagenet_21ks() -> None:
+    classes = card("google", num_classes=21843).classes
+    assert len(set(classes)) == 21843
+    assert (classes[0], classes[-1]) == ("organism", "knothole")
+
+
+def test_labels_that_are_identifiers_of_imagenet_get_names() -> None:
+    named = imagenet_classes(1000)
+    assert named is not None
+    backwards = [*imagenet_aliases(named)][::-1]
+    assert card(num_classes=1000, label_names=backwards).classes == named[::-1]
+    assert card(label_names=["cat", "dog"]).classes == ("cat", "dog")
 
 
 def test_a_folder_of_transformers_brings_everything(tmp_path: Path) -> None:
