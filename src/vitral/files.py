@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 __all__ = ["any_script", "naming", "printable", "sync_folder", "write_atomically", "write_json"]
@@ -87,6 +88,21 @@ def sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill, which comes to `path` at the end: whole, or, where something went wrong, not at all.
+
+    Raises:
+        OSError: the folder above cannot be made or written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as around:
+        inside = Path(around) / path.name
+        inside.mkdir()
+        yield inside
+        inside.rename(path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,10 @@
 """`vitral convert` as typed, and training from what it makes."""
 
+import errno
+import os
+import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +16,14 @@ import vitral
 from cli.screen import Screen
 from models import small_model
 from photographs import CLASSES
-from vitral.weights.folder import save_model
+from vitral.weights.folder import load_model, save_model
 
 GOOGLES = ("google", "google-linen", "big_vision")
+OWNERS = {
+    "timm": "VisionTransformer",
+    "torchvision": "VisionTransformer",
+    "transformers": "ViTForImageClassification",
+}
 HEADS = ("--num-heads", "3")
 
 
@@ -33,9 +42,11 @@ def test_weights_go_to_another_format_and_come_back(screen: Screen, model: Path,
     assert (facts["format"], facts["lineage"]) == (form, "vitral")
     if form in GOOGLES:
         assert facts["notes"] == []
+        assert (facts["verified_by"], facts["compared"]) == ("Vitral", "logits")
         assert facts["largest_difference"] < 1e-5
     else:  # their GELU is the exact one
         assert f"{form} computes with gelu erf, this model with gelu tanh" in facts["notes"]
+        assert facts["verified_by"] == f"{form} {version(form)}'s {OWNERS[form]}"
         assert 0 < facts["largest_difference"] < 0.1
     facts = screen.json("convert", there, back, "--to", "vitral", *HEADS)
     assert (facts["lineage"], facts["missing"], facts["unexpected"]) == (form, [], [])
@@ -45,10 +56,57 @@ def test_weights_go_to_another_format_and_come_back(screen: Screen, model: Path,
     assert vitral.load(there, num_heads=3).config == vitral.load(back).config
 
 
+@pytest.mark.parametrize("form", ["timm", "transformers"])
+def test_a_folder_says_everything_and_its_owner_computes_the_same(
+    screen: Screen, model: Path, tmp_path: Path, form: str
+) -> None:
+    facts = screen.json("convert", model, tmp_path / "deep" / "there", "--to", form)
+    assert facts["verified_by"] == f"{form} {version(form)}'s {OWNERS[form]}"
+    assert (facts["notes"], facts["compared"]) == ([], "logits")
+    assert facts["largest_difference"] < 1e-5
+    back = screen.json("convert", tmp_path / "deep" / "there", tmp_path / "back", "--to", "vitral")
+    assert (back["lineage"], back["missing"], back["unexpected"]) == (form, [], [])
+    assert (tmp_path / "back" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    assert load_model(tmp_path / "back").card.classes == load_model(model).card.classes
+
+
+def test_an_encoder_is_compared_by_features(screen: Screen, tmp_path: Path) -> None:
+    small = small_model(image_size=16, layer_scale=0.5, gelu="erf")
+    save_model(tmp_path / "model", small, small.card)
+    output = screen.run("convert", tmp_path / "model", tmp_path / "there", "--to", "dinov2")
+    assert "'s Dinov2Model, its features of random images differ from the source's by at most" in output
+
+
+def test_a_missing_owner_is_told(screen: Screen, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    output = screen.run("convert", model, tmp_path / "there", "--to", "timm")
+    assert "timm is not installed, and was not asked" in screen.errors
+    assert "read back by Vitral, its logits" in output
+
+
+def test_card_and_metrics_of_a_run_come_along(screen: Screen, trained: Path, tmp_path: Path) -> None:
+    facts = screen.json("convert", trained, tmp_path / "plain", "--to", "vitral")
+    assert facts["largest_difference"] == 0
+    assert (tmp_path / "plain" / "config.json").read_text() == (trained / "config.json").read_text()
+    assert load_model(tmp_path / "plain").card.metrics["test/top1"] > 0
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    screen: Screen, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for form in ("vitral", "timm", "google"):
+        assert screen.refusal("convert", model, tmp_path / "there", "--to", form).endswith("No space left on device")
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
 def test_people_are_told_what_was_recognised(screen: Screen, model: Path, tmp_path: Path) -> None:
     output = screen.run("convert", model, tmp_path / "there.npz", "--to", "google")
     assert "32 tensors as google" in output
-    assert "read back, its logits of random images differ from the source's by at most" in output
+    assert "read back by Vitral, its logits of random images differ from the source's by at most" in output
     screen.run("convert", tmp_path / "there.npz", tmp_path / "back", "--to", "vitral")
     assert "recognised as google: 32 tensors read" in screen.errors
 
@@ -91,11 +149,17 @@ def test_another_projects_file_is_measured_and_looked_into(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = small_model(image_size=16, num_classes=6)
-    save_model(tmp_path / "model", small, replace(small.card, classes=tuple(sorted(CLASSES, reverse=True))))
+    save_model(tmp_path / "model", small, small.card)
     screen.run("convert", tmp_path / "model", "there.npz", "--to", "google")
     told = screen.refusal_after_notes("eval", "there.npz", "--data.root", photographs)
     assert told.startswith("the data has 6 classes that the model does not know, such as 'astronaut'; the model's are")
     assert "has no run.json that tells its data" in screen.refusal_after_notes("eval", "there.npz")
+    save_model(tmp_path / "model", small, replace(small.card, classes=CLASSES))
+    screen.run("convert", tmp_path / "model", "there", "--to", "transformers")
+    own, theirs = (screen.json("eval", where, "--data.root", photographs) for where in ("model", "there"))
+    assert (theirs["num_images"], theirs["split"], theirs["picture"]) == (72, "all", "there/confusion.png")
+    assert theirs["confusion"] == own["confusion"]
+    assert theirs["loss"] == pytest.approx(own["loss"], abs=1e-5)
     assert screen.run("inspect", "there.npz", photographs / "cat") == "attention.png\n"
 
 

@@ -14,7 +14,7 @@ from vitral.device import pick_device
 from vitral.files import write_atomically
 from vitral.models import Architecture, Model, blank_model, give_buffers
 
-__all__ = ["ModelConfig", "load_model", "read_config", "save_model"]
+__all__ = ["WEIGHTS", "ModelConfig", "load_model", "read_config", "save_model"]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

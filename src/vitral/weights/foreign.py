@@ -130,8 +130,15 @@ def recognised(arrays: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str
     )
 
 
-def written_as(lineage: Lineage, model: ViT) -> tuple[dict[str, Tensor], list[str]]:
+def written_as(
+    lineage: Lineage, model: ViT, *, settings: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Tensor], list[str]]:
     """A model's weights as another project's arrays.
+
+    Args:
+        lineage: the format.
+        model: what to write.
+        settings: what will stand beside the arrays and be read with them.
 
     Returns:
         The arrays, and a sentence for each number that the project computes otherwise.
@@ -148,7 +155,7 @@ def written_as(lineage: Lineage, model: ViT) -> tuple[dict[str, Tensor], list[st
     if lost:
         raise ValueError(f"the format {lineage.name} has no place for {', '.join(lost[:5])}, or needs it")
     arrays = lineage.finished(arrays, model.config)
-    understood = lineage.config(lineage.tidied(arrays), _heads(model.config.num_heads))
+    understood = lineage.config(lineage.tidied(arrays), {**_heads(model.config.num_heads), **(settings or {})})
     for name in STRUCTURE:
         own, theirs = getattr(model.config, name), getattr(understood, name)
         if own != theirs and not (name == "num_classes" and not any(re.match(HEADS, key) for key in arrays)):

@@ -36,8 +36,7 @@ def foreign_card(config: ViTConfig, lineage: Lineage, settings: Mapping[str, Any
     filter: Filter = FILTERS.get(settings.get("resample"), "bilinear")
     if told.get("interpolation") in ("bilinear", "bicubic", "lanczos"):
         filter = told["interpolation"]
-    ratio = told.get("crop_pct")
-    crop_ratio = float(ratio) if isinstance(ratio, int | float) and 0 < ratio <= 1 else None
+    crop_ratio = None if told.get("crop_mode") == "squash" else _crop_ratio(told, settings)
     preprocessing = Preprocessing(
         image_size=config.image_hw,
         channels=config.channels,
@@ -52,6 +51,15 @@ def foreign_card(config: ViTConfig, lineage: Lineage, settings: Mapping[str, Any
         classes=_classes(config.num_classes, settings),
         provenance={"weights": origin, "lineage": lineage.name},
     )
+
+
+def _crop_ratio(timm: Mapping[str, Any], settings: Mapping[str, Any]) -> float | None:
+    """The share of the short side that is cut out: in timm's words, or transformers'."""
+    ratio, size, crop = timm.get("crop_pct"), settings.get("size"), settings.get("crop_size")
+    if settings.get("do_center_crop") and isinstance(size, dict) and isinstance(crop, dict):
+        edge, height = size.get("shortest_edge"), crop.get("height")
+        ratio = height / edge if isinstance(edge, int) and isinstance(height, int) and edge else None
+    return float(ratio) if isinstance(ratio, int | float) and 0 < ratio <= 1 else None
 
 
 def _numbers(found: Any, usual: tuple[float, ...], channels: int) -> tuple[float, ...]:

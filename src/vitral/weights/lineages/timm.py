@@ -28,7 +28,8 @@ def _recognises(arrays: Arrays) -> bool:
 
 
 def _config(arrays: Arrays, settings: Mapping[str, Any]) -> ViTConfig:
-    """What the shapes tell; numerics are timm's: exact GELU, epsilon 1e-6, its own resampling."""
+    """What the shapes and a folder's `model_args` tell; numerics are timm's: epsilon 1e-6, its own resampling."""
+    told = {**settings, **settings.get("model_args", {})}
     if "fc_norm.weight" in arrays:
         raise ValueError("this timm model is normed after pooling, which Vitral's are not: it cannot be read")
     width, inputs, p, q = arrays["patch_embed.proj.weight"].shape
@@ -39,17 +40,23 @@ def _config(arrays: Arrays, settings: Mapping[str, Any]) -> ViTConfig:
     )
     stride = 4 * 2 ** max(len(stages) - 1, 0) if hybrid else 1
     pool = "cls" if "cls_token" in arrays else "map" if "attn_pool.latent" in arrays else "gap"
-    side = side_of(arrays["pos_embed"].shape[1] - (pool == "cls"), name="pos_embed") if "pos_embed" in arrays else 14
+    if "img_size" in told:
+        size = told["img_size"]
+        h, w = (size, size) if isinstance(size, int) else size
+    else:
+        positions = arrays.get("pos_embed")
+        side = 14 if positions is None else side_of(positions.shape[1] - (pool == "cls"), name="pos_embed")
+        h, w = side * p * stride, side * q * stride
     hidden = arrays["blocks.0.mlp.fc2.weight"].shape[1]
     return ViTConfig(
-        image_size=side * p * stride if p == q else (side * p * stride, side * q * stride),
+        image_size=h if h == w else (h, w),
         patch_size=p * stride if p == q else (p * stride, q * stride),
         channels=arrays[f"{BACKBONE}stem.conv.weight"].shape[1] if hybrid else inputs,
         stem_stages=stages if hybrid else None,
         stem_width=arrays[f"{BACKBONE}stem.conv.weight"].shape[0] if hybrid else 64,
         width=width,
         depth=counted(arrays, "blocks.", ".attn.qkv.weight"),
-        num_heads=settings.get("num_heads") or _heads(arrays, width),
+        num_heads=told.get("num_heads") or _heads(arrays, width),
         mlp_dim=hidden,
         num_classes=arrays["head.weight"].shape[0] if "head.weight" in arrays else 1000,
         pool=pool,
@@ -58,7 +65,7 @@ def _config(arrays: Arrays, settings: Mapping[str, Any]) -> ViTConfig:
         position_resample="timm",
         qk_norm="blocks.0.attn.q_norm.weight" in arrays,
         mlp="swiglu" if arrays["blocks.0.mlp.fc1.weight"].shape[0] == 2 * hidden else "gelu",
-        gelu="erf",
+        gelu="tanh" if told.get("act_layer") == "gelu_tanh" else "erf",
         layer_scale=1.0 if "blocks.0.ls1.gamma" in arrays else None,
         representation_size=arrays["pre_logits.fc.weight"].shape[0] if "pre_logits.fc.weight" in arrays else None,
     )

@@ -52,15 +52,17 @@ def _gelu(settings: Mapping[str, Any]) -> Literal["tanh", "erf"]:
 def _config(arrays: Arrays, settings: Mapping[str, Any], *, norm_eps: float) -> ViTConfig:
     """What the shapes and its `config.json` tell."""
     width, channels, p, q = arrays["embeddings.patch_embeddings.projection.weight"].shape
-    side = side_of(arrays["embeddings.position_embeddings"].shape[1] - 1, name="embeddings.position_embeddings")
     size = settings.get("image_size")
+    if not isinstance(size, list):
+        positions = "embeddings.position_embeddings"
+        size = [side_of(arrays[positions].shape[1] - 1, name=positions) * side for side in (p, q)]
     gated = "layers.0.mlp.gate_proj.weight" in arrays
     hidden = arrays[f"layers.0.mlp.{'gate_proj' if gated else 'fc1'}.weight"].shape[0]
     head, registers = arrays.get("classifier.weight"), arrays.get("embeddings.register_tokens")
     if head is not None and head.shape[1] != width:
         raise ValueError("this classifier reads the class token beside the mean of the patches: read the encoder alone")
     return ViTConfig(
-        image_size=tuple(size) if isinstance(size, list) else side * p,
+        image_size=size[0] if size[0] == size[1] else (size[0], size[1]),
         patch_size=p if p == q else (p, q),
         channels=channels,
         width=width,

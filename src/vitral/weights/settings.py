@@ -1,0 +1,172 @@
+"""What other projects' folders say of a model beside its weights, so that their own loaders take it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from vitral.data.card import ModelCard
+from vitral.data.preprocess import Preprocessing
+from vitral.vit_config import ViTConfig
+
+__all__ = ["SETTINGS", "timm_arguments", "timm_name", "transformers_config"]
+
+TIMM_HYBRIDS = {
+    (): "vit_tiny_r_s16_p8_224",
+    (2, 2, 2, 2): "vit_small_r26_s32_224",
+    (3, 4, 9): "vit_base_r50_s16_224",
+    (3, 4, 6, 3): "vit_large_r50_s32_224",
+}
+"""timm's models with these stages; everything else about them is an argument."""
+FILTERS = {"bilinear": 2, "bicubic": 3, "lanczos": 1}
+"""Pillow's numbers, which transformers writes."""
+
+
+def timm_name(config: ViTConfig) -> str:
+    """The model of timm's that its arguments turn into this one.
+
+    Raises:
+        ValueError: timm has none with such a stem.
+    """
+    if config.stem_stages is None:
+        return "vit_giant_patch14_dinov2" if config.mlp == "swiglu" else "vit_base_patch16_224"
+    if config.stem_stages not in TIMM_HYBRIDS or config.stem_width != 64:
+        raise ValueError(f"timm has no hybrid with stages {config.stem_stages} of width {config.stem_width}")
+    return TIMM_HYBRIDS[config.stem_stages]
+
+
+def timm_arguments(config: ViTConfig) -> dict[str, Any]:
+    """What `timm.create_model` takes beside the name."""
+    stages, gated = config.stem_stages, config.mlp == "swiglu"
+    stride = 1 if stages is None else 4 * 2 ** max(len(stages) - 1, 0)
+    arguments = dict(
+        img_size=list(config.image_hw),
+        patch_size=[size // stride for size in config.patch_hw],
+        in_chans=config.channels,
+        embed_dim=config.width,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        mlp_ratio=config.mlp_dim / config.width * (2 if gated else 1),
+        global_pool={"cls": "token", "gap": "avg", "map": "map"}[config.pool],
+        class_token=config.pool == "cls",
+        pos_embed="none" if config.position == "none" else "learn",
+        reg_tokens=config.num_registers,
+        no_embed_class=config.num_registers > 0,
+        qk_norm=config.qk_norm,
+        init_values=config.layer_scale,
+        fc_norm=False,
+    )
+    return arguments if gated else {**arguments, "act_layer": {"erf": "gelu", "tanh": "gelu_tanh"}[config.gelu]}
+
+
+def _timm(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
+    seen = card.preprocessing
+    root = {None: "proj", (): "backbone.conv"}.get(config.stem_stages, "backbone.stem.conv")
+    squash = seen.resize == "squash"
+    pretrained = dict(
+        custom_load=False,
+        input_size=[config.channels, *config.image_hw],
+        fixed_input_size=True,
+        interpolation=seen.interpolation,
+        crop_pct=1.0 if squash else seen.crop_ratio,
+        crop_mode="squash" if squash else "center",
+        mean=_each(seen.mean, config.channels),
+        std=_each(seen.std, config.channels),
+        num_classes=config.num_classes,
+        pool_size=None,
+        first_conv=f"patch_embed.{root}",
+        classifier="head",
+    )
+    told = dict(
+        architecture=timm_name(config),
+        num_classes=config.num_classes,
+        num_features=config.width,
+        label_names=list(card.classes),
+        model_args=timm_arguments(config),
+        pretrained_cfg=pretrained,
+    )
+    return {"config.json": told}
+
+
+def transformers_config(config: ViTConfig) -> dict[str, Any]:
+    """Its `config.json`, but for the classes.
+
+    Raises:
+        ValueError: the hidden width is none that its gated MLP can have.
+    """
+    dino = config.layer_scale is not None or config.num_registers > 0
+    told: dict[str, Any] = dict(
+        architectures=["ViTForImageClassification"],
+        model_type="vit",
+        image_size=_square(config.image_hw),
+        patch_size=_square(config.patch_hw),
+        num_channels=config.channels,
+        hidden_size=config.width,
+        num_hidden_layers=config.depth,
+        num_attention_heads=config.num_heads,
+        hidden_act={"erf": "gelu", "tanh": "gelu_pytorch_tanh"}[config.gelu],
+        layer_norm_eps=config.norm_eps,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        qkv_bias=True,
+    )
+    if not dino:
+        return {**told, "intermediate_size": config.mlp_dim}
+    gated = config.mlp == "swiglu"
+    ratio = round(config.mlp_dim * (1.5 if gated else 1) / config.width)
+    hidden = (int(config.width * ratio * 2 / 3) + 7) // 8 * 8 if gated else config.width * ratio
+    if hidden != config.mlp_dim:
+        raise ValueError(f"transformers has no DINOv2 with an MLP of {config.mlp_dim} at width {config.width}")
+    registers = config.num_registers > 0
+    told |= dict(
+        architectures=["Dinov2WithRegistersModel" if registers else "Dinov2Model"],
+        model_type="dinov2_with_registers" if registers else "dinov2",
+        mlp_ratio=ratio,
+        use_swiglu_ffn=gated,
+        layerscale_value=config.layer_scale,
+        **({"num_register_tokens": config.num_registers} if registers else {}),
+    )
+    return told
+
+
+def _transformers(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
+    seen, channels = card.preprocessing, config.channels
+    told = transformers_config(config)
+    if told["model_type"] == "vit":
+        told["id2label"] = {str(label): name for label, name in enumerate(card.classes)}
+        told["label2id"] = {name: label for label, name in enumerate(card.classes)}
+    processor = dict(
+        do_resize=True,
+        do_rescale=True,
+        rescale_factor=1 / 255,
+        do_normalize=True,
+        image_mean=_each(seen.mean, channels),
+        image_std=_each(seen.std, channels),
+        resample=FILTERS[seen.interpolation],
+        **_geometry(seen),
+    )
+    return {"config.json": told, "preprocessor_config.json": processor}
+
+
+def _geometry(seen: Preprocessing) -> dict[str, Any]:
+    """The processor that squashes, or the one that cuts out the centre."""
+    height, width = seen.image_size
+    size = {"height": height, "width": width}
+    if seen.resize == "squash":
+        return {"image_processor_type": "ViTImageProcessor", "size": size}
+    shortest = {"shortest_edge": round(min(height, width) / seen.crop_ratio)}
+    return {"image_processor_type": "BitImageProcessor", "size": shortest, "do_center_crop": True, "crop_size": size}
+
+
+def _each(values: tuple[float, ...], channels: int) -> list[float]:
+    return list(values) if len(values) == channels else [values[0]] * channels
+
+
+def _square(size: tuple[int, int]) -> int | list[int]:
+    return size[0] if size[0] == size[1] else list(size)
+
+
+SETTINGS: dict[str, Callable[[ViTConfig, ModelCard], dict[str, dict[str, Any]]]] = {
+    "timm": _timm,
+    "transformers": _transformers,
+    "dinov2": _transformers,
+}
+"""For each format that is kept in folders: the content of its JSON files by their names."""
