@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from vitral.device import pick_device
 from vitral.models import Model
@@ -15,15 +13,11 @@ from vitral.weights.adapt import adapted
 from vitral.weights.arrays import read_json
 from vitral.weights.folder import load_model
 from vitral.weights.foreign import LoadReport, read_foreign
+from vitral.weights.hub import HUB, WEIGHTS_FILES, download
 
-__all__ = ["HUB", "load", "load_with_report"]
+__all__ = ["load", "load_with_report"]
 
 LOG = logging.getLogger("vitral")
-
-HUB = "hf-hub:"
-"""What a place on the Hugging Face Hub begins with."""
-WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
-"""Where other projects' folders have their weights; the first that is there."""
 
 
 def load(
@@ -73,7 +67,7 @@ def load_with_report(
         allow_missing: whether another project's arrays may be missing or left over; the report names them.
         told: as in `load`.
     """
-    path = _downloaded(str(where)) if str(where).startswith(HUB) else Path(where)
+    path = download(str(where)) if str(where).startswith(HUB) else Path(where)
     settings = _settings(path)
     if path.is_file() or settings is not None:
         file = path if path.is_file() else _weights_in(path)
@@ -101,18 +95,7 @@ def _settings(path: Path) -> dict[str, Any] | None:
 
 
 def _weights_in(folder: Path) -> Path:
-    for name in WEIGHTS:
+    for name in WEIGHTS_FILES:
         if (folder / name).is_file():
             return folder / name
-    raise ValueError(f"{folder} has no weights: there is no {' and no '.join(WEIGHTS)}")
-
-
-def _downloaded(where: str) -> Path:
-    """The Hub's folder on disk, from the cache where it has it."""
-    name, _, revision = where.removeprefix(HUB).partition("@")
-    try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=["*.json", *WEIGHTS]))
-    except LocalEntryNotFoundError:
-        raise ValueError(f"{where} is not in the cache, and the Hub is out of reach: connect, or name a file") from None
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise ValueError(f"{where} cannot be had: {str(error).splitlines()[0]}") from None
+    raise ValueError(f"{folder} has no weights: there is no {' and no '.join(WEIGHTS_FILES)}")

@@ -1,0 +1,148 @@
+"""`vitral push` as typed, to a Hub on this machine, and what others make of what they find there."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard, close_session, constants
+
+import vitral
+from cli.screen import Screen
+from hub import Hub, serving
+from models import small_model
+from vitral.weights.folder import load_model, save_model
+
+
+@pytest.fixture(autouse=True)
+def fresh_session() -> Iterator[None]:
+    """The client keeps its connection, and whether it is offline, from call to call."""
+    close_session()
+    yield
+    close_session()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving(tmp_path / "cache", monkeypatch) as hub:
+        yield hub
+
+
+def header(page: str) -> dict[str, object]:
+    return yaml.safe_load(page.split("---")[1])
+
+
+def test_a_run_goes_up_and_comes_down(screen: Screen, trained: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = screen.run("push", trained, "me/digits", "--licence", "apache-2.0", "--message", "the first")
+    assert output == f"{hub.address}/me/digits\nload it anywhere with vitral.load('hf-hub:me/digits')\n"
+    assert sorted(hub.repos["me/digits"]["main"]) == ["README.md", "config.json", "model.safetensors"]
+    assert hub.messages == ["the first"]
+    assert "private" not in hub.made[0]
+    own, theirs = load_model(trained), vitral.load("hf-hub:me/digits")
+    images = torch.rand(2, 1, 8, 8)
+    assert torch.equal(theirs(images), own(images))
+    assert theirs.card == own.card
+    with monkeypatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)  # now from the cache alone
+        close_session()
+        assert torch.equal(vitral.load("hf-hub:me/digits")(images), own(images))
+        assert torch.equal(vitral.load("hf-hub:me/digits@main")(images), own(images))
+        with pytest.raises(ValueError, match="hf-hub:me/digits@other is not in the cache, and the Hub is out of reach"):
+            vitral.load("hf-hub:me/digits@other")
+
+
+def test_a_branch_of_a_private_repository(screen: Screen, trained: Path, hub: Hub) -> None:
+    told = screen.json("push", trained, "me/digits", "--private", "--revision", "try")
+    assert told["address"] == f"{hub.address}/me/digits"
+    assert set(told["files"]) == {"README.md", "config.json", "model.safetensors"}
+    assert (hub.repos["me/digits"]["main"], hub.messages) == ({}, [f"{trained.name}, pushed by vitral"])
+    assert "private" in str(hub.made[0])
+    assert vitral.load("hf-hub:me/digits@try").config == load_model(trained).config
+    with pytest.raises(ValueError, match="hf-hub:me/digits@none: there is me/digits, but no revision none"):
+        vitral.load("hf-hub:me/digits@none")
+    with pytest.raises(ValueError, match="hf-hub:me/none: there is no such model, or it is private: log in"):
+        vitral.load("hf-hub:me/none")
+
+
+@pytest.mark.parametrize("form", ["timm", "transformers"])
+def test_what_is_sent_in_an_owners_format_is_read_here_too(screen: Screen, tmp_path: Path, hub: Hub, form: str) -> None:
+    small = small_model(image_size=16)
+    save_model(tmp_path / "model", small, small.card)
+    screen.run("push", tmp_path / "model", "me/small", "--as", form)
+    again = vitral.load("hf-hub:me/small")
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(again(images), small(images))
+    page = hub.repos["me/small"]["main"]["README.md"].decode()
+    assert header(page)["library_name"] == form
+    assert '("hf-hub:me/small", pretrained=True)' in page if form == "timm" else '.from_pretrained("me/small")' in page
+
+
+def test_the_page_tells_what_the_model_is(screen: Screen, trained: Path, tmp_path: Path) -> None:
+    output = screen.run("push", trained, "me/digits", "--dry-run", tmp_path / "dry", "--licence", "mit")
+    assert output == f"{tmp_path / 'dry'}: README.md, config.json, model.safetensors; nothing was sent\n"
+    page, top1 = (tmp_path / "dry" / "README.md").read_text(), load_model(trained).card.metrics["test/top1"]
+    said = ModelCard(page).data
+    assert (said.license, said.library_name, said.pipeline_tag) == ("mit", "vitral", "image-classification")
+    assert said.eval_results is not None
+    assert (said.eval_results[0].metric_value, said.eval_results[0].dataset_split) == (top1, "test")
+    for line in (
+        "# digits",
+        "| parameters | 52,106 |",
+        f"| test/top1 | {top1:.2%} |",
+        "| patches | 4 x 4 of 2x2 pixels |",
+        "| recipe | digits |",
+        "| optimiser | muon |",
+        "$ vitral train digits",
+        'predictor = vitral.Predictor("hf-hub:me/digits")',
+        "0, 1, 2, 3, 4, 5, 6, 7, 8, 9.",
+        "`vitral convert hf-hub:me/digits timm-model --to timm`",
+    ):
+        assert line in page.splitlines() or line in page
+    assert "transformers" not in page  # it has no place for a mean of the patches
+    assert torch.equal(load_model(tmp_path / "dry").head.weight, load_model(trained).head.weight)
+
+
+def test_the_page_of_a_foreign_file_names_no_place_on_a_disk(screen: Screen, tmp_path: Path) -> None:
+    small = small_model(image_size=16)
+    save_model(tmp_path / "model", small, small.card)
+    screen.run("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "google")
+    screen.run("push", tmp_path / "there.npz", "me/small", "--dry-run", tmp_path / "dry", "--as", "transformers")
+    page = (tmp_path / "dry" / "README.md").read_text()
+    assert "| weights | there.npz |" in page
+    assert str(tmp_path) not in page
+    assert "license" not in header(page)
+    assert "model-index" not in header(page)
+
+
+def test_tokens_without_rights_are_refused(
+    screen: Screen, trained: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    told = screen.refusal("push", trained, "me/digits")
+    assert told.startswith("me/digits was refused by the Hub: the token has no right to write there; log in with hf")
+    assert hub.repos == {}
+
+
+def test_what_cannot_be_sent_is_one_sentence(
+    screen: Screen, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert screen.refusal("push", trained, "digits").startswith("digits is no name of a model on the Hub: give OWNER/")
+    assert screen.refusal("push", trained, "a/b", "--as", "onnx").startswith("--as onnx is not known: choose vitral, ")
+    assert "does not exist" in screen.refusal("push", tmp_path / "nothing", "a/b")
+    assert "is there already" in screen.refusal("push", trained, "a/b", "--dry-run", tmp_path)
+    told = screen.refusal("push", trained, "a/b", "--as", "transformers", "--dry-run", tmp_path / "dry")
+    assert told == "the format transformers has no place for cls_token, or needs it"
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden files too
+    monkeypatch.setenv("HF_TOKEN", "x")
+    assert screen.refusal("push", trained, "a/b") == "HF_HUB_OFFLINE is set: unset it to reach the Hub"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    close_session()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert screen.refusal("push", trained, "a/b").startswith("the Hub at http://127.0.0.1:9 is out of reach: ")
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    assert (
+        screen.refusal("push", trained, "a/b") == "nobody is logged in to the Hub: run hf auth login, or set HF_TOKEN"
+    )
