@@ -13,6 +13,9 @@ __all__ = ["records", "start", "steps_taken", "vitral", "wait_until", "wrong_use
 
 SOURCES = Path(__file__).parents[1] / "src"
 
+TIMED = {"images_per_second", "data_wait", "memory_bytes", "mfu"}
+"""Figures of a run's record that no two runs share."""
+
 SECONDS = 300
 """Far beyond what any command of a test takes, however busy the machine: a hanging one fails instead."""
 
@@ -56,7 +59,7 @@ def records(run: Path, *, timed: bool = False) -> list[dict[str, Any]]:
     path = run / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
     lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [{key: value for key, value in line.items() if timed or key != "images_per_second"} for line in lines]
+    return [{key: value for key, value in line.items() if timed or key not in TIMED} for line in lines]
 
 
 def steps_taken(run: Path) -> int:

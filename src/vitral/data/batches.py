@@ -1,10 +1,11 @@
 """Batches of uint8 images: item k of a data set is the whole k-th batch, so any number of workers gives the same."""
 
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ class Batch:
     """None in evaluation."""
     broken: tuple[str, ...] = ()
     """One sentence for each image that could not be read."""
+    seconds: float = 0.0
+    """Time it took to read, in training."""
 
     def pin_memory(self) -> "Batch":
         """A copy in page-locked memory; the loader calls it when the device is a GPU."""
@@ -43,6 +46,7 @@ class Batch:
             labels=self.labels.pin_memory(),
             draws=None if self.draws is None else self.draws.pin_memory(),
             broken=self.broken,
+            seconds=self.seconds,
         )
 
 
@@ -59,6 +63,7 @@ class TrainingBatches(Dataset[Batch]):
     """Which images of each batch to read, where several processes share it; None: all."""
 
     def __getitem__(self, step: int) -> Batch:
+        start = time.perf_counter()
         position = step * self.batch_size + np.array(self.share or range(self.batch_size))
         epoch, index = sample_at(position, size=len(self.source), seed=self.seed)
 
@@ -70,7 +75,8 @@ class TrainingBatches(Dataset[Batch]):
             return self.preprocessing.crop(image, box)
 
         draws = draw(self.augment, seed=self.seed, epoch=epoch, index=index)
-        return _read(self.source, index, self.preprocessing, pixels, draws)
+        batch = _read(self.source, index, self.preprocessing, pixels, draws)
+        return replace(batch, seconds=time.perf_counter() - start)
 
 
 @dataclass(frozen=True, kw_only=True)

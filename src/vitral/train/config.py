@@ -16,6 +16,7 @@ from vitral.train.checkpoint import CheckpointConfig
 from vitral.train.duration import Duration
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
+from vitral.train.trackers.trackers import AUTO, check_names
 from vitral.vit_config import ViTConfig
 
 __all__ = ["ModelSetup", "RunConfig", "TrainConfig"]
@@ -63,6 +64,11 @@ class TrainConfig:
     """Training or time between two evaluations; one always comes at the end."""
     log: str = "10steps"
     """Training between two lines of the record."""
+    track: str = AUTO
+    """Where figures go besides the record: tensorboard, wandb, trackio, several with commas between, or none.
+
+    auto is TensorBoard where it is installed.
+    """
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; auto takes a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -89,6 +95,7 @@ class TrainConfig:
             raise ValueError(f"shards must be at least 1, not {self.shards}")
         for duration in (self.evaluate, self.log):
             Duration.parse(duration)
+        check_names(self.track)
 
     def check_shares(self, processes: int) -> None:
         """Refuses a batch that cannot be shared evenly.

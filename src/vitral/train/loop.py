@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from vitral import __version__
+from vitral.config import to_dict
 from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.card import ModelCard
 from vitral.data.sources import Source, open_data
@@ -25,6 +26,8 @@ from vitral.train.reporter import Reporter
 from vitral.train.run import Run
 from vitral.train.schedule import learning_rate
 from vitral.train.session import Session
+from vitral.train.setup import setup_of
+from vitral.train.trackers.trackers import Trackers
 from vitral.train.world import ALONE, World
 from vitral.weights.folder import save_model
 
@@ -54,6 +57,7 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
         data = open_data(config.data)
         config = config.resolved(num_classes=len(data["train"].classes))
         config.train.check_shares(world.size)
+        trackers = Trackers(config.train.track if world.leads else "none")
         with telling_of_limits(config.train):
             session, notes = begin(config, checkpoints, data["train"])
         plan = Plan.of(config, samples=len(data["train"]))
@@ -69,9 +73,10 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
         raise
     run.begun = True
     with (
-        Reporter(run.path, step=session.step, total=plan.total, speaks=world.leads) as reporter,
+        reporting(run, session, plan, trackers) as reporter,
         Interrupts() as interrupts,
     ):
+        trackers.start(run.path, to_dict(config), step=session.step, warn=reporter.say)
         for note in (*notes, describe(session, data["train"], plan)):
             reporter.say(note)
         try:
@@ -83,6 +88,19 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
         if interrupts.signum:
             raise Interrupted(interrupts.signum, finished=True)
         return metrics
+
+
+def reporting(run: Run, session: Session, plan: "Plan", trackers: Trackers) -> Reporter:
+    """What the run says and writes down."""
+    return Reporter(
+        run.path,
+        step=session.step,
+        total=plan.total,
+        speaks=session.world.leads,
+        setup=setup_of(session),
+        stopwatch=session.stopwatch,
+        trackers=trackers,
+    )
 
 
 def train(
@@ -104,7 +122,7 @@ def train(
             run.save(config)
         checkpoints.save(session.tensors(), session.facts() | {"data": images}, step=session.step)
 
-    for batch in training_batches(session, data["train"], plan.total):
+    for batch in session.stopwatch.batches(training_batches(session, data["train"], plan.total)):
         refused = bool(batch.broken) and config.data.on_error == "stop"
         due = plan.due(session.step + 1) if world.leads else Due()
         stop, any_refused, log, measure, save = world.agreed(interrupts.signum or 0, refused, *due)
@@ -235,6 +253,7 @@ def finish(run: Run, session: Session, data: dict[str, Source], reporter: Report
     split = final_split(data)
     result = evaluate_split(session, data[split])
     reporter.measured(session.step, split, result)
+    reporter.diagnose()
     metrics = {f"{split}/{name}": value for name, value in result.metrics()}
     weights = session.config.model.weights
     provenance = {

@@ -1,6 +1,5 @@
-"""The record of a run: one JSON object a line, and TensorBoard where it is installed."""
+"""The record of a run: one JSON object a line."""
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -40,35 +39,28 @@ class MetricLog:
         self.resumed_at = step
         lines = "".join(json.dumps(record) + "\n" for record in kept)
         write_atomically(self.path, lambda file: file.write(lines.encode()))
-        self.board = None
-        if importlib.util.find_spec("tensorboard"):
-            from vitral.train.tensorboard import Board
-
-            self.board = Board(folder / "tensorboard", step=step)
         self.file = self.path.open("a")
 
-    def write(self, step: int, figures: dict[str, float]) -> None:
+    def write(self, step: int, figures: dict[str, float]) -> bool:
         """Adds one record: figures such as `train/loss`, `test/top1` after `step` steps.
 
         A run that crashed after its last checkpoint measures that step again when resumed: once is enough.
+
+        Returns:
+            Whether it was new.
 
         Raises:
             OSError: the disk is full; the error names the file.
         """
         if step == self.resumed_at and ("step", *figures) in self.known:
-            return
+            return False
         with naming(self.path):
             self.file.write(json.dumps({"step": step, **figures}) + "\n")
             self.file.flush()
-        if self.board:
-            self.board.write(step, figures)
+        return True
 
     def close(self) -> None:
         """Makes the record safe on disk."""
-        try:
-            with naming(self.path), self.file:
-                self.file.flush()
-                os.fsync(self.file.fileno())
-        finally:
-            if self.board:
-                self.board.close()
+        with naming(self.path), self.file:
+            self.file.flush()
+            os.fsync(self.file.fileno())

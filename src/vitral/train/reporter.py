@@ -11,12 +11,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from vitral.evals.accuracy import Accuracy
+from vitral.train.doctor import Diagnosis, diagnose
 from vitral.train.metrics import MetricLog
+from vitral.train.setup import Setup
+from vitral.train.throughput import Stopwatch, Timing, peak_memory
+from vitral.train.trackers.trackers import Trackers
 
 __all__ = ["Reporter"]
 
 QUIET_SECONDS = 15.0
 """Where there is no terminal to draw a bar on, a line comes this often."""
+
+DIAGNOSED_AFTER = 60.0
+"""Seconds of training after which the run says what bounds its speed."""
+
+UNKNOWN = Setup()
+"""Nothing is known of the machine."""
 
 
 class Reporter:
@@ -25,9 +35,21 @@ class Reporter:
     Of several processes one speaks; the others only notice when a figure is not finite any more.
     """
 
-    def __init__(self, folder: Path, *, step: int, total: int, speaks: bool = True) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        step: int,
+        total: int,
+        speaks: bool = True,
+        setup: Setup = UNKNOWN,
+        stopwatch: Stopwatch | None = None,
+        trackers: Trackers | None = None,
+    ) -> None:
         self.total = total
+        self.setup = setup
+        self.stopwatch = stopwatch or Stopwatch(torch.device("cpu"))
+        self.trackers = trackers or Trackers("none")
         self.console = Console(stderr=True, highlight=False, quiet=not speaks)
         self.bar = Progress(
             BarColumn(bar_width=None),
@@ -44,7 +66,9 @@ class Reporter:
         self.rates: list[float] = []
         self.images = 0
         self.last_rate = math.nan
-        self.since = self.spoke = time.monotonic()
+        self.timings: list[Timing] = []
+        self.began = self.spoke = time.monotonic()
+        self.diagnosed: Diagnosis | None = None
 
     def __enter__(self) -> "Reporter":
         self.bar.start()
@@ -52,6 +76,7 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+        self.trackers.finish()
         if self.log:
             self.log.close()
 
@@ -83,17 +108,44 @@ class Reporter:
             _check_finite("loss", loss, number, lr)
             _check_finite("gradient", norm, number, lr)
         means = {f"train/{name}": sum(values) / len(values) for name, values in columns.items()}
-        rate = self.images / (time.monotonic() - self.since)
-        self._write(step, {**means, "lr": self.rates[-1], "images_per_second": round(rate, 1)})
+        timing = self.stopwatch.read()
+        self.timings.append(timing)
+        rate = self.images / timing.seconds
+        self._write(step, {**means, "lr": self.rates[-1], **self._speed(rate, timing)})
         text = (
-            f"loss {means['train/loss']:.3f}  accuracy {means['train/accuracy']:.1%}  "
-            f"lr {self.rates[-1]:.1e}  {rate:,.0f} images/s"
+            f"loss {means['train/loss']:.3f}  accuracy {means['train/accuracy']:.1%}  lr {self.rates[-1]:.1e}  "
+            f"{rate:,.0f} images/s  {timing.waiting_share:.0%} waiting"
         )
         self.bar.update(self.task, figures=text)
         if not self.console.is_terminal and time.monotonic() - self.spoke > QUIET_SECONDS:
             self.say(f"step {step}/{self.total}  {text}")
             self.spoke = time.monotonic()
-        self.steps, self.rates, self.images, self.since = [], [], 0, time.monotonic()
+        self.steps, self.rates, self.images = [], [], 0
+        if self.diagnosed is None and time.monotonic() - self.began > DIAGNOSED_AFTER:
+            self.diagnose()
+
+    def _speed(self, rate: float, timing: Timing) -> dict[str, float]:
+        """The figures that no two runs share."""
+        figures = {
+            "images_per_second": round(rate, 1),
+            "data_wait": round(timing.waiting_share, 4),
+            "memory_bytes": peak_memory(self.stopwatch.device),
+        }
+        useful = self.setup.utilisation(rate)
+        return figures if useful is None else figures | {"mfu": round(useful, 4)}
+
+    def timing(self) -> Timing | None:
+        """All steps so far but the first ones, in which everything starts; None where there are no others."""
+        return sum(self.timings[2:], self.timings[1]) if len(self.timings) > 1 else None
+
+    def diagnose(self) -> None:
+        """Says what bounds the run, once and again if that has changed."""
+        timing, before = self.timing(), self.diagnosed
+        if timing is None:
+            return
+        self.diagnosed = diagnose(timing, self.setup)
+        if before is None or before.bound != self.diagnosed.bound:
+            self.say(f"speed: {self.diagnosed.sentence}")
 
     def measured(self, step: int, split: str, result: Accuracy) -> None:
         """Writes down an evaluation; its time does not count as training's.
@@ -105,11 +157,12 @@ class Reporter:
         _check_finite(f"{split} loss", result.loss, step, self.last_rate)
         self._write(step, {f"{split}/{name}": value for name, value in result.metrics()})
         self.say(f"step {step}/{self.total}  {split} accuracy {result.top1:.2%}  loss {result.loss:.4f}")
-        self.since = self.spoke = time.monotonic()
+        self.spoke = time.monotonic()
+        self.stopwatch.reset()
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
-        if self.log:
-            self.log.write(step, figures)
+        if self.log and self.log.write(step, figures):
+            self.trackers.write(step, figures)
 
 
 def _check_finite(what: str, value: float, step: int, lr: float) -> None:

@@ -23,6 +23,7 @@ from vitral.train.optim import Optimiser
 from vitral.train.parallel import clipped, copies, load_whole, sharded, synchronising, whole_state
 from vitral.train.recompute import recompute_blocks
 from vitral.train.state import blank_state, named_state
+from vitral.train.throughput import Stopwatch
 from vitral.train.world import ALONE, World
 from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer
@@ -45,6 +46,7 @@ class Session:
         self.bfloat16 = config.train.precision == "bfloat16" or (config.train.precision == "auto" and on_gpu)
         compiled = on_gpu if config.train.compile is None else config.train.compile
         self.step = 0
+        self.stopwatch = Stopwatch(self.device)
         self.unreadable: set[str] = set()
         torch.manual_seed(config.seed)
         self.model = self._built().to(self.device)
@@ -120,7 +122,9 @@ class Session:
         process = (self.world.rank,) if self.world.size > 1 else ()
         torch.manual_seed(int(random_bits(DROPOUT, self.config.seed, self.step, *process)[0] >> np.uint64(1)))
         self.model.train()
+        self.stopwatch.begin()
         images, labels = self.augmented(batch), batch.labels.to(self.device, non_blocking=True)
+        self.stopwatch.end("augment")
         parts = self.config.train.accumulate
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         readable = self.world.summed((labels != UNREADABLE).sum()).clamp(min=1)
@@ -139,6 +143,7 @@ class Session:
         self.optimiser.step(lr)
         if self.average and self.config.train.ema:
             update_average(self.average, self.model, decay=warmed_up(self.config.train.ema, updates=self.step))
+        self.stopwatch.end("compute")
         self.step += 1
         self.unreadable |= set(batch.broken)
         return totals
@@ -147,6 +152,7 @@ class Session:
         """Images of a training batch in the model's range, mirrored and warped on the device."""
         assert batch.draws is not None, "a batch of evaluation is not trained on"
         images = batch.images.to(self.device, non_blocking=True)
+        self.stopwatch.end("copy")
         if self.config.augment.flip:
             images = flip(images, batch.draws.flips.to(self.device, non_blocking=True))
         floats = self.preprocessing.normalise(images)

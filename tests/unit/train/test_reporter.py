@@ -30,6 +30,8 @@ def test_means_since_the_last_line(tmp_path):
         reporter.flush(24)
     first, second = read_metrics(tmp_path / "metrics.jsonl")
     assert first.pop("images_per_second") > 0
+    assert first.pop("data_wait") == 0
+    assert first.pop("memory_bytes") > 10e6
     assert first == {"step": 23, "train/loss": 3, "train/accuracy": 0.5, "train/gradient_norm": 1, "lr": 0.6}
     assert (second["step"], second["train/loss"], second["lr"]) == (24, 5, 0.7)
 

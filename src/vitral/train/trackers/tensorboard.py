@@ -5,6 +5,7 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
@@ -12,14 +13,15 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from vitral.files import naming
 
-__all__ = ["Board"]
+__all__ = ["TensorBoard"]
 
 
-class Board:
+class TensorBoard:
     """One event file; a resumed run begins another beside it."""
 
-    def __init__(self, folder: Path, *, step: int) -> None:
-        """Opens a file in `folder` to go on after `step` steps; TensorBoard forgets what it saw beyond them."""
+    def start(self, run: Path, config: dict[str, Any], *, step: int) -> None:
+        """Opens a file to go on after `step` steps; TensorBoard forgets what it saw beyond them."""
+        folder = run / "tensorboard"
         self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         with naming(self.path):
             folder.mkdir(exist_ok=True)
@@ -38,7 +40,7 @@ class Board:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
         self._add(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Closes the file."""
         with naming(self.path):
             self.file.close()

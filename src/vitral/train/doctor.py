@@ -1,0 +1,113 @@
+"""What bounds the speed of a run, and what to change: told from measured times alone."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from vitral.train.setup import Setup
+from vitral.train.throughput import Timing
+
+__all__ = ["Bound", "Diagnosis", "diagnose"]
+
+Bound = Literal["decode", "augment", "copy", "compute", "communication"]
+
+WAITS = 0.1
+"""A run that waits for images for more than this share of its time is bound by them."""
+
+HIDDEN = 0.5
+"""Up to this share of a step's arithmetic, the exchange of gradients hides behind the backward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What bounds a run."""
+
+    bound: Bound
+    sentence: str
+    """What was seen, and what to change."""
+
+
+def diagnose(timing: Timing, setup: Setup) -> Diagnosis:
+    """Says which part of training takes the time, and what to do about it; `timing` has at least one step."""
+    assert timing.steps > 0, "nothing was measured"
+    if timing.waiting_share > WAITS:
+        return _waiting(timing, setup)
+    if setup.gradients * timing.steps > HIDDEN * timing.compute:
+        return _communication(timing, setup)
+    parts: dict[Bound, float] = {"copy": timing.copy, "augment": timing.augment, "compute": timing.compute}
+    bound = max(parts, key=lambda part: parts[part])
+    return Diagnosis(bound=bound, sentence=SENTENCES[bound](parts[bound] / timing.seconds, timing, setup))
+
+
+def _waiting(timing: Timing, setup: Setup) -> Diagnosis:
+    """Images come too slowly: because they are read slowly, or because they are handed over slowly."""
+    head = f"the run waits {timing.waiting_share:.0%} of its time for images"
+    image = timing.reading / timing.images
+    reader = "the training process itself" if not setup.workers else _count(setup.workers, "worker")
+    read = f"reading takes {_milliseconds(image)} an image on {reader}"
+    if timing.reading < 0.5 * timing.seconds * setup.workers:
+        where = "in handing batches over: give them more memory to share, or lower --train.batch-size"
+        return Diagnosis(bound="copy", sentence=f"{head}, yet {read}, which would be enough; the time is lost {where}")
+    busy = timing.seconds - timing.waiting
+    wanted = ceil(1.05 * timing.reading / busy) if busy > 0 else setup.cores
+    pack = "shrink the images once with vitral data pack"
+    if setup.workers < (workers := max(min(wanted, setup.cores), 1)):
+        rest = "" if workers == wanted else f" (all cores; {wanted} would be needed, so also {pack})"
+        advice = f"set --data.workers {workers}{rest or ', or ' + pack}"
+    else:
+        advice = f"{setup.cores} cores cannot read faster: {pack}"
+    return Diagnosis(bound="decode", sentence=f"{head}: {read}; {advice}")
+
+
+def _communication(timing: Timing, setup: Setup) -> Diagnosis:
+    exchange, compute = _milliseconds(setup.gradients), _milliseconds(timing.compute / timing.steps)
+    return Diagnosis(
+        bound="communication",
+        sentence=f"{setup.processes} processes exchange gradients for {exchange} a step of {compute}, more than hides "
+        "behind the arithmetic; exchange them less often with a larger --train.batch-size (and --train.accumulate "
+        "where memory is short), or use fewer processes",
+    )
+
+
+def _copying(share: float, timing: Timing, setup: Setup) -> str:
+    return (
+        f"{share:.0%} of the time goes into copying images to the device; "
+        "lower the size of the images, or put the GPU on a faster bus"
+    )
+
+
+def _augmenting(share: float, timing: Timing, setup: Setup) -> str:
+    each = _milliseconds(timing.augment / timing.images)
+    place = "GPU" if setup.on_gpu else "CPU, which also computes the model"
+    return (
+        f"{share:.0%} of the time goes into augmentation, {each} an image on the {place}; "
+        "leave out what the model can do without (vitral train RECIPE --help lists augment.*)"
+    )
+
+
+def _computing(share: float, timing: Timing, setup: Setup) -> str:
+    head = f"{share:.0%} of the time is the model's own arithmetic"
+    useful = setup.utilisation(timing.images * setup.processes / timing.seconds)
+    if useful is not None:
+        head += f", at {useful:.0%} of the peak of {setup.device}"
+    if not setup.on_gpu:
+        return f"{head}: as it should be; only a smaller model, smaller images or a GPU make it faster"
+    if not setup.bfloat16:
+        return f"{head}; --train.precision bfloat16 makes it about twice as fast"
+    if not setup.compiled:
+        return f"{head}; --train.compile True makes it faster"
+    if useful is not None and useful < 0.25:
+        return f"{head}; raise --train.batch-size until memory is full"
+    return f"{head}: as it should be; more devices make it faster"
+
+
+SENTENCES = {"copy": _copying, "augment": _augmenting, "compute": _computing}
+
+
+def _milliseconds(seconds: float) -> str:
+    milliseconds = 1000 * seconds
+    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.2g} ms"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Other places that the figures of a run go to: one file each."""
