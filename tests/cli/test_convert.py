@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 from dataclasses import replace
 from importlib.metadata import version
@@ -161,6 +162,22 @@ def test_another_projects_file_is_measured_and_looked_into(
     assert theirs["confusion"] == own["confusion"]
     assert theirs["loss"] == pytest.approx(own["loss"], abs=1e-5)
     assert screen.run("inspect", "there.npz", photographs / "cat") == "attention.png\n"
+
+
+def test_folders_called_as_imagenets_are_matched_and_few_classes_listed(
+    screen: Screen, photographs: Path, tmp_path: Path
+) -> None:
+    small = small_model(image_size=16, num_classes=1000)
+    save_model(tmp_path / "model", small, replace(small.card, classes=tuple(map(str, range(1000)))))
+    screen.run("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "google")
+    shutil.copytree(photographs / "cat", tmp_path / "photos" / "n02124075")
+    shutil.copytree(photographs / "coffee", tmp_path / "photos" / "espresso")
+    out = ("--out", tmp_path / "confusion.png")
+    figures = screen.json("eval", tmp_path / "there.npz", "--data.root", tmp_path / "photos", *out)
+    counts = {row["name"]: row["num_images"] for row in figures["classes"]}
+    assert (counts["Egyptian cat"], counts["espresso"], sum(counts.values())) == (12, 12, 24)
+    assert 2 <= len(counts) <= 26
+    assert np.array(figures["confusion"]).shape == (len(counts), len(counts))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """`vitral eval`: what a trained model is worth on held-out images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,9 @@ all images there are taken then. Folders are matched to classes by name; ImageNe
 
 vitral eval RUN --help lists every key with its value."""
 
+MOST_CLASSES = 100
+"""More are not listed one and all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -74,17 +77,18 @@ def main(arguments: list[str]) -> None:
     predictor = Predictor(model, device=options.device)
     whole = recorded is None and options.split is None and options.data.source == "folder"
     split, source = held_out_images(options.data, "all" if whole else options.split)
-    source = relabel(source, predictor.card.classes, aliases=imagenet_aliases(predictor.card.classes))
-    result = measured(predictor, source, options.data)
+    classes = predictor.card.classes
+    source = relabel(source, classes, aliases=imagenet_aliases(classes))
+    classes, result = occurring(classes, measured(predictor, source, options.data))
     for sentence in result.broken:
         note(f"left out: {sentence}")
     if options.json:
-        print_json(as_json(run, split, predictor.card.classes, result, picture))
+        print_json(as_json(run, split, classes, result, picture))
     else:
-        print_tables(run, split, predictor.card.classes, result)
+        print_tables(run, split, classes, result)
         print(printable(f"confusion matrix: {picture}"))
     # last, as a full disk must not cost the figures
-    draw_confusion(result.confusion, predictor.card.classes, picture)
+    draw_confusion(result.confusion, classes, picture)
 
 
 def parsed(run: Path, arguments: list[str], *, data: DataConfig) -> Options:
@@ -150,6 +154,15 @@ def measured(predictor: Predictor, source: Source, data: DataConfig) -> Accuracy
             return predictor.logits(images)
 
         return evaluate(predict, source, preprocessing=predictor.card.preprocessing, data=data)
+
+
+def occurring(classes: tuple[str, ...], result: Accuracy) -> tuple[tuple[str, ...], Accuracy]:
+    """All classes, of many those alone that some image has or is taken for; and the result for these."""
+    if len(classes) <= MOST_CLASSES:
+        return classes, result
+    seen = (result.confusion.sum(1) + result.confusion.sum(0)).nonzero().flatten()
+    kept = tuple(classes[index] for index in seen.tolist())
+    return kept, replace(result, confusion=result.confusion[seen][:, seen])
 
 
 def as_json(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, picture: Path) -> dict[str, Any]:
