@@ -32,17 +32,21 @@ from vitral.layers.depth import DropPath, SubsetBlock
 from vitral.layers.hybrid import HybridEmbed
 from vitral.layers.init import lecun_normal_
 from vitral.layers.linear import FusedLinear
-from vitral.layers.mlp import SwiGLU
+from vitral.layers.mlp import QuickGELU, SwiGLU
 from vitral.layers.patch_dropout import PatchDropout
 from vitral.layers.places import Layout, Place
-from vitral.layers.pooling import AttentionPool, First, Mean
+from vitral.layers.pooling import AttentionPool, Both, First, Mean, TwoHeads
 from vitral.layers.scale import LayerScale
 from vitral.vit_config import ViTConfig
 
 __all__ = ["Features", "ViT"]
 
 ALL = slice(None)
-GELUS: dict[str, Callable[[], nn.Module]] = {"tanh": partial(nn.GELU, approximate="tanh"), "erf": nn.GELU}
+GELUS: dict[str, Callable[[], nn.Module]] = {
+    "tanh": partial(nn.GELU, approximate="tanh"),
+    "erf": nn.GELU,
+    "quick": QuickGELU,
+}
 Make = Callable[..., nn.Module]
 """Builds a part."""
 
@@ -66,9 +70,9 @@ class Features:
 class PatchEmbed(nn.Module):
     """Projects each patch to a token: x_p E of Eq. 1, with a bias; a convolution's weight, one matrix product."""
 
-    def __init__(self, *, channels: int, patch_hw: tuple[int, int], width: int) -> None:
+    def __init__(self, *, channels: int, patch_hw: tuple[int, int], width: int, bias: bool = True) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(channels, width, kernel_size=patch_hw, stride=patch_hw)
+        self.proj = nn.Conv2d(channels, width, kernel_size=patch_hw, stride=patch_hw, bias=bias)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
         p, q = self.proj.kernel_size
@@ -80,10 +84,12 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention, Eq. 5-8; the softmax of Eq. 6 is inside the fused call."""
 
-    def __init__(self, *, width: int, num_heads: int, dropout: float, norm: Make = nn.Identity) -> None:
+    def __init__(
+        self, *, width: int, num_heads: int, dropout: float, bias: bool = True, norm: Make = nn.Identity
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = FusedLinear(width, width, projections=3)
+        self.qkv = FusedLinear(width, width, projections=3, bias=bias)
         self.q_norm, self.k_norm = norm(width // num_heads), norm(width // num_heads)
         self.proj = nn.Linear(width, width)
         self.drop = nn.Dropout(dropout)
@@ -145,18 +151,21 @@ class ViT(nn.Module):
         self.card: ModelCard | None = None  # preprocessing, class names and the like, once the model has them
         self.patch_embed = self._patch_embed()
         self.cls_token = self._table(1, int(config.pool == "cls"), config.width)
+        self.dist_token = self._table(1, int(config.distillation), config.width)
         self.reg_token = self._table(1, config.num_registers, config.width)
         self.positions = config.positions
         self.pos_embed = self._table(*self.positions.shape, learned=self.positions.learned)
         self.pos_drop = nn.Dropout(config.dropout)
         self.patch_drop = PatchDropout(config.patch_dropout)
+        self.norm_pre = self._norm(config.pre_norm)
         drops = (config.drop_path * index / max(config.depth - 1, 1) for index in range(config.depth))
         self.blocks = nn.ModuleList(map(self._block, drops))
-        self.norm = self._norm()
+        self.norm, self.fc_norm = map(self._norm, (not config.pooled_norm, config.pooled_norm))
         self.pool, self.read = self._pool()
         d, size = config.width, config.representation_size
         self.pre_logits = nn.Identity() if size is None else nn.Sequential(nn.Linear(d, size), nn.Tanh())
-        self.head = nn.Linear(size or d, config.num_classes)
+        head = TwoHeads if config.distillation else nn.Linear
+        self.head = head(size or d, config.num_classes, bias=config.head_bias is not None)
         self.init_weights()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b *n classes"]:
@@ -165,7 +174,7 @@ class ViT(nn.Module):
         for block, at in trunk:
             x = block(at.enter(x), at)
         x = last(place.enter(x), place, self.read)
-        return self.classify(self.pool(self.norm(x)))
+        return self.classify(self.fc_norm(self.pool(self.norm(x))))
 
     def features(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Runs the encoder and returns everything it passed, by name."""
@@ -174,12 +183,12 @@ class ViT(nn.Module):
         for index, (block, place) in enumerate(zip(self.blocks, layout.places, strict=True)):
             x = landmarks[f"blocks.{index}"] = block(place.enter(x), place)
         x = landmarks["norm"] = self.norm(x)
-        cls, registers = self.cls_token.shape[1], self.reg_token.shape[1]
+        cls, prefix = self.config.class_tokens, self.positions.prefix
         return Features(
             cls=x[:, 0] if cls else None,
-            registers=x[:, cls : cls + registers],
-            patches=x[:, cls + registers :],
-            pooled=self.pool(x[:, self.read]),
+            registers=x[:, cls:prefix],
+            patches=x[:, prefix:],
+            pooled=self.fc_norm(self.pool(x[:, self.read])),
             landmarks=landmarks,
         )
 
@@ -190,11 +199,11 @@ class ViT(nn.Module):
         check_divisible((images.shape[2], images.shape[3]), self.config.patch_hw)
         patches = self.patch_embed(images)
         layout = self.positions.layout(self.pos_embed, (patches.shape[1], patches.shape[2]))
-        own = (token.expand(images.shape[0], -1, -1) for token in (self.cls_token, self.reg_token))
+        own = (token.expand(images.shape[0], -1, -1) for token in (self.cls_token, self.dist_token, self.reg_token))
         x = self.pos_drop(layout.stem(torch.cat([*own, patches.flatten(1, 2)], dim=1)))
-        return self.patch_drop(x, prefix=self.positions.prefix), layout
+        return self.norm_pre(self.patch_drop(x, prefix=self.positions.prefix)), layout
 
-    def classify(self, pooled: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n classes"]:
+    def classify(self, pooled: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *m classes"]:
         """The head: the tanh layer where there is one, then the linear layer."""
         return self.head(self.pre_logits(pooled))
 
@@ -206,12 +215,12 @@ class ViT(nn.Module):
     def _patch_embed(self) -> nn.Module:
         c = self.config
         if c.stem_stages is None:
-            return PatchEmbed(channels=c.channels, patch_hw=c.patch_hw, width=c.width)
+            return PatchEmbed(channels=c.channels, patch_hw=c.patch_hw, width=c.width, bias=c.patch_bias)
         stem = partial(HybridEmbed, stem_stages=c.stem_stages, stem_width=c.stem_width)
-        return stem(channels=c.channels, patch_hw=c.patch_hw, width=c.width)
+        return stem(channels=c.channels, patch_hw=c.patch_hw, width=c.width, bias=c.patch_bias)
 
-    def _norm(self) -> nn.Module:
-        return nn.LayerNorm(self.config.width, eps=self.config.norm_eps)
+    def _norm(self, there: bool = True) -> nn.Module:
+        return nn.LayerNorm(self.config.width, eps=self.config.norm_eps) if there else nn.Identity()
 
     def _mlp(self) -> nn.Module:
         c = self.config
@@ -229,7 +238,7 @@ class ViT(nn.Module):
     def _attention(self) -> nn.Module:
         c = self.config
         norm = partial(nn.LayerNorm, eps=c.norm_eps) if c.qk_norm else nn.Identity
-        return Attention(width=c.width, num_heads=c.num_heads, norm=norm, dropout=c.dropout)
+        return Attention(width=c.width, num_heads=c.num_heads, norm=norm, dropout=c.dropout, bias=c.qkv_bias)
 
     def _encoder(self, drop: float, attn: nn.Module) -> nn.Module:
         c = self.config
@@ -247,8 +256,9 @@ class ViT(nn.Module):
         """What makes the representation of the final tokens, and which of them it reads."""
         c = self.config
         attention = partial(AttentionPool, width=c.width, num_heads=c.num_heads, norm_eps=c.norm_eps)
-        pools = {"cls": First, "gap": Mean, "map": lambda: attention(mlp=self._mlp()), "none": nn.Identity}
-        return pools[c.pool](), slice(0, 1) if c.pool == "cls" else slice(c.num_registers, None)
+        first = Both if c.distillation else First
+        pools = {"cls": first, "gap": Mean, "map": lambda: attention(mlp=self._mlp()), "none": nn.Identity}
+        return pools[c.pool](), slice(0, c.class_tokens) if c.pool == "cls" else slice(c.num_registers, None)
 
     @torch.no_grad()
     def init_weights(self, generator: Generator | None = None) -> None:
@@ -257,7 +267,7 @@ class ViT(nn.Module):
         | tensors                 | weight                                    | bias         |
         |-------------------------|-------------------------------------------|--------------|
         | patch_embed.proj        | LeCun normal (truncated at 2 sigma)       | 0            |
-        | cls_token               | 0                                         |              |
+        | cls_token, dist_token   | 0                                         |              |
         | reg_token               | normal, std 1e-6                          |              |
         | pos_embed               | normal, std 0.02, where it is learned     |              |
         | attn.qkv, pool.kv       | Xavier uniform for each of q, k and v     | 0            |
@@ -283,10 +293,11 @@ class ViT(nn.Module):
             if module is not self and (own := getattr(module, "init_weights", None)):
                 own(generator)
         nn.init.zeros_(self.cls_token)
+        nn.init.zeros_(self.dist_token)
         nn.init.normal_(self.reg_token, std=1e-6, generator=generator)
         self.positions.fill(self.pos_embed, generator)
-        nn.init.zeros_(self.head.weight)
-        nn.init.constant_(self.head.bias, self.config.head_bias)
+        for name, parameter in self.head.named_parameters():
+            nn.init.constant_(parameter, self.config.head_bias or 0.0 if name.endswith("bias") else 0.0)
 
     @torch.no_grad()
     def fill_computed(self) -> None:

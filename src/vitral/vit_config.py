@@ -39,6 +39,8 @@ class ViTConfig:
     """Classes of the head; in training they are the data's."""
     pool: Literal["cls", "gap", "map", "none"] = "cls"
     """What represents the image: class token, mean of the patches, attention over them; none: each patch itself."""
+    distillation: bool = False
+    """Whether a second class token with a head of its own learns from a teacher, as in DeiT (arXiv 2012.12877)."""
     num_registers: int = 0
     """Register tokens, which serve attention and are not read (arXiv 2309.16588)."""
     position: Literal[
@@ -57,10 +59,20 @@ class ViTConfig:
     """Among all tokens, or along rows and then along columns of patches (appendix D.6)."""
     qk_norm: bool = False
     """Whether each head's queries and keys are normalised."""
+    qkv_bias: bool = True
+    """Whether queries, keys and values have a bias."""
+    patch_bias: bool = True
+    """Whether the patch embedding has a bias."""
+    pre_norm: bool = False
+    """Whether the tokens are normed before the first block, as CLIP's are."""
+    pooled_norm: bool = False
+    """Whether the final norm comes after pooling instead of before: the mean of the patches is normed, not they."""
     mlp: Literal["gelu", "swiglu"] = "gelu"
     """The paper's MLP, or the gated one of DINOv2's giant, whose gate has a first layer of its own."""
-    gelu: Literal["tanh", "erf"] = "tanh"
-    """Form of GELU: Google's weights use the tanh form, timm's own and transformers' the exact one."""
+    gelu: Literal["tanh", "erf", "quick"] = "tanh"
+    """Form of GELU: Google's weights use the tanh form, timm's own and transformers' the exact one, OpenAI's CLIP
+    x * sigmoid(1.702 x).
+    """
     norm_eps: float = 1e-6
     """Epsilon of every LayerNorm."""
     layer_scale: float | None = None
@@ -75,8 +87,8 @@ class ViTConfig:
     """Each image for itself, or equally many in every step, whose computation is saved."""
     representation_size: int | None = None
     """Width of the tanh layer before the head, used in pre-training; None leaves it out."""
-    head_bias: float = 0.0
-    """Initial bias of the head; the paper's sigmoid pre-training uses -10."""
+    head_bias: float | None = 0.0
+    """Initial bias of the head; the paper's sigmoid pre-training uses -10. None leaves the bias out."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -102,6 +114,8 @@ class ViTConfig:
             )
         if self.attention == "axial" and in_heads:
             raise ValueError(f"axial attention cannot go with position {self.position}: choose one added to tokens")
+        if self.distillation and (self.pool != "cls" or self.representation_size is not None):
+            raise ValueError("distillation has a token beside the class token: choose pool cls, and no tanh layer")
         if self.patch_dropout and (self.attention == "axial" or not at_stem):
             raise ValueError(
                 "patch_dropout leaves gaps in the grid, so it needs global attention and positions added at the stem"
@@ -124,12 +138,17 @@ class ViTConfig:
         return h // p, w // q
 
     @property
+    def class_tokens(self) -> int:
+        """Tokens that stand for the whole image: class token and distillation token."""
+        return (self.pool == "cls") + self.distillation
+
+    @property
     def positions(self) -> Positions:
         """How this model's table of positions is shaped and read."""
         return POSITIONS[self.position](
             kind=self.position,
             grid=self.grid,
-            cls=int(self.pool == "cls"),
+            cls=self.class_tokens,
             registers=self.num_registers,
             width=self.width,
             depth=self.depth,

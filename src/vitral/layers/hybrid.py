@@ -43,7 +43,14 @@ class HybridEmbed(nn.Module):
     """
 
     def __init__(
-        self, *, channels: int, stem_stages: tuple[int, ...], stem_width: int, patch_hw: tuple[int, int], width: int
+        self,
+        *,
+        channels: int,
+        stem_stages: tuple[int, ...],
+        stem_width: int,
+        patch_hw: tuple[int, int],
+        width: int,
+        bias: bool = True,
     ) -> None:
         """
         Args:
@@ -52,6 +59,7 @@ class HybridEmbed(nn.Module):
             stem_width: channels of the root.
             patch_hw: height and width of a patch in pixels of the image.
             width: of a token.
+            bias: whether the projection of patches has one.
         """
         super().__init__()
         if stem_width < 1 or stem_width % GROUPS:
@@ -68,7 +76,7 @@ class HybridEmbed(nn.Module):
         self.backbone = Backbone(channels=channels, units=stem_stages, width=stem_width)
         maps = 4 * stem_width * 2 ** (len(stem_stages) - 1) if stem_stages else stem_width
         on_map = (p // stride, q // stride)
-        self.proj = nn.Conv2d(maps, width, kernel_size=on_map, stride=on_map)
+        self.proj = nn.Conv2d(maps, width, kernel_size=on_map, stride=on_map, bias=bias)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
         maps = self.backbone(images)

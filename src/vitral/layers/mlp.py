@@ -1,12 +1,20 @@
 """Gated MLP."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.layers.linear import FusedLinear
 
-__all__ = ["SwiGLU"]
+__all__ = ["QuickGELU", "SwiGLU"]
+
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x): what OpenAI's CLIP took for GELU."""
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        return x * torch.sigmoid(1.702 * x)
 
 
 class SwiGLU(nn.Module):

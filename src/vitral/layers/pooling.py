@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from vitral.layers.linear import FusedLinear
 
-__all__ = ["AttentionPool", "First", "Mean"]
+__all__ = ["AttentionPool", "Both", "First", "Mean", "TwoHeads"]
 
 
 class First(nn.Module):
@@ -16,6 +16,28 @@ class First(nn.Module):
 
     def forward(self, x: Float[Tensor, "b r d"]) -> Float[Tensor, "b d"]:
         return x[:, 0]
+
+
+class Both(nn.Module):
+    """Class token and distillation token, each for its own head."""
+
+    def forward(self, x: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b 2 d"]:
+        return x
+
+
+class TwoHeads(nn.Linear):
+    """The head of the class token and that of the distillation token, `dist`; together the mean of their logits."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias=bias)
+        self.dist = nn.Linear(inputs, outputs, bias=bias)
+
+    def forward(self, input: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b classes"]:
+        return self.both(input).mean(dim=1)
+
+    def both(self, pooled: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b 2 classes"]:
+        """The logits of each: one learns from labels, the other from a teacher."""
+        return torch.stack([super().forward(pooled[:, 0]), self.dist(pooled[:, 1])], dim=1)
 
 
 class Mean(nn.Module):

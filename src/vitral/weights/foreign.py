@@ -88,7 +88,7 @@ def read_foreign(
     if not any(name.startswith("head.") for name in state):
         missing = [name for name in missing if not re.match(HEADS, name)]
         notes.append(f"the file has no head: one of zeros for {config.num_classes} classes takes its place")
-        state |= {name: torch.zeros(wanted[name]) for name in ("head.weight", "head.bias")}
+        state |= {name: torch.zeros(wanted[name]) for name in wanted if name.startswith("head.")}
     if (missing or unexpected) and not allow_missing:
         raise ValueError(f"{path}: {_unmatched(missing, unexpected)}; allow that with --allow-missing")
     for name, tensor in state.items():

@@ -29,7 +29,7 @@ class Positions(ABC):
     grid: tuple[int, int]
     """Rows and columns of patches that the table is made for."""
     cls: int
-    """Number of class tokens, 0 or 1."""
+    """Number of class tokens; one for distillation counts."""
     registers: int
     """Number of register tokens."""
     width: int
