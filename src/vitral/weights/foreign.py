@@ -17,22 +17,28 @@ from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
 from vitral.weights.lineages.lineage import Lineage
 from vitral.weights.lineages.timm import TIMM
 from vitral.weights.lineages.torchvision import TORCHVISION
-from vitral.weights.lineages.transformers import DINOV2, TRANSFORMERS
+from vitral.weights.lineages.towers import CLIP, OPEN_CLIP, SIGLIP
+from vitral.weights.lineages.transformers import DINOV2, DINOV3, TRANSFORMERS
 from vitral.weights.rows import from_theirs, to_theirs
 
 __all__ = ["LINEAGES", "LoadReport", "read_foreign", "written_as"]
 
 LINEAGES: dict[str, Lineage] = {
-    lineage.name: lineage for lineage in (GOOGLE, GOOGLE_LINEN, BIG_VISION, TIMM, TORCHVISION, TRANSFORMERS, DINOV2)
+    lineage.name: lineage
+    for lineage in (
+        *(GOOGLE, GOOGLE_LINEN, BIG_VISION, TIMM, TORCHVISION),
+        *(TRANSFORMERS, DINOV2, DINOV3, SIGLIP, CLIP, OPEN_CLIP),
+    )
 }
 """Formats by name."""
 
 STRUCTURE = (
     *("image_hw", "patch_hw", "channels", "stem_stages", "width", "depth", "num_heads", "mlp_dim", "num_classes"),
     *("pool", "num_registers", "position", "position_injection", "attention", "qk_norm", "mlp", "representation_size"),
+    *("distillation", "qkv_bias", "patch_bias", "pre_norm", "pooled_norm"),
 )
 """What a format must tell of a model, by its arrays' names and shapes."""
-HEADS = r"head[/.]|heads\.head\.|classifier\."
+HEADS = r"head[/.]|head_dist\.|heads\.head\.|(cls_|distillation_)?classifier\.|visual_projection\.|(visual\.)?proj$"
 """How formats call the head's arrays."""
 
 
@@ -155,8 +161,15 @@ def written_as(
     if lost:
         raise ValueError(f"the format {lineage.name} has no place for {', '.join(lost[:5])}, or needs it")
     arrays = lineage.finished(arrays, model.config)
-    understood = lineage.config(lineage.tidied(arrays), {**_heads(model.config.num_heads), **(settings or {})})
+    try:
+        understood = lineage.config(lineage.tidied(arrays), {**_heads(model.config.num_heads), **(settings or {})})
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"the format {lineage.name} cannot hold this model: it would not be read again: {error}"
+        ) from None
     for name in STRUCTURE:
+        if name == "image_hw" and model.config.position == "rope":
+            continue  # such positions fit any size, and no array depends on it
         own, theirs = getattr(model.config, name), getattr(understood, name)
         if own != theirs and not (name == "num_classes" and not any(re.match(HEADS, key) for key in arrays)):
             raise ValueError(f"the format {lineage.name} cannot say that {name} is {own}: it would be read as {theirs}")

@@ -11,9 +11,13 @@ from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.rows import Row
 
-__all__ = ["Arrays", "Lineage", "counted", "side_of", "usual_heads", "with_folded_cls"]
+__all__ = ["CLIP_MEAN", "CLIP_STD", "Arrays", "Lineage", "counted", "side_of", "usual_heads", "with_folded_cls"]
 
 Arrays = Mapping[str, Tensor]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""How OpenAI's CLIP, and most models after it, scale images."""
 
 
 @dataclass(frozen=True, kw_only=True)
