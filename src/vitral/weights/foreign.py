@@ -161,6 +161,8 @@ def written_as(
     if lost:
         raise ValueError(f"the format {lineage.name} has no place for {', '.join(lost[:5])}, or needs it")
     arrays = lineage.finished(arrays, model.config)
+    if not lineage.recognises(lineage.tidied(arrays)):
+        raise ValueError(f"the format {lineage.name} cannot hold this model: it would be taken for another format")
     try:
         understood = lineage.config(lineage.tidied(arrays), {**_heads(model.config.num_heads), **(settings or {})})
     except (KeyError, ValueError) as error:
