@@ -61,6 +61,9 @@ def same_again(folder: Path, model: ViT) -> None:
         pytest.param({"num_registers": 2, "layer_scale": 0.5, "qk_norm": True}, id="registers"),
         pytest.param({"image_size": (16, 24)}, id="wide"),
         pytest.param({"mlp": "swiglu", "gelu": "erf"}, id="gated"),
+        pytest.param({"pool": "gap", "pooled_norm": True, "qkv_bias": False}, id="normed after pooling"),
+        pytest.param({"distillation": True}, id="distilled"),
+        pytest.param({"pre_norm": True, "patch_bias": False, "norm_eps": 1e-5, "gelu": "quick"}, id="CLIP"),
     ],
 )
 def test_timms_loader_takes_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
@@ -108,6 +111,35 @@ def test_dinov2s_loader_takes_the_folder(changes: dict[str, Any], tmp_path: Path
     assert not said["unexpected_keys"]
     features = model.features(seen := images(model)).pooled
     torch.testing.assert_close(peer(seen).pooler_output, features, rtol=0, atol=1e-4)
+
+
+TOWERS: dict[str, dict[str, Any]] = {
+    "clip": dict(pre_norm=True, patch_bias=False, gelu="quick", norm_eps=1e-5, head_bias=None),
+    "siglip": dict(pool="map"),
+    "dinov3": dict(position="rope", num_registers=2, layer_scale=0.5, gelu="erf", norm_eps=1e-5),
+    "transformers": dict(distillation=True),
+}
+
+
+@pytest.mark.parametrize("form", TOWERS)
+def test_transformers_other_loaders_take_the_folder(form: str, tmp_path: Path) -> None:
+    model = model_with_card(**TOWERS[form])
+    for name, parameter in model.named_parameters():
+        if form == "dinov3" and name.endswith("qkv.bias"):
+            parameter.data.view(3, -1)[1] = 0  # keys have none there
+    assert write_model(model, tmp_path / "there", form) == []
+    kind = getattr(transformers, transformers.AutoConfig.from_pretrained(tmp_path / "there").architectures[0])
+    peer, said = kind.from_pretrained(tmp_path / "there", output_loading_info=True)
+    assert said["missing_keys"] <= {"embeddings.mask_token"}
+    assert not said["unexpected_keys"]
+    output = peer(seen := images(model))
+    pooled = model.features(seen).pooled
+    found = {"clip": "image_embeds", "transformers": "logits"}.get(form, "pooler_output")
+    expected = pooled if found == "pooler_output" else model.classify(pooled)
+    torch.testing.assert_close(getattr(output, found), expected, rtol=0, atol=1e-4)
+    owner = owner_of(form, tmp_path / "there" / "model.safetensors", model.config)
+    assert isinstance(owner, Owner), owner
+    torch.testing.assert_close(owner.compute(seen), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("form", ["timm", "transformers", "torchvision"])

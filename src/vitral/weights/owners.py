@@ -75,6 +75,11 @@ def _transformers(transformers: Any, config: ViTConfig) -> Built:
     def features(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         return model(images).pooler_output
 
+    def projected(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        return model(images).image_embeds
+
+    if "Projection" in kind.__name__:
+        return model, "logits", projected
     return (model, "logits", logits) if "ForImage" in kind.__name__ else (model, "features", features)
 
 
@@ -96,8 +101,10 @@ def _torchvision(torchvision: Any, config: ViTConfig) -> Built:
 
 BUILDERS: dict[str, tuple[str, Callable[[Any, ViTConfig], Built]]] = {
     "timm": ("timm", _timm),
-    "transformers": ("transformers", _transformers),
-    "dinov2": ("transformers", _transformers),
+    **dict.fromkeys(
+        ("transformers", "dinov2", "dinov3", "siglip", "clip"),
+        ("transformers", _transformers),
+    ),
     "torchvision": ("torchvision", _torchvision),
 }
 """For each format its package, and what builds a model there."""

@@ -24,10 +24,17 @@ def timm_name(config: ViTConfig) -> str:
     """The model of timm's that its arguments turn into this one.
 
     Raises:
-        ValueError: timm has none with such a stem.
+        ValueError: timm has none with such a stem, or with rotary positions and these arguments.
     """
+    if config.position == "rope":
+        raise ValueError("timm's models with rotary positions take other arguments: write a file, .safetensors")
     if config.stem_stages is None:
-        return "vit_giant_patch14_dinov2" if config.mlp == "swiglu" else "vit_base_patch16_224"
+        special = {
+            "vit_giant_patch14_dinov2": config.mlp == "swiglu",
+            "deit_base_distilled_patch16_224": config.distillation,
+            "vit_base_patch16_clip_224": config.pre_norm,
+        }
+        return next((name for name, wanted in special.items() if wanted), "vit_base_patch16_224")
     if config.stem_stages not in TIMM_HYBRIDS or config.stem_width != 64:
         raise ValueError(f"timm has no hybrid with stages {config.stem_stages} of width {config.stem_width}")
     return TIMM_HYBRIDS[config.stem_stages]
@@ -52,9 +59,12 @@ def timm_arguments(config: ViTConfig) -> dict[str, Any]:
         no_embed_class=config.num_registers > 0,
         qk_norm=config.qk_norm,
         init_values=config.layer_scale,
-        fc_norm=False,
+        fc_norm=config.pooled_norm,
+        pre_norm=config.pre_norm,
+        qkv_bias=config.qkv_bias,
     )
-    return arguments if gated else {**arguments, "act_layer": {"erf": "gelu", "tanh": "gelu_tanh"}[config.gelu]}
+    acts = {"erf": "gelu", "tanh": "gelu_tanh", "quick": "quick_gelu"}
+    return arguments if gated else {**arguments, "act_layer": acts[config.gelu]}
 
 
 def _timm(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
@@ -92,45 +102,64 @@ def transformers_config(config: ViTConfig) -> dict[str, Any]:
     Raises:
         ValueError: the hidden width is none that its gated MLP can have.
     """
-    dino = config.layer_scale is not None or config.num_registers > 0
+    if config.position == "rope" and config.norm_eps != 1e-5:
+        raise ValueError(f"transformers' DINOv3 has norms of epsilon 1e-5, and this model of {config.norm_eps}")
+    kind, architecture = _transformers_kind(config)
     told: dict[str, Any] = dict(
-        architectures=["ViTForImageClassification"],
-        model_type="vit",
+        architectures=[architecture],
+        model_type=kind,
         image_size=_square(config.image_hw),
         patch_size=_square(config.patch_hw),
         num_channels=config.channels,
         hidden_size=config.width,
         num_hidden_layers=config.depth,
         num_attention_heads=config.num_heads,
-        hidden_act={"erf": "gelu", "tanh": "gelu_pytorch_tanh"}[config.gelu],
+        hidden_act={"erf": "gelu", "tanh": "gelu_pytorch_tanh", "quick": "quick_gelu"}[config.gelu],
         layer_norm_eps=config.norm_eps,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         qkv_bias=True,
     )
-    if not dino:
+    if kind == "dinov3_vit":
+        gated = config.mlp == "swiglu"
+        told |= dict(num_register_tokens=config.num_registers, use_gated_mlp=gated, layerscale_value=config.layer_scale)
+        told |= dict(intermediate_size=config.mlp_dim, hidden_act="silu" if gated else told["hidden_act"])
+        return told
+    if kind == "clip_vision_model":
+        told["projection_dim"] = config.num_classes
+    if not kind.startswith("dinov2"):
         return {**told, "intermediate_size": config.mlp_dim}
     gated = config.mlp == "swiglu"
     ratio = round(config.mlp_dim * (1.5 if gated else 1) / config.width)
     hidden = (int(config.width * ratio * 2 / 3) + 7) // 8 * 8 if gated else config.width * ratio
     if hidden != config.mlp_dim:
         raise ValueError(f"transformers has no DINOv2 with an MLP of {config.mlp_dim} at width {config.width}")
-    registers = config.num_registers > 0
     told |= dict(
-        architectures=["Dinov2WithRegistersModel" if registers else "Dinov2Model"],
-        model_type="dinov2_with_registers" if registers else "dinov2",
         mlp_ratio=ratio,
         use_swiglu_ffn=gated,
         layerscale_value=config.layer_scale,
-        **({"num_register_tokens": config.num_registers} if registers else {}),
+        **({"num_register_tokens": config.num_registers} if config.num_registers else {}),
     )
     return told
+
+
+def _transformers_kind(config: ViTConfig) -> tuple[str, str]:
+    """Its `model_type`, and the class that a file of the format is for."""
+    kinds = {
+        ("dinov3_vit", "DINOv3ViTModel"): config.position == "rope",
+        ("clip_vision_model", "CLIPVisionModelWithProjection"): config.pre_norm,
+        ("siglip_vision_model", "SiglipVisionModel"): config.pool == "map",
+        ("deit", "DeiTForImageClassificationWithTeacher"): config.distillation,
+        ("dinov2_with_registers", "Dinov2WithRegistersModel"): config.num_registers > 0,
+        ("dinov2", "Dinov2Model"): config.layer_scale is not None,
+    }
+    return next((kind for kind, fits in kinds.items() if fits), ("vit", "ViTForImageClassification"))
 
 
 def _transformers(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
     seen, channels = card.preprocessing, config.channels
     told = transformers_config(config)
-    if told["model_type"] == "vit":
+    if told["model_type"] in ("vit", "deit"):
         told["id2label"] = {str(label): name for label, name in enumerate(card.classes)}
         told["label2id"] = {name: label for label, name in enumerate(card.classes)}
     processor = dict(
@@ -166,7 +195,6 @@ def _square(size: tuple[int, int]) -> int | list[int]:
 
 SETTINGS: dict[str, Callable[[ViTConfig, ModelCard], dict[str, dict[str, Any]]]] = {
     "timm": _timm,
-    "transformers": _transformers,
-    "dinov2": _transformers,
+    **dict.fromkeys(("transformers", "dinov2", "dinov3", "siglip", "clip"), _transformers),
 }
 """For each format that is kept in folders: the content of its JSON files by their names."""
