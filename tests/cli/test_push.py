@@ -12,8 +12,10 @@ from huggingface_hub import ModelCard, close_session, constants
 import vitral
 from cli.screen import Screen
 from hub import Hub, serving
-from models import small_model
-from vitral.weights.folder import load_model, save_model
+from models import SMALL, small_card, small_model
+from vitral.weights.folder import ModelConfig, load_model, save_model
+from vitral.weights.readme import model_page
+from vitral.weights.settings import SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +104,15 @@ def test_the_page_tells_what_the_model_is(screen: Screen, trained: Path, tmp_pat
         assert line in page.splitlines() or line in page
     assert "transformers" not in page  # it has no place for a mean of the patches
     assert torch.equal(load_model(tmp_path / "dry").head.weight, load_model(trained).head.weight)
+
+
+@pytest.mark.parametrize("form", [form for form in SETTINGS if form not in ("timm", "transformers")])
+def test_the_page_of_an_encoder_says_how_it_is_loaded(form: str) -> None:
+    config = ModelConfig(architecture=SMALL, card=small_card())
+    page = model_page(config, name="me/small", macs=1, run={}, licence=None, form=form, others=["timm"])
+    assert 'model = transformers.AutoModel.from_pretrained("me/small")' in page
+    assert 'model = timm.create_model("local-dir:timm-model", pretrained=True)' in page
+    assert header(page)["library_name"] == "transformers"
 
 
 def test_the_page_of_a_foreign_file_names_no_place_on_a_disk(screen: Screen, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ __all__ = ["main"]
 
 FORMATS = ("vitral", *SETTINGS)
 """What a repository can be."""
+CLASSIFIERS = ("timm", "transformers")
+"""Those that have a place for a head, which the page recommends to others."""
 
 
 def main(arguments: list[str]) -> None:
@@ -119,7 +121,7 @@ def fill(folder: Path, model: Model, options: argparse.Namespace) -> list[str]:
         run=read_json(options.run / "run.json"),
         licence=options.licence,
         form=options.form,
-        others=[form for form in SETTINGS if form != options.form and holds(form, model)],
+        others=[form for form in CLASSIFIERS if form != options.form and holds(form, model)],
     )
     write_atomically(folder / "README.md", lambda file: file.write(page.encode()))
     return caveats
@@ -127,7 +129,7 @@ def fill(folder: Path, model: Model, options: argparse.Namespace) -> list[str]:
 
 def holds(form: str, model: Model) -> bool:
     """Whether a format has a place for everything the model is made of, its head too."""
-    if not isinstance(model, ViT) or model.card is None or form == "dinov2":
+    if not isinstance(model, ViT) or model.card is None:
         return False
     try:
         written_as(LINEAGES[form], model, settings=SETTINGS[form](model.config, model.card)["config.json"])

@@ -38,7 +38,10 @@ STRUCTURE = (
     *("distillation", "qkv_bias", "patch_bias", "pre_norm", "pooled_norm"),
 )
 """What a format must tell of a model, by its arrays' names and shapes."""
-HEADS = r"head[/.](weight|bias|kernel)$|head_dist\.|heads\.head\.|(cls_|distillation_)?classifier\.|visual_projection\.|(visual\.)?proj$"
+HEADS = (
+    r"head[/.](weight|bias|kernel)$|head_dist\.|heads\.head\.|(cls_|distillation_)?classifier\.|visual_projection\.|"
+    r"(visual\.)?proj$"
+)
 """How formats call the head's arrays."""
 
 

@@ -11,6 +11,7 @@ from vitral.models import blank_model
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import ModelConfig
 from vitral.weights.hub import HUB
+from vitral.weights.settings import SETTINGS
 
 __all__ = ["model_page"]
 
@@ -18,7 +19,7 @@ SHOWN = 40
 """Classes that are named; `config.json` has them all."""
 METRICS = {"top1": ("accuracy", "top-1 accuracy"), "top5": ("top-5-accuracy", "top-5 accuracy")}
 """What the Hub calls a figure, and what people do."""
-SETTINGS = {
+RECIPE = {
     "optimiser": "optim.name",
     "learning rate": "optim.lr",
     "weight decay": "optim.weight_decay",
@@ -33,9 +34,9 @@ IN_TIMM = 'model = timm.create_model("{place}", pretrained=True)'
 IN_TRANSFORMERS = """model = transformers.AutoModelForImageClassification.from_pretrained("{place}")
 processor = transformers.AutoImageProcessor.from_pretrained("{place}")"""
 ENCODER = 'model = transformers.AutoModel.from_pretrained("{place}")'
-LOADING = {"timm": IN_TIMM, "transformers": IN_TRANSFORMERS, "dinov2": ENCODER}
+LOADING = dict.fromkeys(SETTINGS, ENCODER) | {"timm": IN_TIMM, "transformers": IN_TRANSFORMERS}
 """How the formats' owners load a folder."""
-PACKAGES = {"timm": "timm", "transformers": "transformers", "dinov2": "transformers"}
+PACKAGES = dict.fromkeys(SETTINGS, "transformers") | {"timm": "timm"}
 
 
 def model_page(
@@ -132,7 +133,7 @@ def _architecture(config: ModelConfig, macs: int) -> str:
 
 def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     rows = [[key, _public(str(value))] for key, value in provenance.items()]
-    for title, place in SETTINGS.items():
+    for title, place in RECIPE.items():
         group, field = place.split(".")
         if (value := (run.get(group) or {}).get(field)) is not None:
             rows.append([title, str(value)])
