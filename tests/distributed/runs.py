@@ -14,6 +14,7 @@ def without_dropout(config: RunConfig) -> RunConfig:
 
 
 RUNS = {
+    "fsdp-lamb": without_dropout(tiny_run(optimiser="lamb", parallel="fsdp")),
     "ddp": without_dropout(tiny_run(optimiser="sgd", accumulate=2, evaluate="5steps")),
     "ddp-adamw": without_dropout(tiny_run(optimiser="adamw")),
     "fsdp": without_dropout(tiny_run(optimiser="sgd", parallel="fsdp", accumulate=4)),

@@ -22,6 +22,8 @@ def warmed_up(decay: float, *, updates: int) -> float:
 @torch.no_grad()
 def update_average(average: Model, model: Model, *, decay: float) -> None:
     """Moves each averaged weight towards the model's, in place: decay * average + (1 - decay) * model."""
-    averaged: list[Tensor] = list(average.parameters())
+    pairs = zip(average.parameters(), model.parameters(), strict=True)
+    moving = [(mean, weight) for mean, weight in pairs if weight.requires_grad]
     # all weights in one call, which spares a GPU hundreds of small ones
-    get_ema_multi_avg_fn(decay)(averaged, list(model.parameters()), 0)
+    averaged: list[Tensor] = [mean for mean, _ in moving]
+    get_ema_multi_avg_fn(decay)(averaged, [weight for _, weight in moving], 0)

@@ -56,9 +56,10 @@ class TrainConfig:
     accumulate: int = 1
     """Parts that each batch is split into, one after another, to save memory; the result is the same."""
     ema: float | None = None
-    """Decay of the running average of the weights that is evaluated and saved; None keeps no average.
-
-    After n steps it is at most (1 + n) / (10 + n), so that the average of a short run forgets the initial weights.
+    """Decay of the running average of the weights that is evaluated and saved; None keeps no average."""
+    ema_warmup: bool = True
+    """Whether after n steps the decay is at most (1 + n) / (10 + n), so that a short run forgets its first weights;
+    without it the average is Polyak's, as of the paper's Table 2.
     """
     evaluate: str = "1epoch"
     """Training or time between two evaluations; one always comes at the end."""
@@ -140,6 +141,8 @@ class RunConfig:
             raise ValueError("classification needs one prediction an image: choose pool cls, gap or map, not none")
         if self.model.lora_rank is not None and self.model.weights is None:
             raise ValueError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
+        if self.train.parallel == "fsdp" and self.optim.name == "adafactor":
+            raise ValueError("adafactor needs rows and columns of whole matrices: choose train.parallel ddp, or adamw")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be at least 0 and below 2**63, not {self.seed}")
 

@@ -184,7 +184,8 @@ class Plan:
 
     config: RunConfig
     total: int
-    warmup: int
+    schedule: dict[str, int]
+    """Lengths of warm-up, time scale and cool-down, in steps."""
     log: Timer
     evaluate: Timer
     save: Timer
@@ -199,7 +200,10 @@ class Plan:
         return cls(
             config=config,
             total=total,
-            warmup=Duration.parse(config.schedule.warmup).in_steps(**lengths),
+            schedule={
+                name: Duration.parse(getattr(config.schedule, name)).in_steps(**lengths)
+                for name in ("warmup", "timescale", "cooldown")
+            },
             log=Timer.every(config.train.log, **lengths),
             evaluate=Timer.every(config.train.evaluate, **lengths),
             save=Timer.every(config.checkpoint.every, **lengths),
@@ -212,7 +216,7 @@ class Plan:
     def learning_rate(self, step: int) -> float:
         """The learning rate of the step about to be taken."""
         base = self.config.optim.lr
-        return learning_rate(self.config.schedule, base=base, step=step, total=self.total, warmup=self.warmup)
+        return learning_rate(self.config.schedule, base=base, step=step, total=self.total, **self.schedule)
 
 
 def training_batches(session: Session, source: Source, total: int) -> Iterator[Batch]:

@@ -1,16 +1,19 @@
-"""Optimisers and which parameters they decay."""
+"""Optimisers by name, and what their settings mean."""
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from vitral.layers.linear import FusedLinear
+from vitral.models import Model
 from vitral.train.muon import Muon
+from vitral.train.optimisers import LAMB, SGD, Adafactor, Adam
+from vitral.train.rules import Rule, Treatment, is_matrix, treatments
 
-__all__ = ["OptimConfig", "Optimiser", "is_matrix"]
+__all__ = ["OptimConfig", "Optimiser"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,16 +24,28 @@ class OptimConfig:
         ValueError: a value is out of range.
     """
 
-    name: Literal["adamw", "sgd", "muon"] = "adamw"
+    name: Literal["adamw", "sgd", "muon", "lamb", "adafactor"] = "adamw"
     """`muon` updates the matrices of the blocks with Muon and everything else with AdamW."""
     lr: float = 1e-3
     """Peak learning rate."""
     weight_decay: float = 0.1
-    """On matrices only: no bias, norm, position or class token. Times the learning rate; plain L2 with sgd."""
+    """On matrices only: no bias, norm, position or class token. Coupled, as L2, with sgd; decoupled with the others."""
+    decay_form: Literal["times_lr", "absolute"] = "times_lr"
+    """Decoupled decay is multiplied by the learning rate, or by the schedule alone as in big_vision: 0.1 is then 1e-4
+    at the peak rate 1e-3.
+    """
     betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's two decay rates."""
+    """Adam's and LAMB's two decay rates."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD and Adafactor."""
+    nesterov: bool = False
+    """Whether SGD looks ahead."""
+    momentum_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision in which momentum, or Adam's mean of the gradient, is kept; squares are always float32."""
+    layer_decay: float | None = None
+    """The rate falls by this factor from each block to the one before it; None: all learn alike."""
+    rules: tuple[str, ...] = ()
+    """Exceptions by name, the first that fits: `^head:lr=10`, `norm:decay=0.1`, `^blocks.[0-5]\\.:frozen`."""
     clip: float | None = 1.0
     """Largest global norm of the gradient; None leaves it as it is."""
 
@@ -41,65 +56,71 @@ class OptimConfig:
             raise ValueError("betas and momentum must be at least 0 and below 1")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be above 0, or None, not {self.clip}")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
+        if self.decay_form == "absolute" and self.name == "sgd":
+            raise ValueError(
+                "the decay of sgd is coupled: decay_form absolute goes with adamw, lamb, adafactor and muon"
+            )
+        if self.momentum_dtype == "bfloat16" and self.name == "muon":
+            raise ValueError("muon keeps its momentum in float32: leave out optim.momentum-dtype, or choose another")
+        for rule in self.rules:
+            Rule.parse(rule)
+
+    def decay_times_lr(self, treatment: Treatment) -> float:
+        """The decay of a parameter that, multiplied by its learning rate, is what was configured."""
+        if self.decay_form == "times_lr" or not treatment.lr:
+            return treatment.decay
+        return treatment.decay / (self.lr * treatment.lr)
 
 
 class Optimiser:
     """The PyTorch optimisers of a model: one, or Muon for the blocks' matrices and AdamW for the rest."""
 
-    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
+    def __init__(self, model: Model, config: OptimConfig) -> None:
         self.name = config.name
-        trained = [(name, param) for name, param in model.named_parameters() if param.requires_grad]
-        matrices = [(name, param) for name, param in trained if is_matrix(name, param)]
-        others = [param for name, param in trained if not is_matrix(name, param)]
-        in_blocks = [(name, param) for name, param in matrices if name.startswith("blocks.")]
+        fused = {layer.weight: layer.projections for layer in model.modules() if isinstance(layer, FusedLinear)}
+        groups: dict[tuple[bool, float, float, int], dict[str, Any]] = {}
+        in_blocks = False
+        for name, param, treatment in treatments(
+            model, weight_decay=config.weight_decay, layer_decay=config.layer_decay, rules=config.rules
+        ):
+            by_muon = config.name == "muon" and name.startswith("blocks.") and is_matrix(name, param)
+            split = fused.get(param, 1) if by_muon or config.name == "adafactor" else 1
+            in_blocks = in_blocks or by_muon
+            decay = config.decay_times_lr(treatment)
+            new = dict(params=[], weight_decay=decay, lr_scale=treatment.lr, split=split)
+            groups.setdefault((by_muon, treatment.lr, decay, split), new)["params"].append(param)
+        if config.name == "muon" and not in_blocks:
+            raise ValueError(
+                "muon updates the blocks of a Transformer, and there are none to train: choose --optim.name adamw"
+            )
         self.parts: list[torch.optim.Optimizer] = []
-        if config.name == "muon":
-            if not in_blocks:
-                raise ValueError("muon updates the blocks of a Transformer, and this model has none: choose adamw")
-            fused = {layer.weight: layer.projections for layer in model.modules() if isinstance(layer, FusedLinear)}
-            splits = {param: fused.get(param, 1) for _, param in in_blocks}
-            groups = [
-                dict(params=[param for param, own in splits.items() if own == split], split=split)
-                for split in sorted(set(splits.values()), reverse=True)
-            ]
-            self.parts.append(Muon(groups, lr=config.lr, weight_decay=config.weight_decay))
-            matrices = [(name, param) for name, param in matrices if not name.startswith("blocks.")]
-        groups = [
-            dict(params=[param for _, param in matrices], weight_decay=config.weight_decay),
-            dict(params=others, weight_decay=0.0),
-        ]
-        if config.name == "sgd":
-            self.parts.append(torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum))
-        else:
-            self.parts.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True))
+        for by_muon in (True, False):
+            chosen = [group for key, group in groups.items() if key[0] == by_muon]
+            if chosen:
+                make = partial(Muon, lr=config.lr) if by_muon else _makers(config)[config.name]
+                self.parts.append(make(chosen))
 
     def step(self, lr: float) -> None:
         """Updates every parameter at this learning rate, then forgets the gradients."""
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["lr_scale"]
             part.step()
             part.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state of each part."""
-        return {"name": self.name, "parts": [part.state_dict() for part in self.parts]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave; weight decay, momentum and betas stay as the configuration says.
-
-        Raises:
-            ValueError: the state is of another optimiser, or of other parameters.
-        """
-        if state["name"] != self.name:
-            raise ValueError(f"optim.name was {state['name']}, not {self.name}")
-        for part, saved in zip(self.parts, state["parts"], strict=True):
-            settings = [{key: value for key, value in group.items() if key != "params"} for group in part.param_groups]
-            part.load_state_dict(saved)
-            for group, own in zip(part.param_groups, settings, strict=True):
-                group.update(own)
-
-
-def is_matrix(name: str, param: nn.Parameter) -> bool:
-    """Whether a parameter is the weight of a dense layer or a convolution: only those decay."""
-    return name.endswith(".weight") and param.ndim >= 2
+def _makers(config: OptimConfig) -> dict[str, Any]:
+    """What builds the optimiser of each name from groups of parameters."""
+    half = config.momentum_dtype == "bfloat16"
+    kept = dict(lr=config.lr, momentum_dtype=getattr(torch, config.momentum_dtype))
+    adamw = partial(torch.optim.AdamW, lr=config.lr, betas=config.betas, fused=True)
+    sgd = partial(torch.optim.SGD, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    return {
+        "adamw": partial(Adam, **kept, betas=config.betas, eps=1e-8) if half else adamw,
+        "muon": adamw,
+        "sgd": partial(SGD, **kept, momentum=config.momentum, nesterov=config.nesterov) if half else sgd,
+        "lamb": partial(LAMB, **kept, betas=config.betas, eps=1e-6),
+        "adafactor": partial(Adafactor, **kept, momentum=config.momentum),
+    }

@@ -17,31 +17,53 @@ class ScheduleConfig:
         ValueError: a value is out of range, or the warm-up is a time.
     """
 
-    decay: Literal["cosine", "linear", "constant"] = "cosine"
-    """Shape of the way from the base rate to the end rate."""
+    decay: Literal["cosine", "linear", "constant", "rsqrt"] = "cosine"
+    """Shape of the way from the base rate to the end rate; rsqrt falls for ever, so that a run may end at any time."""
     warmup: str = "5percent"
     """Length of the linear warm-up from 0, such as 10000steps, 5epochs or 5percent."""
     end: float = 0.0
-    """Learning rate at the end; the paper's linear decay ends at 1e-5."""
+    """Learning rate at the end of cosine and linear; the paper's linear decay ends at 1e-5."""
+    timescale: str = "10000steps"
+    """With rsqrt: after this long, beyond the warm-up, the rate is base / sqrt(2)."""
+    cooldown: str = "0steps"
+    """Length of a linear way to 0 at the end, which multiplies the rate."""
 
     def __post_init__(self) -> None:
-        if Duration.parse(self.warmup).is_time:
-            raise ValueError(f"schedule.warmup must be in {', '.join(LENGTHS)}, not {self.warmup}")
+        for name in ("warmup", "timescale", "cooldown"):
+            if Duration.parse(length := getattr(self, name)).is_time:
+                raise ValueError(f"schedule.{name} must be in {', '.join(LENGTHS)}, not {length}")
         if not 0 <= self.end < math.inf:
             raise ValueError(f"schedule.end must be at least 0, not {self.end}")
 
 
-def learning_rate(config: ScheduleConfig, *, base: float, step: int, total: int, warmup: int) -> float:
+def learning_rate(
+    config: ScheduleConfig,
+    *,
+    base: float,
+    step: int,
+    total: int,
+    warmup: int,
+    timescale: int = 10_000,
+    cooldown: int = 0,
+) -> float:
     """The learning rate of one step.
 
-    The warm-up multiplies the decayed rate, as in Google's code: decay runs over the steps after warm-up.
+    Warm-up and cool-down multiply the decayed rate, as in Google's code: decay runs over the steps after warm-up.
 
     Args:
         base: the peak rate.
         step: the step about to be taken, from 0.
         total: steps of the whole run.
         warmup: steps of warm-up; the rate of step 0 is then 0.
+        timescale: steps, with rsqrt ("Scaling Vision Transformers", arXiv 2106.04560).
+        cooldown: steps at the end.
     """
     progress = min(max((step - warmup) / max(total - warmup, 1), 0.0), 1.0)
-    left = {"linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2, "constant": 1.0}[config.decay]
-    return (config.end + (base - config.end) * left) * (min(1.0, step / warmup) if warmup else 1.0)
+    left = {"linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2, "constant": 1.0, "rsqrt": 1.0}[
+        config.decay
+    ]
+    rate = config.end + (base - config.end) * left
+    if config.decay == "rsqrt":
+        rate = base / math.sqrt(1 + max(step - warmup, 0) / max(timescale, 1))
+    rate *= min(1.0, step / warmup) if warmup else 1.0
+    return rate * (min(1.0, (total - step) / cooldown) if cooldown else 1.0)

@@ -22,6 +22,7 @@ from vitral.train.config import RunConfig
 from vitral.train.optim import Optimiser
 from vitral.train.parallel import clipped, copies, load_whole, sharded, synchronising, whole_state
 from vitral.train.recompute import recompute_blocks
+from vitral.train.rules import freeze
 from vitral.train.state import blank_state, named_state
 from vitral.train.throughput import Stopwatch
 from vitral.train.world import ALONE, World
@@ -50,6 +51,7 @@ class Session:
         self.unreadable: set[str] = set()
         torch.manual_seed(config.seed)
         self.model = self._built().to(self.device)
+        freeze(self.model, config.optim.rules)
         self.preprocessing = config.preprocessing
         self.average = None if config.train.ema is None else deepcopy(self.model).requires_grad_(False)
         if config.train.recompute:
@@ -141,8 +143,9 @@ class Session:
         self.world.summed_together(totals)
         totals["gradient_norm"] = clipped(list(self.model.parameters()), norm=self.config.optim.clip)
         self.optimiser.step(lr)
-        if self.average and self.config.train.ema:
-            update_average(self.average, self.model, decay=warmed_up(self.config.train.ema, updates=self.step))
+        if self.average and (ema := self.config.train.ema):
+            decay = warmed_up(ema, updates=self.step) if self.config.train.ema_warmup else ema
+            update_average(self.average, self.model, decay=decay)
         self.stopwatch.end("compute")
         self.step += 1
         self.unreadable |= set(batch.broken)

@@ -288,7 +288,7 @@ class TestPlan:
 
     def test_rates_follow_the_schedule(self):
         plan = self.plan(steps=12)
-        assert plan.warmup == 2
+        assert plan.schedule["warmup"] == 2
         assert [plan.learning_rate(step) for step in (0, 1, 2, 12)] == [0, 5e-3, 1e-2, 0]
 
     def test_evaluation_by_epochs(self):

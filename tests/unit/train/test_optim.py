@@ -2,13 +2,19 @@
 
 import math
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from vitral.models import build
+from vitral.resnet import ResNetConfig
 from vitral.train.muon import Muon, orthogonalise
-from vitral.train.optim import OptimConfig, Optimiser, is_matrix
+from vitral.train.optim import OptimConfig, Optimiser
+from vitral.train.optimisers import Adafactor
+from vitral.train.rules import freeze, is_matrix
+from vitral.train.state import blank_state, named_state
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -194,40 +200,211 @@ def test_split_equals_separate_matrices():
     torch.testing.assert_close(whole, torch.cat(parts))
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
-def test_state_goes_on_where_it_stood(name):
-    def step(model: ViT, optimiser: Optimiser, number: int) -> None:
-        for key, gradient in gradients(model, number).items():
-            model.get_parameter(key).grad = gradient
-        optimiser.step(0.01)
+@pytest.mark.parametrize("momentum_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon", "lamb", "adafactor"])
+def test_ten_steps_are_five_and_five_more(name, momentum_dtype):
+    """Bit for bit, with a state that was read into fresh memory."""
+    if (name, momentum_dtype) == ("muon", "bfloat16"):
+        with pytest.raises(ValueError, match="muon keeps its momentum in float32"):
+            OptimConfig(name=name, momentum_dtype=momentum_dtype)
+        return
+    config = OptimConfig(name=name, momentum_dtype=momentum_dtype)
 
-    config = OptimConfig(name=name)
+    def steps(model: ViT, optimiser: Optimiser, numbers: range) -> None:
+        for number in numbers:
+            for key, gradient in gradients(model, number).items():
+                model.get_parameter(key).grad = gradient
+            optimiser.step(0.01)
+
     model = ViT(CONFIG)
     optimiser = Optimiser(model, config)
-    step(model, optimiser, 0)
+    steps(model, optimiser, range(5))
     other = ViT(CONFIG)
-    other.load_state_dict(model.state_dict())
-    resumed = Optimiser(other, config)
-    resumed.load_state_dict(deepcopy(optimiser.state_dict()))
-    step(model, optimiser, 1)
-    step(other, resumed, 1)
+    other.load_state_dict(deepcopy(model.state_dict()))
+    resumed, saved = Optimiser(other, config), deepcopy(named_state(optimiser, model))
+    blank = blank_state(resumed, other, {key: (tuple(value.shape), value.dtype) for key, value in saved.items()})
+    assert set(blank) == set(saved)
+    for key, value in saved.items():
+        blank[key].copy_(value)
+    steps(model, optimiser, range(5, 10))
+    steps(other, resumed, range(5, 10))
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_settings_changed_at_resume_take_effect():
-    saved = Optimiser(ViT(CONFIG), OptimConfig(weight_decay=0.1, betas=(0.9, 0.99))).state_dict()
-    optimiser = Optimiser(ViT(CONFIG), OptimConfig(weight_decay=0.3, betas=(0.8, 0.9)))
-    optimiser.load_state_dict(saved)
-    groups = optimiser.parts[0].param_groups
-    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
-    assert all(group["betas"] == (0.8, 0.9) for group in groups)
+def lamb(value: np.ndarray, grads: list[np.ndarray], *, decay: float) -> np.ndarray:
+    """You et al. 2020, algorithm 2, with the norm itself for phi."""
+    first, second = np.zeros_like(value), np.zeros_like(value)
+    for step, (grad, lr) in enumerate(zip(grads, RATES, strict=True), 1):
+        first, second = 0.9 * first + 0.1 * grad, 0.999 * second + 0.001 * grad**2
+        update = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-6) + decay * value
+        trust = np.linalg.norm(value) / np.linalg.norm(update) if decay else 1.0
+        value = value - lr * trust * update
+    return value
 
 
-def test_the_state_of_another_optimiser_is_refused():
-    saved = Optimiser(ViT(CONFIG), OptimConfig(name="adamw")).state_dict()
-    with pytest.raises(ValueError, match=r"optim\.name was adamw, not sgd"):
-        Optimiser(ViT(CONFIG), OptimConfig(name="sgd")).load_state_dict(saved)
+def test_lamb():
+    before, after, model = run(OptimConfig(name="lamb", weight_decay=0.2))
+    for name, value in before.items():
+        expected = lamb(value, gradients_of(model, name), decay=0.2 if name in DECAYED else 0.0)
+        np.testing.assert_allclose(after[name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def adafactor(value: np.ndarray, grads: list[np.ndarray], *, decay: float) -> np.ndarray:
+    """Shazeer and Stern 2018 as Zhai et al. 2021 change it: row and column means for a large matrix."""
+    factored = value.ndim == 2 and min(value.shape) >= 32
+    square, rows, columns, momentum = 0.0, 0.0, 0.0, np.zeros_like(value)
+    for step, (grad, lr) in enumerate(zip(grads, RATES, strict=True), 1):
+        kept, squared = min(0.999, 1 - step**-0.8), grad**2 + 1e-30
+        if factored:
+            rows = kept * rows + (1 - kept) * squared.mean(1)
+            columns = kept * columns + (1 - kept) * squared.mean(0)
+            estimate = np.outer(rows, columns) / rows.mean()
+        else:
+            estimate = square = kept * square + (1 - kept) * squared
+        momentum = 0.9 * momentum + 0.1 * grad / np.sqrt(estimate)
+        value = value * (1 - lr * decay) - lr * momentum
+    return value
+
+
+@pytest.mark.parametrize("shape", [(96, 40), (40, 31), (7,)])
+def test_adafactor(shape):
+    torch.manual_seed(0)
+    param = torch.nn.Parameter(torch.randn(shape))
+    before, grads = param.detach().double().numpy().copy(), []
+    optimiser = Adafactor([dict(params=[param], weight_decay=0.2)], lr=0.0, momentum=0.9, momentum_dtype=torch.float32)
+    for lr in RATES:
+        param.grad = torch.randn(shape)
+        grads.append(param.grad.double().numpy())
+        optimiser.param_groups[0]["lr"] = lr
+        optimiser.step()
+    np.testing.assert_allclose(param.detach().numpy(), adafactor(before, grads, decay=0.2), rtol=1e-3, atol=1e-4)
+
+
+def test_adafactor_knows_queries_keys_and_values_apart():
+    torch.manual_seed(0)
+    whole = torch.nn.Parameter(torch.randn(96, 32))
+    parts = [torch.nn.Parameter(part.clone()) for part in whole.detach().chunk(3)]
+    make = partial(Adafactor, lr=0.1, momentum=0.9, momentum_dtype=torch.float32)
+    together, apart = make([whole], split=3), make(parts)
+    for _ in range(5):
+        whole.grad = torch.randn(96, 32)
+        for part, gradient in zip(parts, whole.grad.chunk(3), strict=True):
+            part.grad = gradient.clone()
+        together.step()
+        apart.step()
+    torch.testing.assert_close(whole, torch.cat(parts))
+    kept = sum(value.numel() for key, value in together.state[whole].items() if key.startswith("square"))
+    assert kept == 3 * (32 + 32)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb", "adafactor"])
+def test_half_precision_momentum_is_kept_so_and_costs_little(name):
+    """Of what fifty steps move, at most two hundredths; squares stay float32."""
+    change = dict(nesterov=True) if name == "sgd" else {}
+    torch.manual_seed(0)
+    before, single, _ = run(OptimConfig(name=name, weight_decay=0.02, **change))
+    torch.manual_seed(0)
+    _, half, model = run(OptimConfig(name=name, weight_decay=0.02, momentum_dtype="bfloat16", **change))
+    for key, value in single.items():
+        moved = np.linalg.norm(value - before[key])
+        assert np.linalg.norm(half[key] - value) < 0.02 * moved, key
+    optimiser = Optimiser(model, OptimConfig(name=name, momentum_dtype="bfloat16"))
+    for key, gradient in gradients(model, 0).items():
+        model.get_parameter(key).grad = gradient
+    optimiser.step(0.1)
+    kinds = {key.rpartition(".")[2]: value.dtype for key, value in named_state(optimiser, model).items()}
+    assert kinds.pop("exp_avg", kinds.pop("momentum", None)) == torch.bfloat16
+    assert set(kinds.values()) == {torch.float32}
+
+
+def test_big_visions_decay_is_that_of_a_peak_rate():
+    """Absolute 1e-4 at the peak rate 1e-3 is AdamW's 0.1: at each step both shrink by schedule times 1e-4."""
+    absolute = OptimConfig(lr=1e-3, weight_decay=1e-4, decay_form="absolute")
+    usual = OptimConfig(lr=1e-3, weight_decay=0.1)
+    torch.manual_seed(0)
+    _, one, _ = run(absolute)
+    torch.manual_seed(0)
+    before, other, model = run(usual)
+    for key in before:
+        np.testing.assert_allclose(one[key], other[key], rtol=1e-6)
+    value, name = before["head.weight"], "head.weight"
+    expected = value
+    first, second = np.zeros_like(value), np.zeros_like(value)
+    for step, (grad, lr) in enumerate(zip(gradients_of(model, name), RATES, strict=True), 1):
+        first, second = 0.9 * first + 0.1 * grad, 0.999 * second + 0.001 * grad**2
+        update = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        expected = expected - lr * update - 1e-4 * (lr / 1e-3) * expected
+    np.testing.assert_allclose(one[name], expected, rtol=1e-4, atol=1e-5)
+
+
+class TestTreatments:
+    def treated(self, config: OptimConfig, model=None) -> dict[str, tuple[float, float]]:
+        model = model or ViT(CONFIG)
+        optimiser = Optimiser(model, config)
+        optimiser.step(1.0)
+        names = {param: name for name, param in model.named_parameters()}
+        return {
+            names[param]: (group["lr"], group["weight_decay"])
+            for part in optimiser.parts
+            for group in part.param_groups
+            for param in group["params"]
+        }
+
+    def test_the_rate_falls_from_block_to_block(self):
+        found = self.treated(OptimConfig(layer_decay=0.5, weight_decay=0.3))
+        assert found["head.weight"] == (1.0, 0.3)
+        assert found["norm.weight"] == (1.0, 0.0)
+        assert found["blocks.1.attn.qkv.weight"] == (0.5, 0.3)
+        assert found["blocks.0.mlp.fc1.bias"] == (0.25, 0.0)
+        for name in ("patch_embed.proj.weight", "cls_token", "pos_embed"):
+            assert found[name][0] == 0.125
+
+    def test_of_a_resnet_from_unit_to_unit(self):
+        config = ResNetConfig(image_size=32, channels=1, stages=(2, 1), root_width=32, num_classes=3)
+        found = self.treated(OptimConfig(layer_decay=0.5), build(config))
+        rates = {name: lr for name, (lr, _) in found.items()}
+        assert rates["head.weight"] == 1
+        assert rates["stages.1.blocks.0.conv1.weight"] == 0.5
+        assert rates["stages.0.blocks.1.conv1.weight"] == 0.25
+        assert rates["stages.0.blocks.0.conv1.weight"] == 0.125
+        assert rates["stem.conv.weight"] == 0.0625
+
+    def test_the_first_rule_that_fits_holds(self):
+        rules = (r"^head:lr=10,decay=0", r"norm\d:decay=0.5", r"^blocks\.0:lr=0.1", "weight:lr=2")
+        found = self.treated(OptimConfig(rules=rules, weight_decay=0.3))
+        assert found["head.weight"] == (10.0, 0.0)
+        assert found["head.bias"] == (10.0, 0.0)
+        assert found["blocks.0.norm1.weight"] == (1.0, 0.5)
+        assert found["blocks.0.mlp.fc1.weight"] == (0.1, 0.3)
+        assert found["blocks.1.mlp.fc1.weight"] == (2.0, 0.3)
+        assert found["blocks.1.mlp.fc1.bias"] == (1.0, 0.0)
+
+    def test_frozen_parameters_are_left_alone(self):
+        model = ViT(CONFIG)
+        rules = (r"^blocks\.0:frozen", "^patch_embed:frozen")
+        freeze(model, rules)
+        optimiser = Optimiser(model, OptimConfig(rules=rules))
+        held = {param for part in optimiser.parts for group in part.param_groups for param in group["params"]}
+        names = {name for name, param in model.named_parameters() if param not in held}
+        assert names == {name for name, _ in model.named_parameters() if name.startswith(("blocks.0.", "patch_embed."))}
+
+    @pytest.mark.parametrize(
+        ("rules", "reason"),
+        [
+            (("encoder:frozen",), r"no parameter is left for 'encoder'; names are as cls_token"),
+            (("^head:lr=2", "^head.weight:frozen"), r"no parameter is left for '\^head.weight'"),
+            ((".:frozen",), "optim.rules freeze every parameter"),
+        ],
+    )
+    def test_a_rule_that_changes_nothing_is_refused(self, rules, reason):
+        with pytest.raises(ValueError, match=reason):
+            freeze(ViT(CONFIG), rules)
+
+    @pytest.mark.parametrize("rule", ["head", "head:", ":frozen", "head:lr=-1", "head:lr=x", "head:size=2", "(:lr=2"])
+    def test_what_is_no_rule(self, rule):
+        with pytest.raises(ValueError, match=r"is no rule: write PATTERN:lr=0\.1,decay=0 or PATTERN:frozen"):
+            OptimConfig(rules=(rule,))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Learning rates against hand values and a second formula."""
 
 import math
+from functools import partial
 
 import pytest
 
@@ -55,10 +56,34 @@ def test_fifty_steps_of_a_second_formula(decay, warmup, end):
         assert found == pytest.approx(expected * (step / warmup if step < warmup else 1), abs=1e-12)
 
 
+def test_rsqrt_halves_its_square_after_the_time_scale():
+    config = ScheduleConfig(decay="rsqrt")
+    rate = partial(learning_rate, config, base=2.0, total=1000, warmup=10, timescale=100)
+    assert rate(step=5) == 1
+    assert rate(step=10) == 2
+    assert rate(step=110) == pytest.approx(math.sqrt(2))
+    assert rate(step=310) == 1
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear", "constant", "rsqrt"])
+def test_fifty_steps_with_a_cooldown(decay):
+    """The way to zero multiplies what the rate would be without it."""
+    config = ScheduleConfig(decay=decay, end=1e-4)
+    lengths = dict(base=3e-3, total=50, warmup=5, timescale=7)
+    for step in range(51):
+        plain = learning_rate(config, step=step, **lengths)
+        if decay == "rsqrt":
+            late = max(step - 5, 0)
+            assert plain == pytest.approx(3e-3 / (1 + late / 7) ** 0.5 * min(step / 5, 1), abs=1e-12)
+        found = learning_rate(config, step=step, **lengths, cooldown=20)
+        assert found == pytest.approx(plain * (1 if step <= 30 else (50 - step) / 20), abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
         ({"warmup": "5min"}, "schedule.warmup must be in steps, epochs, examples, percent, not 5min"),
+        ({"cooldown": "1h"}, "schedule.cooldown must be in steps, epochs, examples, percent, not 1h"),
         ({"warmup": "5"}, "'5' is not a duration"),
         ({"end": -1e-5}, "schedule.end must be at least 0, not -1e-05"),
         ({"end": float("nan")}, "schedule.end must be at least 0, not nan"),
