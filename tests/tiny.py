@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vitral.data.augment import AugmentConfig
-from vitral.data.sources import DataConfig
+from vitral.data.config import DataConfig
 from vitral.objectives.classification import ClassificationConfig
 from vitral.train.checkpoint import CheckpointConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig

@@ -14,8 +14,10 @@ from torch import Tensor
 from vitral.commands.checkpoint import beside, load_checkpoint
 from vitral.commands.output import note, parsed_by_tyro, picture_path, print_json, printable, progress_bar
 from vitral.config import load_config
+from vitral.data.config import DataConfig
 from vitral.data.folder import list_folder
-from vitral.data.sources import DataConfig, FileSource, Source, open_data
+from vitral.data.opening import open_data
+from vitral.data.sources import FileSource, Source
 from vitral.evals.accuracy import Accuracy
 from vitral.evals.confusion import draw_confusion
 from vitral.evals.relabel import relabel

@@ -1,8 +1,8 @@
 """Handwritten digits, from scratch in about a minute."""
 
 from vitral.data.augment import AugmentConfig
+from vitral.data.config import DataConfig
 from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import DataConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig

@@ -1,7 +1,7 @@
 """A folder of images, from scratch."""
 
 from vitral.data.augment import AugmentConfig
-from vitral.data.sources import DataConfig
+from vitral.data.config import DataConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import tyro
 
 from vitral.data.augment import AugmentConfig
+from vitral.data.config import DataConfig
 from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import DataConfig
 from vitral.models import Architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.train.checkpoint import CheckpointConfig

@@ -7,8 +7,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vitral.data.batches import EvaluationBatches, load
+from vitral.data.config import DataConfig
 from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import DataConfig, Source
+from vitral.data.sources import Source
 from vitral.evals.accuracy import Accuracy, judge, summary
 from vitral.train.world import ALONE, World
 

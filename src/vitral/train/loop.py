@@ -11,7 +11,8 @@ from vitral import __version__
 from vitral.config import to_dict
 from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.card import ModelCard
-from vitral.data.sources import Source, open_data
+from vitral.data.opening import open_data
+from vitral.data.sources import Source
 from vitral.evals.accuracy import Accuracy
 from vitral.train.checkpoint import Checkpoints
 from vitral.train.config import RunConfig

@@ -12,9 +12,11 @@ from PIL import Image
 from photographs import break_files, write_photographs
 from vitral.data.augment import AugmentConfig, crop_box, flip
 from vitral.data.batches import UNREADABLE, Batch, EvaluationBatches, TrainingBatches, load
+from vitral.data.config import DataConfig
+from vitral.data.opening import open_data
 from vitral.data.order import sample_at
 from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import ArraySource, DataConfig, FileSource, open_data
+from vitral.data.sources import ArraySource, FileSource
 
 GREY = Preprocessing(image_size=(5, 4), channels=1)
 COLOUR = Preprocessing(image_size=(16, 24), channels=3)

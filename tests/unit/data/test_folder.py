@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vitral.data.config import DataConfig
 from vitral.data.folder import list_folder
-from vitral.data.sources import DataConfig, open_data
+from vitral.data.opening import open_data
 
 
 def write(root: Path, *files: str) -> Path:

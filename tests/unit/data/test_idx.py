@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitral.data.config import DataConfig
 from vitral.data.idx import read_images, read_labels, read_split
-from vitral.data.sources import DataConfig, open_data
+from vitral.data.opening import open_data
 
 
 def idx(values: np.ndarray, *, kind: int = 0x08) -> bytes:

@@ -12,8 +12,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from photographs import CLASSES, FORMS, break_files, write_photographs
+from vitral.data.config import DataConfig
 from vitral.data.decode import BrokenImage, read_image
-from vitral.data.sources import ArraySource, DataConfig, FileSource, Subset, open_data
+from vitral.data.opening import open_data
+from vitral.data.sources import ArraySource, FileSource, Subset
 
 DIGITS = DataConfig(source="digits")
 
@@ -44,6 +46,24 @@ def test_what_is_held_out_depends_on_its_own_seed():
     held_out = [{source.name(index) for index in range(len(source))} for source in names]
     assert held_out[0] == held_out[1]
     assert held_out[0] != held_out[2]
+
+
+def test_a_share_to_choose_a_model_by_leaves_the_test_images_alone():
+    data, whole = open_data(replace(DIGITS, val_share=0.1)), open_data(DIGITS)
+    names = {split: {part.name(index) for index in range(len(part))} for split, part in data.items()}
+    assert [len(names[split]) for split in ("train", "val", "test")] == [1295, 143, 359]
+    assert names["train"].isdisjoint(names["val"])
+    assert names["train"] | names["val"] == {whole["train"].name(index) for index in range(1438)}
+    assert names["test"] == {whole["test"].name(index) for index in range(359)}
+    counts = np.bincount(whole["train"].labels)
+    assert np.bincount(data["val"].labels).tolist() == [round(0.1 * int(count)) for count in counts]
+
+
+def test_a_validation_split_of_its_own_is_not_replaced(tmp_path):
+    for split in ("train", "val"):
+        write_photographs(tmp_path / split, per_class=1)
+    with pytest.raises(ValueError, match=r"has a validation split of its own: leave out --data\.val-share"):
+        open_data(DataConfig(source="folder", root=tmp_path, val_share=0.1))
 
 
 def test_digits_with_names_of_their_own():
@@ -152,6 +172,7 @@ def test_broken_files_are_named(tmp_path):
         ({"held_out": 0.0}, "--data.held-out must be above 0 and below 1, not 0.0"),
         ({"held_out": 1.0}, "--data.held-out must be above 0 and below 1, not 1.0"),
         ({"held_out": float("nan")}, "--data.held-out must be above 0 and below 1, not nan"),
+        ({"val_share": 1.0}, "--data.val-share must be above 0 and below 1, not 1.0"),
         ({"split_seed": -1}, "--data.split-seed must be at least 0, not -1"),
         ({"workers": -1}, "--data.workers must be at least 0, not -1"),
         ({"class_names": ("a", "b", "a")}, "--data.class-names has 'a' twice"),

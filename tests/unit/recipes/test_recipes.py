@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vitral.data.sources import DataConfig
+from vitral.data.config import DataConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder

@@ -14,7 +14,7 @@ from checkpoints import facts, newest, tensors, truncate
 from photographs import break_files, write_photographs
 from tiny import ARCHITECTURE, tiny_run
 from vitral import __version__
-from vitral.data.sources import DataConfig
+from vitral.data.config import DataConfig
 from vitral.train.config import RunConfig
 from vitral.train.interrupts import Interrupted
 from vitral.train.loop import Plan, fit

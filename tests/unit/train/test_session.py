@@ -10,7 +10,7 @@ import torch
 
 from tiny import ARCHITECTURE, tiny_run
 from vitral.data.batches import UNREADABLE, Batch, TrainingBatches
-from vitral.data.sources import open_data
+from vitral.data.opening import open_data
 from vitral.device import pick_device
 from vitral.train.checkpoint import Checkpoints, Saved
 from vitral.train.config import RunConfig

@@ -1,0 +1,65 @@
+"""Which images to use: the part of a configuration that names the data."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["DataConfig", "existing_folder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images to use, and how to read them.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    source: Literal["digits", "idx", "folder"]
+    """digits: scikit-learn's 8x8 digits. idx: IDX files as of MNIST. folder: images, one folder a class."""
+    root: Path | None = None
+    """Folder of the images or IDX files."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes of idx and digits, in the order of their labels; the numbers themselves when empty."""
+    held_out: float = 0.2
+    """Share of every class held out for testing, where the data has no test or validation split of its own."""
+    val_share: float | None = None
+    """Share of every class of the training images held out as "val" besides the test images, to choose a model by."""
+    exclude: Path | None = None
+    """File that lists images to leave out, one name a line, as `vitral data near --write` writes it."""
+    split_seed: int = 0
+    """Seed of what is held out; the seed of the run does not change it."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What a file that cannot be read does: stop the run, or be skipped, counted and listed."""
+    workers: int = 0
+    """Processes that read images; 0 reads them in the training process."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"--data.held-out must be above 0 and below 1, not {self.held_out}")
+        if self.val_share is not None and not 0 < self.val_share < 1:
+            raise ValueError(f"--data.val-share must be above 0 and below 1, not {self.val_share}")
+        if self.split_seed < 0:
+            raise ValueError(f"--data.split-seed must be at least 0, not {self.split_seed}")
+        if self.workers < 0:
+            raise ValueError(f"--data.workers must be at least 0, not {self.workers}")
+        twice = [name for name, count in Counter(self.class_names).items() if count > 1]
+        if twice:
+            raise ValueError(f"--data.class-names has {twice[0]!r} twice: give every class its own name")
+
+
+def existing_folder(config: DataConfig) -> Path:
+    """The folder that `root` names.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if config.root is None:
+        raise ValueError(f"--data.source {config.source} needs --data.root, the folder to read")
+    if not config.root.exists():
+        package = " (Debian's package dataset-fashion-mnist brings one)" if config.source == "idx" else ""
+        raise ValueError(f"{config.root} does not exist: give an existing folder as --data.root{package}")
+    if not config.root.is_dir():
+        raise ValueError(f"{config.root} is a file: give the folder that holds the data as --data.root")
+    return config.root
