@@ -70,7 +70,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 class TestRuns:
     def test_digits(self, typed, tmp_path):
-        assert typed(*DIGITS) == "model, record and curves are in run\nnext: vitral inspect run\n"
+        assert typed(*DIGITS) == "model, record and report are in run\nnext: vitral inspect run\n"
         assert load_model(tmp_path / "run").card.classes == tuple("0123456789")
 
     def test_commands_to_type_quote_the_folder(self, typed):

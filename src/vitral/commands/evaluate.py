@@ -18,15 +18,15 @@ from vitral.data.config import DataConfig
 from vitral.data.folder import list_folder
 from vitral.data.opening import open_data
 from vitral.data.sources import FileSource, Source
-from vitral.evals.accuracy import Accuracy
+from vitral.evals.accuracy import Accuracy, Judgements
 from vitral.evals.confusion import draw_confusion
 from vitral.evals.relabel import relabel
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import evaluate, final_split
+from vitral.train.evaluation import final_split, judged
 from vitral.weights.class_names.imagenet import imagenet_aliases
 
-__all__ = ["Options", "held_out_images", "main", "run_data"]
+__all__ = ["Options", "held_out_images", "judgements", "main", "run_data"]
 
 USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE ...] [--out FILE.png] [--json]
 
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> None:
     split, source = held_out_images(options.data, "all" if whole else options.split)
     classes = predictor.card.classes
     source = relabel(source, classes, aliases=imagenet_aliases(classes))
-    classes, result = occurring(classes, measured(predictor, source, options.data))
+    classes, result = occurring(classes, judgements(predictor, source, options.data).accuracy())
     for sentence in result.broken:
         note(f"left out: {sentence}")
     if options.json:
@@ -146,7 +146,7 @@ def every_image(config: DataConfig) -> FileSource:
     return FileSource(root=root, files=files, labels=labels, classes=tuple(classes))
 
 
-def measured(predictor: Predictor, source: Source, data: DataConfig) -> Accuracy:
+def judgements(predictor: Predictor, source: Source, data: DataConfig) -> Judgements:
     """Evaluates with a progress bar."""
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=len(source))
@@ -155,7 +155,7 @@ def measured(predictor: Predictor, source: Source, data: DataConfig) -> Accuracy
             bar.advance(task, len(images))
             return predictor.logits(images)
 
-        return evaluate(predict, source, preprocessing=predictor.card.preprocessing, data=data)
+        return judged(predict, source, preprocessing=predictor.card.preprocessing, data=data)
 
 
 def occurring(classes: tuple[str, ...], result: Accuracy) -> tuple[tuple[str, ...], Accuracy]:

@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
         print_json({"run": str(run.path), **figures})
     else:
         look = "inspect" if getattr(config.model.architecture, "attention", None) == "global" else "eval"
-        print(f"model, record and curves are in {run.path}\nnext: vitral {look} {shlex.quote(str(run.path))}")
+        print(f"model, record and report are in {run.path}\nnext: vitral {look} {shlex.quote(str(run.path))}")
 
 
 def opened(changes: list[str], *, resume: Path | None, or_resume: bool, world: World) -> tuple[Run, RunConfig]:
@@ -80,7 +80,7 @@ def opened(changes: list[str], *, resume: Path | None, or_resume: bool, world: W
             resume, changes = Path(out), split_off(changes[1:], "--model.name")[1]
     if resume:
         return resumed(resume, changes)
-    config = started(changes)
+    config = replace(started(changes), command=(shlex.join(("vitral", "train", *changes)),))
     return Run(world.by_leader(lambda: Run.create(config).path)), config
 
 
@@ -145,4 +145,7 @@ def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     for name in FIXED:
         if attrgetter(name)(config) != attrgetter(name)(saved):
             raise ValueError(f"{name} cannot change when a run is resumed: leave it out, or start a new run")
+    if changes:
+        again = shlex.join(("vitral", "train", "--resume", str(folder), *changes))
+        config = replace(config, command=(*saved.command, again))
     return run, config

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
 
-__all__ = ["Accuracy", "Judgements", "expected_calibration_error", "judge", "measure", "summary"]
+__all__ = ["Accuracy", "Judgements", "expected_calibration_error", "judge", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +52,30 @@ class Judgements:
     """Probability of the most probable class."""
     loss: Float[Tensor, " n"]
     """Softmax cross-entropy, in nats."""
+    readable: Bool[Tensor, " asked"]
+    """Of each image that was asked for, whether it could be read; the others have no row above."""
     num_classes: int
     broken: tuple[str, ...] = ()
     """One sentence for each image that could not be read."""
 
     @classmethod
     def joined(cls, parts: Sequence["Judgements"]) -> "Judgements":
-        """All parts as one, in their order; there is at least one."""
+        """All parts as one, in their order.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not parts:
+            raise ValueError("there are no images to evaluate")
         columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls.COLUMNS}
         broken = tuple(sentence for part in parts for sentence in part.broken)
         return cls(**columns, num_classes=parts[0].num_classes, broken=broken)
 
-    COLUMNS: ClassVar = ("truth", "top", "confidence", "loss")
+    COLUMNS: ClassVar = ("truth", "top", "confidence", "loss", "readable")
+
+    def positions(self) -> Int64[Tensor, " n"]:
+        """Which of the images that were asked for each row is of."""
+        return self.readable.nonzero()[:, 0]
 
     def accuracy(self) -> Accuracy:
         """The measures over these images.
@@ -108,6 +120,7 @@ def judge(
                 top=scores.topk(min(5, scores.shape[1])).indices,
                 confidence=scores.softmax(1).amax(1),
                 loss=F.cross_entropy(scores, truth, reduction="none"),
+                readable=readable,
                 num_classes=scores.shape[1],
                 broken=batch.broken,
             )
@@ -123,18 +136,7 @@ def measure(
     Raises:
         ValueError: there are no images, or not one could be read.
     """
-    return summary(judge(predict, batches))
-
-
-def summary(parts: Sequence[Judgements]) -> Accuracy:
-    """The measures over all parts.
-
-    Raises:
-        ValueError: there are no images, or not one could be read.
-    """
-    if not parts:
-        raise ValueError("there are no images to evaluate")
-    return Judgements.joined(parts).accuracy()
+    return Judgements.joined(judge(predict, batches)).accuracy()
 
 
 def expected_calibration_error(confidence: Float[Tensor, " n"], right: Tensor, *, bins: int = 15) -> float:

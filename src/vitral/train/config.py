@@ -122,6 +122,8 @@ class RunConfig:
 
     recipe: tyro.conf.Suppress[str]
     """Name of the recipe this configuration came from."""
+    command: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """What was typed to begin the run, and to go on with it where that changed anything."""
     out: Path | None = None
     """Folder for the run; by default the next free runs/RECIPE-N."""
     seed: int = 0

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 from vitral.train.setup import Setup
 from vitral.train.throughput import Timing
 
-__all__ = ["Bound", "Diagnosis", "diagnose"]
+__all__ = ["Bound", "Diagnosis", "diagnose", "speed_table"]
 
 Bound = Literal["decode", "augment", "copy", "compute", "communication"]
 
@@ -37,6 +37,27 @@ def diagnose(timing: Timing, setup: Setup) -> Diagnosis:
     parts: dict[Bound, float] = {"copy": timing.copy, "augment": timing.augment, "compute": timing.compute}
     bound = max(parts, key=lambda part: parts[part])
     return Diagnosis(bound=bound, sentence=SENTENCES[bound](parts[bound] / timing.seconds, timing, setup))
+
+
+def speed_table(timing: Timing, setup: Setup, *, memory: int) -> dict[str, Any]:
+    """Where the time went, as JSON can hold it; `memory` is the most bytes held."""
+    rate = timing.images * setup.processes / timing.seconds
+    found = diagnose(timing, setup)
+    parts = ("waiting", "copy", "augment", "compute", "other")
+    return {
+        "bound": found.bound,
+        "diagnosis": found.sentence,
+        "images_per_second": rate,
+        "steps": timing.steps,
+        "total_seconds": timing.seconds,
+        "seconds": {part: getattr(timing, part) for part in parts},
+        "reading_milliseconds": 1000 * timing.reading / timing.images,
+        "workers": setup.workers,
+        "device": setup.device,
+        "processes": setup.processes,
+        "memory_bytes": memory,
+        "mfu": setup.utilisation(rate),
+    }
 
 
 def _waiting(timing: Timing, setup: Setup) -> Diagnosis:

@@ -13,16 +13,19 @@ from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.card import ModelCard
 from vitral.data.opening import open_data
 from vitral.data.sources import Source
-from vitral.evals.accuracy import Accuracy
+from vitral.evals.accuracy import Judgements
+from vitral.files import write_json
 from vitral.train.checkpoint import Checkpoints
 from vitral.train.config import RunConfig
 from vitral.train.curves import draw_curves
 from vitral.train.duration import Duration, Timer
-from vitral.train.evaluation import evaluate, final_split, running_split
+from vitral.train.evaluation import final_split, judged, running_split
 from vitral.train.fingerprint import fingerprint
 from vitral.train.interrupts import Interrupted, Interrupts
 from vitral.train.limits import telling_of_limits
 from vitral.train.metrics import read_metrics
+from vitral.train.predictions import save_predictions
+from vitral.train.report import Findings, write_report
 from vitral.train.reporter import Reporter
 from vitral.train.run import Run
 from vitral.train.schedule import learning_rate
@@ -144,7 +147,7 @@ def train(
         if measure and not last:
             checkpoints.wait()  # evaluation starts processes, which must not happen while a thread writes
             split = running_split(data)
-            reporter.measured(step, split, evaluate_split(session, data[split]))
+            reporter.measured(step, split, judge_split(session, data[split]).accuracy())
         if save or last:
             keep()
 
@@ -235,10 +238,10 @@ def training_batches(session: Session, source: Source, total: int) -> Iterator[B
     return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)
 
 
-def evaluate_split(session: Session, source: Source) -> Accuracy:
-    """Measures the session's weights on a held-out split."""
+def judge_split(session: Session, source: Source) -> Judgements:
+    """What the session's weights say of a held-out split."""
     preprocessing, data = session.preprocessing, session.config.data
-    return evaluate(session.predict, source, preprocessing=preprocessing, data=data, world=session.world)
+    return judged(session.predict, source, preprocessing=preprocessing, data=data, world=session.world)
 
 
 def describe(session: Session, source: Source, plan: Plan) -> str:
@@ -256,10 +259,33 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
 def finish(run: Run, session: Session, data: dict[str, Source], reporter: Reporter) -> dict[str, float]:
     """Evaluates the final weights and leaves the model, its card, the curves and the list of broken files."""
     split = final_split(data)
-    result = evaluate_split(session, data[split])
+    found = judge_split(session, data[split])
+    result = found.accuracy()
     reporter.measured(session.step, split, result)
     reporter.diagnose()
     metrics = {f"{split}/{name}": value for name, value in result.metrics()}
+    card = card_of(session, data["train"].classes, metrics)
+    model, unreadable = session.finished_model(), sorted({*session.facts()["unreadable"], *result.broken})
+    if session.world.leads:
+        records, speed = read_metrics(run.metrics_path), reporter.speed()
+        run.save(session.config)
+        save_model(run.path, model, card)
+        save_predictions(run.path, split, found)
+        write_json(run.speed_path, speed)
+        draw_curves(records, run.curves_path)
+        findings = Findings(
+            config=session.config, card=card, records=records, speed=speed, data=data, split=split, judgements=found
+        )
+        write_report(run.path, findings)
+    if unreadable:
+        reporter.say(f"{len(unreadable)} files could not be read and were left out:")
+        for sentence in unreadable:
+            reporter.say(f"  {sentence}")
+    return metrics
+
+
+def card_of(session: Session, classes: tuple[str, ...], metrics: dict[str, float]) -> ModelCard:
+    """What travels with the finished weights."""
     weights = session.config.model.weights
     provenance = {
         "vitral": __version__,
@@ -270,16 +296,4 @@ def finish(run: Run, session: Session, data: dict[str, Source], reporter: Report
         "torch": torch.__version__,
         "python": platform.python_version(),
     } | ({"weights": str(weights)} if weights else {})
-    card = ModelCard(
-        preprocessing=session.preprocessing, classes=data["train"].classes, provenance=provenance, metrics=metrics
-    )
-    model, unreadable = session.finished_model(), sorted({*session.facts()["unreadable"], *result.broken})
-    if session.world.leads:
-        run.save(session.config)
-        save_model(run.path, model, card)
-        draw_curves(read_metrics(run.metrics_path), run.curves_path)
-    if unreadable:
-        reporter.say(f"{len(unreadable)} files could not be read and were left out:")
-        for sentence in unreadable:
-            reporter.say(f"  {sentence}")
-    return metrics
+    return ModelCard(preprocessing=session.preprocessing, classes=classes, provenance=provenance, metrics=metrics)

@@ -3,6 +3,7 @@
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from vitral.evals.accuracy import Accuracy
-from vitral.train.doctor import Diagnosis, diagnose
+from vitral.train.doctor import Diagnosis, diagnose, speed_table
 from vitral.train.metrics import MetricLog
 from vitral.train.setup import Setup
 from vitral.train.throughput import Stopwatch, Timing, peak_memory
@@ -137,6 +138,11 @@ class Reporter:
     def timing(self) -> Timing | None:
         """All steps so far but the first ones, in which everything starts; None where there are no others."""
         return sum(self.timings[2:], self.timings[1]) if len(self.timings) > 1 else None
+
+    def speed(self) -> dict[str, Any] | None:
+        """Where the time went so far; None where too few steps were measured."""
+        timing = self.timing()
+        return timing and speed_table(timing, self.setup, memory=peak_memory(self.stopwatch.device))
 
     def diagnose(self) -> None:
         """Says what bounds the run, once and again if that has changed."""

@@ -24,6 +24,7 @@ class Run:
         self.metrics_path = path / "metrics.jsonl"
         self.checkpoints_path = path / "checkpoints"
         self.curves_path = path / "curves.png"
+        self.speed_path = path / "speed.json"
         self.begun = False
         """Whether this process trains it: everything that could be refused was accepted."""
         self._lock: IO[str] | None = None

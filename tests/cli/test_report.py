@@ -1,0 +1,50 @@
+"""`vitral report`: the page again, from what a run left."""
+
+import json
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of a finished run."""
+    return shutil.copytree(trained, tmp_path / "digits")
+
+
+def test_the_same_page_again(screen, run):
+    page = (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    assert screen.run("report", run) == f"report: {run}/report.html\n"
+    assert (run / "report.html").read_bytes() == page
+    assert "evaluating" not in screen.errors
+
+
+def test_what_was_not_kept_is_evaluated_again(screen, run):
+    first = screen.run("report", run) and (run / "report.html").read_bytes()
+    (run / "predictions.safetensors").unlink()
+    told = screen.json("report", run)
+    assert told["finished"]
+    assert told["report"] == f"{run}/report.html"
+    assert (run / "report.html").read_bytes() == first
+    assert (run / "predictions.safetensors").is_file()
+
+
+def test_a_run_that_has_not_finished(screen, run):
+    for name in ("config.json", "model.safetensors", "predictions.safetensors", "speed.json", "report.html"):
+        (run / name).unlink()
+    assert screen.json("report", run)["finished"] is False
+    assert "not finished yet" in (run / "report.html").read_text()
+
+
+def test_without_its_images(screen, run):
+    config = json.loads((run / "run.json").read_text())
+    config["data"] |= {"source": "folder", "root": "gone"}
+    (run / "run.json").write_text(json.dumps(config))
+    screen.run("report", run)
+    assert "the page comes without images: " in screen.errors
+    assert "The images cannot be shown: " in (run / "report.html").read_text()
+
+
+def test_what_is_no_run(screen, tmp_path):
+    assert screen.refusal("report", tmp_path) == f"{tmp_path} holds no run to resume: it has no run.json"
