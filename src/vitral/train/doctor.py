@@ -14,6 +14,11 @@ Bound = Literal["decode", "augment", "copy", "compute", "communication"]
 WAITS = 0.1
 """A run that waits for images for more than this share of its time is bound by them."""
 
+LARGE = 0.001
+"""An image that takes more seconds to read is larger than it need be."""
+
+PACK = "store the images smaller"
+
 HIDDEN = 0.5
 """Up to this share of a step's arithmetic, the exchange of gradients hides behind the backward pass."""
 
@@ -71,12 +76,13 @@ def _waiting(timing: Timing, setup: Setup) -> Diagnosis:
         return Diagnosis(bound="copy", sentence=f"{head}, yet {read}, which would be enough; the time is lost {where}")
     busy = timing.seconds - timing.waiting
     wanted = ceil(1.05 * timing.reading / busy) if busy > 0 else setup.cores
-    pack = "shrink the images once with vitral data pack"
-    if setup.workers < (workers := max(min(wanted, setup.cores), 1)):
-        rest = "" if workers == wanted else f" (all cores; {wanted} would be needed, so also {pack})"
-        advice = f"set --data.workers {workers}{rest or ', or ' + pack}"
+    workers = max(min(wanted, setup.cores), 1)
+    if workers <= setup.workers:
+        advice = f"{_count(setup.cores, 'core')} cannot read faster: {PACK}"
+    elif workers < wanted:
+        advice = f"set --data.workers {workers} (all cores; {wanted} would be needed, so also {PACK})"
     else:
-        advice = f"{setup.cores} cores cannot read faster: {pack}"
+        advice = f"set --data.workers {workers}" + (f", or {PACK}" if image > LARGE else "")
     return Diagnosis(bound="decode", sentence=f"{head}: {read}; {advice}")
 
 

@@ -18,10 +18,13 @@ from vitral.train.setup import Setup
 from vitral.train.throughput import Stopwatch, Timing, peak_memory
 from vitral.train.trackers.trackers import Trackers
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "fitting"]
 
 QUIET_SECONDS = 15.0
 """Where there is no terminal to draw a bar on, a line comes this often."""
+
+AROUND = 18
+"""Columns of a terminal that the bar, the time left and the spaces between take at least."""
 
 DIAGNOSED_AFTER = 60.0
 """Seconds of training after which the run says what bounds its speed."""
@@ -67,7 +70,9 @@ class Reporter:
         self.rates: list[float] = []
         self.images = 0
         self.last_rate = math.nan
-        self.timings: list[Timing] = []
+        self.timed: Timing | None = None
+        """All steps so far but the first ones, in which everything starts; None as long as there are no others."""
+        self.started = False
         self.began = self.spoke = time.monotonic()
         self.diagnosed: Diagnosis | None = None
 
@@ -110,16 +115,21 @@ class Reporter:
             _check_finite("gradient", norm, number, lr)
         means = {f"train/{name}": sum(values) / len(values) for name, values in columns.items()}
         timing = self.stopwatch.read()
-        self.timings.append(timing)
+        if self.started:
+            self.timed = timing + (self.timed or Timing())
+        self.started = True
         rate = self.images / timing.seconds
         self._write(step, {**means, "lr": self.rates[-1], **self._speed(rate, timing)})
-        text = (
-            f"loss {means['train/loss']:.3f}  accuracy {means['train/accuracy']:.1%}  lr {self.rates[-1]:.1e}  "
-            f"{rate:,.0f} images/s  {timing.waiting_share:.0%} waiting"
-        )
-        self.bar.update(self.task, figures=text)
+        words = [
+            f"loss {means['train/loss']:.3f}",
+            f"accuracy {means['train/accuracy']:.1%}",
+            f"{rate:,.0f} images/s",
+            f"{timing.waiting_share:.0%} waiting",
+            f"lr {self.rates[-1]:.1e}",
+        ]
+        self.bar.update(self.task, figures=fitting(words, self.console.width - 2 * len(str(self.total)) - AROUND))
         if not self.console.is_terminal and time.monotonic() - self.spoke > QUIET_SECONDS:
-            self.say(f"step {step}/{self.total}  {text}")
+            self.say(f"step {step}/{self.total}  {'  '.join(words)}")
             self.spoke = time.monotonic()
         self.steps, self.rates, self.images = [], [], 0
         if self.diagnosed is None and time.monotonic() - self.began > DIAGNOSED_AFTER:
@@ -135,21 +145,15 @@ class Reporter:
         useful = self.setup.utilisation(rate)
         return figures if useful is None else figures | {"mfu": round(useful, 4)}
 
-    def timing(self) -> Timing | None:
-        """All steps so far but the first ones, in which everything starts; None where there are no others."""
-        return sum(self.timings[2:], self.timings[1]) if len(self.timings) > 1 else None
-
     def speed(self) -> dict[str, Any] | None:
         """Where the time went so far; None where too few steps were measured."""
-        timing = self.timing()
-        return timing and speed_table(timing, self.setup, memory=peak_memory(self.stopwatch.device))
+        return self.timed and speed_table(self.timed, self.setup, memory=peak_memory(self.stopwatch.device))
 
     def diagnose(self) -> None:
         """Says what bounds the run, once and again if that has changed."""
-        timing, before = self.timing(), self.diagnosed
-        if timing is None:
+        if self.timed is None:
             return
-        self.diagnosed = diagnose(timing, self.setup)
+        before, self.diagnosed = self.diagnosed, diagnose(self.timed, self.setup)
         if before is None or before.bound != self.diagnosed.bound:
             self.say(f"speed: {self.diagnosed.sentence}")
 
@@ -169,6 +173,13 @@ class Reporter:
     def _write(self, step: int, figures: dict[str, float]) -> None:
         if self.log and self.log.write(step, figures):
             self.trackers.write(step, figures)
+
+
+def fitting(words: list[str], room: int) -> str:
+    """As many of the words, which begin with the most important, as fit in so many columns."""
+    while len(text := "  ".join(words)) > room and len(words) > 1:
+        words = words[:-1]
+    return text
 
 
 def _check_finite(what: str, value: float, step: int, lr: float) -> None:

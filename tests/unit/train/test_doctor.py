@@ -33,19 +33,19 @@ def test_slow_decoding_asks_for_the_workers_it_takes():
     assert found.bound == "decode"
     assert found.sentence == (
         "the run waits 56% of its time for images: reading takes 9 ms an image on 2 workers; "
-        "set --data.workers 5, or shrink the images once with vitral data pack"
+        "set --data.workers 5, or store the images smaller"
     )
     few = diagnose(slow, replace(GPU, cores=4))
-    assert "set --data.workers 4 (all cores; 5 would be needed, so also shrink" in few.sentence
+    assert "set --data.workers 4 (all cores; 5 would be needed, so also store" in few.sentence
     none = diagnose(slow, replace(GPU, cores=2))
-    assert "; 2 cores cannot read faster: shrink the images once with vitral data pack" in none.sentence
+    assert "; 2 cores cannot read faster: store the images smaller" in none.sentence
 
 
 def test_reading_in_the_training_process_asks_for_a_worker():
     alone = Timing(steps=10, images=1000, seconds=3.0, waiting=1.0, reading=1.0, compute=2.0)
     found = diagnose(alone, replace(GPU, workers=0))
     assert found.bound == "decode"
-    assert "reading takes 1 ms an image on the training process itself; set --data.workers 1," in found.sentence
+    assert "reading takes 1 ms an image on the training process itself; set --data.workers 1" in found.sentence
 
 
 def test_images_that_are_read_fast_but_come_late_were_handed_over_slowly():
@@ -197,3 +197,22 @@ def test_utilisation_is_arithmetic_over_the_peak():
 
 def test_processes_alone_exchange_nothing():
     assert setup_of(Session(tiny_run().resolved(num_classes=10), classes=tuple("0123456789"))).gradients == 0
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_timed_by_its_own_clock():
+    watch, many = Stopwatch(torch.device("cuda")), torch.randn(4096, 4096, device="cuda")
+    torch.cuda.synchronize()
+    watch.reset()
+    for _ in range(5):
+        watch.begin()
+        watch.end("copy")
+        watch.end("augment")
+        for _ in range(10):
+            many @ many
+        watch.end("compute")
+    torch.cuda.synchronize()
+    timing = watch.read()
+    assert timing.compute > 0.5 * timing.seconds
+    assert timing.copy + timing.augment < 0.1 * timing.compute
+    assert timing.compute <= timing.seconds

@@ -7,7 +7,7 @@ import torch
 
 from vitral.evals.accuracy import Accuracy
 from vitral.train.metrics import read_metrics
-from vitral.train.reporter import Reporter
+from vitral.train.reporter import Reporter, fitting
 
 
 def figures(loss: float, norm: float = 1.0, accuracy: float = 0.5) -> dict[str, torch.Tensor]:
@@ -64,6 +64,13 @@ def test_a_measurement_that_is_not_finite(tmp_path):
         reporter.add(figures(1.0), lr=0.125, images=8)
         with pytest.raises(ValueError, match=r"the test loss became nan at step 50 with learning rate 0\.125"):
             reporter.measured(50, "test", result(math.nan))
+
+
+def test_a_narrow_terminal_shows_what_matters_most():
+    words = ["loss 1.234", "accuracy 59.0%", "1,996 images/s"]
+    assert fitting(words, 42) == "loss 1.234  accuracy 59.0%  1,996 images/s"
+    assert fitting(words, 41) == "loss 1.234  accuracy 59.0%"
+    assert fitting(words, 5) == "loss 1.234"
 
 
 def test_markup_in_names_is_no_markup(tmp_path, capsys):
