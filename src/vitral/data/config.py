@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["DataConfig", "existing_folder"]
+__all__ = ["ROLES", "DataConfig", "existing_folder"]
+
+ROLES = ("train", "val", "test")
+"""What a split can be for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +19,19 @@ class DataConfig:
         ValueError: a value is out of range.
     """
 
-    source: Literal["digits", "idx", "folder"]
-    """digits: scikit-learn's 8x8 digits. idx: IDX files as of MNIST. folder: images, one folder a class."""
+    source: Literal["digits", "idx", "folder", "hub"]
+    """digits: scikit-learn's 8x8 digits. idx: IDX files as of MNIST. folder: images, one folder a class.
+
+    hub: tables of Hugging Face's datasets, from the Hub or from Parquet or Arrow files, packed ones too.
+    """
     root: Path | None = None
-    """Folder of the images or IDX files."""
+    """Folder of the images, IDX files or tables; with hub also OWNER/NAME on the Hub."""
+    image_column: str | None = None
+    """Column of the images in tables; None: the only one that there is."""
+    label_column: str | None = None
+    """Column of the classes in tables; None: the only one that there is."""
+    splits: tuple[str, ...] = ()
+    """Which tables are which, such as `train=train test=validation`; by their names when empty."""
     class_names: tuple[str, ...] = ()
     """Names of the classes of idx and digits, in the order of their labels; the numbers themselves when empty."""
     held_out: float = 0.2
@@ -40,6 +52,11 @@ class DataConfig:
             raise ValueError(f"--data.held-out must be above 0 and below 1, not {self.held_out}")
         if self.val_share is not None and not 0 < self.val_share < 1:
             raise ValueError(f"--data.val-share must be above 0 and below 1, not {self.val_share}")
+        roles = [entry.split("=", 1)[0] for entry in self.splits if "=" in entry]
+        if self.splits and (len(roles) < len(self.splits) or "train" not in roles or set(roles) - set(ROLES)):
+            raise ValueError(
+                f"--data.splits takes train=NAME, and val=NAME and test=NAME where there are such, not {self.splits}"
+            )
         if self.split_seed < 0:
             raise ValueError(f"--data.split-seed must be at least 0, not {self.split_seed}")
         if self.workers < 0:

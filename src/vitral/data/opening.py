@@ -11,6 +11,7 @@ from vitral.data.folder import ClassFiles, list_folder
 from vitral.data.idx import LabelledImages, read_split
 from vitral.data.sources import ArraySource, FileSource, Source, Subset
 from vitral.data.splits import stratified
+from vitral.data.tables import open_tables
 
 __all__ = ["open_data"]
 
@@ -97,4 +98,4 @@ def _numbers(count: int) -> tuple[str, ...]:
     return tuple(str(label) for label in range(count))
 
 
-_OPENERS = {"digits": _open_digits, "idx": _open_idx, "folder": _open_folder}
+_OPENERS = {"digits": _open_digits, "idx": _open_idx, "folder": _open_folder, "hub": open_tables}

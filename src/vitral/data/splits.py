@@ -27,8 +27,10 @@ def stratified(
         ValueError: a class has only one image.
     """
     held_out = np.zeros(len(labels), bool)
+    by_class = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[by_class], np.arange(len(classes) + 1))
     for label, name in enumerate(classes):
-        members = np.flatnonzero(labels == label)
+        members = by_class[ends[label] : ends[label + 1]]
         if len(members) == 0:
             continue
         if len(members) == 1:
