@@ -19,19 +19,20 @@ class DataConfig:
         ValueError: a value is out of range.
     """
 
-    source: Literal["digits", "idx", "folder", "hub"]
+    source: Literal["digits", "idx", "folder", "hub", "tars"]
     """digits: scikit-learn's 8x8 digits. idx: IDX files as of MNIST. folder: images, one folder a class.
 
     hub: tables of Hugging Face's datasets, from the Hub or from Parquet or Arrow files, packed ones too.
+    tars: tar shards as WebDataset writes them; root may be a pattern such as shards/train-{000..146}.tar.
     """
     root: Path | None = None
     """Folder of the images, IDX files or tables; with hub also OWNER/NAME on the Hub."""
     image_column: str | None = None
     """Column of the images in tables; None: the only one that there is."""
     label_column: str | None = None
-    """Column of the classes in tables; None: the only one that there is."""
+    """Column of the classes in tables, the only one that there is when None; key of the class in the .json of tars."""
     splits: tuple[str, ...] = ()
-    """Which tables are which, such as `train=train test=validation`; by their names when empty."""
+    """Which tables or shards are which, such as `train=train test=validation`; by their names when empty."""
     class_names: tuple[str, ...] = ()
     """Names of the classes of idx and digits, in the order of their labels; the numbers themselves when empty."""
     held_out: float = 0.2

@@ -12,6 +12,7 @@ from vitral.data.idx import LabelledImages, read_split
 from vitral.data.sources import ArraySource, FileSource, Source, Subset
 from vitral.data.splits import stratified
 from vitral.data.tables import open_tables
+from vitral.data.tars import open_tars
 
 __all__ = ["open_data"]
 
@@ -98,4 +99,4 @@ def _numbers(count: int) -> tuple[str, ...]:
     return tuple(str(label) for label in range(count))
 
 
-_OPENERS = {"digits": _open_digits, "idx": _open_idx, "folder": _open_folder, "hub": open_tables}
+_OPENERS = {"digits": _open_digits, "idx": _open_idx, "folder": _open_folder, "hub": open_tables, "tars": open_tars}
