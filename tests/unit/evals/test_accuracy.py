@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitral.data.batches import UNREADABLE, Batch
+from vitral.data.batches import Batch
+from vitral.data.examples import UNREADABLE
 from vitral.evals.accuracy import Accuracy, expected_calibration_error, measure
 
 
