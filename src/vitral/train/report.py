@@ -145,7 +145,7 @@ def charts(records: list[dict[str, Any]]) -> list[Chart]:
     rate, speed = curve("learning rate", "lr", "train"), curve("images a second", "images_per_second", "train")
     drawn = [
         chart("Loss", loss, write=lambda value: f"{value:.3g}"),
-        chart("Accuracy", accuracy, write=lambda value: f"{100 * value:.3g} %"),
+        chart("Accuracy", accuracy, write=lambda value: f"{100 * value:.3g}%"),
         chart("Learning rate", [rate], write=lambda value: f"{value:.2g}"),
         chart("Images a second", [speed], write=lambda value: f"{value:,.0f}"),
     ]

@@ -222,3 +222,34 @@ def test_predictions_that_are_not_there_or_damaged_are_none(tmp_path, content):
     if content is not None:
         (tmp_path / PREDICTIONS).write_bytes(content)
     assert load_predictions(tmp_path) is None
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour such as #fff, as WCAG 2 defines it."""
+    digits = colour.removeprefix("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[start : start + 2], 16) / 255 for start in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_all_text_can_be_read_in_light_and_in_dark(tmp_path):
+    style = write_report(tmp_path, findings()).read_text()
+    schemes = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = dict(re.findall(r"--(\w+): (#\w+)", scheme))
+        red, green, blue = re.search(r"--cell: (\d+), (\d+), (\d+)", scheme).groups()
+        colours["cell"] = f"#{int(red):02x}{int(green):02x}{int(blue):02x}"
+        for text, ground in [
+            ("ink", "paper"),
+            ("ink", "panel"),
+            ("ink", "cell"),
+            ("quiet", "paper"),
+            ("quiet", "panel"),
+        ]:
+            bright, dark = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
+            assert (bright + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+        for text in ("right", "wrong"):
+            bright, dark = sorted((luminance(colours[text]), luminance(colours["paper"])), reverse=True)
+            assert (bright + 0.05) / (dark + 0.05) >= 4.5, text
