@@ -19,11 +19,25 @@ class DataConfig:
         ValueError: a value is out of range.
     """
 
-    source: Literal["digits", "idx", "folder", "hub", "tars"]
+    source: Literal[
+        "digits",
+        "idx",
+        "folder",
+        "hub",
+        "tars",
+        "cifar10",
+        "cifar100",
+        "fashion-mnist",
+        "flowers",
+        "imagenet1k",
+        "imagenet21k",
+        "pets",
+    ]
     """digits: scikit-learn's 8x8 digits. idx: IDX files as of MNIST. folder: images, one folder a class.
 
     hub: tables of Hugging Face's datasets, from the Hub or from Parquet or Arrow files, packed ones too.
     tars: tar shards as WebDataset writes them; root may be a pattern such as shards/train-{000..146}.tar.
+    The others are data sets by name, from their authors' files or the Hub: `vitral data list` tells what each needs.
     """
     root: Path | None = None
     """Folder of the images, IDX files or tables; with hub also OWNER/NAME on the Hub."""

@@ -12,19 +12,6 @@ from vitral.vit_config import ViTConfig
 
 __all__ = ["fashion_mnist"]
 
-CLASSES = (
-    "T-shirt/top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
-
 
 def fashion_mnist() -> RunConfig:
     """A small plain ViT on Fashion-MNIST's 60,000 images of 28x28 pixels: 4x4 words of 7x7 pixels.
@@ -51,7 +38,7 @@ def fashion_mnist() -> RunConfig:
                 pool="gap",
             )
         ),
-        data=DataConfig(source="idx", root=Path("/usr/share/datasets/fashion-mnist"), class_names=CLASSES),
+        data=DataConfig(source="fashion-mnist", root=Path("/usr/share/datasets/fashion-mnist")),
         preprocessing=Preprocessing(image_size=(28, 28), channels=1, mean=(0.286,), std=(0.353,)),
         augment=AugmentConfig(flip=True, shift=1),
         optim=OptimConfig(name="muon", lr=1e-2, weight_decay=0.05),

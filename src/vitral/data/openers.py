@@ -1,0 +1,80 @@
+"""Opening what lies on disk as plain files: digits, IDX files, folders of images."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vitral.data.config import DataConfig, existing_folder
+from vitral.data.digits import digits
+from vitral.data.folder import ClassFiles, list_folder
+from vitral.data.idx import LabelledImages, read_split
+from vitral.data.sources import ArraySource, FileSource, Source
+
+__all__ = ["file_source", "open_digits", "open_folder", "open_idx"]
+
+
+def open_digits(config: DataConfig) -> dict[str, Source]:
+    """scikit-learn's digits."""
+    if config.root is not None:
+        raise ValueError(
+            "--data.source digits comes with its images: "
+            "leave out --data.root, or choose --data.source folder or --data.source idx"
+        )
+    images, labels = digits()
+    classes = config.class_names or _numbers(10)
+    if len(classes) != 10:
+        raise ValueError(f"--data.class-names needs 10 names for the digits, not {len(classes)}")
+    return {"train": ArraySource(title="digits", images=images, labels=labels, classes=classes)}
+
+
+def open_idx(config: DataConfig) -> dict[str, Source]:
+    """IDX files of the names that MNIST's have.
+
+    Raises:
+        ValueError: they are not there or damaged, or a label has no class.
+    """
+    root = existing_folder(config)
+    train, test = read_split(root, "train"), read_split(root, "t10k")
+    if train is None:
+        raise ValueError(
+            f"{root} has no train-images-idx3-ubyte (or .gz): give the folder of the IDX files as --data.root"
+        )
+    classes = config.class_names or _numbers(int(train.labels.max()) + 1)
+    splits = {"train": train} if test is None else {"train": train, "test": test}
+    return {split: _array_source(part, classes) for split, part in splits.items()}
+
+
+def _array_source(part: LabelledImages, classes: tuple[str, ...]) -> ArraySource:
+    highest = part.labels.max()
+    if highest >= len(classes):
+        raise ValueError(
+            f"{part.labels_file} has the label {highest}, but there are only {len(classes)} classes, "
+            f"0 to {len(classes) - 1}: name every class with --data.class-names, or fetch the right file"
+        )
+    return ArraySource(title=str(part.file), images=part.images, labels=part.labels, classes=classes)
+
+
+def open_folder(config: DataConfig) -> dict[str, Source]:
+    """A folder of images, one folder a class.
+
+    Raises:
+        ValueError: see `list_folder`.
+    """
+    if config.class_names:
+        raise ValueError("--data.source folder names its classes after their folders: leave out --data.class-names")
+    root = existing_folder(config)
+    splits = list_folder(root)
+    classes = tuple(splits["train"])
+    return {split: file_source(root, by_class, classes) for split, by_class in splits.items()}
+
+
+def file_source(root: Path, by_class: ClassFiles, classes: tuple[str, ...]) -> FileSource:
+    """Files by class as a source that counts its labels in the order of `classes`."""
+    files = tuple(file for members in by_class.values() for file in members)
+    places = {name: place for place, name in enumerate(classes)}
+    labels = np.repeat([places[name] for name in by_class], [len(members) for members in by_class.values()])
+    return FileSource(root=root, files=files, labels=labels.astype(np.int64), classes=classes)
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(label) for label in range(count))
