@@ -9,7 +9,7 @@ import torch
 
 from tiny import ARCHITECTURE, tiny_run
 from vitral.data.batches import TrainingBatches
-from vitral.data.sources import open_data
+from vitral.data.opening import open_data
 from vitral.train.average import update_average, warmed_up
 from vitral.train.loop import fit
 from vitral.train.run import Run
