@@ -15,12 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitral.data.augment import AugmentConfig, Draws, crop_box, draw
 from vitral.data.decode import BrokenImage
-from vitral.data.examples import UNREADABLE
 from vitral.data.order import sample_at
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source
 
-__all__ = ["Batch", "EvaluationBatches", "TrainingBatches", "load", "telling_of_dead_workers"]
+__all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "telling_of_dead_workers"]
+
+UNREADABLE = -100
+"""Label of an image that could not be read: losses and metrics leave it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class TrainingBatches(Dataset[Batch]):
             box = crop_box(self.augment, image.size, seed=self.seed, epoch=int(epoch[row]), index=int(index[row]))
             return self.preprocessing.crop(image, box)
 
-        draws = draw(self.augment, seed=self.seed, epoch=epoch, index=index, step=step)
+        draws = draw(self.augment, seed=self.seed, epoch=epoch, index=index)
         batch = _read(self.source, index, self.preprocessing, pixels, draws)
         return replace(batch, seconds=time.perf_counter() - start)
 

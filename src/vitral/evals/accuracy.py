@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from vitral.data.batches import Batch
-from vitral.data.examples import UNREADABLE
+from vitral.data.batches import UNREADABLE, Batch
 
 __all__ = ["Accuracy", "Judgements", "expected_calibration_error", "judge", "measure"]
 

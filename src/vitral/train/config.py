@@ -98,8 +98,8 @@ class TrainConfig:
             Duration.parse(duration)
         check_names(self.track)
 
-    def check_shares(self, processes: int, *, pairs: bool = False) -> None:
-        """Refuses a batch that cannot be shared evenly, or where images are mixed, whose shares hold half a pair.
+    def check_shares(self, processes: int) -> None:
+        """Refuses a batch that cannot be shared evenly.
 
         Raises:
             ValueError: as it says.
@@ -109,11 +109,6 @@ class TrainConfig:
                 f"batches of {self.batch_size} images cannot be shared evenly by {processes} processes in "
                 f"{self.accumulate} parts each: choose a --train.batch-size that is a multiple of "
                 f"{processes * self.accumulate}"
-            )
-        if pairs and self.batch_size % (2 * processes):
-            raise ValueError(
-                f"mixed images come in pairs, and {self.batch_size} images on {processes} devices leave one without a "
-                f"partner: choose a --train.batch-size that is a multiple of {2 * processes}"
             )
 
 

@@ -11,9 +11,8 @@ from PIL import Image
 
 from photographs import break_files, write_photographs
 from vitral.data.augment import AugmentConfig, crop_box, flip
-from vitral.data.batches import Batch, EvaluationBatches, TrainingBatches, load
+from vitral.data.batches import UNREADABLE, Batch, EvaluationBatches, TrainingBatches, load
 from vitral.data.config import DataConfig
-from vitral.data.examples import UNREADABLE
 from vitral.data.opening import open_data
 from vitral.data.order import sample_at
 from vitral.data.preprocess import Preprocessing

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitral.data.batches import Batch
-from vitral.data.examples import UNREADABLE
+from vitral.data.batches import UNREADABLE, Batch
 from vitral.evals.accuracy import Accuracy, expected_calibration_error, measure
 
 
