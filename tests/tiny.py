@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vitral.data.augment import AugmentConfig
+from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.objectives.classification import ClassificationConfig
 from vitral.train.checkpoint import CheckpointConfig

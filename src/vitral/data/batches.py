@@ -13,9 +13,11 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vitral.data.augment import AugmentConfig, Draws, crop_box, draw
+from vitral.data.augment.config import AugmentConfig
+from vitral.data.augment.crop import crop_box
+from vitral.data.augment.draws import Draws, draw
 from vitral.data.decode import BrokenImage
-from vitral.data.order import sample_at
+from vitral.data.order import repeated_at, sample_at
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source
 
@@ -65,7 +67,12 @@ class TrainingBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         start = time.perf_counter()
         position = step * self.batch_size + np.array(self.share or range(self.batch_size))
-        epoch, index = sample_at(position, size=len(self.source), seed=self.seed)
+        where = dict(size=len(self.source), seed=self.seed)
+        if self.augment.repeats > 1:
+            own = dict(batch_size=self.batch_size, repeats=self.augment.repeats)
+            epoch, index = repeated_at(position, **own, **where)
+        else:
+            epoch, index = sample_at(position, **where)
 
         def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
             image = self.source.image(int(index[row]), channels=self.preprocessing.channels)
@@ -74,7 +81,9 @@ class TrainingBatches(Dataset[Batch]):
             box = crop_box(self.augment, image.size, seed=self.seed, epoch=int(epoch[row]), index=int(index[row]))
             return self.preprocessing.crop(image, box)
 
-        draws = draw(self.augment, seed=self.seed, epoch=epoch, index=index)
+        by_pair = self.augment.mix_per == "pair"
+        pairs = position[::2] // 2 if by_pair else np.full((len(position) + 1) // 2, step)
+        draws = draw(self.augment, seed=self.seed, epoch=epoch, index=index, pairs=pairs)
         batch = _read(self.source, index, self.preprocessing, pixels, draws)
         return replace(batch, seconds=time.perf_counter() - start)
 

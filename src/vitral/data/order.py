@@ -8,9 +8,9 @@ by cycle walking). One lookup costs the same at any position, for ten samples or
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 
-__all__ = ["AUGMENTATION", "DROPOUT", "ORDER", "random_bits", "sample_at", "uniform"]
+__all__ = ["AUGMENTATION", "DROPOUT", "MIXING", "ORDER", "random_bits", "repeated_at", "sample_at", "uniform"]
 
-ORDER, AUGMENTATION, DROPOUT = range(3)
+ORDER, AUGMENTATION, DROPOUT, MIXING = range(4)
 """The first integer of every draw says what it is for, so that no two uses share their random numbers."""
 
 ROUNDS = 6
@@ -20,7 +20,7 @@ MIXED_BITS = 36
 """Fewest bits that all rounds draw together: on few bits, six rounds leave some pairs of samples too close."""
 
 
-def random_bits(*words: Int64[np.ndarray, " b"] | int) -> UInt64[np.ndarray, " b"]:
+def random_bits(*words: Int64[np.ndarray, "*#b"] | int) -> UInt64[np.ndarray, "*b"]:
     """64 well-mixed bits from integers, the same on every machine (the finaliser of SplitMix64, word by word)."""
     with np.errstate(over="ignore"):
         state = np.zeros(1, np.uint64)
@@ -32,7 +32,7 @@ def random_bits(*words: Int64[np.ndarray, " b"] | int) -> UInt64[np.ndarray, " b
     return state
 
 
-def uniform(*words: Int64[np.ndarray, " b"] | int) -> Float64[np.ndarray, " b"]:
+def uniform(*words: Int64[np.ndarray, "*#b"] | int) -> Float64[np.ndarray, "*b"]:
     """Numbers in [0, 1), each a function of its integers alone."""
     return (random_bits(*words) >> np.uint64(11)) * 2.0**-53
 
@@ -56,6 +56,21 @@ def sample_at(
     while (outside := index >= size).any():
         index[outside] = _permute(index[outside], epoch[outside], half, seed)
     return epoch, index
+
+
+def repeated_at(
+    position: Int64[np.ndarray, " b"], *, batch_size: int, repeats: int, size: int, seed: int
+) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
+    """As `sample_at`, but each image comes up to `repeats` times in its batch, each time as of another epoch.
+
+    The copies of an image lie apart, so that neighbours are different images; an epoch has as many batches as before,
+    of fewer images (repeated augmentation, Hoffer et al. 2020).
+    """
+    step, row = np.divmod(position, batch_size)
+    images = -(-batch_size // repeats)
+    copy, place = np.divmod(row, images)
+    epoch, index = sample_at(step * images + place, size=size, seed=seed)
+    return epoch * repeats + copy, index
 
 
 def _permute(

@@ -1,6 +1,6 @@
 """Handwritten digits, from scratch in about a minute."""
 
-from vitral.data.augment import AugmentConfig
+from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.preprocess import Preprocessing
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig

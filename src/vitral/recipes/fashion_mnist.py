@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vitral.data.augment import AugmentConfig
+from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.preprocess import Preprocessing
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig

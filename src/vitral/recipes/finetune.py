@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from vitral.data.augment import AugmentConfig
+from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.preprocess import Preprocessing
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig

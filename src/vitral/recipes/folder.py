@@ -1,6 +1,6 @@
 """A folder of images, from scratch."""
 
-from vitral.data.augment import AugmentConfig
+from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vitral.data.augment import AugmentConfig
+from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.preprocess import Preprocessing
 from vitral.models import Architecture
@@ -98,17 +98,18 @@ class TrainConfig:
             Duration.parse(duration)
         check_names(self.track)
 
-    def check_shares(self, processes: int) -> None:
-        """Refuses a batch that cannot be shared evenly.
+    def check_shares(self, processes: int, *, in_pairs: bool = False) -> None:
+        """Refuses a batch that cannot be shared evenly, or not in pairs of images that are mixed.
 
         Raises:
             ValueError: as it says.
         """
-        if self.batch_size % (processes * self.accumulate):
+        smallest = processes * self.accumulate * (2 if in_pairs else 1)
+        if self.batch_size % smallest:
+            pairs = ", of pairs that are mixed" if in_pairs else ""
             raise ValueError(
                 f"batches of {self.batch_size} images cannot be shared evenly by {processes} processes in "
-                f"{self.accumulate} parts each: choose a --train.batch-size that is a multiple of "
-                f"{processes * self.accumulate}"
+                f"{self.accumulate} parts each{pairs}: choose a --train.batch-size that is a multiple of {smallest}"
             )
 
 

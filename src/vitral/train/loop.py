@@ -60,7 +60,7 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
     try:
         data = open_data(config.data)
         config = config.resolved(num_classes=len(data["train"].classes))
-        config.train.check_shares(world.size)
+        config.train.check_shares(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.leads else "none")
         with telling_of_limits(config.train):
             session, notes = begin(config, checkpoints, data["train"])

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vitral.data.augment import flip, warp
+from vitral.data.augment.apply import augmented
+from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, random_bits
 from vitral.layers.lora import add_lora, merge_lora
@@ -125,17 +126,15 @@ class Session:
         torch.manual_seed(int(random_bits(DROPOUT, self.config.seed, self.step, *process)[0] >> np.uint64(1)))
         self.model.train()
         self.stopwatch.begin()
-        images, labels = self.augmented(batch), batch.labels.to(self.device, non_blocking=True)
+        examples, parts = self.examples(batch), self.config.train.accumulate
         self.stopwatch.end("augment")
-        parts = self.config.train.accumulate
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        readable = self.world.summed((labels != UNREADABLE).sum()).clamp(min=1)
-        chunks = zip(images.chunk(parts), labels.chunk(parts), strict=True)
-        for number, (part_images, part_labels) in enumerate(chunks, 1):
+        readable = self.world.summed((examples.labels != UNREADABLE).sum()).clamp(min=1)
+        for number, part in enumerate(examples.chunk(parts), 1):
             synchronising(self.spread, last=number == parts)
             with self.autocast():
-                loss, figures = self.objective.loss(self.forward, part_images, part_labels)
-            share = (part_labels != UNREADABLE).sum() / readable
+                loss, figures = self.objective.loss(self.forward, part)
+            share = (part.labels != UNREADABLE).sum() / readable
             # gradients are averaged over the processes, of which each has its share of the readable images
             (loss * share * self.world.size).backward()
             for name, value in {"loss": loss.detach(), **figures}.items():
@@ -151,18 +150,11 @@ class Session:
         self.unreadable |= set(batch.broken)
         return totals
 
-    def augmented(self, batch: Batch) -> Float[Tensor, "b c h w"]:
-        """Images of a training batch in the model's range, mirrored and warped on the device."""
+    def examples(self, batch: Batch) -> Examples:
+        """A training batch in the model's range, varied on the device."""
         assert batch.draws is not None, "a batch of evaluation is not trained on"
-        images = batch.images.to(self.device, non_blocking=True)
-        self.stopwatch.end("copy")
-        if self.config.augment.flip:
-            images = flip(images, batch.draws.flips.to(self.device, non_blocking=True))
-        floats = self.preprocessing.normalise(images)
-        if batch.draws.warps is None:
-            return floats
-        black = self.preprocessing.normalise(torch.zeros_like(images[:1, :1, :1]))
-        return warp(floats - black, batch.draws.warps.to(self.device, non_blocking=True)) + black
+        images, labels = (part.to(self.device, non_blocking=True) for part in (batch.images, batch.labels))
+        return augmented(images, labels, batch.draws, config=self.config.augment, preprocessing=self.preprocessing)
 
     @torch.no_grad()
     def predict(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vitral.data.augment import AugmentConfig, crop_box, draw, flip, warp
+from vitral.data.augment.config import AugmentConfig
+from vitral.data.augment.crop import crop_box
+from vitral.data.augment.draws import draw
+from vitral.data.augment.geometry import flip, warp
 
 SEEDS = st.integers(0, 2**63 - 1)
 RATIOS = st.tuples(st.floats(0.1, 4), st.floats(0.1, 4)).map(lambda pair: tuple(sorted(pair)))

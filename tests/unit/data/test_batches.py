@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from photographs import break_files, write_photographs
-from vitral.data.augment import AugmentConfig, crop_box, flip
+from vitral.data.augment.config import AugmentConfig
+from vitral.data.augment.crop import crop_box
+from vitral.data.augment.geometry import flip
 from vitral.data.batches import UNREADABLE, Batch, EvaluationBatches, TrainingBatches, load
 from vitral.data.config import DataConfig
 from vitral.data.opening import open_data

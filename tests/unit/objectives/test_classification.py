@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
 from vitral.objectives.classification import Classification, ClassificationConfig
 
@@ -20,7 +21,7 @@ def objective(label_smoothing: float = 0.0) -> Classification:
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_equals_cross_entropy_with_gradient(label_smoothing):
     logits = torch.randn(6, 4, requires_grad=True)
-    loss, figures = objective(label_smoothing).loss(lambda _: logits, IMAGES, LABELS)
+    loss, figures = objective(label_smoothing).loss(lambda _: logits, Examples(images=IMAGES, labels=LABELS))
     expected = F.cross_entropy(logits, LABELS, label_smoothing=label_smoothing)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (loss, expected)))
@@ -32,7 +33,7 @@ def test_label_smoothing_by_hand():
     logits = torch.tensor([[2.0, 0.0, 0.0, 0.0]]).expand(6, 4)
     log_total = math.log(math.exp(2) + 3)
     expected = 0.925 * (log_total - 2) + 3 * 0.025 * log_total
-    loss, _ = objective(0.1).loss(lambda _: logits, IMAGES, torch.zeros(6, dtype=torch.long))
+    loss, _ = objective(0.1).loss(lambda _: logits, Examples(images=IMAGES, labels=torch.zeros(6, dtype=torch.long)))
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -42,7 +43,7 @@ def test_unreadable_images_count_for_nothing(label_smoothing):
     labels = LABELS.clone()
     labels[[1, 4]] = UNREADABLE
     kept = [0, 2, 3, 5]
-    loss, figures = objective(label_smoothing).loss(lambda _: logits, IMAGES, labels)
+    loss, figures = objective(label_smoothing).loss(lambda _: logits, Examples(images=IMAGES, labels=labels))
     expected = F.cross_entropy(logits[kept], labels[kept], label_smoothing=label_smoothing)
     torch.testing.assert_close(loss, expected)
     assert figures["accuracy"].item() == pytest.approx((logits.argmax(1) == labels)[kept].float().mean().item())
@@ -53,7 +54,9 @@ def test_unreadable_images_count_for_nothing(label_smoothing):
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_a_batch_without_a_readable_image_teaches_nothing(label_smoothing):
     logits = torch.randn(6, 4, requires_grad=True)
-    loss, figures = objective(label_smoothing).loss(lambda _: logits, IMAGES, torch.full((6,), UNREADABLE))
+    loss, figures = objective(label_smoothing).loss(
+        lambda _: logits, Examples(images=IMAGES, labels=torch.full((6,), UNREADABLE))
+    )
     loss.backward()
     assert loss.item() == 0
     assert figures["accuracy"].item() == 0
@@ -62,7 +65,7 @@ def test_a_batch_without_a_readable_image_teaches_nothing(label_smoothing):
 
 def test_half_precision_logits_are_compared_in_single():
     logits = torch.randn(6, 4).bfloat16()
-    loss, _ = objective().loss(lambda _: logits, IMAGES, LABELS)
+    loss, _ = objective().loss(lambda _: logits, Examples(images=IMAGES, labels=LABELS))
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, F.cross_entropy(logits.float(), LABELS))
 
@@ -71,3 +74,45 @@ def test_half_precision_logits_are_compared_in_single():
 def test_smoothing_out_of_range(share):
     with pytest.raises(ValueError, match="label_smoothing must be at least 0 and below 1"):
         ClassificationConfig(label_smoothing=share)
+
+
+class TestSigmoid:
+    def loss(self, logits: torch.Tensor, examples: Examples, smoothing: float = 0.0) -> torch.Tensor:
+        config = ClassificationConfig(loss="sigmoid", label_smoothing=smoothing)
+        return Classification(config).loss(lambda _: logits, examples)[0]
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    def test_is_the_sum_over_classes_of_binary_cross_entropy(self, smoothing):
+        logits = torch.randn(6, 4, dtype=torch.float64)
+        target = F.one_hot(LABELS, 4) * (1 - smoothing) + smoothing / 4
+        expected = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none").sum(1).mean()
+        torch.testing.assert_close(self.loss(logits, Examples(images=IMAGES, labels=LABELS), smoothing), expected)
+
+    def test_unreadable_images_count_for_nothing(self):
+        logits, labels = torch.randn(6, 4), LABELS.clone()
+        labels[[0, 5]] = UNREADABLE
+        kept = Examples(images=IMAGES[1:5], labels=LABELS[1:5])
+        found = self.loss(logits, Examples(images=IMAGES, labels=labels))
+        torch.testing.assert_close(found, self.loss(logits[1:5], kept))
+
+    def test_a_head_bias_of_minus_ten_begins_near_ten(self):
+        """The paper's beginning: every class is improbable, so the loss is that of one missed class."""
+        loss = self.loss(torch.full((6, 1000), -10.0), Examples(images=IMAGES, labels=LABELS))
+        assert loss.item() == pytest.approx(10 + 1000 * math.log1p(math.exp(-10)), rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_images_have_the_loss_of_a_mixed_target(form, smoothing):
+    logits, shares, partners = torch.randn(6, 4), torch.rand(6), LABELS.flip(0)
+    target = F.one_hot(LABELS, 4) * shares[:, None] + F.one_hot(partners, 4) * (1 - shares[:, None])
+    target = target * (1 - smoothing) + smoothing / 4
+    examples = Examples(images=IMAGES, labels=LABELS, partners=partners, shares=shares)
+    found, _ = Classification(ClassificationConfig(loss=form, label_smoothing=smoothing)).loss(
+        lambda _: logits, examples
+    )
+    if form == "softmax":
+        expected = F.cross_entropy(logits, target)
+    else:
+        expected = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
+    torch.testing.assert_close(found, expected)

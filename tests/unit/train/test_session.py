@@ -145,7 +145,7 @@ def test_images_are_warped_on_black():
     """A shifted white image shows black, not the middle of the range, where nothing was."""
     config = replace(tiny_run(), augment=replace(tiny_run().augment, flip=False, rotate=0.0, scale=0.0))
     batch = batch_of(config)
-    images = session(config).augmented(replace(batch, images=torch.full_like(batch.images, 255)))
+    images = session(config).examples(replace(batch, images=torch.full_like(batch.images, 255))).images
     shifted = batch.draws.warps[:, 0, 2] == 1
     assert shifted.any()
     torch.testing.assert_close(images[shifted][..., -1], torch.full_like(images[shifted][..., -1], -1.0))

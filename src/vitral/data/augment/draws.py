@@ -1,0 +1,92 @@
+"""The randomness of a batch's augmentation, each number a function of seed, epoch and sample."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64
+from torch import Tensor
+
+from vitral.data.augment.config import AugmentConfig
+from vitral.data.order import AUGMENTATION, MIXING, uniform
+
+__all__ = ["Draws", "draw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """The randomness of one batch's augmentation."""
+
+    flips: Bool[Tensor, " b"]
+    """Which images are mirrored."""
+    warps: Float32[Tensor, "b 2 3"] | None
+    """From output to input coordinates in pixels around the centre; None where nothing warps."""
+    numbers: dict[str, Float64[np.ndarray, "b n"]] = field(default_factory=dict)
+    """For each further way of varying, its own numbers in [0, 1); they stay on the host, which plans with them."""
+    mixing: Float64[np.ndarray, "pairs 5"] | None = None
+    """Likewise for each pair of neighbours."""
+
+    def pin_memory(self) -> "Draws":
+        """A copy in page-locked memory."""
+        warps = None if self.warps is None else self.warps.pin_memory()
+        return replace(self, flips=self.flips.pin_memory(), warps=warps)
+
+
+def draw(
+    config: AugmentConfig,
+    *,
+    seed: int,
+    epoch: Int64[np.ndarray, " b"],
+    index: Int64[np.ndarray, " b"],
+    pairs: Int64[np.ndarray, " pairs"] | None = None,
+) -> Draws:
+    """Draws everything that varies for the samples `index` of the epochs `epoch`.
+
+    Args:
+        config: what varies.
+        seed: the run's.
+        epoch: of each sample.
+        index: of each sample.
+        pairs: number of each pair of neighbours, counted from the run's first; None where nothing is mixed.
+    """
+    numbers = {
+        name: uniform(AUGMENTATION, seed, epoch[:, None], index[:, None], first + np.arange(count)[None])
+        for name, (first, count, used) in _columns(config).items()
+        if used
+    }
+    mixing = None
+    if config.mixes and pairs is not None:
+        mixing = uniform(MIXING, seed, pairs[:, None], np.arange(5)[None])
+    flips, warps = _warps(config, seed=seed, epoch=epoch, index=index)
+    return Draws(flips=flips, warps=warps, numbers=numbers, mixing=mixing)
+
+
+def _columns(config: AugmentConfig) -> dict[str, tuple[int, int, bool]]:
+    """Where each way of varying has its numbers: the first of them, how many, and whether they are needed."""
+    return {
+        "vertical": (600, 1, config.flip_vertical),
+        "randaugment": (700, 4 * config.randaugment_layers, config.randaugment != "none"),
+        "three": (1000, 2, config.three_augment),
+        "jitter": (1100, 6, config.colour_jitter > 0),
+        "erase": (1200, 42, config.erase > 0),
+    }
+
+
+def _warps(
+    config: AugmentConfig, *, seed: int, epoch: Int64[np.ndarray, " b"], index: Int64[np.ndarray, " b"]
+) -> tuple[Bool[Tensor, " b"], Float32[Tensor, "b 2 3"] | None]:
+    """Mirroring, and shift, rotation and scale."""
+
+    def signed(name: int) -> Float64[np.ndarray, " b"]:
+        return 2 * uniform(AUGMENTATION, seed, epoch, index, name) - 1
+
+    flips = torch.from_numpy(config.flip & (signed(0) < 0))
+    if not config.warps:
+        return flips, None
+    angle = np.radians(config.rotate) * signed(1)
+    zoom = 1 / (1 + config.scale * signed(2))
+    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+    steps = config.shift + 0.5
+    dx, dy = (np.rint(np.clip(steps * signed(name), -config.shift, config.shift)) for name in (3, 4))
+    rows = np.stack([cos, -sin, dx, sin, cos, dy], axis=1).reshape(-1, 2, 3)
+    return flips, torch.from_numpy(rows.astype(np.float32))

@@ -1,0 +1,23 @@
+"""Mirroring, and small shifts, rotations and changes of size, each image its own."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, UInt8
+from torch import Tensor
+
+__all__ = ["flip", "warp"]
+
+
+def flip(images: UInt8[Tensor, "b h w c"], flips: Bool[Tensor, " b"], *, axis: int = 2) -> UInt8[Tensor, "b h w c"]:
+    """Mirrors the images that `flips` names, left to right, or along axis 1 top to bottom."""
+    return torch.where(flips[:, None, None, None], images.flip(axis), images)
+
+
+def warp(images: Float[Tensor, "b c h w"], warps: Float32[Tensor, "b 2 3"]) -> Float[Tensor, "b c h w"]:
+    """Shifts, rotates and scales each image about its centre, bilinearly; outside the image is 0."""
+    h, w = images.shape[-2:]
+    # written on the device itself: copying from the host would make it wait
+    half = torch.stack([torch.full((), size / 2, device=images.device) for size in (w, h)])
+    scale = torch.cat([half, half.new_ones(1)]) / half[:, None]  # pixels to the -1..1 coordinates of grid_sample
+    grid = F.affine_grid(warps * scale, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid.to(images.dtype), align_corners=False)

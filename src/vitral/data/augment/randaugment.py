@@ -1,0 +1,183 @@
+"""RandAugment (Cubuk et al., arXiv 1909.13719) in two published forms, each operation on all images that drew it."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float64, UInt8
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+__all__ = ["VARIANTS", "randaugment"]
+
+Images = UInt8[Tensor, "b c h w"]
+Operation = Callable[[Images, int | float], Images]
+"""What happens to images at a magnitude; it may be negative where the sign is drawn."""
+GREY = 128
+"""What big_vision's images show where nothing is, and where something is cut out."""
+
+
+def _affine(images: Images, *, fill: int, move: tuple[int, int] = (0, 0), shear=(0.0, 0.0)) -> Images:
+    """Nearest pixels; a shear is a ratio, about the upper left corner."""
+    degrees = [math.degrees(math.atan(ratio)) for ratio in shear]
+    centre = [0.0, 0.0] if any(shear) else None
+    return F.affine(
+        images, angle=0.0, translate=list(move), scale=1.0, shear=degrees, fill=[float(fill)], center=centre
+    )
+
+
+def _geometric(fill: int) -> dict[str, Operation]:
+    """Shears by a ratio, shifts by pixels, rotations by degrees."""
+    return {
+        "shear_x": lambda images, ratio: _affine(images, fill=fill, shear=(ratio, 0.0)),
+        "shear_y": lambda images, ratio: _affine(images, fill=fill, shear=(0.0, ratio)),
+        "translate_x": lambda images, pixels: _affine(images, fill=fill, move=(int(pixels), 0)),
+        "translate_y": lambda images, pixels: _affine(images, fill=fill, move=(0, int(pixels))),
+        "rotate": lambda images, degrees: F.rotate(images, degrees, fill=[float(fill)]),
+    }
+
+
+def _colours() -> dict[str, Operation]:
+    """Factors of 1 change nothing."""
+    return {
+        "brightness": F.adjust_brightness,
+        "colour": lambda images, factor: F.adjust_saturation(images, factor) if images.shape[1] == 3 else images,
+        "contrast": F.adjust_contrast,
+        "sharpness": F.adjust_sharpness,
+        "posterise": lambda images, bits: F.posterize(images, int(bits)),
+        "solarise": lambda images, threshold: F.solarize(images, threshold),
+        "autocontrast": lambda images, _: F.autocontrast(images),
+        "equalise": lambda images, _: F.equalize(images),
+        "identity": lambda images, _: images,
+        "invert": lambda images, _: F.invert(images),
+    }
+
+
+def _to_the_mean_count(images: Images, factor: int | float) -> Images:
+    """The contrast of the released AutoAugment code: towards the mean count of a histogram of 256 bins, cut at 255."""
+    towards = min(images.shape[2] * images.shape[3] / 256, 255.0)
+    return (images * factor + towards * (1 - factor)).clamp(0, 255).to(torch.uint8)
+
+
+def _solarise_add(images: Images, addition: int | float) -> Images:
+    added = (images.to(torch.int16) + int(addition)).clamp(0, 255).to(torch.uint8)
+    return torch.where(images < 128, added, images)
+
+
+def _posterise(images: Images, lost: int | float) -> Images:
+    """Keeps the high bits; nothing is lost beyond eight."""
+    kept = 8 - min(max(int(lost), 0), 8)
+    return F.posterize(images, kept) if kept else torch.zeros_like(images)
+
+
+Levels = Callable[[int, int, int], tuple[int | float, bool]]
+"""From a magnitude, height and width to an operation's own number, and whether its sign is drawn."""
+
+
+def _torchvision() -> dict[str, tuple[Operation, Levels]]:
+    """torchvision's `RandAugment`: 14 operations, magnitudes 0 to 30, black outside."""
+    operations = _geometric(0) | _colours()
+    levels: dict[str, Levels] = {
+        "identity": lambda m, h, w: (0.0, False),
+        "shear_x": lambda m, h, w: (0.3 * m / 30, True),
+        "shear_y": lambda m, h, w: (0.3 * m / 30, True),
+        "translate_x": lambda m, h, w: (150 / 331 * w * m / 30, True),
+        "translate_y": lambda m, h, w: (150 / 331 * h * m / 30, True),
+        "rotate": lambda m, h, w: (30.0 * m / 30, True),
+        **dict.fromkeys(("brightness", "colour", "contrast", "sharpness"), lambda m, h, w: (0.9 * m / 30, True)),
+        "posterise": lambda m, h, w: (8 - round(m / 7.5), False),
+        "solarise": lambda m, h, w: (255 * (1 - m / 30), False),
+        "autocontrast": lambda m, h, w: (0.0, False),
+        "equalise": lambda m, h, w: (0.0, False),
+    }
+    for name in ("brightness", "colour", "contrast", "sharpness"):
+        operations[name] = partial(_about_one, operations[name])
+    return {name: (operations[name], level) for name, level in levels.items()}
+
+
+def _about_one(operation: Operation, images: Images, change: int | float) -> Images:
+    return operation(images, 1 + change)
+
+
+def _big_vision() -> dict[str, tuple[Operation, Levels]]:
+    """big_vision's `randaug`, of the released AutoAugment code: 15 operations after the cut-out, grey outside.
+
+    Magnitudes count to 10 and go on beyond. What it calls contrast goes towards another grey than the mean.
+    """
+    operations = _geometric(GREY) | _colours()
+    operations |= {"contrast": _to_the_mean_count, "posterise": _posterise, "solarise_add": _solarise_add}
+    operations["solarise"] = lambda images, threshold: torch.where(images < threshold, images, 255 - images)
+    operations["cutout"] = lambda images, _: images  # it needs a place for each image: see `_cut_out`
+    levels: dict[str, Levels] = {
+        **dict.fromkeys(("autocontrast", "equalise", "invert"), lambda m, h, w: (0.0, False)),
+        "rotate": lambda m, h, w: (3.0 * m, True),
+        "posterise": lambda m, h, w: (8 - int(m / 10 * 4), False),
+        "solarise": lambda m, h, w: (int(m / 10 * 256), False),
+        **dict.fromkeys(("colour", "contrast", "brightness", "sharpness"), lambda m, h, w: (m / 10 * 1.8 + 0.1, False)),
+        "shear_x": lambda m, h, w: (0.03 * m, True),
+        "shear_y": lambda m, h, w: (0.03 * m, True),
+        "translate_x": lambda m, h, w: (10.0 * m, True),
+        "translate_y": lambda m, h, w: (10.0 * m, True),
+        "cutout": lambda m, h, w: (int(m / 10 * 40), False),
+        "solarise_add": lambda m, h, w: (int(m / 10 * 110), False),
+    }
+    return {name: (operations[name], level) for name, level in levels.items()}
+
+
+VARIANTS: dict[str, dict[str, tuple[Operation, Levels]]] = {
+    "torchvision": _torchvision(),
+    "big_vision": _big_vision(),
+}
+"""For each form its operations, and what a magnitude means to them."""
+
+
+def randaugment(
+    images: Images, numbers: Float64[np.ndarray, "b four_a_layer"], *, variant: str, magnitude: int
+) -> Images:
+    """Applies as many operations as there are layers, each drawn evenly.
+
+    Args:
+        images: on any device.
+        numbers: four in [0, 1) for each layer: operation, sign, and a place.
+        variant: one of `VARIANTS`.
+        magnitude: in the variant's own units.
+    """
+    operations = list(VARIANTS[variant].items())
+    height, width = images.shape[2:]
+    out = images.clone()
+    for layer in range(numbers.shape[1] // 4):
+        which, sign, down, across = numbers[:, 4 * layer : 4 * layer + 4].T
+        drawn = (which * len(operations)).astype(int)
+        for number, (name, (operation, level)) in enumerate(operations):
+            value, signed = level(magnitude, height, width)
+            for rows, signum in _groups(drawn == number, sign < 0.5, signed):
+                chosen = torch.from_numpy(rows).to(images.device, non_blocking=True)
+                if name == "cutout":
+                    changed = _cut_out(out[chosen], int(value), down[rows], across[rows])
+                else:
+                    changed = operation(out[chosen], signum * value)
+                out[chosen] = changed
+    return out
+
+
+def _groups(drawn: np.ndarray, negative: np.ndarray, signed: bool) -> Iterator[tuple[np.ndarray, int]]:
+    """The images that drew an operation, those with either sign apart where it matters."""
+    for chosen, signum in ((drawn & negative, -1), (drawn & ~negative, 1)) if signed else ((drawn, 1),):
+        if chosen.any():
+            yield np.flatnonzero(chosen), signum
+
+
+def _cut_out(images: Images, half: int, down: np.ndarray, across: np.ndarray) -> Images:
+    """Squares of side 2 * `half` around any pixel become grey."""
+    height, width = images.shape[2:]
+    rows, columns = (torch.arange(count, device=images.device) for count in (height, width))
+    top, left = (
+        torch.from_numpy((place * count).astype(int)).to(images.device)[:, None]
+        for place, count in ((down, height), (across, width))
+    )
+    inside_rows = (rows >= top - half) & (rows < top + half)
+    inside_columns = (columns >= left - half) & (columns < left + half)
+    inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+    return torch.where(inside, GREY, images).to(torch.uint8)
