@@ -142,7 +142,9 @@ class TestColours:
         ).numbers["three"]
         assert stats.chisquare(np.bincount((numbers[:, 0] * 3).astype(int))).pvalue > 1e-3
 
-    @pytest.mark.parametrize(("kind", "peer"), enumerate([F.adjust_brightness, F.adjust_contrast, F.adjust_saturation]))
+    @pytest.mark.parametrize(
+        ("kind", "peer"), list(enumerate([F.adjust_brightness, F.adjust_contrast, F.adjust_saturation]))
+    )
     def test_jitter_of_one_kind_is_torchvisions(self, kind, peer):
         numbers = np.full((4, 6), 0.5)
         numbers[:, kind] = [0.0, 0.3, 0.8, 0.99]

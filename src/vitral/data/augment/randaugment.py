@@ -108,7 +108,7 @@ def _big_vision() -> dict[str, tuple[Operation, Levels]]:
     """
     operations = _geometric(GREY) | _colours()
     operations |= {"contrast": _to_the_mean_count, "posterise": _posterise, "solarise_add": _solarise_add}
-    operations["solarise"] = lambda images, threshold: torch.where(images < threshold, images, 255 - images)
+    operations["solarise"] = lambda images, threshold: torch.where(images.short() < threshold, images, 255 - images)
     operations["cutout"] = lambda images, _: images  # it needs a place for each image: see `_cut_out`
     levels: dict[str, Levels] = {
         **dict.fromkeys(("autocontrast", "equalise", "invert"), lambda m, h, w: (0.0, False)),
