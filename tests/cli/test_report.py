@@ -47,4 +47,4 @@ def test_without_its_images(screen, run):
 
 
 def test_what_is_no_run(screen, tmp_path):
-    assert screen.refusal("report", tmp_path) == f"{tmp_path} holds no run to resume: it has no run.json"
+    assert screen.refusal("report", tmp_path) == f"{tmp_path} is no folder of a training run: it has no run.json"

@@ -26,6 +26,8 @@ __all__ = ["main"]
 def main(arguments: list[str]) -> None:
     """Writes the page and says where it is; with `--json`, one object."""
     options = parsed(arguments)
+    if not (options.run / "run.json").is_file():
+        raise ValueError(f"{options.run} is no folder of a training run: it has no run.json")
     run, config = Run.open(options.run)
     card = read_config(run.path).card if (run.path / "config.json").is_file() else None
     data = opened(config)
