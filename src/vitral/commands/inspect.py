@@ -12,7 +12,7 @@ from vitral.commands.evaluate import held_out_images, run_data
 from vitral.commands.output import note, picture_path, print_json, printable
 from vitral.commands.predict import image_files
 from vitral.data.decode import BrokenImage, read_image
-from vitral.data.sources import Source
+from vitral.data.sources import Source, read_from
 from vitral.inspection.look import Look, look
 from vitral.inspection.picture import draw_looks
 from vitral.vit import ViT
@@ -97,7 +97,7 @@ def looks_at_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
     _, source = held_out_images(data, None)
     for index in spread_over_classes(source, seed=seed):
         try:
-            image = source.image(index, channels=model.config.channels)
+            image = read_from(source, index, channels=model.config.channels)
         except BrokenImage as error:
             if data.on_error == "stop":
                 raise

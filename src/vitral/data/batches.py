@@ -19,7 +19,7 @@ from vitral.data.augment.draws import Draws, draw
 from vitral.data.decode import BrokenImage
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import Source
+from vitral.data.sources import Source, read_from
 
 __all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "telling_of_dead_workers"]
 
@@ -75,7 +75,7 @@ class TrainingBatches(Dataset[Batch]):
             epoch, index = sample_at(position, **where)
 
         def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
-            image = self.source.image(int(index[row]), channels=self.preprocessing.channels)
+            image = read_from(self.source, int(index[row]), channels=self.preprocessing.channels)
             if self.augment.crop == "none":
                 return self.preprocessing.pixels(image)
             box = crop_box(self.augment, image.size, seed=self.seed, epoch=int(epoch[row]), index=int(index[row]))
@@ -104,7 +104,9 @@ class EvaluationBatches(Dataset[Batch]):
         index = np.arange(start, min(start + self.batch_size, len(self.source)))
 
         def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
-            return self.preprocessing.pixels(self.source.image(int(index[row]), channels=self.preprocessing.channels))
+            return self.preprocessing.pixels(
+                read_from(self.source, int(index[row]), channels=self.preprocessing.channels)
+            )
 
         return _read(self.source, index, self.preprocessing, pixels, None)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vitral.data.decode import read_image
 
-__all__ = ["ArraySource", "FileSource", "Source", "Subset"]
+__all__ = ["ArraySource", "FileSource", "Source", "Subset", "read_from"]
 
 
 @runtime_checkable
@@ -29,11 +29,11 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int, *, channels: int) -> Image.Image:
-        """Image `index`, grey (1 channel) or colour (3).
+    def stored(self, index: int) -> Path | bytes | Image.Image:
+        """Image `index` as it is stored: a file, the bytes of one, or pixels.
 
         Raises:
-            BrokenImage: the image cannot be read.
+            BrokenImage: the image cannot be fetched; whether it can be decoded, its reader finds out.
         """
         ...
 
@@ -55,12 +55,11 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.images)
 
-    def image(self, index: int, *, channels: int) -> Image.Image:
+    def stored(self, index: int) -> Image.Image:
         """See `Source`."""
         pixels = self.images[index]
         grey = pixels.ndim == 3 and pixels.shape[2] == 1
-        image = Image.fromarray(pixels[:, :, 0] if grey else pixels)
-        return read_image(image, channels=channels, name=self.name(index))
+        return Image.fromarray(pixels[:, :, 0] if grey else pixels)
 
     def name(self, index: int) -> str:
         """See `Source`."""
@@ -80,9 +79,9 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.files)
 
-    def image(self, index: int, *, channels: int) -> Image.Image:
+    def stored(self, index: int) -> Path:
         """See `Source`."""
-        return read_image(self.root / self.files[index], channels=channels)
+        return self.root / self.files[index]
 
     def name(self, index: int) -> str:
         """See `Source`."""
@@ -109,10 +108,19 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def image(self, index: int, *, channels: int) -> Image.Image:
+    def stored(self, index: int) -> Path | bytes | Image.Image:
         """See `Source`."""
-        return self.source.image(int(self.indices[index]), channels=channels)
+        return self.source.stored(int(self.indices[index]))
 
     def name(self, index: int) -> str:
         """See `Source`."""
         return self.source.name(int(self.indices[index]))
+
+
+def read_from(source: Source, index: int, *, channels: int) -> Image.Image:
+    """Image `index` of a source, upright, grey (1 channel) or colour (3).
+
+    Raises:
+        BrokenImage: the image cannot be read.
+    """
+    return read_image(source.stored(index), channels=channels, name=source.name(index))

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from PIL import Image
 
 from vitral.data.config import ROLES, DataConfig
-from vitral.data.decode import BrokenImage, read_image
+from vitral.data.decode import BrokenImage
 from vitral.data.extra import optional
 from vitral.data.folder import SPLITS
 from vitral.data.labels import coded
@@ -46,10 +45,6 @@ class TableSource:
         if cell is None or (cell["bytes"] is None and cell["path"] is None):
             raise BrokenImage(f"{self.name(index)} cannot be read as an image: its cell is empty")
         return Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]
-
-    def image(self, index: int, *, channels: int) -> Image.Image:
-        """See `Source`."""
-        return read_image(self.stored(index), channels=channels, name=self.name(index))
 
     def name(self, index: int) -> str:
         """See `Source`."""

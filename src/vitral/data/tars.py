@@ -19,10 +19,9 @@ from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Int64
-from PIL import Image
 
 from vitral.data.config import ROLES, DataConfig
-from vitral.data.decode import IMAGE_SUFFIXES, BrokenImage, read_image
+from vitral.data.decode import IMAGE_SUFFIXES, BrokenImage
 from vitral.data.folder import SPLITS
 from vitral.data.labels import coded
 from vitral.data.sources import Source
@@ -64,10 +63,6 @@ class TarSource:
         if len(content) < size:
             raise BrokenImage(f"{self.name(index)} cannot be read as an image: the shard has become shorter")
         return content
-
-    def image(self, index: int, *, channels: int) -> Image.Image:
-        """See `Source`."""
-        return read_image(self.stored(index), channels=channels, name=self.name(index))
 
     def name(self, index: int) -> str:
         """See `Source`."""

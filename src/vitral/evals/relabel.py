@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
@@ -23,9 +24,9 @@ class Relabelled:
     def __len__(self) -> int:
         return len(self.source)
 
-    def image(self, index: int, *, channels: int) -> Image.Image:
+    def stored(self, index: int) -> Path | bytes | Image.Image:
         """See `Source`."""
-        return self.source.image(index, channels=channels)
+        return self.source.stored(index)
 
     def name(self, index: int) -> str:
         """See `Source`."""

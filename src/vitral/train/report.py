@@ -18,7 +18,7 @@ from vitral import __version__
 from vitral.config import to_dict
 from vitral.data.card import ModelCard
 from vitral.data.decode import BrokenImage
-from vitral.data.sources import Source
+from vitral.data.sources import Source, read_from
 from vitral.evals.accuracy import Judgements
 from vitral.files import printable, write_atomically
 from vitral.train.charts import HEIGHT, WIDTH, Chart, Curve, chart
@@ -229,7 +229,7 @@ def example(findings: Findings, source: Source, classes: tuple[str, ...], row: i
 def picture(source: Source, index: int) -> str | None:
     """An image as an address that holds it; None where it cannot be read any more."""
     try:
-        image = source.image(index, channels=3)
+        image = read_from(source, index, channels=3)
     except (BrokenImage, OSError):
         return None
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

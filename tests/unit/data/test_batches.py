@@ -18,7 +18,7 @@ from vitral.data.config import DataConfig
 from vitral.data.opening import open_data
 from vitral.data.order import sample_at
 from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import ArraySource, FileSource
+from vitral.data.sources import ArraySource, FileSource, read_from
 
 GREY = Preprocessing(image_size=(5, 4), channels=1)
 COLOUR = Preprocessing(image_size=(16, 24), channels=3)
@@ -100,7 +100,7 @@ class TestTraining:
         epoch, index = sample_at(np.arange(28, 35), size=21, seed=3)
         for row in range(7):
             if batch.labels[row] != UNREADABLE:
-                image = broken_photographs.image(int(index[row]), channels=3)
+                image = read_from(broken_photographs, int(index[row]), channels=3)
                 box = crop_box(augment, image.size, seed=3, epoch=int(epoch[row]), index=int(index[row]))
                 assert np.array_equal(batch.images[row], COLOUR.crop(image, box))
 
@@ -143,9 +143,9 @@ class TestTraining:
 class Deadly(ArraySource):
     """Kills the process that reads it."""
 
-    def image(self, index: int, *, channels: int) -> Image.Image:
+    def stored(self, index: int) -> Image.Image:
         os.kill(os.getpid(), signal.SIGKILL)
-        return super().image(index, channels=channels)
+        return super().stored(index)
 
 
 def test_a_reading_process_that_is_killed_is_told_of_with_the_way_out():
@@ -191,7 +191,7 @@ class TestEvaluation:
     def test_uses_the_geometry_of_evaluation(self, broken_photographs):
         centre = replace(COLOUR, resize="crop")
         batch = evaluation(broken_photographs, size=4, preprocessing=centre)[2]
-        image = broken_photographs.image(9, channels=3)
+        image = read_from(broken_photographs, 9, channels=3)
         assert np.array_equal(batch.images[1], centre.pixels(image))
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from vitral.data.config import DataConfig
 from vitral.data.folder import list_folder
 from vitral.data.opening import open_data
+from vitral.data.sources import read_from
 
 
 def write(root: Path, *files: str) -> Path:
@@ -57,7 +58,7 @@ def test_split_folders(tmp_path, val):
     assert data["val"].labels.tolist() == [1, 1]
     assert data["test"].labels.tolist() == [0, 1]
     assert data["test"].name(1) == str(tmp_path / "test" / "b" / "0.png")
-    assert data["test"].image(1, channels=1).getpixel((0, 0)) == 9
+    assert read_from(data["test"], 1, channels=1).getpixel((0, 0)) == 9
 
 
 def test_only_train(tmp_path):

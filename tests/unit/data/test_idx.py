@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vitral.data.config import DataConfig
 from vitral.data.idx import read_images, read_labels, read_split
 from vitral.data.opening import open_data
+from vitral.data.sources import read_from
 
 
 def idx(values: np.ndarray, *, kind: int = 0x08) -> bytes:
@@ -53,8 +54,8 @@ def test_both_splits_come_back(tmp_path, dot, zipped):
         assert source.labels.dtype == np.int64
         assert source.labels.tolist() == labels(count).tolist()
         for index in range(count):
-            assert np.asarray(source.image(index, channels=1)).tolist() == images(count)[index].tolist()
-    image = data["train"].image(3, channels=3)
+            assert np.asarray(read_from(source, index, channels=1)).tolist() == images(count)[index].tolist()
+    image = read_from(data["train"], 3, channels=3)
     assert image.mode == "RGB"
     assert np.asarray(image)[..., 2].tolist() == images(12)[3].tolist()
     file = tmp_path / f"t10k-images{'.' if dot else '-'}idx3-ubyte{'.gz' if zipped else ''}"
@@ -185,7 +186,7 @@ def test_fashion_mnist(fashion_mnist):
     assert (len(data["train"]), len(data["test"])) == (60_000, 10_000)
     assert np.bincount(data["train"].labels).tolist() == [6000] * 10
     assert np.bincount(data["test"].labels).tolist() == [1000] * 10
-    assert data["test"].image(0, channels=1).size == (28, 28)
+    assert read_from(data["test"], 0, channels=1).size == (28, 28)
     assert data["train"].labels[:5].tolist() == [9, 0, 0, 3, 0]
-    mean = np.mean([np.asarray(data["train"].image(index, channels=1)).mean() for index in range(500)])
+    mean = np.mean([np.asarray(read_from(data["train"], index, channels=1)).mean() for index in range(500)])
     assert 65 < mean < 80  # 72.9 over all 60,000

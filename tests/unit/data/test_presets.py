@@ -12,7 +12,7 @@ from vitral.data.config import DataConfig
 from vitral.data.opening import open_data
 from vitral.data.originals.flowers import FLOWERS
 from vitral.data.presets import PRESETS
-from vitral.data.sources import Source
+from vitral.data.sources import Source, read_from
 
 
 def opened(name: str, root: Path, **values) -> dict[str, Source]:
@@ -31,7 +31,7 @@ def write_jpeg(file: Path, shade: int) -> None:
 
 
 def shade(source: Source, index: int) -> int:
-    return source.image(index, channels=1).getpixel((4, 4))
+    return read_from(source, index, channels=1).getpixel((4, 4))
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), np.uint8)
@@ -60,9 +60,9 @@ def test_cifar10(tmp_path: Path, inside: str) -> None:
     assert data["train"].classes == CIFAR_CLASSES
     assert data["train"].labels.tolist() == list(range(10))
     assert data["test"].labels.tolist() == [0, 1]
-    pixels = np.asarray(data["train"].image(7, channels=3))
+    pixels = np.asarray(read_from(data["train"], 7, channels=3))
     assert (pixels == PIXELS[7].transpose(1, 2, 0)).all()
-    assert (np.asarray(data["test"].image(1, channels=3)) == PIXELS[11].transpose(1, 2, 0)).all()
+    assert (np.asarray(read_from(data["test"], 1, channels=3)) == PIXELS[11].transpose(1, 2, 0)).all()
 
 
 def test_cifar100_counts_fine_labels(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_cifar100_counts_fine_labels(tmp_path: Path) -> None:
     data = opened("cifar100", tmp_path)
     assert data["train"].labels.tolist() == [0, 1, 2]
     assert data["test"].classes[data["test"].labels[0]] == "bear"
-    assert (np.asarray(data["test"].image(0, channels=3)) == PIXELS[3].transpose(1, 2, 0)).all()
+    assert (np.asarray(read_from(data["test"], 0, channels=3)) == PIXELS[3].transpose(1, 2, 0)).all()
 
 
 def test_cifar_that_is_not_whole(tmp_path: Path) -> None:

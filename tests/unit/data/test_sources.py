@@ -15,7 +15,7 @@ from photographs import CLASSES, FORMS, break_files, write_photographs
 from vitral.data.config import DataConfig
 from vitral.data.decode import BrokenImage, read_image
 from vitral.data.opening import open_data
-from vitral.data.sources import ArraySource, FileSource, Subset
+from vitral.data.sources import ArraySource, FileSource, Subset, read_from
 
 DIGITS = DataConfig(source="digits")
 
@@ -37,7 +37,7 @@ def test_digits_have_exactly_the_original_shades():
         for index in range(len(source)):
             number = int(source.name(index).removeprefix("digits[").removesuffix("]"))
             expected = [[shades[int(value)] for value in row] for row in original.images[number]]
-            assert np.asarray(source.image(index, channels=1)).tolist() == expected
+            assert np.asarray(read_from(source, index, channels=1)).tolist() == expected
             assert source.labels[index] == original.target[number]
 
 
@@ -75,7 +75,7 @@ def test_digits_with_names_of_their_own():
 def test_arrays(shape, channels):
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     source = ArraySource(title="noise", images=images, labels=np.array([1, 0]), classes=("a", "b"))
-    image = source.image(1, channels=channels)
+    image = read_from(source, 1, channels=channels)
     assert image.size == (4, 3)
     assert np.asarray(image).tobytes() == images[1].tobytes()
     assert source.name(1) == "noise[1]"
@@ -89,7 +89,7 @@ def test_subset():
     assert (len(part), part.classes) == (2, ("a", "b"))
     assert part.labels.tolist() == [1, 0]
     assert [part.name(index) for index in range(2)] == ["five[1]", "five[4]"]
-    assert part.image(1, channels=1).getpixel((0, 0)) == 4
+    assert read_from(part, 1, channels=1).getpixel((0, 0)) == 4
 
 
 def test_sources_travel_to_other_processes(tmp_path):
@@ -99,7 +99,7 @@ def test_sources_travel_to_other_processes(tmp_path):
         copy = pickle.loads(pickle.dumps(source))
         assert copy.labels.tolist() == source.labels.tolist()
         assert copy.name(0) == source.name(0)
-        assert copy.image(0, channels=3).tobytes() == source.image(0, channels=3).tobytes()
+        assert read_from(copy, 0, channels=3).tobytes() == read_from(source, 0, channels=3).tobytes()
 
 
 def test_photographs(tmp_path):
@@ -111,7 +111,7 @@ def test_photographs(tmp_path):
         assert isinstance(source, Subset)
         assert isinstance(source.source, FileSource)
         for index in range(len(source)):
-            image = source.image(index, channels=3)
+            image = read_from(source, index, channels=3)
             assert image.mode == "RGB"
             assert min(image.size) >= 72
             # a photograph, not a blank
@@ -147,7 +147,7 @@ def test_a_pipe_among_the_images_is_named_and_does_not_hang(tmp_path):
         for index in range(len(source)):
             if source.name(index) == str(pipe):
                 with pytest.raises(BrokenImage, match=r"pipe\.png cannot be read as an image: it is no ordinary file"):
-                    source.image(index, channels=3)
+                    read_from(source, index, channels=3)
                 return
     pytest.fail("the pipe was not listed")
 
@@ -159,7 +159,7 @@ def test_broken_files_are_named(tmp_path):
     for source in open_data(DataConfig(source="folder", root=root)).values():
         for index in range(len(source)):
             try:
-                source.image(index, channels=3)
+                read_from(source, index, channels=3)
             except BrokenImage as error:
                 sentences.append((source.name(index), str(error)))
     assert sorted(name for name, _ in sentences) == [str(path) for path in broken]

@@ -15,7 +15,7 @@ from PIL import Image
 from vitral.data.config import DataConfig
 from vitral.data.decode import BrokenImage
 from vitral.data.opening import open_data
-from vitral.data.sources import Source
+from vitral.data.sources import Source, read_from
 from vitral.data.tables import TableSource
 
 CLASSES = ["cat", "dog", "owl"]
@@ -42,7 +42,7 @@ def table(count: int = 6, *, start: int = 0, features: datasets.Features | None 
 
 
 def shades(source: Source) -> list[int]:
-    return [source.image(index, channels=1).getpixel((1, 1)) for index in range(len(source))]
+    return [read_from(source, index, channels=1).getpixel((1, 1)) for index in range(len(source))]
 
 
 def opened(root: Path, **values) -> dict[str, Source]:

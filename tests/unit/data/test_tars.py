@@ -13,7 +13,7 @@ from PIL import Image
 from vitral.data.config import DataConfig
 from vitral.data.decode import BrokenImage
 from vitral.data.opening import open_data
-from vitral.data.sources import Source
+from vitral.data.sources import Source, read_from
 from vitral.data.tars import TarSource
 
 
@@ -52,7 +52,7 @@ def opened(root: Path, **values) -> dict[str, Source]:
 
 
 def shades(source: Source) -> list[int]:
-    return [source.image(index, channels=1).getpixel((1, 1)) for index in range(len(source))]
+    return [read_from(source, index, channels=1).getpixel((1, 1)) for index in range(len(source))]
 
 
 def test_shards_of_a_folder(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_shard_that_shrinks_while_in_use_is_named(tmp_path: Path) -> None:
     for file in (tmp_path / "shards").glob("*.tar"):
         file.write_bytes(b"")
     with pytest.raises(BrokenImage) as caught:
-        source.image(len(source) - 1, channels=1)
+        read_from(source, len(source) - 1, channels=1)
     assert str(caught.value) == f"{name} cannot be read as an image: the shard has become shorter"
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitral.data.sources import ArraySource
+from vitral.data.sources import ArraySource, read_from
 from vitral.evals.relabel import relabel
 
 
@@ -25,7 +25,7 @@ def test_labels_follow_the_names(classes: tuple[str, ...]) -> None:
     assert [classes[label] for label in changed.labels] == ["cat", "dog", "dog"]
     assert len(changed) == 3
     assert changed.name(2) == "three[2]"
-    assert changed.image(2, channels=1).getpixel((0, 0)) == 2
+    assert read_from(changed, 2, channels=1).getpixel((0, 0)) == 2
 
 
 def test_data_may_have_other_names_for_a_class() -> None:

@@ -151,13 +151,13 @@ def spoken(config, capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_on_a_slow_disk_says_so(tmp_path, monkeypatch, capsys, workers):
-    read = ArraySource.image
+    read = ArraySource.stored
 
-    def slowly(self, index: int, *, channels: int):
+    def slowly(self, index: int):
         time.sleep(0.004)
-        return read(self, index, channels=channels)
+        return read(self, index)
 
-    monkeypatch.setattr(ArraySource, "image", slowly)
+    monkeypatch.setattr(ArraySource, "stored", slowly)
     config = tiny_run(tmp_path / "run", steps=6, batch_size=16, log="2steps")
     config = replace(config, data=replace(config.data, workers=workers, held_out=0.02))
     said = spoken(config, capsys)
