@@ -107,6 +107,9 @@ def started(arguments: list[str]) -> RunConfig:
     build = RECIPES[recipe]
     if "weights" in signature(build).parameters:
         build = partial(build, weights_among(changes))
+    if "model" in signature(build).parameters:
+        name, changes = split_off(changes, "--model.name")
+        build = partial(build, name) if name else build
     default, changes = with_named_model(build(), changes)
     return parsed_by_tyro(RunConfig, default=default, arguments=changes, program=f"vitral train {recipe}")
 

@@ -6,6 +6,14 @@ from vitral.recipes.digits import digits
 from vitral.recipes.fashion_mnist import fashion_mnist
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder
+from vitral.recipes.imagenet1k import (
+    AUGREG,
+    BETTER,
+    deit3_imagenet1k,
+    mae_finetune_imagenet1k,
+    mae_scratch_imagenet1k,
+)
+from vitral.recipes.paper import FINETUNING, paper_imagenet, paper_imagenet21k, paper_jft
 from vitral.train.config import RunConfig
 
 __all__ = ["RECIPES"]
@@ -15,5 +23,14 @@ RECIPES: dict[str, Callable[..., RunConfig]] = {
     "fashion-mnist": fashion_mnist,
     "folder": folder,
     "finetune": finetune,
+    "paper-jft": paper_jft,
+    "paper-imagenet21k": paper_imagenet21k,
+    "paper-imagenet": paper_imagenet,
+    **FINETUNING,
+    **AUGREG,
+    **BETTER,
+    "deit3-imagenet1k": deit3_imagenet1k,
+    "mae-finetune-imagenet1k": mae_finetune_imagenet1k,
+    "mae-scratch-imagenet1k": mae_scratch_imagenet1k,
 }
 """Every recipe by the name that `vitral train` knows it by."""

@@ -154,6 +154,7 @@ class Session:
         """A training batch in the model's range, varied on the device."""
         assert batch.draws is not None, "a batch of evaluation is not trained on"
         images, labels = (part.to(self.device, non_blocking=True) for part in (batch.images, batch.labels))
+        self.stopwatch.end("copy")
         return augmented(images, labels, batch.draws, config=self.config.augment, preprocessing=self.preprocessing)
 
     @torch.no_grad()
