@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.augment.crop import crop_box
+from vitral.data.augment.crop import crop_box, crop_place
 from vitral.data.augment.draws import Draws, draw
 from vitral.data.decode import BrokenImage
 from vitral.data.order import repeated_at, sample_at
@@ -78,7 +78,10 @@ class TrainingBatches(Dataset[Batch]):
             image = read_from(self.source, int(index[row]), channels=self.preprocessing.channels)
             if self.augment.crop == "none":
                 return self.preprocessing.pixels(image)
-            box = crop_box(self.augment, image.size, seed=self.seed, epoch=int(epoch[row]), index=int(index[row]))
+            sample = dict(seed=self.seed, epoch=int(epoch[row]), index=int(index[row]))
+            if self.augment.crop == "simple":
+                return self.preprocessing.simple_crop(image, crop_place(**sample))
+            box = crop_box(self.augment, image.size, **sample)
             return self.preprocessing.crop(image, box)
 
         by_pair = self.augment.mix_per == "pair"

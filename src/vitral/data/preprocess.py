@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+MARGIN = 4
+"""Mirrored pixels around a simple random crop."""
 
 Box = tuple[float, float, float, float]
 
@@ -95,10 +99,32 @@ class Preprocessing:
             image = image.resize((width, height), FILTERS[self.interpolation], part)
         return np.array(image).reshape(height, width, self.channels)
 
+    def simple_crop(self, image: Image.Image, place: tuple[float, float]) -> UInt8[np.ndarray, "h w c"]:
+        """The geometry of training in DeiT III (arXiv 2204.07118, section 3): the image, proportions kept, covers the
+        input; a margin of mirrored pixels is put around it, and a part of the input's size cut out.
+
+        Args:
+            image: of mode "L" or "RGB", as `channels` says.
+            place: of the part among all that fit, in [0, 1) across and down.
+        """
+        size = np.array([self.image_size[1], self.image_size[0]])
+        original = np.array(image.size)
+        # a size that is no whole number of pixels is cut, as torchvision's is
+        scale = max(Fraction(int(of), int(have)) for of, have in zip(size, original, strict=True))
+        whole = np.array([int(have * scale) for have in original.tolist()])
+        start = (np.array(place) * (whole - size + 2 * MARGIN + 1)).astype(int) - MARGIN
+        first, last = start.clip(0), (start + size).clip(max=whole)
+        box = tuple(float(edge) for edge in np.concatenate([first, last]) * np.tile(original / whole, 2))
+        width, height = (last - first).tolist()
+        part = np.array(image.resize((width, height), FILTERS[self.interpolation], box))  # pyright: ignore[reportArgumentType]
+        before, after = first - start, start + size - last
+        missing = [(int(before[axis]), int(after[axis])) for axis in (1, 0)]
+        return np.pad(part.reshape(height, width, self.channels), [*missing, (0, 0)], mode="reflect")
+
     def normalise(self, batch: UInt8[Tensor, "b h w c"]) -> Float32[Tensor, "b c h w"]:
         """Pixels to the model's range, on the batch's own device: (value / 255 - mean) / std."""
         images = rearrange(batch, "b h w c -> b c h w").to(torch.float32, memory_format=torch.contiguous_format)
-        return (images - _planes(self.mean, batch)) / _planes(self.std, batch)
+        return images.sub_(_planes(self.mean, batch)).div_(_planes(self.std, batch))
 
     def _centre_crop(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
         """Equals resizing the whole image to the enlarged size, then cutting out its centre.

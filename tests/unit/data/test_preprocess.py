@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
+from torchvision.transforms.v2 import functional
 
 from vitral.data.preprocess import Preprocessing
 
@@ -161,3 +162,21 @@ def test_other_channels_take_the_mean_of_shift_and_scale() -> None:
     assert (grey.mean, grey.std) == (pytest.approx((0.3,)), pytest.approx((0.4,)))
     assert colour.fitted(image_size=(8, 8), channels=3) == colour
     assert grey.fitted(image_size=(8, 8), channels=3).mean == grey.mean
+
+
+class TestSimpleCrop:
+    @pytest.mark.parametrize("size", [(50, 31), (31, 50), (24, 24), (240, 30)])
+    @pytest.mark.parametrize("place", [(0.0, 0.0), (0.999, 0.999), (0.4, 0.7)])
+    def test_is_torchvisions_resize_padding_and_crop(self, size, place):
+        image = noise(*size, 3).filter(ImageFilter.BoxBlur(2))
+        resized = functional.resize(image, [24], interpolation=functional.InterpolationMode.BILINEAR)
+        padded = np.asarray(functional.pad(resized, [4], padding_mode="reflect")).astype(int)
+        left, top = (int(share * (side - 24 + 1)) for share, side in zip(place, padded.shape[1::-1], strict=True))
+        found = Preprocessing(image_size=(24, 24), channels=3).simple_crop(image, place)
+        assert found.shape == (24, 24, 3)
+        assert np.abs(found - padded[top : top + 24, left : left + 24]).max() <= 1
+
+    @given(SIDES, SIDES, st.integers(5, 40), st.integers(5, 40), st.floats(0, 0.999), st.floats(0, 0.999))
+    def test_any_image_gives_the_inputs_size(self, width, height, out_width, out_height, across, down):
+        spec = Preprocessing(image_size=(out_height, out_width), channels=1)
+        assert spec.simple_crop(noise(width, height, 1), (across, down)).shape == (out_height, out_width, 1)

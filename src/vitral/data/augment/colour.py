@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 __all__ = ["jitter", "three_augment"]
@@ -20,28 +20,47 @@ REACH = 6
 
 def three_augment(images: Images, numbers: Float64[np.ndarray, "b 2"]) -> Images:
     """Greyscale, solarising or Gaussian blur, evenly drawn (DeiT III, arXiv 2204.07118, section 3)."""
-    which = torch.from_numpy((numbers[:, 0] * 3).astype(np.int64)).to(images.device, non_blocking=True)
-    deviation = torch.from_numpy((0.1 + 1.9 * numbers[:, 1]).astype(np.float32)).to(images.device, non_blocking=True)
-    solar = torch.where(images < 128, images, 255 - images)
-    blurred = _blurred(images, deviation)
-    grey = _grey(images).expand_as(images).round().to(torch.uint8)
-    which = which[:, None, None, None]
-    return torch.where(which == 0, grey, torch.where(which == 1, solar, blurred))
+    which = (numbers[:, 0] * 3).astype(int)
+    deviation = (0.1 + 1.9 * numbers[:, 1]).astype(np.float32)
+    out = images.clone()
+    for kind, change in enumerate((_greyscale, _solarised, _blurred)):
+        rows, amount = _those(which == kind, deviation, images.device)
+        if len(rows):
+            out[rows] = change(out[rows], amount)
+    return out
 
 
 def jitter(images: Images, numbers: Float64[np.ndarray, "b 6"], *, strength: float) -> Images:
     """Brightness, contrast and saturation by factors within 1 - strength and 1 + strength, in an order of its own."""
-    factors = torch.from_numpy((1 + strength * (2 * numbers[:, :3] - 1)).astype(np.float32)).to(images.device)
+    factors = (1 + strength * (2 * numbers[:, :3] - 1)).astype(np.float32)
     orders = np.array(list(permutations(range(3))))
     order = orders[(numbers[:, 3] * len(orders)).astype(int)]
-    out = images
+    out = images.clone()
     for turn in range(3):
         for kind, towards in enumerate((_black, _mean_grey, _grey)):
-            chosen = torch.from_numpy(order[:, turn] == kind).to(images.device)[:, None, None, None]
-            factor = factors[:, kind, None, None, None]
-            changed = (out * factor + towards(out) * (1 - factor)).clamp(0, 255).to(torch.uint8)
-            out = torch.where(chosen, changed, out)
+            rows, factor = _those(order[:, turn] == kind, factors[:, kind], images.device)
+            if len(rows):
+                chosen, factor = out[rows], factor[:, None, None, None]
+                changed = torch.lerp(towards(chosen), chosen.float(), factor)
+                out[rows] = changed.clamp_(0, 255).to(torch.uint8)
     return out
+
+
+def _those(
+    chosen: Bool[np.ndarray, " b"], amounts: Float32[np.ndarray, " b"], device: torch.device
+) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
+    """The rows that are chosen, and their amounts, on a device."""
+    rows = np.flatnonzero(chosen)
+    both = torch.from_numpy(rows), torch.from_numpy(amounts[rows])
+    return both[0].to(device, non_blocking=True), both[1].to(device, non_blocking=True)
+
+
+def _greyscale(images: Images, _: Float[Tensor, " b"]) -> Images:
+    return _grey(images).expand(images.shape).to(torch.uint8)
+
+
+def _solarised(images: Images, _: Float[Tensor, " b"]) -> Images:
+    return torch.where(images < 128, images, 255 - images)
 
 
 def _black(images: Images) -> Float[Tensor, "b 1 1 1"]:
@@ -53,9 +72,11 @@ def _mean_grey(images: Images) -> Float[Tensor, "b 1 1 1"]:
 
 
 def _grey(images: Images) -> Float[Tensor, "b 1 h w"]:
+    """In whole levels, cut as torchvision's are; a grey image is its own."""
     if images.shape[1] != 3:
         return images.float()
-    return sum((images[:, channel : channel + 1] * share for channel, share in enumerate(LUMA)), torch.zeros(()))
+    red, green, blue = (plane * share for plane, share in zip(images.split(1, 1), LUMA, strict=True))
+    return red.add_(green).add_(blue).floor_()
 
 
 def _blurred(images: Images, deviation: Float[Tensor, " b"]) -> Images:

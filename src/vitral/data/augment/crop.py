@@ -1,4 +1,4 @@
-"""Random parts of images: the Inception crop in its two published forms (arXiv 1409.4842).
+"""Random parts of images: the Inception crop in its two published forms (arXiv 1409.4842), DeiT III's simple crop.
 
 A crop is applied where an image is decoded, so that only the pixels it keeps are ever resized.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.order import AUGMENTATION, uniform
 
-__all__ = ["crop_box"]
+__all__ = ["crop_box", "crop_place"]
 
 Box = tuple[float, float, float, float]
 Sample = tuple[int, int, int]
@@ -24,6 +24,12 @@ def crop_box(config: AugmentConfig, size: tuple[int, int], *, seed: int, epoch: 
         size: width and height of the image in pixels.
     """
     return _BOXES[config.crop](config, size, (seed, epoch, index))
+
+
+def crop_place(*, seed: int, epoch: int, index: int) -> tuple[float, float]:
+    """Where a simple random crop lies among all that fit, in [0, 1) across and down."""
+    across, down = uniform(AUGMENTATION, seed, epoch, index, np.arange(500, 502))
+    return float(across), float(down)
 
 
 def _whole(config: AugmentConfig, size: tuple[int, int], sample: Sample) -> Box:

@@ -71,7 +71,7 @@ def mixed(examples: Examples, numbers: Float64[np.ndarray, "pairs 5"], config: A
     weights = torch.where(readable[:, None, None, None], weights, 1.0)
     return replace(
         examples,
-        images=images * weights + images[swapped] * (1 - weights),
+        images=torch.lerp(images[swapped], images, weights),
         partners=torch.where(readable, partners, labels),
         shares=own,
     )

@@ -57,7 +57,7 @@ def _colours() -> dict[str, Operation]:
 
 def _to_the_mean_count(images: Images, factor: int | float) -> Images:
     """The contrast of the released AutoAugment code: towards the mean count of a histogram of 256 bins, cut at 255."""
-    towards = min(images.shape[2] * images.shape[3] / 256, 255.0)
+    towards = min(images.shape[2] * images.shape[3] // 256, 255)
     return (images * factor + towards * (1 - factor)).clamp(0, 255).to(torch.uint8)
 
 
