@@ -66,7 +66,7 @@ def _augreg(level: str) -> Callable[..., RunConfig]:
 
     Its regularised runs add `--model.dropout 0.1 --model.drop-path 0.1`; its other weight decay is 0.03.
 
-    Command: torchrun --nproc-per-node 8 -m vitral train augreg-{level} --data.root imagenet1k --model.name ViT-S/16
+    Command: vitral train augreg-{level} --data.root imagenet1k --model.name ViT-S/16
     Expect: the best of all levels at 224 pixels: B/16 79.84, S/16 79.00, Ti/16 72.59 % (its Table 3); not run here
     Time: `vitral plan ViT-S/16 --epochs 300`
     """
@@ -98,7 +98,7 @@ def _better(epochs: int, accuracy: str) -> Callable[..., RunConfig]:
     Mean of the patches, fixed sine-cosine positions, batch 1024, RandAugment (2, 10), mixup 0.2, a linear head; weight
     decay 1e-4 whatever the rate.
 
-    Command: torchrun --nproc-per-node 8 -m vitral train vit-s16-imagenet1k-{epochs}ep --data.root imagenet1k
+    Command: vitral train vit-s16-imagenet1k-{epochs}ep --data.root imagenet1k
     Expect: {accuracy} % of the validation images with a linear head (its Table 1); not run here
     Time: {6.5 * epochs / 90:.1f} hours of a TPUv3-8 (6.5 for 90 epochs are its own); {3.2 * epochs / 90:.1f} exaFLOPs
     """
@@ -126,7 +126,7 @@ def deit3_imagenet1k(model: str = "ViT-S/16") -> RunConfig:
     Larger models train below 224 pixels (B and L at 192, H at 160; at 154 here, as patches of 14 must fit) and are then
     fine-tuned at 224 for 20 epochs.
 
-    Command: torchrun --nproc-per-node 8 -m vitral train deit3-imagenet1k --data.root imagenet1k --model.name ViT-B/16
+    Command: vitral train deit3-imagenet1k --data.root imagenet1k --model.name ViT-B/16
     Expect: after fine-tuning at 224 pixels S 81.4, B 83.8, L 84.9, H 85.2 %; not run here
     Time: `vitral plan ViT-B/16 --epochs 800`
 
@@ -178,7 +178,7 @@ def mae_finetune_imagenet1k(weights: Path | None = None) -> RunConfig:
     B/16 for 100 epochs with layer decay 0.65 and the base rate 5e-4 of its released code; L and H for 50 epochs with
     0.75 and 1e-3: `--train.epochs 50 --optim.layer-decay 0.75 --optim.lr 4e-3 --model.drop-path 0.2`.
 
-    Command: torchrun --nproc-per-node 8 -m vitral train mae-finetune-imagenet1k --model.weights mae.pth
+    Command: vitral train mae-finetune-imagenet1k --model.weights mae.pth
     Expect: 83.6 % with B/16, 85.9 with L, 86.9 with H, from 1,600 epochs of MAE; not run here
     Time: `vitral plan ViT-B/16 --epochs 100`
 
@@ -204,7 +204,7 @@ def mae_scratch_imagenet1k(model: str = "ViT-B/16") -> RunConfig:
 
     L and H train for 200 epochs: `--train.epochs 200`, with `--model.drop-path 0.2` and 0.3.
 
-    Command: torchrun --nproc-per-node 8 -m vitral train mae-scratch-imagenet1k --data.root imagenet1k
+    Command: vitral train mae-scratch-imagenet1k --data.root imagenet1k
     Expect: B/16 82.3, L/16 82.6, H/14 83.1 % (the averaged weights); not run here
     Time: `vitral plan ViT-B/16 --epochs 300`
 

@@ -36,7 +36,7 @@ def paper_jft(model: str = "ViT-B/16") -> RunConfig:
     Sigmoid cross-entropy from a head bias of -10, linear decay to 1e-5, no dropout (Table 3). `--model.name` takes any
     model of the table, ResNets and hybrids included, with its own rate and epochs.
 
-    Command: torchrun --nproc-per-node 8 -m vitral train paper-jft --data.root images --model.name ViT-L/16
+    Command: vitral train paper-jft --data.root images --model.name ViT-L/16
     Expect: on JFT, then fine-tuned at 512 pixels on ImageNet, L/16 reaches 87.76 % ± 0.03 (Table 2); not run here
     Time: 680 TPUv3-core-days for L/16 (Table 2)
 
@@ -55,7 +55,7 @@ def paper_imagenet21k(model: str = "ViT-B/16") -> RunConfig:
     Sigmoid cross-entropy from a head bias of -10, dropout 0.1, linear decay to 1e-5 (Table 3). The paper trains L/16
     and L/32 for 30 epochs too: `--train.epochs 30`.
 
-    Command: torchrun --nproc-per-node 8 -m vitral train paper-imagenet21k --data.root imagenet21k
+    Command: vitral train paper-imagenet21k --data.root imagenet21k
     Expect: B/16 47.88 % of the validation images (released model), 83.97 % fine-tuned on ImageNet; not run here
     Time: 230 TPUv3-core-days for L/16 (Table 2)
 
@@ -71,7 +71,7 @@ def paper_imagenet(model: str = "ViT-B/16") -> RunConfig:
 
     Softmax cross-entropy, cosine decay, dropout 0.1, weight decay 0.3, gradient norm clipped at 1 (Table 3).
 
-    Command: torchrun --nproc-per-node 8 -m vitral train paper-imagenet --data.root imagenet1k
+    Command: vitral train paper-imagenet --data.root imagenet1k
     Expect: at 224 pixels, before fine-tuning, B/16 74.79, B/32 69.19, L/16 72.59, L/32 66.90 %; not run here
     Time: `vitral plan ViT-B/16 --data imagenet1k --epochs 300`
 
