@@ -18,8 +18,12 @@ from vitral.data.augment.draws import draw
 from vitral.data.augment.erasing import erased, rectangle
 from vitral.data.augment.mixing import Examples, mixed
 from vitral.data.augment.randaugment import VARIANTS, randaugment
+from vitral.data.batches import TrainingBatches
+from vitral.data.config import DataConfig
+from vitral.data.opening import open_data
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.preprocess import Preprocessing
+from vitral.train.world import World
 
 GENERATOR = np.random.Generator(np.random.PCG64(0))
 
@@ -96,6 +100,15 @@ class TestBigVisionsForm:
         other = self.changed("translate_x", 1, negative=True)
         assert torch.equal(other[..., :-10], photographs()[..., 10:])
 
+    def test_a_shear_is_counted_from_the_middle_of_the_first_pixel(self):
+        """Row y is fetched from 0.3 y further right, rounded: row 8 from 2.4, which from the edge would be 2.55."""
+        images, sheared = photographs(), self.changed("shear_x", 10)
+        for row, further in ((0, 0), (1, 0), (2, 1), (6, 2), (8, 2), (9, 3)):
+            assert torch.equal(sheared[:, :, row, : 32 - further], images[:, :, row, further:])
+            assert (sheared[:, :, row, 32 - further :] == 128).all()
+        turned = self.changed("shear_y", 10, images.transpose(2, 3).contiguous())
+        assert torch.equal(turned.transpose(2, 3), sheared)
+
     def test_a_square_is_cut_out(self):
         cut = self.changed("cutout", 1)  # half a side of 4, around row 12 and column 8
         inside = torch.zeros(24, 32, dtype=torch.bool)
@@ -162,13 +175,16 @@ class TestColours:
 
 class TestErasing:
     def test_rectangles_have_the_shares_of_their_definition(self):
+        """Kolmogorov-Smirnov beside plain rejection with another generator."""
         found = [rectangle(row, 100, 120) for row in GENERATOR.random((4000, 40))]
-        areas = np.array([h * w / 12_000 for _, _, h, w in found])
-        aspects = np.log([h / w for _, _, h, w in found])
-        assert areas.min() > 0.015
-        assert areas.max() < 0.35
-        assert abs(np.median(aspects)) < 0.06
-        assert areas[areas > 0.05].mean() < (0.05 + 1 / 3) / 2 + 0.02
+        rng = np.random.Generator(np.random.PCG64(3))
+        pixels = rng.uniform(0.02, 1 / 3, 20_000) * 12_000
+        aspect = np.exp(rng.uniform(math.log(0.3), math.log(10 / 3), 20_000))
+        tall, wide = np.sqrt(pixels * aspect).round(), np.sqrt(pixels / aspect).round()
+        fits = (tall < 100) & (wide < 120)
+        assert stats.ks_2samp([h * w for _, _, h, w in found], (tall * wide)[fits]).pvalue > 1e-3
+        assert stats.ks_2samp([h / w for _, _, h, w in found], (tall / wide)[fits]).pvalue > 1e-3
+        assert stats.kstest([top / (101 - h) + 0.5 / (101 - h) for top, _, h, _ in found], "uniform").pvalue > 1e-3
 
     def test_only_what_was_drawn_is_erased(self):
         numbers = GENERATOR.random((200, 42))
@@ -342,6 +358,44 @@ def test_all_together_are_the_same_again_and_vary(channels):
     assert torch.equal(first.images, again.images)
     assert first.images.shape == (6, channels, 24, 32)
     assert not torch.equal(first.images, later.images)
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_everything_stays_on_the_device_of_the_images(variant):
+    """A meta tensor refuses to meet one of the host, as a GPU's does."""
+    config = replace(EVERYTHING, randaugment=variant)
+    draws = draw(config, seed=1, epoch=np.zeros(64, np.int64), index=np.arange(64), pairs=np.arange(32))
+    images, labels = torch.empty(64, 24, 32, 3, dtype=torch.uint8), torch.empty(64, dtype=torch.long)
+    preprocessing = Preprocessing(image_size=(24, 32), channels=3)
+    found = augmented(images.to("meta"), labels.to("meta"), draws, config=config, preprocessing=preprocessing)
+    assert found.partners is not None
+    assert found.shares is not None
+    assert {column.device.type for column in (found.images, found.labels, found.partners, found.shares)} == {"meta"}
+
+
+@pytest.mark.parametrize("per", ["pair", "batch"])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_draw_for_their_shares_as_one_does_for_all(processes, per):
+    config = replace(EVERYTHING, mix_per=per, repeats=3)
+    preprocessing = Preprocessing(image_size=(8, 8), channels=1)
+    whole = TrainingBatches(
+        source=open_data(DataConfig(source="digits"))["train"],
+        preprocessing=preprocessing,
+        augment=config,
+        batch_size=16,
+        seed=4,
+    )
+
+    def examples_of(batches: TrainingBatches) -> Examples:
+        batch = batches[5]
+        assert batch.draws is not None
+        return augmented(batch.images, batch.labels, batch.draws, config=config, preprocessing=preprocessing)
+
+    shares = [World(rank=rank, size=processes).share(16) for rank in range(processes)]
+    parts = [examples_of(replace(whole, share=share)) for share in shares]
+    expected = examples_of(whole)
+    for name in ("images", "labels", "partners", "shares"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(expected, name))
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,22 @@ def test_accumulation_equals_one_big_batch(parts, rows):
         torch.testing.assert_close(tensor, weights(other)[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_accumulation_of_mixed_images_equals_one_big_batch(loss):
+    """Parts of one image hold half a pair: images are mixed before they are parted."""
+    whole = without_dropout(tiny_run(), name="sgd")
+    augment = replace(whole.augment, mixup=0.8, cutmix=1.0)
+    whole = replace(whole, augment=augment, objective=replace(whole.objective, loss=loss))
+    split = replace(whole, train=replace(whole.train, accumulate=64))
+    batch = broken(batch_of(whole), [0, 7])
+    one, other = session(whole), session(split)
+    figures = [trained.train_step(batch, lr=0.01) for trained in (one, other)]
+    for name, value in figures[0].items():
+        torch.testing.assert_close(value, figures[1][name], rtol=1e-5, atol=1e-6)
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(tensor, weights(other)[name], rtol=1e-5, atol=1e-6)
+
+
 def test_clip_limits_the_norm_of_the_whole_gradient():
     """Two runs of plain gradient descent: the clipped one goes the same way, the limit's length."""
     config = without_dropout(tiny_run(optimiser="sgd"), momentum=0.0, weight_decay=0.0, clip=None)

@@ -19,20 +19,22 @@ GREY = 128
 """What big_vision's images show where nothing is, and where something is cut out."""
 
 
-def _affine(images: Images, *, fill: int, move: tuple[int, int] = (0, 0), shear=(0.0, 0.0)) -> Images:
-    """Nearest pixels; a shear is a ratio, about the upper left corner."""
+def _affine(
+    images: Images, *, fill: int, corner: float = 0.0, move: tuple[int, int] = (0, 0), shear=(0.0, 0.0)
+) -> Images:
+    """Nearest pixels; a shear is a ratio, about a point this far from the upper left corner along both axes."""
     degrees = [math.degrees(math.atan(ratio)) for ratio in shear]
-    centre = [0.0, 0.0] if any(shear) else None
+    centre = [corner, corner] if any(shear) else None
     return F.affine(
         images, angle=0.0, translate=list(move), scale=1.0, shear=degrees, fill=[float(fill)], center=centre
     )
 
 
-def _geometric(fill: int) -> dict[str, Operation]:
+def _geometric(fill: int, *, corner: float) -> dict[str, Operation]:
     """Shears by a ratio, shifts by pixels, rotations by degrees."""
     return {
-        "shear_x": lambda images, ratio: _affine(images, fill=fill, shear=(ratio, 0.0)),
-        "shear_y": lambda images, ratio: _affine(images, fill=fill, shear=(0.0, ratio)),
+        "shear_x": lambda images, ratio: _affine(images, fill=fill, corner=corner, shear=(ratio, 0.0)),
+        "shear_y": lambda images, ratio: _affine(images, fill=fill, corner=corner, shear=(0.0, ratio)),
         "translate_x": lambda images, pixels: _affine(images, fill=fill, move=(int(pixels), 0)),
         "translate_y": lambda images, pixels: _affine(images, fill=fill, move=(0, int(pixels))),
         "rotate": lambda images, degrees: F.rotate(images, degrees, fill=[float(fill)]),
@@ -78,7 +80,7 @@ Levels = Callable[[int, int, int], tuple[int | float, bool]]
 
 def _torchvision() -> dict[str, tuple[Operation, Levels]]:
     """torchvision's `RandAugment`: 14 operations, magnitudes 0 to 30, black outside."""
-    operations = _geometric(0) | _colours()
+    operations = _geometric(0, corner=0.0) | _colours()
     levels: dict[str, Levels] = {
         "identity": lambda m, h, w: (0.0, False),
         "shear_x": lambda m, h, w: (0.3 * m / 30, True),
@@ -106,7 +108,8 @@ def _big_vision() -> dict[str, tuple[Operation, Levels]]:
 
     Magnitudes count to 10 and go on beyond. What it calls contrast goes towards another grey than the mean.
     """
-    operations = _geometric(GREY) | _colours()
+    # TensorFlow counts from the middle of the first pixel
+    operations = _geometric(GREY, corner=0.5) | _colours()
     operations |= {"contrast": _to_the_mean_count, "posterise": _posterise, "solarise_add": _solarise_add}
     operations["solarise"] = lambda images, threshold: torch.where(images.short() < threshold, images, 255 - images)
     operations["cutout"] = lambda images, _: images  # it needs a place for each image: see `_cut_out`
