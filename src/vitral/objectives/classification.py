@@ -23,7 +23,14 @@ class ClassificationConfig:
     label_smoothing: float = 0.0
     """Share of each label spread evenly over all classes."""
 
+    mixed_labels: Literal["shares", "both"] = "shares"
+    """What a mixed image is: both classes by their shares, or fully either of them, as DeiT III has it, for which the
+    loss must be sigmoid.
+    """
+
     def __post_init__(self) -> None:
+        if self.mixed_labels == "both" and (self.loss != "sigmoid" or self.label_smoothing):
+            raise ValueError("mixed_labels both needs the loss sigmoid, and label_smoothing 0")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
 
@@ -36,6 +43,7 @@ class Classification:
 
     def __init__(self, config: ClassificationConfig) -> None:
         self.label_smoothing = config.label_smoothing
+        self.of_mixed = {"shares": self._by_shares, "both": self._of_both}[config.mixed_labels]
         self.of_labels = {"softmax": self._softmax, "sigmoid": self._sigmoid}[config.loss]
 
     def loss(
@@ -44,11 +52,23 @@ class Classification:
         """The mean loss of a batch, and its accuracy (a fraction; of a mixed image by its own label)."""
         logits, labels = model(examples.images).float(), examples.labels
         count = (labels != UNREADABLE).sum().clamp(min=1)
-        each = self.of_labels(logits, labels)
-        if examples.partners is not None and examples.shares is not None:
-            each = each * examples.shares + self.of_labels(logits, examples.partners) * (1 - examples.shares)
+        each = self.of_labels(logits, labels) if examples.partners is None else self.of_mixed(logits, examples)
         correct = (logits.argmax(1) == labels).sum()
         return each.sum() / count, {"accuracy": correct / count}
+
+    def _by_shares(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
+        assert mixed.partners is not None
+        assert mixed.shares is not None
+        own, other = self.of_labels(logits, mixed.labels), self.of_labels(logits, mixed.partners)
+        return own * mixed.shares + other * (1 - mixed.shares)
+
+    def _of_both(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
+        """A second class takes its logit off the loss, where it is another one and can be seen."""
+        assert mixed.partners is not None
+        assert mixed.shares is not None
+        second = (mixed.partners != mixed.labels) & (mixed.shares < 1)
+        logit = logits.gather(1, mixed.partners.clamp(min=0)[:, None])[:, 0]
+        return self.of_labels(logits, mixed.labels) - logit * second
 
     def _softmax(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         return F.cross_entropy(

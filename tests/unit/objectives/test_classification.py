@@ -116,3 +116,23 @@ def test_mixed_images_have_the_loss_of_a_mixed_target(form, smoothing):
     else:
         expected = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
     torch.testing.assert_close(found, expected)
+
+
+def test_mixed_images_are_fully_both_classes_where_both_are_seen():
+    """The second label counts as much as the first; not where it is the same, hidden, or of no image."""
+    logits = torch.randn(6, 4)
+    labels, partners = torch.tensor([0, 1, 2, 3, UNREADABLE, 1]), torch.tensor([1, 0, 2, 1, UNREADABLE, 2])
+    shares = torch.tensor([0.6, 0.6, 0.5, 1.0, 1.0, 0.2])
+    target = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 0]]).float()
+    examples = Examples(images=IMAGES, labels=labels, partners=partners, shares=shares)
+    found, _ = Classification(ClassificationConfig(loss="sigmoid", mixed_labels="both")).loss(
+        lambda _: logits, examples
+    )
+    kept = logits[[0, 1, 2, 3, 5]]
+    torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(kept, target, reduction="sum") / 5)
+
+
+@pytest.mark.parametrize("values", [{"loss": "softmax"}, {"loss": "sigmoid", "label_smoothing": 0.1}])
+def test_full_second_labels_need_the_plain_sigmoid(values):
+    with pytest.raises(ValueError, match="mixed_labels both needs the loss sigmoid, and label_smoothing 0"):
+        ClassificationConfig(mixed_labels="both", **values)
