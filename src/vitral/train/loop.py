@@ -144,7 +144,8 @@ def train(
         step, last = session.step, session.step == plan.total
         if log or measure or save or last:
             reporter.flush(step)
-        if measure and not last:
+        # at the end the final split is measured in any case
+        if (measure and not last) or (last and running_split(data) != final_split(data)):
             checkpoints.wait()  # evaluation starts processes, which must not happen while a thread writes
             split = running_split(data)
             reporter.measured(step, split, judge_split(session, data[split]).accuracy())
