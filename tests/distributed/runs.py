@@ -14,6 +14,7 @@ def without_dropout(config: RunConfig) -> RunConfig:
 
 
 RUNS = {
+    "fsdp-adafactor": without_dropout(tiny_run(optimiser="adafactor", parallel="fsdp")),
     "fsdp-lamb": without_dropout(tiny_run(optimiser="lamb", parallel="fsdp")),
     "ddp": without_dropout(tiny_run(optimiser="sgd", accumulate=2, evaluate="5steps")),
     "ddp-adamw": without_dropout(tiny_run(optimiser="adamw")),
@@ -27,3 +28,6 @@ RUNS = {
 RUNS["ddp-adamw"] = replace(RUNS["ddp-adamw"], optim=replace(RUNS["ddp-adamw"].optim, lr=1e-3))
 # one batch of evaluation, so that the second process has none
 RUNS["fsdp"] = replace(RUNS["fsdp"], data=replace(RUNS["fsdp"].data, held_out=0.1))
+# matrices that are large enough to be kept as rows and columns
+WIDE = replace(RUNS["fsdp-adafactor"].model.architecture, width=32, mlp_dim=48)
+RUNS["fsdp-adafactor"] = replace(RUNS["fsdp-adafactor"], model=replace(RUNS["fsdp-adafactor"].model, architecture=WIDE))

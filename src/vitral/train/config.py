@@ -144,8 +144,6 @@ class RunConfig:
             raise ValueError("classification needs one prediction an image: choose pool cls, gap or map, not none")
         if self.model.lora_rank is not None and self.model.weights is None:
             raise ValueError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
-        if self.train.parallel == "fsdp" and self.optim.name == "adafactor":
-            raise ValueError("adafactor needs rows and columns of whole matrices: choose train.parallel ddp, or adamw")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be at least 0 and below 2**63, not {self.seed}")
 

@@ -9,8 +9,10 @@ import torch
 
 from vitral.layers.linear import FusedLinear
 from vitral.models import Model
-from vitral.train.muon import Muon
-from vitral.train.optimisers import LAMB, SGD, Adafactor, Adam
+from vitral.train.optimisers.adafactor import Adafactor
+from vitral.train.optimisers.adam import LAMB, Adam, AdamW
+from vitral.train.optimisers.muon import Muon
+from vitral.train.optimisers.sgd import SGD
 from vitral.train.rules import Rule, Treatment, is_matrix, treatments
 
 __all__ = ["OptimConfig", "Optimiser"]
@@ -24,18 +26,18 @@ class OptimConfig:
         ValueError: a value is out of range.
     """
 
-    name: Literal["adamw", "sgd", "muon", "lamb", "adafactor"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "muon", "lamb", "adafactor"] = "adamw"
     """`muon` updates the matrices of the blocks with Muon and everything else with AdamW."""
     lr: float = 1e-3
     """Peak learning rate."""
     weight_decay: float = 0.1
-    """On matrices only: no bias, norm, position or class token. Coupled, as L2, with sgd; decoupled with the others."""
+    """On matrices only: no bias, norm, position or class token. Coupled, as L2, with adam and sgd; else decoupled."""
     decay_form: Literal["times_lr", "absolute"] = "times_lr"
     """Decoupled decay is multiplied by the learning rate, or by the schedule alone as in big_vision: 0.1 is then 1e-4
     at the peak rate 1e-3.
     """
     betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's and LAMB's two decay rates."""
+    """Adam's and LAMB's two decay rates; the second is also the largest that Adafactor comes to."""
     momentum: float = 0.9
     """Momentum of SGD and Adafactor."""
     nesterov: bool = False
@@ -58,9 +60,9 @@ class OptimConfig:
             raise ValueError(f"clip must be above 0, or None, not {self.clip}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
-        if self.decay_form == "absolute" and self.name == "sgd":
+        if self.decay_form == "absolute" and self.name in {"adam", "sgd"}:
             raise ValueError(
-                "the decay of sgd is coupled: decay_form absolute goes with adamw, lamb, adafactor and muon"
+                f"the decay of {self.name} is coupled: decay_form absolute goes with adamw, lamb, adafactor and muon"
             )
         if self.momentum_dtype == "bfloat16" and self.name == "muon":
             raise ValueError("muon keeps its momentum in float32: leave out optim.momentum-dtype, or choose another")
@@ -115,12 +117,15 @@ def _makers(config: OptimConfig) -> dict[str, Any]:
     """What builds the optimiser of each name from groups of parameters."""
     half = config.momentum_dtype == "bfloat16"
     kept = dict(lr=config.lr, momentum_dtype=getattr(torch, config.momentum_dtype))
-    adamw = partial(torch.optim.AdamW, lr=config.lr, betas=config.betas, fused=True)
-    sgd = partial(torch.optim.SGD, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    adam = dict(betas=config.betas, eps=1e-8)
+    sgd = dict(momentum=config.momentum, nesterov=config.nesterov)
+    # PyTorch's own are fused, but keep everything in the precision of the parameters
+    adamw = partial(torch.optim.AdamW, lr=config.lr, **adam, fused=True)
     return {
-        "adamw": partial(Adam, **kept, betas=config.betas, eps=1e-8) if half else adamw,
+        "adamw": partial(AdamW, **kept, **adam) if half else adamw,
+        "adam": partial(Adam, **kept, **adam) if half else partial(torch.optim.Adam, lr=config.lr, **adam, fused=True),
         "muon": adamw,
-        "sgd": partial(SGD, **kept, momentum=config.momentum, nesterov=config.nesterov) if half else sgd,
+        "sgd": partial(SGD, **kept, **sgd) if half else partial(torch.optim.SGD, lr=config.lr, **sgd),
         "lamb": partial(LAMB, **kept, betas=config.betas, eps=1e-6),
-        "adafactor": partial(Adafactor, **kept, momentum=config.momentum),
+        "adafactor": partial(Adafactor, **kept, momentum=config.momentum, cap=config.betas[1]),
     }

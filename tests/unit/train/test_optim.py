@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 
 from vitral.models import build
 from vitral.resnet import ResNetConfig
-from vitral.train.muon import Muon, orthogonalise
 from vitral.train.optim import OptimConfig, Optimiser
-from vitral.train.optimisers import Adafactor
+from vitral.train.optimisers.adafactor import Adafactor
+from vitral.train.optimisers.adam import Adam, AdamW
+from vitral.train.optimisers.by_shape import TOGETHER
+from vitral.train.optimisers.muon import Muon, orthogonalise
+from vitral.train.optimisers.sgd import SGD
 from vitral.train.rules import freeze, is_matrix
 from vitral.train.state import blank_state, named_state
 from vitral.vit import ViT
@@ -23,6 +27,7 @@ CONFIG = ViTConfig(
     representation_size=6,
 )  # fmt: skip
 STEPS = 50
+HALF = dict(momentum_dtype="bfloat16")
 RATES = [0.01 * (1 + math.sin(step)) for step in range(STEPS)]
 
 
@@ -118,6 +123,60 @@ def test_adamw():
         np.testing.assert_allclose(after[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_adam():
+    """Weight decay is a part of the gradient, and so of its mean and of its square."""
+    before, after, model = run(OptimConfig(name="adam", weight_decay=0.2))
+    for name, value in before.items():
+        decay, expected = 0.2 if name in DECAYED else 0.0, value
+        first, second = np.zeros_like(value), np.zeros_like(value)
+        for step, (plain, lr) in enumerate(zip(gradients_of(model, name), RATES, strict=True), 1):
+            grad = plain + decay * expected
+            first, second = 0.9 * first + 0.1 * grad, 0.999 * second + 0.001 * grad**2
+            expected = expected - lr * first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        np.testing.assert_allclose(after[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (partial(AdamW, betas=(0.8, 0.99), eps=1e-8), partial(torch.optim.AdamW, betas=(0.8, 0.99))),
+        (partial(Adam, betas=(0.8, 0.99), eps=1e-8), partial(torch.optim.Adam, betas=(0.8, 0.99))),
+        (partial(SGD, momentum=0.9, nesterov=False), partial(torch.optim.SGD, momentum=0.9)),
+        (partial(SGD, momentum=0.9, nesterov=True), partial(torch.optim.SGD, momentum=0.9, nesterov=True)),
+    ],
+    ids=["adamw", "adam", "sgd", "nesterov"],
+)
+def test_at_full_precision_they_are_the_librarys(ours, theirs):
+    values = [torch.randn(shape, dtype=torch.float64) for shape in [(3, 5), (3, 5), (7,)]]
+    mine, other = ([torch.nn.Parameter(value.clone()) for value in values] for _ in range(2))
+    optimisers = [ours(mine, lr=0.0, momentum_dtype=torch.float64), theirs(other, lr=0.0)]
+    for lr in RATES:
+        grads = [torch.randn(value.shape, dtype=torch.float64) for value in values]
+        for params, optimiser in zip((mine, other), optimisers, strict=True):
+            for param, grad in zip(params, grads, strict=True):
+                param.grad = grad.clone()
+            optimiser.param_groups[0] |= dict(lr=lr, weight_decay=0.1)
+            optimiser.step()
+    torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon", "lamb", "adafactor"])
+def test_many_at_once_as_on_a_gpu_equal_one_after_another(name, monkeypatch):
+    """Also where a part is left over, and where one has missed a step."""
+    model = build(replace(CONFIG, width=32, depth=3, mlp_dim=32))
+    one, many = model, deepcopy(model)
+    optimisers = [Optimiser(each, OptimConfig(name=name, **({} if name == "muon" else HALF))) for each in (one, many)]
+    for step in range(4):
+        for each, optimiser, numbers in zip((one, many), optimisers, (1, 2 * 32 * 32), strict=True):
+            for key, gradient in gradients(each, step).items():
+                missed = key == "blocks.1.mlp.fc1.weight" and step == 1
+                each.get_parameter(key).grad = None if missed else gradient
+            monkeypatch.setitem(TOGETHER, "cpu", numbers)
+            optimiser.step(0.01)
+    for (key, ours), theirs in zip(one.named_parameters(), many.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=key)
+
+
 def test_sgd():
     before, after, model = run(OptimConfig(name="sgd", weight_decay=0.02, momentum=0.9))
     for name, value in before.items():
@@ -201,7 +260,7 @@ def test_split_equals_separate_matrices():
 
 
 @pytest.mark.parametrize("momentum_dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["adamw", "sgd", "muon", "lamb", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon", "lamb", "adafactor"])
 def test_ten_steps_are_five_and_five_more(name, momentum_dtype):
     """Bit for bit, with a state that was read into fresh memory."""
     if (name, momentum_dtype) == ("muon", "bfloat16"):
@@ -298,7 +357,7 @@ def test_adafactor_knows_queries_keys_and_values_apart():
     assert kept == 3 * (32 + 32)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lamb", "adafactor"])
 def test_half_precision_momentum_is_kept_so_and_costs_little(name):
     """Of what fifty steps move, at most two hundredths; squares stay float32."""
     change = dict(nesterov=True) if name == "sgd" else {}
@@ -416,6 +475,8 @@ class TestTreatments:
         ({"weight_decay": -0.1}, "weight_decay at least 0"),
         ({"betas": (0.9, 1.0)}, "betas and momentum must be at least 0 and below 1"),
         ({"momentum": 1.0}, "betas and momentum must be at least 0 and below 1"),
+        ({"name": "adam", "decay_form": "absolute"}, "the decay of adam is coupled"),
+        ({"name": "muon", "momentum_dtype": "bfloat16"}, "muon keeps its momentum in float32"),
         ({"clip": 0.0}, "clip must be above 0, or None, not 0.0"),
         ({"clip": float("nan")}, "clip must be above 0, or None, not nan"),
     ],

@@ -1,12 +1,17 @@
 """Muon: momentum whose update is made orthogonal (Jordan et al. 2024), for the matrices of the blocks."""
 
-from collections.abc import Callable, Iterable
+# pyright: reportPrivateImportUsage=false
+# PyTorch's own optimisers are made of torch._foreach_*, and there is no other name for them
+
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.train.optimisers.by_shape import ByShape, State, Tensors
 from vitral.train.parallel import parted, whole
 
 __all__ = ["Muon", "orthogonalise"]
@@ -31,7 +36,7 @@ def orthogonalise(matrices: Float[Tensor, "*m rows columns"], *, steps: int = 5)
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(ByShape):
     """Nesterov momentum, orthogonalised, with decoupled weight decay.
 
     The update is scaled by 0.2 * sqrt(longer side), so that learning rate and decay mean what they mean to AdamW
@@ -44,25 +49,19 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, split=split))
 
-    @torch.no_grad()
-    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, closure: Callable[[], float] | None = None
-    ) -> None:
-        """Takes one step; there is no closure."""
-        assert closure is None
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    self._update(param, param.grad, group)
+    def begun(self, param: Tensor, group: dict[str, Any]) -> State:
+        return {"momentum": torch.zeros_like(param)}
 
-    def _update(self, param: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[param]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(param)
-        average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        nesterov = gradient.lerp(average, group["momentum"])
+    def update(
+        self, params: list[Tensor], gradients: Tensors, states: list[State], *, step: int, group: dict[str, Any]
+    ) -> None:
+        means = [state["momentum"] for state in states]
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        nesterov = torch._foreach_lerp(gradients, means, group["momentum"])
         # where weights are in shards, a matrix can only be made orthogonal as a whole
-        matrices = whole(nesterov).unflatten(0, (group["split"], -1))
-        update = parted(orthogonalise(matrices).flatten(0, 1), param)
+        wholes = torch.stack([whole(each) for each in nesterov])
+        matrices = rearrange(wholes, "m (s r) c -> (m s) r c", s=group["split"])
+        updates = rearrange(orthogonalise(matrices), "(m s) r c -> m (s r) c", s=group["split"])
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
-        param.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(params, [parted(each, params[0]) for each in updates], alpha=-group["lr"] * scale)
