@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("vitral.commands.convert", "turn weights from one project's format into another's"),
     "push": ("vitral.commands.push", "send a model to the Hugging Face Hub"),
     "sweep": ("vitral.commands.sweep", "train a recipe with many settings and compare them"),
+    "data": ("vitral.commands.data", "list, pack and check data, and find near-duplicates"),
     "plan": ("vitral.commands.plan", "tell what a training run will take"),
 }
 """Each command's module, which has `main(arguments) -> None`, and one line on it."""

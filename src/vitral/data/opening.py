@@ -9,7 +9,7 @@ from vitral.data.splits import stratified
 from vitral.data.tables import open_tables
 from vitral.data.tars import open_tars
 
-__all__ = ["open_data"]
+__all__ = ["open_data", "open_stored"]
 
 
 def open_data(config: DataConfig) -> dict[str, Source]:
@@ -20,7 +20,7 @@ def open_data(config: DataConfig) -> dict[str, Source]:
     Raises:
         ValueError: the data is not there, not of the promised form, or has fewer than two classes.
     """
-    splits = _OPENERS[config.source](config)
+    splits = open_stored(config)
     train = splits["train"]
     if len(train.classes) < 2:
         only = ", ".join(train.classes)
@@ -32,6 +32,15 @@ def open_data(config: DataConfig) -> dict[str, Source]:
             raise ValueError(f"{config.root} has a validation split of its own: leave out --data.val-share")
         splits |= _held_out(splits["train"], "val", share=config.val_share, seed=config.split_seed)
     return splits if config.exclude is None else without(splits, config.exclude, root=config.root)
+
+
+def open_stored(config: DataConfig) -> dict[str, Source]:
+    """The splits that the data has of its own, "train" among them.
+
+    Raises:
+        ValueError: the data is not there, or not of the promised form.
+    """
+    return _OPENERS[config.source](config)
 
 
 def _held_out(train: Source, name: str, *, share: float, seed: int) -> dict[str, Source]:

@@ -21,6 +21,9 @@ from vitral.data.sources import Source
 
 __all__ = ["TableSource", "open_tables"]
 
+UNFINISHED = "vitral_pack.json"
+"""The first file of a packed copy; without the last one, the copy is not whole."""
+
 UNLABELLED = -1
 """What data sets write for a class that is not told."""
 
@@ -102,6 +105,8 @@ def _load(root: Path) -> dict[str, Any]:
             if root.suffix == ".arrow":
                 return {"train": datasets.Dataset.from_file(str(root))}
             return dict(datasets.load_dataset("parquet", data_files={"train": str(root)}))
+        if (root / UNFINISHED).is_file() and not (root / "dataset_dict.json").is_file():
+            raise ValueError(f"{root} is a copy that was interrupted: run `vitral data pack` again")
         if (root / "dataset_dict.json").is_file():
             return dict(datasets.load_from_disk(str(root)))
         if (root / "state.json").is_file():
