@@ -70,3 +70,19 @@ def test_wrong_use(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert sentence in screen.refusal("data", *words)
     assert not (tmp_path / "x").exists()
+
+
+def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
+    assert screen.run("data", "check", photographs) == f"{photographs}: 72 images, nothing to complain of\n"
+    assert screen.json("data", "check", photographs, "--strict")["findings"] == []
+    root = write_photographs(tmp_path / "photos", per_class=3)
+    broken = break_files(root)
+    listed = tmp_path / "broken.txt"
+    output = screen.run("data", "check", root, "--write", listed, "--workers", "2")
+    assert "cannot be read as an image" in output
+    assert all(str(file) in output for file in broken)
+    assert listed.read_text().splitlines() == [str(file.relative_to(root)) for file in broken]
+    found = screen.json("data", "check", root, "--strict", code=1)
+    assert found["num_images"] == {"train": 21}
+    assert [finding["kind"] for finding in found["findings"]] == ["unreadable"] * 3
+    assert screen.json("data", "check", root, "--data.exclude", listed)["findings"] == []
