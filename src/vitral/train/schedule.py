@@ -14,7 +14,7 @@ class ScheduleConfig:
     """How the learning rate moves over a run.
 
     Raises:
-        ValueError: a value is out of range, or the warm-up is a time.
+        ValueError: a value is out of range, or a length is a time.
     """
 
     decay: Literal["cosine", "linear", "constant", "rsqrt"] = "cosine"
@@ -30,8 +30,11 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         for name in ("warmup", "timescale", "cooldown"):
-            if Duration.parse(length := getattr(self, name)).is_time:
+            duration = Duration.parse(length := getattr(self, name))
+            if duration.is_time:
                 raise ValueError(f"schedule.{name} must be in {', '.join(LENGTHS)}, not {length}")
+            if duration.unit == "percent" and duration.amount > 100:
+                raise ValueError(f"schedule.{name} must be at most 100percent of the run, not {length}")
         if not 0 <= self.end < math.inf:
             raise ValueError(f"schedule.end must be at least 0, not {self.end}")
 

@@ -34,6 +34,15 @@ def test_an_update_by_hand():
         torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_at_its_limits_it_is_the_model_or_stays(decay):
+    average, model = ViT(ARCHITECTURE), ViT(ARCHITECTURE)
+    expected = [param.clone() for param in (average if decay else model).parameters()]
+    update_average(average, model, decay=decay)
+    for found, wanted in zip(average.parameters(), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
 def test_a_short_run_is_not_worse_with_it(tmp_path: Path):
     """A decay of 0.99 from the start would leave three quarters of the initial weights after 30 steps."""
     losses = []

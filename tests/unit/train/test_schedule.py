@@ -84,6 +84,7 @@ def test_fifty_steps_with_a_cooldown(decay):
     [
         ({"warmup": "5min"}, "schedule.warmup must be in steps, epochs, examples, percent, not 5min"),
         ({"cooldown": "1h"}, "schedule.cooldown must be in steps, epochs, examples, percent, not 1h"),
+        ({"warmup": "101percent"}, "schedule.warmup must be at most 100percent of the run, not 101percent"),
         ({"warmup": "5"}, "'5' is not a duration"),
         ({"end": -1e-5}, "schedule.end must be at least 0, not -1e-05"),
         ({"end": float("nan")}, "schedule.end must be at least 0, not nan"),
