@@ -310,3 +310,33 @@ def test_real_sizes_come_and_go(name: str) -> None:
     hybrid = name.startswith("R50")
     plain = ["google", "google-linen", "big_vision", "timm", "torchvision", "transformers"]
     assert held == ([form for form in plain if form not in ("torchvision", "transformers")] if hybrid else plain)
+
+
+def test_a_bias_of_zero_is_as_good_as_none(tmp_path: Path) -> None:
+    """timm's CLIP has a bias of its projection, transformers' has none."""
+    peer = randomised(SIMPLE["timm, CLIP"])
+    peer.get_parameter("head.bias").data.zero_()
+    model, _ = read(peer, tmp_path, "timm, CLIP")
+    told = {"hidden_act": "gelu"}
+    written, notes = written_as(LINEAGES["clip"], model, settings=told)
+    assert notes == []
+    assert "visual_projection.weight" in written
+    save_file(written, tmp_path / "written.safetensors")
+    again, report = read_foreign(tmp_path / "written.safetensors", settings=told)
+    assert report.lineage == "clip"
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-5)
+    model.head.bias.data.fill_(0.1)
+    with pytest.raises(ValueError, match=r"the format clip has no place for head\.bias"):
+        written_as(LINEAGES["clip"], model, settings=told)
+
+
+def test_biases_that_a_format_needs_are_zero(tmp_path: Path) -> None:
+    """timm's models may leave out those of queries, keys and values; torchvision's have them."""
+    model, _ = read(randomised(SIMPLE["timm, no bias of queries"]), tmp_path, "timm")
+    written, notes = written_as(LINEAGES["torchvision"], model)
+    assert notes == ["2 biases of zero were added, which the format has and the model has not"]
+    save_file(written, tmp_path / "written.safetensors")
+    again, _ = read_foreign(tmp_path / "written.safetensors")
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-5)

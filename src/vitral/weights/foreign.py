@@ -160,7 +160,11 @@ def written_as(
         if (own := getattr(model.config, name)) not in values:
             raise ValueError(f"the format {lineage.name} cannot say that {name} is {own}")
     state = {name: tensor.detach().cpu() for name, tensor in lineage.prepared(model).items()}
-    arrays, lost = to_theirs(lineage.rows(model.config), state)
+    rows = lineage.rows(model.config)
+    notes = _with_zero_biases(state, [row.ours for row in rows])
+    arrays, lost = to_theirs(rows, state)
+    # a bias of zero is the same as none
+    lost = [name for name in lost if not (name.endswith(".bias") and name in state and not state[name].any())]
     if lost:
         raise ValueError(f"the format {lineage.name} has no place for {', '.join(lost[:5])}, or needs it")
     arrays = lineage.finished(arrays, model.config)
@@ -173,17 +177,25 @@ def written_as(
             f"the format {lineage.name} cannot hold this model: it would not be read again: {error}"
         ) from None
     for name in STRUCTURE:
-        if name == "image_hw" and model.config.position == "rope":
-            continue  # such positions fit any size, and no array depends on it
+        if name in ("qkv_bias", "patch_bias") or (name == "image_hw" and model.config.position == "rope"):
+            continue  # biases of zero were added or left out; rotary positions fit any size, and no array tells it
         own, theirs = getattr(model.config, name), getattr(understood, name)
         if own != theirs and not (name == "num_classes" and not any(re.match(HEADS, key) for key in arrays)):
             raise ValueError(f"the format {lineage.name} cannot say that {name} is {own}: it would be read as {theirs}")
-    notes = []
     for name in ("gelu", "norm_eps"):
         own, theirs = getattr(model.config, name), getattr(understood, name)
         if own != theirs:
             notes.append(f"{lineage.name} computes with {name} {theirs}, this model with {name} {own}")
     return arrays, [*notes, *lineage.caveats(model.config)]
+
+
+def _with_zero_biases(state: dict[str, Tensor], wanted: list[str]) -> list[str]:
+    """Adds biases of zero where a format needs some that the model has not; says so."""
+    absent = [name for name in wanted if name not in state and name.endswith(".bias") and f"{name[:-4]}weight" in state]
+    for name in absent:
+        weight = state[f"{name[:-4]}weight"]
+        state[name] = weight.new_zeros(len(weight))
+    return [f"{len(absent)} biases of zero were added, which the format has and the model has not"] if absent else []
 
 
 def _heads(count: int | None) -> dict[str, Any]:

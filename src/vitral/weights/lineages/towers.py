@@ -150,7 +150,13 @@ def _with_parts(arrays: Arrays) -> dict[str, Tensor]:
 
 
 def _joined(arrays: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-    """`SiglipVisionModel`, whose head pools; a classifier there would read the mean of the patches."""
+    """`SiglipVisionModel`, whose head pools; a classifier there would read the mean of the patches.
+
+    Raises:
+        ValueError: the model does not pool by attention.
+    """
+    if config.pool != "map":
+        raise ValueError(f"the format siglip pools by attention, and this model has pool {config.pool}")
     for kind in ("weight", "bias"):
         parts = [arrays.pop(f"head.attention.{part}.{kind}") for part in ("q", "kv")]
         arrays[f"head.attention.in_proj_{kind}"] = torch.cat(parts)
