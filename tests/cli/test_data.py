@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cli.screen import Screen
-from photographs import break_files, write_photographs
+from photographs import CLASSES, break_files, write_photographs
+from vitral.data.card import ModelCard
+from vitral.data.preprocess import Preprocessing
+from vitral.models import create
+from vitral.weights.folder import save_model
 
 
 def test_list(screen: Screen) -> None:
@@ -86,3 +91,69 @@ def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
     assert found["num_images"] == {"train": 21}
     assert [finding["kind"] for finding in found["findings"]] == ["unreadable"] * 3
     assert screen.json("data", "check", root, "--data.exclude", listed)["findings"] == []
+
+
+@pytest.fixture
+def leaking(tmp_path: Path) -> Path:
+    """Training photographs, of which three lie among the test ones: recompressed, shrunk, cropped."""
+    root = tmp_path / "leaking"
+    for split, seed in (("train", 0), ("test", 7)):
+        write_photographs(root / split, per_class=3, seed=seed)
+    copies = {
+        "cat/000-plain.png": lambda image: image,
+        "coffee/001-plain.tiff": lambda image: image.resize((image.width // 2, image.height // 2)),
+        "rocket/000-plain.gif": lambda image: image.crop((4, 3, image.width - 2, image.height)),
+    }
+    for number, (name, copy) in enumerate(copies.items()):
+        with Image.open(root / "train" / name) as image:
+            copy(image.convert("RGB")).save(root / "test" / name.split("/")[0] / f"copy-{number}.jpg", quality=80)
+    return root
+
+
+def test_near(screen: Screen, leaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = tmp_path / "near.txt"
+    found = screen.json("data", "near", leaking, "--write", listed, "--workers", "2")
+    assert found["num_images"] == {"train": 18, "other": 21}
+    assert sorted((Path(pair["train"]).parent.name, Path(pair["like"]).name) for pair in found["pairs"]) == [
+        ("cat", "copy-0.jpg"),
+        ("coffee", "copy-1.jpg"),
+        ("rocket", "copy-2.jpg"),
+    ]
+    names = ["train/cat/000-plain.png", "train/coffee/001-plain.tiff", "train/rocket/000-plain.gif"]
+    assert listed.read_text().splitlines() == names
+    with Image.open(tmp_path / found["picture"]) as picture:
+        assert picture.width > 3 * picture.height / 2
+    output = screen.run("data", "near", leaking, "--out", tmp_path / "pairs.png")
+    assert f"{leaking}: 3 of 18 training images are nearly one of 21 other images" in output
+    assert "0 of 15 training" in screen.run("data", "near", leaking, "--data.exclude", listed)
+    words = ["--train.steps", "1", "--train.batch-size", "4", "--model.depth", "1", "--model.width", "12"]
+    words += ["--model.num-heads", "2", "--model.mlp-dim", "12", "--model.image-size", "16", "--model.patch-size", "8"]
+    screen.run("train", "folder", "--data.root", leaking, "--data.exclude", listed, "--out", tmp_path / "run", *words)
+    assert screen.json("eval", tmp_path / "run", "--split", "train")["num_images"] == 15
+
+
+def test_near_against_other_data_and_by_a_model(screen: Screen, leaking: Path, tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "pairs.png")]
+    found = screen.json("data", "near", leaking / "train", "--against", leaking, *out)
+    assert len(found["pairs"]) == 3
+    assert found["num_images"] == {"train": 18, "other": 21}
+    vit = create("ViT-Ti/16", num_classes=len(CLASSES), image_size=32)
+    card = ModelCard(preprocessing=Preprocessing(image_size=(32, 32), channels=3), classes=CLASSES)
+    save_model(tmp_path / "model", vit, card)
+    by_model = screen.json("data", "near", leaking, "--model", tmp_path / "model", "--threshold", "0.999", *out)
+    likes = {Path(pair["like"]).name for pair in by_model["pairs"]}
+    assert {"copy-0.jpg", "copy-1.jpg"} <= likes
+    assert all(pair["distance"] <= 0.001 + 1e-6 for pair in by_model["pairs"])
+
+
+def test_near_and_broken_images(screen: Screen, leaking: Path, tmp_path: Path) -> None:
+    broken = break_files(leaking / "train")
+    out = ["--out", str(tmp_path / "pairs.png")]
+    sentence = screen.refusal("data", "near", leaking, *out)
+    assert sentence.startswith(f"{broken[0]} cannot be read as an image: ")
+    assert len(screen.json("data", "near", leaking, "--data.on-error", "skip", *out)["pairs"]) == 3
+    assert screen.errors.count("left out: ") == 3
+    wrong = {"0.9": "takes 0 to 32 bits for hashes, not 0.9: cosines need --model", "40": "not 40"}
+    for value, sentence in wrong.items():
+        assert sentence in screen.refusal("data", "near", leaking, "--threshold", value, *out)

@@ -8,16 +8,19 @@ ACTIONS = {
     "list": "vitral.commands.data_list",
     "pack": "vitral.commands.data_pack",
     "check": "vitral.commands.data_check",
+    "near": "vitral.commands.data_near",
 }
 """Module of each action, which has `main(arguments) -> None`."""
 
 USAGE = """usage: vitral data list [NAME] [--json]
        vitral data pack DATA FOLDER [--short-side PIXELS] [--quality Q] [--workers N] [--json]
        vitral data check DATA [--smallest PIXELS] [--largest PIXELS] [--write FILE] [--strict] [--workers N] [--json]
+       vitral data near DATA [--against OTHER] [--threshold T] [--model MODEL] [--write FILE] [--out FILE.png] [--json]
 
 list   the data sets that are known by name: their splits, what they need, where they come from
 pack   copies data into memory-mapped Arrow files, large images shrunk; goes on where it was interrupted
 check  reads every image: files that are damaged, copies, one picture in two classes or splits, odd sizes
+near   training images that are nearly test images, by perceptual hash or by a model's embeddings
 
 DATA is a folder of images, of tar shards, of Parquet or Arrow or of IDX files; a pattern shards/train-{000..146}.tar; a
 data set's name; or OWNER/NAME on the Hugging Face Hub. --data.KEY VALUE says more, as in training:

@@ -1,11 +1,15 @@
 """Work on many images at once; decoding and hashing leave Python's lock alone, so threads do."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
 __all__ = ["in_threads"]
+
+AHEAD = 16
+"""Pieces of work for each thread that may be done before they are asked for."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,8 +25,14 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], *, threads: int, stop
         stop: set when no more results are wanted, for work that looks at it in between.
     """
     pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[R]] = deque()
     try:
-        yield from pool.map(work, items)
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > AHEAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         if stop is not None:
             stop.set()

@@ -1,0 +1,68 @@
+"""A contact sheet of pairs of images, to judge by eye whether they are the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vitral.files import any_script, printable, write_atomically
+
+__all__ = ["MOST_PAIRS", "ShownPair", "draw_pairs", "spread"]
+
+MOST_PAIRS = 24
+"""More are not drawn, but a choice from the nearest to the farthest."""
+
+COLUMNS, SIDE, ROW = 3, 1.7, 2.15
+"""Pairs in a row; in inches, the side of an image and the height of a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownPair:
+    """Two images side by side."""
+
+    images: tuple[Image.Image, Image.Image]
+    names: tuple[str, str]
+    note: str
+    """What is said of them."""
+
+
+def spread(count: int) -> list[int]:
+    """Which of `count` pairs to show: all, or evenly spaced ones, the first and the last among them."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, MOST_PAIRS))})
+
+
+@any_script()
+def draw_pairs(pairs: Sequence[ShownPair], path: Path) -> None:
+    """Draws pairs into a PNG, each with the names of its images and the note.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    columns = min(COLUMNS, len(pairs))
+    rows = -(-len(pairs) // columns)
+    width, height = columns * (2 * SIDE + 0.45), rows * ROW + 0.15
+    figure = Figure(figsize=(width, height))
+    for place, pair in enumerate(pairs):
+        left = (place % columns) * (2 * SIDE + 0.45) + 0.2
+        bottom = height - (place // columns + 1) * ROW
+        for side, (image, name) in enumerate(zip(pair.images, pair.names, strict=True)):
+            box = (left + side * (SIDE + 0.05), bottom, SIDE, SIDE)
+            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+            axes.imshow(np.asarray(image.convert("RGB")))
+            axes.set_axis_off()
+            axes.set_title(_short(name), fontsize=6, pad=2, loc="left")
+        x, y = (left + SIDE + 0.025) / width, (bottom + SIDE + 0.22) / height
+        figure.text(x, y, pair.note, fontsize=7, ha="center", va="bottom", color="#555555")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def _short(name: str, room: int = 30) -> str:
+    """The end of a name, which tells most."""
+    text = printable(name).replace("$", r"\$")
+    return text if len(text) <= room else f"...{text[3 - room :]}"
