@@ -13,12 +13,13 @@ from einops import reduce
 from jaxtyping import Float32
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vitral.commands.checkpoint import load_checkpoint
 from vitral.commands.data_arguments import DataOptions, parsed
 from vitral.commands.output import note, picture_path, print_json, printable, progress_bar
 from vitral.data.decode import BrokenImage
-from vitral.data.exclude import write_list
+from vitral.data.exclude import listed_name, write_list
 from vitral.data.guess import guessed
 from vitral.data.near_duplicates import embedding_pairs, hash_pairs, hashes_of, thumbnail
 from vitral.data.opening import open_data, open_stored
@@ -98,7 +99,7 @@ def main(arguments: list[str]) -> None:
         drawn = str(picture) if pairs else None
         print_json({"num_images": counts, "pairs": [asdict(pair) for pair in pairs], "picture": drawn})
     else:
-        print_pairs(words[0], sources, pairs, picture)
+        print_pairs(words[0], options.data.root, sources, pairs, picture)
 
 
 def check(options: Options) -> None:
@@ -245,7 +246,8 @@ def shown(options: Options, sources: list[Source], found: list[tuple[int, Any]])
         number, pair = found[place]
         one, other = sources[0], sources[number + 1]
         images = (read_from(one, pair.one, channels=3), read_from(other, pair.other, channels=3))
-        names = (one.name(pair.one), other.name(pair.other))
+        root = options.data.root
+        names = (listed_name(one.name(pair.one), root), listed_name(other.name(pair.other), root))
         drawn.append(ShownPair(images=images, names=names, note=measure(options.model is not None, pair.distance)))
     return drawn
 
@@ -255,7 +257,7 @@ def measure(cosine: bool, distance: float) -> str:
     return f"cosine {1 - distance:.3f}" if cosine else f"{distance:g} of 64 bits differ"
 
 
-def print_pairs(data: str, sources: list[Source], pairs: list[Near], picture: Path) -> None:
+def print_pairs(data: str, root: Path | None, sources: list[Source], pairs: list[Near], picture: Path) -> None:
     """How many training images are concerned, and the nearest pairs."""
     console = Console(highlight=False)
     train, other = len(sources[0]), sum(map(len, sources[1:]))
@@ -270,7 +272,8 @@ def print_pairs(data: str, sources: list[Source], pairs: list[Near], picture: Pa
     table = Table("training image", "is nearly")
     table.add_column("distance", justify="right")
     for pair in pairs[:SHOWN]:
-        table.add_row(printable(pair.train), printable(pair.like), f"{pair.distance:.3g}")
+        names = (Text(printable(listed_name(name, root)), overflow="fold") for name in (pair.train, pair.like))
+        table.add_row(*names, f"{pair.distance:.3g}")
     console.print(table)
     if len(pairs) > SHOWN:
         console.print(f"and {len(pairs) - SHOWN:,} more, which --json lists")

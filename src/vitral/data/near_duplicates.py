@@ -59,6 +59,9 @@ def hash_pairs(
 
     Returns:
         Pairs, the nearest first.
+
+    Raises:
+        ValueError: there are far too many.
     """
     best: dict[tuple[int, int], float] = {}
     views = one.shape[1]
@@ -77,6 +80,9 @@ def embedding_pairs(
 
     Returns:
         Pairs, the nearest first.
+
+    Raises:
+        ValueError: there are far too many.
     """
     faiss = optional("faiss", purpose="finding near-duplicates")
     index = faiss.IndexFlatIP(one.shape[1])
@@ -103,10 +109,19 @@ def _binary_matches(
         yield rows, columns, distances
 
 
+MOST_PAIRS = 1_000_000
+"""More tell that the threshold does not tell copies from other images."""
+
+
 def _keep_best(best: dict[tuple[int, int], float], one: np.ndarray, other: np.ndarray, distances: np.ndarray) -> None:
     for first, second, distance in zip(one.tolist(), other.tolist(), distances.tolist(), strict=True):
         key = (first, second)
         best[key] = min(distance, best.get(key, distance))
+    if len(best) > MOST_PAIRS:
+        raise ValueError(
+            f"more than {MOST_PAIRS:,} pairs are within the threshold, as happens with small pictures of one shape: "
+            "choose a stricter --threshold, or compare by a model with --model"
+        )
 
 
 def _sorted(best: dict[tuple[int, int], float]) -> list[Pair]:

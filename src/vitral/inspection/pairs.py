@@ -54,6 +54,7 @@ def draw_pairs(pairs: Sequence[ShownPair], path: Path) -> None:
             axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
             axes.imshow(np.asarray(image.convert("RGB")))
             axes.set_axis_off()
+            axes.set_anchor("N")
             axes.set_title(_short(name), fontsize=6, pad=2, loc="left")
         x, y = (left + SIDE + 0.025) / width, (bottom + SIDE + 0.22) / height
         figure.text(x, y, pair.note, fontsize=7, ha="center", va="bottom", color="#555555")

@@ -97,6 +97,13 @@ def test_pairs_equal_a_search_by_hand() -> None:
     assert len(expected) >= 14
 
 
+def test_a_threshold_that_tells_nothing_apart_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitral.data.near_duplicates.MOST_PAIRS", 100)
+    same = np.zeros((11, 11, 8), np.uint8)
+    with pytest.raises(ValueError, match="more than 100 pairs are within the threshold"):
+        hash_pairs(same, same, threshold=8)
+
+
 def test_embeddings_by_cosine() -> None:
     one = np.array([[1, 0], [0, 2], [-3, 0]], np.float32)
     other = np.array([[0.1, 5], [4, 0.01], [1, 1]], np.float32)
