@@ -180,7 +180,7 @@ def test_adapters_leave_a_plain_model(screen: Screen, trained: Path, tmp_path: P
     [
         (
             ["--model.name", "BiT-R50x1"],
-            "muon updates the blocks of a Transformer, and this model has none",
+            "muon updates the blocks of a Transformer, and there are none to train: choose --optim.name adamw",
         ),
         (["--model.name", "R50+ViT-B/16"], "image size 8x8 is not divisible by patch size 16x16"),
         (["--model.name", "ViT-Q/16"], "unknown model 'ViT-Q/16'"),
