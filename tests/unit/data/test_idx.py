@@ -34,7 +34,7 @@ def write_data(root: Path, *, dot: bool = False, zipped: bool = False, train: in
             if count:
                 name = f"{prefix}-{what}{'.' if dot else '-'}idx{axes}-ubyte{'.gz' if zipped else ''}"
                 content = idx(values)
-                (root / name).write_bytes(gzip.compress(content) if zipped else content)
+                (root / name).write_bytes(gzip.compress(content, mtime=0) if zipped else content)
     return root
 
 
@@ -134,9 +134,9 @@ WHOLE = idx(images(5))
         (WHOLE + b"\0", "announces 60 bytes of images but holds 61"),
         (b"\0\0\x08\3" + b"\xff" * 12, "announces 79228162458924105385300197375 bytes of images but holds 0"),
         (idx(images(0)), "holds no images"),
-        (gzip.compress(WHOLE)[:-9], "is a damaged gzip file"),
-        (gzip.compress(WHOLE)[:12] + b"????????" + gzip.compress(WHOLE)[20:], "is a damaged gzip file"),
-        (gzip.compress(WHOLE)[:-8] + bytes(8), "is a damaged gzip file"),
+        (gzip.compress(WHOLE, mtime=0)[:-9], "is a damaged gzip file"),
+        (gzip.compress(WHOLE, mtime=0)[:12] + b"????????" + gzip.compress(WHOLE)[20:], "is a damaged gzip file"),
+        (gzip.compress(WHOLE, mtime=0)[:-8] + bytes(8), "is a damaged gzip file"),
         (b"\x1f\x8b", "is a damaged gzip file"),
     ],
 )
