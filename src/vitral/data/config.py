@@ -48,7 +48,7 @@ class DataConfig:
     splits: tuple[str, ...] = ()
     """Which tables or shards are which, such as `train=train test=validation`; by their names when empty."""
     class_names: tuple[str, ...] = ()
-    """Names of the classes of idx and digits, in the order of their labels; the numbers themselves when empty."""
+    """Names of the classes where the data numbers them, in that order; the numbers themselves when empty."""
     held_out: float = 0.2
     """Share of every class held out for testing, where the data has no test or validation split of its own."""
     val_share: float | None = None

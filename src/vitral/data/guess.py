@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
 from vitral.data.config import DataConfig
+from vitral.data.tables import PACKED, WHOLE
 
 __all__ = ["guessed"]
 
@@ -34,7 +35,7 @@ def guessed(words: str) -> DataConfig:
 
 def _kind(root: Path) -> Literal["hub", "tars", "idx", "folder"]:
     names = [path.name for path in islice((path for path in root.rglob("*") if path.is_file()), LOOKED_AT)]
-    if {"dataset_dict.json", "state.json"} & set(names) or any(name.endswith((".parquet", ".arrow")) for name in names):
+    if {PACKED, WHOLE, "state.json"} & set(names) or any(name.endswith((".parquet", ".arrow")) for name in names):
         return "hub"
     if any(name.endswith(".tar") for name in names):
         return "tars"

@@ -21,6 +21,7 @@ from vitral.data.exclude import listed_name
 from vitral.data.extra import optional
 from vitral.data.parallel import in_threads
 from vitral.data.sources import Source
+from vitral.data.tables import PACKED, WHOLE
 from vitral.files import write_atomically, write_json
 
 __all__ = ["PackConfig", "Packed", "pack"]
@@ -30,12 +31,6 @@ SHARD = 1000
 
 BATCH = 50
 """Images that are written together."""
-
-PLAN = "vitral_pack.json"
-"""What the copy is of; the first file of it that is written."""
-
-DONE = "dataset_dict.json"
-"""The last file that is written, which makes it a data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +111,7 @@ def pack(
     plan = _plan(splits, config, root)
     _claim(target, plan)
     shards = [shard for split, source in splits.items() for shard in _shards(split, source, target)]
-    if (target / DONE).is_file():
+    if (target / WHOLE).is_file():
         return _result(target, shards, fresh=False)
     for stale in target.glob("*/.*.tmp"):
         stale.unlink()
@@ -134,7 +129,7 @@ def pack(
         pass
     for split in splits:
         _describe(target / split, features, [shard.file.name for shard in shards if shard.split == split], plan)
-    write_json(target / DONE, {"splits": list(splits)})
+    write_json(target / WHOLE, {"splits": list(splits)})
     return _result(target, shards, fresh=True)
 
 
@@ -156,7 +151,7 @@ def _plan(splits: Mapping[str, Source], config: PackConfig, root: Path | None) -
 
 def _claim(target: Path, plan: dict[str, Any]) -> None:
     """Begins the copy, or makes sure that the one in `target` is the same."""
-    record = target / PLAN
+    record = target / PACKED
     if record.is_file():
         if json.loads(record.read_text()) != plan:
             raise ValueError(f"{target} holds a copy of other data or by other settings: choose another folder")

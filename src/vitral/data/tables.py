@@ -19,10 +19,13 @@ from vitral.data.folder import SPLITS
 from vitral.data.labels import coded
 from vitral.data.sources import Source
 
-__all__ = ["TableSource", "open_tables"]
+__all__ = ["PACKED", "WHOLE", "TableSource", "open_tables"]
 
-UNFINISHED = "vitral_pack.json"
-"""The first file of a packed copy; without the last one, the copy is not whole."""
+PACKED = "vitral_pack.json"
+"""The first file of a packed copy, which tells what it is of."""
+
+WHOLE = "dataset_dict.json"
+"""The last file of a packed copy, and of any saved one with splits."""
 
 UNLABELLED = -1
 """What data sets write for a class that is not told."""
@@ -105,9 +108,9 @@ def _load(root: Path) -> dict[str, Any]:
             if root.suffix == ".arrow":
                 return {"train": datasets.Dataset.from_file(str(root))}
             return dict(datasets.load_dataset("parquet", data_files={"train": str(root)}))
-        if (root / UNFINISHED).is_file() and not (root / "dataset_dict.json").is_file():
+        if (root / PACKED).is_file() and not (root / WHOLE).is_file():
             raise ValueError(f"{root} is a copy that was interrupted: run `vitral data pack` again")
-        if (root / "dataset_dict.json").is_file():
+        if (root / WHOLE).is_file():
             return dict(datasets.load_from_disk(str(root)))
         if (root / "state.json").is_file():
             return {"train": datasets.load_from_disk(str(root))}
