@@ -1,7 +1,10 @@
 """A model from wherever its weights are: a Vitral folder, another project's file or folder, the Hugging Face Hub."""
 
+import gc
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +72,27 @@ def load_with_report(
     """
     path = download(str(where)) if str(where).startswith(HUB) else Path(where)
     settings = _settings(path)
-    if path.is_file() or settings is not None:
+    foreign = path.is_file() or settings is not None
+    if told and not foreign:
+        raise ValueError(f"{path} says itself what it is made of: leave out {', '.join(told)}")
+    with _uncollected():
+        if not foreign:
+            return load_model(path, device=device), None
         file = path if path.is_file() else _weights_in(path)
         model, report = read_foreign(file, settings=settings, allow_missing=allow_missing, **told)
         return model.to(pick_device(device)), report
-    if told:
-        raise ValueError(f"{path} says itself what it is made of: leave out {', '.join(told)}")
-    return load_model(path, device=device), None
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Garbage collection waits: a model leaves none, and looking through PyTorch's objects takes longer than it."""
+    active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if active:
+            gc.enable()
 
 
 def _settings(path: Path) -> dict[str, Any] | None:
