@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
+from vitral.data.order import random_bits
 from vitral.objectives.classification import ClassificationConfig
 from vitral.train.checkpoint import CheckpointConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
@@ -11,7 +15,7 @@ from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
 
-__all__ = ["ARCHITECTURE", "tiny_run"]
+__all__ = ["ARCHITECTURE", "keys", "tiny_run"]
 
 ARCHITECTURE = ViTConfig(
     image_size=8, patch_size=4, channels=1, width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=10, dropout=0.1
@@ -40,3 +44,8 @@ def tiny_run(out: Path | None = None, *, optimiser: str = "adamw", **train: obje
         train=TrainConfig(**{"batch_size": 64, "steps": 12, "ema": 0.9, "log": "1step", "device": "cpu", **train}),
         checkpoint=CheckpointConfig(every="4steps"),
     )
+
+
+def keys(count: int) -> torch.Tensor:
+    """What the random numbers of `count` images are drawn by."""
+    return torch.from_numpy((random_bits(1, np.arange(count)) >> np.uint64(1)).astype(np.int64))

@@ -194,14 +194,27 @@ class ViT(nn.Module):
 
     def embed(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b t d"], Layout]:
         """Patches to tokens, class token in front, positions added, dropout: z_0 of Eq. 1, and where its tokens are."""
+        return self.assemble(self.patches(images))
+
+    def patches(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
+        """The embedding of each patch, x_p E of Eq. 1, before its position is added."""
         if images.shape[1] != self.config.channels:
             raise ValueError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
         check_divisible((images.shape[2], images.shape[3]), self.config.patch_hw)
-        patches = self.patch_embed(images)
+        return self.patch_embed(images)
+
+    def assemble(self, patches: Float[Tensor, "b gh gw d"]) -> tuple[Float[Tensor, "b t d"], Layout]:
+        """The rest of Eq. 1, from embedded patches, which an objective may have changed, to z_0."""
         layout = self.positions.layout(self.pos_embed, (patches.shape[1], patches.shape[2]))
-        own = (token.expand(images.shape[0], -1, -1) for token in (self.cls_token, self.dist_token, self.reg_token))
+        own = (token.expand(patches.shape[0], -1, -1) for token in (self.cls_token, self.dist_token, self.reg_token))
         x = self.pos_drop(layout.stem(torch.cat([*own, patches.flatten(1, 2)], dim=1)))
         return self.norm_pre(self.patch_drop(x, prefix=self.positions.prefix)), layout
+
+    def encode(self, x: Float[Tensor, "b t d"], layout: Layout) -> Float[Tensor, "b t d"]:
+        """All final tokens of z_0, after the last norm: what `forward` makes before it pools and classifies."""
+        for block, place in zip(self.blocks, layout.places, strict=True):
+            x = block(place.enter(x), place)
+        return self.fc_norm(self.norm(x))
 
     def classify(self, pooled: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *m classes"]:
         """The head: the tanh layer where there is one, then the linear layer."""

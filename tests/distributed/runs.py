@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from tiny import ARCHITECTURE, tiny_run
+from vitral.objectives.masked_patch import MaskedPatchConfig
 from vitral.train.config import RunConfig
 
 __all__ = ["RUNS"]
@@ -31,3 +32,8 @@ RUNS["fsdp"] = replace(RUNS["fsdp"], data=replace(RUNS["fsdp"].data, held_out=0.
 # matrices that are large enough to be kept as rows and columns
 WIDE = replace(RUNS["fsdp-adafactor"].model.architecture, width=32, mlp_dim=48)
 RUNS["fsdp-adafactor"] = replace(RUNS["fsdp-adafactor"], model=replace(RUNS["fsdp-adafactor"].model, architecture=WIDE))
+
+RUNS |= {
+    f"{name}-masked-patch": replace(RUNS[name], objective=MaskedPatchConfig(target="small_patch"))
+    for name in ("ddp-adamw", "fsdp")
+}

@@ -63,6 +63,9 @@ def test_two_equal_one(pairs, tmp_path, name):
     fit(run, RUNS[name])
     run.close()
     for ours, theirs in zip(records(pairs / name), records(tmp_path), strict=True):
+        # weights that differ in their last digits may see another class in one of the 359 images
+        probes = {key: theirs.pop(key) for key in ("test/knn", "test/linear") if key in theirs}
+        assert {key: ours.pop(key) for key in probes} == pytest.approx(probes, abs=1.5 / 359)
         assert ours == pytest.approx(theirs, abs=1e-5), ours["step"]
     ours, theirs = (load_file(path / "model.safetensors") for path in (pairs / name, tmp_path))
     for key, value in theirs.items():

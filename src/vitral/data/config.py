@@ -23,6 +23,7 @@ class DataConfig:
         "digits",
         "idx",
         "folder",
+        "images",
         "hub",
         "tars",
         "cifar10",
@@ -34,6 +35,8 @@ class DataConfig:
         "pets",
     ]
     """digits: scikit-learn's 8x8 digits. idx: IDX files as of MNIST. folder: images, one folder a class.
+
+    images: all images in a folder and the folders in it, without classes, to learn from without labels.
 
     hub: tables of Hugging Face's datasets, from the Hub or from Parquet or Arrow files, packed ones too.
     tars: tar shards as WebDataset writes them; root may be a pattern such as shards/train-{000..146}.tar.
@@ -51,6 +54,8 @@ class DataConfig:
     """Names of the classes where the data numbers them, in that order; the numbers themselves when empty."""
     held_out: float = 0.2
     """Share of every class held out for testing, where the data has no test or validation split of its own."""
+    limit: int | None = None
+    """Training images to keep, the same share of every class; None: all. Held-out images stay as they are."""
     val_share: float | None = None
     """Share of every class of the training images held out as "val" besides the test images, to choose a model by."""
     exclude: Path | None = None
@@ -67,6 +72,8 @@ class DataConfig:
             raise ValueError(f"--data.held-out must be above 0 and below 1, not {self.held_out}")
         if self.val_share is not None and not 0 < self.val_share < 1:
             raise ValueError(f"--data.val-share must be above 0 and below 1, not {self.val_share}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--data.limit must be at least 1, not {self.limit}")
         roles = [entry.split("=", 1)[0] for entry in self.splits if "=" in entry]
         if self.splits and (len(roles) < len(self.splits) or "train" not in roles or set(roles) - set(ROLES)):
             raise ValueError(

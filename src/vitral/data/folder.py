@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vitral.data.decode import IMAGE_SUFFIXES
 
-__all__ = ["ClassFiles", "list_folder"]
+__all__ = ["ClassFiles", "list_folder", "list_images"]
 
 SPLITS = {
     "train": "train",
@@ -54,6 +54,16 @@ def list_folder(root: Path) -> dict[str, ClassFiles]:
                 f"{root / split_folders['train'] / label} has no images to learn from: add some, or remove the folder"
             )
     return splits
+
+
+def list_images(root: Path) -> list[str]:
+    """All images under an existing folder, as sorted paths from it; what is passed over is as in `list_folder`.
+
+    Raises:
+        ValueError: a folder cannot be listed.
+    """
+    real = Path(os.path.realpath(root))
+    return sorted(_files(root, root, {str(parent) for parent in real.parents}))
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:

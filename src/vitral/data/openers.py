@@ -6,11 +6,11 @@ import numpy as np
 
 from vitral.data.config import DataConfig, existing_folder
 from vitral.data.digits import digits
-from vitral.data.folder import ClassFiles, list_folder
+from vitral.data.folder import ClassFiles, list_folder, list_images
 from vitral.data.idx import LabelledImages, read_split
 from vitral.data.sources import ArraySource, FileSource, Source
 
-__all__ = ["file_source", "open_digits", "open_folder", "open_idx"]
+__all__ = ["file_source", "open_digits", "open_folder", "open_idx", "open_images"]
 
 
 def open_digits(config: DataConfig) -> dict[str, Source]:
@@ -66,6 +66,19 @@ def open_folder(config: DataConfig) -> dict[str, Source]:
     splits = list_folder(root)
     classes = tuple(splits["train"])
     return {split: file_source(root, by_class, classes) for split, by_class in splits.items()}
+
+
+def open_images(config: DataConfig) -> dict[str, Source]:
+    """All images under a folder, in one class that means nothing.
+
+    Raises:
+        ValueError: there are none.
+    """
+    root = existing_folder(config)
+    files = list_images(root)
+    if len(files) < 2:
+        raise ValueError(f"{root} has {len(files) or 'no'} images: give a folder with some as --data.root")
+    return {"train": file_source(root, {"image": files}, ("image",))}
 
 
 def file_source(root: Path, by_class: ClassFiles, classes: tuple[str, ...]) -> FileSource:

@@ -2,7 +2,7 @@
 
 from vitral.data.config import DataConfig
 from vitral.data.exclude import without
-from vitral.data.openers import open_digits, open_folder, open_idx
+from vitral.data.openers import open_digits, open_folder, open_idx, open_images
 from vitral.data.presets import PRESETS, open_preset
 from vitral.data.sources import Source, Subset
 from vitral.data.splits import stratified
@@ -22,7 +22,7 @@ def open_data(config: DataConfig) -> dict[str, Source]:
     """
     splits = open_stored(config)
     train = splits["train"]
-    if len(train.classes) < 2:
+    if len(train.classes) < 2 and config.source != "images":
         only = ", ".join(train.classes)
         raise ValueError(f"{config.root} has only one class, {only!r}: a classifier needs at least two to tell apart")
     if len(splits) == 1:
@@ -31,7 +31,12 @@ def open_data(config: DataConfig) -> dict[str, Source]:
         if "val" in splits:
             raise ValueError(f"{config.root} has a validation split of its own: leave out --data.val-share")
         splits |= _held_out(splits["train"], "val", share=config.val_share, seed=config.split_seed)
-    return splits if config.exclude is None else without(splits, config.exclude, root=config.root)
+    if config.exclude is not None:
+        splits = without(splits, config.exclude, root=config.root)
+    if config.limit is not None and config.limit < len(splits["train"]):
+        share = config.limit / len(splits["train"])
+        splits |= {"train": _held_out(splits["train"], "kept", share=share, seed=config.split_seed)["kept"]}
+    return splits
 
 
 def open_stored(config: DataConfig) -> dict[str, Source]:
@@ -53,6 +58,7 @@ _OPENERS = {
     "digits": open_digits,
     "idx": open_idx,
     "folder": open_folder,
+    "images": open_images,
     "hub": open_tables,
     "tars": open_tars,
     **dict.fromkeys(PRESETS, open_preset),

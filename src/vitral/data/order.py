@@ -8,9 +8,19 @@ by cycle walking). One lookup costs the same at any position, for ten samples or
 import numpy as np
 from jaxtyping import Float64, Int64, UInt64
 
-__all__ = ["AUGMENTATION", "DROPOUT", "MIXING", "ORDER", "random_bits", "repeated_at", "sample_at", "uniform"]
+__all__ = [
+    "AUGMENTATION",
+    "DROPOUT",
+    "MIXING",
+    "OBJECTIVE",
+    "ORDER",
+    "random_bits",
+    "repeated_at",
+    "sample_at",
+    "uniform",
+]
 
-ORDER, AUGMENTATION, DROPOUT, MIXING = range(4)
+ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE = range(5)
 """The first integer of every draw says what it is for, so that no two uses share their random numbers."""
 
 ROUNDS = 6

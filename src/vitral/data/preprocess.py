@@ -1,6 +1,7 @@
 """The one way from an image to a model's input, shared by training, evaluation, export and serving."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -124,7 +125,12 @@ class Preprocessing:
     def normalise(self, batch: UInt8[Tensor, "b h w c"]) -> Float32[Tensor, "b c h w"]:
         """Pixels to the model's range, on the batch's own device: (value / 255 - mean) / std."""
         images = rearrange(batch, "b h w c -> b c h w").to(torch.float32, memory_format=torch.contiguous_format)
-        return images.sub_(_planes(self.mean, batch)).div_(_planes(self.std, batch))
+        mean, std = (_planes([255 * value for value in values], batch) for values in (self.mean, self.std))
+        return images.sub_(mean).div_(std)
+
+    def shares(self, images: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
+        """The model's range back to values in 0..1."""
+        return (images * _planes(self.std, images) + _planes(self.mean, images)).clamp(0, 1)
 
     def _centre_crop(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
         """Equals resizing the whole image to the enlarged size, then cutting out its centre.
@@ -142,6 +148,6 @@ class Preprocessing:
         return self.crop(image, box)
 
 
-def _planes(values: tuple[float, ...], like: Tensor) -> Float32[Tensor, "c 1 1"]:
-    """255 times each value, written on the device itself: copying from the host would make it wait."""
-    return torch.stack([torch.full((1, 1), 255 * value, device=like.device) for value in values])
+def _planes(values: Sequence[float], like: Tensor) -> Float32[Tensor, "c 1 1"]:
+    """A plane for each value, written on the device itself: copying from the host would make it wait."""
+    return torch.stack([torch.full((1, 1), value, device=like.device) for value in values])

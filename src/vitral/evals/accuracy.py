@@ -36,6 +36,10 @@ class Accuracy:
         """The figures that fit in one number each, by name."""
         yield from (("top1", self.top1), ("top5", self.top5), ("loss", self.loss), ("ece", self.ece))
 
+    def headline(self) -> str:
+        """The most important figures in a few words."""
+        return f"accuracy {self.top1:.2%}  loss {self.loss:.4f}"
+
     def per_class(self) -> Float[Tensor, " classes"]:
         """Share of each class's images that were predicted right; NaN for a class without images."""
         return self.confusion.diagonal() / self.confusion.sum(1)

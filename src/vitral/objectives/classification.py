@@ -1,15 +1,18 @@
 """Supervised classification: softmax or sigmoid cross-entropy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch.nn.functional as F
+import tyro
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
+from vitral.models import Model
+from vitral.objectives.objective import Figures, Panel
 
 __all__ = ["Classification", "ClassificationConfig"]
 
@@ -18,6 +21,7 @@ __all__ = ["Classification", "ClassificationConfig"]
 class ClassificationConfig:
     """What a classification step learns from."""
 
+    name: tyro.conf.Suppress[Literal["classification"]] = "classification"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """Cross-entropy over classes, or of each class by itself, summed over classes, as the paper pre-trains."""
     label_smoothing: float = 0.0
@@ -41,16 +45,33 @@ class Classification:
     Either form is linear in the target, so that the loss of a mixed image is that of both labels by their shares.
     """
 
+    judged_by: Literal["labels", "features"] = "labels"
+
     def __init__(self, config: ClassificationConfig) -> None:
         self.label_smoothing = config.label_smoothing
         self.of_mixed = {"shares": self._by_shares, "both": self._of_both}[config.mixed_labels]
         self.of_labels = {"softmax": self._softmax, "sigmoid": self._sigmoid}[config.loss]
 
+    def learner(self, model: Model) -> Model:
+        """See `Objective`: the model alone."""
+        return model
+
+    def models(self, learner: nn.Module) -> tuple[Model]:
+        """See `Objective`."""
+        return (cast(Model, learner),)
+
+    def after_step(self, learner: nn.Module, *, progress: float) -> None:
+        """See `Objective`; gradients change everything here."""
+
+    def panels(self, learner: nn.Module, examples: Examples) -> Sequence[Panel]:
+        """See `Objective`; the report of a run shows what was predicted."""
+        return ()
+
     def loss(
-        self, model: Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b classes"]], examples: Examples
-    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        self, forward: Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b classes"]], examples: Examples
+    ) -> tuple[Float[Tensor, ""], Figures]:
         """The mean loss of a batch, and its accuracy (a fraction; of a mixed image by its own label)."""
-        logits, labels = model(examples.images).float(), examples.labels
+        logits, labels = forward(examples.images).float(), examples.labels
         count = (labels != UNREADABLE).sum().clamp(min=1)
         each = self.of_labels(logits, labels) if examples.partners is None else self.of_mixed(logits, examples)
         correct = (logits.argmax(1) == labels).sum()

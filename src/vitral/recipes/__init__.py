@@ -13,6 +13,7 @@ from vitral.recipes.imagenet1k import (
     mae_finetune_imagenet1k,
     mae_scratch_imagenet1k,
 )
+from vitral.recipes.masked_patch import fashion_mnist_masked_patch, masked_patch
 from vitral.recipes.paper import FINETUNING, paper_imagenet, paper_imagenet21k, paper_jft
 from vitral.train.config import RunConfig
 
@@ -30,6 +31,8 @@ RECIPES: dict[str, Callable[..., RunConfig]] = {
     **AUGREG,
     **BETTER,
     "deit3-imagenet1k": deit3_imagenet1k,
+    "masked-patch": masked_patch,
+    "fashion-mnist-masked-patch": fashion_mnist_masked_patch,
     "mae-finetune-imagenet1k": mae_finetune_imagenet1k,
     "mae-scratch-imagenet1k": mae_scratch_imagenet1k,
 }

@@ -1,10 +1,8 @@
 """The running average of the weights, evaluated and saved in their place."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-
-from vitral.models import Model
 
 __all__ = ["update_average", "warmed_up"]
 
@@ -20,7 +18,7 @@ def warmed_up(decay: float, *, updates: int) -> float:
 
 
 @torch.no_grad()
-def update_average(average: Model, model: Model, *, decay: float) -> None:
+def update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
     """Moves each averaged weight towards the model's, in place: decay * average + (1 - decay) * model."""
     pairs = zip(average.parameters(), model.parameters(), strict=True)
     moving = [(mean, weight) for mean, weight in pairs if weight.requires_grad]

@@ -12,6 +12,7 @@ from vitral.data.config import DataConfig
 from vitral.data.preprocess import Preprocessing
 from vitral.models import Architecture
 from vitral.objectives.classification import ClassificationConfig
+from vitral.objectives.kinds import ObjectiveConfig
 from vitral.train.checkpoint import CheckpointConfig
 from vitral.train.duration import Duration
 from vitral.train.optim import OptimConfig
@@ -133,7 +134,7 @@ class RunConfig:
     data: DataConfig
     preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(image_size=(224, 224), channels=3))
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    objective: ClassificationConfig = field(default_factory=ClassificationConfig)
+    objective: Annotated[ObjectiveConfig, tyro.conf.AvoidSubcommands] = field(default_factory=ClassificationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -141,7 +142,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if getattr(self.model.architecture, "pool", None) == "none":
-            raise ValueError("classification needs one prediction an image: choose pool cls, gap or map, not none")
+            raise ValueError("training needs one representation an image: choose pool cls, gap or map, not none")
+        if self.data.source == "images" and self.objective.name == "classification":
+            raise ValueError(
+                "--data.source images has no classes to learn: choose --data.source folder, or a recipe that learns "
+                "without labels, such as masked-patch"
+            )
         if self.model.lora_rank is not None and self.model.weights is None:
             raise ValueError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
         if not 0 <= self.seed < 2**63:

@@ -1,19 +1,25 @@
 """Evaluating a trained model on a split of its own data, or of other data of the same classes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vitral.data.batches import EvaluationBatches, load
+from vitral.data.batches import Batch, EvaluationBatches, load
 from vitral.data.config import DataConfig
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source
 from vitral.evals.accuracy import Accuracy, Judgements, judge
+from vitral.evals.features import Representations, represent
 from vitral.train.world import ALONE, World
 
-__all__ = ["evaluate", "final_split", "judged", "running_split"]
+__all__ = ["evaluate", "final_split", "judged", "represented", "running_split"]
+
+Part = TypeVar("Part", Judgements, Representations)
+Compute = Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b outputs"]]
 
 BATCH_SIZE = 256
 
@@ -53,14 +59,45 @@ def judged(
     Raises:
         ValueError: an image cannot be read, unless `data.on_error` is skip, or there are none.
     """
+    parts = _parts(partial(judge, predict), predict, source, preprocessing=preprocessing, data=data, world=world)
+    return _checked(Judgements.joined(parts), data)
+
+
+def represented(
+    encode: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]],
+    source: Source,
+    *,
+    preprocessing: Preprocessing,
+    data: DataConfig,
+    world: World = ALONE,
+) -> Representations:
+    """What a model makes of every image of a source, one row each, in order; as `judged` otherwise."""
+    parts = _parts(partial(represent, encode), encode, source, preprocessing=preprocessing, data=data, world=world)
+    return _checked(Representations.joined(parts), data)
+
+
+def _parts(
+    read: Callable[[Iterable[Batch]], list[Part]],
+    compute: Compute,
+    source: Source,
+    *,
+    preprocessing: Preprocessing,
+    data: DataConfig,
+    world: World,
+) -> list[Part]:
+    """What `read` made of all batches, of which each process reads its share."""
     batches = EvaluationBatches(source=source, preprocessing=preprocessing, batch_size=BATCH_SIZE)
     each = -(-len(batches) // world.size)
     numbers = range(len(batches))[world.rank * each : (world.rank + 1) * each]
-    found = judge(predict, load(batches, numbers, workers=data.workers, pin=False))
+    found = read(load(batches, numbers, workers=data.workers, pin=False))
     for _ in range(each - len(numbers)):
         # where weights are in shards, all processes compute as often, or they would wait for one another
-        predict(torch.zeros(1, *preprocessing.image_size, preprocessing.channels, dtype=torch.uint8))
-    result = Judgements.joined([part for parts in world.gathered(found) for part in parts])
-    if result.broken and data.on_error == "stop":
-        raise ValueError(f"{result.broken[0]}; remove the file, or leave such files out with --data.on-error skip")
-    return result
+        compute(torch.zeros(1, *preprocessing.image_size, preprocessing.channels, dtype=torch.uint8))
+    return [part for parts in world.gathered(found) for part in parts]
+
+
+def _checked(found: Part, data: DataConfig) -> Part:
+    """Refuses a broken image where the configuration says so."""
+    if found.broken and data.on_error == "stop":
+        raise ValueError(f"{found.broken[0]}; remove the file, or leave such files out with --data.on-error skip")
+    return found

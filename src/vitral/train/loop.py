@@ -13,17 +13,18 @@ from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.card import ModelCard
 from vitral.data.opening import open_data
 from vitral.data.sources import Source
-from vitral.evals.accuracy import Judgements
 from vitral.files import write_json
 from vitral.train.checkpoint import Checkpoints
 from vitral.train.config import RunConfig
 from vitral.train.curves import draw_curves
 from vitral.train.duration import Duration, Timer
-from vitral.train.evaluation import final_split, judged, running_split
+from vitral.train.evaluation import final_split, running_split
+from vitral.train.examination import drawn_panels, examined
 from vitral.train.fingerprint import fingerprint
 from vitral.train.interrupts import Interrupted, Interrupts
 from vitral.train.limits import telling_of_limits
 from vitral.train.metrics import read_metrics
+from vitral.train.panels import PANELS, draw_panels
 from vitral.train.predictions import save_predictions
 from vitral.train.report import Findings, write_report
 from vitral.train.reporter import Reporter
@@ -140,7 +141,8 @@ def train(
             broken = next(filter(None, world.gathered(batch.broken)))
             raise ValueError(f"{broken[0]}; remove it, or skip such files with --data.on-error skip")
         lr = plan.learning_rate(session.step)
-        reporter.add(session.train_step(batch, lr=lr), lr=lr, images=len(batch.labels) * world.size)
+        figures = session.train_step(batch, lr=lr, progress=(session.step + 1) / plan.total)
+        reporter.add(figures, lr=lr, images=len(batch.labels) * world.size)
         step, last = session.step, session.step == plan.total
         if log or measure or save or last:
             reporter.flush(step)
@@ -148,7 +150,7 @@ def train(
         if (measure and not last) or (last and running_split(data) != final_split(data)):
             checkpoints.wait()  # evaluation starts processes, which must not happen while a thread writes
             split = running_split(data)
-            reporter.measured(step, split, judge_split(session, data[split]).accuracy())
+            reporter.measured(step, split, examined(session, data, split).result)
         if save or last:
             keep()
 
@@ -239,12 +241,6 @@ def training_batches(session: Session, source: Source, total: int) -> Iterator[B
     return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)
 
 
-def judge_split(session: Session, source: Source) -> Judgements:
-    """What the session's weights say of a held-out split."""
-    preprocessing, data = session.preprocessing, session.config.data
-    return judged(session.predict, source, preprocessing=preprocessing, data=data, world=session.world)
-
-
 def describe(session: Session, source: Source, plan: Plan) -> str:
     """One line on what is about to happen."""
     parameters = sum(parameter.numel() for parameter in session.model.parameters())
@@ -260,8 +256,8 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
 def finish(run: Run, session: Session, data: dict[str, Source], reporter: Reporter) -> dict[str, float]:
     """Evaluates the final weights and leaves the model, its card, the curves and the list of broken files."""
     split = final_split(data)
-    found = judge_split(session, data[split])
-    result = found.accuracy()
+    found = examined(session, data, split)
+    result, panels = found.result, drawn_panels(session, data[split])
     reporter.measured(session.step, split, result)
     reporter.diagnose()
     metrics = {f"{split}/{name}": value for name, value in result.metrics()}
@@ -271,11 +267,19 @@ def finish(run: Run, session: Session, data: dict[str, Source], reporter: Report
         records, speed = read_metrics(run.metrics_path), reporter.speed()
         run.save(session.config)
         save_model(run.path, model, card)
-        save_predictions(run.path, split, found)
+        if found.judgements:
+            save_predictions(run.path, split, found.judgements)
+        draw_panels(panels, run.path / PANELS)
         write_json(run.speed_path, speed)
         draw_curves(records, run.curves_path)
         findings = Findings(
-            config=session.config, card=card, records=records, speed=speed, data=data, split=split, judgements=found
+            config=session.config,
+            card=card,
+            records=records,
+            speed=speed,
+            data=data,
+            split=split,
+            judgements=found.judgements,
         )
         write_report(run.path, findings)
     if unreadable:

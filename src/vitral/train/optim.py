@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from vitral.layers.linear import FusedLinear
-from vitral.models import Model
 from vitral.train.optimisers.adafactor import Adafactor
 from vitral.train.optimisers.adam import LAMB, Adam, AdamW
 from vitral.train.optimisers.muon import Muon
@@ -79,7 +79,7 @@ class OptimConfig:
 class Optimiser:
     """The PyTorch optimisers of a model: one, or Muon for the blocks' matrices and AdamW for the rest."""
 
-    def __init__(self, model: Model, config: OptimConfig) -> None:
+    def __init__(self, model: nn.Module, config: OptimConfig) -> None:
         self.name = config.name
         fused = {layer.weight: layer.projections for layer in model.modules() if isinstance(layer, FusedLinear)}
         groups: dict[tuple[bool, float, float, int], dict[str, Any]] = {}

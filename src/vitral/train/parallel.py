@@ -1,13 +1,13 @@
 """One model on many devices: copies that share gradients (DDP), or weights in shards (FSDP2)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,14 +17,23 @@ from vitral.train.world import World
 __all__ = ["clipped", "copies", "load_whole", "parted", "sharded", "synchronising", "whole", "whole_state"]
 
 
-def sharded(model: Model, *, world: World, device: torch.device, shards: int | None, bfloat16: bool) -> None:
-    """Spreads a model's weights over the processes, in place: each keeps a part of every tensor.
+def sharded(
+    learner: nn.Module,
+    models: Sequence[Model],
+    *,
+    world: World,
+    device: torch.device,
+    shards: int | None,
+    bfloat16: bool,
+) -> None:
+    """Spreads weights over the processes, in place: each keeps a part of every tensor.
 
     A block's whole weights are gathered when it computes, and given up after. Call it before an optimiser takes the
     parameters, as they become others.
 
     Args:
-        model: the same in all processes.
+        learner: what is trained, the same in all processes.
+        models: the models in it, whose blocks are gathered one by one.
         world: the processes.
         device: where they compute.
         shards: processes that share one copy of the weights, the copies sharing gradients (HSDP); None: all.
@@ -35,12 +44,16 @@ def sharded(model: Model, *, world: World, device: torch.device, shards: int | N
     """
     mesh = _mesh(world, device, shards)
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32)
-    for block in repeated(model):
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+    for model in models:
+        for block in repeated(model):
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(learner, mesh=mesh, mp_policy=policy)
+    for method in ("represent", "panels"):
+        if hasattr(learner, method):
+            register_fsdp_forward_method(learner, method)
 
 
-def copies(model: Model, *, device: torch.device) -> nn.Module:
+def copies(model: nn.Module, *, device: torch.device) -> nn.Module:
     """What to call in place of a model so that gradients are averaged over the processes."""
     return DistributedDataParallel(
         model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True

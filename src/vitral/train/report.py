@@ -23,6 +23,7 @@ from vitral.evals.accuracy import Judgements
 from vitral.files import printable, write_atomically
 from vitral.train.charts import HEIGHT, WIDTH, Chart, Curve, chart
 from vitral.train.config import RunConfig
+from vitral.train.panels import PANELS
 
 __all__ = ["REPORT", "Findings", "write_report"]
 
@@ -34,6 +35,15 @@ SHOWN = 12
 
 LARGEST_TABLE, LONGEST_LIST = 24, 20
 """Up to so many classes the confusion matrix is a table; otherwise its largest entries are listed."""
+
+SHARES = {
+    "top1": "accuracy",
+    "top5": "top-5 accuracy",
+    "ece": "calibration error",
+    "knn": "kNN accuracy",
+    "linear": "linear probe",
+}
+"""Figures that are shares, and what to call them."""
 
 SIDE = 160
 """Pixels of a picture's longer side; one with fewer is shown as it is."""
@@ -96,6 +106,7 @@ def told(folder: Path, findings: Findings) -> dict[str, Any]:
         "split": findings.split,
         "confusion": confusion(findings.judgements, classes),
         "rows": examples(findings, classes),
+        "panels": inlined(folder / PANELS),
         "broken": findings.judgements.broken if findings.judgements else (),
         "data": data_table(findings.data),
         "speed": findings.speed,
@@ -115,7 +126,7 @@ def summary(findings: Findings) -> list[tuple[str, str]]:
     last = steps[-1] if steps else {"step": 0}
     figures = []
     for name, value in findings.card.metrics.items() if findings.card else ():
-        what = {"top1": "accuracy", "top5": "top-5 accuracy", "ece": "calibration error"}.get(name.split("/")[1])
+        what = SHARES.get(name.split("/")[1])
         figures.append((f"{name.split('/')[0]} {what or 'loss'}", f"{value:.2%}" if what else f"{value:.4f}"))
     figures.append(("steps", f"{last['step']:,}"))
     before = [0, *(record["step"] for record in steps)]
@@ -142,6 +153,8 @@ def charts(records: list[dict[str, Any]]) -> list[Chart]:
 
     loss = [curve("training", "train/loss", "train"), *held_out("loss")]
     accuracy = [curve("training", "train/accuracy", "train"), *held_out("top1")]
+    probes = [(split, key) for split in ("val", "test") for key in ("knn", "linear")]
+    accuracy += [curve(f"{split} {SHARES[key]}", f"{split}/{key}", split) for split, key in probes]
     rate, speed = curve("learning rate", "lr", "train"), curve("images a second", "images_per_second", "train")
     drawn = [
         chart("Loss", loss, write=lambda value: f"{value:.3g}"),
@@ -237,6 +250,11 @@ def picture(source: Source, index: int) -> str | None:
     buffer = BytesIO()
     image.save(buffer, form)
     return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def inlined(path: Path) -> str | None:
+    """A PNG file as an address that holds it; None where there is none."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else None
 
 
 def data_table(data: Mapping[str, Source] | str) -> dict[str, Any]:

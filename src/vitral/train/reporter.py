@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from vitral.evals.accuracy import Accuracy
 from vitral.train.doctor import Diagnosis, diagnose, speed_table
+from vitral.train.examination import Measured
 from vitral.train.metrics import MetricLog
 from vitral.train.setup import Setup
 from vitral.train.throughput import Stopwatch, Timing, peak_memory
@@ -122,7 +122,7 @@ class Reporter:
         self._write(step, {**means, "lr": self.rates[-1], **self._speed(rate, timing)})
         words = [
             f"loss {means['train/loss']:.3f}",
-            f"accuracy {means['train/accuracy']:.1%}",
+            *(f"accuracy {share:.1%}" for name, share in means.items() if name == "train/accuracy"),
             f"{rate:,.0f} images/s",
             f"{timing.waiting_share:.0%} waiting",
             f"lr {self.rates[-1]:.1e}",
@@ -157,16 +157,18 @@ class Reporter:
         if before is None or before.bound != self.diagnosed.bound:
             self.say(f"speed: {self.diagnosed.sentence}")
 
-    def measured(self, step: int, split: str, result: Accuracy) -> None:
+    def measured(self, step: int, split: str, result: Measured) -> None:
         """Writes down an evaluation; its time does not count as training's.
 
         Raises:
-            ValueError: its loss is not finite.
+            ValueError: a figure is not finite.
             OSError: the disk is full.
         """
-        _check_finite(f"{split} loss", result.loss, step, self.last_rate)
-        self._write(step, {f"{split}/{name}": value for name, value in result.metrics()})
-        self.say(f"step {step}/{self.total}  {split} accuracy {result.top1:.2%}  loss {result.loss:.4f}")
+        figures = {f"{split}/{name}": value for name, value in result.metrics()}
+        for name, value in figures.items():
+            _check_finite(name.replace("/", " "), value, step, self.last_rate)
+        self._write(step, figures)
+        self.say(f"step {step}/{self.total}  {split} {result.headline()}")
         self.spoke = time.monotonic()
         self.stopwatch.reset()
 

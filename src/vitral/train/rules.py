@@ -4,12 +4,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 
 from vitral.models import Model, repeated
 
-__all__ = ["Rule", "Treatment", "freeze", "is_matrix", "treatments"]
+__all__ = ["Rule", "Treatment", "freeze", "is_matrix", "named_weights", "treatments"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def is_matrix(name: str, param: nn.Parameter) -> bool:
     return name.endswith(".weight") and param.ndim >= 2
 
 
-def freeze(model: Model, rules: Iterable[str]) -> None:
+def freeze(model: nn.Module, rules: Iterable[str]) -> None:
     """Lets the parameters that rules name as frozen stay as they are.
 
     Raises:
@@ -71,20 +72,26 @@ def freeze(model: Model, rules: Iterable[str]) -> None:
     """
     parsed = list(map(Rule.parse, rules))
     unused = set(range(len(parsed)))
-    for name, param in model.named_parameters():
+    for name, param in named_weights(model):
         number = _first(parsed, name)
         unused.discard(number if number is not None else -1)
         if number is not None and parsed[number].frozen:
             param.requires_grad_(False)
     if unused:
-        names = ", ".join(list(dict(model.named_parameters()))[:3])
+        names = ", ".join(list(dict(named_weights(model)))[:3])
         raise ValueError(f"optim.rules: no parameter is left for {parsed[min(unused)].pattern!r}; names are as {names}")
     if not any(param.requires_grad for param in model.parameters()):
         raise ValueError("optim.rules freeze every parameter: leave some to train")
 
 
+def named_weights(learner: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """All weights by the names that rules know: the model's own, also where an objective put parts around it."""
+    for name, param in learner.named_parameters():
+        yield name.removeprefix("encoder."), param
+
+
 def treatments(
-    model: Model, *, weight_decay: float, layer_decay: float | None, rules: Iterable[str]
+    model: nn.Module, *, weight_decay: float, layer_decay: float | None, rules: Iterable[str]
 ) -> Iterator[tuple[str, nn.Parameter, Treatment]]:
     """How each trained parameter is treated.
 
@@ -92,8 +99,8 @@ def treatments(
     the head and the last norm have the full rate, the embedding the lowest.
     """
     parsed, depths = list(map(Rule.parse, rules)), _depths(model)
-    last = len(repeated(model)) + 1
-    for name, param in model.named_parameters():
+    last = max(depths.values())
+    for name, param in named_weights(model):
         if not param.requires_grad:
             continue
         number = _first(parsed, name)
@@ -107,13 +114,14 @@ def _first(rules: list[Rule], name: str) -> int | None:
     return next((number for number, rule in enumerate(rules) if re.search(rule.pattern, name)), None)
 
 
-def _depths(model: Model) -> dict[str, int]:
+def _depths(learner: nn.Module) -> dict[str, int]:
     """How far each parameter is from the image: 0 in the embedding, then the number of its block, then one more."""
+    model = cast(Model, getattr(learner, "encoder", learner))
     number = {id(block): index + 1 for index, block in enumerate(repeated(model))}
     blocks = {f"{name}.": number[id(module)] for name, module in model.named_modules() if id(module) in number}
     last = len(number) + 1
     depths = {}
-    for name, _ in model.named_parameters():
+    for name, _ in named_weights(learner):
         own = next((depth for prefix, depth in blocks.items() if name.startswith(prefix)), None)
         early = name.startswith(
             ("patch_embed.", "stem.", "cls_token", "dist_token", "reg_token", "pos_embed", "norm_pre.")

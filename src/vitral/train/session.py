@@ -1,6 +1,7 @@
 """The moving parts of a run: what one step changes, and what a checkpoint holds."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from vitral.data.augment.apply import augmented
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, Batch
-from vitral.data.order import DROPOUT, random_bits
+from vitral.data.order import DROPOUT, OBJECTIVE, random_bits
 from vitral.layers.lora import add_lora, merge_lora
 from vitral.models import Model, build
-from vitral.objectives.classification import Classification
+from vitral.objectives.kinds import objective_of
+from vitral.objectives.objective import Panel
+from vitral.objectives.self_supervised import Learner
 from vitral.train.average import update_average, warmed_up
 from vitral.train.checkpoint import Saved
 from vitral.train.config import RunConfig
@@ -50,17 +53,19 @@ class Session:
         self.step = 0
         self.stopwatch = Stopwatch(self.device)
         self.unreadable: set[str] = set()
-        torch.manual_seed(config.seed)
-        self.model = self._built().to(self.device)
-        freeze(self.model, config.optim.rules)
         self.preprocessing = config.preprocessing
+        self.objective = objective_of(config.objective, config.preprocessing)
+        torch.manual_seed(config.seed)
+        self.model = self.objective.learner(self._built()).to(self.device)
+        """What is trained: the model, with what its objective puts around it."""
+        freeze(self.model, config.optim.rules)
         self.average = None if config.train.ema is None else deepcopy(self.model).requires_grad_(False)
         if config.train.recompute:
-            recompute_blocks(self.model)
+            for model in self.objective.models(self.model):
+                recompute_blocks(model)
         self.spread = self._spread()
         self.forward = torch.compile(self.spread) if compiled else self.spread
         self.optimiser = Optimiser(self.model, config.optim)
-        self.objective = Classification(config.objective)
 
     def _spread(self) -> nn.Module:
         """What computes a step: the model, spread over the devices as configured."""
@@ -69,9 +74,9 @@ class Session:
         if world.size > 1 and train.parallel == "ddp":
             forward = copies(self.model, device=self.device)
         elif world.size > 1:
-            for model in (self.model, self.average):
-                if model:
-                    sharded(model, world=world, device=self.device, shards=train.shards, bfloat16=self.bfloat16)
+            for learner in self._learners():
+                models = self.objective.models(learner)
+                sharded(learner, models, world=world, device=self.device, shards=train.shards, bfloat16=self.bfloat16)
         return forward
 
     def initialise(self) -> list[str]:
@@ -90,10 +95,14 @@ class Session:
         notes = [f"weights recognised as {report.lineage}", *report.notes] if report else []
         notes += transfer(trained, plain, classes=self.classes)
         state = self._adapted(plain).state_dict()
-        for model in (self.model, self.average):
-            if model:
+        for learner in self._learners():
+            for model in self.objective.models(learner):
                 load_whole(model, state)
         return notes
+
+    def _learners(self) -> list[nn.Module]:
+        """What is trained, and its average where there is one."""
+        return [learner for learner in (self.model, self.average) if learner]
 
     def _built(self) -> Model:
         return self._adapted(build(self.config.model.architecture))
@@ -108,7 +117,7 @@ class Session:
     @property
     def kept_model(self) -> Model:
         """The weights to evaluate and keep: the running average where there is one."""
-        return self.average or self.model
+        return self.objective.models(self.average or self.model)[0]
 
     def finished_model(self) -> Model:
         """A copy of the weights to keep, whole and adapters merged into them, on the CPU."""
@@ -117,8 +126,10 @@ class Session:
         merge_lora(model)
         return model
 
-    def train_step(self, batch: Batch, *, lr: float) -> dict[str, Float[Tensor, ""]]:
+    def train_step(self, batch: Batch, *, lr: float, progress: float = 0.0) -> dict[str, Float[Tensor, ""]]:
         """Takes one optimiser step with this process's part of the batch; its figures are still on the device.
+
+        `progress` is the share of the run that is over with this step.
 
         Dropout is seeded from (seed, step) and the process, so that no state of a random generator has to be saved.
         """
@@ -142,6 +153,7 @@ class Session:
         self.world.summed_together(totals)
         totals["gradient_norm"] = clipped(list(self.model.parameters()), norm=self.config.optim.clip)
         self.optimiser.step(lr)
+        self.objective.after_step(self.model, progress=progress)
         if self.average and (ema := self.config.train.ema):
             decay = warmed_up(ema, updates=self.step) if self.config.train.ema_warmup else ema
             update_average(self.average, self.model, decay=decay)
@@ -163,6 +175,28 @@ class Session:
         self.kept_model.eval()
         with self.autocast():
             return self.kept_model(self.preprocessing.normalise(images.to(self.device)))
+
+    @torch.no_grad()
+    def represent(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+        """Representations of images as read, by the weights to keep, of an objective that is judged by these."""
+        learner = (self.average or self.model).eval()
+        assert isinstance(learner, Learner)
+        with self.autocast():
+            return learner.represent(self.preprocessing.normalise(images.to(self.device)))
+
+    @torch.no_grad()
+    def panels(self, images: UInt8[Tensor, "b h w c"]) -> Sequence[Panel]:
+        """A few images as read and what was made of them, by the weights to keep; always drawn alike."""
+        learner = (self.average or self.model).eval()
+        numbers = np.arange(len(images))
+        keys = (random_bits(OBJECTIVE, self.config.seed, numbers) >> np.uint64(1)).astype(np.int64)
+        examples = Examples(
+            images=self.preprocessing.normalise(images.to(self.device)),
+            labels=torch.zeros(len(images), dtype=torch.int64, device=self.device),
+            keys=torch.from_numpy(keys).to(self.device),
+        )
+        with self.autocast():
+            return self.objective.panels(learner, examples)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 arithmetic where the run uses it."""

@@ -37,7 +37,7 @@ def augmented(
         from vitral.data.augment.erasing import erased
 
         floats = erased(floats, draws.numbers["erase"], chance=config.erase, fill=config.erase_fill)
-    examples = Examples(images=floats, labels=labels)
+    examples = Examples(images=floats, labels=labels, keys=draws.keys.to(device, non_blocking=True))
     return examples if draws.mixing is None else mixed(examples, draws.mixing, config)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.order import AUGMENTATION, MIXING, uniform
+from vitral.data.order import AUGMENTATION, MIXING, OBJECTIVE, random_bits, uniform
 
 __all__ = ["Draws", "draw"]
 
@@ -21,6 +21,8 @@ class Draws:
     """Which images are mirrored."""
     warps: Float32[Tensor, "b 2 3"] | None
     """From output to input coordinates in pixels around the centre; None where nothing warps."""
+    keys: Int64[Tensor, " b"]
+    """What an objective draws by, of each image: at least 0."""
     numbers: dict[str, Float64[np.ndarray, "b n"]] = field(default_factory=dict)
     """For each further way of varying, its own numbers in [0, 1); they stay on the host, which plans with them."""
     mixing: Float64[np.ndarray, "pairs 5"] | None = None
@@ -29,7 +31,7 @@ class Draws:
     def pin_memory(self) -> "Draws":
         """A copy in page-locked memory."""
         warps = None if self.warps is None else self.warps.pin_memory()
-        return replace(self, flips=self.flips.pin_memory(), warps=warps)
+        return replace(self, flips=self.flips.pin_memory(), warps=warps, keys=self.keys.pin_memory())
 
 
 def draw(
@@ -58,7 +60,8 @@ def draw(
     if config.mixes and pairs is not None:
         mixing = uniform(MIXING, seed, pairs[:, None], np.arange(5)[None])
     flips, warps = _warps(config, seed=seed, epoch=epoch, index=index)
-    return Draws(flips=flips, warps=warps, numbers=numbers, mixing=mixing)
+    keys = torch.from_numpy((random_bits(OBJECTIVE, seed, epoch, index) >> np.uint64(1)).astype(np.int64))
+    return Draws(flips=flips, warps=warps, keys=keys, numbers=numbers, mixing=mixing)
 
 
 def _columns(config: AugmentConfig) -> dict[str, tuple[int, int, bool]]:

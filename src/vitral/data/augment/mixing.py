@@ -4,7 +4,7 @@ Pairs lie within any even share of a batch, so that what is mixed with what does
 it. Images come in random order, hence so do neighbours.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -28,20 +28,20 @@ class Examples:
     """Class of what each image is mixed with; None where nothing is mixed."""
     shares: Float[Tensor, " b"] | None = None
     """How much of each image is its own."""
+    keys: Int64[Tensor, " b"] | None = None
+    """What an objective draws by; a function of seed, epoch and image."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def chunk(self, parts: int) -> list["Examples"]:
         """As many parts, of the same size."""
+        names = [field.name for field in fields(self)]
         columns = [
             [None] * parts if column is None else column.chunk(parts)
-            for column in (self.images, self.labels, self.partners, self.shares)
+            for column in (getattr(self, name) for name in names)
         ]
-        return [
-            Examples(images=images, labels=labels, partners=partners, shares=shares)
-            for images, labels, partners, shares in zip(*columns, strict=True)
-        ]
+        return [Examples(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
 def mixed(examples: Examples, numbers: Float64[np.ndarray, "pairs 5"], config: AugmentConfig) -> Examples:

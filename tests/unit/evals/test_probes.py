@@ -1,0 +1,65 @@
+"""kNN and the linear probe beside scikit-learn's."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from vitral.evals.features import Representations
+from vitral.evals.knn import knn_predictions
+from vitral.evals.linear import linear_predictions
+from vitral.evals.probe import probe
+
+
+def clouds(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three clouds of points that overlap."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (count,), generator=generator)
+    centres = torch.tensor([[2.0, 0, 0, 1], [0, 2.0, 0, 1], [0, 0, 2.0, 1]])
+    return centres[labels] + torch.randn(count, 4, generator=generator), labels
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_equal_votes_are_scikit_learns(k: int) -> None:
+    (train, labels), (test, _) = clouds(200, 0), clouds(1500, 1)
+    ours = knn_predictions(train, labels, test, ks=(k,), num_classes=3, temperature=None)[k]
+    theirs = KNeighborsClassifier(k, metric="cosine").fit(train, labels).predict(test)
+    assert (ours.numpy() == theirs).all()
+
+
+def test_weighted_votes_are_scikit_learns() -> None:
+    (train, labels), (test, _) = clouds(200, 0), clouds(300, 1)
+    ours = knn_predictions(train, labels, test, ks=(3, 10), num_classes=3, temperature=0.07)
+    for k in (3, 10):
+        weighted = KNeighborsClassifier(k, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
+        assert (ours[k].numpy() == weighted.fit(train, labels).predict(test)).mean() > 0.995, "but for ties"
+
+
+def test_fewer_images_than_neighbours_all_vote() -> None:
+    train, labels = torch.eye(3), torch.tensor([0, 1, 1])
+    assert knn_predictions(train, labels, train[:1], ks=(20,), num_classes=2, temperature=None)[20].tolist() == [1]
+    with pytest.raises(ValueError, match="no images to learn from"):
+        knn_predictions(train[:0], labels[:0], train, ks=(1,), num_classes=2)
+
+
+def test_the_linear_probe_is_logistic_regression() -> None:
+    (train, labels), (test, truth) = clouds(400, 0), clouds(400, 1)
+    ours = linear_predictions(train, labels, test, strengths=(1.0,))
+    mean, std = train.mean(0), train.std(0)
+    theirs = LogisticRegression(C=1.0, max_iter=1000).fit((train - mean) / std, labels)
+    assert (ours.numpy() == theirs.predict((test - mean) / std)).mean() > 0.995
+    chosen = linear_predictions(train, labels, test)
+    assert (chosen == truth).float().mean() > 0.75
+
+
+def test_a_probe_counts_every_image() -> None:
+    def of(count: int, seed: int) -> Representations:
+        features, labels = clouds(count, seed)
+        return Representations(features=features, labels=labels, readable=torch.ones(count, dtype=torch.bool))
+
+    found = probe(of(300, 0), of(77, 1), num_classes=3)
+    assert found.num_images == 77
+    assert dict(found.metrics()) == {"knn": found.knn, "linear": found.linear}
+    assert min(found.knn, found.linear) > 0.7
+    assert round(found.knn * 77, 4) == round(found.knn * 77)

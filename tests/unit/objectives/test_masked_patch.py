@@ -1,0 +1,226 @@
+"""Masked patch prediction: what is corrupted, what is asked for, what learns from it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from tiny import keys
+from vitral.data.augment.mixing import Examples
+from vitral.data.batches import UNREADABLE
+from vitral.data.preprocess import Preprocessing
+from vitral.models import create
+from vitral.objectives.kinds import objective_of
+from vitral.objectives.masked_patch import Colours, MaskedPatchConfig, MaskedPatchLearner, Pixels, corrupted
+from vitral.objectives.patches import patchify, unpatchify
+from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
+
+CONFIG = ViTConfig(image_size=16, patch_size=4, width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=3)
+PREPROCESSING = Preprocessing(image_size=(16, 16), channels=3)
+
+
+def learner(config: ViTConfig = CONFIG, **changes: object) -> MaskedPatchLearner:
+    torch.manual_seed(0)
+    return MaskedPatchLearner(ViT(config), MaskedPatchConfig(**changes), PREPROCESSING)
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.5, 8), (0.15, 2), (1.0, 16), (0.01, 1)])
+def test_as_many_patches_are_corrupted_as_configured(share: float, count: int) -> None:
+    where = corrupted(MaskedPatchConfig(share=share), keys(50), patches=16)
+    assert where.shape == (50, count)
+    assert all(len(set(row)) == count for row in where.tolist())
+
+
+@pytest.mark.parametrize("replaced_from", ["image", "batch"])
+def test_four_fifths_are_masked_a_tenth_replaced_a_tenth_kept(replaced_from: str) -> None:
+    """Each patch's embedding is its own number, so that one sees where it came from."""
+    model = learner(replaced_from=replaced_from)
+    count, n, d = 600, 16, CONFIG.width
+    flat = torch.arange(count * n, dtype=torch.float32)[:, None].expand(-1, d).reshape(count, n, d)
+    nn.init.constant_(model.mask_token, -1.0)
+    drawn = keys(count)
+    where = corrupted(model.config, drawn, patches=n)
+    found = model._replacements(flat, where, drawn)[:, :, 0]
+    own = flat[:, :, 0].gather(1, where)
+    masked, kept = found == -1, found == own
+    replaced = ~masked & ~kept
+    total = masked.numel()
+    assert masked.sum().item() == pytest.approx(0.8 * total, abs=4 * (0.16 * total) ** 0.5)
+    assert replaced.sum().item() == pytest.approx(0.1 * total, abs=4 * (0.09 * total) ** 0.5)
+    row = torch.arange(count)[:, None].expand_as(found)
+    from_image = (found.long() // n)[replaced]
+    wanted = row if replaced_from == "image" else (row + 1) % count
+    assert torch.equal(from_image, wanted[replaced])
+    places = (found.long() % n)[replaced].bincount(minlength=n)
+    assert places.min() > 0.4 * places.float().mean(), "every other patch comes"
+
+
+def test_only_corrupted_embeddings_change_and_only_their_outputs_teach() -> None:
+    model, some = learner(), images(2)
+    embedded = model.encoder.patches(some).detach()
+    seen = {}
+    model.encoder.assemble = lambda patches, real=model.encoder.assemble: (
+        seen.setdefault("x", patches) is None or real(patches)
+    )
+    final: list[torch.Tensor] = []
+
+    def encode(x, layout, real=model.encoder.encode):
+        final.append(real(x, layout))
+        final[0].retain_grad()
+        return final[0]
+
+    model.encoder.encode = encode
+    model(some, keys(2))["loss"].sum().backward()
+    where = corrupted(model.config, keys(2), patches=16)
+    outside = torch.ones(2, 16, dtype=torch.bool).scatter(1, where, False)
+    changed = (seen["x"].flatten(1, 2) != embedded.flatten(1, 2)).any(2)
+    assert not changed[outside].any()
+    gradient = final[0].grad
+    assert gradient is not None
+    assert (gradient[:, 0] == 0).all(), "nothing is asked of the class token"
+    patches = gradient[:, 1:].abs().sum(2)
+    assert (patches[outside] == 0).all()
+    assert (patches[~outside] > 0).all()
+
+
+def test_black_is_the_first_class_and_white_the_last() -> None:
+    for rounding in ("floor", "nearest"):
+        colours = Colours(preprocessing=PREPROCESSING, rounding=rounding, side=1)
+        patches = torch.stack([torch.full((3, 4, 4), value) for value in (-1.0, 1.0)])[None]
+        assert colours.classes(patches).tolist() == [[[0], [511]]]
+
+
+@pytest.mark.parametrize(
+    ("rounding", "colour", "expected"),
+    [
+        ("floor", (0.5, 0.125, 0.124), 4 * 64 + 1 * 8 + 0),
+        ("floor", (0.999, 0.75, 0.25), 7 * 64 + 6 * 8 + 2),
+        ("nearest", (0.5, 0.072, 0.071), 4 * 64 + 1 * 8 + 0),
+        ("nearest", (0.93, 0.928, 1.0), 7 * 64 + 6 * 8 + 7),
+    ],
+)
+def test_a_mean_colour_is_a_number_to_base_eight(rounding: str, colour: tuple[float, ...], expected: int) -> None:
+    """Means of uneven patches: half of the pixels are above, half below."""
+    mean = torch.tensor(colour)[:, None, None].expand(3, 4, 4)
+    spread = torch.tensor([0.04, -0.04]).repeat(8).reshape(1, 4, 4)
+    patch = (torch.where((mean > 0.05) & (mean < 0.95), mean + spread, mean) * 2 - 1)[None, None]
+    assert Colours(preprocessing=PREPROCESSING, rounding=rounding, side=1).classes(patch).item() == expected
+
+
+def test_a_small_patch_has_a_colour_for_each_part() -> None:
+    levels = torch.arange(16).reshape(4, 4) % 8
+    small = ((levels + 0.5) / 8).expand(3, 4, 4)
+    patch = small.repeat_interleave(4, 1).repeat_interleave(4, 2)  # 16x16 pixels of 4x4 parts
+    colours = Colours(preprocessing=PREPROCESSING, side=4)
+    classes = colours.classes((patch * 2 - 1)[None, None])
+    assert classes.flatten().tolist() == [level * 73 for level in levels.flatten().tolist()]
+    torch.testing.assert_close(colours.colours(classes, patch[None, None])[0, 0], patch)
+    assert colours.outputs(3, (16, 16)) == 16 * 512
+
+
+def test_losses_by_hand() -> None:
+    black = torch.full((1, 2, 3, 4, 4), -1.0)
+    logits = torch.zeros(1, 2, 512)
+    logits[0, 0, 0] = 5.0
+    found = Colours(preprocessing=PREPROCESSING, side=1).losses(logits, black)
+    expected = [-5 + torch.tensor(5.0).exp().add(511).log(), torch.tensor(512.0).log()]
+    torch.testing.assert_close(found["loss"][0], torch.stack(expected))
+    assert found["accuracy"].tolist() == [[1.0, 1.0]], "of equal logits the first is taken"
+    squares = Pixels(preprocessing=PREPROCESSING).losses(torch.zeros(1, 2, 48), black)
+    assert squares["loss"].tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("target", ["mean_colour", "small_patch", "pixels"])
+def test_it_learns_to_fill_in(target: str) -> None:
+    """Images of one colour each: what is seen tells what is hidden."""
+    model = learner(target=target)
+    some = (torch.rand(32, 3, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1).expand(-1, 3, 16, 16)
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for step in range(60):
+        loss = model(some, keys(32) + step)["loss"].mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+
+def test_the_loss_is_a_mean_over_images_that_could_be_read() -> None:
+    objective = objective_of(MaskedPatchConfig(), PREPROCESSING)
+    model = objective.learner(ViT(CONFIG))
+    some, drawn = images(3), keys(3)
+    each = model(some, drawn)
+    whole, figures = objective.loss(model, Examples(images=some, labels=torch.tensor([0, UNREADABLE, 0]), keys=drawn))
+    torch.testing.assert_close(whole, (each["loss"][0] + each["loss"][2]) / 2)
+    torch.testing.assert_close(figures["accuracy"], (each["accuracy"][0] + each["accuracy"][2]) / 2)
+
+
+def test_what_classifies_stays_as_it_is() -> None:
+    model = learner(replace(CONFIG, pool="map", representation_size=8))
+    resting = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    assert {name.split(".")[1] for name in resting} == {"head", "pre_logits", "pool"}
+    assert all(name.startswith("encoder.") for name in resting)
+    model(images(2), keys(2))["loss"].mean().backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
+
+
+def test_panels_show_every_patch_in_its_place() -> None:
+    model, some, drawn = learner(target="pixels"), images(2), keys(2)
+    grey, predicted, asked, whole = (panel.images for panel in model.panels(some, drawn))
+    assert torch.equal(asked, whole), "the target is the image itself"
+    assert ((whole.double() - 127.5) / 127.5 - some.permute(0, 2, 3, 1)).abs().max() < 0.01
+    hidden = (grey == 128).all(3)
+    assert hidden.float().mean().item() == pytest.approx(0.5, abs=0.01)
+    assert torch.equal(predicted[~hidden], whole[~hidden])
+
+
+def test_patches_come_together_again() -> None:
+    some = torch.rand(2, 3, 8, 12)
+    patches = patchify(some, (2, 3))
+    assert torch.equal(patches[0, 4], some[0, :, 4:8, 4:8])
+    assert torch.equal(unpatchify(patches, (2, 3)), some)
+
+
+def test_patches_are_the_models_own() -> None:
+    """The patch that a prediction is asked for is the one whose embedding was hidden."""
+    model, some = learner(), images(1)
+    other = some.clone()
+    patchify(other, (4, 4))  # a copy: what follows changes the image itself
+    other[:, :, 4:8, 8:12] = 0
+    differs = (model.encoder.patches(some) != model.encoder.patches(other)).any(3).flatten()
+    assert differs.nonzero().flatten().tolist() == [6]
+    assert (patchify(some, (4, 4)) != patchify(other, (4, 4))).flatten(2).any(2).nonzero()[:, 1].tolist() == [6]
+
+
+def test_a_hybrid_predicts_the_pixels_below_its_features() -> None:
+    hybrid = create("R50+ViT-B/16", width=24, depth=1, num_heads=2, mlp_dim=24, image_size=32)
+    preprocessing = Preprocessing(image_size=(32, 32), channels=3)
+    model = MaskedPatchLearner(hybrid, MaskedPatchConfig(target="pixels"), preprocessing)
+    figures = model(torch.zeros(2, 3, 32, 32), keys(2))
+    assert figures["loss"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"share": 0.0}, "share must be above 0"),
+        ({"masked": 0.8, "replaced": 0.3}, "add up to at most 1"),
+    ],
+)
+def test_wrong_settings(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MaskedPatchConfig(**values)
+
+
+def test_models_that_cannot_learn_so() -> None:
+    with pytest.raises(ValueError, match="masked patch prediction needs a Vision Transformer"):
+        objective_of(MaskedPatchConfig(), PREPROCESSING).learner(create("BiT-R50x1", image_size=32))
+    with pytest.raises(ValueError, match="leaves out patches itself"):
+        learner(replace(CONFIG, patch_dropout=0.5))
