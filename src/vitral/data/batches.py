@@ -17,6 +17,7 @@ from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box, crop_place
 from vitral.data.augment.draws import Draws, draw
 from vitral.data.decode import BrokenImage
+from vitral.data.jpeg import FILTERS, Jpeg
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source, read_from
@@ -25,6 +26,10 @@ __all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load"
 
 UNREADABLE = -100
 """Label of an image that could not be read: losses and metrics leave it out."""
+
+
+BOXED = ("inception", "inception_tf")
+"""Crops that are boxes of the stored image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +80,13 @@ class TrainingBatches(Dataset[Batch]):
             epoch, index = sample_at(position, **where)
 
         def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
-            image = read_from(self.source, int(index[row]), channels=self.preprocessing.channels)
+            number = int(index[row])
+            sample = dict(seed=self.seed, epoch=int(epoch[row]), index=number)
+            if self.augment.crop in BOXED and (found := self._of_jpeg(number, sample)) is not None:
+                return found
+            image = read_from(self.source, number, channels=self.preprocessing.channels)
             if self.augment.crop == "none":
                 return self.preprocessing.pixels(image)
-            sample = dict(seed=self.seed, epoch=int(epoch[row]), index=int(index[row]))
             if self.augment.crop == "simple":
                 return self.preprocessing.simple_crop(image, crop_place(**sample))
             box = crop_box(self.augment, image.size, **sample)
@@ -89,6 +97,20 @@ class TrainingBatches(Dataset[Batch]):
         draws = draw(self.augment, seed=self.seed, epoch=epoch, index=index, pairs=pairs)
         batch = _read(self.source, index, self.preprocessing, pixels, draws)
         return replace(batch, seconds=time.perf_counter() - start)
+
+    def _of_jpeg(self, number: int, sample: dict[str, int]) -> UInt8[np.ndarray, "h w c"] | None:
+        """A random part of a JPEG, decoded no larger than needed; None where the image is another."""
+        wanted = self.preprocessing
+        if wanted.channels != 3 or wanted.interpolation not in FILTERS:
+            return None
+        try:
+            jpeg = Jpeg.of(self.source.stored(number))
+        except OSError:
+            return None  # what reads any image says why
+        if jpeg is None:
+            return None
+        box = crop_box(self.augment, jpeg.size, **sample)
+        return jpeg.crop(box, image_size=wanted.image_size, interpolation=wanted.interpolation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +144,14 @@ def _read(
     draws: Draws | None,
 ) -> Batch:
     """Reads the samples `index` with `pixels`, by row; a broken one leaves a black image that nothing counts."""
-    images = np.zeros((len(index), *preprocessing.image_size, preprocessing.channels), np.uint8)
+    images = np.empty((len(index), *preprocessing.image_size, preprocessing.channels), np.uint8)
     labels = source.labels[index]
     broken = []
     for row in range(len(index)):
         try:
             images[row] = pixels(row)
         except BrokenImage as error:
-            labels[row] = UNREADABLE
+            images[row], labels[row] = 0, UNREADABLE
             broken.append(str(error))
     return Batch(images=torch.from_numpy(images), labels=torch.from_numpy(labels), draws=draws, broken=tuple(broken))
 

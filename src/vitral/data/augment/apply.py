@@ -25,10 +25,10 @@ def augmented(
     """Varies images in this order: mirror, colours, standardise, warp, erase, mix."""
     device = images.device
     if config.flip:
-        images = flip(images, draws.flips.to(device, non_blocking=True))
+        images = flip(images, draws.flips)
     if "vertical" in draws.numbers:
         flips = torch.from_numpy(draws.numbers["vertical"][:, 0] < 0.5)
-        images = flip(images, flips.to(device, non_blocking=True), axis=1)
+        images = flip(images, flips, axis=1)
     floats = preprocessing.normalise(_coloured(images, draws, config))
     if draws.warps is not None:
         black = preprocessing.normalise(torch.zeros_like(images[:1, :1, :1]))

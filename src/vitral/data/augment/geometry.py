@@ -9,8 +9,9 @@ __all__ = ["flip", "warp"]
 
 
 def flip(images: UInt8[Tensor, "b h w c"], flips: Bool[Tensor, " b"], *, axis: int = 2) -> UInt8[Tensor, "b h w c"]:
-    """Mirrors the images that `flips` names, left to right, or along axis 1 top to bottom."""
-    return torch.where(flips[:, None, None, None], images.flip(axis), images)
+    """Mirrors the images that `flips`, on the host, names, left to right, or along axis 1 top to bottom."""
+    rows = flips.nonzero()[:, 0].to(images.device, non_blocking=True)
+    return images.index_copy(0, rows, images[rows].flip(axis))
 
 
 def warp(images: Float[Tensor, "b c h w"], warps: Float32[Tensor, "b 2 3"]) -> Float[Tensor, "b c h w"]:

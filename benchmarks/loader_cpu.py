@@ -1,0 +1,127 @@
+"""How many training images a second one core reads: Vitral, torchvision and timm on the same JPEGs, in the same run.
+
+Random crops resized to 224x224 pixels, flips, normalised floats at the end, batches of 64, one thread. The photographs
+are scikit-learn's and scikit-image's, cut and resized to 500x375 and 1600x1200 pixels, JPEG quality 90. The contenders
+take turns; a figure is the median of the rounds, a ratio that of medians to the faster of the two others.
+
+    taskset -c 0 python benchmarks/loader_cpu.py
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import timm.data
+import torch
+from PIL import Image
+from skimage import data as photographs
+from sklearn.datasets import load_sample_images
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from vitral.data.augment.apply import augmented
+from vitral.data.augment.config import AugmentConfig
+from vitral.data.batches import TrainingBatches, load
+from vitral.data.config import DataConfig
+from vitral.data.opening import open_data, open_stored
+from vitral.data.pack import PackConfig, pack
+from vitral.data.preprocess import Preprocessing
+from vitral.data.sources import Source
+
+SIZES = ((500, 375), (1600, 1200))
+BATCH = 64
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+def main() -> None:
+    """Prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=192, help="images of each size (default: 192)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| images | loader | images/s | ratio to the faster peer |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for size in SIZES:
+            root = Path(folder) / "x".join(map(str, size))
+            write_photographs(root, size, count=options.images)
+            times = turns(contenders(root), rounds=options.rounds, count=options.images)
+            best = min(times["torchvision"], times["timm"])
+            for name, seconds in times.items():
+                rate, ratio = options.images / seconds, best / seconds
+                print(f"| {size[0]}x{size[1]} | {name} | {rate:,.0f} | {ratio:.2f} |", flush=True)
+
+
+def write_photographs(root: Path, size: tuple[int, int], *, count: int) -> None:
+    """A folder of two classes: random parts of real photographs, with the detail that a photograph of this size has."""
+    chosen = [*load_sample_images().images, *(getattr(photographs, name)() for name in ("astronaut", "coffee", "cat"))]
+    random = np.random.default_rng(0)
+    for number in range(count):
+        image = Image.fromarray(chosen[number % len(chosen)])
+        share = random.uniform(0.7, 1.0)
+        width, height = share * image.width, share * image.height
+        left, top = random.uniform(0, image.width - width), random.uniform(0, image.height - height)
+        part = image.resize(size, Image.Resampling.LANCZOS, (left, top, left + width, top + height))
+        file = root / ("even" if number % 2 == 0 else "odd") / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.save(file, quality=90)
+
+
+def contenders(root: Path) -> dict[str, Callable[[], Iterator[object]]]:
+    """What goes once through the images of a folder, by name."""
+    normalise = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+    crops = v2.Compose([v2.RandomResizedCrop(224), v2.RandomHorizontalFlip(), normalise])
+    peer = DataLoader(ImageFolder(root, transform=crops), batch_size=BATCH, shuffle=True)
+    theirs = timm.data.create_loader(
+        timm.data.create_dataset("", root=str(root)), (3, 224, 224), BATCH, is_training=True, mean=MEAN, std=STD,
+        use_prefetcher=False, color_jitter=None, interpolation="bilinear", num_workers=0, persistent_workers=False,
+    )  # fmt: skip
+    packed = root.with_name(f"{root.name}-packed")
+    settings = PackConfig(short_side=384)
+    pack(every_image(root), packed, settings, root=root, threads=1, advance=lambda _: None)
+    return {
+        "torchvision": lambda: iter(peer),
+        "timm": lambda: iter(theirs),
+        "Vitral, folder": lambda: ours(DataConfig(source="folder", root=root, held_out=1e-9)),
+        "Vitral, packed at 384": lambda: ours(DataConfig(source="hub", root=packed, held_out=1e-9)),
+    }
+
+
+def every_image(root: Path) -> dict[str, Source]:
+    """The folder's images as the only split."""
+    return open_stored(DataConfig(source="folder", root=root))
+
+
+def ours(config: DataConfig) -> Iterator[object]:
+    """One epoch as a training step sees it: cropped, flipped, normalised."""
+    source = open_data(config)["train"]
+    preprocessing = Preprocessing(image_size=(224, 224), channels=3)
+    augment = AugmentConfig(crop="inception", crop_area=(0.08, 1.0), flip=True)
+    batches = TrainingBatches(source=source, preprocessing=preprocessing, augment=augment, batch_size=BATCH, seed=0)
+    for batch in load(batches, range(-(-len(source) // BATCH)), workers=0, pin=False):
+        yield augmented(batch.images, batch.labels, batch.draws, config=augment, preprocessing=preprocessing)
+
+
+def turns(loaders: dict[str, Callable[[], Iterator[object]]], *, rounds: int, count: int) -> dict[str, float]:
+    """Median seconds of each; the first turn of all is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in loaders}
+    for number in range(rounds + 1):
+        for name, loader in loaders.items():
+            start = time.perf_counter()
+            seen = sum(1 for _ in loader())
+            assert seen >= count // BATCH, f"{name} gave {seen} batches"
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: median(times) for name, times in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
