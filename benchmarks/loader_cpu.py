@@ -43,7 +43,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 def main() -> None:
     """Prints a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Images a second that one core reads.")
     parser.add_argument("--images", type=int, default=192, help="images of each size (default: 192)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
     options = parser.parse_args()
@@ -107,6 +107,7 @@ def ours(config: DataConfig) -> Iterator[object]:
     augment = AugmentConfig(crop="inception", crop_area=(0.08, 1.0), flip=True)
     batches = TrainingBatches(source=source, preprocessing=preprocessing, augment=augment, batch_size=BATCH, seed=0)
     for batch in load(batches, range(-(-len(source) // BATCH)), workers=0, pin=False):
+        assert batch.draws is not None
         yield augmented(batch.images, batch.labels, batch.draws, config=augment, preprocessing=preprocessing)
 
 

@@ -55,8 +55,9 @@ class Jpeg:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
             return None
-        fits = Image.MAX_IMAGE_PIXELS is None or width * height <= Image.MAX_IMAGE_PIXELS
-        return cls(data=data, size=(width, height)) if colours == "YCbCr" and fits and _upright(data) else None
+        size = int(width), int(height)
+        fits = Image.MAX_IMAGE_PIXELS is None or size[0] * size[1] <= Image.MAX_IMAGE_PIXELS
+        return cls(data=data, size=size) if colours == "YCbCr" and fits and _upright(data) else None
 
     def crop(
         self, box: tuple[float, float, float, float], *, image_size: tuple[int, int], interpolation: str
@@ -76,9 +77,9 @@ class Jpeg:
         (width, height), (left, top, right, bottom) = self.size, box
         most = min((right - left) * width / image_size[1], (bottom - top) * height / image_size[0])
         scale = next((scale for scale in SCALES if scale <= most), 1)
-        smallest = dict(min_width=-(-width // scale), min_height=-(-height // scale), min_factor=scale)
+        w, h = (-(-length // scale) for length in self.size)
         try:
-            pixels = simplejpeg.decode_jpeg(self.data, **smallest)
+            pixels = simplejpeg.decode_jpeg(self.data, min_width=w, min_height=h, min_factor=scale)
         except ValueError:
             return None
         rows, columns = _whole(top, bottom, height / scale), _whole(left, right, width / scale)

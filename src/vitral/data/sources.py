@@ -1,5 +1,6 @@
 """Labelled images by index."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -9,6 +10,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from vitral.data.decode import read_image
+from vitral.data.names import Names
 
 __all__ = ["ArraySource", "FileSource", "Source", "Subset", "read_from"]
 
@@ -71,10 +73,13 @@ class FileSource:
     """Images in files, read when asked for."""
 
     root: Path
-    files: tuple[str, ...]
-    """Paths from `root`."""
+    files: Sequence[str]
+    """Paths from `root`; however they are given, they are kept as `Names`."""
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", Names(self.files))
 
     def __len__(self) -> int:
         return len(self.files)

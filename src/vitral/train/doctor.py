@@ -17,7 +17,7 @@ WAITS = 0.1
 LARGE = 0.001
 """An image that takes more seconds to read is larger than it need be."""
 
-PACK = "store the images smaller"
+PACK = "store the images smaller with vitral data pack"
 
 HIDDEN = 0.5
 """Up to this share of a step's arithmetic, the exchange of gradients hides behind the backward pass."""

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+import tracemalloc
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,7 +127,7 @@ class TestTraining:
         batch = training(numbered(40), augment=EVERYTHING)[0]
         copy = batch.pin_memory()
         assert {id(tensor) for tensor in pinned} == {
-            id(tensor) for tensor in (batch.images, batch.labels, batch.draws.flips, batch.draws.warps)
+            id(tensor) for tensor in (batch.images, batch.labels, batch.draws.keys, batch.draws.warps)
         }
         assert_same(batch, copy)
 
@@ -205,3 +207,34 @@ def test_shares_of_processes_make_up_the_batch(processes):
     assert torch.equal(torch.cat([share.labels for share in shares]), batches[7].labels)
     for name in ("flips", "warps"):
         assert torch.equal(torch.cat([getattr(share.draws, name) for share in shares]), getattr(batches[7].draws, name))
+
+
+class Endless:
+    """A source of one pixel, over and over."""
+
+    classes = ("one", "other")
+
+    def __init__(self, size: int) -> None:
+        self.labels = np.zeros(size, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def stored(self, index: int) -> Image.Image:
+        return Image.new("L", (1, 1), index % 256)
+
+    def name(self, index: int) -> str:
+        return f"endless[{index}]"
+
+
+def test_an_epoch_of_ten_million_images_starts_at_once_and_in_little_memory():
+    source = Endless(10_000_000)
+    tracemalloc.start()
+    started = time.process_time()
+    batches = training(source, size=32, augment=AugmentConfig(flip=True))
+    for step in (0, 312_499, 10**9):
+        assert len(batches[step].labels) == 32
+    seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds < 1
+    assert peak < 100e6

@@ -33,7 +33,7 @@ def test_slow_decoding_asks_for_the_workers_it_takes():
     assert found.bound == "decode"
     assert found.sentence == (
         "the run waits 56% of its time for images: reading takes 9 ms an image on 2 workers; "
-        "set --data.workers 5, or store the images smaller"
+        "set --data.workers 5, or store the images smaller with vitral data pack"
     )
     few = diagnose(slow, replace(GPU, cores=4))
     assert "set --data.workers 4 (all cores; 5 would be needed, so also store" in few.sentence

@@ -18,7 +18,7 @@ class Draws:
     """The randomness of one batch's augmentation."""
 
     flips: Bool[Tensor, " b"]
-    """Which images are mirrored."""
+    """Which images are mirrored; it stays on the host."""
     warps: Float32[Tensor, "b 2 3"] | None
     """From output to input coordinates in pixels around the centre; None where nothing warps."""
     keys: Int64[Tensor, " b"]
@@ -31,7 +31,7 @@ class Draws:
     def pin_memory(self) -> "Draws":
         """A copy in page-locked memory."""
         warps = None if self.warps is None else self.warps.pin_memory()
-        return replace(self, flips=self.flips.pin_memory(), warps=warps, keys=self.keys.pin_memory())
+        return replace(self, warps=warps, keys=self.keys.pin_memory())
 
 
 def draw(

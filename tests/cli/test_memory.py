@@ -1,0 +1,35 @@
+"""Memory stays as it is over two thousand steps."""
+
+from pathlib import Path
+
+from processes import start, steps_taken, wait_until
+
+STEPS = 2400
+SETTINGS = ("--model.depth", "1", "--train.batch-size", "4", "--train.track", "none", "--train.evaluate", "5000steps")
+
+
+def resident(pid: int) -> int:
+    """Kilobytes of a process and of those that it started."""
+    own, children = 0, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            facts = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+        if int(facts["Pid"]) == pid:
+            own = int(facts["VmRSS"].split()[0])
+        elif int(facts["PPid"]) == pid:
+            children.append(int(facts["Pid"]))
+    assert own > 0, "the run is over"
+    return own + sum(map(resident, children))
+
+
+def test_a_run_and_its_reading_process_do_not_grow(tmp_path: Path) -> None:
+    command = ("train", "digits", *SETTINGS, "--data.workers", "1", "--train.steps", str(STEPS), "--out", "run")
+    process = start(*command, cwd=tmp_path)
+    seen = []
+    for step in (160, 2160):
+        wait_until(lambda step=step: steps_taken(tmp_path / "run") >= step, process)
+        seen.append(resident(process.pid))
+    assert "model, record and report are in run" in process.communicate(timeout=300)[0]
+    assert seen[1] < 1.02 * seen[0]
