@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64, UInt64
 
 __all__ = [
     "AUGMENTATION",
+    "DRAWING",
     "DROPOUT",
     "MIXING",
     "OBJECTIVE",
@@ -20,7 +21,7 @@ __all__ = [
     "uniform",
 ]
 
-ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE = range(5)
+ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE, DRAWING = range(6)
 """The first integer of every draw says what it is for, so that no two uses share their random numbers."""
 
 ROUNDS = 6

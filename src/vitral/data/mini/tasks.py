@@ -1,0 +1,140 @@
+"""`vtab-mini`: ten tasks in three groups, of 800 images to learn from, 200 to choose by, and 1,000 to test on.
+
+The groups, the number of images and the labels of the structured tasks are those of VTAB (Zhai et al. 2019); the images
+are not. Two tasks read what lies on this machine, eight are drawn, so a figure here is comparable with other figures
+here and with nothing else.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vitral.data.digits import digits
+from vitral.data.mini.drawing import Drawing, drawn_source
+from vitral.data.mini.scenes import COUNTS, THRESHOLDS, draw_count, draw_distance
+from vitral.data.mini.sprites import PLACES, TURNS, draw_location, draw_orientation, location_class, orientation_class
+from vitral.data.mini.textures import TEXTURES, draw_texture
+from vitral.data.mini.tissue import draw_tissue
+from vitral.data.mini.toys import AZIMUTHS, ELEVATIONS, draw_azimuth, draw_elevation
+from vitral.data.order import sample_at
+from vitral.data.presets import PRESETS
+from vitral.data.sources import ArraySource, Source, Subset
+from vitral.data.transfer_task import TransferTask
+
+__all__ = ["FASHION_MNIST", "VTAB_MINI"]
+
+TRAIN, VAL, TEST = 800, 200, 1000
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package puts it."""
+
+
+def _split(source: Source, start: int, size: int) -> Subset:
+    """Images of a source in an order of no meaning, from a place in it; all that are left where there are fewer."""
+    places = np.arange(start, min(start + size, len(source)))
+    _, indices = sample_at(places, size=len(source), seed=0)
+    return Subset(source=source, indices=indices)
+
+
+def _open_digits(root: Path | None) -> dict[str, Source]:
+    """All 1,797: 797 are left to test on."""
+    images, labels = digits()
+    source = ArraySource(title="digits", images=images, labels=labels, classes=tuple("0123456789"))
+    return {
+        "train": _split(source, 0, TRAIN),
+        "val": _split(source, TRAIN, VAL),
+        "test": _split(source, TRAIN + VAL, TEST),
+    }
+
+
+def _open_fashion_mnist(root: Path | None) -> dict[str, Source]:
+    """From the folder `fashion-mnist` in `root`, or where Debian puts it."""
+    folder = FASHION_MNIST if root is None else root / "fashion-mnist"
+    preset = PRESETS["fashion-mnist"]
+    if not folder.is_dir():
+        raise ValueError(
+            f"there is no {folder}: Fashion-MNIST comes with Debian's package dataset-fashion-mnist, "
+            f"or from {preset.origin} into a folder fashion-mnist in the folder of the data"
+        )
+    splits = preset.open(folder)
+    return {
+        "train": _split(splits["train"], 0, TRAIN),
+        "val": _split(splits["train"], TRAIN, VAL),
+        "test": _split(splits["test"], 0, TEST),
+    }
+
+
+def _drawn(
+    name: str,
+    title: str,
+    group: Literal["specialized", "structured"],
+    draw: Drawing,
+    classes: tuple[str, ...],
+    class_of: tuple[int, ...] | None = None,
+) -> TransferTask:
+    """A task whose images are drawn.
+
+    Args:
+        name: see `TransferTask`.
+        title: see `TransferTask`.
+        group: see `TransferTask`.
+        draw: draws one.
+        classes: their names.
+        class_of: class of each value that `draw` takes; where it is left out, it takes the class.
+    """
+    opened = partial(_open_drawn, name, draw, classes, class_of or tuple(range(len(classes))))
+    return TransferTask(name=name, title=title, group=group, num_classes=len(classes), open=opened)
+
+
+def _open_drawn(
+    name: str, draw: Drawing, classes: tuple[str, ...], class_of: tuple[int, ...], root: Path | None
+) -> dict[str, Source]:
+    source = drawn_source(name, draw, classes=classes, class_of=class_of, size=TRAIN + VAL + TEST)
+    return {
+        "train": Subset(source=source, indices=np.arange(TRAIN)),
+        "val": Subset(source=source, indices=np.arange(TRAIN, TRAIN + VAL)),
+        "test": Subset(source=source, indices=np.arange(TRAIN + VAL, TRAIN + VAL + TEST)),
+    }
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(label) for label in range(count))
+
+
+TASKS = (
+    TransferTask(name="mini-digits", title="Digits", group="natural", num_classes=10, open=_open_digits),
+    TransferTask(name="mini-fashion", title="Fashion-MNIST", group="natural", num_classes=10, open=_open_fashion_mnist),
+    _drawn("mini-textures", "Textures", "specialized", draw_texture, tuple(TEXTURES)),
+    _drawn("mini-tissue", "Tissue", "specialized", draw_tissue, ("healthy", "sick")),
+    _drawn("mini-count", "Count", "structured", draw_count, tuple(str(count) for count in COUNTS)),
+    _drawn(
+        "mini-distance",
+        "Distance",
+        "structured",
+        draw_distance,
+        tuple(f"above {threshold:g}" for threshold in THRESHOLDS),
+    ),
+    _drawn(
+        "mini-location",
+        "Location",
+        "structured",
+        draw_location,
+        _numbers(16),
+        tuple(location_class(place) for place in range(PLACES)),
+    ),
+    _drawn(
+        "mini-orientation",
+        "Orientation",
+        "structured",
+        draw_orientation,
+        _numbers(16),
+        tuple(orientation_class(turn) for turn in range(TURNS)),
+    ),
+    _drawn("mini-azimuth", "Azimuth", "structured", draw_azimuth, tuple(f"{angle}°" for angle in AZIMUTHS)),
+    _drawn("mini-elevation", "Elevation", "structured", draw_elevation, tuple(f"{angle}°" for angle in ELEVATIONS)),
+)
+
+VTAB_MINI = {task.name: task for task in TASKS}
+"""The tasks by name, in the order of tables."""
