@@ -18,20 +18,39 @@ EVALUATE = 20
 WORKERS = (0, 1, 2, 4)
 
 
-def recipe(optimiser: str) -> list[str]:
-    """A tiny run with everything that has a state: momentum, average, dropout, augmentation, evaluations."""
-    settings = {
+WITHOUT_LABELS = {
+    "data.source": "digits",
+    "data.root": "None",
+    "model.image-size": 8,
+    "model.patch-size": 2,
+    "model.width": 24,
+}
+"""Turns a recipe for other images into one for the digits."""
+
+
+def recipe(name: str) -> list[str]:
+    """A tiny run with everything that has a state: momentum, average, dropout, augmentation, evaluations.
+
+    `name` is that of an optimiser, or of a recipe that learns without labels.
+    """
+    labelled = "-" not in name
+    settings = {} if labelled else WITHOUT_LABELS
+    settings |= {
         "seed": 7,
         "model.depth": 1,
         "model.dropout": 0.1,
-        "optim.name": optimiser,
+        "optim.name": name if labelled else "adamw",
         "train.ema": 0.9,
         "train.steps": STEPS,
         "train.log": "5steps",
         "train.evaluate": f"{EVALUATE}steps",
         "checkpoint.every": "7steps",
     }
-    return ["train", "digits", *(word for key, value in settings.items() for word in (f"--{key}", str(value)))]
+    return [
+        "train",
+        "digits" if labelled else name,
+        *(word for key, value in settings.items() for word in (f"--{key}", str(value))),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +103,15 @@ def in_an_evaluation(run: Path, target: int) -> bool:
 MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
 
 
-@pytest.mark.parametrize(("optimiser", "kills"), [("adamw", 6), pytest.param("muon", 24, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("optimiser", "kills"),
+    [
+        ("adamw", 6),
+        pytest.param("muon", 24, marks=pytest.mark.slow),
+        ("fashion-mnist-masked-patch", 3),
+        ("fashion-mnist-mae", 3),
+    ],
+)
 def test_killed_at_random_moments(tmp_path, unbroken, optimiser, kills):
     """Thirty kills in all, in steps, saves and evaluations, with 0, 1, 2 and 4 reading processes."""
     moments = random.Random(kills)

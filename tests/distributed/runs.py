@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from tiny import ARCHITECTURE, tiny_run
+from vitral.objectives.mae import MAEConfig
 from vitral.objectives.masked_patch import MaskedPatchConfig
 from vitral.train.config import RunConfig
 
@@ -37,3 +38,5 @@ RUNS |= {
     f"{name}-masked-patch": replace(RUNS[name], objective=MaskedPatchConfig(target="small_patch"))
     for name in ("ddp-adamw", "fsdp")
 }
+DECODER = MAEConfig(share=0.5, width=16, depth=1, num_heads=2)
+RUNS |= {f"{name}-mae": replace(RUNS[name], objective=DECODER) for name in ("ddp-adamw", "fsdp")}

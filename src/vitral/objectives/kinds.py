@@ -8,6 +8,7 @@ from pydantic import Discriminator, Tag
 
 from vitral.data.preprocess import Preprocessing
 from vitral.objectives.classification import Classification, ClassificationConfig
+from vitral.objectives.mae import MAEConfig, MAELearner
 from vitral.objectives.masked_patch import MaskedPatchConfig, MaskedPatchLearner
 from vitral.objectives.objective import Objective
 from vitral.objectives.self_supervised import Learner, SelfSupervised
@@ -22,12 +23,14 @@ def _name(values: Any) -> str:
 
 
 ObjectiveConfig = Annotated[
-    Annotated[ClassificationConfig, Tag("(classification)")] | Annotated[MaskedPatchConfig, Tag("(masked_patch)")],
+    Annotated[ClassificationConfig, Tag("(classification)")]
+    | Annotated[MaskedPatchConfig, Tag("(masked_patch)")]
+    | Annotated[MAEConfig, Tag("(mae)")],
     Discriminator(_name),
 ]
 """The configuration of any objective."""
 
-LEARNERS: dict[str, Callable[..., Learner]] = {"masked_patch": MaskedPatchLearner}
+LEARNERS: dict[str, Callable[..., Learner]] = {"masked_patch": MaskedPatchLearner, "mae": MAELearner}
 """What learns without labels."""
 
 

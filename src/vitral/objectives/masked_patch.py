@@ -16,7 +16,7 @@ from vitral.data.preprocess import Preprocessing
 from vitral.models import Model
 from vitral.objectives.chance import chosen, uniforms
 from vitral.objectives.objective import Panel
-from vitral.objectives.patches import as_pixels, patchify, unpatchify
+from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
 from vitral.objectives.self_supervised import Learner, plain_vit
 
 __all__ = ["Colours", "MaskedPatchConfig", "MaskedPatchLearner", "Pixels", "corrupted"]
@@ -207,7 +207,7 @@ class MaskedPatchLearner(Learner):
         """What is predicted for the corrupted patches, and which these are."""
         flat = embedded.flatten(1, 2)
         where = corrupted(self.config, keys, patches=flat.shape[1])
-        changed = flat.scatter(1, _across(where, flat), self._replacements(flat, where, keys))
+        changed = flat.scatter(1, across(where, flat), self._replacements(flat, where, keys))
         x, layout = self.encoder.assemble(changed.view_as(embedded))
         tokens = self.encoder.encode(x, layout)[:, self.encoder.positions.prefix :]
         return self.predict(self.hidden(taken(tokens, where))), where
@@ -225,7 +225,7 @@ class MaskedPatchLearner(Learner):
             "predicted": self.target.painted(predicted.float(), hidden),
             "asked for": self.target.perfect(hidden),
         }
-        with_parts = {title: shares.scatter(1, _across(where, shares), part) for title, part in shown.items()}
+        with_parts = {title: shares.scatter(1, across(where, shares), part) for title, part in shown.items()}
         return [
             Panel(title=title, images=as_pixels(unpatchify(patches, grid)))
             for title, patches in {**with_parts, "image": shares}.items()
@@ -258,14 +258,3 @@ def target_of(config: MaskedPatchConfig, preprocessing: Preprocessing) -> Target
 def corrupted(config: MaskedPatchConfig, keys: Int64[Tensor, " b"], *, patches: int) -> Int64[Tensor, "b m"]:
     """Which patches of each image are corrupted: the configured share of them, and at least one."""
     return chosen(keys, max(1, round(config.share * patches)), of=patches, use=WHICH)
-
-
-def taken(rows: Float[Tensor, "b n *d"], where: Int64[Tensor, "b m"]) -> Float[Tensor, "b m *d"]:
-    """The rows of each image that are asked for."""
-    return rows.gather(1, _across(where, rows))
-
-
-def _across(where: Int64[Tensor, "b m"], rows: Float[Tensor, "b n *d"]) -> Int64[Tensor, "b m *d"]:
-    """Indices of whole rows."""
-    extra = rows.shape[2:]
-    return where.reshape(*where.shape, *(1 for _ in extra)).expand(-1, -1, *extra)

@@ -2,10 +2,10 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-__all__ = ["as_pixels", "patchify", "unpatchify"]
+__all__ = ["across", "as_pixels", "patchify", "taken", "unpatchify"]
 
 
 def patchify(images: Float[Tensor, "b c h w"], grid: tuple[int, int]) -> Float[Tensor, "b n c p q"]:
@@ -24,3 +24,14 @@ def as_pixels(shares: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b h w c"]:
     """Values in 0..1 as pixels, on the host."""
     pixels = shares.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
     return rearrange(pixels, "b c h w -> b h w c")
+
+
+def taken(rows: Float[Tensor, "b n *d"], where: Int64[Tensor, "b m"]) -> Float[Tensor, "b m *d"]:
+    """The rows of each image that are asked for."""
+    return rows.gather(1, across(where, rows))
+
+
+def across(where: Int64[Tensor, "b m"], rows: Float[Tensor, "b n *d"]) -> Int64[Tensor, "b m *d"]:
+    """Indices of whole rows."""
+    extra = rows.shape[2:]
+    return where.reshape(*where.shape, *(1 for _ in extra)).expand(-1, -1, *extra)

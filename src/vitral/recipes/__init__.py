@@ -13,6 +13,7 @@ from vitral.recipes.imagenet1k import (
     mae_finetune_imagenet1k,
     mae_scratch_imagenet1k,
 )
+from vitral.recipes.mae import fashion_mnist_mae, mae
 from vitral.recipes.masked_patch import fashion_mnist_masked_patch, masked_patch
 from vitral.recipes.paper import FINETUNING, paper_imagenet, paper_imagenet21k, paper_jft
 from vitral.train.config import RunConfig
@@ -33,6 +34,8 @@ RECIPES: dict[str, Callable[..., RunConfig]] = {
     "deit3-imagenet1k": deit3_imagenet1k,
     "masked-patch": masked_patch,
     "fashion-mnist-masked-patch": fashion_mnist_masked_patch,
+    "mae": mae,
+    "fashion-mnist-mae": fashion_mnist_mae,
     "mae-finetune-imagenet1k": mae_finetune_imagenet1k,
     "mae-scratch-imagenet1k": mae_scratch_imagenet1k,
 }
