@@ -104,7 +104,7 @@ MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "kills"),
+    ("name", "kills"),
     [
         ("adamw", 6),
         pytest.param("muon", 24, marks=pytest.mark.slow),
@@ -112,12 +112,12 @@ MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
         ("fashion-mnist-mae", 3),
     ],
 )
-def test_killed_at_random_moments(tmp_path, unbroken, optimiser, kills):
+def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
     """Thirty kills in all, in steps, saves and evaluations, with 0, 1, 2 and 4 reading processes."""
     moments = random.Random(kills)
     run = tmp_path / "run"
     killed = []
-    command = [*recipe(optimiser), "--out", "run"]
+    command = [*recipe(name), "--out", "run"]
     for kill, target in enumerate(sorted(moments.sample(range(5, STEPS - EVALUATE), kills))):
         # beyond what the record says already, so that each process trains before it dies
         target = max(target, steps_taken(run) + 1)
@@ -131,14 +131,14 @@ def test_killed_at_random_moments(tmp_path, unbroken, optimiser, kills):
         saving = any((run / "checkpoints").glob(".step_*.tmp"))
         killed.append((steps_taken(run), "save" if saving else "evaluation" if in_an_evaluation(run, 1) else "step"))
         command = ["train", "--resume", "run"]
-    print(f"{optimiser}: killed {killed}")
+    print(f"{name}: killed {killed}")
     if kills > len(WORKERS) * len(MOMENTS):
         assert {what for _, what in killed} == {"step", "save", "evaluation"}
     last = start(*command, "--data.workers", "3", cwd=tmp_path)
     assert last.ended()
     assert last.returncode == 0
-    assert_same_run(run, unbroken(optimiser))
-    assert records(run) == records(unbroken(optimiser))
+    assert_same_run(run, unbroken(name))
+    assert records(run) == records(unbroken(name))
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
