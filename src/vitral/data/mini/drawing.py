@@ -1,9 +1,10 @@
 """What all drawn tasks share: their random numbers, their canvas, and a source that draws when asked."""
 
 import colorsys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TypeVar
 
 import numpy as np
 from einops import reduce
@@ -21,6 +22,7 @@ __all__ = [
     "colour",
     "drawn_source",
     "numbers",
+    "pick",
     "samples",
     "shrink",
 ]
@@ -34,6 +36,8 @@ SEED = 0
 Picture = Float64[np.ndarray, "64 64 3"]
 """Red, green and blue in 0..1."""
 
+Option = TypeVar("Option")
+
 Drawing = Callable[[str, int, int], Picture]
 """From a task's title, an image's index and what it must show to the picture."""
 
@@ -46,6 +50,12 @@ def numbers(task: str, index: int, count: int) -> Float64[np.ndarray, " count"]:
 def between(low: float, high: float, share: float) -> float:
     """From `low` at a share of 0 to `high` at 1."""
     return low + (high - low) * float(share)
+
+
+def pick(options: Iterable[Option], share: float) -> Option:
+    """One of some options, the first at a share of 0, the last below 1."""
+    choices = tuple(options)
+    return choices[int(share * len(choices))]
 
 
 def colour(hue: float, saturation: float, value: float) -> Float64[np.ndarray, "3"]:
@@ -110,6 +120,7 @@ def _pixels(draw: Drawing, title: str, index: int, factor: int) -> UInt8[np.ndar
     return np.rint(draw(title, index, factor).clip(0, 1) * 255).astype(np.uint8)
 
 
+@cache
 def _word(title: str) -> int:
     """A task's title as an integer below 2**63."""
     letters = np.frombuffer(title.encode(), np.uint8).astype(np.int64)

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from vitral.data.mini.drawing import SIZE, Picture, samples, shrink
 
-__all__ = ["FORMS", "PER_PIXEL", "Camera", "Solid", "render"]
+__all__ = ["FORMS", "PER_PIXEL", "Camera", "Solid", "light_from", "render"]
 
 PER_PIXEL = 2
 """Rays along each side of a pixel."""
@@ -93,6 +93,17 @@ def _span(middle: float, radius: float) -> slice:
     """Samples within so many pixels of a place."""
     first, last = math.floor((middle - radius) * PER_PIXEL), math.ceil((middle + radius) * PER_PIXEL)
     return slice(*np.clip((first, last), 0, SIZE * PER_PIXEL).tolist())
+
+
+def light_from(around: float, height: float) -> Point:
+    """The direction to a light, of length one.
+
+    Args:
+        around: counter-clockwise from the x axis seen from above, as a share of a full turn.
+        height: of its end above the ground, 0 to 1.
+    """
+    angle, flat = 2 * math.pi * around, math.sqrt(1 - height * height)
+    return np.array([math.cos(angle) * flat, math.sin(angle) * flat, height])
 
 
 def render(camera: Camera, solids: Sequence[Solid], *, light: Point, ground: Float64[np.ndarray, "H W 3"]) -> Picture:

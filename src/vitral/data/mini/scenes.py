@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from vitral.data.mini.drawing import SIZE, Picture, between, colour, numbers
-from vitral.data.mini.rays import FORMS, PER_PIXEL, Camera, Solid, render
+from vitral.data.mini.drawing import SIZE, Picture, between, colour, numbers, pick
+from vitral.data.mini.rays import FORMS, PER_PIXEL, Camera, Solid, light_from, render
 
 __all__ = [
     "COUNTS",
@@ -25,8 +25,8 @@ __all__ = [
 
 COUNTS = range(3, 11)
 
-THRESHOLDS = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0)
-"""A depth's class is the last threshold that it exceeds."""
+THRESHOLDS = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
+"""A depth's class is the last threshold that it exceeds; none exceeds the last."""
 
 NEAREST, FARTHEST = 7.3, 15.5
 """Depths of the first and last centre, in the world's units."""
@@ -36,7 +36,6 @@ LAST_NEAREST = 11.0
 
 TRIES = 24
 """Places that a solid chooses from, so that it hides as little as it can."""
-
 
 Places = Float64[np.ndarray, " n"]
 
@@ -80,10 +79,9 @@ def count_scene(title: str, index: int, label: int) -> Scene:
 def distance_scene(title: str, index: int, label: int) -> Scene:
     """The scene of an image of this class of distances."""
     count, nearest = numbers(f"{title} nearest", index, 2)
-    low = max(THRESHOLDS[label], NEAREST)
-    high = (*THRESHOLDS, LAST_NEAREST)[label + 1]
+    low, high = max(THRESHOLDS[label], NEAREST), min(THRESHOLDS[label + 1], LAST_NEAREST)
     # 1 - share lies in (0, 1]: a threshold itself belongs to the range that ends there
-    return _scene(title, index, count=COUNTS[int(count * len(COUNTS))], nearest=between(low, high, 1 - nearest))
+    return _scene(title, index, count=pick(COUNTS, count), nearest=between(low, high, 1 - nearest))
 
 
 def _scene(title: str, index: int, *, count: int, nearest: float | None) -> Scene:
@@ -100,12 +98,10 @@ def _scene(title: str, index: int, *, count: int, nearest: float | None) -> Scen
     for place in range(count):
         last = first if nearest is not None and not solids else FARTHEST
         solids.append(_standing(camera, solids, numbers(f"{title} {place}", index, 6 + 2 * TRIES), first, last))
-    around, up = between(0.0, 2 * math.pi, sun), between(0.5, 0.9, height)
-    flat = math.sqrt(1 - up * up)
     return Scene(
         camera=camera,
         solids=solids,
-        light=np.array([math.cos(around) * flat, math.sin(around) * flat, up]),
+        light=light_from(sun, between(0.5, 0.9, height)),
         ground=colour(hue, between(0.0, 0.2, saturation), between(0.6, 0.8, value)),
     )
 
@@ -115,7 +111,7 @@ def _standing(
 ) -> Solid:
     """A solid on the ground, its centre between two depths, where it is seen farthest from the others."""
     large, turn, hue, saturation, value, *_ = words
-    form = tuple(FORMS)[int(words[5] * len(FORMS))]
+    form = pick(FORMS, words[5])
     size = 0.7 if large < 0.5 else 0.45
     depths, across = first + (last - first) * words[6::2], 2 * words[7::2] - 1
     # from the line of sight to the height of the solid's centre, and from its left to its right end in the picture

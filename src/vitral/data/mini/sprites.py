@@ -6,14 +6,14 @@ colours, so that the mean of the pixels does not tell the place.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from einops import rearrange
 from jaxtyping import Bool, Float64
 
-from vitral.data.mini.drawing import SIZE, Picture, between, colour, numbers, samples, shrink
+from vitral.data.mini.drawing import SIZE, Picture, between, colour, numbers, pick, samples, shrink
 
 __all__ = [
     "PLACES",
@@ -31,9 +31,6 @@ PLACES, TURNS = 32, 40
 
 STEP = 1.25
 """Pixels from one place to the next."""
-
-NEAR = 12
-"""Places across and down that a sprite whose turn is asked for may be at."""
 
 Plane = Float64[np.ndarray, "h w"]
 
@@ -70,28 +67,26 @@ def orientation_class(turn: int) -> int:
 
 def draw_location(title: str, index: int, place: int) -> Picture:
     """A sprite whose place across is given."""
-    shape, radius, turn, y, *colours = numbers(title, index, 10).tolist()
-    sprite = Sprite(
-        shape=tuple(SHAPES)[int(shape * len(SHAPES))],
-        radius=between(6.0, 12.0, radius),
-        turn=int(turn * TURNS),
-        x=place,
-        y=int(y * PLACES),
-    )
-    return _painted(sprite, colours)
+    sprite = _any_sprite(title, index, radii=(6.0, 12.0), places=range(PLACES))
+    return _painted(replace(sprite, x=place), numbers(f"{title} colours", index, 6))
 
 
 def draw_orientation(title: str, index: int, turn: int) -> Picture:
-    """A sprite, near the middle, whose turn is given."""
-    shape, radius, x, y, *colours = numbers(title, index, 10).tolist()
-    sprite = Sprite(
-        shape=tuple(SHAPES)[int(shape * len(SHAPES))],
-        radius=between(10.0, 16.0, radius),
-        turn=turn,
-        x=(PLACES - NEAR) // 2 + int(x * NEAR),
-        y=(PLACES - NEAR) // 2 + int(y * NEAR),
+    """A larger sprite near the middle whose turn is given."""
+    sprite = _any_sprite(title, index, radii=(10.0, 16.0), places=range(10, 22))
+    return _painted(replace(sprite, turn=turn), numbers(f"{title} colours", index, 6))
+
+
+def _any_sprite(title: str, index: int, *, radii: tuple[float, float], places: range) -> Sprite:
+    """A sprite all of whose factors are open."""
+    shape, radius, turn, x, y = numbers(title, index, 5)
+    return Sprite(
+        shape=pick(SHAPES, shape),
+        radius=between(*radii, radius),
+        turn=pick(range(TURNS), turn),
+        x=pick(places, x),
+        y=pick(places, y),
     )
-    return _painted(sprite, colours)
 
 
 def coverage(sprite: Sprite) -> Float64[np.ndarray, "64 64 1"]:
@@ -104,7 +99,7 @@ def coverage(sprite: Sprite) -> Float64[np.ndarray, "64 64 1"]:
     return shrink(rearrange(SHAPES[sprite.shape](x * size + middle_x, y * size + middle_y), "h w -> h w 1"))
 
 
-def _painted(sprite: Sprite, colours: list[float]) -> Picture:
+def _painted(sprite: Sprite, colours: Float64[np.ndarray, "6"]) -> Picture:
     """The sprite on a darker ground."""
     covered = coverage(sprite)
     front = colour(colours[0], between(0.0, 0.7, colours[1]), between(0.6, 1.0, colours[2]))

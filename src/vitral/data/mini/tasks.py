@@ -6,6 +6,7 @@ here and with nothing else.
 """
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -114,7 +115,7 @@ TASKS = (
         "Distance",
         "structured",
         draw_distance,
-        tuple(f"above {threshold:g}" for threshold in THRESHOLDS),
+        tuple(f"{low:g} to {high:g}" for low, high in pairwise(THRESHOLDS)),
     ),
     _drawn(
         "mini-location",

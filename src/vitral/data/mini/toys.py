@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from vitral.data.mini.drawing import SIZE, Picture, between, colour, numbers
-from vitral.data.mini.rays import PER_PIXEL, Camera, Solid, render
+from vitral.data.mini.drawing import SIZE, Picture, between, colour, numbers, pick
+from vitral.data.mini.rays import PER_PIXEL, Camera, Solid, light_from, render
 
 __all__ = ["AZIMUTHS", "ELEVATIONS", "TOYS", "camera_at", "draw_azimuth", "draw_elevation"]
 
@@ -57,13 +57,13 @@ TOYS = {
 def draw_elevation(title: str, index: int, label: int) -> Picture:
     """A toy seen from a given height."""
     (side,) = numbers(f"{title} side", index, 1)
-    return _painted(title, index, elevation=label, azimuth=int(side * len(AZIMUTHS)))
+    return _painted(title, index, elevation=label, azimuth=pick(range(len(AZIMUTHS)), side))
 
 
 def draw_azimuth(title: str, index: int, label: int) -> Picture:
     """A toy seen from a given side."""
     (height,) = numbers(f"{title} height", index, 1)
-    return _painted(title, index, elevation=int(height * len(ELEVATIONS)), azimuth=label)
+    return _painted(title, index, elevation=pick(range(len(ELEVATIONS)), height), azimuth=label)
 
 
 def camera_at(elevation: int, azimuth: int) -> Camera:
@@ -79,17 +79,15 @@ def camera_at(elevation: int, azimuth: int) -> Camera:
 def _painted(title: str, index: int, *, elevation: int, azimuth: int) -> Picture:
     kind, sun, height, hue, saturation, value, grey, *stretch = numbers(title, index, 10)
     size = np.array([between(0.85, 1.1, share) for share in stretch])
-    around, up = between(0.0, 2 * math.pi, sun), between(0.4, 0.95, height)
-    flat = math.sqrt(1 - up * up)
     tint = colour(hue, between(0.0, 0.8, saturation), between(0.5, 1.0, value))
     solids = [
         Solid(form=form, centre=np.array(centre) * size, half=np.array(half) * size, colour=tint)
-        for form, centre, half in tuple(TOYS.values())[int(kind * len(TOYS))]
+        for form, centre, half in pick(TOYS.values(), kind)
     ]
     side = SIZE * PER_PIXEL
     return render(
         camera_at(elevation, azimuth),
         solids,
-        light=np.array([math.cos(around) * flat, math.sin(around) * flat, up]),
+        light=light_from(sun, between(0.4, 0.95, height)),
         ground=np.full((side, side, 3), between(0.1, 0.9, grey)),
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitral.data.mini.drawing import between, colour, drawn_source, numbers, samples, shrink
+from vitral.data.mini.drawing import between, colour, drawn_source, numbers, pick, samples, shrink
 from vitral.data.sources import Source, read_from
 
 
@@ -28,6 +28,7 @@ def test_numbers_stay_what_they_are():
 
 def test_small_tools():
     assert between(2.0, 4.0, 0.25) == 2.5
+    assert [pick("abc", share) for share in (0.0, 0.33, 0.34, 0.99)] == ["a", "a", "b", "c"]
     assert colour(1 / 3, 1.0, 0.5).tolist() == pytest.approx([0, 0.5, 0])
     assert samples(1)[[0, 63]].tolist() == [0.5, 63.5]
     assert samples(2)[:3].tolist() == [0.25, 0.75, 1.25]

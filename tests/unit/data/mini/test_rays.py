@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vitral.data.mini.rays import AMBIENT, FORMS, PER_PIXEL, Camera, Solid, render
+from vitral.data.mini.rays import AMBIENT, FORMS, PER_PIXEL, Camera, Solid, light_from, render
 
 UP = np.array([0.0, 0.0, 1.0])
 WHITE = np.ones(3)
@@ -42,6 +42,11 @@ def test_depth_and_place_of_points():
     assert camera.project(np.zeros(3)) == (32, 32)
     # from the x axis, y is to the right; one unit at a depth of 5 is 20 pixels
     assert camera.project(np.array([5.0, 1.0, 0.5])) == pytest.approx((52, 22))
+
+
+def test_lights_are_directions():
+    assert light_from(0.25, 0.6).tolist() == pytest.approx([0, 0.8, 0.6])
+    assert light_from(0.5, 0.0).tolist() == pytest.approx([-1, 0, 0])
 
 
 def test_the_outline_of_a_ball():
