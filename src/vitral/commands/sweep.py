@@ -1,6 +1,7 @@
 """`vitral sweep`: many runs of a recipe with other settings."""
 
 import argparse
+import math
 import statistics
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from vitral.commands.output import note, print_json
 from vitral.commands.train import started
 from vitral.studies.sweep import Result, Sweep, SweepConfig
+from vitral.train.interrupts import Interrupted
 
 __all__ = ["main"]
 
@@ -17,11 +19,12 @@ USAGE = """usage: vitral sweep RECIPE --out DIR --grid KEY=V1,V2 [--grid ...] [-
        vitral sweep RECIPE --out DIR --search KEY=LOW:HIGH[:log] [--search ...] --trials N [--KEY VALUE ...]
        (and [--seeds S1,S2] [--metric val/top1] [--retrain] [--json])
 
-Trains a recipe with every combination of a grid, or with settings that optuna searches, each in a folder
-of its own in DIR, and lists them by a figure of held-out images, the best first. The same command goes on
-with a sweep that was stopped, from the checkpoint of the run under way. --retrain then trains the best
-with all training images for each seed and gives mean and deviation of its final figures: with the rates of
-the paper's Table 4, its fine-tuning protocol:
+Trains a recipe with every combination of a grid, or with settings that optuna searches (whole numbers where
+LOW and HIGH are written as such, fractions for 0.0:1.0), each in a folder of its own in DIR, and lists them
+by a figure of held-out images, the best first. The same command goes on with a sweep that was stopped, from
+the checkpoint of the run under way. --retrain then trains the best with all training images for each seed
+and gives mean and deviation of its final figures: with the rates of the paper's Table 4, its fine-tuning
+protocol:
 
   vitral sweep paper-pets --out sweeps/pets --model.weights B_16.npz --data.root pets --data.val-share 0.1 \\
       --grid optim.lr=0.001,0.003,0.01,0.03 --seeds 0,1,2 --retrain"""
@@ -53,13 +56,22 @@ def main(arguments: list[str]) -> None:
         metric=known.metric,
     )
     sweep = Sweep(known.out, config, started)
-    results = sweep.run(note)
-    figures = sweep.retrained(note) if known.retrain else {}
+    try:
+        results = sweep.run(note)
+        figures = sweep.retrained(note) if known.retrain else {}
+    except Interrupted as stop:
+        note(f"{stop}; the same command goes on with the sweep")
+        raise SystemExit(128 + stop.signum) from None
     if known.json:
         rows = [{"settings": r.settings, "mean": r.mean, "spread": r.spread, "failure": r.failure} for r in results]
-        print_json({"sweep": str(known.out), "metric": config.metric, "trials": rows, "retrained": figures})
+        command = sweep.best_command()
+        print_json(
+            {"sweep": str(known.out), "metric": config.metric, "trials": rows, "best": command, "retrained": figures}
+        )
         return
-    Console().print(table(results, config))
+    Console(highlight=False).print(table(results, config))
+    if command := sweep.best_command():
+        print(f"the best, trained by: {command}")
     for name, values in figures.items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         print(f"{name} {statistics.fmean(values):.4f} ± {spread:.4f} over {len(values)} seeds, retrained")
@@ -68,7 +80,9 @@ def main(arguments: list[str]) -> None:
 def table(results: list[Result], config: SweepConfig) -> Table:
     """One row a combination, the best first."""
     keys = list(config.grid or config.search)
-    drawn = Table(*keys, config.metric, "±", "seeds")
+    drawn = Table(*keys)
+    for name in (config.metric, "±", "seeds"):
+        drawn.add_column(name, justify="right")
     for result in results:
         cells = [f"{float(result.settings[key]):.3g}" if config.search else result.settings[key] for key in keys]
         if result.failure:
@@ -86,16 +100,16 @@ def listed(text: str) -> tuple[str, list[str]]:
     return key.removeprefix("--"), values.split(",")
 
 
-def ranged(text: str) -> tuple[str, tuple[float, float, bool]]:
-    """`KEY=LOW:HIGH`, and `:log` where the logarithm is drawn."""
+def ranged(text: str) -> tuple[str, tuple[int, int, bool] | tuple[float, float, bool]]:
+    """`KEY=LOW:HIGH`, and `:log` where the logarithm is drawn; whole numbers where both are written so."""
     key, _, values = text.partition("=")
-    parts = values.split(":")
+    words = values.split(":")
+    log = words[2:] == ["log"]
     try:
-        low, high = float(parts[0]), float(parts[1])
-        log = len(parts) == 3 and parts[2] == "log"
-        if not key or len(parts) > 2 + log or not low < high or (log and low <= 0):
+        low, high = (int(word) if all(map(str.isdecimal, words[:2])) else float(word) for word in words[:2])
+        if not key or len(words) > 2 + log or not low < high < math.inf or (log and low <= 0):
             raise ValueError
-    except (ValueError, IndexError):
+    except ValueError:
         raise ValueError(f"--search takes KEY=LOW:HIGH or KEY=LOW:HIGH:log, not {text}") from None
     return key.removeprefix("--"), (low, high, log)
 

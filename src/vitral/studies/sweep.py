@@ -1,9 +1,16 @@
-"""Many runs of one recipe with other settings, on optuna: which are best by a held-out figure."""
+"""Many runs of one recipe with other settings: which are best by a held-out figure.
 
+What a trial tries is a function of its number and of the trials before it, which are kept in one file. So a sweep that
+was killed needs no memory of what was under way: it comes to the same settings again, and their runs go on.
+"""
+
+import csv
+import io
 import itertools
 import json
 import math
 import re
+import shlex
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,15 +18,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vitral.files import write_json
+from vitral.data.opening import open_data
+from vitral.data.order import random_bits
+from vitral.files import write_atomically, write_json
 from vitral.train.config import RunConfig
+from vitral.train.examination import figures_of
 from vitral.train.loop import fit
 from vitral.train.metrics import read_metrics
 from vitral.train.run import Run
 
 __all__ = ["Result", "Sweep", "SweepConfig"]
 
-MISSING = "sweeps need the package optuna: pip install 'vitral[sweep]'"
+MISSING = "searches need the package optuna: pip install 'vitral[sweep]'"
+RESULTS = "results.json"
 Configure = Callable[[list[str]], RunConfig]
 """From the words after `vitral train` to a configuration."""
 
@@ -36,8 +47,8 @@ class SweepConfig:
     """The recipe's name and what all runs share, as typed."""
     grid: dict[str, list[str]]
     """Values of each key; all combinations are tried."""
-    search: dict[str, tuple[float, float, bool]]
-    """Lowest and highest value of each key, and whether it is drawn by its logarithm."""
+    search: dict[str, tuple[int, int, bool] | tuple[float, float, bool]]
+    """Lowest and highest value of each key, whole numbers where it takes such, and whether its logarithm is drawn."""
     trials: int
     """Combinations to try; of a grid all."""
     seeds: list[int]
@@ -84,13 +95,14 @@ class Result:
 
 
 class Sweep:
-    """A folder of runs, one for each trial and seed, with optuna's record of them."""
+    """A folder of runs, one for each trial and seed, and `results.json`, the record of the trials that are over."""
 
     def __init__(self, folder: Path, config: SweepConfig, configure: Configure) -> None:
         """Opens the sweep in a folder, or begins it there.
 
         Raises:
-            ValueError: optuna is not installed, the folder holds something else, or a setting is wrong.
+            ValueError: optuna is not installed, the folder holds something else, a setting is wrong, the data cannot be
+                had, or no run has such a metric.
         """
         self.folder, self.config, self.configure = folder, config, configure
         kept = folder / "sweep.json"
@@ -100,51 +112,45 @@ class Sweep:
             )
         if not kept.exists() and folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} exists and is not empty: choose another --out")
-        for settings in self._first():
-            self._configured(
-                settings, config.seeds[0], folder / "none"
-            )  # wrong keys and values are told before any run
+        # what is wrong is told before any run
+        runs = [self._configured(settings, config.seeds[0], folder / "none") for settings in self._first()]
+        self._check_metric(runs[0])
+        if config.search:
+            _optuna()
         folder.mkdir(parents=True, exist_ok=True)
         write_json(kept, asdict(config))
-        self.study = self._study()
 
     def run(self, say: Callable[[str], None]) -> list[Result]:
-        """Tries what has not been tried; a trial that was interrupted goes on from its checkpoint.
+        """Tries what has not been tried; a run that was interrupted goes on from its checkpoint.
 
         Returns:
             Every combination, the best first.
-        """
-        import optuna
 
+        Raises:
+            Interrupted: a signal came; the run under way is saved.
+            OSError: the disk is full, or a file cannot be read.
+        """
+        tried = self._tried()
         total = len(self.config.combinations) if self.config.grid else self.config.trials
-        while waiting := self._unfinished(total):
-            number, settings = waiting
+        for number in range(len(tried), total):
+            settings = self.config.combinations[number] if self.config.grid else self._drawn(tried)
             try:
                 values = [self._value(number, settings, seed) for seed in self.config.seeds]
+                tried.append(Result(settings=settings, values=values))
+                say(f"{_words(settings)}: {self.config.metric} {tried[-1].mean:.4f}")
             except ValueError as error:
+                tried.append(Result(settings=settings, values=[], failure=str(error)))
                 say(f"{_words(settings)}: {error}")
-                self.study._storage.set_trial_user_attr(self._id(number), "failure", str(error))
-                self.study.tell(number, state=optuna.trial.TrialState.FAIL)
-                continue
-            self.study._storage.set_trial_user_attr(self._id(number), "values", values)
-            self.study.tell(number, statistics.fmean(values))
-            say(f"{_words(settings)}: {self.config.metric} {statistics.fmean(values):.4f}")
-            self.write()
-        return self.write()
+            self._write(tried)
+        return self._sorted(tried)
 
-    def results(self) -> list[Result]:
-        """What was tried so far, the best first, failures last."""
-        found = [
-            Result(
-                settings={key: str(value) for key, value in trial.params.items()},
-                values=trial.user_attrs.get("values", []),
-                failure=trial.user_attrs.get("failure"),
-            )
-            for trial in self.study.trials
-            if trial.state.is_finished()
-        ]
-        sign = 1 if self.config.lower_is_better else -1
-        return sorted(found, key=lambda result: (not result.values, sign * result.mean if result.values else 0.0))
+    def best_command(self) -> str | None:
+        """What trains the best combination; None where every trial failed."""
+        best = self._sorted(self._tried())[0]
+        if not best.values:
+            return None
+        words = [word for key, value in best.settings.items() for word in (f"--{key}", value)]
+        return shlex.join(["vitral", "train", *self.config.recipe, *words])
 
     def retrained(self, say: Callable[[str], None]) -> dict[str, list[float]]:
         """Trains the best combination with all training images, for each seed.
@@ -152,7 +158,7 @@ class Sweep:
         Returns:
             The final figures of each seed, by name.
         """
-        best = self.results()[0]
+        best = self._sorted(self._tried())[0]
         if not best.values:
             raise ValueError("no trial of the sweep succeeded, so there is none to retrain")
         figures: dict[str, list[float]] = {}
@@ -164,58 +170,61 @@ class Sweep:
         write_json(self.folder / "retrained.json", {"settings": best.settings, "figures": figures})
         return figures
 
-    def write(self) -> list[Result]:
-        """The table of results as JSON and Markdown."""
-        results = self.results()
-        rows = [{**asdict(result), "mean": result.mean, "spread": result.spread} for result in results]
-        write_json(
-            self.folder / "results.json",
-            {
-                "metric": self.config.metric,
-                "trials": [{**row, "mean": None} if not row["values"] else row for row in rows],
-            },
-        )
-        return results
+    def _tried(self) -> list[Result]:
+        """The trials that are over, in their order."""
+        path = self.folder / RESULTS
+        if not path.is_file():
+            return []
+        rows = json.loads(path.read_text())["trials"]
+        return [Result(settings=row["settings"], values=row["values"], failure=row["failure"]) for row in rows]
 
-    def _study(self) -> Any:
-        try:
-            import optuna
-            from optuna.storages import JournalStorage
-            from optuna.storages.journal import JournalFileBackend
-        except ImportError:
-            raise ValueError(MISSING) from None
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+    def _sorted(self, tried: list[Result]) -> list[Result]:
+        """The best first, failures last."""
+        sign = 1 if self.config.lower_is_better else -1
+        return sorted(tried, key=lambda result: (not result.values, sign * result.mean if result.values else 0.0))
+
+    def _write(self, tried: list[Result]) -> None:
+        """The record in the order of the trials, and tables for people, the best first."""
+        keys, seeds = list(self.config.grid or self.config.search), self.config.seeds
+        rows = [
+            [*(result.settings[key] for key in keys), *_figures(result, len(seeds)), result.failure or ""]
+            for result in self._sorted(tried)
+        ]
+        head = [*keys, f"mean {self.config.metric}", "deviation", *(f"seed {seed}" for seed in seeds), "failure"]
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([head, *rows])
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in [head, *rows]]
+        lines.insert(1, "|" + "---|" * len(head))
+        for name, text in (("results.csv", table.getvalue()), ("results.md", "\n".join(lines) + "\n")):
+            write_atomically(self.folder / name, lambda file, text=text: file.write(text.encode()))
+        trials = [{**asdict(result), "mean": result.mean if result.values else None} for result in tried]
+        write_json(self.folder / RESULTS, {"metric": self.config.metric, "trials": trials})
+
+    def _drawn(self, tried: list[Result]) -> dict[str, str]:
+        """What optuna searches next, from the trials so far alone: its memory is built anew each time."""
+        optuna = _optuna()
+        kinds = {int: optuna.distributions.IntDistribution, float: optuna.distributions.FloatDistribution}
+        ranges = {key: kinds[type(low)](low, high, log=log) for key, (low, high, log) in self.config.search.items()}
+        seed = int(random_bits(self.config.seeds[0], len(tried))[0] >> 33)
         study = optuna.create_study(
-            study_name="sweep",
-            storage=JournalStorage(JournalFileBackend(str(self.folder / "trials.log"))),
-            sampler=optuna.samplers.TPESampler(seed=self.config.seeds[0]),
+            sampler=optuna.samplers.TPESampler(seed=seed),
             direction="minimize" if self.config.lower_is_better else "maximize",
-            load_if_exists=True,
         )
-        if not study.trials:
-            for settings in self.config.combinations if self.config.grid else ():
-                study.enqueue_trial(settings)
-        return study
+        for result in tried:
+            # through JSON, so that numbers are of their key's kind
+            params = {key: json.loads(value) for key, value in result.settings.items()}
+            state = optuna.trial.TrialState.COMPLETE if result.values else optuna.trial.TrialState.FAIL
+            value = result.mean if result.values else None
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=ranges, value=value, state=state))
+        return {key: json.dumps(value) for key, value in study.ask(ranges).params.items()}
 
-    def _unfinished(self, total: int) -> tuple[int, dict[str, str]] | None:
-        """A trial to run: one that was interrupted, else the next, else none."""
-        import optuna
-
-        for trial in self.study.trials:
-            if trial.state == optuna.trial.TrialState.RUNNING:
-                return trial.number, {key: str(value) for key, value in trial.params.items()}
-        if sum(trial.state.is_finished() for trial in self.study.trials) >= total:
-            return None
-        grid = {key: optuna.distributions.CategoricalDistribution(values) for key, values in self.config.grid.items()}
-        ranges = {
-            key: optuna.distributions.FloatDistribution(low, high, log=log)
-            for key, (low, high, log) in self.config.search.items()
-        }
-        trial = self.study.ask({**grid, **ranges})
-        return trial.number, {key: str(value) for key, value in trial.params.items()}
-
-    def _id(self, number: int) -> int:
-        return self.study.trials[number]._trial_id
+    def _check_metric(self, config: RunConfig) -> None:
+        """Refuses a metric that no run of this configuration measures."""
+        known = figures_of(config, open_data(config.data))
+        if self.config.metric not in known:
+            raise ValueError(
+                f"these runs do not measure {self.config.metric}: --metric takes one of {', '.join(known)}"
+            )
 
     def _first(self) -> Iterator[dict[str, str]]:
         """Settings that show whether keys and values are right: all of a grid, both ends of ranges."""
@@ -239,9 +248,7 @@ class Sweep:
         final = self._trained(config)
         assert config.out is not None
         recorded = [record for record in read_metrics(config.out / "metrics.jsonl") if self.config.metric in record]
-        if self.config.metric not in final and not recorded:
-            raise ValueError(f"the run has no figure {self.config.metric}: it has {', '.join(final)}")
-        return final.get(self.config.metric, recorded[-1][self.config.metric] if recorded else math.nan)
+        return final[self.config.metric] if self.config.metric in final else recorded[-1][self.config.metric]
 
     def _trained(self, config: RunConfig) -> dict[str, float]:
         """Trains a run, or goes on with it where it is there."""
@@ -249,6 +256,22 @@ class Sweep:
         run = Run.open(config.out)[0] if (config.out / "run.json").exists() else Run.create(config)
         with closing(run):
             return fit(run, config)
+
+
+def _figures(result: Result, seeds: int) -> list[str]:
+    """Mean, deviation and each seed's value as text; blanks for a trial that failed."""
+    if not result.values:
+        return [""] * (2 + seeds)
+    return [f"{value:.4f}" for value in (result.mean, result.spread, *result.values)]
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise ValueError(MISSING) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
 
 
 def _words(settings: dict[str, str]) -> str:

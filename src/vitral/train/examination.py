@@ -11,11 +11,13 @@ from vitral.data.batches import UNREADABLE, EvaluationBatches
 from vitral.data.sources import Source, Subset
 from vitral.evals.accuracy import Judgements
 from vitral.evals.probe import probe
+from vitral.objectives.kinds import objective_of
 from vitral.objectives.objective import Panel
-from vitral.train.evaluation import judged, represented
+from vitral.train.config import RunConfig
+from vitral.train.evaluation import final_split, judged, represented, running_split
 from vitral.train.session import Session
 
-__all__ = ["Examination", "Measured", "drawn_panels", "examined"]
+__all__ = ["KNOWN", "Examination", "Measured", "drawn_panels", "evenly", "examined", "figures_of"]
 
 KNOWN = 5000
 """Training images that probes learn from at most."""
@@ -65,6 +67,17 @@ class Unlabelled:
         return "not evaluated, as the images have no classes"
 
 
+MEASURES = {"labels": ("top1", "top5", "loss", "ece"), "features": ("knn", "linear")}
+"""What is measured of a split."""
+
+
+def figures_of(config: RunConfig, data: Mapping[str, Source]) -> list[str]:
+    """Names of the figures that a run has at its end."""
+    judged_by = objective_of(config.objective, config.preprocessing).judged_by
+    splits = dict.fromkeys((running_split(data), final_split(data)))
+    return [f"{split}/{measure}" for split in splits for measure in MEASURES[judged_by]]
+
+
 def examined(session: Session, data: Mapping[str, Source], split: str) -> Examination:
     """Evaluates the weights to keep on a split; all processes together. Errors as in `judged`."""
     return {"labels": _told, "features": _probed}[session.objective.judged_by](session, data, split)
@@ -92,20 +105,20 @@ def _probed(session: Session, data: Mapping[str, Source], split: str) -> Examina
         data=session.config.data,
         world=session.world,
     )
-    known, asked = encoded(_evenly(train, KNOWN)), encoded(data[split])
+    known, asked = encoded(evenly(train, KNOWN)), encoded(data[split])
     # one process computes, or each would do the same with its own rounding
     return Examination(result=session.world.by_leader(lambda: probe(known, asked, num_classes=len(train.classes))))
 
 
 def drawn_panels(session: Session, source: Source) -> Sequence[Panel]:
     """A few images of a source and what the model made of them; none where the objective shows nothing."""
-    some = _evenly(source, SHOWN)
+    some = evenly(source, SHOWN)
     batches = EvaluationBatches(source=some, preprocessing=session.preprocessing, batch_size=SHOWN)
     batch = batches[0]
     return session.panels(batch.images[batch.labels != UNREADABLE])
 
 
-def _evenly(source: Source, count: int) -> Source:
+def evenly(source: Source, count: int) -> Source:
     """Some images of a source, as far apart as they can be."""
     if len(source) <= count:
         return source

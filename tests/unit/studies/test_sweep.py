@@ -1,5 +1,6 @@
 """Sweeps: the best first, a stopped one gone on with, the test images left for the end."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,10 @@ def config(**changes: Any) -> SweepConfig:
 def configure(words: list[str]) -> RunConfig:
     """What `vitral train` would make of the words, for two keys."""
     told = dict(zip(words[1::2], words[2::2], strict=True))
-    unknown = set(told) - {"--lr", "--seed", "--out", "--data.val-share"}
+    unknown = set(told) - {"--lr", "--steps", "--seed", "--out", "--data.val-share"}
     if unknown:
         raise ValueError(f"there is no {unknown.pop()}")
-    run = tiny_run(Path(told["--out"]), optimiser="adamw", steps=6)
+    run = tiny_run(Path(told["--out"]), optimiser="adamw", steps=int(told.get("--steps", "6")))
     lr = float(told.get("--lr", "0.01"))
     share = 0.2 if told.get("--data.val-share") is None else None
     return replace(
@@ -48,10 +49,16 @@ def test_the_best_comes_first_and_is_retrained_with_all_images(tmp_path):
     assert len(figures["test/top1"]) == 2
     assert {path.name for path in (tmp_path / "sweep").iterdir()} >= {
         *("000-seed0", "000-seed1", "001-seed0", "001-seed1", "best-seed0", "best-seed1"),
-        *("sweep.json", "results.json", "retrained.json", "trials.log"),
+        *("sweep.json", "results.json", "results.csv", "results.md", "retrained.json"),
     }
     kept = json.loads((tmp_path / "sweep" / "results.json").read_text())
     assert kept["trials"][0]["settings"] == {"lr": "0.01"}
+    assert kept["trials"][0]["mean"] == results[0].mean
+    table = list(csv.reader((tmp_path / "sweep" / "results.csv").read_text().splitlines()))
+    assert table[0] == ["lr", "mean val/top1", "deviation", "seed 0", "seed 1", "failure"]
+    assert table[1][:2] == ["0.01", f"{results[0].mean:.4f}"]
+    assert (tmp_path / "sweep" / "results.md").read_text().splitlines()[2].startswith("| 0.01 | ")
+    assert sweep.best_command() == "vitral train tiny --lr 0.01"
 
 
 def test_a_stopped_sweep_goes_on(tmp_path, monkeypatch):
@@ -73,6 +80,38 @@ def test_a_stopped_sweep_goes_on(tmp_path, monkeypatch):
     assert calls == ["000-seed0", "000-seed1", "000-seed0", "000-seed1", "001-seed0", "001-seed1"]
     Sweep(tmp_path, config(), configure).run(print)
     assert len(calls) == 6
+
+
+def test_a_search_that_was_stopped_draws_what_it_would_have_drawn(tmp_path, monkeypatch):
+    search = config(grid={}, search={"lr": (1e-4, 1e-1, True), "steps": (2, 9, False)}, trials=4, seeds=[0])
+    monkeypatch.setattr(vitral.studies.sweep, "fit", lambda run, config: {"val/top1": config.optim.lr})
+    straight = Sweep(tmp_path / "straight", search, configure).run(print)
+    tried = []
+
+    def stopping(run, config):
+        tried.append(run.path.name)
+        if len(tried) in (2, 3):
+            raise KeyboardInterrupt
+        return {"val/top1": config.optim.lr}
+
+    monkeypatch.setattr(vitral.studies.sweep, "fit", stopping)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Sweep(tmp_path / "stopped", search, configure).run(print)
+    assert Sweep(tmp_path / "stopped", search, configure).run(print) == straight
+    assert tried == ["000-seed0", "001-seed0", "001-seed0", "001-seed0", "002-seed0", "003-seed0"]
+    assert len({result.settings["lr"] for result in straight}) == 4
+    assert all(result.settings["steps"] in set("23456789") for result in straight), "whole numbers stay whole"
+
+
+def test_a_full_disk_stops_the_sweep_and_is_no_failed_trial(tmp_path, monkeypatch):
+    def full(run, config):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(vitral.studies.sweep, "fit", full)
+    with pytest.raises(OSError, match="No space"):
+        Sweep(tmp_path, config(), configure).run(print)
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_a_trial_that_fails_is_listed_last_with_its_reason(tmp_path):
@@ -101,6 +140,7 @@ def test_a_search_is_the_same_for_the_same_seed(tmp_path):
         ({"grid": {"size": ["1"]}}, "there is no --size"),
         ({"grid": {}}, "a sweep tries --grid KEY=V1,V2 or --search"),
         ({"seeds": []}, "a sweep needs a trial and a seed at least"),
+        ({"metric": "val/top3"}, "do not measure val/top3: --metric takes one of val/top1, val/top5, val/loss"),
     ],
 )
 def test_what_is_wrong_is_told_before_any_run(tmp_path, changes, reason):

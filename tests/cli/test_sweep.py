@@ -1,0 +1,66 @@
+"""`vitral sweep` as people run it: killed and gone on with, its table, wrong words."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from forks import start
+from processes import steps_taken
+
+SMALL = ("--model.depth", "1", "--train.track", "none", "--train.log", "2steps", "--checkpoint.every", "4steps")
+SWEEP = (
+    *("sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--grid", "optim.lr=0.0001,0.01"),
+    *("--seeds", "0,1", "--train.steps", "30", *SMALL),
+)
+
+
+def test_killed_and_gone_on_with(tmp_path: Path) -> None:
+    """Each kill hits another run; what comes out is that of a sweep that nobody disturbed."""
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    for folder in (straight, stopped):
+        folder.mkdir()
+    assert start(*SWEEP, cwd=straight).ended()
+    for run in ("000-seed0", "000-seed1", "001-seed1"):
+        process = start(*SWEEP, cwd=stopped)
+        process.wait_until(lambda run=run: steps_taken(stopped / "sweep" / run) >= 10)
+        process.kill()
+        process.ended()
+        assert process.returncode == -signal.SIGKILL
+    last = start(*SWEEP, "--json", cwd=stopped)
+    last.ended()
+    found = json.loads(last.output.read_text())
+    assert [row["settings"]["optim.lr"] for row in found["trials"]] == ["0.01", "0.0001"]
+    assert found["best"].startswith("vitral train digits --data.val-share 0.1")
+    assert found["best"].endswith("--optim.lr 0.01")
+    for name in ("results.json", "results.csv", "results.md"):
+        assert (stopped / "sweep" / name).read_bytes() == (straight / "sweep" / name).read_bytes()
+    for run in ("000-seed0", "000-seed1", "001-seed0", "001-seed1"):
+        weights = "model.safetensors"
+        assert (stopped / "sweep" / run / weights).read_bytes() == (straight / "sweep" / run / weights).read_bytes()
+    table = list(csv.reader((straight / "sweep" / "results.csv").read_text().splitlines()))
+    assert [row[0] for row in table] == ["optim.lr", "0.01", "0.0001"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("digits", "--grid", "optim.lr=1"), "a sweep needs --out DIR"),
+        (("digits", "--out", "s"), "a sweep tries --grid KEY=V1,V2 or --search"),
+        (("digits", "--out", "s", "--grid", "optim.lr"), "--grid takes KEY=V1,V2"),
+        (("digits", "--out", "s", "--search", "optim.lr=1e-1:1e-4"), "--search takes KEY=LOW:HIGH"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-share 0.1"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"), "do not measure test/top3"),
+        (("digitz", "--out", "s", "--grid", "optim.lr=0.1"), "'digitz' is no recipe"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "a"), "--seeds takes whole numbers"),
+    ],
+)
+def test_wrong_words(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
+    process = start("sweep", *words, cwd=tmp_path)
+    said = process.ended()
+    assert process.returncode == 2
+    assert said.startswith("vitral: ")
+    assert sentence in said
+    assert not (tmp_path / "s").exists()
