@@ -1,5 +1,6 @@
 """The training loop."""
 
+import math
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ from vitral.train.world import ALONE, World
 from vitral.weights.folder import save_model
 
 __all__ = ["fit"]
+
+BEST = "best"
+"""Folder of the model that did best on validation images, in a run's folder."""
 
 
 def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
@@ -150,9 +154,28 @@ def train(
         if (measure and not last) or (last and running_split(data) != final_split(data)):
             checkpoints.wait()  # evaluation starts processes, which must not happen while a thread writes
             split = running_split(data)
-            reporter.measured(step, split, examined(session, data, split).result)
+            result = examined(session, data, split).result
+            reporter.measured(step, split, result)
+            if split == "val" and (best := dict(result.metrics())):
+                keep_if_best(run, session, data["train"].classes, {f"{split}/{key}": best[key] for key in best})
         if save or last:
             keep()
+
+
+def keep_if_best(run: Run, session: Session, classes: tuple[str, ...], figures: dict[str, float]) -> None:
+    """Leaves the model in the folder `best` if no validation before was better, by the first figure.
+
+    What came before is in the record, from which a resumed run takes the steps that it repeats.
+    """
+    name, value = next(iter(figures.items()))
+    world = session.world
+    before = [
+        record[name] for record in read_metrics(run.metrics_path) if name in record and record["step"] < session.step
+    ]
+    if world.by_leader(lambda: value > max(before, default=-math.inf)):
+        model = session.finished_model()
+        if world.leads:
+            save_model(run.path / BEST, model, card_of(session, classes, figures))
 
 
 def begin(config: RunConfig, checkpoints: Checkpoints, source: Source) -> tuple[Session, list[str]]:

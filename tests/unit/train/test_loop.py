@@ -293,3 +293,21 @@ class TestPlan:
 
     def test_evaluation_by_epochs(self):
         assert self.plan(evaluate="2epochs").evaluate.steps == 5
+
+
+def test_the_best_on_validation_images_is_kept_also_when_the_run_resumes(tmp_path, train):
+    tiny = tiny_run(tmp_path / "run", evaluate="3steps", steps=24)
+    checkpoint = replace(tiny.checkpoint, keep=9)
+    tiny = replace(tiny, data=replace(tiny.data, val_share=0.2), checkpoint=checkpoint)
+    train(tiny)
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    scores = {record["step"]: record["val/top1"] for record in records if "val/top1" in record}
+    best = load_model(tmp_path / "run" / "best").card
+    assert best.provenance["steps"] == max(scores, key=lambda step: (scores[step], -step))
+    assert best.metrics["val/top1"] == max(scores.values())
+    kept = (tmp_path / "run" / "best" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run" / "best")
+    for step in (16, 20, 24):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{step:09d}")
+    train(tiny, resume=True)
+    assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == kept
