@@ -76,7 +76,7 @@ def shrink(sampled: Float64[np.ndarray, "H W 3"] | Bool[np.ndarray, "H W 1"]) ->
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DrawnSource:
-    """Images drawn when asked for, and remembered for as long as the process lives."""
+    """Images drawn when asked for; a process remembers the last 4,096, more than a task has."""
 
     title: str
     """What the images are called, and the word that their random numbers depend on."""
@@ -115,7 +115,7 @@ def drawn_source(
     return DrawnSource(title=title, classes=classes, factors=factors, labels=np.array(class_of)[factors], draw=draw)
 
 
-@lru_cache(maxsize=1 << 15)
+@lru_cache(maxsize=1 << 12)
 def _pixels(draw: Drawing, title: str, index: int, factor: int) -> UInt8[np.ndarray, "64 64 3"]:
     return np.rint(draw(title, index, factor).clip(0, 1) * 255).astype(np.uint8)
 

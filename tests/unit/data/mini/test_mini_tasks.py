@@ -14,6 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from vitral.data.mini import drawing, tasks
 from vitral.data.mini.tasks import VTAB_MINI
+from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source, read_from
 
 IMAGES = Path(__file__).parents[4] / "docs" / "images"
@@ -36,6 +37,11 @@ def test_groups_and_classes():
         "azimuth": 18,
         "elevation": 9,
     }
+
+
+def test_no_task_makes_an_exception_of_preprocessing():
+    model = Preprocessing(image_size=(32, 32), channels=3)
+    assert all(task.preprocessing(model) is model for task in VTAB_MINI.values())
 
 
 @pytest.mark.parametrize("name", DRAWN)
