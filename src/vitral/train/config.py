@@ -73,8 +73,10 @@ class TrainConfig:
     """
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; auto takes a GPU where there is one."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the model; auto is bfloat16 autocast on a GPU, float32 on a CPU."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the model; auto is bfloat16 autocast on a GPU, float32 on a CPU. float16, for GPUs that are slow in
+    bfloat16, scales the loss, and skips steps whose gradients overflow.
+    """
     recompute: bool = False
     """Whether each block's activations are computed again in the backward pass: less memory, a third more time."""
     compile: bool | None = None

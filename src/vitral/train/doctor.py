@@ -119,7 +119,7 @@ def _computing(share: float, timing: Timing, setup: Setup) -> str:
         head += f", at {useful:.0%} of the peak of {setup.device}"
     if not setup.on_gpu:
         return f"{head}: as it should be; only a smaller model, smaller images or a GPU make it faster"
-    if not setup.bfloat16:
+    if not setup.half:
         return f"{head}; --train.precision bfloat16 makes it about twice as fast"
     if not setup.compiled:
         return f"{head}; --train.compile True makes it faster"

@@ -104,13 +104,24 @@ class Optimiser:
                 make = partial(Muon, lr=config.lr) if by_muon else _makers(config)[config.name]
                 self.parts.append(make(chosen))
 
-    def step(self, lr: float) -> None:
-        """Updates every parameter at this learning rate, then forgets the gradients."""
+    def unscale(self, scaler: torch.amp.GradScaler) -> None:
+        """Takes off gradients what the loss was scaled by."""
+        if scaler.is_enabled():
+            for part in self.parts:
+                scaler.unscale_(part)
+
+    def step(self, lr: float, scaler: torch.amp.GradScaler | None = None) -> None:
+        """Updates every parameter at this learning rate, then forgets the gradients.
+
+        With a scaler that is at work, parameters stay where their gradients overflowed, and the scale adapts.
+        """
+        scaler = scaler or torch.amp.GradScaler(enabled=False)
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = lr * group["lr_scale"]
-            part.step()
+            scaler.step(part)
             part.zero_grad(set_to_none=True)
+        scaler.update()
 
 
 def _makers(config: OptimConfig) -> dict[str, Any]:

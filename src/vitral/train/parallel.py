@@ -24,7 +24,7 @@ def sharded(
     world: World,
     device: torch.device,
     shards: int | None,
-    bfloat16: bool,
+    half: torch.dtype | None,
 ) -> None:
     """Spreads weights over the processes, in place: each keeps a part of every tensor.
 
@@ -37,13 +37,13 @@ def sharded(
         world: the processes.
         device: where they compute.
         shards: processes that share one copy of the weights, the copies sharing gradients (HSDP); None: all.
-        bfloat16: whether weights travel in bfloat16; gradients are summed in float32 all the same.
+        half: 16-bit form in which weights travel; gradients are summed in float32 all the same.
 
     Raises:
         ValueError: the processes cannot be divided into groups of `shards`.
     """
     mesh = _mesh(world, device, shards)
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
     for model in models:
         for block in repeated(model):
             fully_shard(block, mesh=mesh, mp_policy=policy)

@@ -48,7 +48,10 @@ class Session:
         self.world = world
         self.device = world.device(config.train.device)
         on_gpu = self.device.type == "cuda"
-        self.bfloat16 = config.train.precision == "bfloat16" or (config.train.precision == "auto" and on_gpu)
+        half = {"bfloat16": torch.bfloat16, "float16": torch.float16, "auto": torch.bfloat16 if on_gpu else None}
+        self.half = half.get(config.train.precision)
+        """The 16-bit arithmetic that the model computes in; None: float32."""
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half is torch.float16)
         compiled = on_gpu if config.train.compile is None else config.train.compile
         self.step = 0
         self.stopwatch = Stopwatch(self.device)
@@ -76,7 +79,7 @@ class Session:
         elif world.size > 1:
             for learner in self._learners():
                 models = self.objective.models(learner)
-                sharded(learner, models, world=world, device=self.device, shards=train.shards, bfloat16=self.bfloat16)
+                sharded(learner, models, world=world, device=self.device, shards=train.shards, half=self.half)
         return forward
 
     def initialise(self) -> list[str]:
@@ -147,12 +150,17 @@ class Session:
                 loss, figures = self.objective.loss(self.forward, part)
             share = (part.labels != UNREADABLE).sum() / readable
             # gradients are averaged over the processes, of which each has its share of the readable images
-            (loss * share * self.world.size).backward()
+            self.scaler.scale(loss * share * self.world.size).backward()
             for name, value in {"loss": loss.detach(), **figures}.items():
                 totals[name] += value * share
         self.world.summed_together(totals)
-        totals["gradient_norm"] = clipped(list(self.model.parameters()), norm=self.config.optim.clip)
-        self.optimiser.step(lr)
+        self.optimiser.unscale(self.scaler)
+        norm = clipped(list(self.model.parameters()), norm=self.config.optim.clip)
+        if self.scaler.is_enabled():
+            totals["skipped"] = (~norm.isfinite()).float()
+            norm = norm.nan_to_num(0.0, 0.0)
+        totals["gradient_norm"] = norm
+        self.optimiser.step(lr, self.scaler)
         self.objective.after_step(self.model, progress=progress)
         if self.average and (ema := self.config.train.ema):
             decay = warmed_up(ema, updates=self.step) if self.config.train.ema_warmup else ema
@@ -199,8 +207,8 @@ class Session:
             return self.objective.panels(learner, examples)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """bfloat16 arithmetic where the run uses it."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
+        """16-bit arithmetic where the run uses it."""
+        return torch.autocast(self.device.type, self.half) if self.half else nullcontext()
 
     def facts(self) -> dict[str, Any]:
         """What a step changes and is not a tensor, as JSON can hold it."""
@@ -209,6 +217,7 @@ class Session:
             "unreadable": sorted(set().union(*self.world.gathered(self.unreadable))),
             "optimiser": self.optimiser.name,
             "average": self.average is not None,
+            "scaler": self.scaler.state_dict(),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -233,6 +242,8 @@ class Session:
             blank = blank_state(self.optimiser, self.model, sizes)
             saved.read_into(weights | {prefix + name: value for name, value in blank.items()})
             self.step, self.unreadable = saved.facts["step"], set(saved.facts["unreadable"])
+            if self.scaler.is_enabled() and (scaler := saved.facts.get("scaler")):
+                self.scaler.load_state_dict(scaler)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise ValueError(f"the checkpoint does not fit this model and optimiser: {reason}") from None

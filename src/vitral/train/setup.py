@@ -24,7 +24,8 @@ class Setup:
     device: str = "cpu"
     """What to call the device."""
     on_gpu: bool = False
-    bfloat16: bool = False
+    half: bool = False
+    """Whether the model computes in 16 bits."""
     compiled: bool = False
     workers: int = 0
     """Reading processes of each training process; 0: it reads by itself."""
@@ -49,13 +50,13 @@ def setup_of(session: Session) -> Setup:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     known, best = known_device(name), None
     # half the peak of 16 bits, or less, is what other arithmetic reaches; adapters spare part of the backward pass
-    if known is not None and session.bfloat16 and config.model.lora_rank is None:
+    if known is not None and session.half is not None and config.model.lora_rank is None:
         macs = forward_macs(config.model.architecture)
         best = throughput(macs, device=known, devices=world.size, utilisation=1.0)
     return Setup(
         device=name,
         on_gpu=on_gpu,
-        bfloat16=session.bfloat16,
+        half=session.half is not None,
         compiled=session.forward is not session.spread,
         workers=config.data.workers,
         cores=max(len(os.sched_getaffinity(0)) // local, 1) if sys.platform == "linux" else os.cpu_count() or 1,

@@ -19,7 +19,7 @@ from vitral.train.session import Session
 from vitral.train.setup import Setup, known_device, setup_of
 from vitral.train.throughput import Stopwatch, Timing
 
-GPU = Setup(device="NVIDIA H100 SXM", on_gpu=True, bfloat16=True, compiled=True, workers=2, cores=16, best_rate=1e4)
+GPU = Setup(device="NVIDIA H100 SXM", on_gpu=True, half=True, compiled=True, workers=2, cores=16, best_rate=1e4)
 """A GPU that could see 10,000 images a second."""
 
 BUSY = Timing(steps=10, images=1000, seconds=1.0, waiting=0.01, reading=1.0, copy=0.02, augment=0.05, compute=0.9)
@@ -75,7 +75,7 @@ def test_gradients_that_do_not_hide_behind_the_arithmetic():
     [
         (GPU, "90% of the time is the model's own arithmetic, at 10% of the peak of NVIDIA H100 SXM; raise --train.ba"),
         (replace(GPU, best_rate=2e3), "at 50% of the peak of NVIDIA H100 SXM: as it should be; more devices make it"),
-        (replace(GPU, bfloat16=False, best_rate=None), "arithmetic; --train.precision bfloat16 makes it"),
+        (replace(GPU, half=False, best_rate=None), "arithmetic; --train.precision bfloat16 makes it"),
         (replace(GPU, compiled=False), "; --train.compile True makes it faster"),
         (Setup(), "arithmetic: as it should be; only a smaller model, smaller images or a GPU make it faster"),
     ],

@@ -261,3 +261,25 @@ def test_bfloat16_on_request():
     assert 0 < difference < 0.3
     assert np.isfinite(trained.train_step(batch_of(config), lr=0.01)["loss"].item())
     assert trained.model.head.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_float16_skips_steps_that_overflow_and_remembers_its_scale(optimiser):
+    config = tiny_run(precision="float16", optimiser=optimiser, ema=None)
+    trained = session(config)
+    batch = batch_of(config)
+    trained.scaler.load_state_dict({**trained.scaler.state_dict(), "scale": 2.0**40, "_growth_tracker": 0})
+    before = weights(trained)
+    figures = trained.train_step(batch, lr=0.01)
+    assert (figures["skipped"].item(), figures["gradient_norm"].item()) == (1.0, 0.0)
+    assert all(torch.equal(before[name], value) for name, value in weights(trained).items())
+    assert trained.scaler.get_scale() == 2.0**39
+    trained.scaler.load_state_dict({**trained.scaler.state_dict(), "scale": 2.0**8})
+    found = trained.train_step(batch, lr=0.01)
+    assert found["skipped"].item() == 0
+    plain = session(tiny_run(precision="float32", optimiser=optimiser, ema=None))
+    plain.step = 1  # the same dropout
+    expected = plain.train_step(batch, lr=0.01)
+    assert found["gradient_norm"].item() == pytest.approx(expected["gradient_norm"].item(), rel=0.02)
+    assert any((before[name] != value).any() for name, value in weights(trained).items())
+    assert trained.facts()["scaler"]["scale"] == 2.0**8
