@@ -110,6 +110,7 @@ MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
         pytest.param("muon", 24, marks=pytest.mark.slow),
         ("fashion-mnist-masked-patch", 3),
         ("fashion-mnist-mae", 3),
+        ("fashion-mnist-dino", 3),
     ],
 )
 def test_killed_at_random_moments(tmp_path, unbroken, name, kills):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from tiny import ARCHITECTURE, tiny_run
+from vitral.objectives.dino import DINOConfig, ViewConfig
 from vitral.objectives.mae import MAEConfig
 from vitral.objectives.masked_patch import MaskedPatchConfig
 from vitral.train.config import RunConfig
@@ -39,4 +40,8 @@ RUNS |= {
     for name in ("ddp-adamw", "fsdp")
 }
 DECODER = MAEConfig(share=0.5, width=16, depth=1, num_heads=2)
+SMALL = DINOConfig(
+    prototypes=16, hidden=16, bottleneck=8, patch_weight=1.0, masked_share=0.5, views=ViewConfig(num_local=2)
+)
+RUNS |= {f"{name}-dino": replace(RUNS[name], objective=SMALL) for name in ("ddp-adamw", "fsdp")}
 RUNS |= {f"{name}-mae": replace(RUNS[name], objective=DECODER) for name in ("ddp-adamw", "fsdp")}

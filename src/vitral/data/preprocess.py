@@ -132,6 +132,10 @@ class Preprocessing:
         """The model's range back to values in 0..1."""
         return (images * _planes(self.std, images) + _planes(self.mean, images)).clamp(0, 1)
 
+    def scaled(self, shares: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
+        """Values in 0..1 to the model's range."""
+        return (shares - _planes(self.mean, shares)) / _planes(self.std, shares)
+
     def _centre_crop(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
         """Equals resizing the whole image to the enlarged size, then cutting out its centre.
 

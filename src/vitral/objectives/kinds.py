@@ -8,6 +8,7 @@ from pydantic import Discriminator, Tag
 
 from vitral.data.preprocess import Preprocessing
 from vitral.objectives.classification import Classification, ClassificationConfig
+from vitral.objectives.dino import DINOConfig, DINOLearner
 from vitral.objectives.mae import MAEConfig, MAELearner
 from vitral.objectives.masked_patch import MaskedPatchConfig, MaskedPatchLearner
 from vitral.objectives.objective import Objective
@@ -25,12 +26,17 @@ def _name(values: Any) -> str:
 ObjectiveConfig = Annotated[
     Annotated[ClassificationConfig, Tag("(classification)")]
     | Annotated[MaskedPatchConfig, Tag("(masked_patch)")]
-    | Annotated[MAEConfig, Tag("(mae)")],
+    | Annotated[MAEConfig, Tag("(mae)")]
+    | Annotated[DINOConfig, Tag("(dino)")],
     Discriminator(_name),
 ]
 """The configuration of any objective."""
 
-LEARNERS: dict[str, Callable[..., Learner]] = {"masked_patch": MaskedPatchLearner, "mae": MAELearner}
+LEARNERS: dict[str, Callable[..., Learner]] = {
+    "masked_patch": MaskedPatchLearner,
+    "mae": MAELearner,
+    "dino": DINOLearner,
+}
 """What learns without labels."""
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from vitral.recipes.digits import digits
+from vitral.recipes.dino import dino, fashion_mnist_dino
 from vitral.recipes.fashion_mnist import fashion_mnist
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder
@@ -36,6 +37,8 @@ RECIPES: dict[str, Callable[..., RunConfig]] = {
     "fashion-mnist-masked-patch": fashion_mnist_masked_patch,
     "mae": mae,
     "fashion-mnist-mae": fashion_mnist_mae,
+    "dino": dino,
+    "fashion-mnist-dino": fashion_mnist_dino,
     "mae-finetune-imagenet1k": mae_finetune_imagenet1k,
     "mae-scratch-imagenet1k": mae_scratch_imagenet1k,
 }

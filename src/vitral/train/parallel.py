@@ -56,7 +56,10 @@ def sharded(
 def copies(model: nn.Module, *, device: torch.device) -> nn.Module:
     """What to call in place of a model so that gradients are averaged over the processes."""
     return DistributedDataParallel(
-        model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+        model,
+        device_ids=[device] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        broadcast_buffers=False,  # they are the same in all processes, or each has its own part of a sum
     )
 
 
