@@ -41,7 +41,15 @@ RUNS |= {
 }
 DECODER = MAEConfig(share=0.5, width=16, depth=1, num_heads=2)
 SMALL = DINOConfig(
-    prototypes=16, hidden=16, bottleneck=8, patch_weight=1.0, masked_share=0.5, views=ViewConfig(num_local=2)
+    prototypes=16,
+    hidden=16,
+    bottleneck=8,
+    patch_weight=1.0,
+    masked_share=0.5,
+    views=ViewConfig(num_local=2),
+    # gradients grow as temperatures fall, and their rounding with them
+    student_temperature=1.0,
+    teacher_temperature=(0.5, 0.5),
 )
 RUNS |= {f"{name}-dino": replace(RUNS[name], objective=SMALL) for name in ("ddp-adamw", "fsdp")}
 RUNS |= {f"{name}-mae": replace(RUNS[name], objective=DECODER) for name in ("ddp-adamw", "fsdp")}

@@ -66,7 +66,7 @@ def test_two_equal_one(pairs, tmp_path, name):
         # weights that differ in their last digits may see another class in one of the 359 images
         probes = {key: theirs.pop(key) for key in ("test/knn", "test/linear") if key in theirs}
         assert {key: ours.pop(key) for key in probes} == pytest.approx(probes, abs=1.5 / 359)
-        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-5), ours["step"]
+        assert ours == pytest.approx(theirs, abs=1e-5), ours["step"]
     ours, theirs = (load_file(path / "model.safetensors") for path in (pairs / name, tmp_path))
     for key, value in theirs.items():
         # keys' biases have no gradient but rounding, which Adam makes as large as any
