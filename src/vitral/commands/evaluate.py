@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from vitral.commands import evaluate_suite as suites
 from vitral.commands.checkpoint import beside, load_checkpoint
 from vitral.commands.output import note, parsed_by_tyro, picture_path, print_json, printable, progress_bar
 from vitral.config import load_config
@@ -35,6 +36,10 @@ and the accuracy of every class; draws the confusion matrix into RUN/confusion.p
 
 The images are those that the run held out. Others, in one folder a class:
   vitral eval RUN --data.source folder --data.root photos --split all
+What its frozen representations are worth, whatever its classifier is:
+  vitral eval RUN --suite knn|linear|fewshot [--data.KEY VALUE ...] [--baselines] [--out TABLE.md]
+  vitral eval RUN --suite vtab-mini      ten small tasks that need no download
+
 A model without its run's record (run.json), another project's file or folder, or hf-hub:OWNER/NAME needs --data.root;
 all images there are taken then. Folders are matched to classes by name; ImageNet's may be WordNet's n01440764 as well.
 
@@ -48,6 +53,8 @@ MOST_CLASSES = 100
 class Options:
     """Measures a trained model on images it did not learn from."""
 
+    suite: Literal["accuracy"] = "accuracy"
+    """What to measure; knn, linear, fewshot and vtab-mini have options of their own."""
     split: Literal["test", "val", "train", "all"] | None = None
     """Which images; by default the held-out ones. all: every image of a folder that has no splits."""
     data: DataConfig
@@ -69,8 +76,16 @@ def main(arguments: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if asked else 2)
     run = Path(arguments[0])
-    model = load_checkpoint(run)
     recorded = run_data(run)
+    if "--suite" in arguments[1:] and arguments[1:][arguments[1:].index("--suite") + 1 :][:1] != ["accuracy"]:
+        suites.main(run, arguments[1:], recorded=recorded)
+        return
+    if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.name != "classification":
+        raise ValueError(
+            f"{run} has learned without classes, so there is no accuracy: measure it with --suite knn or linear, or "
+            "fine-tune it first"
+        )
+    model = load_checkpoint(run)
     default = recorded or DataConfig(source="folder")
     options = parsed(run, arguments[1:], data=default)
     if recorded is None and options.data == default:

@@ -111,6 +111,12 @@ class Predictor:
         with self._arithmetic():
             return self.model(self.card.preprocessing.normalise(images.to(self.device))).float()
 
+    @torch.inference_mode()
+    def represent(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+        """Representations before the head (y of Eq. 4) of images as preprocessing read them."""
+        with self._arithmetic():
+            return self.model.features(self.card.preprocessing.normalise(images.to(self.device))).pooled.float()
+
     def _predict(self, images: Iterable[ImageLike], top_k: int) -> Iterator[Prediction | Failure]:
         numbered = enumerate(images)
         with ThreadPoolExecutor(READERS) as readers:

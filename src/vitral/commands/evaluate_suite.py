@@ -1,0 +1,268 @@
+"""`vitral eval MODEL --suite NAME`: what a model's frozen representations are worth."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from jaxtyping import Float, UInt8
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from vitral.commands.checkpoint import load_checkpoint
+from vitral.commands.output import note, parsed_by_tyro, print_json, printable
+from vitral.config import to_dict
+from vitral.data.config import DataConfig
+from vitral.data.mini.tasks import VTAB_MINI
+from vitral.data.opening import open_data
+from vitral.data.preprocess import Preprocessing
+from vitral.data.sources import Source, Subset
+from vitral.data.splits import stratified
+from vitral.evals.cache import cached
+from vitral.evals.features import Representations
+from vitral.files import write_atomically, write_json
+from vitral.models import build
+from vitral.serve.predictor import Predictor
+from vitral.studies.transfer import METHODS, Known, Score, by_group, score
+from vitral.train.evaluation import final_split, represented
+from vitral.train.examination import evenly
+from vitral.train.fingerprint import fingerprint
+
+__all__ = ["SUITES", "Options", "main"]
+
+SUITES = ("knn", "linear", "fewshot", "vtab-mini")
+"""What a model's representations can be measured by; `accuracy` measures its classifier."""
+
+RAW = 32
+"""Pixels of the sides of images whose raw pixels are compared."""
+
+WRITTEN = (".md", ".csv", ".json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measures what a model's frozen representations are worth: the image representation before the head."""
+
+    suite: Literal["knn", "linear", "fewshot", "vtab-mini"]
+    """knn: nearest neighbours, their number chosen on validation images. linear: logistic regression. fewshot: least
+    squares on 1, 5, 10 and 25 images a class. vtab-mini: all of them on ten small tasks that need no download.
+    """
+    data: DataConfig
+    """The images of knn, linear and fewshot; by default the run's own."""
+    known: int = 10_000
+    """Training images that are learned from at most."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Draws of few images."""
+    baselines: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Measure the same architecture with random weights, and raw pixels, as well."""
+    cache: Path | None = None
+    """Folder of the representations, by default MODEL/features; none is kept where MODEL is no folder."""
+    out: Path | None = None
+    """File for the table: .md, .csv or .json."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1; auto takes a GPU where there is one."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Something that makes representations of images."""
+
+    encode: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]]
+    preprocessing: Preprocessing
+    identity: str
+    """Changes with anything that its representations depend on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The splits of a task, and the group that its score counts in."""
+
+    splits: dict[str, Source]
+    """train, val and test."""
+    group: str
+
+
+def main(where: Path, arguments: list[str], *, recorded: DataConfig | None) -> None:
+    """Extracts representations once for all measures, and prints a table; with `--json`, one object."""
+    default = Options(suite="knn", data=recorded or DataConfig(source="folder"))
+    options = parsed_by_tyro(Options, default=default, arguments=arguments, program=f"vitral eval {where}")
+    if options.out is not None and options.out.suffix not in WRITTEN:
+        raise ValueError(f"--out {options.out} must end in one of {', '.join(WRITTEN)}")
+    if options.known < 2 or not options.seeds:
+        raise ValueError("--known must be at least 2, and --seeds must name one or more")
+    model = load_checkpoint(where)
+    tasks = mini_tasks() if options.suite == "vtab-mini" else {"data": own_task(options)}
+    kept = options.cache or (where / "features" if where.is_dir() else None)
+    methods = tuple(METHODS) if options.suite == "vtab-mini" else (options.suite,)
+    found: dict[str, dict[str, dict[str, Score]]] = {}
+    for name, subject in subjects(model, options).items():
+        found[name] = {
+            title: measured(subject, title, task, methods, options, folder=kept) for title, task in tasks.items()
+        }
+    groups = {title: task.group for title, task in tasks.items()}
+    rows = table_of(found, groups)
+    if options.json:
+        print_json(as_json(where, options.suite, found, groups))
+    else:
+        show(f"{where}, suite {options.suite}", rows)
+    if options.out is not None:
+        write(options.out, rows, as_json(where, options.suite, found, groups))
+
+
+def own_task(options: Options) -> Task:
+    """The run's own images, or those that are named."""
+    data = open_data(options.data)
+    train = evenly(data["train"], options.known)
+    if len(train.classes) < 2:
+        raise ValueError("the images have no classes to measure by: choose --data.source folder, or --suite vtab-mini")
+    if "val" in data:
+        return Task(splits={"train": train, "val": data["val"], "test": data[final_split(data)]}, group="data")
+    kept, held_out = stratified(train.labels, train.classes, share=0.2, seed=0)
+    parts = {"train": Subset(source=train, indices=kept), "val": Subset(source=train, indices=held_out)}
+    return Task(splits={**parts, "test": data[final_split(data)]}, group="data")
+
+
+def mini_tasks() -> dict[str, Task]:
+    """The tasks whose images can be had here; of others it is said why."""
+    tasks = {}
+    for task in VTAB_MINI.values():
+        try:
+            tasks[task.title] = Task(splits=task.open(None), group=task.group)
+        except ValueError as error:
+            note(f"left out: {error}")
+    return tasks
+
+
+def subjects(model: Any, options: Options) -> dict[str, Subject]:
+    """The model, and what it is compared with."""
+    predictor = Predictor(model, device=options.device)
+    preprocessing = predictor.card.preprocessing
+    found = {"model": Subject(encode=predictor.represent, preprocessing=preprocessing, identity=identity(model))}
+    if options.baselines:
+        torch.manual_seed(0)
+        random = build(model.config)
+        random.card = model.card
+        found["random weights"] = Subject(
+            encode=Predictor(random, device=options.device).represent,
+            preprocessing=preprocessing,
+            identity=identity(random),
+        )
+        small = replace(preprocessing, image_size=(RAW, RAW), resize="squash")
+        found["raw pixels"] = Subject(
+            encode=lambda images: images.flatten(1).float(), preprocessing=small, identity="raw pixels"
+        )
+    return found
+
+
+def identity(model: Any) -> str:
+    """A hash of a model's weights and of what it does with them."""
+    digest = hashlib.sha256(str(to_dict(model.config)).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def measured(
+    subject: Subject, title: str, task: Task, methods: tuple[str, ...], options: Options, *, folder: Path | None
+) -> dict[str, Score]:
+    """The scores of a task by method."""
+    splits: dict[str, Representations] = {}
+    for split, source in task.splits.items():
+        key = (subject.identity, str(to_dict(subject.preprocessing)), title, split, fingerprint(source))
+        compute = partial(represented, subject.encode, source, preprocessing=subject.preprocessing, data=options.data)
+        splits[split] = cached(folder, key, compute, say=note)
+        for sentence in splits[split].broken:
+            note(f"left out: {sentence}")
+    known = Known(**splits, num_classes=len(task.splits["train"].classes))
+    scores = [found for method in methods for found in score(method, known, seeds=options.seeds)]
+    return {found.method: found for found in scores}
+
+
+def table_of(found: Mapping[str, Mapping[str, Mapping[str, Score]]], groups: Mapping[str, str]) -> list[list[str]]:
+    """A head, then a row for each task and subject, and the means by group where there are several tasks."""
+    methods = list(next(iter(next(iter(found.values())).values())))
+    rows = [["task", "of", *methods]]
+    for title in groups:
+        for name, scores in found.items():
+            rows.append([title, name, *(told(scores[title][method]) for method in methods)])
+    if len(groups) > 1:
+        for group in (*dict.fromkeys(groups.values()), "mean"):
+            for name, scores in found.items():
+                means = by_group(scores, groups)[group]
+                rows.append(
+                    [f"{group}, mean" if group != "mean" else "all, mean", name, *(f"{means[m]:.1%}" for m in methods)]
+                )
+    return rows
+
+
+def told(found: Score) -> str:
+    """Accuracy, and its deviation where something is drawn."""
+    return f"{found.mean:.1%}" + (f" ± {100 * found.spread:.1f}" if len(found.values) > 1 else "")
+
+
+def as_json(
+    where: Path, suite: str, found: Mapping[str, Mapping[str, Mapping[str, Score]]], groups: Mapping[str, str]
+) -> dict[str, Any]:
+    """Everything that was measured; accuracies are shares."""
+    return {
+        "model": str(where),
+        "suite": suite,
+        "tasks": [
+            {
+                "task": title,
+                "group": groups[title],
+                "of": name,
+                "method": score.method,
+                "accuracy": score.mean,
+                "deviation": score.spread,
+                "seeds": score.values,
+                "num_images": score.num_images,
+                "seconds": round(score.seconds, 3),
+            }
+            for name, tasks in found.items()
+            for title, scores in tasks.items()
+            for score in scores.values()
+        ],
+        "means": {name: by_group(tasks, groups) for name, tasks in found.items()},
+    }
+
+
+def show(title: str, rows: list[list[str]]) -> None:
+    """The table on the screen."""
+    console = Console(highlight=False)
+    console.print(printable(title), markup=False, soft_wrap=True)
+    head, *body = rows
+    drawn = Table(*head[:2])
+    for name in head[2:]:
+        drawn.add_column(name, justify="right")
+    last = None
+    for row in body:
+        drawn.add_row(printable(row[0]) if row[0] != last else "", *row[1:])
+        last = row[0]
+    console.print(drawn)
+
+
+def write(path: Path, rows: list[list[str]], whole: dict[str, Any]) -> None:
+    """The table in the form that the file's name asks for."""
+    if path.suffix == ".json":
+        write_json(path, whole)
+        return
+    if path.suffix == ".csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        content = text.getvalue()
+    else:
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines.insert(1, "|" + "---|" * len(rows[0]))
+        content = "\n".join(lines) + "\n"
+    write_atomically(path, lambda file: file.write(content.encode()))

@@ -1,0 +1,72 @@
+"""`vitral eval --suite`: representations measured through the command line."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli.screen import Screen
+
+
+@pytest.fixture
+def digits_run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the run on digits, to be written to."""
+    return Path(shutil.copytree(trained, tmp_path / "digits"))
+
+
+def test_a_model_beside_random_weights_and_raw_pixels(screen: Screen, digits_run: Path) -> None:
+    found = screen.json("eval", digits_run, "--suite", "knn", "--baselines")
+    accuracy = {row["of"]: row["accuracy"] for row in found["tasks"]}
+    assert set(accuracy) == {"model", "random weights", "raw pixels"}
+    assert min(accuracy.values()) > 0.3, "chance is 0.1"
+    assert all(row["num_images"] == 359 for row in found["tasks"])
+    assert found["means"]["model"]["mean"]["kNN"] == accuracy["model"]
+
+
+def test_features_are_kept_and_used_again(screen: Screen, digits_run: Path) -> None:
+    first = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
+    files = {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()}
+    assert len(files) == 3
+    again = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
+    assert {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()} == files
+    assert [row["seeds"] for row in again["tasks"]] == [row["seeds"] for row in first["tasks"]]
+    assert [row["method"] for row in first["tasks"]] == ["1-shot", "5-shot", "10-shot", "25-shot"]
+    assert all(len(row["seeds"]) == 3 for row in first["tasks"])
+    victim = next(iter(files))
+    victim.write_bytes(victim.read_bytes()[:100])
+    screen.json("eval", digits_run, "--suite", "linear", "--known", "500")
+    assert victim.stat().st_size > 100
+
+
+def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
+    for name in ("table.md", "table.csv", "table.json"):
+        output = screen.run("eval", digits_run, "--suite", "linear", "--known", "400", "--out", tmp_path / name)
+        assert "linear" in output
+    shown = json.loads((tmp_path / "table.json").read_text())["tasks"][0]["accuracy"]
+    rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
+    assert rows == [["task", "of", "linear"], ["data", "model", f"{shown:.1%}"]]
+    assert (tmp_path / "table.md").read_text().splitlines()[2] == f"| data | model | {shown:.1%} |"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--suite", "knn", "--out", "table.txt"), "must end in one of .md, .csv, .json"),
+        (("--suite", "knn", "--known", "1"), "--known must be at least 2"),
+        (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
+    ],
+)
+def test_wrong_words(screen: Screen, digits_run: Path, words: tuple[str, ...], sentence: str) -> None:
+    assert sentence in screen.refusal("eval", digits_run, *words)
+
+
+def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ("--model.image-size", "8", "--model.patch-size", "2", "--model.width", "24", "--model.depth", "1")
+    words = ("--data.source", "digits", "--data.root", "None", "--train.steps", "3", "--train.track", "none")
+    screen.run("train", "fashion-mnist-mae", "--out", run, *small, *words)
+    assert "measure it with --suite knn" in screen.refusal("eval", run)
+    found = screen.json("eval", run, "--suite", "linear", "--known", "300")
+    assert found["tasks"][0]["accuracy"] > 0.2

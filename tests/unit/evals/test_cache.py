@@ -1,0 +1,60 @@
+"""Representations on disk: found again, and never mistaken for others."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitral.evals.cache import cached
+from vitral.evals.features import Representations
+
+
+class Model:
+    """Counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> Representations:
+        self.calls += 1
+        return Representations(
+            features=torch.full((2, 3), float(self.calls)),
+            labels=torch.tensor([0, 1]),
+            readable=torch.tensor([True, False, True]),
+            broken=("b.jpg is broken",),
+        )
+
+
+def test_the_same_key_computes_once(tmp_path: Path) -> None:
+    model, said = Model(), []
+    first, second = (cached(tmp_path / "features", ("a", "b"), model, say=said.append) for _ in range(2))
+    assert model.calls == 1
+    assert torch.equal(first.features, second.features)
+    assert (second.readable.tolist(), second.broken) == ([True, False, True], ("b.jpg is broken",))
+    cached(tmp_path / "features", ("a", "c"), model, say=said.append)
+    assert (model.calls, said) == (2, [])
+    cached(None, ("a", "b"), model, say=said.append)
+    assert model.calls == 3
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "of another model"])
+def test_a_file_that_cannot_be_used_is_told_of_and_made_anew(tmp_path: Path, damage: str) -> None:
+    model, said = Model(), []
+    cached(tmp_path, ("mine",), model, say=said.append)
+    (mine,) = tmp_path.iterdir()
+    if damage == "of another model":
+        cached(tmp_path, ("theirs",), model, say=said.append)
+        (theirs,) = set(tmp_path.iterdir()) - {mine}
+        shutil.copy(theirs, mine)
+    else:
+        mine.write_bytes(mine.read_bytes()[: 60 if damage == "truncated" else 0])
+    calls = model.calls
+    found = cached(tmp_path, ("mine",), model, say=said.append)
+    assert model.calls == calls + 1
+    assert found.features[0, 0] == model.calls
+    assert len(said) == 1
+    assert said[0].startswith(str(mine))
+    assert said[0].endswith("its features are computed again")
+    cached(tmp_path, ("mine",), model, say=said.append)
+    assert (model.calls, len(said)) == (calls + 1, 1)
