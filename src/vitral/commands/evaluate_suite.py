@@ -242,7 +242,8 @@ def show(title: str, rows: list[list[str]]) -> None:
     console = Console(highlight=False)
     console.print(printable(title), markup=False, soft_wrap=True)
     head, *body = rows
-    drawn = Table(*head[:2])
+    drawn = Table(*head[:1])
+    drawn.add_column(head[1], no_wrap=True)
     for name in head[2:]:
         drawn.add_column(name, justify="right")
     last = None
