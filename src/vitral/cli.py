@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("vitral.commands.evaluate", "measure a trained model on held-out images"),
     "predict": ("vitral.commands.predict", "classify image files"),
     "report": ("vitral.commands.report", "write the page about a run again: curves, mistakes, speed, configuration"),
+    "compare": ("vitral.commands.compare", "put finished runs side by side"),
     "inspect": ("vitral.commands.inspect", "draw what a model looks at"),
     "models": ("vitral.commands.models", "list the models by name, size and cost"),
     "convert": ("vitral.commands.convert", "turn weights from one project's format into another's"),

@@ -15,8 +15,9 @@ from vitral.objectives.kinds import objective_of
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import final_split
+from vitral.train.fingerprint import fingerprint
 from vitral.train.metrics import read_metrics
-from vitral.train.predictions import load_predictions, save_predictions
+from vitral.train.predictions import Predictions, load_predictions, save_predictions
 from vitral.train.report import Findings, write_report
 from vitral.train.run import Run
 from vitral.weights.folder import load_model, read_config
@@ -79,13 +80,13 @@ def judged(
 ) -> tuple[str, Judgements | None]:
     """The split of the final evaluation and what the model said of it: as kept, else evaluated again."""
     kept = load_predictions(run.path)
-    if kept and card and (isinstance(data, str) or len(kept[1].readable) == len(data.get(kept[0], ()))):
-        return kept
+    if kept and card and (isinstance(data, str) or len(kept.judgements.readable) == len(data.get(kept.split, ()))):
+        return kept.split, kept.judgements
     if card is None or isinstance(data, str):
         return "test", None
     split = final_split(data)
     if objective_of(config.objective, config.preprocessing).judged_by != "labels":
         return split, None
     found = judgements(Predictor(load_model(run.path), device=device), data[split], config.data)
-    save_predictions(run.path, split, found)
+    save_predictions(run.path, Predictions(split=split, images=fingerprint(data[split]), judgements=found))
     return split, found

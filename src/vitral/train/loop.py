@@ -26,7 +26,7 @@ from vitral.train.interrupts import Interrupted, Interrupts
 from vitral.train.limits import telling_of_limits
 from vitral.train.metrics import read_metrics
 from vitral.train.panels import PANELS, draw_panels
-from vitral.train.predictions import save_predictions
+from vitral.train.predictions import Predictions, save_predictions
 from vitral.train.report import Findings, write_report
 from vitral.train.reporter import Reporter
 from vitral.train.run import Run
@@ -291,7 +291,8 @@ def finish(run: Run, session: Session, data: dict[str, Source], reporter: Report
         run.save(session.config)
         save_model(run.path, model, card)
         if found.judgements:
-            save_predictions(run.path, split, found.judgements)
+            images = fingerprint(data[split])
+            save_predictions(run.path, Predictions(split=split, images=images, judgements=found.judgements))
         draw_panels(panels, run.path / PANELS)
         write_json(run.speed_path, speed)
         draw_curves(records, run.curves_path)

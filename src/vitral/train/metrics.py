@@ -7,7 +7,7 @@ from typing import Any
 
 from vitral.files import naming, write_atomically
 
-__all__ = ["MetricLog", "read_metrics"]
+__all__ = ["MetricLog", "read_metrics", "training_seconds"]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -22,6 +22,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             break
         records.append(record)
     return records
+
+
+def training_seconds(records: list[dict[str, Any]], *, batch_size: int) -> float:
+    """What all steps of a record took, by their images a second; evaluations and pauses between them do not count."""
+    steps = [record for record in records if "train/loss" in record]
+    before = [0, *(record["step"] for record in steps)]
+    return sum(
+        (record["step"] - earlier) * batch_size / record["images_per_second"]
+        for earlier, record in zip(before, steps, strict=False)
+        if record.get("images_per_second")
+    )
 
 
 class MetricLog:

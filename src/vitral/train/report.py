@@ -23,6 +23,7 @@ from vitral.evals.accuracy import Judgements
 from vitral.files import printable, write_atomically
 from vitral.train.charts import HEIGHT, WIDTH, Chart, Curve, chart
 from vitral.train.config import RunConfig
+from vitral.train.metrics import training_seconds
 from vitral.train.panels import PANELS
 
 __all__ = ["REPORT", "Findings", "write_report"]
@@ -129,12 +130,7 @@ def summary(findings: Findings) -> list[tuple[str, str]]:
         what = SHARES.get(name.split("/")[1])
         figures.append((f"{name.split('/')[0]} {what or 'loss'}", f"{value:.2%}" if what else f"{value:.4f}"))
     figures.append(("steps", f"{last['step']:,}"))
-    before = [0, *(record["step"] for record in steps)]
-    seconds = sum(
-        (record["step"] - earlier) * config.train.batch_size / record["images_per_second"]
-        for earlier, record in zip(before, steps, strict=False)
-        if record.get("images_per_second")
-    )
+    seconds = training_seconds(findings.records, batch_size=config.train.batch_size)
     figures.append(("time of training", f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"))
     if findings.speed:
         figures.append(("images a second", f"{findings.speed['images_per_second']:,.0f}"))

@@ -17,7 +17,7 @@ from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import ArraySource
 from vitral.evals.accuracy import Judgements
 from vitral.train.doctor import speed_table
-from vitral.train.predictions import PREDICTIONS, load_predictions, save_predictions
+from vitral.train.predictions import PREDICTIONS, Predictions, load_predictions, save_predictions
 from vitral.train.report import Findings, confusion, data_table, write_report
 from vitral.train.setup import Setup
 from vitral.train.throughput import Timing
@@ -208,9 +208,10 @@ def test_many_classes_are_told_by_the_worst(tmp_path):
 
 
 def test_predictions_come_back(tmp_path):
-    save_predictions(tmp_path, "val", FOUND)
-    split, found = load_predictions(tmp_path)
-    assert split == "val"
+    save_predictions(tmp_path, Predictions(split="val", images="6 images", judgements=FOUND))
+    kept = load_predictions(tmp_path)
+    assert (kept.split, kept.images) == ("val", "6 images")
+    found = kept.judgements
     assert (found.num_classes, found.broken) == (FOUND.num_classes, FOUND.broken)
     for name in Judgements.COLUMNS:
         torch.testing.assert_close(getattr(found, name), getattr(FOUND, name), rtol=0, atol=0)

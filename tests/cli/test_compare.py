@@ -1,0 +1,89 @@
+"""`vitral compare`: runs side by side, and which cannot be."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vitral.train.predictions import PREDICTIONS, Predictions, load_predictions, save_predictions
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A finished run, and a better one with another learning rate: ten of its mistakes are set right."""
+    one, other = (shutil.copytree(trained, tmp_path / name) for name in ("one", "other"))
+    kept = load_predictions(other)
+    assert kept is not None
+    found = kept.judgements
+    wrong = (found.top[:, 0] != found.truth).nonzero()[:10, 0]
+    found.top[wrong, 0] = found.truth[wrong]
+    save_predictions(other, kept)
+    config = json.loads((other / "run.json").read_text())
+    config["optim"]["lr"] = 0.125
+    (other / "run.json").write_text(json.dumps(config))
+    return one, other
+
+
+def test_figures_differences_and_settings(screen, runs):
+    told = screen.json("compare", *runs)
+    one, other = told["runs"]
+    assert told["baseline"] == one["run"] == str(runs[0])
+    assert one["difference"] is None
+    assert (other["gained"], other["lost"]) == (10, 0)
+    assert other["difference"]["mean"] == pytest.approx(10 / 359)
+    assert 0 < other["difference"]["low"] < 10 / 359 < other["difference"]["high"]
+    assert one["accuracy"]["mean"] == pytest.approx(one["metrics"]["test/top1"], abs=1e-6)
+    assert one["steps"] == 2
+    assert one["parameters"] == 52_106
+    assert one["seconds"] > 0
+    assert list(told["settings"]) == ["optim.lr"]
+    assert told["settings"]["optim.lr"][1] == 0.125
+
+
+def test_the_screen_and_the_files(screen, runs, tmp_path):
+    files = [tmp_path / f"comparison.{ending}" for ending in ("md", "csv", "png")]
+    shown = screen.run("compare", *runs, *(word for path in files for word in ("--out", path)))
+    for text in (shown, files[0].read_text()):
+        assert "+2.79 (+" in text
+        assert "optim.lr" in text
+    with files[1].open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == list(map(str, runs))
+    assert [row["gained"] for row in rows] == ["", "10"]
+    assert rows[1]["optim.lr"] == "0.125"
+    with Image.open(files[2]) as picture:
+        assert picture.width > 1000
+
+
+def test_a_run_without_predictions_has_no_interval(screen, runs, tmp_path):
+    (runs[1] / PREDICTIONS).unlink()
+    told = screen.json("compare", *runs, "--out", tmp_path / "c.png")
+    assert [run["difference"] for run in told["runs"]] == [None, None]
+    assert told["runs"][1]["accuracy"] is None
+    assert "Traceback" not in screen.run("compare", *reversed(runs))
+
+
+def test_other_images_are_refused(screen, runs):
+    kept = load_predictions(runs[1])
+    save_predictions(runs[1], Predictions(split="val", images="others", judgements=kept.judgements))
+    told = screen.refusal("compare", *runs)
+    assert told.startswith(f"{runs[0]} and {runs[1]} were measured on different images (digits, 359 test images; ")
+    assert "359 val images" in told
+
+
+def test_wrong_use(screen, runs, tmp_path):
+    one, other = runs
+    few = "comparing takes two runs at least: vitral compare RUN RUN ..."
+    assert screen.refusal("compare") == few
+    assert screen.refusal("compare", one) == few
+    assert screen.refusal("compare", one, tmp_path / "one") == f"{one} is named twice: name each run once"
+    assert "it has no run.json" in screen.refusal("compare", one, tmp_path)
+    assert "end --out in .md, .csv or .png" in screen.refusal("compare", one, other, "--out", "table.pdf")
+    assert "does not exist" in screen.refusal("compare", one, other, "--out", tmp_path / "no" / "table.md")
+    (tmp_path / "a.md").mkdir()
+    assert "is a folder" in screen.refusal("compare", one, other, "--out", tmp_path / "a.md")
+    (other / "config.json").unlink()
+    assert "holds an unfinished run" in screen.refusal("compare", one, other)
