@@ -28,11 +28,12 @@ def training_seconds(records: list[dict[str, Any]], *, batch_size: int) -> float
     """What all steps of a record took, by their images a second; evaluations and pauses between them do not count."""
     steps = [record for record in records if "train/loss" in record]
     before = [0, *(record["step"] for record in steps)]
-    return sum(
+    times = (
         (record["step"] - earlier) * batch_size / record["images_per_second"]
         for earlier, record in zip(before, steps, strict=False)
         if record.get("images_per_second")
     )
+    return sum(times, start=0.0)
 
 
 class MetricLog:
