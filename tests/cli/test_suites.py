@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.screen import Screen
+from vitral.studies.finetuning import PROTOCOLS, Protocol
 
 
 @pytest.fixture
@@ -70,3 +71,19 @@ def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, 
     assert "measure it with --suite knn" in screen.refusal("eval", run)
     found = screen.json("eval", run, "--suite", "linear", "--known", "300")
     assert found["tasks"][0]["accuracy"] > 0.2
+
+
+def test_fine_tuning_beside_random_weights(
+    screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None)
+    monkeypatch.setitem(PROTOCOLS, "light", quick)
+    words = ("--known", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
+    found = screen.json("eval", digits_run, "--suite", "finetune", *words)
+    assert [(row["of"], row["method"], len(row["seeds"])) for row in found["tasks"]] == [
+        ("model", "fine-tuned", 2),
+        ("random weights", "fine-tuned", 2),
+    ]
+    rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
+    assert rows[0] == ["task", "of", "fine-tuned"]
+    assert rows[3] == ["data", "raw pixels", "-"]

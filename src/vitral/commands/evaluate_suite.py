@@ -30,6 +30,7 @@ from vitral.evals.features import Representations
 from vitral.files import write_atomically, write_json
 from vitral.models import build
 from vitral.serve.predictor import Predictor
+from vitral.studies.finetuning import PROTOCOLS, configured, finetuning_score
 from vitral.studies.transfer import METHODS, Known, Score, by_group, score
 from vitral.train.evaluation import final_split, represented
 from vitral.train.examination import evenly
@@ -37,7 +38,7 @@ from vitral.train.fingerprint import fingerprint
 
 __all__ = ["SUITES", "Options", "main"]
 
-SUITES = ("knn", "linear", "fewshot", "vtab-mini")
+SUITES = ("knn", "linear", "fewshot", "finetune", "vtab-mini")
 """What a model's representations can be measured by; `accuracy` measures its classifier."""
 
 RAW = 32
@@ -50,9 +51,14 @@ WRITTEN = (".md", ".csv", ".json")
 class Options:
     """Measures what a model's frozen representations are worth: the image representation before the head."""
 
-    suite: Literal["knn", "linear", "fewshot", "vtab-mini"]
+    suite: Literal["knn", "linear", "fewshot", "finetune", "vtab-mini"]
     """knn: nearest neighbours, their number chosen on validation images. linear: logistic regression. fewshot: least
-    squares on 1, 5, 10 and 25 images a class. vtab-mini: all of them on ten small tasks that need no download.
+    squares on 1, 5, 10 and 25 images a class. finetune: all weights are trained, at a rate chosen on validation images.
+    vtab-mini: ten small tasks that need no download, by the first three, and by the last where `finetune` says how.
+    """
+    finetune: Literal["none", "light", "paper"] = "none"
+    """How to fine-tune. light: 150 steps of 64 images at the model's size, one of three rates; what the suite finetune
+    does by default. paper: 2,500 steps of 512 images at 384 pixels.
     """
     data: DataConfig
     """The images of knn, linear and fewshot; by default the run's own."""
@@ -80,6 +86,8 @@ class Subject:
     preprocessing: Preprocessing
     identity: str
     """Changes with anything that its representations depend on."""
+    fresh: bool | None = False
+    """Whether its fine-tuning begins with random weights; None: it has none to fine-tune."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +110,18 @@ def main(where: Path, arguments: list[str], *, recorded: DataConfig | None) -> N
     model = load_checkpoint(where)
     tasks = mini_tasks() if options.suite == "vtab-mini" else {"data": own_task(options)}
     kept = options.cache or (where / "features" if where.is_dir() else None)
-    methods = tuple(METHODS) if options.suite == "vtab-mini" else (options.suite,)
+    protocol = PROTOCOLS.get("light" if (options.suite, options.finetune) == ("finetune", "none") else options.finetune)
+    methods = tuple(METHODS) if options.suite == "vtab-mini" else tuple({options.suite} & METHODS.keys())
     found: dict[str, dict[str, dict[str, Score]]] = {}
     for name, subject in subjects(model, options).items():
         found[name] = {
             title: measured(subject, title, task, methods, options, folder=kept) for title, task in tasks.items()
         }
+        if protocol is not None and subject.fresh is not None:
+            run = configured(where, protocol, fresh=subject.fresh, data=options.data, device=options.device)
+            for title, task in tasks.items():
+                tuned = finetuning_score(run, task.splits, rates=protocol.rates, seeds=options.seeds)
+                found[name][title][tuned.method] = tuned
     groups = {title: task.group for title, task in tasks.items()}
     rows = table_of(found, groups)
     if options.json:
@@ -155,10 +169,11 @@ def subjects(model: Any, options: Options) -> dict[str, Subject]:
             encode=Predictor(random, device=options.device).represent,
             preprocessing=preprocessing,
             identity=identity(random),
+            fresh=True,
         )
         small = replace(preprocessing, image_size=(RAW, RAW), resize="squash")
         found["raw pixels"] = Subject(
-            encode=lambda images: images.flatten(1).float(), preprocessing=small, identity="raw pixels"
+            encode=lambda images: images.flatten(1).float(), preprocessing=small, identity="raw pixels", fresh=None
         )
     return found
 
@@ -176,6 +191,8 @@ def measured(
     subject: Subject, title: str, task: Task, methods: tuple[str, ...], options: Options, *, folder: Path | None
 ) -> dict[str, Score]:
     """The scores of a task by method."""
+    if not methods:
+        return {}
     splits: dict[str, Representations] = {}
     for split, source in task.splits.items():
         key = (subject.identity, str(to_dict(subject.preprocessing)), title, split, fingerprint(source))
@@ -194,19 +211,20 @@ def table_of(found: Mapping[str, Mapping[str, Mapping[str, Score]]], groups: Map
     rows = [["task", "of", *methods]]
     for title in groups:
         for name, scores in found.items():
-            rows.append([title, name, *(told(scores[title][method]) for method in methods)])
+            rows.append([title, name, *(told(scores[title].get(method)) for method in methods)])
     if len(groups) > 1:
         for group in (*dict.fromkeys(groups.values()), "mean"):
             for name, scores in found.items():
                 means = by_group(scores, groups)[group]
-                rows.append(
-                    [f"{group}, mean" if group != "mean" else "all, mean", name, *(f"{means[m]:.1%}" for m in methods)]
-                )
+                shares = (f"{means[method]:.1%}" if method in means else "-" for method in methods)
+                rows.append([f"{group}, mean" if group != "mean" else "all, mean", name, *shares])
     return rows
 
 
-def told(found: Score) -> str:
-    """Accuracy, and its deviation where something is drawn."""
+def told(found: Score | None) -> str:
+    """Accuracy, and its deviation where something is drawn; a dash where there is none."""
+    if found is None:
+        return "-"
     return f"{found.mean:.1%}" + (f" ± {100 * found.spread:.1f}" if len(found.values) > 1 else "")
 
 

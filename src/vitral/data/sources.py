@@ -12,7 +12,7 @@ from PIL import Image
 from vitral.data.decode import read_image
 from vitral.data.names import Names
 
-__all__ = ["ArraySource", "FileSource", "Source", "Subset", "read_from"]
+__all__ = ["ArraySource", "FileSource", "Joined", "Source", "Subset", "read_from"]
 
 
 @runtime_checkable
@@ -120,6 +120,42 @@ class Subset:
     def name(self, index: int) -> str:
         """See `Source`."""
         return self.source.name(int(self.indices[index]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Joined:
+    """The images of two sources of the same classes, one after the other."""
+
+    first: Source
+    second: Source
+    labels: Int64[np.ndarray, " n"] = field(init=False)
+    """Class of each image."""
+
+    def __post_init__(self) -> None:
+        assert self.first.classes == self.second.classes
+        object.__setattr__(self, "labels", np.concatenate([self.first.labels, self.second.labels]))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class."""
+        return self.first.classes
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def stored(self, index: int) -> Path | bytes | Image.Image:
+        """See `Source`."""
+        source, own = self._at(index)
+        return source.stored(own)
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        source, own = self._at(index)
+        return source.name(own)
+
+    def _at(self, index: int) -> tuple[Source, int]:
+        before = len(self.first)
+        return (self.first, index) if index < before else (self.second, index - before)
 
 
 def read_from(source: Source, index: int, *, channels: int) -> Image.Image:

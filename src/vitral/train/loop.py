@@ -37,7 +37,7 @@ from vitral.train.trackers.trackers import Trackers
 from vitral.train.world import ALONE, World
 from vitral.weights.folder import save_model
 
-__all__ = ["fit"]
+__all__ = ["Plan", "fit", "training_batches"]
 
 BEST = "best"
 """Folder of the model that did best on validation images, in a run's folder."""

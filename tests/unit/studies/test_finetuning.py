@@ -1,0 +1,93 @@
+"""Fine-tuning on few images: the rate is chosen on val alone, all are trained on, the test images only counted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vitral.data.card import ModelCard
+from vitral.data.config import DataConfig
+from vitral.data.digits import digits
+from vitral.data.preprocess import Preprocessing
+from vitral.data.sources import ArraySource, Joined, Source, Subset
+from vitral.models import create
+from vitral.studies import finetuning
+from vitral.studies.finetuning import PROTOCOLS, Protocol, configured, finetuned, finetuning_score
+from vitral.train.config import RunConfig
+from vitral.train.session import Session
+from vitral.weights.folder import save_model
+
+QUICK = Protocol(rates=(1e-6, 0.2), steps=60, batch_size=32, image_size=None)
+DATA = DataConfig(source="digits")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that tells three things apart, of random weights."""
+    torch.manual_seed(0)
+    model = create("ViT-Ti/16", image_size=8, patch_size=4, channels=1, width=48, depth=1, num_classes=3)
+    folder = tmp_path_factory.mktemp("model")
+    preprocessing = Preprocessing(image_size=(8, 8), channels=1)
+    save_model(folder, model, ModelCard(preprocessing=preprocessing, classes=("a", "b", "c")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def splits() -> dict[str, Source]:
+    images, labels = digits()
+    whole = ArraySource(title="digits", images=images, labels=labels, classes=tuple("0123456789"))
+    starts = {"train": (0, 300), "val": (300, 360), "test": (400, 511)}
+    return {name: Subset(source=whole, indices=np.arange(*ends)) for name, ends in starts.items()}
+
+
+def test_the_protocol_of_the_paper() -> None:
+    assert PROTOCOLS["paper"] == Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384)
+
+
+def test_settings_of_a_run(weights: Path) -> None:
+    config = configured(weights, replace(QUICK, image_size=16), fresh=False, data=DATA, device="cpu")
+    assert (config.optim.name, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 0.0)
+    assert (config.optim.clip, config.schedule.decay) == (1.0, "cosine")
+    assert (config.train.steps, config.train.batch_size) == (60, 32)
+    session = finetuned(replace(config, train=replace(config.train, steps=1)), Tiny)
+    assert session.preprocessing.image_size == (16, 16)
+
+
+Tiny = ArraySource(
+    title="two", images=np.zeros((4, 8, 8), np.uint8), labels=np.array([0, 1, 0, 1]), classes=("black", "dark")
+)
+
+
+def test_the_rate_is_chosen_on_val_and_all_images_are_trained_on(
+    weights: Path, splits: dict[str, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+
+    def watched(config: RunConfig, source: Source) -> Session:
+        runs.append((config.optim.lr, config.seed, len(source)))
+        return finetuned(config, source)
+
+    monkeypatch.setattr(finetuning, "finetuned", watched)
+    config = configured(weights, QUICK, fresh=False, data=DATA, device="cpu")
+    found = finetuning_score(config, splits, rates=QUICK.rates, seeds=(3, 4))
+    assert runs == [(1e-6, 3, 300), (0.2, 3, 300), (0.2, 3, 360), (0.2, 4, 360)]
+    assert found.num_images == 111
+    assert min(found.values) > 0.3, "chance is 0.1"
+    assert found.values == finetuning_score(config, splits, rates=(0.2,), seeds=(3, 4)).values
+
+
+def test_fresh_weights_are_not_the_models(weights: Path) -> None:
+    kept, fresh = (configured(weights, QUICK, fresh=fresh, data=DATA, device="cpu") for fresh in (False, True))
+    assert kept.model.weights == weights
+    assert fresh.model.weights is None
+    assert fresh.model.architecture == kept.model.architecture
+
+
+def test_joined_images_are_those_of_both(splits: dict[str, Source]) -> None:
+    both = Joined(first=splits["train"], second=splits["val"])
+    assert len(both) == 360
+    assert both.labels.tolist() == [*splits["train"].labels, *splits["val"].labels]
+    assert [both.name(number) for number in (299, 300, 359)] == ["digits[299]", "digits[300]", "digits[359]"]
+    assert np.array_equal(np.asarray(both.stored(310)), np.asarray(splits["val"].stored(10)))
