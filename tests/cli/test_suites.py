@@ -55,6 +55,7 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
     ("words", "sentence"),
     [
         (("--suite", "knn", "--out", "table.txt"), "must end in one of .md, .csv, .json"),
+        (("--suite", "knn", "--grid"), "choose --suite fewshot or vtab-mini"),
         (("--suite", "knn", "--known", "1"), "--known must be at least 2"),
         (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
     ],

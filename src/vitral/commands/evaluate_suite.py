@@ -31,7 +31,7 @@ from vitral.files import write_atomically, write_json
 from vitral.models import build
 from vitral.serve.predictor import Predictor
 from vitral.studies.finetuning import PROTOCOLS, configured, finetuning_score
-from vitral.studies.transfer import METHODS, Known, Score, by_group, score
+from vitral.studies.transfer import METHODS, Known, Score, by_group, grid_scores, score
 from vitral.train.evaluation import final_split, represented
 from vitral.train.examination import evenly
 from vitral.train.fingerprint import fingerprint
@@ -62,6 +62,8 @@ class Options:
     """
     data: DataConfig
     """The images of knn, linear and fewshot; by default the run's own."""
+    grid: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Few-shot least squares also with the strength of 2^-10 to 2^19 that is best for all tasks together."""
     known: int = 10_000
     """Training images that are learned from at most."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -107,6 +109,8 @@ def main(where: Path, arguments: list[str], *, recorded: DataConfig | None) -> N
         raise ValueError(f"--out {options.out} must end in one of {', '.join(WRITTEN)}")
     if options.known < 2 or not options.seeds:
         raise ValueError("--known must be at least 2, and --seeds must name one or more")
+    if options.grid and options.suite not in ("fewshot", "vtab-mini"):
+        raise ValueError("--grid is a form of few-shot least squares: choose --suite fewshot or vtab-mini")
     model = load_checkpoint(where)
     tasks = mini_tasks() if options.suite == "vtab-mini" else {"data": own_task(options)}
     kept = options.cache or (where / "features" if where.is_dir() else None)
@@ -114,9 +118,7 @@ def main(where: Path, arguments: list[str], *, recorded: DataConfig | None) -> N
     methods = tuple(METHODS) if options.suite == "vtab-mini" else tuple({options.suite} & METHODS.keys())
     found: dict[str, dict[str, dict[str, Score]]] = {}
     for name, subject in subjects(model, options).items():
-        found[name] = {
-            title: measured(subject, title, task, methods, options, folder=kept) for title, task in tasks.items()
-        }
+        found[name] = frozen(subject, tasks, methods, options, folder=kept)
         if protocol is not None and subject.fresh is not None:
             run = configured(where, protocol, fresh=subject.fresh, data=options.data, device=options.device)
             for title, task in tasks.items():
@@ -187,12 +189,25 @@ def identity(model: Any) -> str:
     return digest.hexdigest()
 
 
-def measured(
-    subject: Subject, title: str, task: Task, methods: tuple[str, ...], options: Options, *, folder: Path | None
-) -> dict[str, Score]:
-    """The scores of a task by method."""
+def frozen(
+    subject: Subject, tasks: Mapping[str, Task], methods: tuple[str, ...], options: Options, *, folder: Path | None
+) -> dict[str, dict[str, Score]]:
+    """The scores of representations that stay as they are, by task, then by method."""
     if not methods:
-        return {}
+        return {title: {} for title in tasks}
+    known = {title: represented_task(subject, title, task, options, folder=folder) for title, task in tasks.items()}
+    found: dict[str, dict[str, Score]] = {}
+    for title, images in known.items():
+        scores = [row for method in methods for row in score(method, images, seeds=options.seeds)]
+        found[title] = {row.method: row for row in scores}
+    if options.grid:
+        for title, scores in grid_scores(known).items():
+            found[title] |= scores
+    return found
+
+
+def represented_task(subject: Subject, title: str, task: Task, options: Options, *, folder: Path | None) -> Known:
+    """What a subject makes of all images of a task, or made of them before."""
     splits: dict[str, Representations] = {}
     for split, source in task.splits.items():
         key = (subject.identity, str(to_dict(subject.preprocessing)), title, split, fingerprint(source))
@@ -200,9 +215,7 @@ def measured(
         splits[split] = cached(folder, key, compute, say=note)
         for sentence in splits[split].broken:
             note(f"left out: {sentence}")
-    known = Known(**splits, num_classes=len(task.splits["train"].classes))
-    scores = [found for method in methods for found in score(method, known, seeds=options.seeds)]
-    return {found.method: found for found in scores}
+    return Known(**splits, num_classes=len(task.splits["train"].classes))
 
 
 def table_of(found: Mapping[str, Mapping[str, Mapping[str, Score]]], groups: Mapping[str, str]) -> list[list[str]]:

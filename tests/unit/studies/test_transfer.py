@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vitral.evals.features import Representations
-from vitral.studies.transfer import METHODS, Known, Score, by_group, score
+from vitral.evals.fewshot import GRID, few, predictions
+from vitral.studies.transfer import METHODS, Known, Score, by_group, grid_scores, score
 
 
 def clouds(count: int, seed: int) -> Representations:
@@ -59,3 +60,22 @@ def test_a_score_has_mean_and_deviation() -> None:
     found = Score(method="5-shot", values=[0.2, 0.4], num_images=10, seconds=0.1)
     assert (found.mean, found.spread) == (pytest.approx(0.3), pytest.approx(0.02**0.5))
     assert Score(method="kNN", values=[0.5], num_images=1, seconds=0.0).spread == 0
+
+
+def test_the_grid_has_one_strength_for_all_tasks_chosen_on_val() -> None:
+    """Two tasks alike come to what one alone does; by hand for the strength that is best on its validation images."""
+    alone = grid_scores({"a": KNOWN})["a"]
+    assert list(alone) == ["1-shot grid", "5-shot grid", "10-shot grid", "25-shot grid"]
+    twice = grid_scores({"a": KNOWN, "b": KNOWN})
+    assert [row.values for row in twice["b"].values()] == [row.values for row in alone.values()]
+    rows = few(KNOWN.train.labels, 5, num_classes=3, seed=None)
+
+    def told(asked: Representations) -> torch.Tensor:
+        train = KNOWN.train
+        classes = predictions(train.features[rows], train.labels[rows], asked.features, num_classes=3, strengths=GRID)
+        return (classes == asked.labels).double().mean(1)
+
+    best = int(told(KNOWN.val).argmax())
+    assert alone["5-shot grid"].values == [pytest.approx(told(KNOWN.test)[best].item())]
+    assert alone["25-shot grid"].mean > 0.85
+    assert alone["5-shot grid"].num_images == 77
