@@ -66,8 +66,16 @@ def main(arguments: list[str]) -> None:
     if known.json:
         print_json({"run": str(run.path), **figures})
     else:
-        look = "inspect" if getattr(config.model.architecture, "attention", None) == "global" else "eval"
-        print(f"model, record and report are in {run.path}\nnext: vitral {look} {shlex.quote(str(run.path))}")
+        print(f"model, record and report are in {run.path}\nnext: vitral {following(run, config)}")
+
+
+def following(run: Run, config: RunConfig) -> str:
+    """What one may want to do with a finished run."""
+    folder = shlex.quote(str(run.path))
+    if config.objective.name != "classification":
+        return f"train finetune --data.root FOLDER --model.weights {folder}"
+    look = "inspect" if getattr(config.model.architecture, "attention", None) == "global" else "eval"
+    return f"{look} {folder}"
 
 
 def opened(changes: list[str], *, resume: Path | None, or_resume: bool, world: World) -> tuple[Run, RunConfig]:

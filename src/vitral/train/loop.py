@@ -270,8 +270,9 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
     h, w = session.preprocessing.image_size
     size, count = session.config.train.batch_size, session.world.size
     where = f"on {session.device}" if count == 1 else f"in all, {size // count} on each of {count} devices"
+    classes = f"of {len(source.classes)} classes" if len(source.classes) > 1 else "without classes"
     return (
-        f"{parameters:,} parameters, {len(source):,} training images of {len(source.classes)} classes at {h}x{w}, "
+        f"{parameters:,} parameters, {len(source):,} training images {classes} at {h}x{w}, "
         f"steps {session.step} to {plan.total} of {size} images {where}"
     )
 

@@ -150,7 +150,9 @@ def charts(records: list[dict[str, Any]]) -> list[Chart]:
     loss = [curve("training", "train/loss", "train"), *held_out("loss")]
     accuracy = [curve("training", "train/accuracy", "train"), *held_out("top1")]
     probes = [(split, key) for split in ("val", "test") for key in ("knn", "linear")]
-    accuracy += [curve(f"{split} {SHARES[key]}", f"{split}/{key}", split) for split, key in probes]
+    # one dashed, one not
+    kinds = {"knn": "val", "linear": "test"}
+    accuracy += [curve(f"{split} {SHARES[key]}", f"{split}/{key}", kinds[key]) for split, key in probes]
     rate, speed = curve("learning rate", "lr", "train"), curve("images a second", "images_per_second", "train")
     drawn = [
         chart("Loss", loss, write=lambda value: f"{value:.3g}"),

@@ -168,7 +168,8 @@ class Reporter:
         for name, value in figures.items():
             _check_finite(name.replace("/", " "), value, step, self.last_rate)
         self._write(step, figures)
-        self.say(f"step {step}/{self.total}  {split} {result.headline()}")
+        if figures or step == self.total:
+            self.say(f"step {step}/{self.total}  {split} {result.headline()}")
         self.spoke = time.monotonic()
         self.stopwatch.reset()
 
