@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import tyro
 from jaxtyping import Float, UInt8
 from rich.console import Console
@@ -80,12 +81,12 @@ def main(arguments: list[str]) -> None:
     if "--suite" in arguments[1:] and arguments[1:][arguments[1:].index("--suite") + 1 :][:1] != ["accuracy"]:
         suites.main(run, arguments[1:], recorded=recorded)
         return
+    model = load_checkpoint(run)
     if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.name != "classification":
         raise ValueError(
             f"{run} has learned without classes, so there is no accuracy: measure it with --suite knn or linear, or "
             "fine-tune it first"
         )
-    model = load_checkpoint(run)
     default = recorded or DataConfig(source="folder")
     options = parsed(run, arguments[1:], data=default)
     if recorded is None and options.data == default:
@@ -105,7 +106,7 @@ def main(arguments: list[str]) -> None:
         print_tables(run, split, classes, result)
         print(printable(f"confusion matrix: {picture}"))
     # last, as a full disk must not cost the figures
-    draw_confusion(result.confusion, classes, picture)
+    draw_confusion(result.confusion(), classes, picture)
 
 
 def parsed(run: Path, arguments: list[str], *, data: DataConfig) -> Options:
@@ -177,14 +178,15 @@ def occurring(classes: tuple[str, ...], result: Accuracy) -> tuple[tuple[str, ..
     """All classes, of many those alone that some image has or is taken for; and the result for these."""
     if len(classes) <= MOST_CLASSES:
         return classes, result
-    seen = (result.confusion.sum(1) + result.confusion.sum(0)).nonzero().flatten()
+    seen = torch.cat([result.truth, result.predicted]).unique()
     kept = tuple(classes[index] for index in seen.tolist())
-    return kept, replace(result, confusion=result.confusion[seen][:, seen])
+    truth, predicted = (torch.searchsorted(seen, part) for part in (result.truth, result.predicted))
+    return kept, replace(result, truth=truth, predicted=predicted, num_classes=len(kept))
 
 
 def as_json(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, picture: Path) -> dict[str, Any]:
     """Everything that was measured; accuracies are fractions."""
-    counts = result.confusion.sum(1).tolist()
+    counts = result.truth.bincount(minlength=len(classes)).tolist()
     shares = result.per_class().tolist()
     return {
         "run": str(run),
@@ -195,7 +197,7 @@ def as_json(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, p
             {"name": name, "num_images": count, "accuracy": share}
             for name, count, share in zip(classes, counts, shares, strict=True)
         ],
-        "confusion": result.confusion.tolist(),
+        "confusion": result.confusion().tolist(),
         "unreadable": list(result.broken),
         "picture": str(picture),
     }
@@ -218,6 +220,7 @@ def print_tables(run: Path, split: str, classes: tuple[str, ...], result: Accura
     table = Table("class")
     table.add_column("accuracy", justify="right")
     table.add_column("images", justify="right")
-    for name, count, share in zip(classes, result.confusion.sum(1).tolist(), result.per_class().tolist(), strict=True):
+    counts = result.truth.bincount(minlength=len(classes)).tolist()
+    for name, count, share in zip(classes, counts, result.per_class().tolist(), strict=True):
         table.add_row(printable(name), f"{share:.2%}" if count else "-", f"{count:,}")
     console.print(table)

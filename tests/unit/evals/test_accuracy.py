@@ -36,7 +36,7 @@ def test_by_hand() -> None:
     result = measured([0, 0, 1, 1], [three_to_one, three_to_one, three_to_one, [0.0, math.log(3)]])
     assert result.num_images == 4
     assert result.top1 == 0.75
-    assert result.confusion.tolist() == [[2, 0], [1, 1]]
+    assert result.confusion().tolist() == [[2, 0], [1, 1]]
     assert result.per_class().tolist() == [1.0, 0.5]
     assert result.loss == pytest.approx((3 * math.log(4 / 3) + math.log(4)) / 4)
     # every confidence is 3/4, and 3/4 are right
@@ -59,7 +59,7 @@ def test_the_size_of_batches_changes_nothing() -> None:
     labels, logits = [0, 1, 1, 0, 1], torch.randn(5, 2).tolist()
     one, other = measured(labels, logits, size=1), measured(labels, logits, size=5)
     assert dict(one.metrics()) == pytest.approx(dict(other.metrics()))
-    assert one.confusion.tolist() == other.confusion.tolist()
+    assert one.confusion().tolist() == other.confusion().tolist()
 
 
 def test_a_class_without_images_has_no_accuracy() -> None:
@@ -105,3 +105,14 @@ def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
     sure = torch.ones(4, dtype=torch.float64)
     assert expected_calibration_error(sure, sure.bool()) == 0
     assert expected_calibration_error(sure, ~sure.bool()) == 1
+
+
+def test_very_many_classes_take_no_memory_until_asked_for_their_confusion():
+    labels, many = torch.randint(21_843, (64,)), 21_843
+    logits = torch.zeros(64, many).scatter(1, labels[:, None], 9.0)
+    batch = Batch(images=torch.zeros(64, 1, 1, 1, dtype=torch.uint8), labels=labels)
+    result = measure(lambda _: logits, [batch])
+    assert result.top1 == 1.0
+    held = sum(getattr(result, name).numel() for name in ("truth", "predicted"))
+    assert held == 128
+    assert result.per_class().nan_to_num(0).sum() == len(labels.unique())
