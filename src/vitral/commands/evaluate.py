@@ -77,11 +77,11 @@ def main(arguments: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if asked else 2)
     run = Path(arguments[0])
+    model = load_checkpoint(run)
     recorded = run_data(run)
     if "--suite" in arguments[1:] and arguments[1:][arguments[1:].index("--suite") + 1 :][:1] != ["accuracy"]:
-        suites.main(run, arguments[1:], recorded=recorded)
+        suites.main(run, arguments[1:], model=model, recorded=recorded)
         return
-    model = load_checkpoint(run)
     if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.name != "classification":
         raise ValueError(
             f"{run} has learned without classes, so there is no accuracy: measure it with --suite knn or linear, or "

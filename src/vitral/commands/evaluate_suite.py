@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vitral.commands.checkpoint import load_checkpoint
 from vitral.commands.output import note, parsed_by_tyro, print_json, printable
 from vitral.config import to_dict
 from vitral.data.config import DataConfig
@@ -28,7 +27,7 @@ from vitral.data.splits import stratified
 from vitral.evals.cache import cached
 from vitral.evals.features import Representations
 from vitral.files import write_atomically, write_json
-from vitral.models import build
+from vitral.models import Model, build
 from vitral.serve.predictor import Predictor
 from vitral.studies.finetuning import PROTOCOLS, configured, finetuning_score
 from vitral.studies.transfer import METHODS, Known, Score, by_group, grid_scores, score
@@ -101,7 +100,7 @@ class Task:
     group: str
 
 
-def main(where: Path, arguments: list[str], *, recorded: DataConfig | None) -> None:
+def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
     """Extracts representations once for all measures, and prints a table; with `--json`, one object."""
     default = Options(suite="knn", data=recorded or DataConfig(source="folder"))
     options = parsed_by_tyro(Options, default=default, arguments=arguments, program=f"vitral eval {where}")
@@ -111,7 +110,6 @@ def main(where: Path, arguments: list[str], *, recorded: DataConfig | None) -> N
         raise ValueError("--known must be at least 2, and --seeds must name one or more")
     if options.grid and options.suite not in ("fewshot", "vtab-mini"):
         raise ValueError("--grid is a form of few-shot least squares: choose --suite fewshot or vtab-mini")
-    model = load_checkpoint(where)
     tasks = mini_tasks() if options.suite == "vtab-mini" else {"data": own_task(options)}
     kept = options.cache or (where / "features" if where.is_dir() else None)
     protocol = PROTOCOLS.get("light" if (options.suite, options.finetune) == ("finetune", "none") else options.finetune)
@@ -158,7 +156,7 @@ def mini_tasks() -> dict[str, Task]:
     return tasks
 
 
-def subjects(model: Any, options: Options) -> dict[str, Subject]:
+def subjects(model: Model, options: Options) -> dict[str, Subject]:
     """The model, and what it is compared with."""
     predictor = Predictor(model, device=options.device)
     preprocessing = predictor.card.preprocessing
@@ -180,7 +178,7 @@ def subjects(model: Any, options: Options) -> dict[str, Subject]:
     return found
 
 
-def identity(model: Any) -> str:
+def identity(model: Model) -> str:
     """A hash of a model's weights and of what it does with them."""
     digest = hashlib.sha256(str(to_dict(model.config)).encode())
     for name, tensor in model.state_dict().items():
