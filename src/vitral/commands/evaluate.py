@@ -55,7 +55,7 @@ class Options:
     """Measures a trained model on images it did not learn from."""
 
     suite: Literal["accuracy"] = "accuracy"
-    """What to measure; knn, linear, fewshot, finetune and vtab-mini have options of their own."""
+    """What to measure; knn, linear, fewshot, finetune, retrieval and vtab-mini have options of their own."""
     split: Literal["test", "val", "train", "all"] | None = None
     """Which images; by default the held-out ones. all: every image of a folder that has no splits."""
     data: DataConfig

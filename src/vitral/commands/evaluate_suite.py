@@ -30,14 +30,14 @@ from vitral.files import write_atomically, write_json
 from vitral.models import Model, build
 from vitral.serve.predictor import Predictor
 from vitral.studies.finetuning import PROTOCOLS, configured, finetuning_score
-from vitral.studies.transfer import METHODS, Known, Score, by_group, grid_scores, score
+from vitral.studies.transfer import METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
 from vitral.train.evaluation import final_split, represented
 from vitral.train.examination import evenly
 from vitral.train.fingerprint import fingerprint
 
 __all__ = ["SUITES", "Options", "main"]
 
-SUITES = ("knn", "linear", "fewshot", "finetune", "vtab-mini")
+SUITES = ("knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini")
 """What a model's representations can be measured by; `accuracy` measures its classifier."""
 
 RAW = 32
@@ -50,10 +50,11 @@ WRITTEN = (".md", ".csv", ".json")
 class Options:
     """Measures what a model's frozen representations are worth: the image representation before the head."""
 
-    suite: Literal["knn", "linear", "fewshot", "finetune", "vtab-mini"]
+    suite: Literal["knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini"]
     """knn: nearest neighbours, their number chosen on validation images. linear: logistic regression. fewshot: least
     squares on 1, 5, 10 and 25 images a class. finetune: all weights are trained, at a rate chosen on validation images.
-    vtab-mini: ten small tasks that need no download, by the first three, and by the last where `finetune` says how.
+    retrieval: test images search the others for their class by cosine similarity.
+    vtab-mini: ten small tasks that need no download, by the first three, and by finetune where `--finetune` says how.
     """
     finetune: Literal["none", "light", "paper"] = "none"
     """How to fine-tune. light: 150 steps of 64 images at the model's size, one of three rates; what the suite finetune
@@ -113,7 +114,7 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
     tasks = mini_tasks() if options.suite == "vtab-mini" else {"data": own_task(options)}
     kept = options.cache or (where / "features" if where.is_dir() else None)
     protocol = PROTOCOLS.get("light" if (options.suite, options.finetune) == ("finetune", "none") else options.finetune)
-    methods = tuple(METHODS) if options.suite == "vtab-mini" else tuple({options.suite} & METHODS.keys())
+    methods = tuple(METHODS) if options.suite == "vtab-mini" else tuple({options.suite} & {*METHODS, RETRIEVAL})
     found: dict[str, dict[str, dict[str, Score]]] = {}
     for name, subject in subjects(model, options).items():
         found[name] = frozen(subject, tasks, methods, options, folder=kept)

@@ -1,4 +1,4 @@
-"""What frozen representations are worth on many tasks: kNN, a linear probe, few-shot least squares."""
+"""What frozen representations are worth on many tasks: kNN, a linear probe, few-shot least squares, retrieval."""
 
 import statistics
 import time
@@ -12,11 +12,15 @@ from vitral.evals.features import Representations
 from vitral.evals.fewshot import GRID, SHOTS, best_strength, few, predictions
 from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import linear_predictions
+from vitral.evals.retrieval import retrieval
 
-__all__ = ["METHODS", "Known", "Score", "by_group", "grid_scores", "score"]
+__all__ = ["METHODS", "RETRIEVAL", "Known", "Score", "by_group", "grid_scores", "score"]
 
 NEIGHBOURS = (1, 5, 10, 20, 50, 100)
 """Numbers of neighbours to choose from."""
+
+RETRIEVAL = "retrieval"
+"""The suite that ranks images instead of classifying them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class Score:
 
     method: str
     values: list[float]
-    """Accuracy of each seed, a share of the test images."""
+    """Accuracy of each seed, a share of the test images; of retrieval the figure that the method names."""
     num_images: int
     """Test images."""
     seconds: float
@@ -59,7 +63,13 @@ def joined(one: Representations, other: Representations) -> Representations:
 
 
 def score(method: str, known: Known, *, seeds: Sequence[int]) -> list[Score]:
-    """Measures a task in one way, which may have several rows."""
+    """Measures a task in one way, which may have several rows.
+
+    Raises:
+        ValueError: retrieval needs faiss, which is not installed.
+    """
+    if method == RETRIEVAL:
+        return _retrieved(known)
     found = []
     for name, classify in METHODS[method].items():
         start = time.perf_counter()
@@ -95,6 +105,17 @@ def grid_scores(tasks: Mapping[str, Known]) -> dict[str, dict[str, Score]]:
             name, value = f"{shots}-shot grid", on_test[best].mean().item()
             found[title][name] = Score(method=name, values=[value], num_images=on_test.shape[1], seconds=seconds)
     return found
+
+
+def _retrieved(known: Known) -> list[Score]:
+    """Test images search all others for their class; nothing is told of single images, so each figure is a row."""
+    start = time.perf_counter()
+    found = retrieval(joined(known.train, known.val), known.test)
+    seconds = time.perf_counter() - start
+    return [
+        Score(method=name, values=[value], num_images=found.num_images, seconds=seconds)
+        for name, value in found.metrics()
+    ]
 
 
 def by_group(scores: Mapping[str, Mapping[str, Score]], groups: Mapping[str, str]) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ import torch
 
 from vitral.evals.features import Representations
 from vitral.evals.fewshot import GRID, few, predictions
-from vitral.studies.transfer import METHODS, Known, Score, by_group, grid_scores, score
+from vitral.studies.transfer import METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
 
 
 def clouds(count: int, seed: int) -> Representations:
@@ -26,6 +26,13 @@ def test_every_measure_tells_clouds_apart(method: str) -> None:
         assert len(found.values) == (2 if "shot" in found.method else 1)
         assert found.mean > (0.6 if found.method == "1-shot" else 0.85)
         assert all(value * 77 == pytest.approx(round(value * 77)) for value in found.values)
+
+
+def test_retrieval_has_a_row_for_each_figure() -> None:
+    found = {each.method: each.mean for each in score(RETRIEVAL, KNOWN, seeds=(0,))}
+    assert list(found) == ["recall@1", "recall@5", "recall@10", "mAP"]
+    assert 0.8 < found["recall@1"] <= found["recall@5"] <= found["recall@10"] <= 1.0
+    assert 0.6 < found["mAP"] < 1.0
 
 
 def test_the_same_seeds_give_the_same() -> None:
