@@ -184,7 +184,7 @@ def test_adapters_leave_a_plain_model(screen: Screen, trained: Path, tmp_path: P
         ),
         (["--model.name", "R50+ViT-B/16"], "image size 8x8 is not divisible by patch size 16x16"),
         (["--model.name", "ViT-Q/16"], "unknown model 'ViT-Q/16'"),
-        (["--model.pool", "none"], "classification needs one prediction an image"),
+        (["--model.pool", "none"], "training needs one representation an image"),
         (["--model.lora-rank", "2"], "LoRA adapts a trained model: name one with model.weights"),
         (["--model.stem-stages", "1"], "patch size 2x2 is no multiple of 4x4"),
         (["--model.position", "relative", "--model.position-injection", "every_layer"], "cannot go with"),
