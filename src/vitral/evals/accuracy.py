@@ -112,7 +112,7 @@ class Judgements:
             loss=self.loss.mean().item(),
             ece=expected_calibration_error(self.confidence, hits[:, 0]),
             truth=self.truth,
-            predicted=self.top[:, 0],
+            predicted=self.top[:, 0].contiguous(),
             num_classes=self.num_classes,
             broken=self.broken,
         )
