@@ -3,7 +3,7 @@
 Each objective pre-trains for the same steps, is fine-tuned for the same steps as two models from scratch (with the same
 settings, and with those that are best from scratch), and is probed frozen beside random weights and raw pixels.
 
-    python benchmarks/self_supervision.py --out /tmp/self-supervision
+    python benchmarks/self_supervision.py --out runs/self-supervision
 """
 
 import argparse
@@ -38,7 +38,7 @@ SCRATCH = {"from scratch, the same settings": FINETUNED[:4], "from scratch, its 
 def main() -> None:
     """Prints a Markdown table; runs that are there already are read, not repeated."""
     parser = argparse.ArgumentParser(description="What learning without labels is worth on Fashion-MNIST.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/self-supervision"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pretrain", type=int, default=2000, help="steps without labels (default: 2000)")
     parser.add_argument("--finetune", type=int, default=500, help="steps on 1,000 labels (default: 500)")

@@ -1,15 +1,26 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Writing files so that a reader sees the old content or the new, never half of it; and tables as text."""
 
+import csv
+import io
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-__all__ = ["any_script", "naming", "printable", "sync_folder", "write_atomically", "write_json"]
+__all__ = [
+    "any_script",
+    "as_csv",
+    "as_markdown",
+    "naming",
+    "printable",
+    "sync_folder",
+    "write_atomically",
+    "write_json",
+]
 
 
 FALLBACK_FONTS = (
@@ -109,3 +120,17 @@ def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def as_csv(rows: Sequence[Sequence[Any]]) -> str:
+    """A table as CSV; the first row is its head."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its first column to the left and the others to the right; the first row is its head."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines.insert(1, "|---|" + "--:|" * (len(rows[0]) - 1))
+    return "\n".join(lines) + "\n"

@@ -31,6 +31,7 @@ WITHOUT_LABELS = {
 
 SMALL = {
     "fashion-mnist-dino": {
+        "train.ema": "None",  # the teacher is its average
         "objective.prototypes": 32,
         "objective.hidden": 16,
         "objective.bottleneck": 8,

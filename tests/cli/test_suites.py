@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from cli.screen import Screen
+from vitral.commands.evaluate_suite import Options, own_task
+from vitral.data.config import DataConfig
 from vitral.studies.finetuning import PROTOCOLS, Protocol
 
 
@@ -41,6 +43,26 @@ def test_features_are_kept_and_used_again(screen: Screen, digits_run: Path) -> N
     assert victim.stat().st_size > 100
 
 
+def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_run: Path, photographs: Path) -> None:
+    """Of data with a validation split and no test split, the former is what is reported."""
+    root = digits_run.parent / "split"
+    for part, other in (("train", 0), ("val", 1)):
+        for folder in sorted(photographs.iterdir()):
+            for number, file in enumerate(sorted(folder.iterdir())):
+                if number % 3 // 2 == other:
+                    (root / part / folder.name).mkdir(parents=True, exist_ok=True)
+                    shutil.copy(file, root / part / folder.name)
+    held_out = sum(1 for file in (root / "val").rglob("*") if file.is_file())
+    found = screen.json("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
+    (row,) = found["tasks"]
+    assert row["num_images"] == held_out
+    options = Options(suite="knn", data=DataConfig(source="folder", root=root))
+    task = own_task(options)
+    names = {split: {source.name(index) for index in range(len(source))} for split, source in task.splits.items()}
+    assert not names["test"] & (names["train"] | names["val"])
+    assert names["val"]
+
+
 def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     for name in ("table.md", "table.csv", "table.json"):
         output = screen.run("eval", digits_run, "--suite", "linear", "--known", "400", "--out", tmp_path / name)
@@ -57,6 +79,7 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
         (("--suite", "knn", "--out", "table.txt"), "must end in one of .md, .csv, .json"),
         (("--suite", "knn", "--grid"), "choose --suite fewshot or vtab-mini"),
         (("--suite", "knn", "--known", "1"), "--known must be at least 2"),
+        (("--suite=top-7",), "there is no suite 'top-7': --suite takes one of accuracy, knn"),
         (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
     ],
 )

@@ -51,5 +51,9 @@ SMALL = DINOConfig(
     student_temperature=1.0,
     teacher_temperature=(0.5, 0.5),
 )
-RUNS |= {f"{name}-dino": replace(RUNS[name], objective=SMALL) for name in ("ddp-adamw", "fsdp")}
+RUNS |= {
+    # the teacher is its running average
+    f"{name}-dino": replace(RUNS[name], objective=SMALL, train=replace(RUNS[name].train, ema=None))
+    for name in ("ddp-adamw", "fsdp")
+}
 RUNS |= {f"{name}-mae": replace(RUNS[name], objective=DECODER) for name in ("ddp-adamw", "fsdp")}

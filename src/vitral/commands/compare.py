@@ -1,8 +1,6 @@
 """`vitral compare`: finished runs side by side."""
 
 import argparse
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from rich.table import Table
 
 from vitral.commands.output import plain, print_json, printable
 from vitral.evals.paired import Difference
-from vitral.files import write_atomically
+from vitral.files import as_csv, as_markdown, write_atomically
 from vitral.studies.compare import Contender, contenders, different_settings
 
 __all__ = ["main"]
@@ -90,9 +88,9 @@ def write(path: Path, runs: Sequence[Contender], settings: dict[str, list[Any]])
             draw_comparison(runs, path)
             return
         case ".csv":
-            text = as_csv(runs, settings)
+            text = as_csv(as_rows(runs, settings))
         case _:
-            text = "\n".join(map(markdown, tables(runs, settings, all_figures=True)))
+            text = "\n".join(map(as_markdown, tables(runs, settings, all_figures=True)))
     write_atomically(path, lambda file: file.write(printable(text).encode()))
 
 
@@ -117,7 +115,7 @@ def interval(found: Difference | None) -> dict[str, float] | None:
     return {"mean": found.mean, "low": found.low, "high": found.high} if found else None
 
 
-def as_csv(runs: Sequence[Contender], settings: dict[str, list[Any]]) -> str:
+def as_rows(runs: Sequence[Contender], settings: dict[str, list[Any]]) -> list[list[Any]]:
     """One line a run: all figures as numbers, then the settings that differ."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     costs = ("parameters", "steps", "seconds", "images_per_second")
@@ -132,9 +130,7 @@ def as_csv(runs: Sequence[Contender], settings: dict[str, list[Any]]) -> str:
         measured = [getattr(run, name) for name in costs]
         values = [*figures, *intervals, *changes, *measured, *(column[index] for column in settings.values())]
         lines.append([str(run.path), *map(plain, values)])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    return lines
 
 
 def tables(runs: Sequence[Contender], settings: dict[str, list[Any]], *, all_figures: bool) -> list[Cells]:
@@ -183,10 +179,3 @@ def rich_table(cells: Cells) -> Table:
     for line in cells[1:]:
         table.add_row(*map(printable, line))
     return table
-
-
-def markdown(cells: Cells) -> str:
-    """The same table in Markdown."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
-    lines.insert(1, "|---|" + "--:|" * (len(cells[0]) - 1))
-    return "\n".join(lines) + "\n"

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vitral.commands import evaluate_suite as suites
+from vitral.commands import evaluate_suite
 from vitral.commands.checkpoint import beside, load_checkpoint
-from vitral.commands.output import note, parsed_by_tyro, picture_path, print_json, printable, progress_bar
+from vitral.commands.evaluate_suite import SUITES
+from vitral.commands.output import note, parsed_by_tyro, picture_path, print_json, printable, progress_bar, split_off
 from vitral.config import load_config
 from vitral.data.config import DataConfig
 from vitral.data.folder import list_folder
@@ -79,8 +80,11 @@ def main(arguments: list[str]) -> None:
     run = Path(arguments[0])
     model = load_checkpoint(run)
     recorded = run_data(run)
-    if "--suite" in arguments[1:] and arguments[1:][arguments[1:].index("--suite") + 1 :][:1] != ["accuracy"]:
-        suites.main(run, arguments[1:], model=model, recorded=recorded)
+    suite, _ = split_off(arguments[1:], "--suite", "vitral eval")
+    if suite not in (None, "accuracy"):
+        if suite not in SUITES:
+            raise ValueError(f"there is no suite {suite!r}: --suite takes one of accuracy, {', '.join(SUITES)}")
+        evaluate_suite.main(run, arguments[1:], model=model, recorded=recorded)
         return
     if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.name != "classification":
         raise ValueError(

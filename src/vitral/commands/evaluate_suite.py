@@ -1,8 +1,6 @@
 """`vitral eval MODEL --suite NAME`: what a model's frozen representations are worth."""
 
-import csv
 import hashlib
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +24,7 @@ from vitral.data.sources import Source, Subset
 from vitral.data.splits import stratified
 from vitral.evals.cache import cached
 from vitral.evals.features import Representations
-from vitral.files import write_atomically, write_json
+from vitral.files import as_csv, as_markdown, write_atomically, write_json
 from vitral.models import Model, build
 from vitral.serve.predictor import Predictor
 from vitral.studies.finetuning import PROTOCOLS, configured, finetuning_score
@@ -38,7 +36,7 @@ from vitral.train.fingerprint import fingerprint
 __all__ = ["SUITES", "Options", "main"]
 
 SUITES = ("knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini")
-"""What a model's representations can be measured by; `accuracy` measures its classifier."""
+"""What a model can be measured by besides the accuracy of its classifier."""
 
 RAW = 32
 """Pixels of the sides of images whose raw pixels are compared."""
@@ -139,11 +137,13 @@ def own_task(options: Options) -> Task:
     train = evenly(data["train"], options.known)
     if len(train.classes) < 2:
         raise ValueError("the images have no classes to measure by: choose --data.source folder, or --suite vtab-mini")
-    if "val" in data:
-        return Task(splits={"train": train, "val": data["val"], "test": data[final_split(data)]}, group="data")
-    kept, held_out = stratified(train.labels, train.classes, share=0.2, seed=0)
-    parts = {"train": Subset(source=train, indices=kept), "val": Subset(source=train, indices=held_out)}
-    return Task(splits={**parts, "test": data[final_split(data)]}, group="data")
+    reported = final_split(data)
+    if "val" in data and reported != "val":
+        parts = {"train": train, "val": data["val"]}
+    else:  # images that are reported choose nothing
+        kept, held_out = stratified(train.labels, train.classes, share=0.2, seed=0)
+        parts = {"train": Subset(source=train, indices=kept), "val": Subset(source=train, indices=held_out)}
+    return Task(splits={**parts, "test": data[reported]}, group="data")
 
 
 def mini_tasks() -> dict[str, Task]:
@@ -209,7 +209,8 @@ def represented_task(subject: Subject, title: str, task: Task, options: Options,
     """What a subject makes of all images of a task, or made of them before."""
     splits: dict[str, Representations] = {}
     for split, source in task.splits.items():
-        key = (subject.identity, str(to_dict(subject.preprocessing)), title, split, fingerprint(source))
+        place = source.name(0)  # of images in memory the fingerprint knows the classes alone
+        key = (subject.identity, str(to_dict(subject.preprocessing)), title, split, place, fingerprint(source))
         compute = partial(represented, subject.encode, source, preprocessing=subject.preprocessing, data=options.data)
         splits[split] = cached(folder, key, compute, say=note)
         for sentence in splits[split].broken:
@@ -288,12 +289,5 @@ def write(path: Path, rows: list[list[str]], whole: dict[str, Any]) -> None:
     if path.suffix == ".json":
         write_json(path, whole)
         return
-    if path.suffix == ".csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        content = text.getvalue()
-    else:
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
-        lines.insert(1, "|" + "---|" * len(rows[0]))
-        content = "\n".join(lines) + "\n"
-    write_atomically(path, lambda file: file.write(content.encode()))
+    content = {".csv": as_csv, ".md": as_markdown}[path.suffix](rows)
+    write_atomically(path, lambda file: file.write(printable(content).encode()))

@@ -1,5 +1,6 @@
 """What the commands print: figures on standard output, everything else on standard error."""
 
+import argparse
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vitral.files import printable
 
-__all__ = ["note", "parsed_by_tyro", "picture_path", "plain", "print_json", "printable", "progress_bar"]
+__all__ = ["note", "parsed_by_tyro", "picture_path", "plain", "print_json", "printable", "progress_bar", "split_off"]
 
 T = TypeVar("T")
 
@@ -41,6 +42,14 @@ def parsed_by_tyro(kind: type[T], *, default: T, arguments: list[str], program: 
         closest = re.search(r"Perhaps you meant:\s+(--\S+)", text)
         hint = f" (perhaps {closest[1]})" if closest else ""
         raise ValueError(f"{parts}{hint}; {program} --help lists every key") from None
+
+
+def split_off(arguments: list[str], option: str, program: str = "vitral train") -> tuple[str | None, list[str]]:
+    """The value of an option, None without it, and the other arguments."""
+    parser = argparse.ArgumentParser(prog=program, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    parser.add_argument(option, dest="value")
+    known, rest = parser.parse_known_args(arguments)
+    return known.value, rest
 
 
 def note(text: str) -> None:

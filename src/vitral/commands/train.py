@@ -10,7 +10,7 @@ from inspect import signature
 from operator import attrgetter
 from pathlib import Path
 
-from vitral.commands.output import parsed_by_tyro, print_json
+from vitral.commands.output import parsed_by_tyro, print_json, split_off
 from vitral.models import architecture
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
@@ -138,14 +138,6 @@ def weights_among(changes: list[str]) -> Path | None:
     if weights is None and not {"-h", "--help"} & set(changes):
         raise ValueError("fine-tuning starts from a trained model: name its folder with --model.weights")
     return Path(weights) if weights else None
-
-
-def split_off(arguments: list[str], option: str, program: str = "vitral train") -> tuple[str | None, list[str]]:
-    """The value of an option, None without it, and the other arguments."""
-    parser = argparse.ArgumentParser(prog=program, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
-    parser.add_argument(option, dest="value")
-    known, rest = parser.parse_known_args(arguments)
-    return known.value, rest
 
 
 def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:

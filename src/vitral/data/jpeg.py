@@ -24,8 +24,8 @@ FILTERS = ("bilinear", "bicubic")
 SCALES = (8, 4, 2)
 """How much smaller an image can be decoded than it is."""
 
-METADATA = 2**17
-"""Bytes at a JPEG's start among which its EXIF data begin: after at most one other segment of 64 KiB."""
+START = b"\xff\xd8\xff"
+"""How every JPEG begins."""
 
 PLAIN = (None, 1)
 """EXIF orientations of an image that is stored upright."""
@@ -46,10 +46,8 @@ class Jpeg:
         Raises:
             OSError: the file cannot be read.
         """
-        if isinstance(stored, Image.Image):
-            return None
-        data = stored.read_bytes() if isinstance(stored, Path) else stored
-        if not data.startswith(b"\xff\xd8\xff"):
+        data = _bytes(stored)
+        if data is None:
             return None
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -89,9 +87,21 @@ class Jpeg:
         return rearrange(resized, "1 c h w -> h w c").numpy()
 
 
+def _bytes(stored: Path | bytes | Image.Image) -> bytes | None:
+    """A JPEG's content; None for anything else, which is not read."""
+    if isinstance(stored, bytes):
+        return stored if stored.startswith(START) else None
+    # a pipe would keep us waiting for ever
+    if isinstance(stored, Image.Image) or (stored.exists() and not stored.is_file()):
+        return None
+    with stored.open("rb") as file:
+        start = file.read(len(START))
+        return start + file.read() if start == START else None
+
+
 def _upright(data: bytes) -> bool:
     """Whether a JPEG is shown as it is stored."""
-    if b"Exif\0" not in data[:METADATA]:
+    if b"Exif\0" not in data:
         return True
     try:
         with Image.open(BytesIO(data), formats=("JPEG",)) as image:

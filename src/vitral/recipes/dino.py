@@ -6,7 +6,7 @@ from vitral.data.config import DataConfig
 from vitral.models import architecture
 from vitral.objectives.dino import DINOConfig, ViewConfig
 from vitral.recipes.fashion_mnist import fashion_mnist
-from vitral.recipes.images import WORKERS, centre_crop
+from vitral.recipes.images import IMAGENET, WORKERS, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
@@ -33,7 +33,7 @@ def dino(model: str = "ViT-S/16") -> RunConfig:
         recipe="dino",
         model=ModelSetup(architecture=architecture(model, gelu="erf", drop_path=0.1)),
         data=DataConfig(source="images", workers=WORKERS),
-        preprocessing=centre_crop(interpolation="bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        preprocessing=centre_crop(interpolation="bicubic", **IMAGENET),
         objective=DINOConfig(),
         optim=OptimConfig(lr=2e-3, weight_decay=0.04, clip=3.0),
         schedule=ScheduleConfig(decay="cosine", warmup="10epochs", end=1e-6),

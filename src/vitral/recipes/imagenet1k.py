@@ -9,7 +9,7 @@ from vitral.data.config import DataConfig
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes.finetune import finetune
-from vitral.recipes.images import WORKERS, augment, centre_crop
+from vitral.recipes.images import IMAGENET, WORKERS, augment, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
@@ -142,7 +142,7 @@ def deit3_imagenet1k(model: str = "ViT-S/16") -> RunConfig:
         recipe="deit3-imagenet1k",
         model=ModelSetup(architecture=plain),
         data=_data(),
-        preprocessing=centre_crop(1.0, interpolation="bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        preprocessing=centre_crop(1.0, interpolation="bicubic", **IMAGENET),
         augment=AugmentConfig(
             crop="inception",
             crop_area=(0.08, 1.0),
@@ -217,7 +217,7 @@ def mae_scratch_imagenet1k(model: str = "ViT-B/16") -> RunConfig:
         recipe="mae-scratch-imagenet1k",
         model=ModelSetup(architecture=plain),
         data=_data(),
-        preprocessing=centre_crop(interpolation="bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        preprocessing=centre_crop(interpolation="bicubic", **IMAGENET),
         augment=_mae_augment(),
         objective=ClassificationConfig(label_smoothing=0.1),
         optim=OptimConfig(lr=1.6e-3, weight_decay=0.3, betas=(0.9, 0.95), clip=None),

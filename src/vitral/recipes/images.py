@@ -5,11 +5,14 @@ from typing import Any
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.preprocess import Preprocessing
 
-__all__ = ["WORKERS", "augment", "centre_crop"]
+__all__ = ["IMAGENET", "WORKERS", "augment", "centre_crop"]
 
 INCEPTION: dict[str, Any] = dict(crop="inception_tf", crop_area=(0.05, 1.0), flip=True)
 """The paper's augmentation: Inception crop and mirroring, as its code draws them."""
 WORKERS = 8
+
+IMAGENET: dict[str, Any] = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""Mean and deviation of ImageNet's colours, which recipes of PyTorch take off."""
 
 
 def centre_crop(ratio: float = 0.875, **changes: Any) -> Preprocessing:

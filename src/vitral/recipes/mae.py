@@ -7,7 +7,7 @@ from vitral.data.config import DataConfig
 from vitral.models import architecture
 from vitral.objectives.mae import MAEConfig
 from vitral.recipes.fashion_mnist import fashion_mnist
-from vitral.recipes.images import WORKERS, centre_crop
+from vitral.recipes.images import IMAGENET, WORKERS, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
@@ -33,7 +33,7 @@ def mae(model: str = "ViT-B/16") -> RunConfig:
         recipe="mae",
         model=ModelSetup(architecture=architecture(model, pool="gap", position="sincos_2d_mae", gelu="erf")),
         data=DataConfig(source="images", workers=WORKERS),
-        preprocessing=centre_crop(interpolation="bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        preprocessing=centre_crop(interpolation="bicubic", **IMAGENET),
         augment=AugmentConfig(crop="inception", crop_area=(0.2, 1.0), flip=True),
         objective=MAEConfig(),
         optim=OptimConfig(lr=2.4e-3, weight_decay=0.05, betas=(0.9, 0.95), clip=None),

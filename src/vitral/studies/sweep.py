@@ -4,8 +4,6 @@ What a trial tries is a function of its number and of the trials before it, whic
 was killed needs no memory of what was under way: it comes to the same settings again, and their runs go on.
 """
 
-import csv
-import io
 import itertools
 import json
 import math
@@ -20,7 +18,7 @@ from typing import Any
 
 from vitral.data.opening import open_data
 from vitral.data.order import random_bits
-from vitral.files import write_atomically, write_json
+from vitral.files import as_csv, as_markdown, write_atomically, write_json
 from vitral.train.config import RunConfig
 from vitral.train.examination import figures_of
 from vitral.train.loop import fit
@@ -191,11 +189,8 @@ class Sweep:
             for result in self._sorted(tried)
         ]
         head = [*keys, f"mean {self.config.metric}", "deviation", *(f"seed {seed}" for seed in seeds), "failure"]
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([head, *rows])
-        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in [head, *rows]]
-        lines.insert(1, "|" + "---|" * len(head))
-        for name, text in (("results.csv", table.getvalue()), ("results.md", "\n".join(lines) + "\n")):
+        for name, form in (("results.csv", as_csv), ("results.md", as_markdown)):
+            text = form([head, *rows])
             write_atomically(self.folder / name, lambda file, text=text: file.write(text.encode()))
         trials = [{**asdict(result), "mean": result.mean if result.values else None} for result in tried]
         write_json(self.folder / RESULTS, {"metric": self.config.metric, "trials": trials})

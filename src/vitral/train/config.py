@@ -150,6 +150,8 @@ class RunConfig:
                 "--data.source images has no classes to learn: choose --data.source folder, or a recipe that learns "
                 "without labels, such as masked-patch"
             )
+        if self.objective.name == "dino" and self.train.ema is not None:
+            raise ValueError("DINO keeps a running average itself, its teacher: leave out --train.ema")
         if self.model.lora_rank is not None and self.model.weights is None:
             raise ValueError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
         if not 0 <= self.seed < 2**63:

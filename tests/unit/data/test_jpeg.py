@@ -1,5 +1,6 @@
 """Parts of JPEGs, decoded no larger than needed, beside the whole image decoded and resized by Pillow."""
 
+import os
 from io import BytesIO
 from pathlib import Path
 
@@ -115,6 +116,22 @@ def test_other_images_are_left_to_pillow(tmp_path: Path) -> None:
     assert [Jpeg.of(other) for other in others] == [None] * len(others)
     with pytest.raises(FileNotFoundError):
         Jpeg.of(tmp_path / "missing.jpg")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert Jpeg.of(tmp_path / "pipe.jpg") is None
+
+
+def test_a_turned_image_is_noticed_however_late_its_exif_data_come() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(photograph("cat", (40, 30)), exif=exif)
+    segment = b"\xff\xe2\xff\xff" + bytes(0xFFFD)  # 64 KiB of another application's
+    late = data[:2] + 3 * segment + data[2:]
+    with Image.open(BytesIO(late)) as image:
+        assert image.getexif()[0x0112] == 6
+    assert Jpeg.of(late) is None
 
 
 def test_a_bomb_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from tiny import keys
+from tiny import keys, tiny_run
 from vitral.data.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
@@ -258,3 +258,10 @@ def test_models_and_sizes_that_cannot_learn_so() -> None:
         objective_of(DINOConfig(**SMALL), PREPROCESSING).learner(create("BiT-R50x1", image_size=32))
     with pytest.raises(ValueError, match="must be a multiple of the patch size"):
         learner(views=ViewConfig(local_size=9))
+
+
+def test_a_second_average_is_refused() -> None:
+    """It would follow the student, while the teacher in it, which is kept, stayed as it began."""
+    config = tiny_run(ema=None)
+    with pytest.raises(ValueError, match=r"leave out --train\.ema"):
+        replace(config, objective=DINOConfig(**SMALL), train=replace(config.train, ema=0.9))
