@@ -1,14 +1,16 @@
 """Runs that must end alike on one process and on two, each with what could make them differ."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from tiny import ARCHITECTURE, tiny_run
 from vitral.objectives.dino import DINOConfig, ViewConfig
+from vitral.objectives.distillation import DistillationConfig
 from vitral.objectives.mae import MAEConfig
 from vitral.objectives.masked_patch import MaskedPatchConfig
 from vitral.train.config import RunConfig
 
-__all__ = ["RUNS"]
+__all__ = ["RUNS", "with_teacher"]
 
 
 def without_dropout(config: RunConfig) -> RunConfig:
@@ -56,4 +58,20 @@ RUNS |= {
     f"{name}-dino": replace(RUNS[name], objective=SMALL, train=replace(RUNS[name].train, ema=None))
     for name in ("ddp-adamw", "fsdp")
 }
+TWO_HEADS = replace(RUNS["fsdp"].model.architecture, distillation=True)
+RUNS |= {
+    f"{name}-distilled": replace(
+        RUNS[name],
+        model=replace(RUNS[name].model, architecture=TWO_HEADS),
+        objective=DistillationConfig(teacher=Path("ddp-adamw")),
+    )
+    for name in ("ddp-adamw", "fsdp")
+}
 RUNS |= {f"{name}-mae": replace(RUNS[name], objective=DECODER) for name in ("ddp-adamw", "fsdp")}
+
+
+def with_teacher(config: RunConfig, folder: Path) -> RunConfig:
+    """The run with the teacher that lies in a folder of finished runs, where it has one."""
+    if not isinstance(config.objective, DistillationConfig):
+        return config
+    return replace(config, objective=replace(config.objective, teacher=folder / config.objective.teacher))

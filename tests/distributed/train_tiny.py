@@ -4,14 +4,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from distributed.runs import RUNS
+from distributed.runs import RUNS, with_teacher
 from vitral.train.loop import fit
 from vitral.train.run import Run
 from vitral.train.world import joined
 
 with joined(timeout="2min") as world:
     for name, config in RUNS.items():
-        config = replace(config, out=Path(sys.argv[1]) / name)
+        config = with_teacher(replace(config, out=Path(sys.argv[1]) / name), Path(sys.argv[1]))
         run = Run(world.by_leader(lambda config=config: Run.create(config).path))
         fit(run, config, world)
         run.close()

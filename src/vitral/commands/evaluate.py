@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> None:
             raise ValueError(f"there is no suite {suite!r}: --suite takes one of accuracy, {', '.join(SUITES)}")
         evaluate_suite.main(run, arguments[1:], model=model, recorded=recorded)
         return
-    if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.name != "classification":
+    if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.judged_by != "labels":
         raise ValueError(
             f"{run} has learned without classes, so there is no accuracy: measure it with --suite knn or linear, or "
             "fine-tune it first"

@@ -11,7 +11,6 @@ from vitral.data.card import ModelCard
 from vitral.data.opening import open_data
 from vitral.data.sources import Source
 from vitral.evals.accuracy import Judgements
-from vitral.objectives.kinds import objective_of
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import final_split
@@ -85,7 +84,7 @@ def judged(
     if card is None or isinstance(data, str):
         return "test", None
     split = final_split(data)
-    if objective_of(config.objective, config.preprocessing).judged_by != "labels":
+    if config.objective.judged_by != "labels":
         return split, None
     found = judgements(Predictor(load_model(run.path), device=device), data[split], config.data)
     save_predictions(run.path, Predictions(split=split, images=fingerprint(data[split]), judgements=found))

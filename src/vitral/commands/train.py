@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
 def following(run: Run, config: RunConfig) -> str:
     """What one may want to do with a finished run."""
     folder = shlex.quote(str(run.path))
-    if config.objective.name != "classification":
+    if config.objective.judged_by != "labels":
         return f"train finetune --data.root FOLDER --model.weights {folder}"
     look = "inspect" if getattr(config.model.architecture, "attention", None) == "global" else "eval"
     return f"{look} {folder}"

@@ -26,18 +26,19 @@ class Both(nn.Module):
 
 
 class TwoHeads(nn.Linear):
-    """The head of the class token and that of the distillation token, `dist`; together the mean of their logits."""
+    """The head of the class token and that of the distillation token, `dist`; together the mean of their logits.
+
+    While a teacher is learned from, training gives the logits of each: one learns from labels, the other from it.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         super().__init__(inputs, outputs, bias=bias)
         self.dist = nn.Linear(inputs, outputs, bias=bias)
+        self.taught = False
 
-    def forward(self, input: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b classes"]:
-        return self.both(input).mean(dim=1)
-
-    def both(self, pooled: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b 2 classes"]:
-        """The logits of each: one learns from labels, the other from a teacher."""
-        return torch.stack([super().forward(pooled[:, 0]), self.dist(pooled[:, 1])], dim=1)
+    def forward(self, input: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b *two classes"]:
+        both = torch.stack([super().forward(input[:, 0]), self.dist(input[:, 1])], dim=1)
+        return both if self.taught and self.training else both.mean(dim=1)
 
 
 class Mean(nn.Module):

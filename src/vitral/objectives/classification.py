@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch.nn.functional as F
 import tyro
@@ -21,6 +21,7 @@ __all__ = ["Classification", "ClassificationConfig"]
 class ClassificationConfig:
     """What a classification step learns from."""
 
+    judged_by: ClassVar = "labels"
     name: tyro.conf.Suppress[Literal["classification"]] = "classification"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """Cross-entropy over classes, or of each class by itself, summed over classes, as the paper pre-trains."""
@@ -44,8 +45,6 @@ class Classification:
 
     Either form is linear in the target, so that the loss of a mixed image is that of both labels by their shares.
     """
-
-    judged_by: Literal["labels", "features"] = "labels"
 
     def __init__(self, config: ClassificationConfig) -> None:
         self.label_smoothing = config.label_smoothing
@@ -71,7 +70,11 @@ class Classification:
         self, forward: Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b classes"]], examples: Examples
     ) -> tuple[Float[Tensor, ""], Figures]:
         """The mean loss of a batch, and its accuracy (a fraction; of a mixed image by its own label)."""
-        logits, labels = forward(examples.images).float(), examples.labels
+        return self.of_logits(forward(examples.images), examples)
+
+    def of_logits(self, logits: Float[Tensor, "b classes"], examples: Examples) -> tuple[Float[Tensor, ""], Figures]:
+        """The same of logits that are there."""
+        logits, labels = logits.float(), examples.labels
         count = (labels != UNREADABLE).sum().clamp(min=1)
         each = self.of_labels(logits, labels) if examples.partners is None else self.of_mixed(logits, examples)
         correct = (logits.argmax(1) == labels).sum()

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,7 @@ class DINOConfig:
         ValueError: a value is out of range.
     """
 
+    judged_by: ClassVar = "features"
     name: tyro.conf.Suppress[Literal["dino"]] = "dino"
     views: ViewConfig = ViewConfig()
     prototypes: int = 65536

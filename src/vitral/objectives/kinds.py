@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
@@ -9,6 +10,7 @@ from pydantic import Discriminator, Tag
 from vitral.data.preprocess import Preprocessing
 from vitral.objectives.classification import Classification, ClassificationConfig
 from vitral.objectives.dino import DINOConfig, DINOLearner
+from vitral.objectives.distillation import Distillation, DistillationConfig, Teacher
 from vitral.objectives.mae import MAEConfig, MAELearner
 from vitral.objectives.masked_patch import MaskedPatchConfig, MaskedPatchLearner
 from vitral.objectives.objective import Objective
@@ -25,6 +27,7 @@ def _name(values: Any) -> str:
 
 ObjectiveConfig = Annotated[
     Annotated[ClassificationConfig, Tag("(classification)")]
+    | Annotated[DistillationConfig, Tag("(distillation)")]
     | Annotated[MaskedPatchConfig, Tag("(masked_patch)")]
     | Annotated[MAEConfig, Tag("(mae)")]
     | Annotated[DINOConfig, Tag("(dino)")],
@@ -40,8 +43,18 @@ LEARNERS: dict[str, Callable[..., Learner]] = {
 """What learns without labels."""
 
 
-def objective_of(config: ObjectiveConfig, preprocessing: Preprocessing) -> Objective:
-    """The objective that a configuration describes, for images of this preprocessing."""
+def objective_of(
+    config: ObjectiveConfig, preprocessing: Preprocessing, *, read_teacher: Callable[[Path | None], Teacher]
+) -> Objective:
+    """The objective that a configuration describes, for images of this preprocessing.
+
+    Args:
+        config: any.
+        preprocessing: what images are made by.
+        read_teacher: called where there is one.
+    """
     if isinstance(config, ClassificationConfig):
         return Classification(config)
+    if isinstance(config, DistillationConfig):
+        return Distillation(config, read_teacher(config.teacher))
     return SelfSupervised(partial(LEARNERS[config.name], config=config, preprocessing=preprocessing))

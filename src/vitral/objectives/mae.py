@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import tyro
@@ -32,6 +32,7 @@ class MAEConfig:
         ValueError: a value is out of range.
     """
 
+    judged_by: ClassVar = "features"
     name: tyro.conf.Suppress[Literal["mae"]] = "mae"
     share: float = 0.75
     """Share of an image's patches that is hidden."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,7 @@ class MaskedPatchConfig:
         ValueError: a value is out of range.
     """
 
+    judged_by: ClassVar = "features"
     name: tyro.conf.Suppress[Literal["masked_patch"]] = "masked_patch"
     target: Literal["mean_colour", "small_patch", "pixels"] = "mean_colour"
     """`mean_colour`: the patch's mean at 3 bits a channel, one of 512 classes (8 of grey images). `small_patch`: the

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -26,10 +26,11 @@ class Panel:
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a step learns."""
+    """What a step learns.
 
-    judged_by: Literal["labels", "features"]
-    """What evaluation measures: the classes that the model tells, or what its representations are worth."""
+    Its configuration says as `judged_by` what evaluation measures: the classes that the model tells (labels), or what
+    its representations are worth (features).
+    """
 
     def learner(self, model: Model) -> nn.Module:
         """What is trained: the model alone, or with the parts that only training needs.

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -50,8 +49,6 @@ class Learner(nn.Module):
 
 class SelfSupervised:
     """An objective whose learner gives each image's loss; labels only tell which images could be read."""
-
-    judged_by: Literal["labels", "features"] = "features"
 
     def __init__(self, make: Callable[[Model], Learner]) -> None:
         self.make = make

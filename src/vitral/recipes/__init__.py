@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from vitral.recipes.digits import digits
 from vitral.recipes.dino import dino, fashion_mnist_dino
+from vitral.recipes.distillation import deit_distilled_imagenet1k, distill, fashion_mnist_distilled
 from vitral.recipes.fashion_mnist import fashion_mnist
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder
@@ -39,6 +40,9 @@ RECIPES: dict[str, Callable[..., RunConfig]] = {
     "fashion-mnist-mae": fashion_mnist_mae,
     "dino": dino,
     "fashion-mnist-dino": fashion_mnist_dino,
+    "distill": distill,
+    "deit-distilled-imagenet1k": deit_distilled_imagenet1k,
+    "fashion-mnist-distilled": fashion_mnist_distilled,
     "mae-finetune-imagenet1k": mae_finetune_imagenet1k,
     "mae-scratch-imagenet1k": mae_scratch_imagenet1k,
 }

@@ -145,7 +145,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if getattr(self.model.architecture, "pool", None) == "none":
             raise ValueError("training needs one representation an image: choose pool cls, gap or map, not none")
-        if self.data.source == "images" and self.objective.name == "classification":
+        if self.data.source == "images" and self.objective.judged_by == "labels":
             raise ValueError(
                 "--data.source images has no classes to learn: choose --data.source folder, or a recipe that learns "
                 "without labels, such as masked-patch"

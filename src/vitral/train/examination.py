@@ -11,7 +11,6 @@ from vitral.data.batches import UNREADABLE, EvaluationBatches
 from vitral.data.sources import Source, Subset
 from vitral.evals.accuracy import Judgements
 from vitral.evals.probe import probe
-from vitral.objectives.kinds import objective_of
 from vitral.objectives.objective import Panel
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import final_split, judged, represented, running_split
@@ -73,14 +72,13 @@ MEASURES = {"labels": ("top1", "top5", "loss", "ece"), "features": ("knn", "line
 
 def figures_of(config: RunConfig, data: Mapping[str, Source]) -> list[str]:
     """Names of the figures that a run has at its end."""
-    judged_by = objective_of(config.objective, config.preprocessing).judged_by
     splits = dict.fromkeys((running_split(data), final_split(data)))
-    return [f"{split}/{measure}" for split in splits for measure in MEASURES[judged_by]]
+    return [f"{split}/{measure}" for split in splits for measure in MEASURES[config.objective.judged_by]]
 
 
 def examined(session: Session, data: Mapping[str, Source], split: str) -> Examination:
     """Evaluates the weights to keep on a split; all processes together. Errors as in `judged`."""
-    return {"labels": _told, "features": _probed}[session.objective.judged_by](session, data, split)
+    return {"labels": _told, "features": _probed}[session.config.objective.judged_by](session, data, split)
 
 
 def _told(session: Session, data: Mapping[str, Source], split: str) -> Examination:

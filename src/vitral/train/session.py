@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from vitral.train.parallel import clipped, copies, load_whole, sharded, synchron
 from vitral.train.recompute import recompute_blocks
 from vitral.train.rules import freeze
 from vitral.train.state import blank_state, named_state
+from vitral.train.teacher import read_teacher
 from vitral.train.throughput import Stopwatch
 from vitral.train.world import ALONE, World
 from vitral.weights.load import load_with_report
@@ -57,7 +59,17 @@ class Session:
         self.stopwatch = Stopwatch(self.device)
         self.unreadable: set[str] = set()
         self.preprocessing = config.preprocessing
-        self.objective = objective_of(config.objective, config.preprocessing)
+        self.objective = objective_of(
+            config.objective,
+            config.preprocessing,
+            read_teacher=partial(
+                read_teacher,
+                preprocessing=config.preprocessing,
+                classes=classes,
+                device=self.device,
+                compiled=compiled,
+            ),
+        )
         torch.manual_seed(config.seed)
         self.model = self.objective.learner(self._built()).to(self.device)
         """What is trained: the model, with what its objective puts around it."""

@@ -255,7 +255,9 @@ def test_wrong_settings(values: dict[str, float], message: str) -> None:
 
 def test_models_and_sizes_that_cannot_learn_so() -> None:
     with pytest.raises(ValueError, match="DINO needs a Vision Transformer"):
-        objective_of(DINOConfig(**SMALL), PREPROCESSING).learner(create("BiT-R50x1", image_size=32))
+        objective_of(DINOConfig(**SMALL), PREPROCESSING, read_teacher=pytest.fail).learner(
+            create("BiT-R50x1", image_size=32)
+        )
     with pytest.raises(ValueError, match="must be a multiple of the patch size"):
         learner(views=ViewConfig(local_size=9))
 

@@ -153,7 +153,7 @@ def test_it_learns_to_fill_in(target: str) -> None:
 
 
 def test_the_loss_is_a_mean_over_images_that_could_be_read() -> None:
-    objective = objective_of(MaskedPatchConfig(), PREPROCESSING)
+    objective = objective_of(MaskedPatchConfig(), PREPROCESSING, read_teacher=pytest.fail)
     model = objective.learner(ViT(CONFIG))
     some, drawn = images(3), keys(3)
     each = model(some, drawn)
@@ -221,6 +221,8 @@ def test_wrong_settings(values: dict[str, object], message: str) -> None:
 
 def test_models_that_cannot_learn_so() -> None:
     with pytest.raises(ValueError, match="masked patch prediction needs a Vision Transformer"):
-        objective_of(MaskedPatchConfig(), PREPROCESSING).learner(create("BiT-R50x1", image_size=32))
+        objective_of(MaskedPatchConfig(), PREPROCESSING, read_teacher=pytest.fail).learner(
+            create("BiT-R50x1", image_size=32)
+        )
     with pytest.raises(ValueError, match="leaves out patches itself"):
         learner(replace(CONFIG, patch_dropout=0.5))

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from vitral.commands.train import started
+from vitral.data.card import ModelCard
 from vitral.data.config import DataConfig
+from vitral.data.preprocess import Preprocessing
+from vitral.models import create
+from vitral.objectives.distillation import DistillationConfig
+from vitral.objectives.kinds import ObjectiveConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder
@@ -16,6 +21,7 @@ from vitral.train.config import RunConfig
 from vitral.train.loop import fit
 from vitral.train.run import Run
 from vitral.vit_config import ViTConfig
+from vitral.weights.folder import save_model
 
 
 def stepped(config: RunConfig, out: Path, **data: object) -> dict[str, float]:
@@ -60,6 +66,17 @@ def test_a_recipe_knows_its_name(name: str) -> None:
     assert RECIPES[name]().recipe == name
 
 
+def with_a_teacher(objective: ObjectiveConfig, photographs: Path, folder: Path) -> ObjectiveConfig:
+    """An objective that learns from a teacher is given one with random weights."""
+    if not isinstance(objective, DistillationConfig):
+        return objective
+    classes = tuple(sorted(path.name for path in photographs.iterdir()))
+    card = ModelCard(classes=classes, preprocessing=Preprocessing(image_size=(32, 32), channels=3))
+    teacher = create("ViT-Ti/16", depth=1, image_size=32, num_classes=len(classes))
+    save_model(folder, teacher, card)
+    return replace(objective, teacher=folder)
+
+
 LARGE = [name for name in RECIPES if name not in ("digits", "fashion-mnist", "folder", "finetune")]
 
 
@@ -77,11 +94,12 @@ def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path,
         out=tmp_path / "run",
         model=replace(config.model, architecture=small),
         data=DataConfig(source="folder", root=photographs),
+        objective=with_a_teacher(config.objective, photographs, tmp_path / "teacher"),
         train=replace(config.train, steps=2, batch_size=12, evaluate="1epoch", log="1steps"),
     )
     with closing(Run.create(config)) as run:
         figures = fit(run, config)
-    if config.objective.name == "classification":
+    if config.objective.judged_by == "labels":
         assert figures["test/loss"] > 0
     else:
         assert figures.keys() == {"test/knn", "test/linear"}
