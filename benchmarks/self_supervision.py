@@ -30,6 +30,7 @@ PRETRAINED = {
     "masked patch, 4x4 colours": ["fashion-mnist-masked-patch"],
     "masked patch, pixels": ["fashion-mnist-masked-patch", "--objective.target", "pixels"],
     "MAE": ["fashion-mnist-mae"],
+    "DINO": ["fashion-mnist-dino"],
 }
 FINETUNED = ["--optim.name", "adamw", "--optim.lr", "3e-3", "--optim.layer-decay", "0.75"]
 SCRATCH = {"from scratch, the same settings": FINETUNED[:4], "from scratch, its own settings": []}

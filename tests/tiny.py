@@ -30,7 +30,7 @@ def tiny_run(out: Path | None = None, *, optimiser: str = "adamw", **train: obje
         optimiser: its name.
         train: changes to the configuration's `train`.
     """
-    lr = {"adamw": 1e-2, "sgd": 0.3, "muon": 2e-2, "lamb": 1e-2, "adafactor": 1e-3}[optimiser]
+    lr = {"adamw": 1e-2, "sgd": 0.3, "muon": 2e-2, "lamb": 1e-2, "lars": 1.0, "adafactor": 1e-3}[optimiser]
     return RunConfig(
         recipe="tiny",
         out=out,

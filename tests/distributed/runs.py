@@ -58,6 +58,13 @@ RUNS |= {
     f"{name}-dino": replace(RUNS[name], objective=SMALL, train=replace(RUNS[name].train, ema=None))
     for name in ("ddp-adamw", "fsdp")
 }
+RUNS |= {
+    f"{name}-probe": replace(
+        without_dropout(tiny_run(optimiser="lars", parallel=name, ema=None)),
+        model=replace(RUNS["fsdp"].model, probe=True),
+    )
+    for name in ("ddp", "fsdp")
+}
 TWO_HEADS = replace(RUNS["fsdp"].model.architecture, distillation=True)
 RUNS |= {
     f"{name}-distilled": replace(

@@ -6,15 +6,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Centre", "everywhere", "koleo", "sinkhorn"]
+from vitral.device import over_processes
 
-
-def everywhere(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """The sum over all processes; the values themselves where there is one."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        values = values.clone()
-        torch.distributed.all_reduce(values)
-    return values
+__all__ = ["Centre", "koleo", "sinkhorn"]
 
 
 class Centre(nn.Module):
@@ -37,8 +31,8 @@ class Centre(nn.Module):
     @torch.no_grad()
     def update(self) -> None:
         """Moves the mean towards that of all outputs of all processes since the last update."""
-        count = everywhere(self.count)
-        mean = everywhere(self.total) / count.clamp(min=1)
+        count = over_processes(self.count)
+        mean = over_processes(self.total) / count.clamp(min=1)
         self.mean.lerp_(torch.where(count > 0, mean, self.mean), 1 - self.momentum)
         self.total.zero_()
         self.count.zero_()
@@ -57,7 +51,7 @@ def sinkhorn(
         torch.distributed.all_reduce(top, torch.distributed.ReduceOp.MAX)
     shares = (scaled - top).exp()
     for _ in range(rounds):
-        shares = shares / everywhere(shares.sum(0)).clamp(min=1e-300)
+        shares = shares / over_processes(shares.sum(0)).clamp(min=1e-300)
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-300)
     return shares.to(logits.dtype)
 

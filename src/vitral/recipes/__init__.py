@@ -13,6 +13,7 @@ from vitral.recipes.imagenet1k import (
     BETTER,
     deit3_imagenet1k,
     mae_finetune_imagenet1k,
+    mae_linear_imagenet1k,
     mae_scratch_imagenet1k,
 )
 from vitral.recipes.mae import fashion_mnist_mae, mae
@@ -44,6 +45,7 @@ RECIPES: dict[str, Callable[..., RunConfig]] = {
     "deit-distilled-imagenet1k": deit_distilled_imagenet1k,
     "fashion-mnist-distilled": fashion_mnist_distilled,
     "mae-finetune-imagenet1k": mae_finetune_imagenet1k,
+    "mae-linear-imagenet1k": mae_linear_imagenet1k,
     "mae-scratch-imagenet1k": mae_scratch_imagenet1k,
 }
 """Every recipe by the name that `vitral train` knows it by."""

@@ -35,6 +35,8 @@ class ModelSetup:
     """Adapters are scaled by this over their rank."""
     lora_layers: str = "attn.qkv|attn.proj"
     """Regular expression that picks the dense layers to adapt by name."""
+    probe: bool = False
+    """Whether the head alone is trained, on features that are brought to mean 0 and variance 1: a linear probe."""
     architecture: Annotated[Architecture, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
         default_factory=ViTConfig
     )
@@ -152,6 +154,10 @@ class RunConfig:
             )
         if self.objective.name == "dino" and self.train.ema is not None:
             raise ValueError("DINO keeps a running average itself, its teacher: leave out --train.ema")
+        if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
+            raise ValueError("a linear probe has no adapters and no average: leave out model.lora_rank and train.ema")
+        if self.model.probe and self.objective.judged_by != "labels":
+            raise ValueError("a linear probe learns classes: choose a recipe that does, such as finetune")
         if self.model.lora_rank is not None and self.model.weights is None:
             raise ValueError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
         if not 0 <= self.seed < 2**63:

@@ -11,6 +11,7 @@ from torch import nn
 from vitral.layers.linear import FusedLinear
 from vitral.train.optimisers.adafactor import Adafactor
 from vitral.train.optimisers.adam import LAMB, Adam, AdamW
+from vitral.train.optimisers.lars import LARS
 from vitral.train.optimisers.muon import Muon
 from vitral.train.optimisers.sgd import SGD
 from vitral.train.rules import Rule, Treatment, is_matrix, treatments
@@ -26,12 +27,12 @@ class OptimConfig:
         ValueError: a value is out of range.
     """
 
-    name: Literal["adamw", "adam", "sgd", "muon", "lamb", "adafactor"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "muon", "lamb", "lars", "adafactor"] = "adamw"
     """`muon` updates the matrices of the blocks with Muon and everything else with AdamW."""
     lr: float = 1e-3
     """Peak learning rate."""
     weight_decay: float = 0.1
-    """On matrices only: no bias, norm, position or class token. Coupled, as L2, with adam and sgd; else decoupled."""
+    """On matrices only: no bias, norm, position or token. Coupled, as L2, with adam, sgd and lars, else decoupled."""
     decay_form: Literal["times_lr", "absolute"] = "times_lr"
     """Decoupled decay is multiplied by the learning rate, or by the schedule alone as in big_vision: 0.1 is then 1e-4
     at the peak rate 1e-3.
@@ -39,7 +40,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's and LAMB's two decay rates; the second is also the largest that Adafactor comes to."""
     momentum: float = 0.9
-    """Momentum of SGD and Adafactor."""
+    """Momentum of SGD, LARS and Adafactor."""
     nesterov: bool = False
     """Whether SGD looks ahead."""
     momentum_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -60,7 +61,7 @@ class OptimConfig:
             raise ValueError(f"clip must be above 0, or None, not {self.clip}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
-        if self.decay_form == "absolute" and self.name in {"adam", "sgd"}:
+        if self.decay_form == "absolute" and self.name in {"adam", "sgd", "lars"}:
             raise ValueError(
                 f"the decay of {self.name} is coupled: decay_form absolute goes with adamw, lamb, adafactor and muon"
             )
@@ -138,5 +139,6 @@ def _makers(config: OptimConfig) -> dict[str, Any]:
         "muon": adamw,
         "sgd": partial(SGD, **kept, **sgd) if half else partial(torch.optim.SGD, lr=config.lr, **sgd),
         "lamb": partial(LAMB, **kept, betas=config.betas, eps=1e-6),
+        "lars": partial(LARS, **kept, momentum=config.momentum),
         "adafactor": partial(Adafactor, **kept, momentum=config.momentum, cap=config.betas[1]),
     }

@@ -17,6 +17,7 @@ from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, OBJECTIVE, random_bits
 from vitral.layers.lora import add_lora, merge_lora
+from vitral.layers.probe import add_probe, fold_probe
 from vitral.models import Model, build
 from vitral.objectives.kinds import objective_of
 from vitral.objectives.objective import Panel
@@ -123,10 +124,12 @@ class Session:
         return self._adapted(build(self.config.model.architecture))
 
     def _adapted(self, model: Model) -> Model:
-        """The model with LoRA adapters where the run has them."""
+        """The model with LoRA adapters or a probe's head where the run has them."""
         setup = self.config.model
         if setup.lora_rank is not None:
             add_lora(model, layers=setup.lora_layers, rank=setup.lora_rank, alpha=setup.lora_alpha)
+        if setup.probe:
+            add_probe(model)
         return model
 
     @property
@@ -135,10 +138,11 @@ class Session:
         return self.objective.models(self.average or self.model)[0]
 
     def finished_model(self) -> Model:
-        """A copy of the weights to keep, whole and adapters merged into them, on the CPU."""
+        """A copy of the weights to keep, whole and what was added merged into them, on the CPU."""
         model = self._built()
         load_whole(model, whole_state(self.kept_model))
         merge_lora(model)
+        fold_probe(model)
         return model
 
     def train_step(self, batch: Batch, *, lr: float, progress: float = 0.0) -> dict[str, Float[Tensor, ""]]:

@@ -50,7 +50,7 @@ def setup_of(session: Session) -> Setup:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     known, best = known_device(name), None
     # half the peak of 16 bits, or less, is what other arithmetic reaches; adapters spare part of the backward pass
-    if known is not None and session.half is not None and config.model.lora_rank is None:
+    if known is not None and session.half is not None and config.model.lora_rank is None and not config.model.probe:
         macs = forward_macs(config.model.architecture)
         best = throughput(macs, device=known, devices=world.size, utilisation=1.0)
     return Setup(

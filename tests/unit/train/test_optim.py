@@ -160,7 +160,7 @@ def test_at_full_precision_they_are_the_librarys(ours, theirs):
     torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon", "lamb", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon", "lamb", "lars", "adafactor"])
 def test_many_at_once_as_on_a_gpu_equal_one_after_another(name, monkeypatch):
     """Also where a part is left over, and where one has missed a step."""
     model = build(replace(CONFIG, width=32, depth=3, mlp_dim=32))
@@ -260,7 +260,7 @@ def test_split_equals_separate_matrices():
 
 
 @pytest.mark.parametrize("momentum_dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon", "lamb", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon", "lamb", "lars", "adafactor"])
 def test_ten_steps_are_five_and_five_more(name, momentum_dtype):
     """Bit for bit, with a state that was read into fresh memory."""
     if (name, momentum_dtype) == ("muon", "bfloat16"):
@@ -289,6 +289,25 @@ def test_ten_steps_are_five_and_five_more(name, momentum_dtype):
     steps(other, resumed, range(5, 10))
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def lars(value: np.ndarray, grads: list[np.ndarray], *, decay: float) -> np.ndarray:
+    """You et al. 2017, equations 6 and 7, with coupled decay and momentum after the trust ratio, as MAE's code."""
+    velocity = np.zeros_like(value)
+    for grad, lr in zip(grads, RATES, strict=True):
+        update = grad + decay * value
+        lengths = np.linalg.norm(value), np.linalg.norm(update)
+        trust = 0.001 * lengths[0] / lengths[1] if value.ndim > 1 and min(lengths) > 0 else 1.0
+        velocity = 0.9 * velocity + trust * update
+        value = value - lr * velocity
+    return value
+
+
+def test_lars() -> None:
+    before, after, model = run(OptimConfig(name="lars", weight_decay=0.2))
+    for name, value in before.items():
+        expected = lars(value, gradients_of(model, name), decay=0.2 if name in DECAYED else 0.0)
+        np.testing.assert_allclose(after[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def lamb(value: np.ndarray, grads: list[np.ndarray], *, decay: float) -> np.ndarray:
@@ -357,7 +376,7 @@ def test_adafactor_knows_queries_keys_and_values_apart():
     assert kept == 3 * (32 + 32)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lamb", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lamb", "lars", "adafactor"])
 def test_half_precision_momentum_is_kept_so_and_costs_little(name):
     """Of what fifty steps move, at most two hundredths; squares stay float32."""
     change = dict(nesterov=True) if name == "sgd" else {}
