@@ -87,3 +87,31 @@ def test_wrong_use(screen, runs, tmp_path):
     assert "is a folder" in screen.refusal("compare", one, other, "--out", tmp_path / "a.md")
     (other / "config.json").unlink()
     assert "holds an unfinished run" in screen.refusal("compare", one, other)
+
+
+def as_cifar(run: Path) -> None:
+    """Says that a run's images were CIFAR-10's."""
+    config = json.loads((run / "run.json").read_text())
+    config["data"]["source"] = "cifar10"
+    (run / "run.json").write_text(json.dumps(config))
+
+
+def test_published_rows_stand_below_the_runs(screen, runs, tmp_path):
+    for run in runs:
+        as_cifar(run)
+    files = [tmp_path / f"comparison.{ending}" for ending in ("md", "csv", "png")]
+    shown = screen.run("compare", *runs, "--published", *(word for path in files for word in ("--out", path)))
+    assert "ViT-L/16, ImageNet-21k (Table 2)" in shown
+    assert "99.15%" in shown
+    with files[1].open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 + 14 + 3
+    assert rows[-1] == {**dict.fromkeys(rows[0], ""), "run": "ViT-H/14, JFT (Table 2)", "accuracy_mean": "0.995"}
+    told = screen.json("compare", *runs, "--published")["published"]
+    assert told[0] == {"name": "ViT-B/32, ImageNet (Table 5)", "accuracy": pytest.approx(0.9777)}
+    assert screen.json("compare", *runs)["published"] == []
+
+
+def test_data_of_which_nothing_is_published(screen, runs):
+    told = screen.refusal("compare", *runs, "--published")
+    assert told.startswith("the paper has no figures of the data of these runs, digits: leave out --published, which")

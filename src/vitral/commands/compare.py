@@ -12,6 +12,7 @@ from vitral.commands.output import plain, print_json, printable
 from vitral.evals.paired import Difference
 from vitral.files import as_csv, as_markdown, write_atomically
 from vitral.studies.compare import Contender, contenders, different_settings
+from vitral.studies.published import SOURCES, PublishedRow, published
 
 __all__ = ["main"]
 
@@ -32,19 +33,26 @@ def main(arguments: list[str]) -> None:
     for path in options.out:
         check_out(path)
     runs = contenders(options.runs)
+    known = published(runs[0].config.data.source) if options.published else []
     settings = different_settings([run.config for run in runs])
     if options.json:
         rows = [row(run) for run in runs]
         print_json(
-            {"baseline": rows[0]["run"], "runs": rows, "settings": settings, "files": list(map(str, options.out))}
+            {
+                "baseline": rows[0]["run"],
+                "runs": rows,
+                "published": [vars(row) for row in known],
+                "settings": settings,
+                "files": list(map(str, options.out)),
+            }
         )
     else:
         console = Console(highlight=False, markup=False)
-        for cells in tables(runs, settings, all_figures=False):
+        for cells in tables(runs, known, settings, all_figures=False):
             console.print(rich_table(cells))
     # last, as a full disk must not cost the figures
     for path in options.out:
-        write(path, runs, settings)
+        write(path, runs, known, settings)
         if not options.json:
             print(printable(f"written: {path}"))
 
@@ -60,6 +68,11 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         default=[],
         metavar="FILE",
         help="write the comparison into a file: a table (.md, .csv) or a picture (.png); may be given several times",
+    )
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help=f"beside what the paper's models reached on the same images: {', '.join(SOURCES)}",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args(arguments)
@@ -79,18 +92,18 @@ def check_out(path: Path) -> None:
         raise ValueError(f"{path} is a folder: name a file with --out")
 
 
-def write(path: Path, runs: Sequence[Contender], settings: dict[str, list[Any]]) -> None:
+def write(path: Path, runs: Sequence[Contender], known: Sequence[PublishedRow], settings: dict[str, list[Any]]) -> None:
     """Writes the comparison in the form that the file's ending names."""
     match path.suffix.lower():
         case ".png":
             from vitral.studies.comparison_picture import draw_comparison  # here, as Matplotlib takes a second
 
-            draw_comparison(runs, path)
+            draw_comparison(runs, path, known=known)
             return
         case ".csv":
-            text = as_csv(as_rows(runs, settings))
+            text = as_csv(as_rows(runs, known, settings))
         case _:
-            text = "\n".join(map(as_markdown, tables(runs, settings, all_figures=True)))
+            text = "\n".join(map(as_markdown, tables(runs, known, settings, all_figures=True)))
     write_atomically(path, lambda file: file.write(printable(text).encode()))
 
 
@@ -115,8 +128,10 @@ def interval(found: Difference | None) -> dict[str, float] | None:
     return {"mean": found.mean, "low": found.low, "high": found.high} if found else None
 
 
-def as_rows(runs: Sequence[Contender], settings: dict[str, list[Any]]) -> list[list[Any]]:
-    """One line a run: all figures as numbers, then the settings that differ."""
+def as_rows(
+    runs: Sequence[Contender], known: Sequence[PublishedRow], settings: dict[str, list[Any]]
+) -> list[list[Any]]:
+    """One line a run: all figures as numbers, then the settings that differ; of what is published the accuracy."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     costs = ("parameters", "steps", "seconds", "images_per_second")
     shares = [f"{what}_{end}" for what in ("accuracy", "difference") for end in ("mean", "low", "high")]
@@ -130,10 +145,19 @@ def as_rows(runs: Sequence[Contender], settings: dict[str, list[Any]]) -> list[l
         measured = [getattr(run, name) for name in costs]
         values = [*figures, *intervals, *changes, *measured, *(column[index] for column in settings.values())]
         lines.append([str(run.path), *map(plain, values)])
+    place = lines[0].index("accuracy_mean")
+    for row in known:
+        lines.append([row.name, *[""] * (place - 1), plain(row.accuracy), *[""] * (len(lines[0]) - place - 1)])
     return lines
 
 
-def tables(runs: Sequence[Contender], settings: dict[str, list[Any]], *, all_figures: bool) -> list[Cells]:
+def tables(
+    runs: Sequence[Contender],
+    known: Sequence[PublishedRow],
+    settings: dict[str, list[Any]],
+    *,
+    all_figures: bool,
+) -> list[Cells]:
     """What is for people, row by row, the first row as head: figures, cost, and the settings that differ if any do."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     shown = [name for name in names if all_figures or name.split("/")[1] in ON_SCREEN]
@@ -143,10 +167,13 @@ def tables(runs: Sequence[Contender], settings: dict[str, list[Any]], *, all_fig
         figures.append([name, *(figure(each, run.metrics.get(each)) for each in shown), points(run.difference)])
         speed = f"{run.images_per_second:,.0f}" if run.seconds else "-"
         costs.append([name, f"{run.parameters:,}", f"{run.steps:,}", duration(run.seconds), speed])
-    if not settings:
-        return [figures, costs]
-    differ = [[key, *("-" if value is None else str(value) for value in values)] for key, values in settings.items()]
-    return [figures, costs, [["setting", *(str(run.path) for run in runs)], *differ]]
+    found = [figures, costs]
+    if known:
+        found.append([["published", "top-1"], *([row.name, f"{row.accuracy:.2%}"] for row in known)])
+    if settings:
+        differ = [[key, *("-" if value is None else str(value) for value in each)] for key, each in settings.items()]
+        found.append([["setting", *(str(run.path) for run in runs)], *differ])
+    return found
 
 
 def figure(name: str, value: float | None) -> str:
