@@ -17,7 +17,7 @@ TEACHER = [
     *("fashion-mnist", "--model.name", "BiT-R50x1", "--model.stages", "2", "2", "1", "--model.root-width", "32"),
     *("--optim.name", "adamw", "--optim.lr", "3e-3"),
 ]
-ONE_HEAD = ["--model.distillation", "False"]
+ONE_HEAD = ["--model.no-distillation"]
 STUDENTS = {
     "labels alone": ["fashion-mnist", "--model.pool", "cls"],
     "hard, with the token": ["fashion-mnist-distilled"],

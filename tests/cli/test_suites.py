@@ -3,13 +3,17 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cli.screen import Screen
+from unit.data.vtab.test_structured import write_small_norb
 from vitral.commands.evaluate_suite import Options, own_task
 from vitral.data.config import DataConfig
+from vitral.data.vtab.tasks import VTAB1K
 from vitral.studies.finetuning import PROTOCOLS, Protocol
 
 
@@ -77,7 +81,7 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
     ("words", "sentence"),
     [
         (("--suite", "knn", "--out", "table.txt"), "must end in one of .md, .csv, .json"),
-        (("--suite", "knn", "--grid"), "choose --suite fewshot or vtab-mini"),
+        (("--suite", "knn", "--grid"), "choose --suite fewshot, vtab-mini or vtab1k"),
         (("--suite", "knn", "--known", "1"), "--known must be at least 2"),
         (("--suite=top-7",), "there is no suite 'top-7': --suite takes one of accuracy, knn"),
         (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
@@ -100,7 +104,7 @@ def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, 
 def test_fine_tuning_beside_random_weights(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None)
+    quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, varied=False)
     monkeypatch.setitem(PROTOCOLS, "light", quick)
     words = ("--known", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
     found = screen.json("eval", digits_run, "--suite", "finetune", *words)
@@ -111,3 +115,38 @@ def test_fine_tuning_beside_random_weights(
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
     assert rows[0] == ["task", "of", "fine-tuned"]
     assert rows[3] == ["data", "raw pixels", "-"]
+
+
+def test_tasks_of_vtab_beside_what_is_published(
+    screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With data sets of few images; those that are not there are told and left out."""
+    write_small_norb(makedirs(tmp_path / "data" / "smallnorb"), train=200, test=100)
+    for name in ("smallnorb-azimuth", "smallnorb-elevation"):
+        opened = VTAB1K[name].open
+        assert isinstance(opened, partial)
+        few = replace(opened.keywords["original"], num_images={"train": 200, "val": 50, "test": 50})
+        small = partial(opened.func, original=few, folder="smallnorb")
+        monkeypatch.setitem(VTAB1K, name, replace(VTAB1K[name], open=small))
+    words = ("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "data")
+    found = screen.json(*words)
+    assert {row["task"] for row in found["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
+    assert found["published"]["L/16, I21k"]["sNORB-Elev"] == pytest.approx(0.417)
+    screen.run(*words, "--out", tmp_path / "table.csv")
+    assert screen.errors.count("left out: there is no") == 17
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[-1]["task"] == "all, mean"
+    assert rows[-1]["H/14, JFT (published)"] == "42.2%", "of the two tasks that are there"
+
+
+def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
+    told = screen.refusal("eval", digits_run, "--suite", "vtab1k")
+    assert told == "VTAB's images cannot be shipped: name the folder with its data sets by --data.root"
+    told = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
+    assert told.startswith(f"there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectCategories/")
+
+
+def makedirs(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder

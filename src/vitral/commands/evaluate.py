@@ -39,8 +39,9 @@ and the accuracy of every class; draws the confusion matrix into RUN/confusion.p
 The images are those that the run held out. Others, in one folder a class:
   vitral eval RUN --data.source folder --data.root photos --split all
 What its frozen representations are worth, whatever its classifier is:
-  vitral eval RUN --suite knn|linear|fewshot|finetune [--data.KEY VALUE ...] [--baselines] [--out TABLE.md]
-  vitral eval RUN --suite vtab-mini      ten small tasks that need no download
+  vitral eval RUN --suite knn|linear|fewshot|finetune|retrieval [--data.KEY VALUE ...] [--baselines] [--out TABLE.md]
+  vitral eval RUN --suite vtab-mini [--finetune light|paper]     ten small tasks that need no download
+  vitral eval RUN --suite vtab1k --data.root DIR [--finetune light|paper]     VTAB's nineteen tasks
 
 A model without its run's record (run.json), another project's file or folder, or hf-hub:OWNER/NAME needs --data.root;
 all images there are taken then. Folders are matched to classes by name; ImageNet's may be WordNet's n01440764 as well.
@@ -56,7 +57,7 @@ class Options:
     """Measures a trained model on images it did not learn from."""
 
     suite: Literal["accuracy"] = "accuracy"
-    """What to measure; knn, linear, fewshot, finetune, retrieval and vtab-mini have options of their own."""
+    """What to measure; knn, linear, fewshot, finetune, retrieval, vtab-mini and vtab1k have options of their own."""
     split: Literal["test", "val", "train", "all"] | None = None
     """Which images; by default the held-out ones. all: every image of a folder that has no splits."""
     data: DataConfig

@@ -1,6 +1,7 @@
 """`vitral eval MODEL --suite NAME`: what a model's frozen representations are worth."""
 
 import hashlib
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vitral.commands.output import note, parsed_by_tyro, print_json, printable
+from vitral.commands.output import note, parsed_by_tyro, print_json, printable, split_off
 from vitral.config import to_dict
 from vitral.data.config import DataConfig
 from vitral.data.mini.tasks import VTAB_MINI
@@ -22,12 +23,14 @@ from vitral.data.opening import open_data
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source, Subset
 from vitral.data.splits import stratified
+from vitral.data.vtab.tasks import VTAB1K
 from vitral.evals.cache import cached
 from vitral.evals.features import Representations
 from vitral.files import as_csv, as_markdown, write_atomically, write_json
 from vitral.models import Model, build
 from vitral.serve.predictor import Predictor
-from vitral.studies.finetuning import PROTOCOLS, configured, finetuning_score
+from vitral.studies.finetuning import PROTOCOLS, configured, finetuning_score, varied_as
+from vitral.studies.published import VTAB1K_PUBLISHED
 from vitral.studies.transfer import METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
 from vitral.train.evaluation import final_split, represented
 from vitral.train.examination import evenly
@@ -35,8 +38,11 @@ from vitral.train.fingerprint import fingerprint
 
 __all__ = ["SUITES", "Options", "main"]
 
-SUITES = ("knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini")
+SUITES = ("knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini", "vtab1k")
 """What a model can be measured by besides the accuracy of its classifier."""
+
+TASKS = {"vtab-mini": VTAB_MINI, "vtab1k": VTAB1K}
+"""Suites of tasks of their own."""
 
 RAW = 32
 """Pixels of the sides of images whose raw pixels are compared."""
@@ -48,11 +54,12 @@ WRITTEN = (".md", ".csv", ".json")
 class Options:
     """Measures what a model's frozen representations are worth: the image representation before the head."""
 
-    suite: Literal["knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini"]
+    suite: Literal["knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini", "vtab1k"]
     """knn: nearest neighbours, their number chosen on validation images. linear: logistic regression. fewshot: least
     squares on 1, 5, 10 and 25 images a class. finetune: all weights are trained, at a rate chosen on validation images.
     retrieval: test images search the others for their class by cosine similarity.
     vtab-mini: ten small tasks that need no download, by the first three, and by finetune where `--finetune` says how.
+    vtab1k: VTAB's nineteen tasks, in the same ways, of the data sets in the folders of `--data.root`.
     """
     finetune: Literal["none", "light", "paper"] = "none"
     """How to fine-tune. light: 150 steps of 64 images at the model's size, one of three rates; what the suite finetune
@@ -97,38 +104,47 @@ class Task:
     splits: dict[str, Source]
     """train, val and test."""
     group: str
+    crop: bool = True
+    """Whether parts of a training image have its class."""
+    flip: bool = True
+    """Whether the mirror image of a training image has its class."""
 
 
 def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
     """Extracts representations once for all measures, and prints a table; with `--json`, one object."""
-    default = Options(suite="knn", data=recorded or DataConfig(source="folder"))
+    suite = split_off(arguments, "--suite", "vitral eval")[0] or "knn"
+    own = None if suite in TASKS else recorded  # a suite's images are never the run's own
+    default = Options(suite="knn", data=own or DataConfig(source="folder", **reading(recorded)))
     options = parsed_by_tyro(Options, default=default, arguments=arguments, program=f"vitral eval {where}")
     if options.out is not None and options.out.suffix not in WRITTEN:
         raise ValueError(f"--out {options.out} must end in one of {', '.join(WRITTEN)}")
     if options.known < 2 or not options.seeds:
         raise ValueError("--known must be at least 2, and --seeds must name one or more")
-    if options.grid and options.suite not in ("fewshot", "vtab-mini"):
-        raise ValueError("--grid is a form of few-shot least squares: choose --suite fewshot or vtab-mini")
-    tasks = mini_tasks() if options.suite == "vtab-mini" else {"data": own_task(options)}
+    if options.grid and options.suite not in ("fewshot", *TASKS):
+        raise ValueError(f"--grid is a form of few-shot least squares: choose --suite fewshot, {' or '.join(TASKS)}")
+    tasks = suite_tasks(options) if options.suite in TASKS else {"data": own_task(options)}
     kept = options.cache or (where / "features" if where.is_dir() else None)
     protocol = PROTOCOLS.get("light" if (options.suite, options.finetune) == ("finetune", "none") else options.finetune)
-    methods = tuple(METHODS) if options.suite == "vtab-mini" else tuple({options.suite} & {*METHODS, RETRIEVAL})
+    methods = tuple(METHODS) if options.suite in TASKS else tuple({options.suite} & {*METHODS, RETRIEVAL})
     found: dict[str, dict[str, dict[str, Score]]] = {}
     for name, subject in subjects(model, options).items():
         found[name] = frozen(subject, tasks, methods, options, folder=kept)
         if protocol is not None and subject.fresh is not None:
             run = configured(where, protocol, fresh=subject.fresh, data=options.data, device=options.device)
             for title, task in tasks.items():
+                run = varied_as(run, crop=task.crop, flip=task.flip) if protocol.varied else run
                 tuned = finetuning_score(run, task.splits, rates=protocol.rates, seeds=options.seeds)
                 found[name][title][tuned.method] = tuned
     groups = {title: task.group for title, task in tasks.items()}
-    rows = table_of(found, groups)
+    known = {"vtab1k": VTAB1K_PUBLISHED}.get(options.suite, {})
+    rows = table_of(found, groups, known)
+    whole = as_json(where, options.suite, found, groups) | ({"published": known} if known else {})
     if options.json:
-        print_json(as_json(where, options.suite, found, groups))
+        print_json(whole)
     else:
         show(f"{where}, suite {options.suite}", rows)
     if options.out is not None:
-        write(options.out, rows, as_json(where, options.suite, found, groups))
+        write(options.out, rows, whole)
 
 
 def own_task(options: Options) -> Task:
@@ -146,15 +162,29 @@ def own_task(options: Options) -> Task:
     return Task(splits={**parts, "test": data[reported]}, group="data")
 
 
-def mini_tasks() -> dict[str, Task]:
-    """The tasks whose images can be had here; of others it is said why."""
-    tasks = {}
-    for task in VTAB_MINI.values():
+def suite_tasks(options: Options) -> dict[str, Task]:
+    """The tasks whose images can be had here; of others it is said why.
+
+    Raises:
+        ValueError: there are none.
+    """
+    tasks, missing = {}, []
+    for task in TASKS[options.suite].values():
         try:
-            tasks[task.title] = Task(splits=task.open(None), group=task.group)
+            splits = task.open(options.data.root)
+            tasks[task.title] = Task(splits=splits, group=task.group, crop=task.crop, flip=task.flip)
         except ValueError as error:
-            note(f"left out: {error}")
+            missing.append(str(error))
+    if not tasks:
+        raise ValueError(missing[0])
+    for sentence in missing:
+        note(f"left out: {sentence}")
     return tasks
+
+
+def reading(recorded: DataConfig | None) -> dict[str, Any]:
+    """How a run read its images, which holds for others too."""
+    return {} if recorded is None else {"workers": recorded.workers, "on_error": recorded.on_error}
 
 
 def subjects(model: Model, options: Options) -> dict[str, Subject]:
@@ -218,19 +248,33 @@ def represented_task(subject: Subject, title: str, task: Task, options: Options,
     return Known(**splits, num_classes=len(task.splits["train"].classes))
 
 
-def table_of(found: Mapping[str, Mapping[str, Mapping[str, Score]]], groups: Mapping[str, str]) -> list[list[str]]:
-    """A head, then a row for each task and subject, and the means by group where there are several tasks."""
+def table_of(
+    found: Mapping[str, Mapping[str, Mapping[str, Score]]],
+    groups: Mapping[str, str],
+    known: Mapping[str, Mapping[str, float]],
+) -> list[list[str]]:
+    """A head, then a row for each task and subject, and the means by group where there are several tasks.
+
+    Args:
+        found: scores by subject, task and method.
+        groups: of each task.
+        known: published accuracies of fine-tuned models, by model and task; each a column, beside the first subject.
+    """
     methods = list(next(iter(next(iter(found.values())).values())))
-    rows = [["task", "of", *methods]]
+    rows = [["task", "of", *methods, *(f"{of} (published)" for of in known)]]
     for title in groups:
-        for name, scores in found.items():
-            rows.append([title, name, *(told(scores[title].get(method)) for method in methods)])
+        for number, (name, scores) in enumerate(found.items()):
+            beside = ("" if number else f"{column[title]:.1%}" for column in known.values())
+            rows.append([title, name, *(told(scores[title].get(method)) for method in methods), *beside])
     if len(groups) > 1:
         for group in (*dict.fromkeys(groups.values()), "mean"):
-            for name, scores in found.items():
+            members = [title for title in groups if group in (groups[title], "mean")]
+            for number, (name, scores) in enumerate(found.items()):
                 means = by_group(scores, groups)[group]
                 shares = (f"{means[method]:.1%}" if method in means else "-" for method in methods)
-                rows.append([f"{group}, mean" if group != "mean" else "all, mean", name, *shares])
+                published = (statistics.fmean(column[title] for title in members) for column in known.values())
+                beside = ("" if number else f"{mean:.1%}" for mean in published)
+                rows.append([f"{group}, mean" if group != "mean" else "all, mean", name, *shares, *beside])
     return rows
 
 

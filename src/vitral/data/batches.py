@@ -28,7 +28,7 @@ UNREADABLE = -100
 """Label of an image that could not be read: losses and metrics leave it out."""
 
 
-BOXED = ("inception", "inception_tf")
+BOXED = ("inception", "inception_tf", "square")
 """Crops that are boxes of the stored image."""
 
 

@@ -5,14 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source
 
 __all__ = ["TransferTask"]
-
-
-def _unchanged(preprocessing: Preprocessing) -> Preprocessing:
-    return preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,5 +25,7 @@ class TransferTask:
 
     A ValueError says in one sentence what is missing and where it comes from.
     """
-    preprocessing: Callable[[Preprocessing], Preprocessing] = _unchanged
-    """From the model's preprocessing to this task's, where it makes an exception."""
+    crop: bool = True
+    """Whether parts of a training image have its class."""
+    flip: bool = True
+    """Whether the mirror image of a training image has its class."""

@@ -67,7 +67,7 @@ def add_probe(model: nn.Module) -> None:
     head = model.get_submodule("head")
     if type(head) is not nn.Linear or head.bias is None:
         raise ValueError(
-            "a linear probe needs one head with a bias: set --model.head-bias 0, and --model.distillation False"
+            "a linear probe needs one head with a bias: set --model.head-bias 0, and --model.no-distillation"
         )
     model.requires_grad_(False)
     model.set_submodule("head", ProbeHead(head.requires_grad_()))

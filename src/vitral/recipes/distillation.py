@@ -20,7 +20,7 @@ __all__ = ["deit_distilled_imagenet1k", "distill", "fashion_mnist_distilled"]
 def distill() -> RunConfig:
     """A small ViT on your own images, one folder a class, that learns from labels and from a larger trained model.
 
-    It has a distillation token; without one, `--model.distillation False`, both lessons go to the only head.
+    It has a distillation token; without one, `--model.no-distillation`, both lessons go to the only head.
     `--objective.share 1 --objective.form soft` learns from the teacher alone, which then needs long training and strong
     crops to be worth it (arXiv 2106.05237).
 

@@ -15,7 +15,7 @@ from vitral.train.evaluation import evaluate
 from vitral.train.loop import Plan, training_batches
 from vitral.train.session import Session
 
-__all__ = ["PROTOCOLS", "Protocol", "configured", "finetuned", "finetuning_score"]
+__all__ = ["PROTOCOLS", "Protocol", "configured", "finetuned", "finetuning_score", "varied_as"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,13 @@ class Protocol:
     batch_size: int
     image_size: int | None
     """Pixels of the sides; None: the model's own."""
+    varied: bool
+    """Whether training images are cut and mirrored, in tasks whose classes allow it."""
 
 
 PROTOCOLS = {
-    "light": Protocol(rates=(0.003, 0.01, 0.03), steps=150, batch_size=64, image_size=None),
-    "paper": Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384),
+    "light": Protocol(rates=(0.003, 0.01, 0.03), steps=150, batch_size=64, image_size=None, varied=False),
+    "paper": Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384, varied=True),
 }
 """One for small machines, and the paper's for VTAB (Table 4, appendix B.1.1)."""
 
@@ -40,7 +42,7 @@ PROTOCOLS = {
 def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConfig, device: str) -> RunConfig:
     """The run that all tasks share, but for data, rate and seed.
 
-    Images are not varied: a crop or a mirror changes the class in some tasks.
+    Images are not varied here; see `varied_as`.
 
     Args:
         weights: the model, as `vitral.load` takes it.
@@ -60,6 +62,11 @@ def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConf
         augment=AugmentConfig(),
         train=TrainConfig(batch_size=protocol.batch_size, steps=protocol.steps, device=device, track="none"),
     )
+
+
+def varied_as(config: RunConfig, *, crop: bool, flip: bool) -> RunConfig:
+    """The run with BiT's variation, as far as a task's classes allow it."""
+    return replace(config, augment=AugmentConfig(crop="square" if crop else "none", flip=flip))
 
 
 def finetuned(config: RunConfig, source: Source) -> Session:

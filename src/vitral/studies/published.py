@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["SOURCES", "PublishedRow", "published"]
+__all__ = ["SOURCES", "VTAB1K_PUBLISHED", "PublishedRow", "published"]
 
 MODELS = ("ViT-B/16", "ViT-B/32", "ViT-L/16", "ViT-L/32", "ViT-H/14")
 SOURCES = ("imagenet1k", "cifar10", "cifar100", "pets", "flowers")
@@ -70,3 +70,34 @@ def published(source: str) -> list[PublishedRow]:
     ]
     rows += [PublishedRow(name=f"{name} (Table 2)", accuracy=sets[source] / 100) for name, sets in TABLE_2.items()]
     return sorted(rows, key=lambda row: row.accuracy)
+
+
+_VTAB1K: dict[str, tuple[float, float, float, float, float]] = {
+    "Caltech101": (95.3, 95.4, 90.8, 91.0, 38.2),
+    "CIFAR-100": (85.5, 81.9, 84.1, 57.0, 13.2),
+    "DTD": (75.2, 74.3, 74.1, 66.0, 20.6),
+    "Flowers102": (99.7, 99.7, 99.3, 88.6, 40.2),
+    "Pets": (97.2, 96.7, 92.7, 89.9, 12.1),
+    "Sun397": (65.0, 63.5, 61.0, 34.4, 5.0),
+    "SVHN": (88.9, 87.4, 80.9, 87.3, 66.1),
+    "Camelyon": (83.3, 83.6, 82.5, 80.6, 75.6),
+    "EuroSAT": (96.7, 96.5, 95.6, 95.3, 85.0),
+    "Resisc45": (91.4, 89.7, 85.2, 80.8, 42.6),
+    "Retinopathy": (76.6, 77.1, 75.3, 73.2, 72.6),
+    "Clevr-Count": (91.7, 86.4, 70.3, 41.0, 38.8),
+    "Clevr-Dist": (63.8, 63.1, 56.1, 56.1, 55.2),
+    "DMLab": (53.1, 49.7, 41.9, 36.3, 26.6),
+    "dSpr-Loc": (79.4, 74.5, 74.7, 85.7, 78.4),
+    "dSpr-Ori": (63.3, 60.5, 64.9, 46.0, 39.2),
+    "KITTI-Dist": (84.5, 82.2, 79.9, 70.6, 42.7),
+    "sNORB-Azim": (33.2, 36.2, 30.5, 45.7, 30.1),
+    "sNORB-Elev": (51.2, 51.1, 41.7, 35.4, 37.6),
+}
+_OF = ("H/14, JFT", "L/16, JFT", "L/16, I21k", "R50, ImageNet", "R50, scratch")
+
+VTAB1K_PUBLISHED: dict[str, dict[str, float]] = {
+    of: {title: percents[column] / 100 for title, percents in _VTAB1K.items()} for column, of in enumerate(_OF)
+}
+"""Accuracy of fine-tuned models on VTAB-1k by model, then by task: three of the paper's Table 9, and the ResNet-50 of
+VTAB's authors, pre-trained on ImageNet and not at all.
+"""

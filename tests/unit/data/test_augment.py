@@ -188,6 +188,13 @@ class TestCrop:
         assert whole[0] + whole[2] == pytest.approx(1, abs=0.02)
         assert whole[1] + whole[3] == pytest.approx(1, abs=0.02)
 
+    @pytest.mark.parametrize("size", [(448, 448), (31, 200)])
+    def test_six_sevenths_of_a_squashed_image_anywhere(self, size):
+        found = boxes(AugmentConfig(crop="square"), size, 2000)
+        np.testing.assert_allclose(found[:, 2:] - found[:, :2], 6 / 7)
+        for starts in found[:, :2].T:
+            assert stats.kstest(starts, stats.uniform(0, 1 / 7).cdf).pvalue > 1e-4
+
     @pytest.mark.parametrize(
         ("size", "box"),
         [

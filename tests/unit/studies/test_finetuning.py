@@ -19,7 +19,7 @@ from vitral.train.config import RunConfig
 from vitral.train.session import Session
 from vitral.weights.folder import save_model
 
-QUICK = Protocol(rates=(1e-6, 0.2), steps=60, batch_size=32, image_size=None)
+QUICK = Protocol(rates=(1e-6, 0.2), steps=60, batch_size=32, image_size=None, varied=False)
 DATA = DataConfig(source="digits")
 
 
@@ -43,7 +43,7 @@ def splits() -> dict[str, Source]:
 
 
 def test_the_protocol_of_the_paper() -> None:
-    assert PROTOCOLS["paper"] == Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384)
+    assert PROTOCOLS["paper"] == Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384, varied=True)
 
 
 def test_settings_of_a_run(weights: Path) -> None:

@@ -15,11 +15,12 @@ class AugmentConfig:
         ValueError: a value is out of range.
     """
 
-    crop: Literal["none", "inception", "inception_tf", "simple"] = "none"
+    crop: Literal["none", "inception", "inception_tf", "simple", "square"] = "none"
     """`inception`: a random part of the image, resized to the model's size, as torchvision draws it: area evenly,
     aspect evenly in its logarithm, ten attempts. `inception_tf`: as TensorFlow and big_vision: aspect evenly, then
     height, a hundred attempts. `simple`: DeiT III's: the short side is resized, 4 pixels around are mirrored, and a
-    part of the model's size is cut out; the two settings below do not concern it.
+    part of the model's size is cut out. `square`: BiT's: the whole image is squashed to 7/6 of the model's size, and a
+    part of the model's size is cut out. The two settings below do not concern these.
     """
     crop_area: tuple[float, float] = (0.05, 1.0)
     """Smallest and largest share of the image's area that the crop keeps."""

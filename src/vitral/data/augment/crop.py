@@ -1,4 +1,5 @@
-"""Random parts of images: the Inception crop in its two published forms (arXiv 1409.4842), DeiT III's simple crop.
+"""Random parts of images: the Inception crop in its two published forms (arXiv 1409.4842), simple ones of BiT and DeiT
+III.
 
 A crop is applied where an image is decoded, so that only the pixels it keeps are ever resized.
 """
@@ -13,6 +14,8 @@ from vitral.data.order import AUGMENTATION, uniform
 __all__ = ["crop_box", "crop_place"]
 
 Box = tuple[float, float, float, float]
+SHOWN = 6 / 7
+"""Share of each side that BiT's crop keeps."""
 Sample = tuple[int, int, int]
 """Seed, epoch and index."""
 
@@ -75,4 +78,10 @@ def _tensorflow(config: AugmentConfig, size: tuple[int, int], sample: Sample) ->
     return 0.0, 0.0, 1.0, 1.0
 
 
-_BOXES = {"none": _whole, "inception": _torchvision, "inception_tf": _tensorflow}
+def _square(config: AugmentConfig, size: tuple[int, int], sample: Sample) -> Box:
+    """As many sevenths of both sides as remain when 384 pixels are cut out of 448 (BiT, arXiv 1912.11370)."""
+    across, down = (uniform(AUGMENTATION, *sample, np.arange(500, 502)) * (1 - SHOWN)).tolist()
+    return across, down, across + SHOWN, down + SHOWN
+
+
+_BOXES = {"none": _whole, "inception": _torchvision, "inception_tf": _tensorflow, "square": _square}

@@ -74,6 +74,9 @@ def _drawn(
     draw: Drawing,
     classes: tuple[str, ...],
     class_of: tuple[int, ...] | None = None,
+    *,
+    crop: bool = True,
+    flip: bool = True,
 ) -> TransferTask:
     """A task whose images are drawn.
 
@@ -84,9 +87,13 @@ def _drawn(
         draw: draws one.
         classes: their names.
         class_of: class of each value that `draw` takes; where it is left out, it takes the class.
+        crop: see `TransferTask`.
+        flip: see `TransferTask`.
     """
     opened = partial(_open_drawn, name, draw, classes, class_of or tuple(range(len(classes))))
-    return TransferTask(name=name, title=title, group=group, num_classes=len(classes), open=opened)
+    return TransferTask(
+        name=name, title=title, group=group, num_classes=len(classes), open=opened, crop=crop, flip=flip
+    )
 
 
 def _open_drawn(
@@ -109,13 +116,14 @@ TASKS = (
     TransferTask(name="mini-fashion", title="Fashion-MNIST", group="natural", num_classes=10, open=_open_fashion_mnist),
     _drawn("mini-textures", "Textures", "specialized", draw_texture, tuple(TEXTURES)),
     _drawn("mini-tissue", "Tissue", "specialized", draw_tissue, ("healthy", "sick")),
-    _drawn("mini-count", "Count", "structured", draw_count, tuple(str(count) for count in COUNTS)),
+    _drawn("mini-count", "Count", "structured", draw_count, tuple(str(count) for count in COUNTS), crop=False),
     _drawn(
         "mini-distance",
         "Distance",
         "structured",
         draw_distance,
         tuple(f"{low:g} to {high:g}" for low, high in pairwise(THRESHOLDS)),
+        crop=False,
     ),
     _drawn(
         "mini-location",
@@ -124,6 +132,8 @@ TASKS = (
         draw_location,
         _numbers(16),
         tuple(location_class(place) for place in range(PLACES)),
+        crop=False,
+        flip=False,
     ),
     _drawn(
         "mini-orientation",
@@ -132,8 +142,9 @@ TASKS = (
         draw_orientation,
         _numbers(16),
         tuple(orientation_class(turn) for turn in range(TURNS)),
+        flip=False,
     ),
-    _drawn("mini-azimuth", "Azimuth", "structured", draw_azimuth, tuple(f"{angle}°" for angle in AZIMUTHS)),
+    _drawn("mini-azimuth", "Azimuth", "structured", draw_azimuth, tuple(f"{angle}°" for angle in AZIMUTHS), flip=False),
     _drawn("mini-elevation", "Elevation", "structured", draw_elevation, tuple(f"{angle}°" for angle in ELEVATIONS)),
 )
 

@@ -14,7 +14,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from vitral.data.mini import drawing, tasks
 from vitral.data.mini.tasks import VTAB_MINI
-from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source, read_from
 
 IMAGES = Path(__file__).parents[4] / "docs" / "images"
@@ -39,9 +38,9 @@ def test_groups_and_classes():
     }
 
 
-def test_no_task_makes_an_exception_of_preprocessing():
-    model = Preprocessing(image_size=(32, 32), channels=3)
-    assert all(task.preprocessing(model) is model for task in VTAB_MINI.values())
+def test_exceptions_from_cutting_and_mirroring_are_those_of_the_tasks_they_are_made_after():
+    assert {task.title for task in VTAB_MINI.values() if not task.flip} == {"Location", "Orientation", "Azimuth"}
+    assert {task.title for task in VTAB_MINI.values() if not task.crop} == {"Count", "Distance", "Location"}
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -1,0 +1,94 @@
+"""What the tasks of VTAB-1k have in common: where their files lie, how large they are, and which images count."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vitral.data.order import sample_at
+from vitral.data.presets import Preset
+from vitral.data.sources import Source, Subset
+from vitral.data.transfer_task import TransferTask
+
+__all__ = ["TRAIN", "VAL", "divided", "vtab_task"]
+
+TRAIN, VAL = 800, 200
+"""Images to learn from, and to choose settings by."""
+
+
+def vtab_task(
+    name: str,
+    title: str,
+    group: Literal["natural", "specialized", "structured"],
+    original: Preset,
+    *,
+    folder: str,
+    crop: bool = True,
+    flip: bool = True,
+) -> TransferTask:
+    """A task on a data set that lies in `folder`, inside the folder of all data.
+
+    Args:
+        name: see `TransferTask`.
+        title: see `TransferTask`.
+        group: see `TransferTask`.
+        original: opens the complete splits train, val and test.
+        folder: its name.
+        crop: see `TransferTask`.
+        flip: see `TransferTask`.
+    """
+    opened = partial(_opened, original=original, folder=folder)
+    return TransferTask(
+        name=name, title=title, group=group, num_classes=original.num_classes, open=opened, crop=crop, flip=flip
+    )
+
+
+def divided(source: Source, shares: Sequence[float]) -> list[Subset]:
+    """A source cut into parts, the last of which is what is left.
+
+    VTAB cuts in the order in which TensorFlow Datasets stores a data set, by a hash of its own keys, which the authors'
+    files do not tell. Here it is another order without meaning, fixed once and for all: sizes are VTAB's, the images in
+    each part are not.
+
+    Args:
+        source: all images.
+        shares: of the parts but the last.
+    """
+    order = _order(len(source))
+    ends = [int(round(100 * sum(shares[: number + 1])) * len(source) // 100) for number in range(len(shares))]
+    return [Subset(source=source, indices=part) for part in np.split(order, ends)]
+
+
+def _opened(root: Path | None, *, original: Preset, folder: str) -> dict[str, Source]:
+    """800 images of the training split, 200 of the validation split, and all of the test split.
+
+    Raises:
+        ValueError: files are missing or damaged, or the data set is not complete.
+    """
+    if root is None:
+        raise ValueError("VTAB's images cannot be shipped: name the folder with its data sets by --data.root")
+    place = root / folder
+    needed = f"{original.title} needs {original.needs}, from {original.origin}"
+    if not place.is_dir():
+        raise ValueError(f"there is no {place}: {needed}")
+    splits = original.open(place)
+    for split, size in original.num_images.items():
+        if len(splits[split]) != size:
+            raise ValueError(
+                f"{place} has {len(splits[split]):,} {split} images, and the complete data set {size:,}: {needed}"
+            )
+    first = {split: splits[split] for split in ("train", "val")}
+    return {
+        **{
+            split: Subset(source=source, indices=_order(len(source))[:count])
+            for (split, source), count in zip(first.items(), (TRAIN, VAL), strict=True)
+        },
+        "test": splits["test"],
+    }
+
+
+def _order(size: int) -> np.ndarray:
+    """Indices in an order without meaning, always the same."""
+    return sample_at(np.arange(size), size=size, seed=0)[1]
