@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vitral.commands import evaluate_suite
+from vitral.commands import evaluate_imagenet, evaluate_suite
 from vitral.commands.checkpoint import beside, load_checkpoint
 from vitral.commands.evaluate_suite import SUITES
 from vitral.commands.output import note, parsed_by_tyro, picture_path, print_json, printable, progress_bar, split_off
@@ -22,8 +22,10 @@ from vitral.data.folder import list_folder
 from vitral.data.opening import open_data
 from vitral.data.sources import FileSource, Source
 from vitral.evals.accuracy import Accuracy, Judgements
+from vitral.evals.calibration import calibration
 from vitral.evals.confusion import draw_confusion
 from vitral.evals.relabel import relabel
+from vitral.evals.reliability import draw_reliability
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import final_split, judged
@@ -34,13 +36,15 @@ __all__ = ["Options", "held_out_images", "judgements", "main", "run_data"]
 USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE ...] [--out FILE.png] [--json]
 
 Measures a trained model on images it did not learn from: top-1 and top-5 accuracy, loss, calibration error (ECE)
-and the accuracy of every class; draws the confusion matrix into RUN/confusion.png.
+and the accuracy of every class; draws the confusion matrix into RUN/confusion.png, and confidence beside
+accuracy into RUN/reliability.png.
 
 The images are those that the run held out. Others, in one folder a class:
   vitral eval RUN --data.source folder --data.root photos --split all
 What its frozen representations are worth, whatever its classifier is:
   vitral eval RUN --suite knn|linear|fewshot|finetune|retrieval [--data.KEY VALUE ...] [--baselines] [--out TABLE.md]
   vitral eval RUN --suite vtab-mini [--finetune light|paper]     ten small tasks that need no download
+  vitral eval RUN --suite imagenet --data.root DIR     validation images, ReaL, V2, ObjectNet, A, R, Sketch
   vitral eval RUN --suite vtab1k --data.root DIR [--finetune light|paper]     VTAB's nineteen tasks
 
 A model without its run's record (run.json), another project's file or folder, or hf-hub:OWNER/NAME needs --data.root;
@@ -57,13 +61,17 @@ class Options:
     """Measures a trained model on images it did not learn from."""
 
     suite: Literal["accuracy"] = "accuracy"
-    """What to measure; knn, linear, fewshot, finetune, retrieval, vtab-mini and vtab1k have options of their own."""
+    """What to measure; knn, linear, fewshot, finetune, retrieval, vtab-mini, vtab1k and imagenet have options of their
+    own.
+    """
     split: Literal["test", "val", "train", "all"] | None = None
     """Which images; by default the held-out ones. all: every image of a folder that has no splits."""
     data: DataConfig
     """The images; by default the run's own."""
     out: Path | None = None
-    """Picture of the confusion matrix, by default RUN/confusion.png; here where RUN is no folder."""
+    """Picture of the confusion matrix, by default RUN/confusion.png; here where RUN is no folder. That of confidence
+    and accuracy lies beside it.
+    """
     device: str = "auto"
     """cpu, cuda, cuda:1; auto takes a GPU where there is one."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -83,8 +91,12 @@ def main(arguments: list[str]) -> None:
     recorded = run_data(run)
     suite, _ = split_off(arguments[1:], "--suite", "vitral eval")
     if suite not in (None, "accuracy"):
+        if suite == "imagenet":
+            evaluate_imagenet.main(run, arguments[1:], model=model)
+            return
         if suite not in SUITES:
-            raise ValueError(f"there is no suite {suite!r}: --suite takes one of accuracy, {', '.join(SUITES)}")
+            known = ("accuracy", *SUITES, "imagenet")
+            raise ValueError(f"there is no suite {suite!r}: --suite takes one of {', '.join(known)}")
         evaluate_suite.main(run, arguments[1:], model=model, recorded=recorded)
         return
     if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.judged_by != "labels":
@@ -97,21 +109,24 @@ def main(arguments: list[str]) -> None:
     if recorded is None and options.data == default:
         raise ValueError(f"{run} has no run.json that tells its data: name the images with --data.root")
     picture = picture_path(options.out, default=beside(run, "confusion.png"))
+    reliability = picture.with_name(f"{picture.stem}-reliability.png" if options.out else "reliability.png")
     predictor = Predictor(model, device=options.device)
     whole = recorded is None and options.split is None and options.data.source == "folder"
     split, source = held_out_images(options.data, "all" if whole else options.split)
     classes = predictor.card.classes
     source = relabel(source, classes, aliases=imagenet_aliases(classes))
-    classes, result = occurring(classes, judgements(predictor, source, options.data).accuracy())
+    told = judgements(predictor, source, options.data)
+    classes, result = occurring(classes, told.accuracy())
     for sentence in result.broken:
         note(f"left out: {sentence}")
     if options.json:
         print_json(as_json(run, split, classes, result, picture))
     else:
         print_tables(run, split, classes, result)
-        print(printable(f"confusion matrix: {picture}"))
+        print(printable(f"confusion matrix: {picture}\nconfidence and accuracy: {reliability}"))
     # last, as a full disk must not cost the figures
     draw_confusion(result.confusion(), classes, picture)
+    draw_reliability(calibration(told.confidence, told.top[:, 0] == told.truth), reliability)
 
 
 def parsed(run: Path, arguments: list[str], *, data: DataConfig) -> Options:

@@ -11,11 +11,9 @@ from typing import Any, Literal
 import torch
 import tyro
 from jaxtyping import Float, UInt8
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
-from vitral.commands.output import note, parsed_by_tyro, print_json, printable, split_off
+from vitral.commands.output import check_out, note, parsed_by_tyro, print_json, show_table, split_off, write_table
 from vitral.config import to_dict
 from vitral.data.config import DataConfig
 from vitral.data.mini.tasks import VTAB_MINI
@@ -26,7 +24,6 @@ from vitral.data.splits import stratified
 from vitral.data.vtab.tasks import VTAB1K
 from vitral.evals.cache import cached
 from vitral.evals.features import Representations
-from vitral.files import as_csv, as_markdown, write_atomically, write_json
 from vitral.models import Model, build
 from vitral.serve.predictor import Predictor
 from vitral.studies.finetuning import PROTOCOLS, configured, finetuning_score, varied_as
@@ -46,8 +43,6 @@ TASKS = {"vtab-mini": VTAB_MINI, "vtab1k": VTAB1K}
 
 RAW = 32
 """Pixels of the sides of images whose raw pixels are compared."""
-
-WRITTEN = (".md", ".csv", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +111,7 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
     own = None if suite in TASKS else recorded  # a suite's images are never the run's own
     default = Options(suite="knn", data=own or DataConfig(source="folder", **reading(recorded)))
     options = parsed_by_tyro(Options, default=default, arguments=arguments, program=f"vitral eval {where}")
-    if options.out is not None and options.out.suffix not in WRITTEN:
-        raise ValueError(f"--out {options.out} must end in one of {', '.join(WRITTEN)}")
+    check_out(options.out)
     if options.known < 2 or not options.seeds:
         raise ValueError("--known must be at least 2, and --seeds must name one or more")
     if options.grid and options.suite not in ("fewshot", *TASKS):
@@ -142,9 +136,9 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
     if options.json:
         print_json(whole)
     else:
-        show(f"{where}, suite {options.suite}", rows)
+        show_table(f"{where}, suite {options.suite}", rows, names=2)
     if options.out is not None:
-        write(options.out, rows, whole)
+        write_table(options.out, rows, whole)
 
 
 def own_task(options: Options) -> Task:
@@ -310,28 +304,3 @@ def as_json(
         ],
         "means": {name: by_group(tasks, groups) for name, tasks in found.items()},
     }
-
-
-def show(title: str, rows: list[list[str]]) -> None:
-    """The table on the screen."""
-    console = Console(highlight=False)
-    console.print(printable(title), markup=False, soft_wrap=True)
-    head, *body = rows
-    drawn = Table(*head[:1])
-    drawn.add_column(head[1], no_wrap=True)
-    for name in head[2:]:
-        drawn.add_column(name, justify="right")
-    last = None
-    for row in body:
-        drawn.add_row(printable(row[0]) if row[0] != last else "", *row[1:])
-        last = row[0]
-    console.print(drawn)
-
-
-def write(path: Path, rows: list[list[str]], whole: dict[str, Any]) -> None:
-    """The table in the form that the file's name asks for."""
-    if path.suffix == ".json":
-        write_json(path, whole)
-        return
-    content = {".csv": as_csv, ".md": as_markdown}[path.suffix](rows)
-    write_atomically(path, lambda file: file.write(printable(content).encode()))

@@ -14,10 +14,24 @@ from typing import Any, TypeVar
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from vitral.files import printable
+from vitral.files import as_csv, as_markdown, printable, write_atomically, write_json
 
-__all__ = ["note", "parsed_by_tyro", "picture_path", "plain", "print_json", "printable", "progress_bar", "split_off"]
+__all__ = [
+    "WRITTEN",
+    "check_out",
+    "note",
+    "parsed_by_tyro",
+    "picture_path",
+    "plain",
+    "print_json",
+    "printable",
+    "progress_bar",
+    "show_table",
+    "split_off",
+    "write_table",
+]
 
 T = TypeVar("T")
 
@@ -109,3 +123,47 @@ def picture_path(out: Path | None, *, default: Path) -> Path:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ValueError(f"{path.parent} cannot be written to: name a file in another folder with --out")
     return path
+
+
+WRITTEN = (".md", ".csv", ".json")
+"""Endings of the files that a table can be written to."""
+
+
+def check_out(path: Path | None) -> None:
+    """Refuses, before anything is computed, a file whose ending says not what to write.
+
+    Raises:
+        ValueError: as it says.
+    """
+    if path is not None and path.suffix not in WRITTEN:
+        raise ValueError(f"--out {path} must end in one of {', '.join(WRITTEN)}")
+
+
+def write_table(path: Path, rows: list[list[str]], whole: dict[str, Any]) -> None:
+    """A table, or everything as JSON, in the form that the file's name asks for."""
+    if path.suffix == ".json":
+        write_json(path, whole)
+        return
+    content = {".csv": as_csv, ".md": as_markdown}[path.suffix](rows)
+    write_atomically(path, lambda file: file.write(printable(content).encode()))
+
+
+def show_table(title: str, rows: list[list[str]], *, names: int = 1) -> None:
+    """A table on the screen, its first row the head; a first cell that repeats the one above is left empty.
+
+    Args:
+        title: above it.
+        rows: of cells.
+        names: columns to the left that are no numbers.
+    """
+    console = Console(highlight=False)
+    console.print(printable(title), markup=False, soft_wrap=True)
+    head, *body = rows
+    drawn = Table()
+    for number, name in enumerate(head):
+        drawn.add_column(name, justify="left" if number < names else "right", no_wrap=0 < number < names)
+    last = None
+    for row in body:
+        drawn.add_row(printable(row[0]) if row[0] != last else "", *row[1:])
+        last = row[0]
+    console.print(drawn)

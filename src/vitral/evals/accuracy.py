@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
+from vitral.evals.calibration import calibration
 
-__all__ = ["Accuracy", "Judgements", "expected_calibration_error", "judge", "measure"]
+__all__ = ["Accuracy", "Judgements", "judge", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ class Judgements:
             top1=hits[:, 0].float().mean().item(),
             top5=hits.any(1).float().mean().item(),
             loss=self.loss.mean().item(),
-            ece=expected_calibration_error(self.confidence, hits[:, 0]),
+            ece=calibration(self.confidence, hits[:, 0]).error,
             truth=self.truth,
             predicted=self.top[:, 0].contiguous(),
             num_classes=self.num_classes,
@@ -155,19 +156,3 @@ def measure(
         ValueError: there are no images, or not one could be read.
     """
     return Judgements.joined(judge(predict, batches)).accuracy()
-
-
-def expected_calibration_error(confidence: Float[Tensor, " n"], right: Tensor, *, bins: int = 15) -> float:
-    """Mean distance between confidence and accuracy over equal bins of confidence, by their share of the images.
-
-    Guo et al. 2017, equation 3; a bin holds confidences above its lower edge, up to its upper edge.
-
-    Args:
-        confidence: probability of the predicted class.
-        right: whether each prediction was right.
-        bins: number of bins over 0..1.
-    """
-    index = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
-    gaps = torch.zeros(bins, dtype=torch.float64)
-    gaps.index_add_(0, index, right.double() - confidence.double())
-    return gaps.abs().sum().item() / len(confidence)

@@ -1,13 +1,17 @@
 """Measures against values computed by hand."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
-from vitral.evals.accuracy import Accuracy, expected_calibration_error, measure
+from vitral.evals.accuracy import Accuracy, measure
+from vitral.evals.calibration import calibration
+from vitral.evals.reliability import draw_reliability
 
 
 def batches(labels: list[int], size: int, broken: tuple[str, ...] = ()) -> list[Batch]:
@@ -91,20 +95,20 @@ def test_calibration_by_hand() -> None:
     confidence = torch.tensor([0.95, 0.91, 0.55, 0.51], dtype=torch.float64)
     right = torch.tensor([True, False, True, True])
     # two bins of ten are filled: |1 - 1.86| and |2 - 1.06|, over four images
-    assert expected_calibration_error(confidence, right, bins=10) == pytest.approx((0.86 + 0.94) / 4)
+    assert calibration(confidence, right, bins=10).error == pytest.approx((0.86 + 0.94) / 4)
 
 
 def test_a_bin_holds_its_upper_edge() -> None:
     confidence = torch.tensor([0.5, 0.75, 1.0], dtype=torch.float64)
     right = torch.tensor([False, True, False])
     # of two bins the first holds 0.5 alone: |0 - 0.5|; the second |1 - 1.75|
-    assert expected_calibration_error(confidence, right, bins=2) == pytest.approx((0.5 + 0.75) / 3)
+    assert calibration(confidence, right, bins=2).error == pytest.approx((0.5 + 0.75) / 3)
 
 
 def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
     sure = torch.ones(4, dtype=torch.float64)
-    assert expected_calibration_error(sure, sure.bool()) == 0
-    assert expected_calibration_error(sure, ~sure.bool()) == 1
+    assert calibration(sure, sure.bool()).error == 0
+    assert calibration(sure, ~sure.bool()).error == 1
 
 
 def test_very_many_classes_take_no_memory_until_asked_for_their_confusion():
@@ -116,3 +120,15 @@ def test_very_many_classes_take_no_memory_until_asked_for_their_confusion():
     held = sum(getattr(result, name).numel() for name in ("truth", "predicted"))
     assert held == 128
     assert result.per_class().nan_to_num(0).sum() == len(labels.unique())
+
+
+def test_bins_of_confidence(tmp_path: Path) -> None:
+    confidence = torch.tensor([0.95, 0.91, 0.55, 0.51], dtype=torch.float64)
+    found = calibration(confidence, torch.tensor([True, False, True, True]), bins=10)
+    assert found.counts.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 2]
+    assert found.accuracy[[5, 9]].tolist() == [1.0, 0.5]
+    assert found.confidence[[5, 9]].tolist() == pytest.approx([0.53, 0.93])
+    assert found.accuracy[:5].isnan().all()
+    draw_reliability(found, tmp_path / "reliability.png")
+    with Image.open(tmp_path / "reliability.png") as picture:
+        assert min(picture.size) > 500

@@ -1,6 +1,7 @@
 """ImageNet, both its parts."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from vitral.data.openers import file_source
 from vitral.data.originals.files import holding, lines, matlab
 from vitral.data.sources import FileSource, Source
 
-__all__ = ["open_imagenet1k", "open_imagenet21k"]
+__all__ = ["open_imagenet1k", "open_imagenet21k", "open_imagenet_val"]
 
 
 def open_imagenet1k(root: Path) -> dict[str, Source]:
@@ -26,21 +27,30 @@ def open_imagenet1k(root: Path) -> dict[str, Source]:
     train = list_folder(folder / "train")["train"]
     classes = tuple(train)
     source = file_source(folder / "train", train, classes)
+    val = open_imagenet_val(folder)
+    if unknown := set(val.classes) - set(classes):
+        raise ValueError(f"{folder}/val has classes that train lacks, such as {min(unknown)}")
+    places = np.array([classes.index(name) for name in val.classes], np.int64)
+    return {"train": source, "test": replace(val, labels=places[val.labels], classes=classes)}
+
+
+def open_imagenet_val(folder: Path) -> FileSource:
+    """The validation images in `val/`, as `open_imagenet1k` finds them; classes are those that occur.
+
+    Raises:
+        ValueError: files are missing or damaged.
+    """
     if not (folder / "val").is_dir():
         raise ValueError(f"{folder} has no val folder: put the validation images there")
     flat = sorted(path.name for path in (folder / "val").iterdir() if path.suffix == ".JPEG")
     if not flat:
         val = list_folder(folder / "val")["train"]
-        if set(val) - set(train):
-            raise ValueError(f"{folder}/val has classes that train lacks, such as {min(set(val) - set(train))}")
-        return {"train": source, "test": file_source(folder / "val", val, classes)}
+        return file_source(folder / "val", val, tuple(val))
     wordnet = _validation_classes(folder, flat)
+    classes = tuple(sorted(set(wordnet)))
     places = {name: place for place, name in enumerate(classes)}
-    unknown = set(wordnet) - set(classes)
-    if unknown:
-        raise ValueError(f"{folder}/train lacks the class {min(unknown)}, which the validation images have")
     labels = np.array([places[name] for name in wordnet], np.int64)
-    return {"train": source, "test": FileSource(root=folder / "val", files=tuple(flat), labels=labels, classes=classes)}
+    return FileSource(root=folder / "val", files=tuple(flat), labels=labels, classes=classes)
 
 
 def _validation_classes(folder: Path, files: list[str]) -> list[str]:

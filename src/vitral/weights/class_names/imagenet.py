@@ -8,7 +8,7 @@ import gzip
 from functools import cache
 from pathlib import Path
 
-__all__ = ["imagenet_aliases", "imagenet_classes"]
+__all__ = ["imagenet_aliases", "imagenet_classes", "imagenet_identifiers"]
 
 HERE = Path(__file__).parent
 WHOLE = 21843
@@ -34,6 +34,16 @@ def imagenet_aliases(classes: tuple[str, ...]) -> dict[str, str]:
     """
     known = _by_identifier(len(classes))
     return dict(known) if tuple(known.values()) == classes else {}
+
+
+def imagenet_identifiers(classes: tuple[str, ...]) -> tuple[str, ...] | None:
+    """WordNet's identifiers of a model's classes in their order; None where these are not ImageNet's 1,000.
+
+    Args:
+        classes: by name, or by identifier.
+    """
+    known = _by_identifier(1000)
+    return tuple(known) if classes in (tuple(known), tuple(known.values())) else None
 
 
 @cache
