@@ -4,7 +4,6 @@ import hashlib
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,16 +21,18 @@ from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source, Subset
 from vitral.data.splits import stratified
 from vitral.data.vtab.tasks import VTAB1K
-from vitral.evals.cache import cached
+from vitral.evals.cache import Cache
 from vitral.evals.features import Representations
 from vitral.models import Model, build
 from vitral.serve.predictor import Predictor
-from vitral.studies.finetuning import PROTOCOLS, configured, finetuning_score, varied_as
+from vitral.studies.finetuning import PROTOCOLS, Protocol, configured, finetuning_score, varied_as
 from vitral.studies.published import VTAB1K_PUBLISHED
 from vitral.studies.transfer import METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
+from vitral.train.config import RunConfig
 from vitral.train.evaluation import final_split, represented
 from vitral.train.examination import evenly
 from vitral.train.fingerprint import fingerprint
+from vitral.train.world import World, joined
 
 __all__ = ["SUITES", "Options", "main"]
 
@@ -40,6 +41,14 @@ SUITES = ("knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini", "vta
 
 TASKS = {"vtab-mini": VTAB_MINI, "vtab1k": VTAB1K}
 """Suites of tasks of their own."""
+
+TIMEOUT = "10min"
+"""How long processes wait for one another."""
+
+NOTHING = Representations(
+    features=torch.zeros(0, 1), labels=torch.zeros(0, dtype=torch.int64), readable=torch.zeros(0, dtype=torch.bool)
+)
+"""What the other processes have where the first found representations on disk."""
 
 RAW = 32
 """Pixels of the sides of images whose raw pixels are compared."""
@@ -116,19 +125,22 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
         raise ValueError("--known must be at least 2, and --seeds must name one or more")
     if options.grid and options.suite not in ("fewshot", *TASKS):
         raise ValueError(f"--grid is a form of few-shot least squares: choose --suite fewshot, {' or '.join(TASKS)}")
-    tasks = suite_tasks(options) if options.suite in TASKS else {"data": own_task(options)}
-    kept = options.cache or (where / "features" if where.is_dir() else None)
     protocol = PROTOCOLS.get("light" if (options.suite, options.finetune) == ("finetune", "none") else options.finetune)
     methods = tuple(METHODS) if options.suite in TASKS else tuple({options.suite} & {*METHODS, RETRIEVAL})
+    with joined(timeout=TIMEOUT) as world:
+        if world.size > 1 and protocol is not None:
+            raise ValueError("fine-tuning takes one process: start without torchrun, or leave out --finetune")
+        tasks = suite_tasks(options, world) if options.suite in TASKS else {"data": own_task(options)}
+        compared = subjects(model, options, world)
+        seen = extracted(compared, tasks, options, where=where, world=world) if methods else {}
+    if not world.leads:
+        return
     found: dict[str, dict[str, dict[str, Score]]] = {}
-    for name, subject in subjects(model, options).items():
-        found[name] = frozen(subject, tasks, methods, options, folder=kept)
+    for name, subject in compared.items():
+        found[name] = frozen(seen[name], methods, options) if seen else {title: {} for title in tasks}
         if protocol is not None and subject.fresh is not None:
             run = configured(where, protocol, fresh=subject.fresh, data=options.data, device=options.device)
-            for title, task in tasks.items():
-                run = varied_as(run, crop=task.crop, flip=task.flip) if protocol.varied else run
-                tuned = finetuning_score(run, task.splits, rates=protocol.rates, seeds=options.seeds)
-                found[name][title][tuned.method] = tuned
+            tune(run, protocol, tasks, options, scores=found[name])
     groups = {title: task.group for title, task in tasks.items()}
     known = {"vtab1k": VTAB1K_PUBLISHED}.get(options.suite, {})
     rows = table_of(found, groups, known)
@@ -139,6 +151,21 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
         show_table(f"{where}, suite {options.suite}", rows, names=2)
     if options.out is not None:
         write_table(options.out, rows, whole)
+
+
+def tune(
+    run: RunConfig,
+    protocol: Protocol,
+    tasks: Mapping[str, Task],
+    options: Options,
+    *,
+    scores: dict[str, dict[str, Score]],
+) -> None:
+    """Fine-tunes on every task, and puts what that gives into the scores by task, then by method."""
+    for title, task in tasks.items():
+        varied = varied_as(run, crop=task.crop, flip=task.flip) if protocol.varied else run
+        tuned = finetuning_score(varied, task.splits, rates=protocol.rates, seeds=options.seeds)
+        scores[title][tuned.method] = tuned
 
 
 def own_task(options: Options) -> Task:
@@ -156,7 +183,7 @@ def own_task(options: Options) -> Task:
     return Task(splits={**parts, "test": data[reported]}, group="data")
 
 
-def suite_tasks(options: Options) -> dict[str, Task]:
+def suite_tasks(options: Options, world: World) -> dict[str, Task]:
     """The tasks whose images can be had here; of others it is said why.
 
     Raises:
@@ -171,7 +198,7 @@ def suite_tasks(options: Options) -> dict[str, Task]:
             missing.append(str(error))
     if not tasks:
         raise ValueError(missing[0])
-    for sentence in missing:
+    for sentence in missing if world.leads else ():
         note(f"left out: {sentence}")
     return tasks
 
@@ -181,9 +208,10 @@ def reading(recorded: DataConfig | None) -> dict[str, Any]:
     return {} if recorded is None else {"workers": recorded.workers, "on_error": recorded.on_error}
 
 
-def subjects(model: Model, options: Options) -> dict[str, Subject]:
+def subjects(model: Model, options: Options, world: World) -> dict[str, Subject]:
     """The model, and what it is compared with."""
-    predictor = Predictor(model, device=options.device)
+    device = world.device(options.device)
+    predictor = Predictor(model, device=device)
     preprocessing = predictor.card.preprocessing
     found = {"model": Subject(encode=predictor.represent, preprocessing=preprocessing, identity=identity(model))}
     if options.baselines:
@@ -191,7 +219,7 @@ def subjects(model: Model, options: Options) -> dict[str, Subject]:
         random = build(model.config)
         random.card = model.card
         found["random weights"] = Subject(
-            encode=Predictor(random, device=options.device).represent,
+            encode=Predictor(random, device=device).represent,
             preprocessing=preprocessing,
             identity=identity(random),
             fresh=True,
@@ -212,13 +240,42 @@ def identity(model: Model) -> str:
     return digest.hexdigest()
 
 
-def frozen(
-    subject: Subject, tasks: Mapping[str, Task], methods: tuple[str, ...], options: Options, *, folder: Path | None
-) -> dict[str, dict[str, Score]]:
+def extracted(
+    compared: Mapping[str, Subject], tasks: Mapping[str, Task], options: Options, *, where: Path, world: World
+) -> dict[str, dict[str, Known]]:
+    """What every subject makes of all images of every task; all processes together, for the first."""
+    cache = Cache(options.cache or (where / "features" if where.is_dir() else None), say=note)
+    found: dict[str, dict[str, Known]] = {}
+    for name, subject in compared.items():
+        found[name] = {}
+        for title, task in tasks.items():
+            splits = {
+                split: images_seen(subject, source, cache, (title, split), data=options.data, world=world)
+                for split, source in task.splits.items()
+            }
+            if world.leads:
+                found[name][title] = Known(**splits, num_classes=len(task.splits["train"].classes))
+                for sentence in (sentence for part in splits.values() for sentence in part.broken):
+                    note(f"left out: {sentence}")
+    return found
+
+
+def images_seen(
+    subject: Subject, source: Source, cache: Cache, named: tuple[str, str], *, data: DataConfig, world: World
+) -> Representations:
+    """What a subject makes of a source, or made of it before, which the first process alone knows then."""
+    place = source.name(0)  # of images in memory the fingerprint knows the classes alone
+    key = (subject.identity, str(to_dict(subject.preprocessing)), *named, place, fingerprint(source))
+    kept = cache.find(key) if world.leads else None
+    if world.by_leader(lambda: kept is not None):
+        return NOTHING if kept is None else kept
+    found = represented(subject.encode, source, preprocessing=subject.preprocessing, data=data, world=world)
+    world.by_leader(lambda: cache.keep(key, found))
+    return found
+
+
+def frozen(known: Mapping[str, Known], methods: tuple[str, ...], options: Options) -> dict[str, dict[str, Score]]:
     """The scores of representations that stay as they are, by task, then by method."""
-    if not methods:
-        return {title: {} for title in tasks}
-    known = {title: represented_task(subject, title, task, options, folder=folder) for title, task in tasks.items()}
     found: dict[str, dict[str, Score]] = {}
     for title, images in known.items():
         scores = [row for method in methods for row in score(method, images, seeds=options.seeds)]
@@ -227,19 +284,6 @@ def frozen(
         for title, scores in grid_scores(known).items():
             found[title] |= scores
     return found
-
-
-def represented_task(subject: Subject, title: str, task: Task, options: Options, *, folder: Path | None) -> Known:
-    """What a subject makes of all images of a task, or made of them before."""
-    splits: dict[str, Representations] = {}
-    for split, source in task.splits.items():
-        place = source.name(0)  # of images in memory the fingerprint knows the classes alone
-        key = (subject.identity, str(to_dict(subject.preprocessing)), title, split, place, fingerprint(source))
-        compute = partial(represented, subject.encode, source, preprocessing=subject.preprocessing, data=options.data)
-        splits[split] = cached(folder, key, compute, say=note)
-        for sentence in splits[split].broken:
-            note(f"left out: {sentence}")
-    return Known(**splits, num_classes=len(task.splits["train"].classes))
 
 
 def table_of(

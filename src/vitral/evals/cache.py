@@ -11,40 +11,51 @@ from safetensors.torch import save
 from vitral.evals.features import Representations
 from vitral.files import write_atomically
 
-__all__ = ["cached"]
+__all__ = ["Cache"]
 
 
-def cached(
-    folder: Path | None,
-    key: tuple[str, ...],
-    compute: Callable[[], Representations],
-    *,
-    say: Callable[[str], None],
-) -> Representations:
-    """What `compute` gives, or what it gave before for the same key.
+class Cache:
+    """Representations in a folder, each under a key of all that it depends on: weights, preprocessing, data.
 
     Args:
-        folder: where to keep it; None: nowhere.
-        key: all that the result depends on: the model's weights, preprocessing, data.
-        compute: extracts the features.
+        folder: where they are; made when the first is kept. None: nothing is kept or found.
         say: is told of a file that cannot be used.
     """
-    if folder is None:
-        return compute()
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    path = folder / f"{name[:24]}.safetensors"
-    if path.exists():
+
+    def __init__(self, folder: Path | None, *, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.say = say
+
+    def find(self, key: tuple[str, ...]) -> Representations | None:
+        """What was kept under a key; None where there is nothing, or what there is cannot be used."""
+        path, name = self._place(key)
+        if path is None or not path.exists():
+            return None
         try:
             return _read(path, name)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            say(f"{path} cannot be used ({reason}): its features are computed again")
-    found = compute()
-    tensors = {column: getattr(found, column).contiguous() for column in Representations.COLUMNS}
-    facts = {"key": name, "broken": json.dumps(found.broken)}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(save(tensors, facts)))
-    return found
+            self.say(f"{path} cannot be used ({reason}): its features are computed again")
+            return None
+
+    def keep(self, key: tuple[str, ...], found: Representations) -> None:
+        """Keeps representations under a key.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        path, name = self._place(key)
+        if path is None:
+            return
+        tensors = {column: getattr(found, column).contiguous() for column in Representations.COLUMNS}
+        facts = {"key": name, "broken": json.dumps(found.broken)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(save(tensors, facts)))
+
+    def _place(self, key: tuple[str, ...]) -> tuple[Path | None, str]:
+        """The file of a key, and the key's own name."""
+        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+        return self.folder and self.folder / f"{name[:24]}.safetensors", name
 
 
 def _read(path: Path, name: str) -> Representations:

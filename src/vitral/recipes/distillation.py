@@ -25,7 +25,7 @@ def distill() -> RunConfig:
     crops to be worth it (arXiv 2106.05237).
 
     Command: vitral train distill --data.root photos --objective.teacher runs/large
-    Expect: with a good teacher more than `folder`; on Fashion-MNIST see benchmarks/
+    Expect: with a good teacher more than `folder`: on Fashion-MNIST 0.2 to 0.6 points in two epochs (benchmarks/)
     Time: as `folder`, and the teacher's forward passes
     """
     base = folder()
@@ -77,7 +77,7 @@ def fashion_mnist_distilled() -> RunConfig:
     """The small ViT on Fashion-MNIST with a distillation token, and a teacher of one's own, on a CPU.
 
     Command: vitral train fashion-mnist-distilled --objective.teacher runs/teacher
-    Expect: see benchmarks/
+    Expect: 87.0 % ± 0.3 after 2 epochs with a teacher of 89.2 %, 86.7 without one (benchmarks/)
     Time: minutes of two cores, and the teacher's forward passes
     """
     base = fashion_mnist()

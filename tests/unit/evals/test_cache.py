@@ -1,12 +1,13 @@
 """Representations on disk: found again, and never mistaken for others."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from vitral.evals.cache import cached
+from vitral.evals.cache import Cache
 from vitral.evals.features import Representations
 
 
@@ -24,6 +25,17 @@ class Model:
             readable=torch.tensor([True, False, True]),
             broken=("b.jpg is broken",),
         )
+
+
+def cached(
+    folder: Path | None, key: tuple[str, ...], compute: Callable[[], Representations], *, say: Callable[[str], None]
+) -> Representations:
+    """What was kept, or else is computed and kept."""
+    cache = Cache(folder, say=say)
+    found = cache.find(key)
+    if found is None:
+        cache.keep(key, found := compute())
+    return found
 
 
 def test_the_same_key_computes_once(tmp_path: Path) -> None:

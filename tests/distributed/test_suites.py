@@ -1,0 +1,47 @@
+"""Suites give the same figures on two processes as on one, at sizes that do not divide."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distributed.test_two_processes import ended, torchrun
+from processes import vitral
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained model; the digits are 1,150, 288 and 359 images in batches of 256."""
+    folder = tmp_path_factory.mktemp("suites")
+    vitral("train", "digits", "--train.steps", "30", "--model.depth", "1", "--out", "run", cwd=folder)
+    return folder / "run"
+
+
+def features(model: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {path.name: load_file(path) for path in (model / "features").iterdir()}
+
+
+def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
+    """One row for each image, in order, written once; then what is kept is used, or told to be damaged."""
+    one, two = (Path(shutil.copytree(run, tmp_path / name / "run")) for name in ("one", "two"))
+    words = ("eval", "run", "--suite", "knn", "--device", "cpu")
+    vitral(*words, "--out", "table.json", cwd=one.parent)
+    expected = json.loads((one.parent / "table.json").read_text())["tasks"]
+    for _ in range(2):
+        process = torchrun("-m", "vitral", *words, "--out", "table.json", cwd=two.parent)
+        said = ended(process)
+        assert process.returncode == 0, said
+        found = json.loads((two.parent / "table.json").read_text())["tasks"]
+        assert [row["seeds"] for row in found] == [row["seeds"] for row in expected]
+        assert [row["num_images"] for row in found] == [359]
+        assert features(two).keys() == features(one).keys()
+        assert [len(content) for content in features(two).values()] == [
+            len(features(one)[name]) for name in features(two)
+        ]
+        victim = max((two / "features").iterdir())
+        victim.write_bytes(victim.read_bytes()[:200])
+    assert said.count("cannot be used") == 1
+    assert "its features are computed again" in said
