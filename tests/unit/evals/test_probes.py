@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from vitral.evals import linear
 from vitral.evals.features import Representations
 from vitral.evals.knn import knn_predictions
-from vitral.evals.linear import linear_predictions
+from vitral.evals.linear import FINAL, fitted, linear_predictions
+from vitral.evals.linear_sgd import sgd_heads
 from vitral.evals.probe import probe
 
 
@@ -51,6 +54,54 @@ def test_the_linear_probe_is_logistic_regression() -> None:
     assert (ours.numpy() == theirs.predict((test - mean) / std)).mean() > 0.995
     chosen = linear_predictions(train, labels, test)
     assert (chosen == truth).float().mean() > 0.75
+
+
+def mean_loss(weight: torch.Tensor, bias: torch.Tensor, features: torch.Tensor, labels: torch.Tensor) -> float:
+    return F.cross_entropy(features.double() @ weight.double().T + bias.double(), labels).item()
+
+
+def standardised(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    features, labels = clouds(count, seed)
+    return (features - features.mean(0)) / features.std(0), labels
+
+
+def test_the_loss_of_the_linear_probe_is_the_optimums() -> None:
+    """Beside Newton's method to the last digit, regularisation included."""
+    features, labels = standardised(400)
+    ours = fitted(features, labels, 0.1, steps=FINAL)
+    theirs = LogisticRegression(C=0.1, solver="newton-cg", tol=1e-12, max_iter=1000).fit(features.double(), labels)
+
+    def objective(model: LogisticRegression) -> float:
+        weight, bias = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
+        return mean_loss(weight, bias, features, labels) + weight.square().sum().item() / (2 * 0.1 * len(labels))
+
+    assert objective(ours) == pytest.approx(objective(theirs), abs=1e-6)
+    assert objective(ours) >= objective(theirs) - 1e-12
+
+
+def test_gradient_descent_comes_near_the_optimum_at_the_best_rate() -> None:
+    """Within 1 % of the loss without regularisation; each rate as if it were alone."""
+    features, labels = standardised(5000)
+    rates = (0.01, 0.1, 1.0)
+    weight, bias = sgd_heads(features, labels, rates=rates, num_classes=3)
+    losses = [mean_loss(weight[number], bias[number], features, labels) for number in range(3)]
+    best = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(features.double(), labels)
+    optimum = mean_loss(torch.from_numpy(best.coef_), torch.from_numpy(best.intercept_), features, labels)
+    assert optimum <= min(losses) < 1.01 * optimum
+    assert losses == sorted(losses, reverse=True)
+    alone, _ = sgd_heads(features, labels, rates=rates[1:2], num_classes=3)
+    torch.testing.assert_close(weight[1], alone[0])
+
+
+def test_large_sets_are_learned_by_gradient_descent(monkeypatch: pytest.MonkeyPatch) -> None:
+    (train, labels), (test, truth) = clouds(3000, 0), clouds(1001, 1)
+    exact = linear_predictions(train, labels, test)
+    monkeypatch.setattr(linear, "LARGE", 1000)
+    monkeypatch.setattr(linear, "fitted", pytest.fail)
+    found = linear_predictions(train, labels, test)
+    assert torch.equal(found, linear_predictions(train, labels, test)), "the same again"
+    assert (found == exact).float().mean() > 0.98
+    assert (found == truth).float().mean() > 0.75
 
 
 def test_a_probe_counts_every_image() -> None:
