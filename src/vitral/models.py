@@ -120,6 +120,14 @@ def build(config: ViTConfig | ResNetConfig) -> Model:
     return ResNet(config) if isinstance(config, ResNetConfig) else ViT(config)
 
 
+def fresh(model: Model, *, seed: int = 0) -> Model:
+    """A model of the same architecture and card with random weights, to compare with."""
+    torch.manual_seed(seed)
+    other = build(model.config)
+    other.card = model.card
+    return other
+
+
 class _Undrawn(TorchFunctionMode):
     """Skips drawing normal numbers: on the meta device that changes nothing, but first imports a whole compiler."""
 

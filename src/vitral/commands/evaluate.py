@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vitral.commands import evaluate_imagenet, evaluate_suite
+from vitral.commands import evaluate_imagenet, evaluate_segmentation, evaluate_suite
 from vitral.commands.checkpoint import beside, load_checkpoint
 from vitral.commands.evaluate_suite import SUITES
 from vitral.commands.output import note, parsed_by_tyro, picture_path, print_json, printable, progress_bar, split_off
@@ -44,6 +44,7 @@ The images are those that the run held out. Others, in one folder a class:
 What its frozen representations are worth, whatever its classifier is:
   vitral eval RUN --suite knn|linear|fewshot|finetune|retrieval [--data.KEY VALUE ...] [--baselines] [--out TABLE.md]
   vitral eval RUN --suite vtab-mini [--finetune light|paper]     ten small tasks that need no download
+  vitral eval RUN --suite segmentation --data.root DIR     train/ and test/, images/ and masks/ in each
   vitral eval RUN --suite imagenet --data.root DIR     validation images, ReaL, V2, ObjectNet, A, R, Sketch
   vitral eval RUN --suite vtab1k --data.root DIR [--finetune light|paper]     VTAB's nineteen tasks
 
@@ -51,6 +52,9 @@ A model without its run's record (run.json), another project's file or folder, o
 all images there are taken then. Folders are matched to classes by name; ImageNet's may be WordNet's n01440764 as well.
 
 vitral eval RUN --help lists every key with its value."""
+
+OTHERS = {"imagenet": evaluate_imagenet.main, "segmentation": evaluate_segmentation.main}
+"""Suites that measure neither representations of whole images nor the run's own classes."""
 
 MOST_CLASSES = 100
 """More are not listed one and all."""
@@ -61,8 +65,8 @@ class Options:
     """Measures a trained model on images it did not learn from."""
 
     suite: Literal["accuracy"] = "accuracy"
-    """What to measure; knn, linear, fewshot, finetune, retrieval, vtab-mini, vtab1k and imagenet have options of their
-    own.
+    """What to measure; knn, linear, fewshot, finetune, retrieval, vtab-mini, vtab1k, imagenet and segmentation have
+    options of their own.
     """
     split: Literal["test", "val", "train", "all"] | None = None
     """Which images; by default the held-out ones. all: every image of a folder that has no splits."""
@@ -91,11 +95,11 @@ def main(arguments: list[str]) -> None:
     recorded = run_data(run)
     suite, _ = split_off(arguments[1:], "--suite", "vitral eval")
     if suite not in (None, "accuracy"):
-        if suite == "imagenet":
-            evaluate_imagenet.main(run, arguments[1:], model=model)
+        if suite in OTHERS:
+            OTHERS[suite](run, arguments[1:], model=model)
             return
         if suite not in SUITES:
-            known = ("accuracy", *SUITES, "imagenet")
+            known = ("accuracy", *SUITES, *OTHERS)
             raise ValueError(f"there is no suite {suite!r}: --suite takes one of {', '.join(known)}")
         evaluate_suite.main(run, arguments[1:], model=model, recorded=recorded)
         return

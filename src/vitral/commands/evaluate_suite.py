@@ -23,7 +23,7 @@ from vitral.data.splits import stratified
 from vitral.data.vtab.tasks import VTAB1K
 from vitral.evals.cache import Cache
 from vitral.evals.features import Representations
-from vitral.models import Model, build
+from vitral.models import Model, fresh
 from vitral.serve.predictor import Predictor
 from vitral.studies.finetuning import PROTOCOLS, Protocol, configured, finetuning_score, varied_as
 from vitral.studies.published import VTAB1K_PUBLISHED
@@ -66,7 +66,7 @@ class Options:
     vtab1k: VTAB's nineteen tasks, in the same ways, of the data sets in the folders of `--data.root`.
     """
     finetune: Literal["none", "light", "paper"] = "none"
-    """How to fine-tune. light: 150 steps of 64 images at the model's size, one of three rates; what the suite finetune
+    """How to fine-tune. light: 150 steps of 64 images at the model's size, one of four rates; what the suite finetune
     does by default. paper: 2,500 steps of 512 images at 384 pixels.
     """
     data: DataConfig
@@ -215,9 +215,7 @@ def subjects(model: Model, options: Options, world: World) -> dict[str, Subject]
     preprocessing = predictor.card.preprocessing
     found = {"model": Subject(encode=predictor.represent, preprocessing=preprocessing, identity=identity(model))}
     if options.baselines:
-        torch.manual_seed(0)
-        random = build(model.config)
-        random.card = model.card
+        random = fresh(model)
         found["random weights"] = Subject(
             encode=Predictor(random, device=device).represent,
             preprocessing=preprocessing,

@@ -9,7 +9,7 @@ from PIL import Image
 from vitral.data.decode import BrokenImage
 from vitral.data.folder import list_images
 
-__all__ = ["UNLABELLED", "mask_pairs", "read_mask"]
+__all__ = ["UNLABELLED", "largest_class", "mask_pairs", "read_mask"]
 
 UNLABELLED = 255
 """Value of pixels that have no class, as in PASCAL VOC and ADE20K; they count nowhere."""
@@ -34,6 +34,12 @@ def mask_pairs(root: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
+def largest_class(path: Path) -> int:
+    """The largest value of a mask that is a class, 0 where no pixel has one. Errors as in `read_mask`."""
+    values = _values(path, size=None)
+    return int(values[values != UNLABELLED].max(initial=0))
+
+
 def read_mask(path: Path, *, size: tuple[int, int], num_classes: int) -> UInt8[np.ndarray, "h w"]:
     """The class of every pixel, resized without mixing classes; colours of a palette are their numbers.
 
@@ -46,15 +52,21 @@ def read_mask(path: Path, *, size: tuple[int, int], num_classes: int) -> UInt8[n
         BrokenImage: the file cannot be read.
         ValueError: it has colours instead of numbers, or a value that is no class.
     """
+    values = _values(path, size=size)
+    wrong = values[(values >= num_classes) & (values != UNLABELLED)]
+    if len(wrong):
+        raise ValueError(f"{path} has the value {wrong[0]}, but there are {num_classes} classes, counted from 0")
+    return values
+
+
+def _values(path: Path, *, size: tuple[int, int] | None) -> UInt8[np.ndarray, "h w"]:
     try:
         with Image.open(path, formats=("PNG",)) as image:
             mode = image.mode
-            values = np.asarray(image.resize((size[1], size[0]), Image.Resampling.NEAREST))
+            read = image.resize((size[1], size[0]), Image.Resampling.NEAREST) if size else image
+            values = np.asarray(read)
     except (OSError, SyntaxError) as error:
         raise BrokenImage(f"{path} cannot be read as a mask: {error}") from error
     if mode not in ("L", "P"):
         raise ValueError(f"{path} is of mode {mode}: a mask is a PNG file of one byte a pixel, grey or with a palette")
-    wrong = values[(values >= num_classes) & (values != UNLABELLED)]
-    if len(wrong):
-        raise ValueError(f"{path} has the value {wrong[0]}, but there are {num_classes} classes, counted from 0")
     return values

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -17,6 +18,7 @@ from vitral.data.card import ModelCard
 from vitral.data.decode import BrokenImage, read_image
 from vitral.device import pick_device
 from vitral.models import Model
+from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig
 from vitral.weights.load import load
 
@@ -116,6 +118,14 @@ class Predictor:
         """Representations before the head (y of Eq. 4) of images as preprocessing read them."""
         with self._arithmetic():
             return self.model.features(self.card.preprocessing.normalise(images.to(self.device))).pooled.float()
+
+    @torch.inference_mode()
+    def patches(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b gh gw d"]:
+        """Final patch tokens in their grid, of a Vision Transformer, on the CPU."""
+        assert isinstance(self.model, ViT)
+        with self._arithmetic():
+            tokens = self.model.features(self.card.preprocessing.normalise(images.to(self.device))).patches
+        return rearrange(tokens.float().cpu(), "b (gh gw) d -> b gh gw d", gh=self.model.config.grid[0])
 
     def _predict(self, images: Iterable[ImageLike], top_k: int) -> Iterator[Prediction | Failure]:
         numbered = enumerate(images)

@@ -1,0 +1,79 @@
+"""`vitral eval --suite segmentation`: drawn squares, told apart by the patch tokens of random weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cli.screen import Screen
+from vitral.data.card import ModelCard
+from vitral.data.preprocess import Preprocessing
+from vitral.models import create
+from vitral.weights.folder import save_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    vit = create("ViT-Ti/16", image_size=32, patch_size=4, channels=1, depth=1, num_classes=2)
+    card = ModelCard(preprocessing=Preprocessing(image_size=(32, 32), channels=1), classes=("a", "b"))
+    save_model(tmp_path / "model", vit, card)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Grey images with a bright square, class 1, and a dark one, class 2; their frames have no class."""
+    numbers = np.random.default_rng(0)
+    for part, count in (("train", 40), ("test", 11)):
+        for folder in ("images", "masks"):
+            (tmp_path / "data" / part / folder).mkdir(parents=True)
+        for number in range(count):
+            image, mask = numbers.integers(110, 140, (48, 64), np.uint8), np.zeros((48, 64), np.uint8)
+            for label, shade in ((1, 90), (2, -90)):
+                top, left = numbers.integers(0, 28), numbers.integers(0, 44)
+                image[top : top + 20, left : left + 20] = 125 + shade
+                mask[top : top + 20, left : left + 20] = label
+            mask[:2] = 255
+            Image.fromarray(image).save(tmp_path / "data" / part / "images" / f"{number}.png")
+            Image.fromarray(mask).save(tmp_path / "data" / part / "masks" / f"{number}.png")
+    return tmp_path / "data"
+
+
+def test_squares_are_found(screen: Screen, model: Path, data: Path, tmp_path: Path) -> None:
+    words = ("eval", model, "--suite", "segmentation", "--data.root", data, "--device", "cpu")
+    told = screen.json(*words, "--baselines", "--out", tmp_path / "table.csv")
+    own, random = told["found"]
+    assert (own["of"], random["of"]) == ("model", "random weights")
+    assert own["num_images"] == 11
+    assert len(own["iou"]) == 3
+    assert own["mean_iou"] == pytest.approx(np.mean(own["iou"]))
+    assert min(own["mean_iou"], random["mean_iou"]) > 0.6, "chance is 0.25"
+    assert (tmp_path / "table.csv").read_text().startswith("of,mean IoU,pixels right,classes,images")
+    assert "random weights" not in screen.run(*words)
+
+
+def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> None:
+    words = ("eval", model, "--suite", "segmentation")
+    assert (
+        screen.refusal(*words)
+        == "no folder is named: give one with images/ and masks/ in train/ and in test/ as --data.root"
+    )
+    told = screen.refusal(*words, "--data.root", tmp_path)
+    assert told.startswith(f"{tmp_path}/train/images does not exist: images with masks lie in")
+    assert "must end in one of .md, .csv, .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
+    wrong = data / "test" / "masks" / "3.png"
+    Image.new("L", (64, 48), 7).save(wrong)
+    assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has the value 7, but there are 3 classes")
+    wrong.unlink()
+    assert f"1 images have no mask, such as {wrong}" in screen.refusal(*words, "--data.root", data)
+
+
+def test_a_resnet_has_no_patch_tokens(screen: Screen, data: Path, tmp_path: Path) -> None:
+    resnet = create("BiT-R50x1", image_size=32, stages=(1, 1, 1, 1), num_classes=2)
+    card = ModelCard(preprocessing=Preprocessing(image_size=(32, 32), channels=3), classes=("a", "b"))
+    save_model(tmp_path / "resnet", resnet, card)
+    told = screen.refusal("eval", tmp_path / "resnet", "--suite", "segmentation", "--data.root", data)
+    assert told.endswith("has none: measure a Vision Transformer")
