@@ -14,7 +14,7 @@ from unit.data.vtab.test_structured import write_small_norb
 from vitral.commands.evaluate_suite import Options, own_task
 from vitral.data.config import DataConfig
 from vitral.data.vtab.tasks import VTAB1K
-from vitral.studies.finetuning import PROTOCOLS, Protocol
+from vitral.studies.finetuning import OWN_IMAGES, Protocol
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_fine_tuning_beside_random_weights(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, varied=False)
-    monkeypatch.setitem(PROTOCOLS, "light", quick)
+    monkeypatch.setitem(OWN_IMAGES, "light", quick)
     words = ("--known", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
     found = screen.json("eval", digits_run, "--suite", "finetune", *words)
     assert [(row["of"], row["method"], len(row["seeds"])) for row in found["tasks"]] == [

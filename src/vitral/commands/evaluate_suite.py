@@ -25,7 +25,7 @@ from vitral.evals.cache import Cache
 from vitral.evals.features import Representations
 from vitral.models import Model, fresh
 from vitral.serve.predictor import Predictor
-from vitral.studies.finetuning import PROTOCOLS, Protocol, configured, finetuning_score, varied_as
+from vitral.studies.finetuning import OWN_IMAGES, PROTOCOLS, Protocol, configured, finetuning_score, varied_as
 from vitral.studies.published import VTAB1K_PUBLISHED
 from vitral.studies.transfer import METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
 from vitral.train.config import RunConfig
@@ -67,7 +67,8 @@ class Options:
     """
     finetune: Literal["none", "light", "paper"] = "none"
     """How to fine-tune. light: 150 steps of 64 images at the model's size, one of four rates; what the suite finetune
-    does by default. paper: 2,500 steps of 512 images at 384 pixels.
+    does by default. paper: 2,500 steps of 512 images at 384 pixels and rate 0.01, as on VTAB; with the suite finetune
+    500 steps at one of 0.001, 0.003, 0.01 and 0.03, as on Pets and Flowers.
     """
     data: DataConfig
     """The images of knn, linear and fewshot; by default the run's own."""
@@ -125,7 +126,8 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
         raise ValueError("--known must be at least 2, and --seeds must name one or more")
     if options.grid and options.suite not in ("fewshot", *TASKS):
         raise ValueError(f"--grid is a form of few-shot least squares: choose --suite fewshot, {' or '.join(TASKS)}")
-    protocol = PROTOCOLS.get("light" if (options.suite, options.finetune) == ("finetune", "none") else options.finetune)
+    protocols, usual = (OWN_IMAGES, "light") if options.suite == "finetune" else (PROTOCOLS, "none")
+    protocol = protocols.get(usual if options.finetune == "none" else options.finetune)
     methods = tuple(METHODS) if options.suite in TASKS else tuple({options.suite} & {*METHODS, RETRIEVAL})
     with joined(timeout=TIMEOUT) as world:
         if world.size > 1 and protocol is not None:

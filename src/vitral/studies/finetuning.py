@@ -15,7 +15,7 @@ from vitral.train.evaluation import evaluate
 from vitral.train.loop import Plan, training_batches
 from vitral.train.session import Session
 
-__all__ = ["PROTOCOLS", "Protocol", "configured", "finetuned", "finetuning_score", "varied_as"]
+__all__ = ["OWN_IMAGES", "PROTOCOLS", "Protocol", "configured", "finetuned", "finetuning_score", "varied_as"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,13 @@ PROTOCOLS = {
     "paper": Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384, varied=True),
 }
 """One for small machines and models, which take larger rates; and the paper's for VTAB (Table 4, appendix B.1.1)."""
+
+
+OWN_IMAGES = {
+    **PROTOCOLS,
+    "paper": Protocol(rates=(0.001, 0.003, 0.01, 0.03), steps=500, batch_size=512, image_size=384, varied=True),
+}
+"""The same for images of one's own, where the paper's is that of Pets and Flowers, with their rates (Table 4)."""
 
 
 def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConfig, device: str) -> RunConfig:

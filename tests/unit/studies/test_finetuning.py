@@ -14,7 +14,7 @@ from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import ArraySource, Joined, Source, Subset
 from vitral.models import create
 from vitral.studies import finetuning
-from vitral.studies.finetuning import PROTOCOLS, Protocol, configured, finetuned, finetuning_score
+from vitral.studies.finetuning import OWN_IMAGES, PROTOCOLS, Protocol, configured, finetuned, finetuning_score
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 from vitral.weights.folder import save_model
@@ -44,6 +44,8 @@ def splits() -> dict[str, Source]:
 
 def test_the_protocol_of_the_paper() -> None:
     assert PROTOCOLS["paper"] == Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384, varied=True)
+    own = OWN_IMAGES["paper"]
+    assert (own.rates, own.steps) == ((0.001, 0.003, 0.01, 0.03), 500)
 
 
 def test_settings_of_a_run(weights: Path) -> None:
