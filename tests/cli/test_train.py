@@ -290,8 +290,16 @@ def fill(disk: Path, *, leave: int) -> Path:
 FULL = ["train", "digits", *SMALL, "--train.steps", "12", "--train.log", "1step", "--checkpoint.every", "2steps"]
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that always had room."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    main([*FULL, "--out", str(run)])
+    return run
+
+
 @pytest.mark.parametrize("leave", [0, 4_096, 8_192, 12_288, *range(20_000, 220_000, 20_000)])
-def test_a_full_disk(typed, small_disk, tmp_path, leave):
+def test_a_full_disk(typed, small_disk, straight, leave):
     """Whatever the file that no longer fits, a sentence names it, and the run goes on once there is room."""
     run = small_disk / "run"
     filler = fill(small_disk, leave=leave)
@@ -304,9 +312,8 @@ def test_a_full_disk(typed, small_disk, tmp_path, leave):
     assert bool(saved) == (f"the run is saved; go on with: vitral train --resume {run}" in typed.errors)
     filler.unlink()
     typed(*(["train", "--resume", run] if (run / "run.json").exists() else [*FULL, "--out", run]))
-    typed(*FULL, "--out", "straight")
-    assert (run / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
-    assert records(run) == records(tmp_path / "straight")
+    assert (run / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
+    assert records(run) == records(straight)
 
 
 def test_a_full_disk_as_a_process(small_disk, tmp_path):

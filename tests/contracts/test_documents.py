@@ -1,10 +1,8 @@
 """What README.md, CONTRIBUTING.md and docs/ say of the tree, the commands and the make words is so."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contracts.project import PACKAGE, ROOT, required_text, tracked_files
+from forks import start
 from vitral.commands.recipes import described
 from vitral.recipes import RECIPES
 
@@ -118,15 +117,11 @@ def subcommands() -> set[str]:
 @cache
 def help_text(*words: str) -> str:
     """What `vitral WORDS --help` prints."""
-    run = subprocess.run(
-        [sys.executable, "-c", "import sys; from vitral.cli import main; sys.exit(main())", *words, "--help"],
-        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent), "COLUMNS": "200", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, f"vitral {' '.join(words)} --help fails: {run.stderr}"
-    return run.stdout
+    with tempfile.TemporaryDirectory() as folder:
+        process = start(*words, "--help", cwd=Path(folder))
+        errors = process.ended()
+        assert process.returncode == 0, f"vitral {' '.join(words)} --help fails: {errors}"
+        return process.output.read_text()
 
 
 def help_for(arguments: tuple[str, ...]) -> str:
