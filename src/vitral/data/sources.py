@@ -1,6 +1,6 @@
 """Labelled images by index."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -12,7 +12,7 @@ from PIL import Image
 from vitral.data.decode import read_image
 from vitral.data.names import Names
 
-__all__ = ["ArraySource", "FileSource", "Joined", "Source", "Subset", "read_from"]
+__all__ = ["ArraySource", "Changed", "FileSource", "Joined", "Source", "Subset", "read_from"]
 
 
 @runtime_checkable
@@ -156,6 +156,36 @@ class Joined:
     def _at(self, index: int) -> tuple[Source, int]:
         before = len(self.first)
         return (self.first, index) if index < before else (self.second, index - before)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Changed:
+    """Another source, each of its images changed when it is read."""
+
+    source: Source
+    change: Callable[[Image.Image], Image.Image | bytes]
+    """From an upright colour image to another, or to the bytes of a file."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class."""
+        return self.source.classes
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """Class of each image."""
+        return self.source.labels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def stored(self, index: int) -> Image.Image | bytes:
+        """See `Source`."""
+        return self.change(read_from(self.source, index, channels=3))
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        return self.source.name(index)
 
 
 def read_from(source: Source, index: int, *, channels: int) -> Image.Image:

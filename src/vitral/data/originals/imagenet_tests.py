@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
-from vitral.data.decode import read_image
 from vitral.data.folder import list_folder
 from vitral.data.openers import file_source
 from vitral.data.originals.files import content, lines
 from vitral.data.originals.imagenet import open_imagenet_val
-from vitral.data.sources import FileSource, Source
+from vitral.data.sources import Changed, FileSource, Source
 
 __all__ = ["TESTS", "Right", "Test", "TestSet", "right_of"]
 
@@ -122,33 +121,9 @@ def _by_identifier(source: FileSource, identifiers: Sequence[str]) -> Right:
     return np.array([places[name] for name in source.classes], np.int64)[source.labels][:, None]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Unframed:
-    """Images of which a frame of two pixels is left out: ObjectNet's is red, so that nobody trains on them unawares."""
-
-    framed: FileSource
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Name of each class."""
-        return self.framed.classes
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of each image."""
-        return self.framed.labels
-
-    def __len__(self) -> int:
-        return len(self.framed)
-
-    def stored(self, index: int) -> Image.Image:
-        """See `Source`."""
-        image = read_image(self.framed.stored(index), channels=3)
-        return image.crop((2, 2, image.width - 2, image.height - 2))
-
-    def name(self, index: int) -> str:
-        """See `Source`."""
-        return self.framed.name(index)
+def unframed(image: Image.Image) -> Image.Image:
+    """The image without a frame of two pixels: ObjectNet's is red, so that nobody trains on it unawares."""
+    return image.crop((2, 2, image.width - 2, image.height - 2))
 
 
 OBJECTNET = "objectnet-1.0"
@@ -169,7 +144,7 @@ def open_objectnet(root: Path, identifiers: Sequence[str]) -> TestSet:
     except KeyError as error:
         raise ValueError(f"{mappings} has the label {error}, which is none of ImageNet's: fetch it again") from None
     source = file_source(folder, shared, tuple(shared))
-    return TestSet(source=Unframed(framed=source), right=right_of(right)[source.labels])
+    return TestSet(source=Changed(source=source, change=unframed), right=right_of(right)[source.labels])
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -9,13 +9,12 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from vitral.data.decode import read_image
 from vitral.data.extra import optional
 from vitral.data.folder import list_folder
 from vitral.data.openers import file_source
 from vitral.data.originals.files import content, holding
 from vitral.data.presets import Preset
-from vitral.data.sources import FileSource, Source
+from vitral.data.sources import Changed, FileSource, Source
 from vitral.data.vtab.building import divided, vtab_task
 from vitral.data.vtab.fundus import fundus
 
@@ -96,36 +95,12 @@ def _folders(root: Path) -> dict[str, Source]:
     return {"train": train, "val": val, "test": test}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Fundi:
-    """Photographs of the back of the eye, brought to one size and one light when they are read."""
-
-    photographs: FileSource
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Name of each class."""
-        return self.photographs.classes
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of each image."""
-        return self.photographs.labels
-
-    def __len__(self) -> int:
-        return len(self.photographs)
-
-    def stored(self, index: int) -> bytes:
-        """See `Source`: a JPEG of quality 72, as TensorFlow Datasets stores it."""
-        image = read_image(self.photographs.stored(index), channels=3)
-        pixels: UInt8[np.ndarray, "h w 3"] = fundus(np.asarray(image))
-        stream = BytesIO()
-        Image.fromarray(pixels).save(stream, "JPEG", quality=72)
-        return stream.getvalue()
-
-    def name(self, index: int) -> str:
-        """See `Source`."""
-        return self.photographs.name(index)
+def eye(image: Image.Image) -> bytes:
+    """The back of an eye, brought to one size and one light: a JPEG of quality 72, as TensorFlow Datasets stores it."""
+    pixels: UInt8[np.ndarray, "h w 3"] = fundus(np.asarray(image))
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=72)
+    return stream.getvalue()
 
 
 GRADES = ("none", "mild", "moderate", "severe", "proliferative")
@@ -143,7 +118,7 @@ def open_retinopathy(root: Path) -> dict[str, Source]:
     return {"train": train, "val": val, "test": test}
 
 
-def _graded(root: Path, table: str, folder: str, *, usage: str | None) -> Fundi:
+def _graded(root: Path, table: str, folder: str, *, usage: str | None) -> Changed:
     try:
         rows = list(csv.DictReader(content(root / table).decode().splitlines()))
         chosen = [row for row in rows if usage is None or row["Usage"] == usage]
@@ -153,7 +128,8 @@ def _graded(root: Path, table: str, folder: str, *, usage: str | None) -> Fundi:
         raise ValueError(f"{root / table} has not the columns image, level and Usage: fetch it again") from None
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(GRADES):
         raise ValueError(f"{root / table} has no images, or grades that are not 0 to 4: fetch it again")
-    return Fundi(photographs=FileSource(root=root, files=files, labels=labels, classes=GRADES))
+    photographs = FileSource(root=root, files=files, labels=labels, classes=GRADES)
+    return Changed(source=photographs, change=eye)
 
 
 ORIGINALS = {

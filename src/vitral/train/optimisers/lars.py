@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitral.train.optimisers.by_shape import ByShape, State, Tensors, keep, recalled
+from vitral.train.optimisers.by_shape import State, Tensors
+from vitral.train.optimisers.sgd import SGD
 from vitral.train.parallel import whole
 
 __all__ = ["LARS"]
@@ -18,19 +19,14 @@ TRUST = 1e-3
 """Share of a weight's length that a gradient is given."""
 
 
-class LARS(ByShape):
+class LARS(SGD):
     """Momentum with coupled weight decay, each matrix's gradient made as long as a share of the matrix (You et al.,
     arXiv 1708.03888), as MAE and MoCo v3 probe. Biases and norms, whose length says nothing, are updated as by
     SGD, and so is a matrix of zeros.
     """
 
     def __init__(self, params: Iterable[Any], *, lr: float, momentum: float, momentum_dtype: torch.dtype) -> None:
-        super().__init__(
-            params, dict(lr=lr, weight_decay=0.0, momentum=momentum, trust=TRUST, momentum_dtype=momentum_dtype)
-        )
-
-    def begun(self, param: Tensor, group: dict[str, Any]) -> State:
-        return {"momentum": torch.zeros_like(param, dtype=group["momentum_dtype"])}
+        super().__init__(params, lr=lr, momentum=momentum, nesterov=False, momentum_dtype=momentum_dtype)
 
     def update(
         self, params: list[Tensor], gradients: Tensors, states: list[State], *, step: int, group: dict[str, Any]
@@ -38,10 +34,6 @@ class LARS(ByShape):
         gradients = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
         if params[0].ndim > 1:
             lengths, weights = (whole(torch.stack(torch._foreach_norm(tensors))) for tensors in (gradients, params))
-            trust = torch.where((lengths > 0) & (weights > 0), group["trust"] * weights / lengths, 1.0)
+            trust = torch.where((lengths > 0) & (weights > 0), TRUST * weights / lengths, 1.0)
             torch._foreach_mul_(gradients, list(trust.unbind()))
-        velocities = recalled(states, "momentum", dtype=gradients[0].dtype)
-        torch._foreach_mul_(velocities, group["momentum"])
-        torch._foreach_add_(velocities, gradients)
-        keep(states, "momentum", velocities)
-        torch._foreach_add_(params, velocities, alpha=-group["lr"])
+        super().update(params, gradients, states, step=step, group=group | {"weight_decay": 0.0})
