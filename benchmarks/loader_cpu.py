@@ -1,8 +1,8 @@
 """How many training images a second one core reads: Vitral, torchvision and timm on the same JPEGs, in the same run.
 
 Random crops resized to 224x224 pixels, flips, normalised floats at the end, batches of 64, one thread. The photographs
-are scikit-learn's and scikit-image's, cut and resized to 500x375 and 1600x1200 pixels, JPEG quality 90. The contenders
-take turns; a figure is the median of the rounds, a ratio that of medians to the faster of the two others.
+are scikit-learn's and scikit-image's, cut and resized to 500x375 and 1600x1200 pixels, JPEG quality 90 or another. The
+contenders take turns; a figure is the median of the rounds, a ratio that of medians to the faster of the two others.
 
     taskset -c 0 python benchmarks/loader_cpu.py
 """
@@ -46,13 +46,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Images a second that one core reads.")
     parser.add_argument("--images", type=int, default=192, help="images of each size (default: 192)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEGs (default: 90)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("| images | loader | images/s | ratio to the faster peer |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
             root = Path(folder) / "x".join(map(str, size))
-            write_photographs(root, size, count=options.images)
+            write_photographs(root, size, count=options.images, quality=options.quality)
             times = turns(contenders(root), rounds=options.rounds, count=options.images)
             best = min(times["torchvision"], times["timm"])
             for name, seconds in times.items():
@@ -60,7 +61,7 @@ def main() -> None:
                 print(f"| {size[0]}x{size[1]} | {name} | {rate:,.0f} | {ratio:.2f} |", flush=True)
 
 
-def write_photographs(root: Path, size: tuple[int, int], *, count: int) -> None:
+def write_photographs(root: Path, size: tuple[int, int], *, count: int, quality: int = 90) -> None:
     """A folder of two classes: random parts of real photographs, with the detail that a photograph of this size has."""
     chosen = [*load_sample_images().images, *(getattr(photographs, name)() for name in ("astronaut", "coffee", "cat"))]
     random = np.random.default_rng(0)
@@ -72,7 +73,7 @@ def write_photographs(root: Path, size: tuple[int, int], *, count: int) -> None:
         part = image.resize(size, Image.Resampling.LANCZOS, (left, top, left + width, top + height))
         file = root / ("even" if number % 2 == 0 else "odd") / f"{number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.save(file, quality=90)
+        part.save(file, quality=quality)
 
 
 def contenders(root: Path) -> dict[str, Callable[[], Iterator[object]]]:
