@@ -50,6 +50,9 @@ NOTHING = Representations(
 )
 """What the other processes have where the first found representations on disk."""
 
+PUBLISHED = " (published)"
+"""Behind the names of columns that others measured."""
+
 RAW = 32
 """Pixels of the sides of images whose raw pixels are compared."""
 
@@ -150,7 +153,7 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
     if options.json:
         print_json(whole)
     else:
-        show_table(f"{where}, suite {options.suite}", rows, names=2)
+        show(f"{where}, suite {options.suite}", rows, published=len(known))
     if options.out is not None:
         write_table(options.out, rows, whole)
 
@@ -200,7 +203,7 @@ def suite_tasks(options: Options, world: World) -> dict[str, Task]:
             missing.append(str(error))
     if not tasks:
         raise ValueError(missing[0])
-    for sentence in missing if world.leads else ():
+    for sentence in dict.fromkeys(missing) if world.leads else ():
         note(f"left out: {sentence}")
     return tasks
 
@@ -299,7 +302,7 @@ def table_of(
         known: published accuracies of fine-tuned models, by model and task; each a column, beside the first subject.
     """
     methods = list(next(iter(next(iter(found.values())).values())))
-    rows = [["task", "of", *methods, *(f"{of} (published)" for of in known)]]
+    rows = [["task", "of", *methods, *(f"{of}{PUBLISHED}" for of in known)]]
     for title in groups:
         for number, (name, scores) in enumerate(found.items()):
             beside = ("" if number else f"{column[title]:.1%}" for column in known.values())
@@ -321,6 +324,16 @@ def told(found: Score | None) -> str:
     if found is None:
         return "-"
     return f"{found.mean:.1%}" + (f" ± {100 * found.spread:.1f}" if len(found.values) > 1 else "")
+
+
+def show(title: str, rows: list[list[str]], *, published: int) -> None:
+    """The table on the screen, whose last columns, of what is published, are a table of their own."""
+    width = len(rows[0]) - published
+    show_table(title, [row[:width] for row in rows], names=2)
+    if published:
+        head, *body = ([row[0], *row[width:]] for row in rows if row[width])
+        names = [head[0], *(name.removesuffix(PUBLISHED) for name in head[1:])]
+        show_table("fine-tuned, published", [names, *body])
 
 
 def as_json(

@@ -161,7 +161,9 @@ def show_table(title: str, rows: list[list[str]], *, names: int = 1) -> None:
     head, *body = rows
     drawn = Table()
     for number, name in enumerate(head):
-        drawn.add_column(name, justify="left" if number < names else "right", no_wrap=0 < number < names)
+        drawn.add_column(
+            name, justify="left" if number < names else "right", no_wrap=0 < number < names, overflow="fold"
+        )
     last = None
     for row in body:
         drawn.add_row(printable(row[0]) if row[0] != last else "", *row[1:])
