@@ -53,6 +53,7 @@ def parsed_by_tyro(kind: type[T], *, default: T, arguments: list[str], program: 
         text = " ".join("\n" if re.fullmatch(r"[─+╰╯-]*", line) else line for line in lines)
         parts = text.strip().split("\n")[0].strip()
         parts = re.sub(r"^Error parsing ((?=--)|[\w.]+: (?=--))", "", parts).removeprefix("Error parsing ").rstrip(".")
+        parts = re.sub(r"^[A-Z]\w+: ", "", parts)  # the name of a class
         closest = re.search(r"Perhaps you meant:\s+(--\S+)", text)
         hint = f" (perhaps {closest[1]})" if closest else ""
         raise ValueError(f"{parts}{hint}; {program} --help lists every key") from None

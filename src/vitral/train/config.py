@@ -155,7 +155,7 @@ class RunConfig:
         if self.objective.name == "dino" and self.train.ema is not None:
             raise ValueError("DINO keeps a running average itself, its teacher: leave out --train.ema")
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
-            raise ValueError("a linear probe has no adapters and no average: leave out model.lora_rank and train.ema")
+            raise ValueError("a linear probe takes no adapters and no average: --model.lora-rank None --train.ema None")
         if self.model.probe and self.objective.judged_by != "labels":
             raise ValueError("a linear probe learns classes: choose a recipe that does, such as finetune")
         if self.model.lora_rank is not None and self.model.weights is None:

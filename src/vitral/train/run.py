@@ -12,6 +12,9 @@ from vitral.train.config import RunConfig
 
 __all__ = ["Run"]
 
+RUNS = Path("runs")
+"""Where runs without a folder of their own are."""
+
 LOCK = ".lock"
 
 
@@ -91,12 +94,14 @@ class Run:
         if all(entry.name == LOCK for entry in self.path.iterdir()):
             (self.path / LOCK).unlink(missing_ok=True)
             self.path.rmdir()
+            if self.path.parent == RUNS and not any(RUNS.iterdir()):
+                RUNS.rmdir()
 
 
 def _next_free(recipe: str) -> Path:
     """Makes the first folder `runs/RECIPE-N` that is not there yet."""
     for number in itertools.count(1):
-        path = Path("runs") / f"{recipe}-{number}"
+        path = RUNS / f"{recipe}-{number}"
         try:
             path.mkdir(parents=True)
         except FileExistsError:

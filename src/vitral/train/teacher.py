@@ -39,7 +39,7 @@ def read_teacher(
     own, told = model.card.preprocessing, model.card.classes
     count = model.config.num_classes
     if count != len(classes):
-        raise ValueError(f"the teacher {where} tells {count} classes, and the images have {len(classes)}")
+        raise ValueError(f"the teacher {where} tells {count} classes, not the images' {len(classes)}: choose another")
     if own.channels < preprocessing.channels:
         raise ValueError(f"the teacher {where} sees grey images, and the student colours: choose another teacher")
     same = set(told) == set(classes)

@@ -160,7 +160,7 @@ def test_teachers_that_cannot_teach_are_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     colours = replace(STUDENT, channels=3)
     for words, changes in {
-        "tells 10 classes, and the images have 2": {"classes": ("cat", "dog")},
+        "tells 10 classes, not the images' 2": {"classes": ("cat", "dog")},
         "sees grey images, and the student colours": {"preprocessing": colours},
     }.items():
         with pytest.raises(ValueError, match=words):
