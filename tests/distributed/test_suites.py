@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from distributed.test_two_processes import ended, torchrun
-from processes import vitral
+from processes import SECONDS, vitral
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +47,20 @@ def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
         victim.write_bytes(victim.read_bytes()[:200])
     assert said.count("cannot be used") == 1
     assert "its features are computed again" in said
+
+
+def test_the_accuracy_of_two_processes_is_that_of_one(run: Path, tmp_path: Path) -> None:
+    """Of 359 images each counts once; one process alone speaks and draws."""
+    one, two = (Path(shutil.copytree(run, tmp_path / name / "run")) for name in ("one", "two"))
+    words = ("eval", "run", "--json", "--device", "cpu")
+    expected = json.loads(vitral(*words, cwd=one.parent).stdout)
+    process = torchrun("-m", "vitral", *words, cwd=two.parent, stdout=subprocess.PIPE)
+    printed, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said
+    found = json.loads(printed)
+    assert found["num_images"] == expected["num_images"] == 359
+    assert found["confusion"] == expected["confusion"]
+    assert [found[key] for key in ("loss", "ece")] == pytest.approx(
+        [expected[key] for key in ("loss", "ece")], abs=1e-6
+    )
+    assert (two / "confusion.png").read_bytes() == (one / "confusion.png").read_bytes()

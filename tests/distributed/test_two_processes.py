@@ -24,7 +24,7 @@ LONG = [
 ]
 
 
-def torchrun(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+def torchrun(*arguments: str | Path, cwd: Path, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
     """Starts two processes of a module or script."""
     tests = Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": f"{SOURCES}:{tests}", "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
@@ -33,7 +33,7 @@ def torchrun(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
         cwd=cwd,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -28,7 +28,8 @@ from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import final_split, judged
+from vitral.train.evaluation import TIMEOUT, final_split, judged
+from vitral.train.world import ALONE, World, joined
 from vitral.weights.class_names.imagenet import imagenet_aliases
 
 __all__ = ["Options", "held_out_images", "judgements", "main", "run_data"]
@@ -114,12 +115,15 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"{run} has no run.json that tells its data: name the images with --data.root")
     picture = picture_path(options.out, default=beside(run, "confusion.png"))
     reliability = picture.with_name(f"{picture.stem}-reliability.png" if options.out else "reliability.png")
-    predictor = Predictor(model, device=options.device)
     whole = recorded is None and options.split is None and options.data.source == "folder"
     split, source = held_out_images(options.data, "all" if whole else options.split)
-    classes = predictor.card.classes
-    source = relabel(source, classes, aliases=imagenet_aliases(classes))
-    told = judgements(predictor, source, options.data)
+    with joined(timeout=TIMEOUT) as world:
+        predictor = Predictor(model, device=world.device(options.device))
+        classes = predictor.card.classes
+        source = relabel(source, classes, aliases=imagenet_aliases(classes))
+        told = judgements(predictor, source, options.data, world=world)
+    if not world.leads:
+        return
     classes, result = occurring(classes, told.accuracy())
     for sentence in result.broken:
         note(f"left out: {sentence}")
@@ -186,16 +190,16 @@ def every_image(config: DataConfig) -> FileSource:
     return FileSource(root=root, files=files, labels=labels, classes=tuple(classes))
 
 
-def judgements(predictor: Predictor, source: Source, data: DataConfig) -> Judgements:
-    """Evaluates with a progress bar."""
-    with progress_bar() as bar:
-        task = bar.add_task("evaluating", total=len(source))
+def judgements(predictor: Predictor, source: Source, data: DataConfig, *, world: World = ALONE) -> Judgements:
+    """Evaluates with a progress bar, which is the first process's own of all that share the work."""
+    with progress_bar(shown=world.leads) as bar:
+        task = bar.add_task("evaluating", total=-(-len(source) // world.size))
 
         def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
             bar.advance(task, len(images))
             return predictor.logits(images)
 
-        return judged(predict, source, preprocessing=predictor.card.preprocessing, data=data)
+        return judged(predict, source, preprocessing=predictor.card.preprocessing, data=data, world=world)
 
 
 def occurring(classes: tuple[str, ...], result: Accuracy) -> tuple[tuple[str, ...], Accuracy]:

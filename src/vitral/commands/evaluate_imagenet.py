@@ -17,7 +17,8 @@ from vitral.data.originals.imagenet_tests import TESTS, Right, TestSet
 from vitral.data.sources import Subset
 from vitral.models import Model
 from vitral.serve.predictor import Predictor
-from vitral.train.evaluation import judged
+from vitral.train.evaluation import TIMEOUT, judged
+from vitral.train.world import World, joined
 from vitral.weights.class_names.imagenet import imagenet_identifiers
 
 __all__ = ["Options", "main"]
@@ -56,14 +57,17 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
     default = Options(data=DataConfig(source="folder"))
     options = parsed_by_tyro(Options, default=default, arguments=arguments, program=f"vitral eval {where}")
     check_out(options.out)
-    predictor = Predictor(model, device=options.device)
-    identifiers = imagenet_identifiers(predictor.card.classes)
-    if identifiers is None:
-        raise ValueError(
-            f"--suite imagenet is for models of ImageNet's 1,000 classes, and {where} tells "
-            f"{len(predictor.card.classes):,} classes: measure it without --suite, or with --suite knn"
-        )
-    rows = found(predictor, identifiers, options)
+    with joined(timeout=TIMEOUT) as world:
+        predictor = Predictor(model, device=world.device(options.device))
+        identifiers = imagenet_identifiers(predictor.card.classes)
+        if identifiers is None:
+            raise ValueError(
+                f"--suite imagenet is for models of ImageNet's 1,000 classes, and {where} tells "
+                f"{len(predictor.card.classes):,} classes: measure it without --suite, or with --suite knn"
+            )
+        rows = found(predictor, identifiers, options.data, world)
+    if not world.leads:
+        return
     cells = [["test", "top-1", "top-5", "images"]]
     cells += [[row.test, f"{row.top1:.2%}", f"{row.top5:.2%}", f"{row.num_images:,}"] for row in rows]
     whole = {"model": str(where), "suite": "imagenet", "tests": [vars(row) for row in rows]}
@@ -75,13 +79,13 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
         write_table(options.out, cells, whole)
 
 
-def found(predictor: Predictor, identifiers: Sequence[str], options: Options) -> list[Row]:
-    """A row for each test that is there; a sentence on the others.
+def found(predictor: Predictor, identifiers: Sequence[str], data: DataConfig, world: World) -> list[Row]:
+    """A row for each test that is there; a sentence on the others, of the first process.
 
     Raises:
         ValueError: there are none, or one is damaged.
     """
-    root = options.data.root
+    root = data.root
     if root is None or not root.is_dir():
         found = "no folder is named" if root is None else f"{root} is no folder"
         raise ValueError(f"{found}: give that of ImageNet's test sets as --data.root")
@@ -89,18 +93,18 @@ def found(predictor: Predictor, identifiers: Sequence[str], options: Options) ->
     if not here:
         raise ValueError(f"{root} has none of {', '.join(test.place for test in TESTS)}: put one there")
     for test in TESTS:
-        if test not in here:
+        if world.leads and test not in here:
             note(f"left out: {test.title} needs {test.place} in {root}, from {test.origin}")
     rows = []
     for test in here:
-        found = measured(predictor, test.open(root, identifiers), test.title, options.data)
-        if found.num_images != test.num_images:
+        found = measured(predictor, test.open(root, identifiers), test.title, data, world)
+        if world.leads and found.num_images != test.num_images:
             note(f"{test.title} has {found.num_images:,} images that count here, and {test.num_images:,} when complete")
         rows.append(found)
     return rows
 
 
-def measured(predictor: Predictor, asked: TestSet, title: str, data: DataConfig) -> Row:
+def measured(predictor: Predictor, asked: TestSet, title: str, data: DataConfig, world: World) -> Row:
     """Top-1 and top-5 accuracy over the images that have a right answer."""
     counted = np.flatnonzero((asked.right >= 0).any(1))
     told = judged(
@@ -108,8 +112,9 @@ def measured(predictor: Predictor, asked: TestSet, title: str, data: DataConfig)
         Subset(source=asked.source, indices=counted),
         preprocessing=predictor.card.preprocessing,
         data=data,
+        world=world,
     )
-    for sentence in told.broken:
+    for sentence in told.broken if world.leads else ():
         note(f"left out: {sentence}")
     hits = hit(told.top, asked.right[counted][told.positions().numpy()])
     return Row(

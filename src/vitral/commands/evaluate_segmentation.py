@@ -19,6 +19,8 @@ from vitral.data.preprocess import Preprocessing
 from vitral.evals.segmentation import Segmentation, fit_segmentation, segmentation
 from vitral.models import Model, fresh
 from vitral.serve.predictor import Predictor
+from vitral.train.evaluation import TIMEOUT
+from vitral.train.world import joined
 from vitral.vit import ViT
 
 __all__ = ["Options", "main"]
@@ -58,6 +60,9 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
         raise ValueError(f"--suite segmentation reads patch tokens, and {where} has none: measure a Vision Transformer")
     if (root := options.data.root) is None:
         raise ValueError("no folder is named: give one with images/ and masks/ in train/ and in test/ as --data.root")
+    with joined(timeout=TIMEOUT) as world:
+        if world.size > 1:
+            raise ValueError("--suite segmentation takes one process: start without torchrun")
     train, test = mask_pairs(root / "train"), mask_pairs(root / "test")
     num_classes = 1 + max(largest_class(mask) for _, mask in train)
     compared: dict[str, Model] = {"model": model}

@@ -29,7 +29,7 @@ from vitral.studies.finetuning import OWN_IMAGES, PROTOCOLS, Protocol, configure
 from vitral.studies.published import VTAB1K_PUBLISHED
 from vitral.studies.transfer import METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import final_split, represented
+from vitral.train.evaluation import TIMEOUT, final_split, represented
 from vitral.train.examination import evenly
 from vitral.train.fingerprint import fingerprint
 from vitral.train.world import World, joined
@@ -41,9 +41,6 @@ SUITES = ("knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini", "vta
 
 TASKS = {"vtab-mini": VTAB_MINI, "vtab1k": VTAB1K}
 """Suites of tasks of their own."""
-
-TIMEOUT = "10min"
-"""How long processes wait for one another."""
 
 NOTHING = Representations(
     features=torch.zeros(0, 1), labels=torch.zeros(0, dtype=torch.int64), readable=torch.zeros(0, dtype=torch.bool)

@@ -16,12 +16,15 @@ from vitral.evals.accuracy import Accuracy, Judgements, judge
 from vitral.evals.features import Representations, represent
 from vitral.train.world import ALONE, World
 
-__all__ = ["evaluate", "final_split", "judged", "represented", "running_split"]
+__all__ = ["TIMEOUT", "evaluate", "final_split", "judged", "represented", "running_split"]
 
 Part = TypeVar("Part", Judgements, Representations)
 Compute = Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b outputs"]]
 
 BATCH_SIZE = 256
+
+TIMEOUT = "10min"
+"""How long processes that evaluate together wait for one another."""
 
 
 def running_split(data: Mapping[str, Source]) -> str:
