@@ -172,12 +172,12 @@ def test_a_run_of_a_slow_model_says_so(tmp_path, monkeypatch, capsys):
     compute = Classification.loss
 
     def slowly(*arguments):
-        time.sleep(0.4)
+        time.sleep(0.8)
         return compute(*arguments)
 
     monkeypatch.setattr(Classification, "loss", slowly)
     said = spoken(tiny_run(tmp_path / "run", steps=3, batch_size=8), capsys)
-    assert re.fullmatch(r"speed: [89]\d% of the time is the model's own arithmetic: as it should be; .*", said)
+    assert re.fullmatch(r"speed: (8\d|9\d|100)% of the time is the model's own arithmetic: as it should be; .*", said)
 
 
 def test_the_record_has_the_share_of_waiting_and_the_memory(tmp_path, capsys):
