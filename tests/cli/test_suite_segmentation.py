@@ -63,7 +63,7 @@ def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> N
     )
     told = screen.refusal(*words, "--data.root", tmp_path)
     assert told.startswith(f"{tmp_path}/train/images does not exist: images with masks lie in")
-    assert "must end in one of .md, .csv, .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
+    assert "end --out in .md, .csv or .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
     wrong = data / "test" / "masks" / "3.png"
     Image.new("L", (64, 48), 7).save(wrong)
     assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has the value 7, but there are 3 classes")

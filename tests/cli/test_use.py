@@ -145,7 +145,7 @@ def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_computed
     monkeypatch.setattr("vitral.vit.ViT.forward", lambda *_: pytest.fail("computed"))
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    assert screen.refusal(command, trained, "--out", folder) == f"{folder} is a folder: name a PNG file with --out"
+    assert screen.refusal(command, trained, "--out", folder) == f"{folder} is a folder: name a file with --out"
     monkeypatch.setattr("os.access", lambda *_: False)  # an administrator may write anywhere
     sentence = f"{tmp_path} cannot be written to: name a file in another folder with --out"
     assert screen.refusal(command, trained, "--out", tmp_path / "a.png") == sentence

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vitral.commands.output import plain, print_json, printable
+from vitral.commands.output import check_out, plain, print_json, printable
 from vitral.evals.paired import Difference
 from vitral.files import as_csv, as_markdown, write_atomically
 from vitral.studies.compare import Contender, contenders, different_settings
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     """Prints the tables, or with `--json` one object; writes the files of `--out`."""
     options = parsed(arguments)
     for path in options.out:
-        check_out(path)
+        check_out(path, endings=ENDINGS)
     runs = contenders(options.runs)
     known = published(runs[0].config.data.source) if options.published else []
     settings = different_settings([run.config for run in runs])
@@ -76,20 +76,6 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args(arguments)
-
-
-def check_out(path: Path) -> None:
-    """Refuses, before anything is read, a file that cannot be written.
-
-    Raises:
-        ValueError: the ending is unknown, the folder does not exist, or it is the name of a folder.
-    """
-    if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"{path} says not what to write: end --out in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path.parent} does not exist: make the folder, or give another --out")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file with --out")
 
 
 def write(path: Path, runs: Sequence[Contender], known: Sequence[PublishedRow], settings: dict[str, list[Any]]) -> None:

@@ -19,7 +19,6 @@ from rich.table import Table
 from vitral.files import as_csv, as_markdown, printable, write_atomically, write_json
 
 __all__ = [
-    "WRITTEN",
     "check_out",
     "note",
     "parsed_by_tyro",
@@ -117,35 +116,47 @@ def picture_path(out: Path | None, *, default: Path) -> Path:
     path = default if out is None else out
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path} is not named as a PNG file: end --out in .png")
+    check_place(path)
+    return path
+
+
+def check_place(path: Path) -> None:
+    """Refuses a file that cannot be written where it is to lie.
+
+    Raises:
+        ValueError: its folder does not exist or cannot be written to, or it is itself a folder.
+    """
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent} does not exist: make the folder, or give another --out")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a PNG file with --out")
+        raise ValueError(f"{path} is a folder: name a file with --out")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise ValueError(f"{path.parent} cannot be written to: name a file in another folder with --out")
-    return path
 
 
 WRITTEN = (".md", ".csv", ".json")
 """Endings of the files that a table can be written to."""
 
 
-def check_out(path: Path | None) -> None:
-    """Refuses, before anything is computed, a file whose ending says not what to write.
+def check_out(path: Path | None, *, endings: tuple[str, ...] = WRITTEN) -> None:
+    """Refuses, before anything is computed, a file whose ending says not what to write, or that cannot be written.
 
     Raises:
         ValueError: as it says.
     """
-    if path is not None and path.suffix not in WRITTEN:
-        raise ValueError(f"--out {path} must end in one of {', '.join(WRITTEN)}")
+    if path is None:
+        return
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{path} says not what to write: end --out in {', '.join(endings[:-1])} or {endings[-1]}")
+    check_place(path)
 
 
 def write_table(path: Path, rows: list[list[str]], whole: dict[str, Any]) -> None:
     """A table, or everything as JSON, in the form that the file's name asks for."""
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         write_json(path, whole)
         return
-    content = {".csv": as_csv, ".md": as_markdown}[path.suffix](rows)
+    content = {".csv": as_csv, ".md": as_markdown}[path.suffix.lower()](rows)
     write_atomically(path, lambda file: file.write(printable(content).encode()))
 
 
