@@ -27,7 +27,7 @@ from vitral.models import Model, fresh
 from vitral.serve.predictor import Predictor
 from vitral.studies.finetuning import OWN_IMAGES, PROTOCOLS, Protocol, configured, finetuning_score, varied_as
 from vitral.studies.published import VTAB1K_PUBLISHED
-from vitral.studies.transfer import METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
+from vitral.studies.transfer import GRIDDED, METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import TIMEOUT, final_split, represented
 from vitral.train.examination import evenly
@@ -150,7 +150,7 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
     if options.json:
         print_json(whole)
     else:
-        show(f"{where}, suite {options.suite}", rows, published=len(known))
+        show(f"{where}, suite {options.suite}", rows)
     if options.out is not None:
         write_table(options.out, rows, whole)
 
@@ -323,14 +323,18 @@ def told(found: Score | None) -> str:
     return f"{found.mean:.1%}" + (f" ± {100 * found.spread:.1f}" if len(found.values) > 1 else "")
 
 
-def show(title: str, rows: list[list[str]], *, published: int) -> None:
-    """The table on the screen, whose last columns, of what is published, are a table of their own."""
-    width = len(rows[0]) - published
-    show_table(title, [row[:width] for row in rows], names=2)
-    if published:
-        head, *body = ([row[0], *row[width:]] for row in rows if row[width])
-        names = [head[0], *(name.removesuffix(PUBLISHED) for name in head[1:])]
-        show_table("fine-tuned, published", [names, *body])
+def show(title: str, rows: list[list[str]]) -> None:
+    """The table on the screen; the grid's and the published columns, which it has no room for, follow by themselves."""
+    apart = {n for n, name in enumerate(rows[0]) if name.endswith((GRIDDED, PUBLISHED))}
+    show_table(title, [[cell for n, cell in enumerate(row) if n not in apart] for row in rows], names=2)
+    for caption, ending, names in (
+        ("strength chosen for all tasks", GRIDDED, 2),
+        ("fine-tuned, published", PUBLISHED, 1),
+    ):
+        if columns := [n for n in sorted(apart) if rows[0][n].endswith(ending)]:
+            cells = [[*row[:names], *(row[n] for n in columns)] for row in rows if row[columns[0]]]
+            cells[0] = [name.removesuffix(ending) for name in cells[0]]
+            show_table(caption, cells, names=names)
 
 
 def as_json(

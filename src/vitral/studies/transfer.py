@@ -14,13 +14,16 @@ from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import linear_predictions
 from vitral.evals.retrieval import retrieval
 
-__all__ = ["METHODS", "RETRIEVAL", "Known", "Score", "by_group", "grid_scores", "score"]
+__all__ = ["GRIDDED", "METHODS", "RETRIEVAL", "Known", "Score", "by_group", "grid_scores", "score"]
 
 NEIGHBOURS = (1, 5, 10, 20, 50, 100)
 """Numbers of neighbours to choose from."""
 
 RETRIEVAL = "retrieval"
 """The suite that ranks images instead of classifying them."""
+
+GRIDDED = " grid"
+"""Behind the names of few-shot methods whose strength is chosen for all tasks together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ def grid_scores(tasks: Mapping[str, Known]) -> dict[str, dict[str, Score]]:
         best = best_strength({title: on_val.mean(1).tolist() for title, (on_val, _) in right.items()})
         seconds = (time.perf_counter() - start) / len(tasks)
         for title, (_, on_test) in right.items():
-            name, value = f"{shots}-shot grid", on_test[best].mean().item()
+            name, value = f"{shots}-shot{GRIDDED}", on_test[best].mean().item()
             found[title][name] = Score(method=name, values=[value], num_images=on_test.shape[1], seconds=seconds)
     return found
 
