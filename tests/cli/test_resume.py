@@ -43,10 +43,14 @@ SMALL = {
 """Makes a recipe quick."""
 
 
-def recipe(name: str) -> list[str]:
+TAUGHT = "fashion-mnist-distilled"
+"""A recipe that needs a teacher."""
+
+
+def recipe(name: str, *, teacher: Path | None = None) -> list[str]:
     """A tiny run with everything that has a state: momentum, average, dropout, augmentation, evaluations.
 
-    `name` is that of an optimiser, or of a recipe that learns without labels.
+    `name` is that of an optimiser, or of a recipe.
     """
     labelled = "-" not in name
     settings = {
@@ -61,6 +65,7 @@ def recipe(name: str) -> list[str]:
         "checkpoint.every": "7steps",
         **({} if labelled else WITHOUT_LABELS),
         **SMALL.get(name, {}),
+        **({} if teacher is None else {"objective.teacher": teacher}),
     }
     return [
         "train",
@@ -77,7 +82,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def run(optimiser: str) -> Path:
         if optimiser not in runs:
             folder = tmp_path_factory.mktemp(optimiser)
-            process = start(*recipe(optimiser), "--out", "run", cwd=folder)
+            teacher = run("adamw") if optimiser == TAUGHT else None
+            process = start(*recipe(optimiser, teacher=teacher), "--out", "run", cwd=folder)
             assert "step 200/200" in process.ended()
             runs[optimiser] = folder / "run"
         return runs[optimiser]
@@ -127,6 +133,7 @@ MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
         ("fashion-mnist-masked-patch", 2),
         ("fashion-mnist-mae", 2),
         ("fashion-mnist-dino", 2),
+        (TAUGHT, 2),
     ],
 )
 def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
@@ -134,7 +141,7 @@ def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
     moments = random.Random(kills)
     run = tmp_path / "run"
     killed = []
-    command = [*recipe(name), "--out", "run"]
+    command = [*recipe(name, teacher=unbroken("adamw") if name == TAUGHT else None), "--out", "run"]
     for kill, target in enumerate(sorted(moments.sample(range(5, STEPS - EVALUATE), kills))):
         # beyond what the record says already, so that each process trains before it dies
         target = max(target, steps_taken(run) + 1)
