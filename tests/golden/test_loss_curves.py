@@ -11,16 +11,22 @@ import json
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from tiny import tiny_run
+from tiny import ARCHITECTURE, tiny_run
+from vitral.data.card import ModelCard
+from vitral.data.order import uniform
 from vitral.files import write_json
+from vitral.models import build
 from vitral.train.loop import fit
 from vitral.train.metrics import read_metrics
 from vitral.train.run import Run
+from vitral.weights.folder import save_model
 
 CURVES = Path(__file__).with_name("loss_curves.json")
 
@@ -42,9 +48,25 @@ def this_platform() -> str:
     return f"{model}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__.partition('+')[0]}"
 
 
+def arithmetic_weights(folder: Path) -> Path:
+    """Weights to begin with that no generator draws, as versions of PyTorch draw truncated normal numbers otherwise."""
+    preprocessing = tiny_run().resolved(num_classes=10).preprocessing
+    model = build(ARCHITECTURE)
+    with torch.no_grad():
+        for number, weight in enumerate(model.parameters()):
+            drawn = uniform(number, np.arange(weight.numel())).reshape(weight.shape)
+            if weight.ndim > 1:
+                weight.copy_(torch.from_numpy((2 * drawn - 1) * (3 / weight[0].numel()) ** 0.5))
+    card = ModelCard(preprocessing=preprocessing, classes=tuple("0123456789"))
+    save_model(folder, model, card)
+    return folder
+
+
 def losses(folder: Path, optimiser: str) -> list[float]:
     """Twelve training losses and the final test loss."""
     config = tiny_run(folder, optimiser=optimiser)
+    weights = arithmetic_weights(folder.with_name("weights"))
+    config = replace(config, model=replace(config.model, weights=weights))
     run = Run.create(config)
     fit(run, config)
     run.close()

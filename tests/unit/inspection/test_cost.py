@@ -98,7 +98,8 @@ def test_any_depth_is_told_from_shallow_models(config: ViTConfig) -> None:
     model = build(deep)
     assert cost(deep).parameters == sum(parameter.numel() for parameter in model.parameters())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, 32, 32))
+        # on the meta device, as PyTorch 2.11 does not count fused attention on the CPU
+        model.to("meta")(torch.zeros(1, 3, 32, 32, device="meta"))
     assert forward_macs(deep) == counter.get_total_flops() // 2
 
 

@@ -72,7 +72,7 @@ def by_square(gradients: Tensors, states: list[State], *, new: float) -> Tensors
     """The gradients over the root of their mean square, of which the newest is the share `new`."""
     squares = [state["square"] for state in states]
     torch._foreach_lerp_(squares, _squared(gradients), new)
-    return torch._foreach_mul(gradients, torch._foreach_rsqrt(squares))
+    return torch._foreach_div(gradients, torch._foreach_sqrt(squares))
 
 
 def by_rows_and_columns(gradients: Tensors, states: list[State], *, new: float, split: int) -> Tensors:
