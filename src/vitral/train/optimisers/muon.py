@@ -57,7 +57,8 @@ class Muon(ByShape):
     ) -> None:
         means = [state["momentum"] for state in states]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
-        nesterov = torch._foreach_lerp(gradients, means, group["momentum"])
+        nesterov = torch._foreach_mul(gradients, 1 - group["momentum"])
+        torch._foreach_add_(nesterov, means, alpha=group["momentum"])
         # where weights are in shards, a matrix can only be made orthogonal as a whole
         wholes = torch.stack([whole(each) for each in nesterov])
         matrices = rearrange(wholes, "m (s r) c -> (m s) r c", s=group["split"])
