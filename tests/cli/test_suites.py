@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cli.screen import Screen
 from unit.data.vtab.test_structured import write_small_norb
@@ -65,6 +66,19 @@ def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_ru
     names = {split: {source.name(index) for index in range(len(source))} for split, source in task.splits.items()}
     assert not names["test"] & (names["train"] | names["val"])
     assert names["val"]
+
+
+def test_other_images_under_the_same_names_are_seen_anew(screen: Screen, digits_run: Path, photographs: Path) -> None:
+    root = digits_run.parent / "same-names"
+    shutil.copytree(photographs, root)
+    words = ("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
+    before, known = screen.json(*words)["tasks"], set((digits_run / "features").iterdir())
+    assert screen.json(*words)["tasks"][0]["seeds"] == before[0]["seeds"]
+    assert set((digits_run / "features").iterdir()) == known
+    for file in (file for file in root.rglob("*") if file.is_file()):
+        Image.new("RGB", (8, 8)).save(file)
+    screen.json(*words)
+    assert len(set((digits_run / "features").iterdir()) - known) == 3
 
 
 def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from vitral.studies.transfer import GRIDDED, METHODS, RETRIEVAL, Known, Score, b
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import TIMEOUT, final_split, represented
 from vitral.train.examination import evenly
-from vitral.train.fingerprint import fingerprint
+from vitral.train.fingerprint import contents, fingerprint
 from vitral.train.world import World, joined
 
 __all__ = ["SUITES", "Options", "main"]
@@ -71,13 +71,13 @@ class Options:
     500 steps at one of 0.001, 0.003, 0.01 and 0.03, as on Pets and Flowers.
     """
     data: DataConfig
-    """The images of knn, linear and fewshot; by default the run's own."""
+    """The images of knn, linear, fewshot, finetune and retrieval; by default the run's own."""
     grid: tyro.conf.FlagCreatePairsOff[bool] = False
     """Few-shot least squares also with the strength of 2^-10 to 2^19 that is best for all tasks together."""
     known: int = 10_000
     """Training images that are learned from at most."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Draws of few images."""
+    """Of the draws of few images, and of the final trainings of fine-tuning."""
     baselines: tyro.conf.FlagCreatePairsOff[bool] = False
     """Measure the same architecture with random weights, and raw pixels, as well."""
     cache: Path | None = None
@@ -215,6 +215,8 @@ def subjects(model: Model, options: Options, world: World) -> dict[str, Subject]
     device = world.device(options.device)
     predictor = Predictor(model, device=device)
     preprocessing = predictor.card.preprocessing
+    if options.suite in TASKS:  # what is asked may be at the edge of an image, so none is cut, as in VTAB
+        preprocessing = replace(preprocessing, resize="squash")
     found = {"model": Subject(encode=predictor.represent, preprocessing=preprocessing, identity=identity(model))}
     if options.baselines:
         random = fresh(model)
@@ -264,8 +266,8 @@ def images_seen(
     subject: Subject, source: Source, cache: Cache, named: tuple[str, str], *, data: DataConfig, world: World
 ) -> Representations:
     """What a subject makes of a source, or made of it before, which the first process alone knows then."""
-    place = source.name(0)  # of images in memory the fingerprint knows the classes alone
-    key = (subject.identity, str(to_dict(subject.preprocessing)), *named, place, fingerprint(source))
+    images = f"{fingerprint(source)} {contents(source)}" if world.leads else ""
+    key = (subject.identity, str(to_dict(subject.preprocessing)), *named, images)
     kept = cache.find(key) if world.leads else None
     if world.by_leader(lambda: kept is not None):
         return NOTHING if kept is None else kept

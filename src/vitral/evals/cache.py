@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from vitral.evals.features import Representations
 from vitral.files import write_atomically
@@ -48,7 +49,7 @@ class Cache:
         if path is None:
             return
         tensors = {column: getattr(found, column).contiguous() for column in Representations.COLUMNS}
-        facts = {"key": name, "broken": json.dumps(found.broken)}
+        facts = {"key": name, "broken": json.dumps(found.broken), "sha256": _digest(tensors)}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(save(tensors, facts)))
 
@@ -69,4 +70,14 @@ def _read(path: Path, name: str) -> Representations:
         if facts["key"] != name:
             raise ValueError("it holds another model's features, or other data's")
         columns = {column: file.get_tensor(column) for column in Representations.COLUMNS}
+        if facts["sha256"] != _digest(columns):
+            raise ValueError("its numbers are damaged")
         return Representations(**columns, broken=tuple(json.loads(facts["broken"])))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of all numbers."""
+    digest = hashlib.sha256()
+    for name in Representations.COLUMNS:
+        digest.update(tensors[name].contiguous().numpy().data)
+    return digest.hexdigest()

@@ -49,7 +49,7 @@ OWN_IMAGES = {
 def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConfig, device: str) -> RunConfig:
     """The run that all tasks share, but for data, rate and seed.
 
-    Images are not varied here; see `varied_as`.
+    Images are not varied here, see `varied_as`, and tested whole, as they are trained on.
 
     Args:
         weights: the model, as `vitral.load` takes it.
@@ -66,6 +66,7 @@ def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConf
         base,
         model=ModelSetup(weights=None if fresh else weights, architecture=architecture),
         data=DataConfig(source="folder", workers=data.workers, on_error=data.on_error),
+        preprocessing=replace(base.preprocessing, resize="squash"),
         augment=AugmentConfig(),
         train=TrainConfig(batch_size=protocol.batch_size, steps=protocol.steps, device=device, track="none"),
     )

@@ -2,10 +2,17 @@
 
 import hashlib
 import os
+from pathlib import Path
 
-from vitral.data.sources import FileSource, Source, Subset
+from PIL import Image
 
-__all__ = ["fingerprint"]
+from vitral.data.decode import BrokenImage
+from vitral.data.sources import Changed, FileSource, Source, Subset
+
+__all__ = ["contents", "fingerprint"]
+
+SAMPLED = 256
+"""Images that are looked at where they are no files of their own."""
 
 
 def fingerprint(source: Source) -> str:
@@ -19,3 +26,42 @@ def fingerprint(source: Source) -> str:
     if isinstance(whole, FileSource):
         digest.update(os.fsencode("\0".join(whole.files)))
     return f"{len(source)} images, {len(source.classes)} classes, {digest.hexdigest()[:16]}"
+
+
+def contents(source: Source) -> str:
+    """A hash of the images: of each file its size and the time it was written, of others 256 by what they hold."""
+    digest = hashlib.sha256()
+    count = len(source)
+    in_files = count > 0 and isinstance(_stored(source, 0), Path)
+    for index in range(0, count, 1 if in_files else max(1, count // SAMPLED)):
+        match _stored(source, index):
+            case Path() as file:
+                digest.update(_state(file))
+            case Image.Image() as image:
+                digest.update(image.tobytes())
+            case bytes() as read:
+                digest.update(read)
+            case None:
+                digest.update(b"unreadable")
+    return digest.hexdigest()
+
+
+def _stored(source: Source, index: int) -> Path | bytes | Image.Image | None:
+    """An image as it is stored, before anything changes it; None where it cannot be had."""
+    while isinstance(source, Subset | Changed):
+        if isinstance(source, Subset):
+            index = int(source.indices[index])
+        source = source.source
+    try:
+        return source.stored(index)
+    except (BrokenImage, OSError):
+        return None
+
+
+def _state(file: Path) -> bytes:
+    """Size and time of writing."""
+    try:
+        found = file.stat()
+    except OSError:
+        return b"missing"
+    return f"{found.st_size} {found.st_mtime_ns},".encode()

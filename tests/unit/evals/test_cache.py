@@ -50,7 +50,7 @@ def test_the_same_key_computes_once(tmp_path: Path) -> None:
     assert model.calls == 3
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "of another model"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "one bit", "of another model"])
 def test_a_file_that_cannot_be_used_is_told_of_and_made_anew(tmp_path: Path, damage: str) -> None:
     model, said = Model(), []
     cached(tmp_path, ("mine",), model, say=said.append)
@@ -59,6 +59,10 @@ def test_a_file_that_cannot_be_used_is_told_of_and_made_anew(tmp_path: Path, dam
         cached(tmp_path, ("theirs",), model, say=said.append)
         (theirs,) = set(tmp_path.iterdir()) - {mine}
         shutil.copy(theirs, mine)
+    elif damage == "one bit":
+        read = bytearray(mine.read_bytes())
+        read[-1] ^= 1
+        mine.write_bytes(read)
     else:
         mine.write_bytes(mine.read_bytes()[: 60 if damage == "truncated" else 0])
     calls = model.calls

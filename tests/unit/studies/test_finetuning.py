@@ -17,7 +17,7 @@ from vitral.studies import finetuning
 from vitral.studies.finetuning import OWN_IMAGES, PROTOCOLS, Protocol, configured, finetuned, finetuning_score
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
-from vitral.weights.folder import save_model
+from vitral.weights.folder import load_model, save_model
 
 QUICK = Protocol(rates=(1e-6, 0.2), steps=60, batch_size=32, image_size=None, varied=False)
 DATA = DataConfig(source="digits")
@@ -55,6 +55,15 @@ def test_settings_of_a_run(weights: Path) -> None:
     assert (config.train.steps, config.train.batch_size) == (60, 32)
     session = finetuned(replace(config, train=replace(config.train, steps=1)), Tiny)
     assert session.preprocessing.image_size == (16, 16)
+
+
+def test_a_model_that_cuts_its_images_is_tuned_and_tested_on_whole_ones(tmp_path: Path, weights: Path) -> None:
+    model = load_model(weights)
+    assert model.card is not None
+    cutting = replace(model.card, preprocessing=replace(model.card.preprocessing, resize="crop"))
+    save_model(tmp_path / "cutting", model, cutting)
+    config = configured(tmp_path / "cutting", QUICK, fresh=False, data=DATA, device="cpu")
+    assert config.preprocessing.resize == "squash"
 
 
 Tiny = ArraySource(

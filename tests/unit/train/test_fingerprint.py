@@ -1,0 +1,37 @@
+"""Images that are other images than before are told apart, although their names and labels are the same."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitral.data.sources import ArraySource, Changed, FileSource, Source, Subset
+from vitral.train.fingerprint import contents, fingerprint
+
+LABELS = np.array([0, 1])
+
+
+def in_memory(value: int) -> ArraySource:
+    images = np.full((2, 4, 4), value, np.uint8)
+    return ArraySource(title="two", images=images, labels=LABELS, classes=("a", "b"))
+
+
+def test_images_in_files(tmp_path: Path) -> None:
+    files = ("one.png", "two.png")
+    for name in files:
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    source: Source = FileSource(root=tmp_path, files=files, labels=LABELS, classes=("a", "b"))
+    source = Subset(source=Changed(source=source, change=lambda image: image), indices=np.array([1]))
+    before, named = contents(source), fingerprint(source)
+    assert contents(source) == before
+    Image.new("L", (40, 40), 7).save(tmp_path / "one.png")
+    assert contents(source) == before, "it is not one of these"
+    Image.new("L", (40, 40), 7).save(tmp_path / "two.png")
+    assert contents(source) != before
+    assert fingerprint(source) == named
+    (tmp_path / "two.png").unlink()
+    assert contents(source) != before
+
+
+def test_images_in_memory() -> None:
+    assert contents(in_memory(1)) == contents(in_memory(1)) != contents(in_memory(2))
