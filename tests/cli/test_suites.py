@@ -96,6 +96,7 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
     [
         (("--suite", "knn", "--out", "table.txt"), "end --out in .md, .csv or .json"),
         (("--suite", "knn", "--out", "no/table.md"), "no does not exist: make the folder"),
+        (("--suite", "knn", "--cache", __file__), "is a file: name a folder with --cache"),
         (("--suite", "knn", "--grid"), "choose --suite fewshot, vtab-mini or vtab1k"),
         (("--suite", "knn", "--known", "1"), "--known must be at least 2"),
         (("--suite=top-7",), "there is no suite 'top-7': --suite takes one of accuracy, knn"),

@@ -181,10 +181,9 @@ class TestWrongUse:
         typed("train", "finetune", "--model.weights", code=2)
         assert typed.errors == "vitral train finetune: error: argument --model.weights: expected one argument\n"
 
-    def test_cuda_without_a_gpu(self, typed, tmp_path):
-        if torch.cuda.is_available():
-            pytest.skip("there is a GPU here, so asking for it is no wrong use")
-        assert "device 'cuda' is not to be had here" in typed.refusal(*DIGITS, "--train.device", "cuda")
+    def test_a_gpu_that_is_not_there(self, typed, tmp_path):
+        name = "cuda:99" if torch.cuda.is_available() else "cuda"
+        assert f"device '{name}' is not to be had here" in typed.refusal(*DIGITS, "--train.device", name)
         assert not (tmp_path / "run").exists()
 
     def test_an_existing_folder(self, typed, tmp_path):
@@ -274,7 +273,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system needs root")
+        pytest.skip("needs to mount a small file system: as root, where mounting is allowed")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from distributed.test_two_processes import ended, torchrun
 from processes import SECONDS, vitral
+from vitral.train.evaluation import read_by_first
+from vitral.train.world import ALONE, World
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +66,8 @@ def test_the_accuracy_of_two_processes_is_that_of_one(run: Path, tmp_path: Path)
         [expected[key] for key in ("loss", "ece")], abs=1e-6
     )
     assert (two / "confusion.png").read_bytes() == (one / "confusion.png").read_bytes()
+
+
+def test_the_first_process_reads_whole_batches() -> None:
+    assert [read_by_first(count, World(size=2)) for count in (0, 10, 359, 600, 1024)] == [0, 10, 256, 512, 512]
+    assert read_by_first(359, ALONE) == 359

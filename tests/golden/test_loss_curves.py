@@ -29,6 +29,7 @@ from vitral.train.run import Run
 from vitral.weights.folder import save_model
 
 CURVES = Path(__file__).with_name("loss_curves.json")
+DRAWN = Path(__file__).with_name("drawn_weights.json")
 
 
 @pytest.fixture
@@ -88,3 +89,16 @@ def test_losses_stay(tmp_path, optimiser):
         assert found == expected
     else:
         assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_seed_draws_the_same_weights():
+    """The sums of all weights by name, for each way in which versions of PyTorch draw truncated normal numbers."""
+    torch.manual_seed(0)
+    way = f"{torch.nn.init.trunc_normal_(torch.empty(20)).sum().item():.3f}"
+    torch.manual_seed(5)
+    found = {name: weight.double().sum().item() for name, weight in build(ARCHITECTURE).named_parameters()}
+    saved = json.loads(DRAWN.read_text()) if DRAWN.exists() else {}
+    if os.environ.get("VITRAL_WRITE_GOLDEN"):
+        write_json(DRAWN, saved | {way: found})
+        return
+    assert found == pytest.approx(saved[way], rel=1e-5, abs=1e-6)

@@ -28,7 +28,7 @@ from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import TIMEOUT, final_split, judged
+from vitral.train.evaluation import TIMEOUT, final_split, judged, read_by_first
 from vitral.train.world import ALONE, World, joined
 from vitral.weights.class_names.imagenet import imagenet_aliases
 
@@ -193,7 +193,7 @@ def every_image(config: DataConfig) -> FileSource:
 def judgements(predictor: Predictor, source: Source, data: DataConfig, *, world: World = ALONE) -> Judgements:
     """Evaluates with a progress bar, which is the first process's own of all that share the work."""
     with progress_bar(shown=world.leads) as bar:
-        task = bar.add_task("evaluating", total=-(-len(source) // world.size))
+        task = bar.add_task("evaluating", total=read_by_first(len(source), world))
 
         def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
             bar.advance(task, len(images))

@@ -122,6 +122,8 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
     default = Options(suite="knn", data=own or DataConfig(source="folder", **reading(recorded)))
     options = parsed_by_tyro(Options, default=default, arguments=arguments, program=f"vitral eval {where}")
     check_out(options.out)
+    if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
+        raise ValueError(f"{options.cache} is a file: name a folder with --cache")
     if options.known < 2 or not options.seeds:
         raise ValueError("--known must be at least 2, and --seeds must name one or more")
     if options.grid and options.suite not in ("fewshot", *TASKS):

@@ -1,5 +1,6 @@
 """Evaluating a trained model on a split of its own data, or of other data of the same classes."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
@@ -16,7 +17,7 @@ from vitral.evals.accuracy import Accuracy, Judgements, judge
 from vitral.evals.features import Representations, represent
 from vitral.train.world import ALONE, World
 
-__all__ = ["TIMEOUT", "evaluate", "final_split", "judged", "represented", "running_split"]
+__all__ = ["TIMEOUT", "evaluate", "final_split", "judged", "read_by_first", "represented", "running_split"]
 
 Part = TypeVar("Part", Judgements, Representations)
 Compute = Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b outputs"]]
@@ -77,6 +78,11 @@ def represented(
     """What a model makes of every image of a source, one row each, in order; as `judged` otherwise."""
     parts = _parts(partial(represent, encode), encode, source, preprocessing=preprocessing, data=data, world=world)
     return _checked(Representations.joined(parts), data)
+
+
+def read_by_first(count: int, world: World) -> int:
+    """How many of `count` images the first process evaluates, in whole batches."""
+    return min(count, BATCH_SIZE * math.ceil(math.ceil(count / BATCH_SIZE) / world.size))
 
 
 def _parts(

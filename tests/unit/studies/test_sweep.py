@@ -101,6 +101,7 @@ def test_a_search_that_was_stopped_draws_what_it_would_have_drawn(tmp_path, monk
     assert Sweep(tmp_path / "stopped", search, configure).run(print) == straight
     assert tried == ["000-seed0", "001-seed0", "001-seed0", "001-seed0", "002-seed0", "003-seed0"]
     assert len({result.settings["lr"] for result in straight}) == 4
+    assert [result.mean for result in straight] == sorted((result.mean for result in straight), reverse=True)
     assert all(result.settings["steps"] in set("23456789") for result in straight), "whole numbers stay whole"
 
 
