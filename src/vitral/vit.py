@@ -204,11 +204,14 @@ class ViT(nn.Module):
         return self.patch_embed(images)
 
     def assemble(self, patches: Float[Tensor, "b gh gw d"]) -> tuple[Float[Tensor, "b t d"], Layout]:
-        """The rest of Eq. 1, from embedded patches, which an objective may have changed, to z_0."""
+        """The rest of Eq. 1, from embedded patches, which an objective may have changed, to z_0.
+
+        Tokens stay in the arithmetic that the patches came in: under autocast the sums of Eq. 2 and 3 are in 16 bits.
+        """
         layout = self.positions.layout(self.pos_embed, (patches.shape[1], patches.shape[2]))
         own = (token.expand(patches.shape[0], -1, -1) for token in (self.cls_token, self.dist_token, self.reg_token))
         x = self.pos_drop(layout.stem(torch.cat([*own, patches.flatten(1, 2)], dim=1)))
-        return self.norm_pre(self.patch_drop(x, prefix=self.positions.prefix)), layout
+        return self.norm_pre(self.patch_drop(x, prefix=self.positions.prefix)).to(patches.dtype), layout
 
     def encode(self, x: Float[Tensor, "b t d"], layout: Layout) -> Float[Tensor, "b t d"]:
         """All final tokens of z_0, after the last norm: what `forward` makes before it pools and classifies."""

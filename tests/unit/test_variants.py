@@ -116,6 +116,19 @@ def test_every_parameter_learns(name: str) -> None:
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
 
 
+@pytest.mark.parametrize("name", [name for name, config in VARIANTS.items() if isinstance(config, ViTConfig)])
+def test_tokens_stay_in_sixteen_bits_where_the_arithmetic_is(name: str) -> None:
+    model = random_model(name).float()
+    exact = model.features(images(name).float())
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model.features(images(name).float())
+    for landmark in ("embedded", *(f"blocks.{index}" for index in range(model.config.depth))):
+        assert features.landmarks[landmark].dtype == torch.bfloat16, landmark
+        expected = exact.landmarks[landmark]
+        error = (features.landmarks[landmark] - expected).norm() / expected.norm()
+        assert 0 < error < 0.05, landmark
+
+
 @pytest.mark.parametrize("name", [*VARIANTS, "recomputed"])
 def test_every_model_trains_by_the_same_loop(name: str, tmp_path: Path) -> None:
     config: RunConfig = tiny_run(tmp_path / "run", steps=2, batch_size=16, recompute=name == "recomputed")

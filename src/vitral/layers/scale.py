@@ -16,7 +16,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((width,), initial))
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        return x * self.gamma
+        return x * self.gamma.to(x.dtype)
 
     def init_weights(self, generator: Generator | None = None) -> None:
         """Sets every factor to its initial value."""

@@ -51,6 +51,8 @@ class Session:
         self.world = world
         self.device = world.device(config.train.device)
         on_gpu = self.device.type == "cuda"
+        self.copying = torch.cuda.Stream(self.device) if on_gpu else None
+        """Where batches travel to a GPU, beside what it computes."""
         half = {"bfloat16": torch.bfloat16, "float16": torch.float16, "auto": torch.bfloat16 if on_gpu else None}
         self.half = half.get(config.train.precision)
         """The 16-bit arithmetic that the model computes in; None: float32."""
@@ -189,9 +191,21 @@ class Session:
     def examples(self, batch: Batch) -> Examples:
         """A training batch in the model's range, varied on the device."""
         assert batch.draws is not None, "a batch of evaluation is not trained on"
-        images, labels = (part.to(self.device, non_blocking=True) for part in (batch.images, batch.labels))
+        images, labels = self._on_device(batch.images, batch.labels)
         self.stopwatch.end("copy")
         return augmented(images, labels, batch.draws, config=self.config.augment, preprocessing=self.preprocessing)
+
+    def _on_device(self, *parts: Tensor) -> list[Tensor]:
+        """The parts of a batch where the model is; while a GPU is busy with one step, the next one's arrive."""
+        if self.copying is None:
+            return [part.to(self.device) for part in parts]
+        computing = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self.copying):
+            arrived = [part.to(self.device, non_blocking=True) for part in parts]
+        computing.wait_stream(self.copying)
+        for part in arrived:
+            part.record_stream(computing)  # its memory is not given away before the step is over
+        return arrived
 
     @torch.no_grad()
     def predict(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:

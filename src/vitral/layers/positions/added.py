@@ -47,7 +47,7 @@ class Additive(Positions):
 
     def _adding(self, added: Float[Tensor, "tables *s t d"], grid: tuple[int, int]) -> Layout:
         """Adds each table where the injection says."""
-        first, *others = (partial(torch.add, tokens) for tokens in added)
+        first, *others = (partial(_plus, tokens) for tokens in added)
         later = {"stem": keep, "every_layer_shared": first}.get(self.injection)
         entering = [keep, *(others if later is None else [later] * (self.depth - 1))]
         return Layout(stem=first, places=tuple(Place(grid=grid, enter=enter) for enter in entering))
@@ -179,3 +179,8 @@ class SinCosMAE(SinCos):
     @property
     def slowest(self) -> int:
         return self.width // 4
+
+
+def _plus(added: Float[Tensor, "*s t d"], x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+    """The sum, in the arithmetic of the tokens."""
+    return (x + added).to(x.dtype)

@@ -1,0 +1,180 @@
+"""Is a training step on one GPU as fast as timm's, and as fast as a Transformer with nothing but its blocks?
+
+A step is forward, softmax cross-entropy, backward and a fused AdamW update at 224 pixels, with bfloat16 autocast and
+`torch.compile`, on random images that lie on the GPU. In one process, taking turns round by round:
+
+- timm's model as it comes;
+- the plain block: linear patch embedding, fused qkv, scaled dot-product attention, tanh GELU, mean of the tokens, which
+  stay in bfloat16;
+- Vitral's model, the same step around it;
+- Vitral's own step, as `vitral train` takes it: bytes from the host's memory, mirrored, normalised, gradients clipped,
+  loss, accuracy and gradient norm kept.
+
+    python benchmarks/train_step_gpu.py --models S/16 B/16 L/16
+
+prints a Markdown table. Results are kept beside this file as `train_step_gpu_HARDWARE_DATE.md`.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from functools import partial
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitral.data.augment.config import AugmentConfig
+from vitral.data.augment.draws import draw
+from vitral.data.batches import Batch
+from vitral.data.config import DataConfig
+from vitral.inspection.cost import forward_macs
+from vitral.inspection.plan import throughput
+from vitral.models import architecture, build
+from vitral.train.config import ModelSetup, RunConfig, TrainConfig
+from vitral.train.optim import OptimConfig
+from vitral.train.session import Session
+from vitral.train.setup import known_device
+from vitral.vit_config import ViTConfig
+
+SIZES = {"S/16": ("small", 512), "B/16": ("base", 256), "L/16": ("large", 128)}
+"""timm's word for each model, and the images in a batch."""
+
+CLASSES, LR = 1000, 1e-3
+
+
+class PlainBlock(nn.Module):
+    """Two residual branches, and nothing that can be chosen."""
+
+    def __init__(self, *, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, t, d))
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x)), approximate="tanh"))
+
+
+class PlainTransformer(nn.Module):
+    """Patches by a linear layer, learned positions, a class token, plain blocks, the mean of all tokens, a head."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.patch = config.patch_size
+        self.embed = nn.Linear(3 * self.patch**2, config.width)
+        self.token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.positions = nn.Parameter(torch.zeros(1, 197, config.width))
+        blocks = (PlainBlock(width=config.width, heads=config.num_heads) for _ in range(config.depth))
+        self.blocks, self.norm = nn.Sequential(*blocks), nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        b, c, h, w = images.shape
+        p = self.patch
+        patches = images.view(b, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // p**2, c * p**2)
+        embedded = self.embed(patches)
+        tokens = torch.cat([self.token.expand(b, -1, -1), embedded], dim=1) + self.positions
+        return self.head(self.norm(self.blocks(tokens.to(embedded.dtype))).mean(1))
+
+
+def peer_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], object]:
+    """A step of a model that knows nothing of Vitral's loop."""
+    compiled = torch.compile(model.cuda().train())
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.1, fused=True)
+
+    def step() -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = F.cross_entropy(compiled(images), labels)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    return step
+
+
+def own_step(config: ViTConfig, *, batch_size: int) -> Callable[[], object]:
+    """A step of `vitral train`, its batch read and in page-locked memory."""
+    augment = AugmentConfig(flip=True)
+    run = RunConfig(
+        recipe="benchmark",
+        model=ModelSetup(architecture=config),
+        data=DataConfig(source="digits"),
+        augment=augment,
+        optim=OptimConfig(lr=LR, weight_decay=0.1, clip=1.0),
+        train=TrainConfig(batch_size=batch_size, device="cuda"),
+    ).resolved(num_classes=CLASSES)
+    session = Session(run, classes=tuple(map(str, range(CLASSES))))
+    labels = torch.randint(CLASSES, (batch_size,))
+    images = torch.randint(256, (batch_size, 224, 224, 3), dtype=torch.uint8)
+    draws = draw(augment, seed=0, epoch=0 * labels.numpy(), index=torch.arange(batch_size).numpy())
+    return partial(session.train_step, Batch(images=images, labels=labels, draws=draws).pin_memory(), lr=LR)
+
+
+def contenders(name: str) -> dict[str, Callable[[], object]]:
+    """A step of each, by name."""
+    word, batch_size = SIZES[name]
+    images = torch.rand(batch_size, 3, 224, 224, device="cuda") * 2 - 1
+    labels = torch.randint(CLASSES, (batch_size,), device="cuda")
+    config = architecture(f"ViT-{name}")
+    theirs = timm.create_model(f"vit_{word}_patch16_224")
+    return {
+        "timm": peer_step(theirs, images, labels),
+        "plain block": peer_step(PlainTransformer(config), images, labels),
+        "Vitral's model": peer_step(build(config), images, labels),
+        "Vitral's own step": own_step(config, batch_size=batch_size),
+    }
+
+
+def seconds_of(step: Callable[[], object], steps: int) -> float:
+    """Seconds of one step, on the GPU's clock."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(steps):
+        step()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000 / steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Training step at 224 pixels on one GPU: Vitral beside timm.")
+    parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES), help="sizes (default: all)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default: 7)")
+    parser.add_argument("--steps", type=int, default=10, help="steps in a turn (default: 10)")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.exit(2, "this needs a CUDA GPU: on a CPU, benchmarks/train_step_cpu.py asks the same\n")
+    torch.manual_seed(0)
+    device = torch.cuda.get_device_name()
+    print(f"{device}, torch {torch.__version__}, timm {timm.__version__}")
+    print(f"median of {options.rounds} turns of {options.steps} steps\n")
+    print("| model | batch | step | img/s | of timm | of the plain block | MFU |\n|---|--:|---|--:|--:|--:|--:|")
+    for name in options.models:
+        batch_size, steps = SIZES[name][1], contenders(name)
+        for step in steps.values():
+            seconds_of(step, 3)  # compiles
+        times: dict[str, list[float]] = {contender: [] for contender in steps}
+        for _ in range(options.rounds):
+            for contender, step in steps.items():
+                times[contender].append(seconds_of(step, options.steps))
+        rates = {contender: batch_size / statistics.median(times[contender]) for contender in steps}
+        known, macs = known_device(device), forward_macs(architecture(f"ViT-{name}"))
+        for contender, rate in rates.items():
+            busy = f"{rate / throughput(macs, device=known, devices=1, utilisation=1.0):.1%}" if known else "-"
+            print(
+                f"| {name} | {batch_size} | {contender} | {rate:,.0f} | {rate / rates['timm']:.3f} | "
+                f"{rate / rates['plain block']:.3f} | {busy} |",
+                flush=True,
+            )
+        del steps
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

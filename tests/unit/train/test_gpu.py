@@ -1,0 +1,139 @@
+"""Training on a GPU: the run that a CPU makes, within its arithmetic, and never waiting for the device in a step."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from processes import records
+from tiny import ARCHITECTURE, tiny_run
+from vitral.data.augment.config import AugmentConfig
+from vitral.data.batches import Batch, TrainingBatches
+from vitral.data.opening import open_data
+from vitral.objectives.classification import ClassificationConfig
+from vitral.train.config import RunConfig
+from vitral.train.loop import fit
+from vitral.train.run import Run
+from vitral.train.session import Session
+from vitral.weights.folder import load_model
+
+pytestmark = pytest.mark.gpu
+
+VARIED = AugmentConfig(flip=True, shift=1, rotate=10.0, mixup=0.5, cutmix=0.5, erase=0.3)
+"""Everything that the digits' one channel allows."""
+
+
+def run_on(device: str, out: Path | None = None, **train: object) -> RunConfig:
+    """A tiny run without dropout, which every device draws in a way of its own."""
+    config = tiny_run(out, optimiser="sgd", device=device, **train)
+    return replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, dropout=0.0)))
+
+
+def trained(config: RunConfig) -> list[dict[str, float]]:
+    """The record of a whole run."""
+    run = Run.create(config)
+    try:
+        fit(run, config)
+    finally:
+        run.close()
+    return records(run.path, timed=True)
+
+
+def losses(record: list[dict[str, float]]) -> list[float]:
+    return [line["train/loss"] for line in record if "train/loss" in line]
+
+
+def test_float32_equals_the_cpu(tmp_path):
+    own = dict(precision="float32", compile=False)
+    here, there = (trained(run_on(device, tmp_path / device, **own)) for device in ("cpu", "cuda"))
+    assert losses(there) == pytest.approx(losses(here), abs=1e-4)
+    ours, theirs = (load_model(tmp_path / device).state_dict() for device in ("cpu", "cuda"))
+    for name, weight in ours.items():
+        torch.testing.assert_close(
+            theirs[name], weight, rtol=0, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.compile
+def test_compiled_bfloat16_is_near(tmp_path):
+    here, there = (trained(run_on(device, tmp_path / device)) for device in ("cpu", "cuda"))
+    assert losses(there) == pytest.approx(losses(here), abs=0.05)
+    assert losses(there) != losses(here), "bfloat16 rounds"
+
+
+@pytest.mark.compile
+def test_the_record_tells_memory_and_useful_work(tmp_path):
+    lines = [line for line in trained(run_on("cuda", tmp_path / "run")) if "images_per_second" in line]
+    assert all(0 < line["memory_bytes"] < 1e9 for line in lines)
+    if "H100" in torch.cuda.get_device_name() or "H200" in torch.cuda.get_device_name():
+        assert all(0 < line["mfu"] < 1 for line in lines)
+
+
+@pytest.mark.parametrize("saved", ["cpu", "cuda"])
+def test_a_run_goes_on_on_another_device(tmp_path, saved):
+    """Its losses are those of the run that stayed."""
+    config = run_on(saved, tmp_path / "straight", precision="float32", compile=False)
+    # the schedule must not see that a run is cut short
+    config = replace(config, schedule=replace(config.schedule, decay="constant", warmup="0steps"))
+    straight = trained(config)
+    trained(replace(config, out=tmp_path / "moved", train=replace(config.train, steps=8)))
+    other = {"cpu": "cuda", "cuda": "cpu"}[saved]
+    run, config = Run.open(tmp_path / "moved")
+    config = replace(config, out=tmp_path / "moved", train=replace(config.train, steps=12, device=other))
+    try:
+        fit(run, config)
+    finally:
+        run.close()
+    assert losses(records(tmp_path / "moved")) == pytest.approx(losses(straight), abs=1e-4)
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Makes whatever waits for the device an error."""
+    torch.cuda.synchronize()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def stepping(config: RunConfig) -> tuple[Session, Batch]:
+    """A session that has taken two steps, and a batch in page-locked memory."""
+    config = config.resolved(num_classes=10)
+    session = Session(config, classes=tuple("0123456789"))
+    batch = TrainingBatches(
+        source=open_data(config.data)["train"],
+        preprocessing=session.preprocessing,
+        augment=config.augment,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+    )[0].pin_memory()
+    for _ in range(2):
+        session.train_step(batch, lr=1e-3)
+    return session, batch
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "muon", "lamb", "lars", "adafactor"])
+def test_a_step_never_waits(optimiser, request):
+    config = tiny_run(optimiser=optimiser, device="cuda", compile=False, accumulate=2)
+    config = replace(config, augment=VARIED, objective=ClassificationConfig(loss="sigmoid"))
+    session, batch = stepping(config)
+    request.getfixturevalue("no_waiting")
+    figures = session.train_step(batch, lr=1e-3)
+    torch.cuda.set_sync_debug_mode("default")
+    assert all(torch.isfinite(value) for value in figures.values())
+
+
+def test_float16_is_near_with_a_scaled_loss(tmp_path):
+    half, exact = (
+        losses(trained(run_on("cuda", tmp_path / precision, precision=precision, compile=False)))
+        for precision in ("float16", "float32")
+    )
+    assert half == pytest.approx(exact, abs=0.02)
+    assert half != exact, "float16 rounds"
