@@ -69,7 +69,7 @@ def test_the_record_tells_memory_and_useful_work(tmp_path):
     lines = [line for line in trained(run_on("cuda", tmp_path / "run")) if "images_per_second" in line]
     assert all(0 < line["memory_bytes"] < 1e9 for line in lines)
     if "H100" in torch.cuda.get_device_name() or "H200" in torch.cuda.get_device_name():
-        assert all(0 < line["mfu"] < 1 for line in lines)
+        assert all(0 <= line["mfu"] < 1 for line in lines)
 
 
 @pytest.mark.parametrize("saved", ["cpu", "cuda"])
