@@ -17,9 +17,7 @@ def holding(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
     for place in (root, root / folder):
         if (place / file).exists():
             return place
-    raise ValueError(
-        f"{root} has no {file}: give the folder where the authors' archive was unpacked as --data.root{hint}"
-    )
+    raise ValueError(f"{root} has no {file}, nor has {root / folder}: unpack the authors' archive there{hint}")
 
 
 def content(file: Path) -> bytes:
@@ -49,9 +47,10 @@ def matlab(file: Path, key: str) -> Any:
     from scipy.io import loadmat
 
     try:
-        return np.atleast_1d(loadmat(file, squeeze_me=True)[key])
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror or error}") from None
+        with file.open("rb") as stream:
+            return np.atleast_1d(loadmat(stream, squeeze_me=True)[key])
     # a damaged file makes the parser raise almost anything
     except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise ValueError(f"{file} cannot be read: {error.strerror}") from None
         raise ValueError(f"{file} is damaged, or no Matlab file with {key!r} ({type(error).__name__})") from None
