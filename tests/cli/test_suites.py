@@ -185,8 +185,13 @@ def test_a_task_that_breaks_off_does_not_end_the_others(
 def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     told = screen.refusal("eval", digits_run, "--suite", "vtab1k")
     assert told == "VTAB's images cannot be shipped: name the folder with its data sets by --data.root"
-    told = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
-    assert told.startswith(f"there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectCategories/")
+    told = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
+    assert told == f"{tmp_path}/nowhere is no folder: name the one with VTAB's data sets by --data.root"
+    told = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
+    assert told == f"{tmp_path} has the images of no task: put those of one there, as told above"
+    first, *others = screen.errors.splitlines()[:-1]
+    assert first.startswith(f"Caltech101 left out: there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectCat")
+    assert len(others) == 15
 
 
 def makedirs(folder: Path) -> Path:

@@ -201,10 +201,12 @@ def suite_tasks(options: Options, world: World) -> dict[str, Task]:
             tasks[task.title] = Task(splits=splits, group=task.group, crop=task.crop, flip=task.flip)
         except ValueError as error:
             missing.setdefault(str(error), []).append(task.title)
-    if not tasks:
+    if not tasks and len(missing) == 1:
         raise ValueError(next(iter(missing)))
     for sentence, titles in missing.items() if world.leads else ():
         note(f"{' and '.join(titles)} left out: {sentence}")
+    if not tasks:
+        raise ValueError(f"{options.data.root} has the images of no task: put those of one there, as told above")
     return tasks
 
 
@@ -257,7 +259,7 @@ def extracted(
     """
     cache = Cache(options.cache or (where / "features" if where.is_dir() else None), say=note)
     found: dict[str, dict[str, Known]] = {name: {} for name in compared}
-    failed: list[ValueError] = []
+    failed = 0
     for title, task in tasks.items():
         try:
             seen = {
@@ -268,9 +270,9 @@ def extracted(
                 for name, subject in compared.items()
             }
         except ValueError as error:
-            failed.append(error)
-            if len(failed) == len(tasks):
-                raise failed[0] from None
+            failed += 1
+            if failed == len(tasks):
+                raise
             if world.leads:
                 note(f"{title} left out: {error}")
             continue

@@ -1,11 +1,8 @@
 """Reading the small files that tell what the images are."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-__all__ = ["content", "holding", "lines", "matlab"]
+__all__ = ["content", "holding", "lines"]
 
 
 def holding(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
@@ -36,21 +33,3 @@ def lines(file: Path) -> tuple[str, ...]:
     """Lines that are not empty; those that begin with # are comments."""
     text = content(file).decode(errors="replace")
     return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
-
-
-def matlab(file: Path, key: str) -> Any:
-    """The array `key` of a Matlab file.
-
-    Raises:
-        ValueError: the file cannot be read, or has no such array.
-    """
-    from scipy.io import loadmat
-
-    try:
-        with file.open("rb") as stream:
-            return np.atleast_1d(loadmat(stream, squeeze_me=True)[key])
-    # a damaged file makes the parser raise almost anything
-    except Exception as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise ValueError(f"{file} cannot be read: {error.strerror}") from None
-        raise ValueError(f"{file} is damaged, or no Matlab file with {key!r} ({type(error).__name__})") from None

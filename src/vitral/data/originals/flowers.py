@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vitral.data.originals.files import holding, matlab
+from vitral.data.originals.files import holding
+from vitral.data.originals.matlab import matlab_numbers
 from vitral.data.sources import FileSource, Source
 
 __all__ = ["FLOWERS", "open_flowers"]
@@ -17,8 +18,8 @@ def open_flowers(root: Path) -> dict[str, Source]:
         ValueError: files are missing or damaged.
     """
     folder = holding(root, "imagelabels.mat", "flowers-102")
-    labels = matlab(folder / "imagelabels.mat", "labels").reshape(-1)
-    splits = {split: matlab(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
+    labels = matlab_numbers(folder / "imagelabels.mat", "labels").reshape(-1)
+    splits = {split: matlab_numbers(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
     listed = np.concatenate(list(splits.values()))
     if not (np.isin(labels, NUMBERS).all() and np.isin(listed, np.arange(1, len(labels) + 1)).all()):
         raise ValueError(f"{folder}/imagelabels.mat and setid.mat do not fit each other: fetch them again")

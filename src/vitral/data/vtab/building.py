@@ -72,6 +72,8 @@ def _opened(root: Path | None, *, original: Preset, folder: str) -> dict[str, So
     """
     if root is None:
         raise ValueError("VTAB's images cannot be shipped: name the folder with its data sets by --data.root")
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder: name the one with VTAB's data sets by --data.root")
     place = root / folder
     if not place.is_dir():
         raise ValueError(f"there is no {place}: {original.wanted}")

@@ -10,7 +10,8 @@ import numpy as np
 from vitral.data.folder import ClassFiles, list_folder
 from vitral.data.openers import file_source
 from vitral.data.order import sample_at
-from vitral.data.originals.files import holding, lines, matlab
+from vitral.data.originals.files import holding, lines
+from vitral.data.originals.matlab import matlab_numbers
 from vitral.data.presets import PRESETS, Preset
 from vitral.data.sources import ArraySource, FileSource, Source
 from vitral.data.vtab.building import divided, vtab_task
@@ -104,7 +105,7 @@ def open_svhn(root: Path) -> dict[str, Source]:
 
 
 def _house_numbers(file: Path) -> ArraySource:
-    images, labels = matlab(file, "X"), matlab(file, "y").reshape(-1)
+    images, labels = matlab_numbers(file, "X"), matlab_numbers(file, "y").reshape(-1)
     fit = images.shape == (32, 32, 3, len(labels)) and images.dtype == np.uint8
     if not (fit and np.isin(labels, range(1, 11)).all()):
         raise ValueError(f"{file} holds no cropped house numbers: fetch it again")

@@ -73,6 +73,12 @@ def test_parts_have_the_sizes_of_vtab(name: str) -> None:
     assert (np.sort(np.concatenate([part.labels for part in parts])) == np.arange(count)).all()
 
 
+def test_small_norb_is_tested_on_half_of_its_test_images() -> None:
+    val, test = divided(numbered(24_300), (0.5,))
+    assert (len(val), len(test)) == (12_150, 12_150)
+    assert not set(val.labels.tolist()) & set(test.labels.tolist())
+
+
 def opened(root: Path) -> dict[str, Source]:
     return {"train": numbered(1000), "val": numbered(300), "test": numbered(50)}
 
@@ -103,6 +109,10 @@ def test_what_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
     task = vtab_task("numbers", "Numbers", "natural", SMALL, folder="numbers")
     with pytest.raises(ValueError, match=r"^VTAB's images cannot be shipped: name the folder .* by --data\.root$"):
         task.open(None)
+    with pytest.raises(
+        ValueError, match=rf"^{tmp_path}/none is no folder: name the one with VTAB's data sets by --data"
+    ):
+        task.open(tmp_path / "none")
     with pytest.raises(ValueError, match=rf"^there is no {tmp_path}/numbers: Numbers needs numbers, from a book$"):
         task.open(tmp_path)
     (tmp_path / "numbers").mkdir()

@@ -340,6 +340,14 @@ def test_kitti(tmp_path: Path) -> None:
     assert [0 if int(Path(name).stem) % 2 else 3 for name in names] == data["train"].labels.tolist()
 
 
+def test_kitti_draws_the_drives_of_tensorflow_datasets(tmp_path: Path) -> None:
+    """Test before validation, of sorted names, after `np.random.seed(123)`."""
+    data = open_kitti(write_kitti(tmp_path, drives=25, frames=1))
+    drives = {split: sorted(shade // 10 for shade in shades(source)) for split, source in data.items()}
+    assert drives["test"] == [5, 21]
+    assert drives["val"] == [14, 19]
+
+
 def clevr(root: Path) -> dict[str, Source]:
     return open_clevr(root, label=distance_class, classes=tuple("abcdef"))
 
