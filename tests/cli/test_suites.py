@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cli.screen import Screen
+from unit.data.vtab.test_damaged import small
 from unit.data.vtab.test_structured import write_small_norb
 from vitral.commands.evaluate_suite import Options, own_task
 from vitral.data.config import DataConfig
@@ -137,13 +138,7 @@ def test_tasks_of_vtab_beside_what_is_published(
     screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With data sets of few images; those that are not there are told and left out."""
-    write_small_norb(makedirs(tmp_path / "data" / "smallnorb"), train=200, test=100)
-    for name in ("smallnorb-azimuth", "smallnorb-elevation"):
-        opened = VTAB1K[name].open
-        assert isinstance(opened, partial)
-        few = replace(opened.keywords["original"], num_images={"train": 200, "val": 50, "test": 50})
-        small = partial(opened.func, original=few, folder="smallnorb")
-        monkeypatch.setitem(VTAB1K, name, replace(VTAB1K[name], open=small))
+    few_toys(tmp_path / "data", monkeypatch)
     words = ("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "data")
     found = screen.json(*words)
     assert {row["task"] for row in found["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
@@ -157,11 +152,46 @@ def test_tasks_of_vtab_beside_what_is_published(
     assert rows[-1]["H/14, JFT (published)"] == "42.2%", "of the two tasks that are there"
 
 
+def few_toys(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small NORB of 300 photographs, which VTAB takes for complete."""
+    write_small_norb(makedirs(root / "smallnorb"), train=200, test=100)
+    for name in ("smallnorb-azimuth", "smallnorb-elevation"):
+        opened = VTAB1K[name].open
+        assert isinstance(opened, partial)
+        few = replace(opened.keywords["original"], num_images={"train": 200, "val": 50, "test": 50})
+        monkeypatch.setitem(
+            VTAB1K, name, replace(VTAB1K[name], open=partial(opened.func, original=few, folder="smallnorb"))
+        )
+
+
+def test_a_task_that_breaks_off_does_not_end_the_others(
+    screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first images are sound, so that it is noticed late; which task it is, is told, and the file."""
+    task = small("eurosat", tmp_path / "data")
+    monkeypatch.setitem(VTAB1K, "eurosat", task)
+    source = task.open(tmp_path / "data")["test"]
+    Path(source.name(1)).write_bytes(b"no image")
+    words = ("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "data")
+    sentence = f"{source.name(1)} cannot be read as an image: it is no JPEG, PNG, WEBP, BMP, TIFF or GIF file"
+    assert screen.refusal_after_notes(*words).startswith(sentence), "where no other task is there"
+    few_toys(tmp_path / "data", monkeypatch)
+    found = screen.json(*words)
+    assert {row["task"] for row in found["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
+    assert f"EuroSAT left out: {sentence}" in screen.errors
+    assert "Clevr-Count and Clevr-Dist left out: there is no" in screen.errors
+
+
 def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     told = screen.refusal("eval", digits_run, "--suite", "vtab1k")
     assert told == "VTAB's images cannot be shipped: name the folder with its data sets by --data.root"
-    told = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
-    assert told.startswith(f"there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectCategories/")
+    told = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
+    assert told == f"{tmp_path}/nowhere is no folder: name the one with VTAB's data sets by --data.root"
+    told = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
+    assert told == f"{tmp_path} has the images of no task: put those of one there, as told above"
+    first, *others = screen.errors.splitlines()[:-1]
+    assert first.startswith(f"Caltech101 left out: there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectCat")
+    assert len(others) == 15
 
 
 def makedirs(folder: Path) -> Path:

@@ -137,6 +137,7 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
         tasks = suite_tasks(options, world) if options.suite in TASKS else {"data": own_task(options)}
         compared = subjects(model, options, world)
         seen = extracted(compared, tasks, options, where=where, world=world) if methods else {}
+        tasks = {title: task for title, task in tasks.items() if title in seen.get("model", tasks)}
     if not world.leads:
         return
     found: dict[str, dict[str, dict[str, Score]]] = {}
@@ -193,17 +194,19 @@ def suite_tasks(options: Options, world: World) -> dict[str, Task]:
     Raises:
         ValueError: there are none.
     """
-    tasks, missing = {}, []
+    tasks, missing = {}, {}
     for task in TASKS[options.suite].values():
         try:
             splits = task.open(options.data.root)
             tasks[task.title] = Task(splits=splits, group=task.group, crop=task.crop, flip=task.flip)
         except ValueError as error:
-            missing.append(str(error))
+            missing.setdefault(str(error), []).append(task.title)
+    if not tasks and len(missing) == 1:
+        raise ValueError(next(iter(missing)))
+    for sentence, titles in missing.items() if world.leads else ():
+        note(f"{' and '.join(titles)} left out: {sentence}")
     if not tasks:
-        raise ValueError(missing[0])
-    for sentence in dict.fromkeys(missing) if world.leads else ():
-        note(f"left out: {sentence}")
+        raise ValueError(f"{options.data.root} has the images of no task: put those of one there, as told above")
     return tasks
 
 
@@ -247,20 +250,36 @@ def identity(model: Model) -> str:
 def extracted(
     compared: Mapping[str, Subject], tasks: Mapping[str, Task], options: Options, *, where: Path, world: World
 ) -> dict[str, dict[str, Known]]:
-    """What every subject makes of all images of every task; all processes together, for the first."""
+    """What every subject makes of all images of every task; all processes together, for the first.
+
+    Of several tasks, one with images that cannot be read is left out, and it is said why.
+
+    Raises:
+        ValueError: no task is left.
+    """
     cache = Cache(options.cache or (where / "features" if where.is_dir() else None), say=note)
-    found: dict[str, dict[str, Known]] = {}
-    for name, subject in compared.items():
-        found[name] = {}
-        for title, task in tasks.items():
-            splits = {
-                split: images_seen(subject, source, cache, (title, split), data=options.data, world=world)
-                for split, source in task.splits.items()
+    found: dict[str, dict[str, Known]] = {name: {} for name in compared}
+    failed = 0
+    for title, task in tasks.items():
+        try:
+            seen = {
+                name: {
+                    split: images_seen(subject, source, cache, (title, split), data=options.data, world=world)
+                    for split, source in task.splits.items()
+                }
+                for name, subject in compared.items()
             }
+        except ValueError as error:
+            failed += 1
+            if failed == len(tasks):
+                raise
             if world.leads:
-                found[name][title] = Known(**splits, num_classes=len(task.splits["train"].classes))
-                for sentence in (sentence for part in splits.values() for sentence in part.broken):
-                    note(f"left out: {sentence}")
+                note(f"{title} left out: {error}")
+            continue
+        for name, splits in seen.items() if world.leads else ():
+            found[name][title] = Known(**splits, num_classes=len(task.splits["train"].classes))
+            for sentence in (sentence for part in splits.values() for sentence in part.broken):
+                note(f"left out: {sentence}")
     return found
 
 

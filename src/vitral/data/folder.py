@@ -38,7 +38,7 @@ def list_folder(root: Path) -> dict[str, ClassFiles]:
                 f"{root} has images but no class folders: put them into one folder a class, "
                 f"such as {root / 'cat' / images[0]}"
             )
-        raise ValueError(f"{root} has no class folders: give a folder with one folder of images a class as --data.root")
+        raise ValueError(f"{root} has no class folders: give a folder with one folder of images a class")
     split_folders = _split_folders(root, folders) or {"train": "."}
     splits = {split: _class_files(root / name, root) for split, name in split_folders.items()}
     for split, name in split_folders.items():
@@ -77,7 +77,7 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
     if not named or (len(named) < len(folders) and not nested):
         return None
     if not trains:
-        raise ValueError(f"{root} has {', '.join(named)} but no train folder: add it, or give another --data.root")
+        raise ValueError(f"{root} has {', '.join(named)} but no train folder: add it, or give another folder")
     found: dict[str, str] = {}
     for name in sorted(named, key=lambda name: list(SPLITS).index(name.lower())):
         other = found.setdefault(SPLITS[name.lower()], name)
@@ -96,7 +96,7 @@ def _class_files(folder: Path, root: Path) -> ClassFiles:
     above = {str(real), *map(str, real.parents)}
     found = {name: sorted(_files(folder / name, root, set(above))) for name in names}
     if not any(found.values()):
-        raise ValueError(f"{folder} has no images in its class folders: add some, or give another --data.root")
+        raise ValueError(f"{folder} has no images in its class folders: add some, or give another folder")
     return found
 
 

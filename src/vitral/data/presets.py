@@ -39,6 +39,22 @@ class Preset:
     """Share of the training images that the paper chose its learning rate on."""
     remark: str = ""
 
+    @property
+    def wanted(self) -> str:
+        """The files that its folder must hold and where to get them, in words."""
+        return f"{self.title} needs {self.needs}, from {self.origin}"
+
+    def opened(self, root: Path) -> dict[str, Source]:
+        """What `open` gives.
+
+        Raises:
+            ValueError: files are missing or damaged; the sentence ends with what is needed, and where that comes from.
+        """
+        try:
+            return self.open(root)
+        except ValueError as error:
+            raise ValueError(f"{error}; {self.wanted}") from None
+
 
 def open_preset(config: DataConfig) -> dict[str, Source]:
     """Opens a data set by name, from the authors' files in `root`, or from the Hub where there is no `root`.
@@ -51,8 +67,8 @@ def open_preset(config: DataConfig) -> dict[str, Source]:
         raise ValueError(f"--data.source {config.source} names its classes itself: leave out --data.class-names")
     if config.root is not None:
         if not config.root.is_dir():
-            raise ValueError(f"{config.root} is no folder: {preset.title} needs {preset.needs}, from {preset.origin}")
-        return preset.open(config.root)
+            raise ValueError(f"{config.root} is no folder: {preset.wanted}")
+        return preset.opened(config.root)
     if preset.hub is None:
         raise ValueError(f"{preset.title} needs --data.root, a folder with {preset.needs}, from {preset.origin}")
     try:

@@ -65,12 +65,16 @@ def test_cifar10(tmp_path: Path, inside: str) -> None:
     assert (np.asarray(read_from(data["test"], 1, channels=3)) == PIXELS[11].transpose(1, 2, 0)).all()
 
 
-def test_cifar100_counts_fine_labels(tmp_path: Path) -> None:
+def write_cifar100(root: Path) -> Path:
     for name, numbers in (("train", (0, 1, 2)), ("test", (3,))):
         content = b"".join(bytes([9, number]) + PIXELS[number].tobytes() for number in numbers)
-        (tmp_path / f"{name}.bin").write_bytes(content)
-    (tmp_path / "fine_label_names.txt").write_text("apple\naquarium_fish\nbaby\nbear\n")
-    data = opened("cifar100", tmp_path)
+        (root / f"{name}.bin").write_bytes(content)
+    (root / "fine_label_names.txt").write_text("apple\naquarium_fish\nbaby\nbear\n")
+    return root
+
+
+def test_cifar100_counts_fine_labels(tmp_path: Path) -> None:
+    data = opened("cifar100", write_cifar100(tmp_path))
     assert data["train"].labels.tolist() == [0, 1, 2]
     assert data["test"].classes[data["test"].labels[0]] == "bear"
     assert (np.asarray(read_from(data["test"], 0, channels=3)) == PIXELS[3].transpose(1, 2, 0)).all()
@@ -86,8 +90,10 @@ def test_cifar_that_is_not_whole(tmp_path: Path) -> None:
     python = tmp_path / "cifar-10-batches-py"
     python.mkdir()
     (python / "data_batch_1").write_bytes(b"\x80\x02}q\x01.")
-    refused("cifar10", python, "has no data_batch_1.bin: give the folder")
+    refused("cifar10", python, f"{python} has no data_batch_1.bin, nor has {python}/cifar-10-batches-bin: unpack")
     refused("cifar10", python, "the binary one: the others are pickles")
+    refused("cifar10", python, "CIFAR-10 needs data_batch_1.bin to data_batch_5.bin, test_batch.bin and")
+    refused("cifar10", python, ", from https://www.cs.toronto.edu/~kriz/cifar.html")
 
 
 def write_pets(root: Path) -> Path:
@@ -126,7 +132,8 @@ def test_pets_that_are_not_whole(tmp_path: Path) -> None:
     (root / "annotations" / "test.txt").write_text("Siamese_7 4 1 1\n")
     refused("pets", root, "does not number its classes from 1 on")
     (root / "annotations" / "trainval.txt").unlink()
-    refused("pets", root, "has no annotations/trainval.txt: give the folder where the authors' archive was unpacked")
+    folder = root / "oxford-iiit-pet"
+    refused("pets", root, f"has no annotations/trainval.txt, nor has {folder}: unpack the authors' archive there; Ox")
 
 
 def write_flowers(root: Path) -> Path:
@@ -152,6 +159,10 @@ def test_flowers(tmp_path: Path) -> None:
     assert tuple(Flowers102.classes) == FLOWERS
     (tmp_path / "flowers-102" / "setid.mat").write_bytes(b"MATLAB 5.0 MAT-file, but no more")
     refused("flowers", tmp_path, "setid.mat is damaged, or no Matlab file with 'trnid'")
+    savemat(tmp_path / "flowers-102" / "setid.mat", {"trnid": [0], "valid": [1], "tstid": [2]})
+    refused("flowers", tmp_path, "imagelabels.mat and setid.mat do not fit each other")
+    (tmp_path / "flowers-102" / "setid.mat").unlink()
+    refused("flowers", tmp_path, "setid.mat cannot be read: No such file or directory; Oxford Flowers-102 needs")
 
 
 def write_imagenet(root: Path) -> Path:

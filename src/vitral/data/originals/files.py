@@ -1,11 +1,8 @@
 """Reading the small files that tell what the images are."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-__all__ = ["content", "holding", "lines", "matlab"]
+__all__ = ["content", "holding", "lines"]
 
 
 def holding(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
@@ -17,9 +14,7 @@ def holding(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
     for place in (root, root / folder):
         if (place / file).exists():
             return place
-    raise ValueError(
-        f"{root} has no {file}: give the folder where the authors' archive was unpacked as --data.root{hint}"
-    )
+    raise ValueError(f"{root} has no {file}, nor has {root / folder}: unpack the authors' archive there{hint}")
 
 
 def content(file: Path) -> bytes:
@@ -38,20 +33,3 @@ def lines(file: Path) -> tuple[str, ...]:
     """Lines that are not empty; those that begin with # are comments."""
     text = content(file).decode(errors="replace")
     return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
-
-
-def matlab(file: Path, key: str) -> Any:
-    """The array `key` of a Matlab file.
-
-    Raises:
-        ValueError: the file cannot be read, or has no such array.
-    """
-    from scipy.io import loadmat
-
-    try:
-        return np.atleast_1d(loadmat(file, squeeze_me=True)[key])
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror or error}") from None
-    # a damaged file makes the parser raise almost anything
-    except Exception as error:
-        raise ValueError(f"{file} is damaged, or no Matlab file with {key!r} ({type(error).__name__})") from None

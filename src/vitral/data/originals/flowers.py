@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vitral.data.originals.files import holding, matlab
+from vitral.data.originals.files import holding
+from vitral.data.originals.matlab import matlab_numbers
 from vitral.data.sources import FileSource, Source
 
 __all__ = ["FLOWERS", "open_flowers"]
@@ -17,15 +18,16 @@ def open_flowers(root: Path) -> dict[str, Source]:
         ValueError: files are missing or damaged.
     """
     folder = holding(root, "imagelabels.mat", "flowers-102")
-    labels = matlab(folder / "imagelabels.mat", "labels").reshape(-1).astype(np.int64) - 1
-    splits = {split: matlab(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
-    if labels.min() < 0 or labels.max() >= len(FLOWERS) or max(ids.max() for ids in splits.values()) > len(labels):
+    labels = matlab_numbers(folder / "imagelabels.mat", "labels").reshape(-1)
+    splits = {split: matlab_numbers(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
+    listed = np.concatenate(list(splits.values()))
+    if not (np.isin(labels, NUMBERS).all() and np.isin(listed, np.arange(1, len(labels) + 1)).all()):
         raise ValueError(f"{folder}/imagelabels.mat and setid.mat do not fit each other: fetch them again")
     return {
         split: FileSource(
             root=folder,
             files=tuple(f"jpg/image_{number:05d}.jpg" for number in ids.tolist()),
-            labels=labels[ids.astype(np.int64) - 1],
+            labels=labels[ids.astype(np.int64) - 1].astype(np.int64) - 1,
             classes=FLOWERS,
         )
         for split, ids in splits.items()
@@ -139,3 +141,4 @@ FLOWERS = (
     "blackberry lily",
 )
 """The authors' names of classes 1 to 102, from their page."""
+NUMBERS = np.arange(1, len(FLOWERS) + 1)

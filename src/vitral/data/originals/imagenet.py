@@ -8,7 +8,8 @@ import numpy as np
 
 from vitral.data.folder import list_folder
 from vitral.data.openers import file_source
-from vitral.data.originals.files import holding, lines, matlab
+from vitral.data.originals.files import holding, lines
+from vitral.data.originals.matlab import matlab
 from vitral.data.sources import FileSource, Source
 
 __all__ = ["open_imagenet1k", "open_imagenet21k", "open_imagenet_val"]

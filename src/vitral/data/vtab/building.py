@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from vitral.data.decode import BrokenImage
 from vitral.data.order import sample_at
 from vitral.data.presets import Preset
-from vitral.data.sources import Source, Subset
+from vitral.data.sources import Source, Subset, read_from
 from vitral.data.transfer_task import TransferTask
 
 __all__ = ["TRAIN", "VAL", "divided", "vtab_task"]
@@ -39,9 +40,9 @@ def vtab_task(
         crop: see `TransferTask`.
         flip: see `TransferTask`.
     """
-    opened = partial(_opened, original=original, folder=folder)
+    splits = partial(_opened, original=original, folder=folder)
     return TransferTask(
-        name=name, title=title, group=group, num_classes=original.num_classes, open=opened, crop=crop, flip=flip
+        name=name, title=title, group=group, num_classes=original.num_classes, open=splits, crop=crop, flip=flip
     )
 
 
@@ -64,29 +65,34 @@ def divided(source: Source, shares: Sequence[float]) -> list[Subset]:
 def _opened(root: Path | None, *, original: Preset, folder: str) -> dict[str, Source]:
     """800 images of the training split, 200 of the validation split, and all of the test split.
 
+    The first image of each is read, so that lists without their images are found out here.
+
     Raises:
         ValueError: files are missing or damaged, or the data set is not complete.
     """
     if root is None:
         raise ValueError("VTAB's images cannot be shipped: name the folder with its data sets by --data.root")
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder: name the one with VTAB's data sets by --data.root")
     place = root / folder
-    needed = f"{original.title} needs {original.needs}, from {original.origin}"
     if not place.is_dir():
-        raise ValueError(f"there is no {place}: {needed}")
-    splits = original.open(place)
-    for split, size in original.num_images.items():
-        if len(splits[split]) != size:
-            raise ValueError(
-                f"{place} has {len(splits[split]):,} {split} images, and the complete data set {size:,}: {needed}"
-            )
-    first = {split: splits[split] for split in ("train", "val")}
-    return {
-        **{
-            split: Subset(source=source, indices=_order(len(source))[:count])
-            for (split, source), count in zip(first.items(), (TRAIN, VAL), strict=True)
-        },
-        "test": splits["test"],
+        raise ValueError(f"there is no {place}: {original.wanted}")
+    splits = original.opened(place)
+    sizes = {f"{split} images": (len(splits[split]), size) for split, size in original.num_images.items()}
+    sizes["classes"] = (len(splits["train"].classes), original.num_classes)
+    for what, (found, complete) in sizes.items():
+        if found != complete:
+            raise ValueError(f"{place} has {found:,} {what}, and the complete data set {complete:,}; {original.wanted}")
+    chosen = {
+        split: Subset(source=splits[split], indices=_order(len(splits[split]))[:count])
+        for split, count in (("train", TRAIN), ("val", VAL))
     }
+    try:
+        for source in (*chosen.values(), splits["test"]):
+            read_from(source, 0, channels=3)
+    except BrokenImage as error:
+        raise ValueError(f"{error}; {original.wanted}") from None
+    return {**chosen, "test": splits["test"]}
 
 
 def _order(size: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def count_class(objects: list[dict[str, Any]]) -> int:
 
 def distance_class(objects: list[dict[str, Any]]) -> int:
     """The last threshold below the depth of the nearest object, so that 8 itself is still in the first class."""
-    nearest = min(thing["pixel_coords"][2] for thing in objects)
+    nearest = min(float(thing["pixel_coords"][2]) for thing in objects)
     return int(np.searchsorted(THRESHOLDS, nearest, side="left")) - 1
 
 
@@ -52,13 +52,12 @@ def open_clevr(
 
 def _source(folder: Path, split: str, label: Label, classes: tuple[str, ...]) -> FileSource:
     file = folder / f"scenes/CLEVR_{split}_scenes.json"
+    read = content(file)
     try:
-        scenes = json.loads(content(file))["scenes"]
+        scenes = json.loads(read)["scenes"]
         files = tuple(f"images/{split}/{scene['image_filename']}" for scene in scenes)
         labels = np.array([label(scene["objects"]) for scene in scenes], np.int64)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        if str(error).startswith(str(file)):
-            raise
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError):
         raise ValueError(f"{file} is damaged, or not CLEVR's: fetch it again") from None
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(classes):
         raise ValueError(f"{file} has scenes of other than 3 to 10 objects, or beyond a depth of 100: fetch it again")
@@ -70,7 +69,7 @@ def _original(label: Label, classes: tuple[str, ...]) -> Preset:
         title="CLEVR",
         num_classes=len(classes),
         num_images={"train": 63_000, "val": 7_000, "test": 15_000},
-        needs="images/ and scenes/ of CLEVR_v1.0.zip",
+        needs="CLEVR_v1.0/, with images/ and scenes/ (CLEVR_v1.0.zip)",
         origin="https://cs.stanford.edu/people/jcjohns/clevr/",
         open=partial(open_clevr, label=label, classes=classes),
     )

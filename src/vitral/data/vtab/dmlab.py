@@ -3,20 +3,25 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
-from vitral.data.originals.files import holding
+from vitral.data.decode import BrokenImage
 from vitral.data.presets import Preset
-from vitral.data.sources import Source
+from vitral.data.sources import Joined, Source
 from vitral.data.vtab.building import vtab_task
 
 __all__ = ["DMLAB", "Records", "open_dmlab", "read_example"]
 
 CLASSES = tuple(str(number) for number in range(6))
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
+NUMBER = 5 * "[0-9]"
+"""In the name of a shard."""
+HEAD, TAIL = 12, 4
+"""Bytes of a record's length and its checksum in front, and of the checksum behind."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,9 +40,12 @@ class Records:
     def stored(self, index: int) -> bytes:
         """See `Source`."""
         start, end = self.places[index].tolist()
-        with self.file.open("rb") as stream:
-            stream.seek(start)
-            return stream.read(end - start)
+        try:
+            with self.file.open("rb") as stream:
+                stream.seek(start)
+                return stream.read(end - start)
+        except OSError as error:
+            raise BrokenImage(f"{self.name(index)} cannot be read as an image: {error.strerror}") from None
 
     def name(self, index: int) -> str:
         """See `Source`."""
@@ -45,37 +53,63 @@ class Records:
 
 
 def open_dmlab(root: Path) -> dict[str, Source]:
-    """The three files of the authors' archive, `dmlab-train.tfrecord`, `-validation` and `-test`.
+    """The files of the authors' archive, `dmlab-train.tfrecord`, `-validation` and `-test`, whole or in shards such as
+    `dmlab-train.tfrecord-00000-of-00010`.
 
     Each is read through once to know where its images are; its checksums are not looked at, as decoding tells.
 
     Raises:
         ValueError: files are missing or damaged.
     """
-    folder = holding(root, "dmlab-train.tfrecord", "dmlab")
-    return {split: _records(folder / f"dmlab-{name}.tfrecord") for split, name in SPLITS.items()}
+    folder = root / "dmlab" if (root / "dmlab").is_dir() else root
+    return {split: reduce(_joined, map(_records, _files(folder, name))) for split, name in SPLITS.items()}
+
+
+def _joined(first: Source, second: Source) -> Source:
+    return Joined(first=first, second=second)
+
+
+def _files(folder: Path, part: str) -> list[Path]:
+    """The file of a part, or all shards of it in their order."""
+    whole = folder / f"dmlab-{part}.tfrecord"
+    if whole.is_file():
+        return [whole]
+    found = sorted(folder.glob(f"{whole.name}-{NUMBER}-of-{NUMBER}"))
+    if not found:
+        raise ValueError(
+            f"{folder} has no {whole.name}, nor shards of it ({whole.name}-00000-of-00010): unpack the authors' "
+            "archive there"
+        )
+    count = int(found[-1].name[-5:])
+    shards = [folder / f"{whole.name}-{number:05d}-of-{count:05d}" for number in range(count)]
+    if missing := sorted(set(shards) - set(found)):
+        raise ValueError(f"there is no {missing[0]}, of {count} shards: unpack the authors' archive again")
+    return shards
 
 
 def _records(file: Path) -> Records:
     places, labels = [], []
     try:
         with file.open("rb") as stream:
-            while head := stream.read(12):  # the length, and its checksum
+            size = file.stat().st_size
+            while head := stream.read(HEAD):
                 (length,) = struct.unpack_from("<Q", head)
-                begin, record = stream.tell(), stream.read(length)
-                if len(record) < length or len(stream.read(4)) < 4:
+                begin = stream.tell()
+                if begin + length + TAIL > size:
                     raise IndexError
-                (start, end), label = read_example(record)
+                (start, end), label = read_example(stream.read(length))
+                if label >= len(CLASSES):
+                    raise IndexError
+                stream.seek(TAIL, 1)
                 places.append((begin + start, begin + end))
                 labels.append(label)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from None
     except (struct.error, IndexError, KeyError, ValueError):
         raise ValueError(f"{file} is damaged, or not DMLab's, after {len(labels):,} images: fetch it again") from None
-    found = np.array(labels, np.int64)
-    if len(found) == 0 or found.min() < 0 or found.max() >= len(CLASSES):
-        raise ValueError(f"{file} has no images, or labels that are not 0 to {len(CLASSES) - 1}: fetch it again")
-    return Records(file=file, places=np.array(places, np.int64), labels=found)
+    if not labels:
+        raise ValueError(f"{file} has no images: fetch it again")
+    return Records(file=file, places=np.array(places, np.int64), labels=np.array(labels, np.int64))
 
 
 def read_example(record: bytes) -> tuple[tuple[int, int], int]:
@@ -118,20 +152,21 @@ def _fields(record: bytes, at: int, end: int, number: int) -> Iterator[tuple[int
 
 def _number(record: bytes, at: int) -> tuple[int, int]:
     """The integer of seven bits a byte that begins at a place, and where it ends."""
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 64, 7):
         value |= (record[at] & 0x7F) << shift
-        shift, at = shift + 7, at + 1
+        at += 1
         if not record[at - 1] & 0x80:
             return value, at
+    raise IndexError("an integer of more than 64 bits")
 
 
 _ORIGINAL = Preset(
     title="DMLab",
     num_classes=len(CLASSES),
     num_images={"train": 65_550, "val": 22_628, "test": 22_735},
-    needs="dmlab-train.tfrecord, dmlab-validation.tfrecord and dmlab-test.tfrecord",
-    origin="https://github.com/google-research/task_adaptation",
+    needs="dmlab-train.tfrecord, dmlab-validation.tfrecord and dmlab-test.tfrecord, whole or in shards",
+    origin="https://storage.googleapis.com/dmlab-vtab/dmlab.tar.gz",
     open=open_dmlab,
 )
 

@@ -12,13 +12,14 @@ from vitral.data.vtab.building import vtab_task
 __all__ = ["KITTI", "open_kitti", "vehicle_class"]
 
 VEHICLES = ("Car", "Van", "Truck")
+TYPES = (*VEHICLES, "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
 THRESHOLDS = (-100.0, 8.0, 20.0, 999.0)
-"""Lower bounds of the classes, in metres."""
+"""Lower bounds of the classes, in metres; no vehicle is nearer than the first, or farther than the last."""
 NONE = 1000.0
 """Distance where there is no vehicle."""
 CLASSES = ("to 8 m", "8 to 20 m", "beyond 20 m", "none")
-TYPE, DEPTH = 0, 13
-"""Words of a line about an object."""
+TYPE, DEPTH, WORDS = 0, 13, 15
+"""Words of a line about an object, and their number."""
 HELD_OUT = 0.1
 """Share of the drives that are the test split, and of the others' number that are the validation split."""
 
@@ -29,9 +30,17 @@ def vehicle_class(objects: list[str]) -> int:
     Args:
         objects: lines of KITTI's `label_2`, such as `Car 0.00 0 -1.58 587.01 173.33 614.12 200.12 1.65 1.67 3.64 -0.65
             1.71 46.70 -1.59`.
+
+    Raises:
+        ValueError: a line is not of that form, or a vehicle at a depth that has no class.
     """
     words = [line.split() for line in objects]
-    nearest = min((float(each[DEPTH]) for each in words if each[TYPE] in VEHICLES), default=NONE)
+    if any(len(each) != WORDS or each[TYPE] not in TYPES for each in words):
+        raise ValueError("a line tells of no object")
+    depths = [float(each[DEPTH]) for each in words if each[TYPE] in VEHICLES]
+    if not all(THRESHOLDS[0] < depth <= THRESHOLDS[-1] for depth in depths):
+        raise ValueError(f"a vehicle is not between {THRESHOLDS[0]:g} and {THRESHOLDS[-1]:g} m away")
+    nearest = min(depths, default=NONE)
     return int(np.searchsorted(THRESHOLDS, nearest, side="left")) - 1
 
 
@@ -65,30 +74,28 @@ def open_kitti(root: Path) -> dict[str, Source]:
 
 def _drives(mapping: Path) -> list[str]:
     """The drive that each training image comes from."""
+    order, frames = content(mapping / "train_rand.txt"), lines(mapping / "train_mapping.txt")
+    drives = dict(enumerate((line.split() for line in frames), start=1))
     try:
-        order = [int(number) - 1 for number in content(mapping / "train_rand.txt").decode().split(",")]
-        frames = [line.split()[1] for line in lines(mapping / "train_mapping.txt")]
-        return [frames[place] for place in order]
-    except (ValueError, IndexError) as error:
-        if str(error).startswith(str(mapping)):
-            raise
+        return [drives[int(number)][1] for number in order.decode().split(",")]
+    except (ValueError, IndexError, KeyError):
         raise ValueError(f"{mapping} is damaged, or not that of KITTI's development kit: fetch it again") from None
 
 
 def _label(file: Path) -> int:
+    objects = lines(file)
     try:
-        return vehicle_class(list(lines(file)))
-    except (ValueError, IndexError) as error:
-        if str(error).startswith(str(file)):
-            raise
-        raise ValueError(f"{file} is damaged, or not one of KITTI's: fetch it again") from None
+        return vehicle_class(list(objects))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged, or not one of KITTI's ({error}): fetch it again") from None
 
 
 _ORIGINAL = Preset(
     title="KITTI",
     num_classes=len(CLASSES),
     num_images={"train": 6_347, "val": 423, "test": 711},
-    needs="training/image_2/ and training/label_2/ of the object data, and mapping/ of its development kit",
+    needs="training/image_2/ (data_object_image_2.zip), training/label_2/ (data_object_label_2.zip) and mapping/ "
+    "(devkit_object.zip)",
     origin="https://www.cvlibs.net/datasets/kitti/eval_object.php?obj_benchmark=2d",
     open=open_kitti,
 )

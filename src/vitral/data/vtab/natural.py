@@ -10,7 +10,8 @@ import numpy as np
 from vitral.data.folder import ClassFiles, list_folder
 from vitral.data.openers import file_source
 from vitral.data.order import sample_at
-from vitral.data.originals.files import holding, lines, matlab
+from vitral.data.originals.files import holding, lines
+from vitral.data.originals.matlab import matlab_numbers
 from vitral.data.presets import PRESETS, Preset
 from vitral.data.sources import ArraySource, FileSource, Source
 from vitral.data.vtab.building import divided, vtab_task
@@ -104,13 +105,14 @@ def open_svhn(root: Path) -> dict[str, Source]:
 
 
 def _house_numbers(file: Path) -> ArraySource:
-    images, labels = matlab(file, "X"), matlab(file, "y").reshape(-1).astype(np.int64)
-    if images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8 or labels.min() < 1 or labels.max() > 10:
+    images, labels = matlab_numbers(file, "X"), matlab_numbers(file, "y").reshape(-1)
+    fit = images.shape == (32, 32, 3, len(labels)) and images.dtype == np.uint8
+    if not (fit and np.isin(labels, range(1, 11)).all()):
         raise ValueError(f"{file} holds no cropped house numbers: fetch it again")
     return ArraySource(
         title=str(file),
         images=np.ascontiguousarray(np.moveaxis(images, 3, 0)),
-        labels=labels % 10,
+        labels=labels.astype(np.int64) % 10,
         classes=tuple("0123456789"),
     )
 
@@ -146,7 +148,8 @@ SUN397 = _original(
     "SUN397",
     397,
     (76_128, 10_875, 21_750),
-    needs="SUN397/, and sun397_tfds_tr.txt, _va.txt and _te.txt of TensorFlow Datasets beside it",
+    needs="SUN397/ (SUN397.tar.gz), and beside it sun397_tfds_tr.txt, sun397_tfds_va.txt and sun397_tfds_te.txt "
+    "(tensorflow_datasets/image_classification/ of TensorFlow Datasets)",
     origin="https://vision.princeton.edu/projects/2010/SUN/ and https://github.com/tensorflow/datasets",
     open=open_sun397,
 )

@@ -23,7 +23,9 @@ STEMS = {
 KINDS = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}
 """What a matrix holds, by the magic number in front."""
 ELEVATION, AZIMUTH = 1, 2
-"""Columns of `-info.mat`: heights 0 to 8, and sides 0, 2, 4 to 34."""
+"""Columns of `-info.mat`."""
+STORED = {ELEVATION: range(9), AZIMUTH: range(0, 36, 2)}
+"""Their values."""
 CLASSES = {
     ELEVATION: tuple(f"{30 + 5 * number}°" for number in range(9)),
     AZIMUTH: tuple(f"{20 * number}°" for number in range(18)),
@@ -46,13 +48,16 @@ def open_small_norb(root: Path, *, column: int) -> dict[str, Source]:
 def _source(root: Path, stem: str, column: int) -> ArraySource:
     images, info = (read_matrix(root / f"{stem}-{what}.mat") for what in ("dat", "info"))
     classes = CLASSES[column]
-    if images.ndim != 4 or info.ndim != 2 or len(images) != len(info) or info.shape[1] != 4:
+    pairs = images.dtype == np.uint8 and images.shape[1:] == (2, 96, 96)
+    if not pairs or info.shape != (len(images), 4):
         raise ValueError(f"{root}/{stem}-dat.mat and -info.mat do not fit each other: fetch them again")
-    labels = info[:, column].astype(np.int64) // (2 if column == AZIMUTH else 1)
-    if labels.min() < 0 or labels.max() >= len(classes):
+    if not np.isin(info[:, column], STORED[column]).all():
         raise ValueError(f"{root}/{stem}-info.mat has positions that small NORB has not: fetch it again")
     return ArraySource(
-        title=f"{root}/{stem}", images=np.ascontiguousarray(images[:, 0]), labels=labels, classes=classes
+        title=f"{root}/{stem}",
+        images=np.ascontiguousarray(images[:, 0]),
+        labels=info[:, column].astype(np.int64) // STORED[column].step,
+        classes=classes,
     )
 
 

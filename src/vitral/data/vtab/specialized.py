@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
+from vitral.data.decode import BrokenImage
 from vitral.data.extra import optional
 from vitral.data.folder import list_folder
 from vitral.data.openers import file_source
@@ -36,8 +37,13 @@ class Patches:
 
     def stored(self, index: int) -> Image.Image:
         """See `Source`. The file is opened each time, as an open one cannot go to other processes."""
-        with optional("h5py", purpose="PatchCamelyon").File(self.file) as archive:
-            return Image.fromarray(archive["x"][index])
+        h5py = optional("h5py", purpose="PatchCamelyon")
+        try:
+            with h5py.File(self.file) as archive:
+                return Image.fromarray(archive["x"][index])
+        # a damaged file makes HDF5 raise almost anything
+        except Exception as error:
+            raise BrokenImage(f"{self.name(index)} cannot be read as an image: {error}") from error
 
     def name(self, index: int) -> str:
         """See `Source`."""
@@ -63,7 +69,8 @@ def _patches(root: Path, stem: str) -> Patches:
     try:
         with h5py.File(images) as archive, h5py.File(labels) as other:
             shape, found = archive["x"].shape, np.asarray(other["y"]).reshape(-1).astype(np.int64)
-    except (OSError, KeyError, ValueError):
+    # a damaged file makes HDF5 raise almost anything
+    except Exception:
         raise ValueError(f"{images} or {labels.name} is damaged, or not PatchCamelyon's: fetch it again") from None
     if shape != (len(found), 96, 96, 3) or not set(found.tolist()) <= {0, 1}:
         raise ValueError(f"{images} and {labels.name} do not fit each other: fetch them again")
@@ -119,13 +126,16 @@ def open_retinopathy(root: Path) -> dict[str, Source]:
 
 
 def _graded(root: Path, table: str, folder: str, *, usage: str | None) -> Changed:
+    read = content(root / table)
     try:
-        rows = list(csv.DictReader(content(root / table).decode().splitlines()))
+        rows = list(csv.DictReader(read.decode().splitlines()))
         chosen = [row for row in rows if usage is None or row["Usage"] == usage]
         labels = np.array([int(row["level"]) for row in chosen], np.int64)
         files = tuple(f"{folder}/{row['image']}.jpeg" for row in chosen)
-    except (KeyError, TypeError, UnicodeDecodeError):
-        raise ValueError(f"{root / table} has not the columns image, level and Usage: fetch it again") from None
+    except (KeyError, TypeError, ValueError, OverflowError, csv.Error):
+        raise ValueError(
+            f"{root / table} has not the columns image, level and Usage, or levels that are no numbers: fetch it again"
+        ) from None
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(GRADES):
         raise ValueError(f"{root / table} has no images, or grades that are not 0 to 4: fetch it again")
     photographs = FileSource(root=root, files=files, labels=labels, classes=GRADES)
@@ -162,7 +172,8 @@ ORIGINALS = {
         num_classes=5,
         num_images={"train": 35_126, "val": 10_906, "test": 42_670},
         needs="train/, trainLabels.csv, test/ and retinopathy_solution.csv",
-        origin="https://www.kaggle.com/c/diabetic-retinopathy-detection",
+        origin="https://www.kaggle.com/c/diabetic-retinopathy-detection, the last from "
+        "https://storage.googleapis.com/kaggle-forum-message-attachments/90528/2877/retinopathy_solution.csv",
         open=open_retinopathy,
     ),
 }

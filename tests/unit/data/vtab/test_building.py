@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vitral.data.presets import Preset
-from vitral.data.sources import ArraySource, Source
+from vitral.data.sources import ArraySource, FileSource, Source
 from vitral.data.vtab.building import divided, vtab_task
 from vitral.data.vtab.tasks import VTAB1K
 
@@ -50,7 +50,7 @@ DIVIDED = {
 def numbered(count: int) -> ArraySource:
     """Images that are their own numbers, in a way."""
     return ArraySource(
-        title="numbers", images=np.empty((count, 0, 0), np.uint8), labels=np.arange(count), classes=("all",)
+        title="numbers", images=np.zeros((count, 1, 1), np.uint8), labels=np.arange(count), classes=("all",)
     )
 
 
@@ -71,6 +71,12 @@ def test_parts_have_the_sizes_of_vtab(name: str) -> None:
     parts = divided(numbered(count), shares)
     assert [len(part) for part in parts] == list(SIZES[name][: len(parts)])
     assert (np.sort(np.concatenate([part.labels for part in parts])) == np.arange(count)).all()
+
+
+def test_small_norb_is_tested_on_half_of_its_test_images() -> None:
+    val, test = divided(numbered(24_300), (0.5,))
+    assert (len(val), len(test)) == (12_150, 12_150)
+    assert not set(val.labels.tolist()) & set(test.labels.tolist())
 
 
 def opened(root: Path) -> dict[str, Source]:
@@ -103,18 +109,63 @@ def test_what_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
     task = vtab_task("numbers", "Numbers", "natural", SMALL, folder="numbers")
     with pytest.raises(ValueError, match=r"^VTAB's images cannot be shipped: name the folder .* by --data\.root$"):
         task.open(None)
+    with pytest.raises(
+        ValueError, match=rf"^{tmp_path}/none is no folder: name the one with VTAB's data sets by --data"
+    ):
+        task.open(tmp_path / "none")
     with pytest.raises(ValueError, match=rf"^there is no {tmp_path}/numbers: Numbers needs numbers, from a book$"):
         task.open(tmp_path)
     (tmp_path / "numbers").mkdir()
     less = replace(SMALL, num_images={"train": 1000, "val": 301, "test": 50})
     words = (
-        rf"^{tmp_path}/numbers has 300 val images, and the complete data set 301: Numbers needs numbers, from a book$"
+        rf"^{tmp_path}/numbers has 300 val images, and the complete data set 301; Numbers needs numbers, from a book$"
     )
     with pytest.raises(ValueError, match=words):
         vtab_task("numbers", "Numbers", "natural", less, folder="numbers").open(tmp_path)
+    fewer = replace(SMALL, num_classes=2)
+    words = rf"^{tmp_path}/numbers has 1 classes, and the complete data set 2; Numbers needs numbers, from a book$"
+    with pytest.raises(ValueError, match=words):
+        vtab_task("numbers", "Numbers", "natural", fewer, folder="numbers").open(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_the_first_image_of_each_split_is_read(split: str, tmp_path: Path) -> None:
+    """Lists are no use without images, and which are missing is told before any is waited for."""
+    (tmp_path / "numbers").mkdir()
+
+    def without(root: Path) -> dict[str, Source]:
+        lost = FileSource(
+            root=root, files=["lost.png"] * SMALL.num_images[split], labels=numbered(1000).labels, classes=("all",)
+        )
+        return opened(root) | {split: lost}
+
+    task = vtab_task("numbers", "Numbers", "natural", replace(SMALL, open=without), folder="numbers")
+    words = "lost.png cannot be read as an image: there is no such file; Numbers needs numbers, from a book$"
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/numbers/{words}"):
+        task.open(tmp_path)
 
 
 def test_each_says_where_it_comes_from(tmp_path: Path) -> None:
-    for task in VTAB1K.values():
-        with pytest.raises(ValueError, match=r"^there is no \S+: .* needs .*, from https?://\S+"):
+    """Where its folder is not there, and where nothing is in it; advice that holds for other commands has no place."""
+    for name, task in VTAB1K.items():
+        with pytest.raises(ValueError, match=r"^there is no \S+: .* needs .*, from https?://\S+") as absent:
             task.open(tmp_path)
+        place = tmp_path / str(absent.value).removeprefix("there is no ").partition(":")[0]
+        place.mkdir()
+        with pytest.raises(
+            ValueError, match=rf"{place}\S*( has no| cannot be read|: unpack).*; .* needs .*, from https?://\S+"
+        ) as empty:
+            task.open(tmp_path)
+        assert original(name).wanted in str(empty.value)
+        assert "\n" not in str(empty.value)
+        assert "--data.root" not in str(empty.value)
+        place.rmdir()
+
+
+def test_each_names_its_archives() -> None:
+    """Files that are not where the others are."""
+    assert "https://storage.googleapis.com/dmlab-vtab/dmlab.tar.gz" in original("dmlab").wanted
+    assert "mapping/ (devkit_object.zip)" in original("kitti-distance").wanted
+    assert "sun397_tfds_va.txt" in original("sun397").wanted
+    assert "tensorflow_datasets/image_classification/" in original("sun397").wanted
+    assert "/90528/2877/retinopathy_solution.csv" in original("retinopathy").wanted

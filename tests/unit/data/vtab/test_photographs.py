@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from vitral.data.decode import BrokenImage
 from vitral.data.sources import Source, read_from
 from vitral.data.vtab.fundus import eye_radius, fundus
 from vitral.data.vtab.natural import open_caltech101, open_dtd, open_sun397, open_svhn
@@ -45,12 +46,16 @@ def sizes(data: dict[str, Source]) -> dict[str, int]:
     return {split: len(source) for split, source in data.items()}
 
 
-def test_caltech101(tmp_path: Path) -> None:
-    """Thirty images of each class to train on, whatever their number, and the background is a class."""
+def write_caltech101(root: Path) -> Path:
     for name, count in (("BACKGROUND_Google", 33), ("accordion", 40)):
         for number in range(count):
-            write_image(tmp_path / "101_ObjectCategories" / name / f"image_{number + 1:04d}.jpg", 5 * number)
-    data = open_caltech101(tmp_path)
+            write_image(root / "101_ObjectCategories" / name / f"image_{number + 1:04d}.jpg", 5 * number)
+    return root
+
+
+def test_caltech101(tmp_path: Path) -> None:
+    """Thirty images of each class to train on, whatever their number, and the background is a class."""
+    data = open_caltech101(write_caltech101(tmp_path))
     assert sizes(data) == {"train": 60, "test": 13}
     assert data["train"].classes == ("BACKGROUND_Google", "accordion")
     assert np.bincount(data["train"].labels).tolist() == [30, 30]
@@ -60,14 +65,18 @@ def test_caltech101(tmp_path: Path) -> None:
     assert [data["test"].name(index) for index in range(3)] != sorted(names)[30:33], "no particular images"
 
 
-def test_dtd_is_its_first_division(tmp_path: Path) -> None:
+def write_dtd(root: Path) -> Path:
     listed = {"train1": ["banded/banded_0002.jpg", "woven/woven_0001.jpg"], "val1": ["woven/woven_0003.jpg"]}
     for name, lines in {**listed, "test1": ["banded/banded_0009.jpg"], "train2": ["banded/banded_0009.jpg"]}.items():
-        (tmp_path / "labels").mkdir(exist_ok=True)
-        (tmp_path / "labels" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        (root / "labels").mkdir(exist_ok=True)
+        (root / "labels" / f"{name}.txt").write_text("\n".join(lines) + "\n")
         for line in lines:
-            write_image(tmp_path / "images" / line, 10 * int(line[-5]))
-    data = open_dtd(tmp_path)
+            write_image(root / "images" / line, 10 * int(line[-5]))
+    return root
+
+
+def test_dtd_is_its_first_division(tmp_path: Path) -> None:
+    data = open_dtd(write_dtd(tmp_path))
     assert {split: source.labels.tolist() for split, source in data.items()} == {
         "train": [0, 1],
         "val": [1],
@@ -76,18 +85,22 @@ def test_dtd_is_its_first_division(tmp_path: Path) -> None:
     assert shades(data["train"]) + shades(data["val"]) + shades(data["test"]) == [20, 10, 30, 90]
 
 
-def test_sun397(tmp_path: Path) -> None:
-    """Some scenes have two levels of folders."""
+def write_sun397(root: Path) -> Path:
     listed = {
         "tr": ["/a/abbey/sun_a.jpg", "/a/apartment_building/outdoor/sun_b.jpg"],
         "va": ["/a/abbey/sun_c.jpg"],
         "te": ["/a/apartment_building/outdoor/sun_d.jpg"],
     }
     for name, lines in listed.items():
-        (tmp_path / f"sun397_tfds_{name}.txt").write_text("\n".join(lines))
+        (root / f"sun397_tfds_{name}.txt").write_text("\n".join(lines))
         for line in lines:
-            write_image(tmp_path / "SUN397" / line[1:], 10 * "abcd".index(line[-5]))
-    data = open_sun397(tmp_path)
+            write_image(root / "SUN397" / line[1:], 10 * "abcd".index(line[-5]))
+    return root
+
+
+def test_sun397(tmp_path: Path) -> None:
+    """Some scenes have two levels of folders."""
+    data = open_sun397(write_sun397(tmp_path))
     assert data["train"].classes == ("a/abbey", "a/apartment_building/outdoor")
     assert {split: source.labels.tolist() for split, source in data.items()} == {
         "train": [0, 1],
@@ -100,15 +113,20 @@ def test_sun397(tmp_path: Path) -> None:
         open_sun397(tmp_path)
 
 
-def test_svhn_counts_ten_as_nought(tmp_path: Path) -> None:
+def write_svhn(root: Path) -> Path:
     for split, digits in (("train", [1, 10, 9]), ("test", [10, 3])):
         images = np.zeros((32, 32, 3, len(digits)), np.uint8)
         images[:] = 10 * np.arange(len(digits))
-        savemat(tmp_path / f"{split}_32x32.mat", {"X": images, "y": np.array(digits, np.uint8)[:, None]})
-    data = open_svhn(tmp_path)
+        savemat(root / f"{split}_32x32.mat", {"X": images, "y": np.array(digits, np.uint8)[:, None]})
+    return root
+
+
+def test_svhn_counts_ten_as_nought(tmp_path: Path) -> None:
+    data = open_svhn(write_svhn(tmp_path))
     assert data["train"].labels.tolist() == [1, 0, 9]
     assert data["test"].labels.tolist() == [0, 3]
     assert shades(data["train"]) == [0, 10, 20]
+    images = np.zeros((32, 32, 3, 2), np.uint8)
     savemat(tmp_path / "test_32x32.mat", {"X": images, "y": np.array([[11], [1]], np.uint8)})
     with pytest.raises(ValueError, match="holds no cropped house numbers"):
         open_svhn(tmp_path)
@@ -137,6 +155,27 @@ def test_camelyon(tmp_path: Path) -> None:
         open_camelyon(tmp_path)
 
 
+def test_a_patch_that_cannot_be_unpacked_is_named(tmp_path: Path) -> None:
+    file = write_camelyon(tmp_path) / f"{CAMELYON}_test_x.h5"
+    with h5py.File(file) as archive:
+        images = archive["x"]
+        assert isinstance(images, h5py.Dataset)
+        place = images.id.get_chunk_info(0).byte_offset
+    content = bytearray(file.read_bytes())
+    content[place : place + 40] = bytes(40)
+    file.write_bytes(content)
+    source = open_camelyon(tmp_path)["test"]
+    with pytest.raises(BrokenImage, match=rf"^{file}\[0\] cannot be read as an image: [^\n]+$"):
+        read_from(source, 0, channels=3)
+
+
+def write_folders(root: Path, folder: str, first: str) -> Path:
+    for label, name in enumerate((first, "zoo")):
+        for number in range(5):
+            write_image(root / folder / name / f"{name}_{number}.jpg", 100 * label + 10 * number)
+    return root
+
+
 @pytest.mark.parametrize(
     ("opened", "folder", "first"),
     [
@@ -146,10 +185,7 @@ def test_camelyon(tmp_path: Path) -> None:
     ],
 )
 def test_folders_without_splits(opened: Opened, folder: str, first: str, tmp_path: Path) -> None:
-    for label, name in enumerate((first, "zoo")):
-        for number in range(5):
-            write_image(tmp_path / folder / name / f"{name}_{number}.jpg", 100 * label + 10 * number)
-    data = opened(tmp_path)
+    data = opened(write_folders(tmp_path, folder, first))
     assert sizes(data) == {"train": 6, "val": 2, "test": 2}
     seen = [shade for source in data.values() for shade in shades(source)]
     assert sorted(seen) == [0, 10, 20, 30, 40, 100, 110, 120, 130, 140], "each image once"
@@ -211,9 +247,15 @@ def test_retinopathy(tmp_path: Path) -> None:
     }
     assert data["train"].classes == GRADES
     assert read_from(data["test"], 1, channels=3).size == (540, 540)
-    (tmp_path / "trainLabels.csv").write_text("image,grade\n10_left,0\n")
-    with pytest.raises(ValueError, match="has not the columns image, level and Usage"):
-        open_retinopathy(tmp_path)
+    table = tmp_path / "trainLabels.csv"
+    for text in ("image,grade\n10_left,0\n", "image,level\n10_left,none\n", f"image,level\n10_left,{10**30}\n"):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=rf"^{table} has not the columns image, level and Usage, or levels that"):
+            open_retinopathy(tmp_path)
+    for grade in ("5", "-1"):
+        table.write_text(f"image,level\n10_left,{grade}\n")
+        with pytest.raises(ValueError, match=rf"^{table} has no images, or grades that are not 0 to 4"):
+            open_retinopathy(tmp_path)
 
 
 @pytest.mark.parametrize(
