@@ -75,6 +75,11 @@ RUNS |= {
     for name in ("ddp-adamw", "fsdp")
 }
 RUNS |= {f"{name}-mae": replace(RUNS[name], objective=DECODER) for name in ("ddp-adamw", "fsdp")}
+# at the rate of tiny runs the loss grows, and from some first weights rounding with it, past 1e-5 within twelve steps
+RUNS = {
+    name: replace(config, optim=replace(config.optim, lr=0.1)) if config.optim.name == "sgd" else config
+    for name, config in RUNS.items()
+}
 
 
 def with_teacher(config: RunConfig, folder: Path) -> RunConfig:
