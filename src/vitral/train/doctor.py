@@ -19,6 +19,12 @@ LARGE = 0.001
 
 PACK = "store the images smaller with vitral data pack"
 
+CROWDED = 0.7
+"""Share of the time from which a core that reads is hardly free for anything else."""
+
+IDLE = 0.25
+"""Below this share of a GPU's peak, it has time to spare."""
+
 HIDDEN = 0.5
 """Up to this share of a step's arithmetic, the exchange of gradients hides behind the backward pass."""
 
@@ -39,6 +45,8 @@ def diagnose(timing: Timing, setup: Setup) -> Diagnosis:
         return _waiting(timing, setup)
     if setup.gradients * timing.steps > HIDDEN * timing.compute:
         return _communication(timing, setup)
+    if _crowded(timing, setup):
+        return _starving(timing, setup)
     parts: dict[Bound, float] = {"copy": timing.copy, "augment": timing.augment, "compute": timing.compute}
     bound = max(parts, key=lambda part: parts[part])
     return Diagnosis(bound=bound, sentence=SENTENCES[bound](parts[bound] / timing.seconds, timing, setup))
@@ -86,6 +94,23 @@ def _waiting(timing: Timing, setup: Setup) -> Diagnosis:
     return Diagnosis(bound="decode", sentence=f"{head}: {read}; {advice}")
 
 
+def _crowded(timing: Timing, setup: Setup) -> bool:
+    """Whether all cores read and none is free to hand the GPU its work in time: it then seems busy, and is not."""
+    useful = setup.utilisation(timing.images * setup.processes / timing.seconds)
+    reading = timing.reading / timing.seconds
+    return setup.on_gpu and useful is not None and useful < IDLE and reading > CROWDED * setup.cores
+
+
+def _starving(timing: Timing, setup: Setup) -> Diagnosis:
+    useful = setup.utilisation(timing.images * setup.processes / timing.seconds)
+    fewer = max(setup.cores - 2, 1)
+    return Diagnosis(
+        bound="decode",
+        sentence=f"{setup.device} works at {useful:.0%} of its peak and gets its work late, as {setup.workers} workers "
+        f"keep {_count(setup.cores, 'core')} busy with reading: {PACK}, or set --data.workers {fewer}",
+    )
+
+
 def _communication(timing: Timing, setup: Setup) -> Diagnosis:
     exchange, compute = _milliseconds(setup.gradients), _milliseconds(timing.compute / timing.steps)
     return Diagnosis(
@@ -123,7 +148,7 @@ def _computing(share: float, timing: Timing, setup: Setup) -> str:
         return f"{head}; --train.precision bfloat16 makes it about twice as fast"
     if not setup.compiled:
         return f"{head}; --train.compile True makes it faster"
-    if useful is not None and useful < 0.25:
+    if useful is not None and useful < IDLE:
         return f"{head}; raise --train.batch-size until memory is full"
     return f"{head}: as it should be; more devices make it faster"
 

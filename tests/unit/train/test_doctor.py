@@ -55,6 +55,22 @@ def test_images_that_are_read_fast_but_come_late_were_handed_over_slowly():
     assert "yet reading takes 0.5 ms an image on 2 workers, which would be enough" in found.sentence
 
 
+def test_cores_that_all_read_hand_the_gpu_its_work_late():
+    # as measured: 6,772 images a second of S/16 from JPEGs, 2.36 ms each on 16 workers of 16 cores
+    crowded = Timing(steps=200, images=102_400, seconds=15.1, waiting=0.6, reading=241.0, compute=13.4)
+    sixteen = replace(GPU, workers=16, best_rate=38_000.0)
+    found = diagnose(crowded, sixteen)
+    assert found.bound == "decode"
+    assert found.sentence == (
+        "NVIDIA H100 SXM works at 18% of its peak and gets its work late, as 16 workers keep 16 cores busy with "
+        "reading: store the images smaller with vitral data pack, or set --data.workers 14"
+    )
+    # a large model's GPU is busy all the same, and a reader that rests leaves room
+    assert diagnose(crowded, replace(sixteen, best_rate=20_000.0)).bound == "compute"
+    assert diagnose(replace(crowded, reading=160.0), sixteen).bound == "compute"
+    assert diagnose(crowded, replace(sixteen, on_gpu=False)).bound == "compute"
+
+
 @pytest.mark.parametrize("stage", ["copy", "augment"])
 def test_a_stage_on_the_device_that_takes_longest(stage):
     found = diagnose(replace(BUSY, **{stage: 0.5}, compute=0.4), GPU)
