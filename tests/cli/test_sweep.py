@@ -13,7 +13,7 @@ from processes import steps_taken
 SMALL = ("--model.depth", "1", "--train.track", "none", "--train.log", "2steps", "--checkpoint.every", "4steps")
 SWEEP = (
     *("sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--grid", "optim.lr=0.0001,0.01"),
-    *("--seeds", "0,1", "--train.steps", "30", *SMALL),
+    *("--seeds", "0,1", "--retrain", "5", "--train.steps", "30", *SMALL),
 )
 
 
@@ -23,7 +23,7 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
     for folder in (straight, stopped):
         folder.mkdir()
     assert start(*SWEEP, cwd=straight).ended()
-    for run in ("000-seed0", "000-seed1", "001-seed1"):
+    for run in ("000-seed0", "000-seed1", "001-seed1", "001-all-seed5"):
         process = start(*SWEEP, cwd=stopped)
         process.wait_until(lambda run=run: steps_taken(stopped / "sweep" / run) >= 10)
         process.kill()
@@ -35,13 +35,13 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
     assert [row["settings"]["optim.lr"] for row in found["trials"]] == ["0.01", "0.0001"]
     assert found["best"].startswith("vitral train digits --data.val-share 0.1")
     assert found["best"].endswith("--optim.lr 0.01")
-    for name in ("results.json", "results.csv", "results.md"):
+    for name in ("results.json", "results.csv", "results.md", "retrained.json"):
         assert (stopped / "sweep" / name).read_bytes() == (straight / "sweep" / name).read_bytes()
-    for run in ("000-seed0", "000-seed1", "001-seed0", "001-seed1"):
+    for run in ("000-seed0", "000-seed1", "001-seed0", "001-seed1", "001-all-seed5"):
         weights = "model.safetensors"
         assert (stopped / "sweep" / run / weights).read_bytes() == (straight / "sweep" / run / weights).read_bytes()
     table = list(csv.reader((straight / "sweep" / "results.csv").read_text().splitlines()))
-    assert [row[0] for row in table] == ["optim.lr", "0.01", "0.0001"]
+    assert [row[:2] for row in table] == [["trial", "optim.lr"], ["001", "0.01"], ["000", "0.0001"]]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,16 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
         (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-share 0.1"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"), "do not measure test/top3"),
         (("digitz", "--out", "s", "--grid", "optim.lr=0.1"), "'digitz' is no recipe"),
-        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "a"), "--seeds takes whole numbers"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "a"), "--seeds takes seeds, each once"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "0,0"), "each once, such as 0,1,2, not 0,0"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--retrain"), "--retrain takes seeds, each once"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1,0.1"), "each value once, not optim.lr=0.1,0.1"),
+        (("digits", "--out", "s", "--grid", "optim.lr=1", "--grid", "optim.lr=2"), "optim.lr is named twice"),
+        (("digits", "--out", "s", "--grid", "optim.lr=fast"), "could not convert string to float: 'fast'"),
+        (("digits", "--out", "s", "--grid", "optim.rate=1"), "Unrecognized options: --optim.rate"),
+        (("digits", "--out", "s", "--search", "model.depth=1.5:3.5"), "--model.depth"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--trials", "3"), "leave out --trials"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seed", "3"), "leave --seed to --seeds"),
     ],
 )
 def test_wrong_words(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
