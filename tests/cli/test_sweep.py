@@ -1,31 +1,49 @@
 """`vitral sweep` as people run it: killed and gone on with, its table, wrong words."""
 
 import csv
+import io
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from forks import start
 from processes import steps_taken
+from vitral.commands.sweep import table
+from vitral.studies.sweep_config import SweepConfig
+from vitral.studies.sweep_results import Result
 
 SMALL = ("--model.depth", "1", "--train.track", "none", "--train.log", "2steps", "--checkpoint.every", "4steps")
 SWEEP = (
     *("sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--grid", "optim.lr=0.0001,0.01"),
-    *("--seeds", "0,1", "--retrain", "5", "--train.steps", "30", *SMALL),
+    *("--seeds", "0,1", "--retrain", "5", "--train.steps", "20", *SMALL),
 )
 
 
+def under_way(run: Path) -> bool:
+    return steps_taken(run) >= 10
+
+
 def test_killed_and_gone_on_with(tmp_path: Path) -> None:
-    """Each kill hits another run; what comes out is that of a sweep that nobody disturbed."""
+    """Each kill hits another moment; what comes out is that of a sweep that nobody disturbed."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     for folder in (straight, stopped):
         folder.mkdir()
     assert start(*SWEEP, cwd=straight).ended()
-    for run in ("000-seed0", "000-seed1", "001-seed1", "001-all-seed5"):
+    sweep = stopped / "sweep"
+    moments = [
+        *(partial(Path.exists, sweep / name) for name in ("", "sweep.json", "000-seed0", "000-seed0/run.json")),
+        *(partial(under_way, sweep / name) for name in ("000-seed0", "000-seed1")),
+        *(partial(Path.exists, sweep / name) for name in ("results.json", "001-seed0")),
+        partial(under_way, sweep / "001-seed1"),
+        partial(under_way, sweep / "001-all-seed5"),
+    ]
+    for moment in moments:
         process = start(*SWEEP, cwd=stopped)
-        process.wait_until(lambda run=run: steps_taken(stopped / "sweep" / run) >= 10)
+        process.wait_until(moment)
         process.kill()
         process.ended()
         assert process.returncode == -signal.SIGKILL
@@ -73,3 +91,19 @@ def test_wrong_words(tmp_path: Path, words: tuple[str, ...], sentence: str) -> N
     assert said.startswith("vitral: ")
     assert sentence in said
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_the_screen(width: int) -> None:
+    """Four keys with long names and two seeds; no number and no name is broken."""
+    keys = ("optim.lr", "model.depth", "optim.weight-decay", "optim.layer-decay")
+    config = SweepConfig(recipe=["digits"], grid={key: ["1"] for key in keys}, seeds=[0, 1], metric="val/top1")
+    good = Result(number=0, settings=dict.fromkeys(keys, "0.01234567"), values=[0.9, 0.91])
+    failed = Result(number=1, settings=dict.fromkeys(keys, "1e30"), values=[], failure="the loss became nan")
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    with console.capture() as captured:
+        console.print(table([good, failed], config))
+    lines = captured.get().splitlines()
+    assert all(len(line) <= width for line in lines)
+    words = " ".join(lines).replace("│", " ").split()
+    assert {"lr", "weight-decay", "layer-decay", "0.0123", "0.9050", "0.0071", "failed"} <= set(words)

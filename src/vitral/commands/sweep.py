@@ -113,7 +113,7 @@ def table(results: list[Result], config: SweepConfig) -> Table:
     several = len(config.seeds) > 1
     drawn = Table("trial")
     for key in config.keys:
-        drawn.add_column(key, overflow="fold")
+        drawn.add_column(key.replace(".", ".\n"), overflow="fold")
     for name in (config.metric, *(("±",) if several else ())):
         drawn.add_column(name, justify="right", no_wrap=True)
     for result in results:

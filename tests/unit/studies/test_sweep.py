@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from vitral.train.config import RunConfig
 from vitral.train.limits import OutOfMemory
 from vitral.train.reporter import Diverged
 from vitral.train.run import Run
+from vitral.train.world import World
 
 
 def config(**changes: Any) -> SweepConfig:
@@ -265,6 +267,28 @@ def test_what_its_settings_bring_about_is_a_trials_failure(tmp_path, monkeypatch
     assert sweep.best_command() is None
     with pytest.raises(ValueError, match="no trial of the sweep succeeded"):
         sweep.retrained(print)
+
+
+class Pair(World):
+    """The first of two processes, where the second agrees."""
+
+    def by_leader(self, act):
+        return act()
+
+
+def test_one_of_several_processes_without_memory_ends_the_sweep_which_goes_on_behind_it(tmp_path, monkeypatch):
+    def failing(run, config, world):
+        raise OutOfMemory("memory ran out")
+
+    monkeypatch.setattr(vitral.studies.sweep, "fit", failing)
+    with closing(Sweep(tmp_path, config(), configure, Pair(size=2))) as sweep:
+        with pytest.raises(ValueError, match="memory ran out; the same command goes on with the sweep"):
+            sweep.run(print)
+        assert json.loads((tmp_path / "results.json").read_text())["trials"][0]["failure"] == "memory ran out"
+        trained: list[str] = []
+        quick(monkeypatch, trained)
+        sweep.run(print)
+    assert trained == ["001-seed0", "001-seed1"]
 
 
 def test_what_no_settings_change_stops_the_sweep_and_is_no_failed_trial(tmp_path, monkeypatch, opened):
