@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import signal
+import statistics
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +61,30 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
         assert (stopped / "sweep" / run / weights).read_bytes() == (straight / "sweep" / run / weights).read_bytes()
     table = list(csv.reader((straight / "sweep" / "results.csv").read_text().splitlines()))
     assert [row[:2] for row in table] == [["trial", "optim.lr"], ["001", "0.01"], ["000", "0.0001"]]
+
+
+def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
+    """Four rates on a held-out slice with one seed, the best on all images with three: mean and deviation."""
+    assert start("train", "digits", "--out", "run", "--train.steps", "2", *SMALL, cwd=tmp_path).ended()
+    protocol = start(
+        *("sweep", "finetune", "--out", "sweep", "--model.weights", "run", "--data.source", "digits"),
+        *("--data.workers", "0", "--augment.crop", "none", "--augment.no-flip", "--data.val-share", "0.1"),
+        *("--grid", "optim.lr=0.003,0.01,0.03,0.1", "--retrain", "0,1,2", "--train.steps", "4", *SMALL[2:]),
+        cwd=tmp_path,
+    )
+    said = protocol.ended()
+    assert protocol.returncode == 0, said
+    assert said.count(" 1,295 training images ") == 4
+    assert said.count(" 1,438 training images ") == 3
+    assert len([path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]) == 7
+    found = json.loads((tmp_path / "sweep" / "retrained.json").read_text())
+    trials = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
+    assert trials[found["trial"]]["mean"] == max(row["mean"] for row in trials)
+    figure = found["figures"]["test/top1"]
+    mean, deviation = statistics.fmean(figure["values"]), statistics.stdev(figure["values"])
+    assert len(figure["values"]) == 3
+    assert [figure["mean"], figure["std"]] == pytest.approx([mean, deviation])
+    assert f"  test/top1 {mean:.4f} ± {deviation:.4f}" in protocol.output.read_text()
 
 
 @pytest.mark.parametrize(
