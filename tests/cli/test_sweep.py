@@ -1,31 +1,50 @@
 """`vitral sweep` as people run it: killed and gone on with, its table, wrong words."""
 
 import csv
+import io
 import json
 import signal
+import statistics
+from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from forks import start
 from processes import steps_taken
+from vitral.commands.sweep import table
+from vitral.studies.sweep_config import SweepConfig
+from vitral.studies.sweep_results import Result
 
 SMALL = ("--model.depth", "1", "--train.track", "none", "--train.log", "2steps", "--checkpoint.every", "4steps")
 SWEEP = (
     *("sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--grid", "optim.lr=0.0001,0.01"),
-    *("--seeds", "0,1", "--train.steps", "30", *SMALL),
+    *("--seeds", "0,1", "--retrain", "5", "--train.steps", "20", *SMALL),
 )
 
 
+def under_way(run: Path) -> bool:
+    return steps_taken(run) >= 10
+
+
 def test_killed_and_gone_on_with(tmp_path: Path) -> None:
-    """Each kill hits another run; what comes out is that of a sweep that nobody disturbed."""
+    """Each kill hits another moment; what comes out is that of a sweep that nobody disturbed."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     for folder in (straight, stopped):
         folder.mkdir()
     assert start(*SWEEP, cwd=straight).ended()
-    for run in ("000-seed0", "000-seed1", "001-seed1"):
+    sweep = stopped / "sweep"
+    moments = [
+        *(partial(Path.exists, sweep / name) for name in ("", "sweep.json", "000-seed0", "000-seed0/run.json")),
+        *(partial(under_way, sweep / name) for name in ("000-seed0", "000-seed1")),
+        *(partial(Path.exists, sweep / name) for name in ("results.json", "001-seed0")),
+        partial(under_way, sweep / "001-seed1"),
+        partial(under_way, sweep / "001-all-seed5"),
+    ]
+    for moment in moments:
         process = start(*SWEEP, cwd=stopped)
-        process.wait_until(lambda run=run: steps_taken(stopped / "sweep" / run) >= 10)
+        process.wait_until(moment)
         process.kill()
         process.ended()
         assert process.returncode == -signal.SIGKILL
@@ -35,13 +54,37 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
     assert [row["settings"]["optim.lr"] for row in found["trials"]] == ["0.01", "0.0001"]
     assert found["best"].startswith("vitral train digits --data.val-share 0.1")
     assert found["best"].endswith("--optim.lr 0.01")
-    for name in ("results.json", "results.csv", "results.md"):
+    for name in ("results.json", "results.csv", "results.md", "retrained.json"):
         assert (stopped / "sweep" / name).read_bytes() == (straight / "sweep" / name).read_bytes()
-    for run in ("000-seed0", "000-seed1", "001-seed0", "001-seed1"):
+    for run in ("000-seed0", "000-seed1", "001-seed0", "001-seed1", "001-all-seed5"):
         weights = "model.safetensors"
         assert (stopped / "sweep" / run / weights).read_bytes() == (straight / "sweep" / run / weights).read_bytes()
     table = list(csv.reader((straight / "sweep" / "results.csv").read_text().splitlines()))
-    assert [row[0] for row in table] == ["optim.lr", "0.01", "0.0001"]
+    assert [row[:2] for row in table] == [["trial", "optim.lr"], ["001", "0.01"], ["000", "0.0001"]]
+
+
+def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
+    """Four rates on a held-out slice with one seed, the best on all images with three: mean and deviation."""
+    assert start("train", "digits", "--out", "run", "--train.steps", "2", *SMALL, cwd=tmp_path).ended()
+    protocol = start(
+        *("sweep", "finetune", "--out", "sweep", "--model.weights", "run", "--data.source", "digits"),
+        *("--data.workers", "0", "--augment.crop", "none", "--augment.no-flip", "--data.val-share", "0.1"),
+        *("--grid", "optim.lr=0.003,0.01,0.03,0.1", "--retrain", "0,1,2", "--train.steps", "4", *SMALL[2:]),
+        cwd=tmp_path,
+    )
+    said = protocol.ended()
+    assert protocol.returncode == 0, said
+    assert said.count(" 1,295 training images ") == 4
+    assert said.count(" 1,438 training images ") == 3
+    assert len([path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]) == 7
+    found = json.loads((tmp_path / "sweep" / "retrained.json").read_text())
+    trials = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
+    assert trials[found["trial"]]["mean"] == max(row["mean"] for row in trials)
+    figure = found["figures"]["test/top1"]
+    mean, deviation = statistics.fmean(figure["values"]), statistics.stdev(figure["values"])
+    assert len(figure["values"]) == 3
+    assert [figure["mean"], figure["std"]] == pytest.approx([mean, deviation])
+    assert f"  test/top1 {mean:.4f} ± {deviation:.4f}" in protocol.output.read_text()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +97,16 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
         (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-share 0.1"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"), "do not measure test/top3"),
         (("digitz", "--out", "s", "--grid", "optim.lr=0.1"), "'digitz' is no recipe"),
-        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "a"), "--seeds takes whole numbers"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "a"), "--seeds takes seeds, each once"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "0,0"), "each once, such as 0,1,2, not 0,0"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--retrain"), "--retrain takes seeds, each once"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1,0.1"), "each value once, not optim.lr=0.1,0.1"),
+        (("digits", "--out", "s", "--grid", "optim.lr=1", "--grid", "optim.lr=2"), "optim.lr is named twice"),
+        (("digits", "--out", "s", "--grid", "optim.lr=fast"), "could not convert string to float: 'fast'"),
+        (("digits", "--out", "s", "--grid", "optim.rate=1"), "Unrecognized options: --optim.rate"),
+        (("digits", "--out", "s", "--search", "model.depth=1.5:3.5"), "--model.depth"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--trials", "3"), "leave out --trials"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seed", "3"), "leave --seed to --seeds"),
     ],
 )
 def test_wrong_words(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
@@ -64,3 +116,19 @@ def test_wrong_words(tmp_path: Path, words: tuple[str, ...], sentence: str) -> N
     assert said.startswith("vitral: ")
     assert sentence in said
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_the_screen(width: int) -> None:
+    """Four keys with long names and two seeds; no number and no name is broken."""
+    keys = ("optim.lr", "model.depth", "optim.weight-decay", "optim.layer-decay")
+    config = SweepConfig(recipe=["digits"], grid={key: ["1"] for key in keys}, seeds=[0, 1], metric="val/top1")
+    good = Result(number=0, settings=dict.fromkeys(keys, "0.01234567"), values=[0.9, 0.91])
+    failed = Result(number=1, settings=dict.fromkeys(keys, "1e30"), values=[], failure="the loss became nan")
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    with console.capture() as captured:
+        console.print(table([good, failed], config))
+    lines = captured.get().splitlines()
+    assert all(len(line) <= width for line in lines)
+    words = " ".join(lines).replace("│", " ").split()
+    assert {"lr", "weight-decay", "layer-decay", "0.0123", "0.9050", "0.0071", "failed"} <= set(words)

@@ -125,13 +125,13 @@ def help_text(*words: str) -> str:
 
 
 def help_for(arguments: tuple[str, ...]) -> str:
-    """Help that names the flags of a command line; the flags of `train` are those of its recipe."""
+    """Help that names the flags of a command line; the flags of `train` and `sweep` are those of their recipe."""
     command, first = arguments[0], arguments[1] if len(arguments) > 1 else "-"
-    if command != "train":
+    if command not in ("train", "sweep"):
         return help_text(command)
     # a resumed run needs no recipe, and shares its flags with all of them
     recipe = "digits" if first.startswith("-") or first.isupper() else first
-    return help_text("train") + help_text("train", recipe)
+    return help_text(command) + help_text("train", recipe)
 
 
 def test_readme_shows_commands() -> None:

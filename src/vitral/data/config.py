@@ -58,6 +58,8 @@ class DataConfig:
     """Training images to keep, the same share of every class; None: all. Held-out images stay as they are."""
     val_share: float | None = None
     """Share of every class of the training images held out as "val" besides the test images, to choose a model by."""
+    train_on_val: bool = False
+    """Whether the data's own validation images are trained on too, once everything is chosen by them."""
     exclude: Path | None = None
     """File that lists images to leave out, one name a line, as `vitral data near --write` writes it."""
     split_seed: int = 0
@@ -72,6 +74,10 @@ class DataConfig:
             raise ValueError(f"--data.held-out must be above 0 and below 1, not {self.held_out}")
         if self.val_share is not None and not 0 < self.val_share < 1:
             raise ValueError(f"--data.val-share must be above 0 and below 1, not {self.val_share}")
+        if self.train_on_val and self.val_share is not None:
+            raise ValueError(
+                "--data.val-share holds images out that --data.train-on-val would train on: leave one of them out"
+            )
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"--data.limit must be at least 1, not {self.limit}")
         roles = [entry.split("=", 1)[0] for entry in self.splits if "=" in entry]

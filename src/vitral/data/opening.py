@@ -4,7 +4,7 @@ from vitral.data.config import DataConfig
 from vitral.data.exclude import without
 from vitral.data.openers import open_digits, open_folder, open_idx, open_images
 from vitral.data.presets import PRESETS, open_preset
-from vitral.data.sources import Source, Subset
+from vitral.data.sources import Joined, Source, Subset
 from vitral.data.splits import stratified
 from vitral.data.tables import open_tables
 from vitral.data.tars import open_tars
@@ -31,6 +31,8 @@ def open_data(config: DataConfig) -> dict[str, Source]:
         if "val" in splits:
             raise ValueError(f"{config.root} has a validation split of its own: leave out --data.val-share")
         splits |= _held_out(splits["train"], "val", share=config.val_share, seed=config.split_seed)
+    if config.train_on_val:
+        splits = _with_val(splits, config)
     if config.exclude is not None:
         splits = without(splits, config.exclude, root=config.root)
     if config.limit is not None and config.limit < len(splits["train"]):
@@ -52,6 +54,16 @@ def _held_out(train: Source, name: str, *, share: float, seed: int) -> dict[str,
     """The training images in two: those that stay, and a share of every class under another name."""
     kept, held_out = stratified(train.labels, train.classes, share=share, seed=seed)
     return {"train": Subset(source=train, indices=kept), name: Subset(source=train, indices=held_out)}
+
+
+def _with_val(splits: dict[str, Source], config: DataConfig) -> dict[str, Source]:
+    """The validation images among the training images, and the test images."""
+    if splits.keys() != {"train", "val", "test"}:
+        raise ValueError(
+            f"{config.root or config.source} has no {'test' if 'val' in splits else 'validation'} split of its own, "
+            "which --data.train-on-val needs: leave it out"
+        )
+    return {"train": Joined(first=splits["train"], second=splits["val"]), "test": splits["test"]}
 
 
 _OPENERS = {

@@ -4,119 +4,71 @@ What a trial tries is a function of its number and of the trials before it, whic
 was killed needs no memory of what was under way: it comes to the same settings again, and their runs go on.
 """
 
-import itertools
+import functools
+import gc
 import json
-import math
-import re
 import shlex
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from vitral.data.opening import open_data
-from vitral.data.order import random_bits
-from vitral.files import as_csv, as_markdown, write_atomically, write_json
+from vitral.data.presets import PRESETS
+from vitral.data.sources import Source
+from vitral.files import write_json
+from vitral.studies.sweep_config import Range, SweepConfig
+from vitral.studies.sweep_results import Result, ranked, read_results, spelled, spread, write_results
+from vitral.studies.sweep_search import check_optuna, drawn
 from vitral.train.config import RunConfig
 from vitral.train.examination import figures_of
+from vitral.train.limits import OutOfMemory
 from vitral.train.loop import fit
 from vitral.train.metrics import read_metrics
-from vitral.train.run import Run
+from vitral.train.reporter import Diverged
+from vitral.train.run import Run, is_free, locked
+from vitral.train.world import ALONE, World
 
-__all__ = ["Result", "Sweep", "SweepConfig"]
+__all__ = ["Sweep"]
 
-MISSING = "searches need the package optuna: pip install 'vitral[sweep]'"
-RESULTS = "results.json"
+CONFIG = "sweep.json"
+
 Configure = Callable[[list[str]], RunConfig]
 """From the words after `vitral train` to a configuration."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweepConfig:
-    """What a sweep tries; the same words go on with it.
-
-    Raises:
-        ValueError: a setting is no grid or range, or there is nothing to try.
-    """
-
-    recipe: list[str]
-    """The recipe's name and what all runs share, as typed."""
-    grid: dict[str, list[str]]
-    """Values of each key; all combinations are tried."""
-    search: dict[str, tuple[int, int, bool] | tuple[float, float, bool]]
-    """Lowest and highest value of each key, whole numbers where it takes such, and whether its logarithm is drawn."""
-    trials: int
-    """Combinations to try; of a grid all."""
-    seeds: list[int]
-    """Runs of each combination."""
-    metric: str
-    """What is compared, the mean over seeds; higher is better, unless its name ends in loss."""
-
-    def __post_init__(self) -> None:
-        if bool(self.grid) == bool(self.search):
-            raise ValueError("a sweep tries --grid KEY=V1,V2 or --search KEY=LOW:HIGH: give one or more of either kind")
-        if self.trials < 1 or not self.seeds:
-            raise ValueError("a sweep needs a trial and a seed at least")
-
-    @property
-    def combinations(self) -> list[dict[str, str]]:
-        """Every combination of a grid."""
-        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
-
-    @property
-    def lower_is_better(self) -> bool:
-        """Whether the metric is a loss."""
-        return self.metric.endswith("loss")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One combination of settings and what became of it."""
-
-    settings: dict[str, str]
-    values: list[float]
-    """The metric of each seed."""
-    failure: str | None = None
-    """Why it has none: what the run said when it stopped."""
-
-    @property
-    def mean(self) -> float:
-        """Over seeds; NaN for one that failed."""
-        return statistics.fmean(self.values) if self.values else math.nan
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation over seeds, 0 for one."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+class Failed(ValueError):
+    """A run cannot be trained with its settings; others can."""
 
 
 class Sweep:
-    """A folder of runs, one for each trial and seed, and `results.json`, the record of the trials that are over."""
+    """A folder of runs, one for each trial and seed, and `results.json`, the record of the trials that are over.
 
-    def __init__(self, folder: Path, config: SweepConfig, configure: Configure) -> None:
+    Of several processes, which train every run together, each calls all methods; the first one decides.
+    """
+
+    def __init__(self, folder: Path, config: SweepConfig, configure: Configure, world: World = ALONE) -> None:
         """Opens the sweep in a folder, or begins it there.
 
         Raises:
-            ValueError: optuna is not installed, the folder holds something else, a setting is wrong, the data cannot be
-                had, or no run has such a metric.
+            ValueError: optuna is not installed, the folder holds something else or is in use, a setting is wrong, the
+                data cannot be had, or no run has such a metric.
         """
-        self.folder, self.config, self.configure = folder, config, configure
-        kept = folder / "sweep.json"
-        if kept.exists() and json.loads(kept.read_text()) != json.loads(json.dumps(asdict(config))):
-            raise ValueError(
-                f"{folder} holds another sweep: go on with it by the words it began with, or name another --out"
-            )
-        if not kept.exists() and folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} exists and is not empty: choose another --out")
-        # what is wrong is told before any run
-        runs = [self._configured(settings, config.seeds[0], folder / "none") for settings in self._first()]
-        self._check_metric(runs[0])
-        if config.search:
-            _optuna()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(kept, asdict(config))
+        self.folder, self.config, self.configure, self.world = folder, config, configure, world
+        self.flags: set[str] = set()
+        """Keys that are turned on and off, and take no value."""
+        self.whole: set[str] = set()
+        """Keys that are searched and take whole numbers alone."""
+        self.before: SweepConfig | None = None
+        """What it was when it was gone on with or begun the last time, in the first process."""
+        self._lock: IO[str] | None = None
+        self.flags, self.whole = world.by_leader(self._opened)
+
+    def close(self) -> None:
+        """Lets other commands go on with the sweep."""
+        if self._lock is not None:
+            self._lock.close()
 
     def run(self, say: Callable[[str], None]) -> list[Result]:
         """Tries what has not been tried; a run that was interrupted goes on from its checkpoint.
@@ -126,100 +78,79 @@ class Sweep:
 
         Raises:
             Interrupted: a signal came; the run under way is saved.
+            ValueError: something is wrong that is no matter of settings, such as an image that cannot be read.
             OSError: the disk is full, or a file cannot be read.
         """
-        tried = self._tried()
-        total = len(self.config.combinations) if self.config.grid else self.config.trials
+        tried, total = self.world.by_leader(lambda: read_results(self.folder)), self.config.total
+        if self.before:
+            say(_gone_on_with(len(tried), before=self.before.total, total=total))
         for number in range(len(tried), total):
-            settings = self.config.combinations[number] if self.config.grid else self._drawn(tried)
-            try:
-                values = [self._value(number, settings, seed) for seed in self.config.seeds]
-                tried.append(Result(settings=settings, values=values))
-                say(f"{_words(settings)}: {self.config.metric} {tried[-1].mean:.4f}")
-            except ValueError as error:
-                tried.append(Result(settings=settings, values=[], failure=str(error)))
-                say(f"{_words(settings)}: {error}")
-            self._write(tried)
-        return self._sorted(tried)
+            settings = self.world.by_leader(functools.partial(self._next, tried))
+            say(f"trial {number:03} ({number + 1} of {total}): {spelled(settings)}")
+            result = self._trial(number, settings, tried)
+            tried.append(result)
+            self.world.by_leader(functools.partial(self._write, tried))
+            which = "" if result.number == number else "as "
+            say(f"{which}trial {result.number:03}: {result.failure or f'{self.config.metric} {result.mean:.4f}'}")
+        return ranked(tried, lower_is_better=self.config.lower_is_better)
 
     def best_command(self) -> str | None:
         """What trains the best combination; None where every trial failed."""
-        best = self._sorted(self._tried())[0]
-        if not best.values:
-            return None
-        words = [word for key, value in best.settings.items() for word in (f"--{key}", value)]
-        return shlex.join(["vitral", "train", *self.config.recipe, *words])
+        return self._command(self.world.by_leader(lambda: read_results(self.folder)))
 
     def retrained(self, say: Callable[[str], None]) -> dict[str, list[float]]:
-        """Trains the best combination with all training images, for each seed.
+        """Trains the best combination on all training images, for each seed that the configuration names.
 
         Returns:
             The final figures of each seed, by name.
+
+        Raises:
+            ValueError: no trial succeeded, or as in `run`.
         """
-        best = self._sorted(self._tried())[0]
+        tried = self.world.by_leader(lambda: read_results(self.folder))
+        best = ranked(tried, lower_is_better=self.config.lower_is_better)[0]
         if not best.values:
             raise ValueError("no trial of the sweep succeeded, so there is none to retrain")
+        all_images = self.world.by_leader(functools.partial(self._all_images, best.settings))
         figures: dict[str, list[float]] = {}
-        for seed in self.config.seeds:
-            config = self._configured(best.settings, seed, self.folder / f"best-seed{seed}", all_images=True)
-            for name, value in self._trained(config).items():
+        for seed in self.config.retrain:
+            say(f"the best, on all training images, with seed {seed}: {spelled(best.settings)}")
+            # named after the trial too, as another may become the best when more are tried
+            out = self.folder / f"{best.number:03}-all-seed{seed}"
+            for name, value in self._trained(self._configured(best.settings, seed, out, *all_images)).items():
                 figures.setdefault(name, []).append(value)
-            say(f"retrained with seed {seed}")
-        write_json(self.folder / "retrained.json", {"settings": best.settings, "figures": figures})
+        summary = {
+            name: {"mean": sum(values) / len(values), "std": spread(values), "values": values}
+            for name, values in figures.items()
+        }
+        found = {"trial": best.number, "settings": best.settings, "seeds": self.config.retrain, "figures": summary}
+        self.world.by_leader(lambda: write_json(self.folder / "retrained.json", found))
         return figures
 
-    def _tried(self) -> list[Result]:
-        """The trials that are over, in their order."""
-        path = self.folder / RESULTS
-        if not path.is_file():
-            return []
-        rows = json.loads(path.read_text())["trials"]
-        return [Result(settings=row["settings"], values=row["values"], failure=row["failure"]) for row in rows]
-
-    def _sorted(self, tried: list[Result]) -> list[Result]:
-        """The best first, failures last."""
-        sign = 1 if self.config.lower_is_better else -1
-        return sorted(tried, key=lambda result: (not result.values, sign * result.mean if result.values else 0.0))
-
-    def _write(self, tried: list[Result]) -> None:
-        """The record in the order of the trials, and tables for people, the best first."""
-        keys, seeds = list(self.config.grid or self.config.search), self.config.seeds
-        rows = [
-            [*(result.settings[key] for key in keys), *_figures(result, len(seeds)), result.failure or ""]
-            for result in self._sorted(tried)
-        ]
-        head = [*keys, f"mean {self.config.metric}", "deviation", *(f"seed {seed}" for seed in seeds), "failure"]
-        for name, form in (("results.csv", as_csv), ("results.md", as_markdown)):
-            text = form([head, *rows])
-            write_atomically(self.folder / name, lambda file, text=text: file.write(text.encode()))
-        trials = [{**asdict(result), "mean": result.mean if result.values else None} for result in tried]
-        write_json(self.folder / RESULTS, {"metric": self.config.metric, "trials": trials})
-
-    def _drawn(self, tried: list[Result]) -> dict[str, str]:
-        """What optuna searches next, from the trials so far alone: its memory is built anew each time."""
-        optuna = _optuna()
-        kinds = {int: optuna.distributions.IntDistribution, float: optuna.distributions.FloatDistribution}
-        ranges = {key: kinds[type(low)](low, high, log=log) for key, (low, high, log) in self.config.search.items()}
-        seed = int(random_bits(self.config.seeds[0], len(tried))[0] >> 33)
-        study = optuna.create_study(
-            sampler=optuna.samplers.TPESampler(seed=seed),
-            direction="minimize" if self.config.lower_is_better else "maximize",
-        )
-        for result in tried:
-            # through JSON, so that numbers are of their key's kind
-            params = {key: json.loads(value) for key, value in result.settings.items()}
-            state = optuna.trial.TrialState.COMPLETE if result.values else optuna.trial.TrialState.FAIL
-            value = result.mean if result.values else None
-            study.add_trial(optuna.trial.create_trial(params=params, distributions=ranges, value=value, state=state))
-        return {key: json.dumps(value) for key, value in study.ask(ranges).params.items()}
-
-    def _check_metric(self, config: RunConfig) -> None:
-        """Refuses a metric that no run of this configuration measures."""
-        known = figures_of(config, open_data(config.data))
-        if self.config.metric not in known:
-            raise ValueError(
-                f"these runs do not measure {self.config.metric}: --metric takes one of {', '.join(known)}"
-            )
+    def _opened(self) -> tuple[set[str], set[str]]:
+        """Checks everything before any run, and keeps the folder; what `flags` and `whole` are to be."""
+        kept = self.folder / CONFIG
+        if kept.exists():
+            self.before = _read(kept)
+            if self.before.identity != self.config.identity:
+                raise ValueError(
+                    f"{self.folder} holds another sweep: go on with it by the words it began with, "
+                    "or name another --out"
+                )
+        elif not is_free(self.folder, first=CONFIG):
+            raise ValueError(f"{self.folder} exists and is not empty: choose another --out")
+        if self.config.search:
+            check_optuna()
+        self.flags = {key for key, values in self.config.grid.items() if self._is_flag(key, values)}
+        self.whole = {key for key, bounds in self.config.search.items() if self._is_whole(key, bounds)}
+        seed, opened = self.config.seeds[0], functools.cache(open_data)
+        for settings in self._first():
+            config = self._configured(settings, seed, self.folder / "none")
+            self._check_measured(config, opened(config.data))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = locked(self.folder)
+        write_json(kept, asdict(self.config))
+        return self.flags, self.whole
 
     def _first(self) -> Iterator[dict[str, str]]:
         """Settings that show whether keys and values are right: all of a grid, both ends of ranges."""
@@ -227,51 +158,136 @@ class Sweep:
         for end in (0, 1) if self.config.search else ():
             yield {key: str(bounds[end]) for key, bounds in self.config.search.items()}
 
-    def _configured(self, settings: dict[str, str], seed: int, out: Path, *, all_images: bool = False) -> RunConfig:
-        words = [word for key, value in settings.items() for word in (f"--{key}", value)]
-        words += ["--seed", str(seed), "--out", str(out)]
-        config = self.configure([*self.config.recipe, *words, *(["--data.val-share", "None"] if all_images else [])])
-        if not all_images and self.config.metric.startswith("val/") and config.data.val_share is None:
+    def _is_flag(self, key: str, values: Sequence[str]) -> bool:
+        return set(values) <= {"True", "False"} and not self._accepted(f"--{key}", "True")
+
+    def _is_whole(self, key: str, bounds: Range) -> bool:
+        """Whether a key whose range is written in whole numbers refuses what lies between them."""
+        return isinstance(bounds[0], int) and not self._accepted(f"--{key}", str(bounds[0] + 0.5))
+
+    def _accepted(self, *words: str) -> bool:
+        try:
+            self.configure([*self.config.recipe, *words])
+        except ValueError:
+            return False
+        return True
+
+    def _check_measured(self, config: RunConfig, data: Mapping[str, Source]) -> None:
+        """Refuses a metric that no run of this configuration measures, and final runs that none could."""
+        metric, known = self.config.metric, figures_of(config, data)
+        if metric.startswith("val/") and "val" not in data:
+            preset = PRESETS.get(config.data.source)
             raise ValueError(
-                "a sweep chooses by held-out images, not by the test images: give --data.val-share 0.1, or, where the "
-                "data has a validation split or you know what you do, --metric test/top1"
+                "a sweep chooses by held-out images, not by the test images: give --data.val-share "
+                f"{(preset and preset.val_share) or 0.1}, or, where you know what you do, --metric test/"
+                f"{metric.removeprefix('val/')}"
             )
-        return config
+        if metric not in known:
+            raise ValueError(f"these runs do not measure {metric}: --metric takes one of {', '.join(known)}")
+        if self.config.retrain and "test" not in data:
+            raise ValueError(
+                f"{config.data.root or config.data.source} has no test images to measure by what --retrain trains on "
+                "all others: leave it out, or add a test split"
+            )
+
+    def _next(self, tried: Sequence[Result]) -> dict[str, str]:
+        """What is tried after these."""
+        return self.config.combinations[len(tried)] if self.config.grid else drawn(self.config, tried, whole=self.whole)
+
+    def _trial(self, number: int, settings: dict[str, str], tried: Sequence[Result]) -> Result:
+        """One combination with every seed; what has been tried before is not trained again."""
+        same = next((result for result in tried if result.settings == settings), None)
+        if same:
+            return same
+        try:
+            values = [self._value(number, settings, seed) for seed in self.config.seeds]
+            return Result(number=number, settings=settings, values=values)
+        except Failed as error:
+            failed = Result(number=number, settings=settings, values=[], failure=str(error))
+            if self.world.size > 1 and isinstance(error.__cause__, OutOfMemory):
+                # the other processes may be in the middle of a step, from where they cannot be called back
+                if self.world.leads:
+                    self._write([*tried, failed])
+                raise ValueError(f"{error}; the same command goes on with the sweep") from error
+            return failed
 
     def _value(self, number: int, settings: dict[str, str], seed: int) -> float:
-        config = self._configured(settings, seed, self.folder / f"{number:03}-seed{seed}")
+        """The metric of one run."""
+        out = self.folder / f"{number:03}-seed{seed}"
+        try:
+            config = self._configured(settings, seed, out)
+        except ValueError as error:
+            raise Failed(str(error)) from error
         final = self._trained(config)
-        assert config.out is not None
-        recorded = [record for record in read_metrics(config.out / "metrics.jsonl") if self.config.metric in record]
-        return final[self.config.metric] if self.config.metric in final else recorded[-1][self.config.metric]
+        if self.config.metric in final:
+            return final[self.config.metric]
+        return self.world.by_leader(lambda: _last(out / "metrics.jsonl", self.config.metric))
 
     def _trained(self, config: RunConfig) -> dict[str, float]:
         """Trains a run, or goes on with it where it is there."""
-        assert config.out is not None
-        run = Run.open(config.out)[0] if (config.out / "run.json").exists() else Run.create(config)
+        gc.collect()  # the model before this one is in cycles, and may hold most of a GPU's memory
+        run = Run(self.world.by_leader(functools.partial(_made, config)))
         with closing(run):
-            return fit(run, config)
+            try:
+                return fit(run, config, self.world)
+            except ValueError as error:
+                if run.begun and not isinstance(error, Diverged | OutOfMemory):
+                    raise
+                raise Failed(str(error)) from error
+
+    def _configured(self, settings: Mapping[str, str], seed: int, out: Path, *more: str) -> RunConfig:
+        words = [*self._words(settings), *more, "--seed", str(seed), "--out", str(out)]
+        config = self.configure(words)
+        return replace(config, command=(shlex.join(("vitral", "train", *words)),))
+
+    def _words(self, settings: Mapping[str, str]) -> list[str]:
+        """What trains with these settings, after `vitral train`."""
+        words = list(self.config.recipe)
+        for key, value in settings.items():
+            above, dot, own = key.rpartition(".")
+            on = f"--{key}" if value != "False" else f"--{above}{dot}no-{own}"
+            words += [on] if key in self.flags else [f"--{key}", value]
+        return words
+
+    def _all_images(self, settings: Mapping[str, str]) -> list[str]:
+        """The words with which held-out images are trained on as well."""
+        data = self._configured(settings, self.config.seeds[0], self.folder / "none").data
+        if data.val_share is not None:
+            return ["--data.val-share", "None"]
+        return ["--data.train-on-val"] if "val" in open_data(data) else []
+
+    def _write(self, tried: Sequence[Result]) -> None:
+        write_results(self.folder, self.config, tried, best=self._command(tried))
+
+    def _command(self, tried: Sequence[Result]) -> str | None:
+        """What trains the best of these."""
+        best = ranked(tried, lower_is_better=self.config.lower_is_better)[0]
+        return shlex.join(("vitral", "train", *self._words(best.settings))) if best.values else None
 
 
-def _figures(result: Result, seeds: int) -> list[str]:
-    """Mean, deviation and each seed's value as text; blanks for a trial that failed."""
-    if not result.values:
-        return [""] * (2 + seeds)
-    return [f"{value:.4f}" for value in (result.mean, result.spread, *result.values)]
-
-
-def _optuna() -> Any:
+def _read(path: Path) -> SweepConfig:
+    """What a sweep was begun with."""
     try:
-        import optuna
-    except ImportError:
-        raise ValueError(MISSING) from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
+        kept = json.loads(path.read_text())
+        return SweepConfig(**{**kept, "search": {key: tuple(bounds) for key, bounds in kept["search"].items()}})
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is not what a sweep writes: name another --out") from None
 
 
-def _words(settings: dict[str, str]) -> str:
-    return " ".join(f"{key}={_short(value)}" for key, value in settings.items())
+def _made(config: RunConfig) -> Path:
+    """The folder of a run, which may have begun."""
+    assert config.out is not None
+    return config.out if (config.out / "run.json").exists() else Run.create(config).path
 
 
-def _short(value: str) -> str:
-    return f"{float(value):.3g}" if re.fullmatch(r"\d+\.\d{4,}(e-?\d+)?", value) else value
+def _last(path: Path, metric: str) -> float:
+    """A figure as the record has it last."""
+    return [record[metric] for record in read_metrics(path) if metric in record][-1]
+
+
+def _gone_on_with(over: int, *, before: int, total: int) -> str:
+    """What a sweep is told to do this time."""
+    changed = "" if before == total else f", where --trials was {before} before"
+    if over > total:
+        return f"{over} trials are over, more than the {total} asked for{changed}: none is dropped"
+    return f"{over} of {total} trials are over{changed}"

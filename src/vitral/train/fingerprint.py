@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
 from vitral.data.decode import BrokenImage
-from vitral.data.sources import Changed, FileSource, Source, Subset
+from vitral.data.sources import Changed, FileSource, Joined, Source, Subset
 
 __all__ = ["contents", "fingerprint"]
 
@@ -19,13 +20,22 @@ def fingerprint(source: Source) -> str:
     """Number of images and classes, and a hash of labels, class names and file names; no image is read."""
     digest = hashlib.sha256("\0".join(source.classes).encode(errors="surrogateescape"))
     digest.update(source.labels.astype("<i8").tobytes())
-    whole = source
-    while isinstance(whole, Subset):
-        digest.update(whole.indices.astype("<i8").tobytes())
-        whole = whole.source
-    if isinstance(whole, FileSource):
-        digest.update(os.fsencode("\0".join(whole.files)))
+    for part in _parts(source):
+        digest.update(part)
     return f"{len(source)} images, {len(source.classes)} classes, {digest.hexdigest()[:16]}"
+
+
+def _parts(source: Source) -> Iterator[bytes]:
+    """Which images a source is made of: places in other sources, and names of files."""
+    match source:
+        case Subset():
+            yield source.indices.astype("<i8").tobytes()
+            yield from _parts(source.source)
+        case Joined():
+            yield from _parts(source.first)
+            yield from _parts(source.second)
+        case FileSource():
+            yield os.fsencode("\0".join(source.files))
 
 
 def contents(source: Source) -> str:

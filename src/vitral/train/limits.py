@@ -8,7 +8,11 @@ import torch
 from vitral.data.batches import telling_of_dead_workers
 from vitral.train.config import TrainConfig
 
-__all__ = ["telling_of_limits"]
+__all__ = ["OutOfMemory", "telling_of_limits"]
+
+
+class OutOfMemory(ValueError):
+    """The batches or the model are too large for the machine; of several processes one may be alone in this."""
 
 
 @contextmanager
@@ -19,7 +23,7 @@ def telling_of_limits(config: TrainConfig) -> Iterator[None]:
             yield
     except (MemoryError, RuntimeError) as error:
         if _is_out_of_memory(error):
-            raise ValueError(
+            raise OutOfMemory(
                 f"memory ran out with batches of {config.batch_size} images in {config.accumulate} parts: "
                 "lower --train.batch-size, or raise --train.accumulate"
             ) from error

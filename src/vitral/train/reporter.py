@@ -18,7 +18,7 @@ from vitral.train.setup import Setup
 from vitral.train.throughput import Stopwatch, Timing, peak_memory
 from vitral.train.trackers.trackers import Trackers
 
-__all__ = ["Reporter", "fitting"]
+__all__ = ["Diverged", "Reporter", "fitting"]
 
 QUIET_SECONDS = 15.0
 """Where there is no terminal to draw a bar on, a line comes this often."""
@@ -31,6 +31,10 @@ DIAGNOSED_AFTER = 60.0
 
 UNKNOWN = Setup()
 """Nothing is known of the machine."""
+
+
+class Diverged(ValueError):
+    """A figure is not a number any more; all processes of a run see it at the same step."""
 
 
 class Reporter:
@@ -188,7 +192,7 @@ def fitting(words: list[str], room: int) -> str:
 def _check_finite(what: str, value: float, step: int, lr: float) -> None:
     """Refuses a figure that is no number any more; steps count from 1, as in the record."""
     if not math.isfinite(value):
-        raise ValueError(
+        raise Diverged(
             f"the {what} became {value} at step {step} with learning rate {lr:.3g}: "
             "lower --optim.lr, or lengthen --schedule.warmup"
         )

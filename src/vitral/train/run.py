@@ -10,7 +10,7 @@ from typing import IO
 from vitral.config import load_config, save_config
 from vitral.train.config import RunConfig
 
-__all__ = ["Run"]
+__all__ = ["Run", "is_free", "locked"]
 
 RUNS = Path("runs")
 """Where runs without a folder of their own are."""
@@ -41,7 +41,7 @@ class Run:
             OSError: the folder cannot be made.
         """
         path = _next_free(config.recipe) if config.out is None else config.out
-        if path.is_file() or (path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())):
+        if not is_free(path, first="run.json"):
             hint = (
                 f", or go on with it: vitral train --resume {shlex.quote(str(path))}"
                 if (path / "run.json").exists()
@@ -70,18 +70,11 @@ class Run:
     def lock(self) -> None:
         """Keeps other processes from training the same run, and removes what an interrupted write left.
 
-        The lock ends with the process and is its own: reading processes that outlive a killed trainer do not hold it.
-
         Raises:
             ValueError: another process is training the run.
         """
-        self._lock = (self.path / LOCK).open("w")
-        try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            self.close()
-            raise ValueError(f"{self.path} is being trained by another process") from None
-        for left in (*self.path.glob(".*.tmp"), *self.checkpoints_path.glob(".*.tmp")):
+        self._lock = locked(self.path)
+        for left in self.checkpoints_path.glob(".*.tmp"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def close(self) -> None:
@@ -96,6 +89,32 @@ class Run:
             self.path.rmdir()
             if self.path.parent == RUNS and not any(RUNS.iterdir()):
                 RUNS.rmdir()
+
+
+def is_free(path: Path, *, first: str) -> bool:
+    """Whether nothing is there but what is left where the file that comes first was never finished."""
+    if not path.is_dir():
+        return not path.exists()
+    return all(entry.name == LOCK or entry.match(f".{first}.*.tmp") for entry in path.iterdir())
+
+
+def locked(folder: Path) -> IO[str]:
+    """Keeps other processes out of a folder until the file is closed; removes what an interrupted write left there.
+
+    The lock ends with the process and is its own: reading processes that outlive a killed trainer do not hold it.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    lock = (folder / LOCK).open("w")
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        lock.close()
+        raise ValueError(f"{folder} is being trained by another process") from None
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return lock
 
 
 def _next_free(recipe: str) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,33 @@ def test_a_validation_split_of_its_own_is_not_replaced(tmp_path):
         write_photographs(tmp_path / split, per_class=1)
     with pytest.raises(ValueError, match=r"has a validation split of its own: leave out --data\.val-share"):
         open_data(DataConfig(source="folder", root=tmp_path, val_share=0.1))
+
+
+def test_validation_images_may_be_trained_on_too(tmp_path):
+    for split in ("train", "val", "test"):
+        write_photographs(tmp_path / split, per_class=2)
+    config = DataConfig(source="folder", root=tmp_path, train_on_val=True)
+    apart, data = open_data(replace(config, train_on_val=False)), open_data(config)
+    assert data.keys() == {"train", "test"}
+    names = {split: all_names(source) for split, source in data.items()}
+    assert names["train"] == [*all_names(apart["train"]), *all_names(apart["val"])]
+    assert not set(names["test"]) & set(names["train"])
+    (listed := tmp_path / "list.txt").write_text(f"{names['train'][-1].removeprefix(f'{tmp_path}/')}\n")
+    assert all_names(open_data(replace(config, exclude=listed))["train"]) == names["train"][:-1]
+    shutil.rmtree(tmp_path / "test")
+    with pytest.raises(ValueError, match=r"has no test split of its own, which --data\.train-on-val needs"):
+        open_data(config)
+
+
+def all_names(source):
+    return [source.name(index) for index in range(len(source))]
+
+
+def test_there_must_be_validation_images_to_train_on_them():
+    with pytest.raises(ValueError, match="digits has no validation split of its own"):
+        open_data(replace(DIGITS, train_on_val=True))
+    with pytest.raises(ValueError, match=r"holds images out that --data\.train-on-val"):
+        replace(DIGITS, train_on_val=True, val_share=0.1)
 
 
 def test_digits_with_names_of_their_own():

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitral.data.sources import ArraySource, Changed, FileSource, Source, Subset
+from vitral.data.sources import ArraySource, Changed, FileSource, Joined, Source, Subset
 from vitral.train.fingerprint import contents, fingerprint
 
 LABELS = np.array([0, 1])
@@ -31,6 +31,17 @@ def test_images_in_files(tmp_path: Path) -> None:
     assert fingerprint(source) == named
     (tmp_path / "two.png").unlink()
     assert contents(source) != before
+
+
+def test_files_of_joined_sources(tmp_path: Path) -> None:
+    def joined(last: str) -> Source:
+        first, second = (
+            FileSource(root=tmp_path, files=files, labels=LABELS, classes=("a", "b"))
+            for files in (("one.png", "two.png"), ("three.png", last))
+        )
+        return Subset(source=Joined(first=first, second=second), indices=np.arange(4))
+
+    assert fingerprint(joined("four.png")) == fingerprint(joined("four.png")) != fingerprint(joined("five.png"))
 
 
 def test_images_in_memory() -> None:

@@ -69,6 +69,16 @@ def test_an_empty_folder_will_do(tmp_path, opened):
     assert created(tiny_run(tmp_path), opened).path == tmp_path
 
 
+def test_what_a_killed_one_left_that_never_began_is_no_run(tmp_path, opened):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".run.json.17.tmp").write_text("{")
+    created(tiny_run(tmp_path), opened).lock()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    (tmp_path / ".profile").touch()
+    with pytest.raises(ValueError, match="exists and is not empty"):
+        Run.create(tiny_run(tmp_path))
+
+
 def test_the_folder_of_another_run_is_refused(tmp_path, opened):
     created(tiny_run(tmp_path / "a"), opened).save(tiny_run(tmp_path / "a"))
     content = (tmp_path / "a" / "run.json").read_bytes()

@@ -1,0 +1,52 @@
+"""A sweep of two processes: the first decides, all train every run; also after one of them was killed."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from distributed.test_two_processes import ended, torchrun, workers_of
+from processes import steps_taken, wait_until
+
+SWEEP = (
+    *("-m", "vitral", "sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--seeds", "3"),
+    *("--search", "optim.lr=1e-4:1e-1:log", "--train.steps", "12", "--model.depth", "1", "--train.track", "none"),
+    *("--train.log", "1steps", "--checkpoint.every", "4steps"),
+)
+
+
+def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
+    """Killed in its second trial, gone on with, one trial more, and the best retrained."""
+    first = torchrun(*SWEEP, "--trials", "2", cwd=tmp_path)
+    wait_until(lambda: steps_taken(tmp_path / "sweep" / "001-seed3") >= 6, first)
+    os.kill(workers_of(first.pid)[0], signal.SIGKILL)
+    ended(first)
+    assert first.returncode not in (0, None)
+    last = torchrun(*SWEEP, "--trials", "3", "--retrain", "5", cwd=tmp_path)
+    said = ended(last)
+    assert last.returncode == 0, said
+    assert said.count("1 of 3 trials are over, where --trials was 2 before") == 1, "one process speaks"
+    assert said.count("trial 002 (3 of 3)") == 1
+    assert "steps 4 to 12 of 128 images in all, 64 on each of 2 devices" in said, "the run under way goes on"
+    trials = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
+    assert len({row["settings"]["optim.lr"] for row in trials}) == 3
+    assert [len(row["values"]) for row in trials] == [1, 1, 1]
+    assert json.loads((tmp_path / "sweep" / "retrained.json").read_text())["seeds"] == [5]
+
+
+def test_a_trial_that_diverges_on_two_processes_ends_no_sweep(tmp_path: Path) -> None:
+    words = [word.replace("--search", "--grid").replace("1e-4:1e-1:log", "1e30,0.01") for word in SWEEP]
+    process = torchrun(*words, cwd=tmp_path)
+    said = ended(process)
+    assert process.returncode == 0, said
+    first, second = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
+    assert "the loss became nan at step" in first["failure"]
+    assert second["values"]
+
+
+def test_what_is_wrong_is_told_once(tmp_path: Path) -> None:
+    process = torchrun(*SWEEP, "--metric", "val/top3", cwd=tmp_path)
+    said = ended(process)
+    assert process.returncode not in (0, None)
+    assert said.count("vitral: these runs do not measure val/top3") == 1
+    assert not (tmp_path / "sweep").exists()
