@@ -87,7 +87,7 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
         Interrupts() as interrupts,
     ):
         trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.say)
-        for note in (*notes, describe(session, data["train"], plan)):
+        for note in (*notes, describe(session, data["train"], plan), *plan.warnings()):
             reporter.say(note)
         try:
             with telling_of_limits(config.train):
@@ -262,6 +262,19 @@ class Plan:
                 f"the run has taken all of its {step} steps, so nothing is left to train with {name} {new} instead of "
                 f"{old}: leave it out, or give --train.steps above {step}"
             )
+
+    def warnings(self) -> list[str]:
+        """One sentence where the schedule does not fit into the run, as when `--train.steps` shortens a recipe."""
+        warmup, cooldown, peak = self.schedule["warmup"], self.schedule["cooldown"], self.config.optim.lr
+        if warmup < self.total and warmup + cooldown <= self.total:
+            return []
+        parts = f"a warm-up of {warmup} steps" + (f" and a cool-down of {cooldown} do" if cooldown else " does")
+        highest = max(map(self.learning_rate, range(self.total)))
+        return [
+            f"warning: {parts} not fit into a run of {self.total}, whose learning rate is never {peak:g} but "
+            f"{highest:.2g} at most: shorten --schedule.warmup{' or --schedule.cooldown' if cooldown else ''}, or "
+            "train for longer"
+        ]
 
     def due(self, step: int) -> Due:
         """What is to follow when `step` steps are taken; a time that has passed starts anew."""

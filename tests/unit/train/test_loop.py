@@ -20,6 +20,7 @@ from vitral.train.interrupts import Interrupted
 from vitral.train.loop import Plan, fit
 from vitral.train.metrics import read_metrics
 from vitral.train.run import Run
+from vitral.train.schedule import ScheduleConfig
 from vitral.train.session import Session
 from vitral.weights.folder import load_model
 
@@ -337,6 +338,32 @@ class TestPlan:
         plan = self.plan(steps=12)
         assert plan.schedule["warmup"] == 2
         assert [plan.learning_rate(step) for step in (0, 1, 2, 12)] == [0, 5e-3, 1e-2, 0]
+
+    @pytest.mark.parametrize(
+        ("schedule", "sentence"),
+        [
+            (dict(warmup="2steps"), None),
+            (dict(warmup="4steps", cooldown="8steps"), None),
+            (dict(warmup="0steps", cooldown="12steps"), None),
+            (
+                dict(warmup="10000steps"),
+                "warning: a warm-up of 10000 steps does not fit into a run of 12, whose learning rate is never 0.01 "
+                "but 1.1e-05 at most: shorten --schedule.warmup, or train for longer",
+            ),
+            (dict(warmup="12steps"), "warning: a warm-up of 12 steps does"),
+            (dict(warmup="6steps", cooldown="8steps"), "warning: a warm-up of 6 steps and a cool-down of 8 do not fit"),
+            (
+                dict(warmup="0steps", cooldown="24steps"),
+                "is never 0.01 but 0.005 at most: shorten --schedule.warmup or",
+            ),
+        ],
+    )
+    def test_a_schedule_that_does_not_fit_is_told(self, schedule, sentence):
+        config = replace(tiny_run(None), schedule=ScheduleConfig(decay="constant", **schedule))
+        plan = Plan.of(config, samples=250)
+        peak = max(map(plan.learning_rate, range(plan.total)))
+        assert (peak == config.optim.lr) == (sentence is None)
+        assert [sentence in warning for warning in plan.warnings()] == ([] if sentence is None else [True])
 
     def test_evaluation_by_epochs(self):
         assert self.plan(evaluate="2epochs").evaluate.steps == 5
