@@ -134,11 +134,12 @@ def _finetuning(task: Task) -> Callable[..., RunConfig]:
 
     def recipe(weights: Path | None = None) -> RunConfig:
         base = finetune(weights)
-        size = replace(base.model.architecture, image_size=384)
+        # 14 pixels a patch do not fill 384: Google's convolution leaves the last 6 out
+        size = 378 if _of_14_pixels(base) else 384
         return replace(
             base,
             recipe=f"paper-{task}",
-            model=replace(base.model, architecture=size),
+            model=replace(base.model, architecture=replace(base.model.architecture, image_size=size)),
             data=DataConfig(source=task, workers=WORKERS),
             augment=augment(),
             optim=OptimConfig(name="sgd", lr=0.01, weight_decay=0.0, momentum=0.9, momentum_dtype="bfloat16", clip=1.0),
@@ -168,13 +169,18 @@ def _largest(weights: Path | None = None) -> RunConfig:
     Time: 20,000 steps of 512 images at 512 pixels
     """
     base = FINETUNING["paper-imagenet1k"](weights)
-    size = 518 if getattr(base.model.architecture, "patch_hw", None) == (14, 14) else 512
+    size = 518 if _of_14_pixels(base) else 512
     return replace(
         base,
         recipe="paper-imagenet1k-512",
         model=replace(base.model, architecture=replace(base.model.architecture, image_size=size)),
         train=replace(base.train, ema=0.9999, ema_warmup=False),
     )
+
+
+def _of_14_pixels(config: RunConfig) -> bool:
+    """Whether the model has the patches of H/14."""
+    return getattr(config.model.architecture, "patch_hw", None) == (14, 14)
 
 
 FINETUNING: dict[str, Callable[..., RunConfig]] = {f"paper-{task}": _finetuning(task) for task in TASKS}
