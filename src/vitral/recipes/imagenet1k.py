@@ -35,8 +35,12 @@ LEVELS: dict[str, tuple[int, int, float]] = {
 """RandAugment's layers and magnitude, and mixup's alpha (How to train your ViT?, arXiv 2106.10270, section 3.1)."""
 
 
-def _data() -> DataConfig:
-    return DataConfig(source="imagenet1k", workers=WORKERS)
+def _data(*, val_share: float | None = None) -> DataConfig:
+    return DataConfig(source="imagenet1k", workers=WORKERS, val_share=val_share)
+
+
+MINIVAL = 0.01
+"""big_vision trains on 99 % of the training images and watches its runs on the others; the test comes at the end."""
 
 
 def _big_vision_augment(layers: int, magnitude: int, mixup: float) -> AugmentConfig:
@@ -59,11 +63,12 @@ def _augreg(level: str) -> Callable[..., RunConfig]:
     def recipe(model: str = "ViT-B/16") -> RunConfig:
         return RunConfig(
             recipe=f"augreg-{level}",
-            model=ModelSetup(architecture=architecture(model)),
-            data=_data(),
+            model=ModelSetup(architecture=architecture(model, head_bias=-6.9)),
+            data=_data(val_share=MINIVAL),
             preprocessing=centre_crop(),
             augment=_big_vision_augment(layers, magnitude, mixup),
-            optim=OptimConfig(lr=1e-3, weight_decay=0.1, clip=1.0),
+            objective=ClassificationConfig(loss="sigmoid"),
+            optim=OptimConfig(lr=1e-3, weight_decay=0.1, momentum_dtype="bfloat16", clip=1.0),
             schedule=ScheduleConfig(decay="cosine", warmup="10000steps"),
             train=TrainConfig(batch_size=4096, epochs=300.0, evaluate="5epochs", log="50steps"),
         )
@@ -92,10 +97,10 @@ def _better(epochs: int, accuracy: str) -> Callable[..., RunConfig]:
         return RunConfig(
             recipe=f"vit-s16-imagenet1k-{epochs}ep",
             model=ModelSetup(architecture=plain),
-            data=_data(),
+            data=_data(val_share=MINIVAL),
             preprocessing=centre_crop(),
             augment=_big_vision_augment(2, 10, 0.2),
-            optim=OptimConfig(lr=1e-3, weight_decay=1e-4, decay_form="absolute", clip=1.0),
+            optim=OptimConfig(lr=1e-3, weight_decay=1e-4, decay_form="absolute", momentum_dtype="bfloat16", clip=1.0),
             schedule=ScheduleConfig(decay="cosine", warmup="10000steps"),
             train=TrainConfig(batch_size=1024, epochs=float(epochs), evaluate="5epochs", log="50steps"),
         )
