@@ -222,5 +222,6 @@ def test_an_epoch_of_ten_million_images_starts_at_once_and_in_little_memory(repe
     print(f"{repeats} repeats, {workers} workers: {added}")
     assert added["labels"] == 80e6, "the source itself, which is there before"
     assert added["seconds"] < 1
-    assert added["bytes"] < 100e6
-    assert added["reading"] < 100e6
+    # far below 100 MB, so that one copy of the labels, or a list of the order, would be noticed
+    assert added["bytes"] < 40e6
+    assert added["reading"] < 40e6
