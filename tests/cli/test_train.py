@@ -205,16 +205,35 @@ class TestWrongUse:
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
-            (["--seed", "9"], "seed cannot change when a run is resumed"),
-            (["--model.depth", "2"], "model cannot change when a run is resumed"),
-            (["--optim.name", "sgd"], "the checkpoint does not fit this model and optimiser: optim.name was muon"),
-            (["--train.ema", "None"], "train.ema cannot be turned on or off"),
+            (
+                ["--seed", "9"],
+                "seed was 0 and cannot become 9 when a run goes on, as samples would come twice or never",
+            ),
+            (
+                ["--model.depth", "2"],
+                "model.architecture.depth was 1 and cannot become 2 when a run goes on, as it would",
+            ),
+            (["--optim.name", "sgd"], "optim.name was muon and cannot become sgd"),
+            (["--train.ema", "None"], "train.ema was 0.99 and cannot become None"),
             (["--train.device", "teapot"], "device 'teapot' is not to be had here"),
             (["--train.steps", "3"], "the run has already taken 4 steps: give --train.steps 4 or more"),
-            (["--data.root", "nowhere"], "data.root cannot change when a run is resumed"),
-            (["--data.source", "idx"], "data.source cannot change when a run is resumed"),
-            (["--data.held-out", "0.3"], "data.held_out cannot change when a run is resumed"),
-            (["--data.split-seed", "1"], "data.split_seed cannot change when a run is resumed"),
+            (["--data.root", "nowhere"], "data.root was None and cannot become nowhere"),
+            (["--data.source", "idx"], "data.source was digits and cannot become idx"),
+            (["--data.held-out", "0.3"], "data.held_out was 0.2 and cannot become 0.3"),
+            (["--data.split-seed", "1"], "data.split_seed was 0 and cannot become 1"),
+            (["--data.limit", "700"], "data.limit was None and cannot become 700"),
+            (["--augment.repeats", "3"], "augment.repeats was 1 and cannot become 3"),
+            (
+                ["--train.batch-size", "64"],
+                "train.batch_size was 128 and cannot become 64 when a run goes on, as samples would come twice or "
+                "never: leave it out, raise --train.accumulate to save memory, or start a new run",
+            ),
+            (
+                ["--optim.lr", "0.5"],
+                "the run has taken all of its 4 steps, so nothing is left to train with optim.lr 0.5 instead of 0.01: "
+                "leave it out, or give --train.steps above 4",
+            ),
+            (["--out", "elsewhere"], "a run goes on in its own folder, run: leave out --out"),
             (["--optim.lr", "0"], "lr must be above 0"),
         ],
     )

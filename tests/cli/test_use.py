@@ -504,6 +504,6 @@ def test_recipes(screen: Screen) -> None:
     assert [recipe["name"] for recipe in recipes] == list(RECIPES)
     for recipe in recipes:
         assert recipe["command"].startswith(f"vitral train {recipe['name']}")
-        assert all(recipe[key] for key in ("summary", "expect", "time"))
+        assert all(recipe[key] for key in ("summary", "expect", "time", "source"))
     output = screen.run("recipes")
     assert all(recipe["command"] in output for recipe in recipes)

@@ -1,5 +1,6 @@
 """What README.md, CONTRIBUTING.md and docs/ say of the tree, the commands and the make words is so."""
 
+import json
 import re
 import shlex
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 
 from contracts.project import PACKAGE, ROOT, required_text, tracked_files
 from forks import start
+from vitral.cli import main
 from vitral.commands.recipes import described
 from vitral.recipes import RECIPES
 
@@ -180,8 +182,32 @@ def test_links_and_pictures_are_there(path: Path) -> None:
     assert not re.search(r"\[[A-Z]{3,}\](?!\()|\bTODO\b", text), f"{path.name} has an unfinished place"
 
 
+HOURS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1.0, "days": 24.0}
+ESTIMATE = re.compile(r"([\d.]+) (seconds|minutes|hours|days) of an H100[^`]*`vitral plan ([^`]+)`")
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_recipes_say_what_to_expect(recipe: str) -> None:
+    """A command, a figure with its spread or that there is none, hardware and time, and the source of all that."""
     said = described(RECIPES[recipe])
     assert said["command"].startswith(f"vitral train {recipe}")
-    assert all(said[key] and "TODO" not in said[key] for key in ("summary", "expect", "time")), said
+    assert "TODO" not in "".join(said.values())
+    spread = ("±", "no spread", "one run", "over seeds", "no table of the paper", "0.2 to 0.6 points")
+    assert any(words in said["expect"] for words in spread), said["expect"]
+    assert re.search(r"\d.*(H100|TPU|Xeon)", said["time"]), said["time"]
+    assert re.search(r"arXiv \d{4}\.\d{5}|measured here", said["source"]), said["source"]
+    for path in re.findall(r"benchmarks/\S+\.md", said["source"]):
+        assert (ROOT / path).is_file(), path
+
+
+def test_estimates_of_recipes_are_those_of_plan(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitral.commands.plan.footprints", lambda *_: [])  # memory, which takes longer than all else
+    times = [described(recipe)["time"] for recipe in RECIPES.values()]
+    estimates = {estimate for said in times for estimate in ESTIMATE.findall(said)}
+    assert sum(len(ESTIMATE.findall(said)) for said in times) == sum(said.count("vitral plan") for said in times) > 20
+    for amount, unit, words in estimates:
+        main(["plan", *words.split(), "--json"])
+        hours = json.loads(capsys.readouterr().out)["hours"]
+        assert float(amount) * HOURS[unit] == pytest.approx(hours, rel=0.03), f"{words}: {hours} hours"

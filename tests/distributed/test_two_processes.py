@@ -124,6 +124,20 @@ def test_one_that_dies_or_hangs_ends_all(tmp_path, how):
     assert all(not Path(f"/proc/{worker}").exists() for worker in workers_of(process.pid))
 
 
+def test_an_error_in_one_process_ends_all_and_shows_its_traceback(tmp_path):
+    """Long before the others' patience, two minutes, is over."""
+    process = torchrun(Path(__file__).with_name("failing.py"), tmp_path / "run", cwd=tmp_path)
+    wait_until(lambda: steps_taken(tmp_path / "run") >= 4, process)
+    failed = time.monotonic()
+    said = ended(process)
+    assert time.monotonic() - failed < 100
+    assert process.returncode not in (0, None)
+    assert "Traceback" in said
+    assert "RuntimeError: a fault in one process alone" in said
+    assert "in failing" in said, "the place where it happened"
+    assert not workers_of(process.pid)
+
+
 def told_while_one_hangs(process: subprocess.Popen[str], second: int) -> str:
     """What was said; torchrun asks the others to stop, which one that is frozen can only do when thawed or killed."""
     end = time.monotonic() + SECONDS

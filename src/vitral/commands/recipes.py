@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import re
 from collections.abc import Callable
 
 from rich.console import Console
@@ -16,7 +17,8 @@ def main(arguments: list[str]) -> None:
     """Prints every recipe with its command; with `--json`, one object."""
     parser = argparse.ArgumentParser(
         prog="vitral recipes",
-        description="Lists the recipes: what each trains, what to expect, how long it takes, and what to type.",
+        description="Lists the recipes: what each trains, what to expect, how long it takes, where that is known from, "
+        "and what to type.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
@@ -28,16 +30,19 @@ def main(arguments: list[str]) -> None:
     for recipe in recipes:
         console.print(recipe["name"], style="bold", markup=False)
         console.print(f"  {recipe['summary']}", markup=False, soft_wrap=True)
-        for key in ("expect", "time", "command"):
+        for key in ("expect", "time", "source", "command"):
             console.print(f"  {key + ':':<9}{recipe[key]}", markup=False, soft_wrap=True)
         console.print()
     console.print("vitral train RECIPE --help lists every key that can be changed.")
 
 
 def described(recipe: Callable[..., object]) -> dict[str, str]:
-    """What a recipe's docstring says: its first line, and the lines that begin with Command, Expect and Time."""
+    """What a recipe's docstring says: its first line, and what comes after Command, Expect, Time and Source.
+
+    A line that is indented goes on with the one before it.
+    """
     text = inspect.getdoc(recipe)
     assert text, f"{recipe} has no docstring"
-    summary, *rest = text.splitlines()
+    summary, *rest = re.sub(r"\n +", " ", text).splitlines()
     lines = dict(line.split(": ", 1) for line in rest if ": " in line)
-    return {"summary": summary, **{key.lower(): lines[key].strip() for key in ("Command", "Expect", "Time")}}
+    return {"summary": summary, **{key.lower(): lines[key].strip() for key in ("Command", "Expect", "Time", "Source")}}

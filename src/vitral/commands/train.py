@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from inspect import signature
-from operator import attrgetter
 from pathlib import Path
 
 from vitral.commands.output import parsed_by_tyro, print_json, split_off
@@ -38,12 +37,6 @@ recipes:
 
 vitral train RECIPE --help lists every key of a recipe with its value, such as
   vitral train digits --optim.lr 1e-3 --train.steps 300 --checkpoint.every 20steps"""
-
-FIXED = (
-    *("recipe", "out", "seed", "model"),
-    *(f"data.{name}" for name in ("source", "root", "held_out", "split_seed", "class_names")),
-)
-"""What a resumed run cannot change: it would be another run."""
 
 
 def main(arguments: list[str]) -> None:
@@ -145,9 +138,8 @@ def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     run, saved = Run.open(folder)
     saved = replace(saved, out=folder)
     config = parsed_by_tyro(RunConfig, default=saved, arguments=changes, program=f"vitral train --resume {folder}")
-    for name in FIXED:
-        if attrgetter(name)(config) != attrgetter(name)(saved):
-            raise ValueError(f"{name} cannot change when a run is resumed: leave it out, or start a new run")
+    if config.out != folder:
+        raise ValueError(f"a run goes on in its own folder, {folder}: leave out --out, or start a new run")
     if changes:
         again = shlex.join(("vitral", "train", "--resume", str(folder), *changes))
         config = replace(config, command=(*saved.command, again))

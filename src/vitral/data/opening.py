@@ -29,7 +29,7 @@ def open_data(config: DataConfig) -> dict[str, Source]:
         splits = _held_out(train, "test", share=config.held_out, seed=config.split_seed)
     if config.val_share is not None:
         if "val" in splits:
-            raise ValueError(f"{config.root} has a validation split of its own: leave out --data.val-share")
+            raise ValueError(f"{config.root} has a validation split of its own: give --data.val-share None")
         splits |= _held_out(splits["train"], "val", share=config.val_share, seed=config.split_seed)
     if config.train_on_val:
         splits = _with_val(splits, config)

@@ -18,7 +18,8 @@ def digits() -> RunConfig:
 
     Command: vitral train digits
     Expect: 99.1 % ± 0.2 of 359 test images (mean and standard deviation of seeds 0 to 4)
-    Time: about a minute of two cores
+    Time: 66 to 102 seconds on two cores of an Intel Xeon
+    Source: measured here, benchmarks/recipes_2-core-xeon_2026-11-23.md
     """
     return RunConfig(
         recipe="digits",

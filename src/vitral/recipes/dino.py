@@ -23,8 +23,9 @@ def dino(model: str = "ViT-S/16") -> RunConfig:
     `--objective.assignment sinkhorn --objective.koleo 0.1` besides.
 
     Command: vitral train dino --data.root photos
-    Expect: on ImageNet for 800 epochs, S/16 reaches 74.5 % with kNN and 77.0 % linear (Table 2); not run here
-    Time: a step costs four supervised ones
+    Expect: on ImageNet for 800 epochs, S/16 74.5 % with kNN and 77.0 % linear (no spread given); not run here
+    Time: four times the 2.5 hours of an H100 that `vitral plan ViT-S/16 --epochs 100` estimates for one view an image
+    Source: arXiv 2104.14294, section 3.2, appendix D and Table 2
 
     Args:
         model: such as ViT-B/16.
@@ -47,8 +48,9 @@ def fashion_mnist_dino() -> RunConfig:
     In few steps the teacher has to follow more closely than in the paper: momentum 0.9.
 
     Command: vitral train fashion-mnist-dino
-    Expect: see benchmarks/
-    Time: minutes of two cores; Debian's package dataset-fashion-mnist brings the images
+    Expect: after 2,000 steps kNN 79.7 % ± 0.2, linear 82.0 % ± 0.4, fine-tuned on 1,000 labels 81.4 % ± 0.3 (3 seeds)
+    Time: 2.4 times the 8 minutes on two cores of an Intel Xeon that `fashion-mnist` takes, and the probes
+    Source: measured here, benchmarks/self_supervision_2-core-xeon_2026-11-23.md
     """
     return replace(
         fashion_mnist(),

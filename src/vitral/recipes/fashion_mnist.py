@@ -21,7 +21,8 @@ def fashion_mnist() -> RunConfig:
 
     Command: vitral train fashion-mnist
     Expect: 91.2 % ± 0.1 of 10,000 test images (mean and standard deviation of seeds 0 to 2)
-    Time: eight to ten minutes of two cores; Debian's package dataset-fashion-mnist brings the images
+    Time: 8 to 12 minutes on two cores of an Intel Xeon; Debian's dataset-fashion-mnist brings the images
+    Source: measured here, benchmarks/recipes_2-core-xeon_2026-11-23.md
     """
     return RunConfig(
         recipe="fashion-mnist",

@@ -25,7 +25,9 @@ def finetune(weights: Path | None = None) -> RunConfig:
 
     Command: vitral train finetune --data.root photos --model.weights runs/folder-1
     Expect: the digits from a Fashion-MNIST model reach 95.5 %, with the same steps from scratch 77.4 % (one run each)
-    Time: 20 times through the images
+    Time: 20 times through; of 10,000 images 53 seconds of an H100, estimated by `vitral plan ViT-B/16 --data 10000
+        --epochs 20`
+    Source: arXiv 2010.11929, section 4.1 and Table 4; measured here, benchmarks/recipes_2-core-xeon_2026-11-23.md
 
     Args:
         weights: the trained model, a folder of Vitral's or another project's file; None describes ViT-B/16 as a

@@ -16,8 +16,9 @@ def folder() -> RunConfig:
     64 patches of 16 pixels an image, strong crops, a long schedule: what little data needs when nothing is known.
 
     Command: vitral train folder --data.root photos
-    Expect: 88 % on crops of six photographs from 38 images a class (one run); chance is 17 %
-    Time: 40 times through the images, about 60 images a second on one core
+    Expect: 88 % on crops of six photographs from 38 images a class (one run, no spread); chance is 17 %
+    Time: about 60 images a second on one core of an Intel Xeon, 40 times through: 11 minutes for 1,000 images
+    Source: measured here; the recipe is of no paper
     """
     return RunConfig(
         recipe="folder",

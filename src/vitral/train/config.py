@@ -130,6 +130,8 @@ class RunConfig:
     """Name of the recipe this configuration came from."""
     command: tyro.conf.Suppress[tuple[str, ...]] = ()
     """What was typed to begin the run, and to go on with it where that changed anything."""
+    changes: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """What became another when the run went on, each a sentence with its step."""
     out: Path | None = None
     """Folder for the run; by default the next free runs/RECIPE-N."""
     seed: int = 0

@@ -25,7 +25,7 @@ def telling_of_limits(config: TrainConfig) -> Iterator[None]:
         if _is_out_of_memory(error):
             raise OutOfMemory(
                 f"memory ran out with batches of {config.batch_size} images in {config.accumulate} parts: "
-                "lower --train.batch-size, or raise --train.accumulate"
+                "raise --train.accumulate, or begin a run with a smaller --train.batch-size"
             ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -3,7 +3,7 @@
 import math
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from vitral.data.card import ModelCard
 from vitral.data.opening import open_data
 from vitral.data.sources import Source
 from vitral.files import write_json
+from vitral.train.changes import Change, changes_between
 from vitral.train.checkpoint import Checkpoints
 from vitral.train.config import RunConfig
 from vitral.train.curves import draw_curves
@@ -63,17 +64,17 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
     world.by_leader(run.lock)
     checkpoints = Checkpoints(run.checkpoints_path, keep=config.checkpoint.keep, world=world)
     try:
+        changes: list[Change] = []
+        if checkpoints.paths():
+            before = run.config()
+            changes, config = changes_between(before, config), replace(config, changes=before.changes)
         data = open_data(config.data)
         config = config.resolved(num_classes=len(data["train"].classes))
         config.train.check_shares(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.leads else "none")
-        with telling_of_limits(config.train):
-            session, notes = begin(config, checkpoints, data["train"])
         plan = Plan.of(config, samples=len(data["train"]))
-        if session.step > plan.total:
-            raise ValueError(
-                f"the run has already taken {session.step} steps: give --train.steps {session.step} or more"
-            )
+        with telling_of_limits(config.train):
+            session, notes = begin(plan, changes, checkpoints, data["train"])
         if world.leads and not checkpoints.paths():
             run.save(config)
     except BaseException:
@@ -85,8 +86,8 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
         reporting(run, session, plan, trackers) as reporter,
         Interrupts() as interrupts,
     ):
-        trackers.start(run.path, to_dict(config), step=session.step, warn=reporter.say)
-        for note in (*notes, describe(session, data["train"], plan)):
+        trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.say)
+        for note in (*notes, describe(session, data["train"], plan), *plan.warnings()):
             reporter.say(note)
         try:
             with telling_of_limits(config.train):
@@ -178,26 +179,34 @@ def keep_if_best(run: Run, session: Session, classes: tuple[str, ...], figures: 
             save_model(run.path / BEST, model, card_of(session, classes, figures))
 
 
-def begin(config: RunConfig, checkpoints: Checkpoints, source: Source) -> tuple[Session, list[str]]:
+def begin(plan: "Plan", changes: list[Change], checkpoints: Checkpoints, source: Source) -> tuple[Session, list[str]]:
     """A session where the newest checkpoint stood; without one, from trained weights, or from scratch.
 
     Returns:
         The session, and sentences that people should read.
 
     Raises:
-        ValueError: checkpoints or weights cannot be read, or are of another model, or the training images changed.
+        ValueError: checkpoints or weights cannot be read, or are of another model, or the training images changed, or
+            there are no steps left to take with what is changed.
     """
-    session = Session(config, classes=source.classes, world=checkpoints.world)
+    config = plan.config
     if not checkpoints.paths():
+        session = Session(config, classes=source.classes, world=checkpoints.world)
         return session, session.initialise()
     saved, damaged = checkpoints.newest()
+    step = saved.facts["step"]
+    counting = [change for change in changes if change.counts]
+    plan.check(step, counting)
+    told = [change.told(step) for change in counting]
+    config = replace(config, changes=(*config.changes, *told))
+    session = Session(config, classes=source.classes, world=checkpoints.world)
     try:
         session.load(saved)
     except ValueError as error:
         raise ValueError(f"{saved.path}: {error}; put back what was changed, or start a new run") from None
     if saved.facts.get("data") != fingerprint(source):
         raise ValueError("the data has changed since this run began: start a new run, or put it back")
-    return session, damaged
+    return session, [*damaged, *(f"changed: {sentence}" for sentence in told)]
 
 
 class Due(NamedTuple):
@@ -238,6 +247,34 @@ class Plan:
             evaluate=Timer.every(config.train.evaluate, **lengths),
             save=Timer.every(config.checkpoint.every, **lengths),
         )
+
+    def check(self, step: int, changes: list[Change]) -> None:
+        """Refuses a run that has taken more steps than these, or all of them and yet is to learn otherwise.
+
+        Raises:
+            ValueError: as it says.
+        """
+        if step > self.total:
+            raise ValueError(f"the run has already taken {step} steps: give --train.steps {step} or more")
+        if step == self.total and changes:
+            name, old, new = changes[0]
+            raise ValueError(
+                f"the run has taken all of its {step} steps, so nothing is left to train with {name} {new} instead of "
+                f"{old}: leave it out, or give --train.steps above {step}"
+            )
+
+    def warnings(self) -> list[str]:
+        """One sentence where the schedule does not fit into the run, as when `--train.steps` shortens a recipe."""
+        warmup, cooldown, peak = self.schedule["warmup"], self.schedule["cooldown"], self.config.optim.lr
+        if warmup < self.total and warmup + cooldown <= self.total:
+            return []
+        parts = f"a warm-up of {warmup} steps" + (f" and a cool-down of {cooldown} do" if cooldown else " does")
+        highest = max(map(self.learning_rate, range(self.total)))
+        return [
+            f"warning: {parts} not fit into a run of {self.total}, whose learning rate is never {peak:g} but "
+            f"{highest:.2g} at most: shorten --schedule.warmup{' or --schedule.cooldown' if cooldown else ''}, or "
+            "train for longer"
+        ]
 
     def due(self, step: int) -> Due:
         """What is to follow when `step` steps are taken; a time that has passed starts anew."""
@@ -289,7 +326,6 @@ def finish(run: Run, session: Session, data: dict[str, Source], reporter: Report
     model, unreadable = session.finished_model(), sorted({*session.facts()["unreadable"], *result.broken})
     if session.world.leads:
         records, speed = read_metrics(run.metrics_path), reporter.speed()
-        run.save(session.config)
         save_model(run.path, model, card)
         if found.judgements:
             images = fingerprint(data[split])
@@ -326,4 +362,6 @@ def card_of(session: Session, classes: tuple[str, ...], metrics: dict[str, float
         "torch": torch.__version__,
         "python": platform.python_version(),
     } | ({"weights": str(weights)} if weights else {})
+    if session.config.changes:
+        provenance["changes"] = "; ".join(session.config.changes)
     return ModelCard(preprocessing=session.preprocessing, classes=classes, provenance=provenance, metrics=metrics)

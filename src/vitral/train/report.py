@@ -113,6 +113,7 @@ def told(folder: Path, findings: Findings) -> dict[str, Any]:
         "speed": findings.speed,
         "config": json.dumps(to_dict(config), indent=2),
         "commands": config.command,
+        "changes": config.changes,
         "versions": {
             "vitral": versions.get("vitral", __version__),
             "torch": versions.get("torch", torch.__version__),

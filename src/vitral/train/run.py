@@ -61,7 +61,15 @@ class Run:
         run = cls(path)
         if not run.config_path.is_file():
             raise ValueError(f"{path} holds no run to resume: it has no run.json")
-        return run, load_config(RunConfig, run.config_path)
+        return run, run.config()
+
+    def config(self) -> RunConfig:
+        """The configuration that the run is resumed with.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        return load_config(RunConfig, self.config_path)
 
     def save(self, config: RunConfig) -> None:
         """Saves the configuration that the run is resumed with."""

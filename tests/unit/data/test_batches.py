@@ -1,10 +1,12 @@
 """Batches: the same for any number of workers, every image counted right, broken ones left out."""
 
+import json
 import os
 import signal
-import time
-import tracemalloc
+import subprocess
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 from photographs import break_files, write_photographs
+from processes import SOURCES
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box
 from vitral.data.augment.geometry import flip
@@ -209,32 +212,16 @@ def test_shares_of_processes_make_up_the_batch(processes):
         assert torch.equal(torch.cat([getattr(share.draws, name) for share in shares]), getattr(batches[7].draws, name))
 
 
-class Endless:
-    """A source of one pixel, over and over."""
-
-    classes = ("one", "other")
-
-    def __init__(self, size: int) -> None:
-        self.labels = np.zeros(size, np.int64)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def stored(self, index: int) -> Image.Image:
-        return Image.new("L", (1, 1), index % 256)
-
-    def name(self, index: int) -> str:
-        return f"endless[{index}]"
-
-
-def test_an_epoch_of_ten_million_images_starts_at_once_and_in_little_memory():
-    source = Endless(10_000_000)
-    tracemalloc.start()
-    started = time.process_time()
-    batches = training(source, size=32, augment=AugmentConfig(flip=True))
-    for step in (0, 312_499, 10**9):
-        assert len(batches[step].labels) == 32
-    seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert seconds < 1
-    assert peak < 100e6
+@pytest.mark.parametrize(("repeats", "workers"), [(1, 0), (3, 0), (1, 2)])
+def test_an_epoch_of_ten_million_images_starts_at_once_and_in_little_memory(repeats, workers):
+    """In a process of its own: seconds to the first batch beyond those of 1,000 images, and what memory grows by."""
+    script = Path(__file__).with_name("starting.py")
+    command = [sys.executable, str(script), "10000000", str(repeats), str(workers)]
+    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+    added = json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+    print(f"{repeats} repeats, {workers} workers: {added}")
+    assert added["labels"] == 80e6, "the source itself, which is there before"
+    assert added["seconds"] < 1
+    # far below 100 MB, so that one copy of the labels, or a list of the order, would be noticed
+    assert added["bytes"] < 40e6
+    assert added["reading"] < 40e6

@@ -63,7 +63,7 @@ def test_a_share_to_choose_a_model_by_leaves_the_test_images_alone():
 def test_a_validation_split_of_its_own_is_not_replaced(tmp_path):
     for split in ("train", "val"):
         write_photographs(tmp_path / split, per_class=1)
-    with pytest.raises(ValueError, match=r"has a validation split of its own: leave out --data\.val-share"):
+    with pytest.raises(ValueError, match=r"has a validation split of its own: give --data\.val-share None"):
         open_data(DataConfig(source="folder", root=tmp_path, val_share=0.1))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shrunk import shrunk
 from vitral.commands.train import started
 from vitral.data.card import ModelCard
 from vitral.data.config import DataConfig
@@ -16,7 +17,6 @@ from vitral.objectives.kinds import ObjectiveConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder
-from vitral.recipes.paper import JFT, paper_imagenet, paper_imagenet21k, paper_jft
 from vitral.train.config import RunConfig
 from vitral.train.loop import fit
 from vitral.train.run import Run
@@ -84,15 +84,10 @@ LARGE = [name for name in RECIPES if name not in ("digits", "fashion-mnist", "fo
 def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path, photographs: Path) -> None:
     """Everything but the sizes stays: loss, optimiser, schedule, augmentation, parts of the model."""
     config = RECIPES[name]()
-    patch = config.model.architecture.patch_hw[0]
-    small = replace(
-        config.model.architecture, image_size=2 * patch, width=24, depth=2, num_heads=2, mlp_dim=48,
-        representation_size=24 if config.model.architecture.representation_size else None,
-    )  # fmt: skip
     config = replace(
         config,
         out=tmp_path / "run",
-        model=replace(config.model, architecture=small),
+        model=replace(config.model, architecture=shrunk(config.model.architecture)),
         data=DataConfig(source="folder", root=photographs),
         objective=with_a_teacher(config.objective, photographs, tmp_path / "teacher"),
         train=replace(config.train, steps=2, batch_size=12, evaluate="1epoch", log="1steps"),
@@ -104,42 +99,6 @@ def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path,
     else:
         assert figures.keys() == {"test/knn", "test/linear"}
         assert (tmp_path / "run" / "panels.png").stat().st_size > 0
-
-
-@pytest.mark.parametrize("name", JFT)
-def test_every_row_of_table_3(name: str) -> None:
-    config = paper_jft(name)
-    assert (config.optim.lr, config.train.epochs) == JFT[name]
-    assert config.model.architecture.head_bias == -10
-    assert config.objective.loss == "sigmoid"
-    assert (config.schedule.decay, config.schedule.end) == ("linear", 1e-5)
-
-
-def test_a_model_that_table_3_lacks_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Table 3 has no ViT-G/14: --model\.name takes ViT-B/16, "):
-        paper_jft("ViT-G/14")
-
-
-def test_the_other_rows_of_table_3_by_hand() -> None:
-    large, plain = paper_imagenet21k("ViT-L/16"), paper_imagenet()
-    assert (large.optim.lr, large.optim.weight_decay, large.model.architecture.dropout) == (1e-3, 0.03, 0.1)
-    assert large.model.architecture.representation_size == 1024
-    assert large.optim.clip is None
-    assert (plain.optim.lr, plain.optim.weight_decay, plain.optim.clip) == (3e-3, 0.3, 1.0)
-    assert (plain.objective.loss, plain.schedule.decay, plain.model.architecture.head_bias) == ("softmax", "cosine", 0)
-    for config in (large, plain):
-        assert config.train.batch_size == 4096
-        assert config.schedule.warmup == "10000steps"
-
-
-def test_rows_of_table_4_by_hand() -> None:
-    steps = {name: RECIPES[name]().train.steps for name in RECIPES if name.startswith("paper-") and "-i" not in name}
-    assert steps.pop("paper-jft") is None
-    assert steps == {"paper-cifar10": 10_000, "paper-cifar100": 10_000, "paper-pets": 500, "paper-flowers": 500}
-    best = RECIPES["paper-imagenet1k-512"]()
-    assert (best.train.steps, best.train.ema, best.train.ema_warmup) == (20_000, 0.9999, False)
-    assert best.model.architecture.image_size == 512
-    assert RECIPES["paper-imagenet1k"]().model.architecture.image_size == 384
 
 
 def test_the_named_model_has_its_own_row(tmp_path: Path, photographs: Path) -> None:

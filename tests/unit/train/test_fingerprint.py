@@ -1,12 +1,13 @@
 """Images that are other images than before are told apart, although their names and labels are the same."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from vitral.data.sources import ArraySource, Changed, FileSource, Joined, Source, Subset
-from vitral.train.fingerprint import contents, fingerprint
+from vitral.train.fingerprint import AT_ONCE, contents, fingerprint
 
 LABELS = np.array([0, 1])
 
@@ -46,3 +47,14 @@ def test_files_of_joined_sources(tmp_path: Path) -> None:
 
 def test_images_in_memory() -> None:
     assert contents(in_memory(1)) == contents(in_memory(1)) != contents(in_memory(2))
+
+
+def test_parts_hashed_one_after_another_are_the_whole() -> None:
+    """As runs that were saved before have it."""
+    count = 2 * AT_ONCE + 3
+    labels, files = np.arange(count) % 2, [f"a/{number}.png" for number in range(count)]
+    indices = np.arange(0, count, 2)
+    source: Source = FileSource(root=Path(), files=files, labels=labels, classes=("a", "b"))
+    digest = hashlib.sha256(b"a\0b" + labels[indices].tobytes() + indices.tobytes() + "\0".join(files).encode())
+    said = f"{len(indices)} images, 2 classes, {digest.hexdigest()[:16]}"
+    assert fingerprint(Subset(source=source, indices=indices)) == said

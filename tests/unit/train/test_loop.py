@@ -20,6 +20,7 @@ from vitral.train.interrupts import Interrupted
 from vitral.train.loop import Plan, fit
 from vitral.train.metrics import read_metrics
 from vitral.train.run import Run
+from vitral.train.schedule import ScheduleConfig
 from vitral.train.session import Session
 from vitral.weights.folder import load_model
 
@@ -166,20 +167,67 @@ class Failing:
 def test_a_changed_configuration_is_saved_once_it_is_known_to_work(tmp_path, train, monkeypatch):
     config = tiny_run(tmp_path / "run")
     train(config)
-    longer = replace(config, train=replace(config.train, steps=14, batch_size=32))
+    longer = replace(config, train=replace(config.train, steps=14), optim=replace(config.optim, lr=1e-3))
     with monkeypatch.context() as patch:
         patch.setattr(Session, "train_step", Failing(MemoryError()))
         with pytest.raises(ValueError, match="memory ran out"):
             train(longer, resume=True)
     assert Run.open(tmp_path / "run")[1] == config.resolved(num_classes=10)
     train(longer, resume=True)
-    assert Run.open(tmp_path / "run")[1] == longer.resolved(num_classes=10)
+    changed = ("optim.lr is 0.001 instead of 0.01 from step 12 on", "train.steps is 14 instead of 12 from step 12 on")
+    assert Run.open(tmp_path / "run")[1] == replace(longer, changes=changed).resolved(num_classes=10)
+    assert load_model(tmp_path / "run").card.provenance["changes"] == "; ".join(changed)
+
+
+def test_what_was_changed_is_told_and_stays_on_record(tmp_path, train, capsys):
+    config = tiny_run(tmp_path / "run")
+    train(config)
+    for steps in (14, 16):
+        train(replace(config, train=replace(config.train, steps=steps)), resume=True)
+        assert (
+            f"changed: train.steps is {steps} instead of {steps - 2} from step {steps - 2} on"
+            in capsys.readouterr().err
+        )
+    assert [change.rpartition(" from ")[2] for change in Run.open(tmp_path / "run")[1].changes] == [
+        "step 12 on",
+        "step 14 on",
+    ]
+    assert "Changed on the way: train.steps is 14 instead of 12" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_settings_of_the_machine_change_nothing_and_are_not_told(tmp_path, train, capsys):
+    config = tiny_run(tmp_path / "run")
+    train(config)
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    capsys.readouterr()
+    elsewhere = replace(
+        config,
+        data=replace(config.data, workers=1),
+        train=replace(config.train, evaluate="3steps", track="none"),
+        checkpoint=replace(config.checkpoint, keep=5),
+    )
+    train(elsewhere, resume=True)
+    assert "changed" not in capsys.readouterr().err
+    assert (tmp_path / "run" / "run.json").read_bytes() == before, "nothing was trained with them"
+    assert "changes" not in load_model(tmp_path / "run").card.provenance
+
+
+def test_a_run_that_has_saved_nothing_yet_begins_with_whatever_is_changed(tmp_path, train, monkeypatch):
+    """Such as a smaller batch, where the first step took too much memory."""
+    config = tiny_run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "train_step", Failing(MemoryError()))
+        with pytest.raises(ValueError, match="begin a run with a smaller"):
+            train(config)
+    smaller = replace(config, train=replace(config.train, batch_size=32))
+    train(smaller, resume=True)
+    assert Run.open(tmp_path / "run")[1] == smaller.resolved(num_classes=10)
 
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (MemoryError(), "^memory ran out with batches of 64 images in 1 parts: lower --train.batch-size, or raise"),
+        (MemoryError(), "^memory ran out with batches of 64 images in 1 parts: raise --train.accumulate, or begin"),
         (torch.OutOfMemoryError("CUDA out of memory."), "^memory ran out with batches of 64 images"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "^memory ran out with batches of 64"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "lower --data.workers$"),
@@ -290,6 +338,32 @@ class TestPlan:
         plan = self.plan(steps=12)
         assert plan.schedule["warmup"] == 2
         assert [plan.learning_rate(step) for step in (0, 1, 2, 12)] == [0, 5e-3, 1e-2, 0]
+
+    @pytest.mark.parametrize(
+        ("schedule", "sentence"),
+        [
+            (dict(warmup="2steps"), None),
+            (dict(warmup="4steps", cooldown="8steps"), None),
+            (dict(warmup="0steps", cooldown="12steps"), None),
+            (
+                dict(warmup="10000steps"),
+                "warning: a warm-up of 10000 steps does not fit into a run of 12, whose learning rate is never 0.01 "
+                "but 1.1e-05 at most: shorten --schedule.warmup, or train for longer",
+            ),
+            (dict(warmup="12steps"), "warning: a warm-up of 12 steps does"),
+            (dict(warmup="6steps", cooldown="8steps"), "warning: a warm-up of 6 steps and a cool-down of 8 do not fit"),
+            (
+                dict(warmup="0steps", cooldown="24steps"),
+                "is never 0.01 but 0.005 at most: shorten --schedule.warmup or",
+            ),
+        ],
+    )
+    def test_a_schedule_that_does_not_fit_is_told(self, schedule, sentence):
+        config = replace(tiny_run(None), schedule=ScheduleConfig(decay="constant", **schedule))
+        plan = Plan.of(config, samples=250)
+        peak = max(map(plan.learning_rate, range(plan.total)))
+        assert (peak == config.optim.lr) == (sentence is None)
+        assert [sentence in warning for warning in plan.warnings()] == ([] if sentence is None else [True])
 
     def test_evaluation_by_epochs(self):
         assert self.plan(evaluate="2epochs").evaluate.steps == 5

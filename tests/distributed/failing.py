@@ -1,0 +1,25 @@
+"""Runs under torchrun: trains on the digits into the folder named; the last process fails in its fifth step."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tiny import tiny_run
+from vitral.train.loop import fit
+from vitral.train.run import Run
+from vitral.train.session import Session
+from vitral.train.world import joined
+
+with joined(timeout="2min") as world:
+    config = replace(tiny_run(steps=100_000), out=Path(sys.argv[1]))
+    step = Session.train_step
+
+    def failing(session: Session, *batch: Any, **how: Any) -> Any:
+        """The step, or a fault."""
+        if session.step == 4 and world.rank == world.size - 1:
+            raise RuntimeError("a fault in one process alone")
+        return step(session, *batch, **how)
+
+    Session.train_step = failing
+    fit(Run(world.by_leader(lambda: Run.create(config).path)), config, world)
