@@ -1,7 +1,8 @@
 """One model on many devices: copies that share gradients (DDP), or weights in shards (FSDP2)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from inspect import signature
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,13 @@ from vitral.models import Model, repeated
 from vitral.train.world import World
 
 __all__ = ["clipped", "copies", "load_whole", "parted", "sharded", "synchronising", "whole", "whole_state"]
+
+BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel).parameters
+)
+"""What says whether buffers are sent before each forward pass; PyTorch 2.13 gave it the first of these names."""
 
 
 def sharded(
@@ -55,11 +63,13 @@ def sharded(
 
 def copies(model: nn.Module, *, device: torch.device) -> nn.Module:
     """What to call in place of a model so that gradients are averaged over the processes."""
+    # buffers are the same in all processes, or each has its own part of a sum
+    unsent: dict[str, Any] = {BUFFERS: False}
     return DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
-        broadcast_buffers=False,  # they are the same in all processes, or each has its own part of a sum
+        **unsent,
     )
 
 
