@@ -15,7 +15,7 @@ from unit.data.vtab.test_structured import write_small_norb
 from vitral.commands.evaluate_suite import Options, own_task
 from vitral.data.config import DataConfig
 from vitral.data.vtab.tasks import VTAB1K
-from vitral.studies.finetuning import OWN_IMAGES, Protocol
+from vitral.studies.finetuning import PROTOCOLS, Protocol
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def test_a_model_beside_random_weights_and_raw_pixels(screen: Screen, digits_run
 def test_features_are_kept_and_used_again(screen: Screen, digits_run: Path) -> None:
     first = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
     files = {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()}
-    assert len(files) == 3
+    assert sorted(path.suffix for path in files) == [".json", *[".safetensors"] * 3]
     again = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
     assert {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()} == files
     assert [row["seeds"] for row in again["tasks"]] == [row["seeds"] for row in first["tasks"]]
     assert [row["method"] for row in first["tasks"]] == ["1-shot", "5-shot", "10-shot", "25-shot"]
     assert all(len(row["seeds"]) == 3 for row in first["tasks"])
-    victim = next(iter(files))
+    victim = next(path for path in files if path.suffix == ".safetensors")
     victim.write_bytes(victim.read_bytes()[:100])
     screen.json("eval", digits_run, "--suite", "linear", "--known", "500")
     assert victim.stat().st_size > 100
@@ -62,7 +62,8 @@ def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_ru
     (row,) = found["tasks"]
     assert row["num_images"] == held_out
     options = Options(suite="knn", data=DataConfig(source="folder", root=root))
-    task = own_task(options)
+    tasks, _ = own_task(options)
+    task = tasks["data"]
     names = {split: {source.name(index) for index in range(len(source))} for split, source in task.splits.items()}
     assert not names["test"] & (names["train"] | names["val"])
     assert names["val"]
@@ -73,22 +74,25 @@ def test_other_images_under_the_same_names_are_seen_anew(screen: Screen, digits_
     shutil.copytree(photographs, root)
     words = ("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
     before, known = screen.json(*words)["tasks"], set((digits_run / "features").iterdir())
-    assert screen.json(*words)["tasks"][0]["seeds"] == before[0]["seeds"]
+    assert screen.json(*words)["tasks"] == before, "to the seconds that it took"
+    assert "1 results were measured before" in screen.errors
     assert set((digits_run / "features").iterdir()) == known
     for file in (file for file in root.rglob("*") if file.is_file()):
         Image.new("RGB", (8, 8)).save(file)
     screen.json(*words)
-    assert len(set((digits_run / "features").iterdir()) - known) == 3
+    assert "measured before" not in screen.errors
+    assert len(set((digits_run / "features").iterdir()) - known) == 4, "three splits and their score"
 
 
 def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     for name in ("table.md", "table.csv", "table.json"):
         output = screen.run("eval", digits_run, "--suite", "linear", "--known", "400", "--out", tmp_path / name)
         assert "linear" in output
-    shown = json.loads((tmp_path / "table.json").read_text())["tasks"][0]["accuracy"]
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
-    assert rows == [["task", "of", "linear"], ["data", "model", f"{shown:.1%}"]]
-    assert (tmp_path / "table.md").read_text().splitlines()[2] == f"| data | model | {shown:.1%} |"
+    (row,) = json.loads((tmp_path / "table.json").read_text())["tasks"]
+    cells = ["data", "model", f"{row['accuracy']:.1%}", "359", f"{row['seconds']:.2f}"]
+    assert rows == [["task", "of", "linear", "images", "seconds"], cells]
+    assert (tmp_path / "table.md").read_text().splitlines()[2] == f"| {' | '.join(cells)} |"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_fine_tuning_beside_random_weights(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, varied=False)
-    monkeypatch.setitem(OWN_IMAGES, "light", quick)
+    monkeypatch.setitem(PROTOCOLS, "light", quick)
     words = ("--known", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
     found = screen.json("eval", digits_run, "--suite", "finetune", *words)
     assert [(row["of"], row["method"], len(row["seeds"])) for row in found["tasks"]] == [
@@ -129,8 +133,8 @@ def test_fine_tuning_beside_random_weights(
         ("random weights", "fine-tuned", 2),
     ]
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
-    assert rows[0] == ["task", "of", "fine-tuned"]
-    assert rows[3] == ["data", "raw pixels", "-"]
+    assert rows[0] == ["task", "of", "fine-tuned", "images", "seconds"]
+    assert rows[3] == ["data", "raw pixels", "-", "-", "-"]
 
 
 def test_tasks_of_vtab_beside_what_is_published(
