@@ -33,7 +33,7 @@ def small() -> Iterator[None]:
 
 
 def start(run: Path) -> subprocess.Popen[str]:
-    """The suite in a process of its own, with one thread as the tests have, or figures would differ in the last digit."""
+    """The suite in a process of its own, of one thread as these tests are, or figures might differ."""
     environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SUITE), "eval", str(run), *WORDS]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
