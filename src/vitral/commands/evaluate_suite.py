@@ -20,6 +20,7 @@ from vitral.commands.output import (
     write_table,
 )
 from vitral.data.config import DataConfig
+from vitral.data.extra import optional
 from vitral.data.mini.tasks import VTAB_MINI
 from vitral.data.opening import open_data
 from vitral.data.sources import Subset
@@ -144,6 +145,8 @@ def check(options: Options, default: Options, folder: Path | None) -> None:
         raise ValueError("--known must be at least 2, and --seeds must name one or more")
     if options.grid and options.suite not in ("fewshot", *TASKS):
         raise ValueError(f"--grid is a form of few-shot least squares: choose --suite fewshot, {' or '.join(TASKS)}")
+    if options.suite == RETRIEVAL:
+        optional("faiss", purpose=RETRIEVAL)
     if options.suite in TASKS:
         if options.known is not None:
             raise ValueError(f"every task of {options.suite} has 1,000 images to learn from: leave out --known")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -83,9 +83,9 @@ def own_protocol(form: Literal["light", "paper"], source: str, *, num_images: in
     """
     if form == "light":
         return PROTOCOLS["light"]
-    by_size = next(name for limit, name in SIZES if num_images < limit)
-    name = next((task for task in TASKS if task == source), by_size)
-    row = TASKS[name]
+    rows: dict[str, dict[str, Any]] = {**TASKS}
+    name = source if source in rows else next(name for limit, name in SIZES if num_images < limit)
+    row = rows[name]
     return replace(
         PROTOCOLS["paper"],
         rates=tuple(map(float, row["grid"].split(","))),

@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -17,6 +18,7 @@ from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import Source
 from vitral.evals.cache import Cache
 from vitral.evals.features import Representations
+from vitral.evals.fewshot import SHOTS
 from vitral.studies.finetuning import Protocol, finetuning_images, finetuning_score, varied_as
 from vitral.studies.kept import Kept
 from vitral.studies.transfer import Known, Score, grid_scores, score
@@ -61,6 +63,11 @@ class Task:
     def images(self) -> dict[str, str]:
         """Of each split what changes with its images."""
         return {split: f"{fingerprint(source)} {contents(source)}" for split, source in self.splits.items()}
+
+    def fewest(self) -> int:
+        """Images that can be learned from of the class that has the fewest, but some."""
+        counts = np.bincount(np.concatenate([self.splits["train"].labels, self.splits["val"].labels]))
+        return int(counts[counts > 0].min())
 
 
 @typing.runtime_checkable
@@ -135,6 +142,11 @@ class Measuring:
         Raises:
             ValueError: no task is left.
         """
+        for title, task in self.tasks.items() if "fewshot" in methods else ():
+            if (fewest := task.fewest()) < max(SHOTS):
+                self.say(
+                    f"{title}: a class has {fewest} images to learn from, all of which count where more are asked for"
+                )
         self._each(self.subjects, partial(self._measure, methods=methods, seeds=seeds))
         for name in self.subjects if grid else ():
             for title, scores in grid_scores(self.known[name]).items():
@@ -194,6 +206,8 @@ class Measuring:
             return subject.encode(images)
 
         found = represented(encode, source, preprocessing=subject.preprocessing, data=self.data, world=self.world)
+        if not len(found.labels):
+            raise ValueError(f"no {split} image could be read: {found.broken[0]}")
         self.world.by_leader(lambda: self.cache.keep(key, found))
         return found
 
