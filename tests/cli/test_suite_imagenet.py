@@ -153,13 +153,29 @@ def test_wrong_use(screen: Screen, model: Path, trained: Path, tmp_path: Path) -
     told = screen.refusal_after_notes(*words, "--data.root", tmp_path)
     assert told == f"{tmp_path} has no val folder: put the validation images there"
     write_val(tmp_path)
-    told = screen.refusal_after_notes(*words, "--data.root", tmp_path)
-    assert told.startswith(f"{tmp_path}/real.json does not fit the files in val")
     (tmp_path / "real.json").unlink()
     broken = tmp_path / "val" / IDS[10] / "ILSVRC2012_val_00000001.JPEG"
     broken.write_bytes(broken.read_bytes()[:30])
     assert str(broken) in screen.refusal_after_notes(*words, "--data.root", tmp_path)
     assert "left out: " + str(broken) in skipped(screen, *words, "--data.root", tmp_path)
+
+
+def test_a_test_that_cannot_be_read_does_not_cost_the_others(screen: Screen, model: Path, tmp_path: Path) -> None:
+    write_val(tmp_path)
+    (tmp_path / "real.json").write_text("[]")
+    write_image(tmp_path / "sketch" / IDS[10] / "a.JPEG", 10)
+    (tmp_path / "sketch" / IDS[10] / "a.JPEG").write_bytes(b"no image")
+    words = ("eval", model, "--suite", "imagenet", "--data.root", tmp_path)
+    told = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
+    assert [row["test"] for row in told["tests"]] == ["ImageNet"]
+    assert told["left_out"].keys() == {"ReaL", "Sketch"}
+    assert f"left out: ReaL, as {tmp_path}/real.json does not fit the files in val" in screen.errors
+    assert "left out: Sketch, as " in screen.errors
+    assert (tmp_path / "table.csv").read_text().startswith("test,top-1,top-5,images,seconds\nImageNet,50.00%,75.00%,4,")
+    told = screen.refusal(*words, "--data.limit", "3")
+    assert (
+        told == "--suite imagenet heeds --data.root, --data.on-error and --data.workers alone: leave out --data.limit"
+    )
 
 
 def skipped(screen: Screen, *words: str | Path) -> str:

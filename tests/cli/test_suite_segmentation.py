@@ -51,7 +51,7 @@ def test_squares_are_found(screen: Screen, model: Path, data: Path, tmp_path: Pa
     assert len(own["iou"]) == 3
     assert own["mean_iou"] == pytest.approx(np.mean(own["iou"]))
     assert min(own["mean_iou"], random["mean_iou"]) > 0.6, "chance is 0.25"
-    assert (tmp_path / "table.csv").read_text().startswith("of,mean IoU,pixels right,classes,images")
+    assert (tmp_path / "table.csv").read_text().startswith("of,mean IoU,pixels right,classes,images,seconds\n")
     assert "random weights" not in screen.run(*words)
 
 
@@ -69,6 +69,27 @@ def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> N
     assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has the value 7, but there are 3 classes")
     wrong.unlink()
     assert f"1 images have no mask, such as {wrong}" in screen.refusal(*words, "--data.root", data)
+
+
+def test_files_that_cannot_be_read(screen: Screen, model: Path, data: Path) -> None:
+    words = ("eval", model, "--suite", "segmentation", "--data.root", data, "--device", "cpu")
+    whole = screen.json(*words)["found"][0]
+    image, mask = data / "test" / "images" / "3.png", data / "train" / "masks" / "5.png"
+    for broken in (image, mask):
+        broken.write_bytes(broken.read_bytes()[:60])
+    assert screen.refusal(*words).startswith(f"{mask} cannot be read as a mask: ")
+    assert screen.refusal(*words).endswith("or leave such files out with --data.on-error skip")
+    found = screen.json(*words, "--data.on-error", "skip")["found"][0]
+    assert (whole["num_images"], found["num_images"]) == (11, 10)
+    assert found["mean_iou"] > 0.6
+    assert f"left out: {image} cannot be read as an image" in screen.errors
+    assert f"left out: {mask} cannot be read as a mask" in screen.errors
+    for other in (data / "test" / "images").iterdir():
+        other.write_bytes(b"")
+    told = screen.refusal_after_notes(*words, "--data.on-error", "skip")
+    assert told == f"none of the 11 images in {data}/test/images can be read"
+    told = screen.refusal(*words, "--data.workers", "2")
+    assert told == "--suite segmentation heeds --data.root and --data.on-error alone: leave out --data.workers"
 
 
 def test_a_resnet_has_no_patch_tokens(screen: Screen, data: Path, tmp_path: Path) -> None:

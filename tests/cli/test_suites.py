@@ -2,11 +2,15 @@
 
 import csv
 import json
+import re
 import shutil
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,9 +18,15 @@ from cli.screen import Screen
 from unit.data.vtab.test_damaged import small
 from unit.data.vtab.test_structured import write_small_norb
 from vitral.commands.evaluate_suite import Options, own_task
+from vitral.commands.evaluate_tables import show, table_of
 from vitral.data.config import DataConfig
+from vitral.data.decode import BrokenImage
+from vitral.data.mini.tasks import VTAB_MINI
+from vitral.data.sources import ArraySource, Source, Subset
+from vitral.data.transfer_task import TransferTask
 from vitral.data.vtab.tasks import VTAB1K
-from vitral.studies.finetuning import OWN_IMAGES, Protocol
+from vitral.studies.finetuning import PROTOCOLS, Protocol
+from vitral.studies.transfer import GRIDDED, Score
 
 
 @pytest.fixture
@@ -37,13 +47,13 @@ def test_a_model_beside_random_weights_and_raw_pixels(screen: Screen, digits_run
 def test_features_are_kept_and_used_again(screen: Screen, digits_run: Path) -> None:
     first = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
     files = {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()}
-    assert len(files) == 3
+    assert sorted(path.suffix for path in files) == [".json", *[".safetensors"] * 3]
     again = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
     assert {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()} == files
     assert [row["seeds"] for row in again["tasks"]] == [row["seeds"] for row in first["tasks"]]
     assert [row["method"] for row in first["tasks"]] == ["1-shot", "5-shot", "10-shot", "25-shot"]
     assert all(len(row["seeds"]) == 3 for row in first["tasks"])
-    victim = next(iter(files))
+    victim = next(path for path in files if path.suffix == ".safetensors")
     victim.write_bytes(victim.read_bytes()[:100])
     screen.json("eval", digits_run, "--suite", "linear", "--known", "500")
     assert victim.stat().st_size > 100
@@ -63,7 +73,8 @@ def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_ru
     (row,) = found["tasks"]
     assert row["num_images"] == held_out
     options = Options(suite="knn", data=DataConfig(source="folder", root=root))
-    task = own_task(options)
+    tasks, _ = own_task(options)
+    task = tasks["data"]
     names = {split: {source.name(index) for index in range(len(source))} for split, source in task.splits.items()}
     assert not names["test"] & (names["train"] | names["val"])
     assert names["val"]
@@ -74,22 +85,25 @@ def test_other_images_under_the_same_names_are_seen_anew(screen: Screen, digits_
     shutil.copytree(photographs, root)
     words = ("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
     before, known = screen.json(*words)["tasks"], set((digits_run / "features").iterdir())
-    assert screen.json(*words)["tasks"][0]["seeds"] == before[0]["seeds"]
+    assert screen.json(*words)["tasks"] == before, "to the seconds that it took"
+    assert "1 results were measured before" in screen.errors
     assert set((digits_run / "features").iterdir()) == known
     for file in (file for file in root.rglob("*") if file.is_file()):
         Image.new("RGB", (8, 8)).save(file)
     screen.json(*words)
-    assert len(set((digits_run / "features").iterdir()) - known) == 3
+    assert "measured before" not in screen.errors
+    assert len(set((digits_run / "features").iterdir()) - known) == 4, "three splits and their score"
 
 
 def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     for name in ("table.md", "table.csv", "table.json"):
         output = screen.run("eval", digits_run, "--suite", "linear", "--known", "400", "--out", tmp_path / name)
         assert "linear" in output
-    shown = json.loads((tmp_path / "table.json").read_text())["tasks"][0]["accuracy"]
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
-    assert rows == [["task", "of", "linear"], ["data", "model", f"{shown:.1%}"]]
-    assert (tmp_path / "table.md").read_text().splitlines()[2] == f"| data | model | {shown:.1%} |"
+    (row,) = json.loads((tmp_path / "table.json").read_text())["tasks"]
+    cells = ["data", "model", f"{row['accuracy']:.1%}", "359", f"{row['seconds']:.2f}"]
+    assert rows == [["task", "of", "linear", "images", "seconds"], cells]
+    assert (tmp_path / "table.md").read_text().splitlines()[2] == f"| {' | '.join(cells)} |"
 
 
 @pytest.mark.parametrize(
@@ -100,12 +114,88 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
         (("--suite", "knn", "--cache", __file__), "is a file: name a folder with --cache"),
         (("--suite", "knn", "--grid"), "choose --suite fewshot, vtab-mini or vtab1k"),
         (("--suite", "knn", "--known", "1"), "--known must be at least 2"),
+        (("--suite", "vtab-mini", "--known", "50"), "every task of vtab-mini has 1,000 images to learn from"),
+        (("--suite", "vtab-mini", "--data.source", "digits"), "leave out --data.source"),
+        (
+            ("--suite", "vtab1k", "--data.root", "x", "--data.limit", "9"),
+            "--suite vtab1k heeds --data.root, --data.on-error and --data.workers alone: leave out --data.limit",
+        ),
         (("--suite=top-7",), "there is no suite 'top-7': --suite takes one of accuracy, knn"),
         (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
     ],
 )
 def test_wrong_words(screen: Screen, digits_run: Path, words: tuple[str, ...], sentence: str) -> None:
     assert sentence in screen.refusal("eval", digits_run, *words)
+
+
+def test_a_folder_of_features_that_cannot_be_written(
+    screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write everywhere sees no folder that cannot be written, so the system's answer is set here."""
+    monkeypatch.setattr("os.access", lambda path, _: path != digits_run)
+    told = screen.refusal("eval", digits_run, "--suite", "knn")
+    assert told == f"{digits_run} cannot be written to: name a folder to keep representations in with --cache"
+    screen.run("eval", digits_run, "--suite", "knn", "--cache", tmp_path / "new" / "features")
+    assert len(list((tmp_path / "new" / "features").iterdir())) == 4
+
+
+def test_retrieval_without_its_package(screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before anything is extracted."""
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    told = screen.refusal("eval", digits_run, "--suite", "retrieval")
+    assert told == "retrieval needs the package faiss: pip install 'vitral[data]'"
+    assert not (digits_run / "features").exists()
+
+
+def test_fewer_images_than_shots_are_told(screen: Screen, digits_run: Path, photographs: Path) -> None:
+    words = ("--suite", "fewshot", "--data.source", "folder", "--data.root", photographs)
+    assert len(screen.json("eval", digits_run, *words)["tasks"]) == 4
+    assert "data: a class has 10 images to learn from, all of which count where more are asked for" in screen.errors
+    screen.json("eval", digits_run, "--suite", "fewshot", "--known", "1000")
+    assert screen.errors == ""
+
+
+def arrays(**counts: int) -> dict[str, Source]:
+    """Splits of three classes with so many images each."""
+
+    def source(split: str, count: int) -> ArraySource:
+        labels = np.repeat(np.arange(3), count)
+        images = np.zeros((3 * count, 2, 2), np.uint8)
+        return ArraySource(title=split, images=images, labels=labels, classes=("a", "b", "c"))
+
+    return {split: source(split, count) for split, count in counts.items()}
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "counts", "sizes"),
+    [
+        ("folder", {}, dict(train=50, test=9), (120, 30, 27)),
+        ("folder", {}, dict(train=50, val=5, test=9), (150, 15, 27)),
+        ("folder", {}, dict(train=50, val=5), (120, 30, 15)),
+        ("folder", dict(finetune="paper"), dict(train=50, test=9), (135, 15, 27)),
+        ("folder", dict(finetune="paper"), dict(train=50, val=5, test=9), (150, 15, 27)),
+        ("folder", dict(finetune="paper"), dict(train=7000, test=9), (20580, 420, 27)),
+        ("flowers", {}, dict(train=10, val=10, test=9), (30, 30, 27)),
+        ("flowers", dict(finetune="paper"), dict(train=10, val=10, test=9), (27, 3, 27)),
+        ("cifar10", dict(finetune="paper"), dict(train=5000, test=9), (14700, 300, 27)),
+        ("cifar10", dict(finetune="light"), dict(train=5000, test=9), (7999, 2001, 27)),
+        ("cifar10", dict(finetune="paper", known=300), dict(train=5000, test=9), (294, 6, 27)),
+        ("imagenet1k", dict(finetune="paper"), dict(train=300, test=9), (891, 9, 27)),
+    ],
+)
+def test_images_to_choose_by_are_as_many_as_the_papers(
+    source: str,
+    words: dict[str, Any],
+    counts: dict[str, int],
+    sizes: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """2 % of CIFAR, 10 % of Pets and Flowers, 1 % of ImageNet; what the final model learns from is all of train."""
+    monkeypatch.setattr("vitral.commands.evaluate_suite.open_data", lambda _: arrays(**counts))
+    options = Options(suite="finetune", data=DataConfig(source=source), **words)  # pyright: ignore[reportArgumentType]
+    tasks, protocol = own_task(options)
+    assert tuple(map(len, tasks["data"].splits.values())) == sizes
+    assert protocol.like == (None if "paper" not in words.values() else {"folder": protocol.like}.get(source, source))
 
 
 def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, tmp_path: Path) -> None:
@@ -122,7 +212,7 @@ def test_fine_tuning_beside_random_weights(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, varied=False)
-    monkeypatch.setitem(OWN_IMAGES, "light", quick)
+    monkeypatch.setitem(PROTOCOLS, "light", quick)
     words = ("--known", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
     found = screen.json("eval", digits_run, "--suite", "finetune", *words)
     assert [(row["of"], row["method"], len(row["seeds"])) for row in found["tasks"]] == [
@@ -130,8 +220,8 @@ def test_fine_tuning_beside_random_weights(
         ("random weights", "fine-tuned", 2),
     ]
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
-    assert rows[0] == ["task", "of", "fine-tuned"]
-    assert rows[3] == ["data", "raw pixels", "-"]
+    assert rows[0] == ["task", "of", "fine-tuned", "images", "seconds"]
+    assert rows[3] == ["data", "raw pixels", "-", "-", "-"]
 
 
 def test_tasks_of_vtab_beside_what_is_published(
@@ -192,6 +282,66 @@ def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -
     first, *others = screen.errors.splitlines()[:-1]
     assert first.startswith(f"Caltech101 left out: there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectCat")
     assert len(others) == 15
+
+
+def test_a_task_that_fails_is_left_out_and_told_by_the_exit_status(
+    screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The others are measured and written."""
+    names = ("mini-digits", "mini-tissue", "mini-textures")
+    for name in set(VTAB_MINI) - set(names):
+        monkeypatch.delitem(VTAB_MINI, name)
+    for name in names:
+        monkeypatch.setitem(VTAB_MINI, name, replace(VTAB_MINI[name], open=partial(few, VTAB_MINI[name])))
+    torn = replace(VTAB_MINI["mini-tissue"], open=lambda root: {**few(VTAB_MINI["mini-digits"], root), "test": Torn()})
+    monkeypatch.setitem(VTAB_MINI, "mini-tissue", torn)
+    words = ("eval", digits_run, "--suite", "vtab-mini")
+    found = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
+    assert {row["task"] for row in found["tasks"]} == {"Digits", "Textures"}
+    assert found["left_out"].keys() == {"Tissue"}
+    assert found["left_out"]["Tissue"].startswith("the image is torn; remove the file, or leave such files out")
+    assert "left out: Tissue, as the image is torn" in screen.errors
+    assert found["means"]["model"].keys() == {"natural", "specialized", "mean"}
+    with (tmp_path / "table.csv").open() as file:
+        assert [row["task"] for row in csv.DictReader(file)][:2] == ["Digits", "Textures"]
+    screen.json(*words, "--data.on-error", "skip", code=1)
+    assert "left out: Tissue, as no test image could be read: the image is torn" in screen.errors
+
+
+def few(task: TransferTask, root: Path | None) -> dict[str, Source]:
+    """A task of a few images."""
+    return {split: Subset(source=source, indices=np.arange(40)) for split, source in task.open(root).items()}
+
+
+class Torn(ArraySource):
+    """One image, which cannot be read."""
+
+    def __init__(self) -> None:
+        images, labels = np.zeros((1, 8, 8), np.uint8), np.zeros(1, np.int64)
+        super().__init__(title="torn", images=images, labels=labels, classes=tuple("0123456789"))
+
+    def stored(self, index: int) -> Image.Image:
+        raise BrokenImage("the image is torn")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_screen_has_room_for_the_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """What does not fit beside the names follows below; no cell is cut or broken."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    methods = ["kNN", "linear", "1-shot", "25-shot", "fine-tuned", f"25-shot{GRIDDED}"]
+    row = {name: Score(method=name, values=[0.5, 0.6, 0.91], num_images=73_728, seconds=1234.5) for name in methods}
+    groups = {"Retinopathy": "specialized", "Clevr-Count": "structured"}
+    found = {name: {title: dict(row) for title in groups} for name in ("model", "random weights")}
+    rows = table_of(found, groups, {"H/14, JFT": {"Retinopathy": 0.766, "Clevr-Count": 0.917}})
+    show("title", rows)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    cells = {cell.strip() for line in shown.splitlines() for cell in re.split("[│┃]", line)}
+    assert cells >= {cell.removesuffix(GRIDDED).removesuffix(" (published)") for row in rows for cell in row}
+    assert "title, continued" in shown
+    assert rows[1][-3:-1] == ["73728", f"{6 * 1234.5:.2f}"]
 
 
 def makedirs(folder: Path) -> Path:

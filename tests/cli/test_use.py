@@ -73,6 +73,21 @@ def test_eval_prints_tables(screen: Screen, digits_run: Path, tmp_path: Path) ->
     assert not (digits_run / "confusion.png").exists()
 
 
+def test_eval_writes_its_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
+    """Beside the pictures, which then lie where they do by default."""
+    for name in ("table.md", "table.csv", "table.json"):
+        found = screen.json("eval", digits_run, "--out", tmp_path / name)
+    assert json.loads((tmp_path / "table.json").read_text()) == found
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["class"] for row in rows] == ["all", *map(str, range(10))]
+    assert (rows[0]["top-1"], rows[0]["images"]) == (f"{found['top1']:.2%}", "359")
+    assert float(rows[0]["seconds"]) > 0
+    assert [int(row["images"]) for row in rows[1:]] == [row["num_images"] for row in found["classes"]]
+    assert rows[4]["top-1"] == f"{found['classes'][3]['accuracy']:.2%}"
+    assert (tmp_path / "table.md").read_text().startswith("| class | top-1 | top-5 | loss | ECE | images | seconds |")
+    assert readable_picture(digits_run / "confusion.png")
+
+
 def test_eval_of_a_moved_model_takes_all_images_of_a_folder(screen: Screen, model: Path, photographs: Path) -> None:
     figures = screen.json("eval", model, "--data.source", "folder", "--data.root", photographs)
     assert figures["split"] == "all"
@@ -120,7 +135,8 @@ def test_eval_and_unreadable_images(screen: Screen, model: Path, tmp_path: Path)
 
 def test_eval_with_workers_is_the_same(screen: Screen, model: Path, photographs: Path) -> None:
     alone = screen.json("eval", model, "--data.root", photographs)
-    assert screen.json("eval", model, "--data.root", photographs, "--data.workers", "1") == alone
+    found = screen.json("eval", model, "--data.root", photographs, "--data.workers", "1")
+    assert found | {"seconds": alone["seconds"]} == alone
 
 
 @pytest.mark.parametrize(
@@ -129,7 +145,7 @@ def test_eval_with_workers_is_the_same(screen: Screen, model: Path, photographs:
         (["--split", "val"], "the data has no val split, only train and test: choose --split test"),
         (["--split", "all"], "--split all is for folders of images"),
         (["--out", "missing/a.png"], "missing does not exist"),
-        (["--out", "a.pdf"], "a.pdf is not named as a PNG file"),
+        (["--out", "a.pdf"], "a.pdf says not what to write: end --out in .png, .md, .csv or .json"),
         (["--device", "abacus"], "device 'abacus' is not to be had here"),
         (["--device", "meta"], "device 'meta' is not to be had here: choose auto, cpu, cuda or cuda:1"),
     ],

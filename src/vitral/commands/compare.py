@@ -98,6 +98,7 @@ def row(run: Contender) -> dict[str, Any]:
     return {
         "run": str(run.path),
         "metrics": run.metrics,
+        "num_images": run.num_images,
         "accuracy": interval(run.accuracy),
         "difference": interval(run.difference),
         "gained": run.difference and run.difference.gained,
@@ -121,7 +122,7 @@ def as_rows(
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     costs = ("parameters", "steps", "seconds", "images_per_second")
     shares = [f"{what}_{end}" for what in ("accuracy", "difference") for end in ("mean", "low", "high")]
-    lines = [["run", *names, *shares, "gained", "lost", *costs, *settings]]
+    lines = [["run", *names, "num_images", *shares, "gained", "lost", *costs, *settings]]
     for index, run in enumerate(runs):
         figures = [run.metrics.get(name) for name in names]
         intervals = [
@@ -129,7 +130,14 @@ def as_rows(
         ]
         changes = [getattr(run.difference, name, None) for name in ("gained", "lost")]
         measured = [getattr(run, name) for name in costs]
-        values = [*figures, *intervals, *changes, *measured, *(column[index] for column in settings.values())]
+        values = [
+            *figures,
+            run.num_images,
+            *intervals,
+            *changes,
+            *measured,
+            *(column[index] for column in settings.values()),
+        ]
         lines.append([str(run.path), *map(plain, values)])
     place = lines[0].index("accuracy_mean")
     for row in known:
@@ -147,10 +155,14 @@ def tables(
     """What is for people, row by row, the first row as head: figures, cost, and the settings that differ if any do."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     shown = [name for name in names if all_figures or name.split("/")[1] in ON_SCREEN]
-    figures, costs = [["run", *shown, "points to the first"]], [["run", "parameters", "steps", "time", "images/s"]]
+    figures, costs = (
+        [["run", "images", *shown, "points to the first"]],
+        [["run", "parameters", "steps", "time", "images/s"]],
+    )
     for run in runs:
         name = str(run.path)
-        figures.append([name, *(figure(each, run.metrics.get(each)) for each in shown), points(run.difference)])
+        images = "-" if run.num_images is None else f"{run.num_images:,}"
+        figures.append([name, images, *(figure(each, run.metrics.get(each)) for each in shown), points(run.difference)])
         speed = f"{run.images_per_second:,.0f}" if run.seconds else "-"
         costs.append([name, f"{run.parameters:,}", f"{run.steps:,}", duration(run.seconds), speed])
     found = [figures, costs]

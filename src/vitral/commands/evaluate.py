@@ -1,5 +1,7 @@
 """`vitral eval`: what a trained model is worth on held-out images."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +17,17 @@ from torch import Tensor
 from vitral.commands import evaluate_imagenet, evaluate_segmentation, evaluate_suite
 from vitral.commands.checkpoint import beside, load_checkpoint
 from vitral.commands.evaluate_suite import SUITES
-from vitral.commands.output import note, parsed_by_tyro, picture_path, print_json, printable, progress_bar, split_off
+from vitral.commands.output import (
+    check_out,
+    note,
+    parsed_by_tyro,
+    picture_path,
+    print_json,
+    printable,
+    progress_bar,
+    split_off,
+    write_table,
+)
 from vitral.config import load_config
 from vitral.data.config import DataConfig
 from vitral.data.folder import list_folder
@@ -34,11 +46,11 @@ from vitral.weights.class_names.imagenet import imagenet_aliases
 
 __all__ = ["Options", "held_out_images", "judgements", "main", "run_data"]
 
-USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE ...] [--out FILE.png] [--json]
+USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE ...] [--out FILE] [--json]
 
 Measures a trained model on images it did not learn from: top-1 and top-5 accuracy, loss, calibration error (ECE)
 and the accuracy of every class; draws the confusion matrix into RUN/confusion.png, and confidence beside
-accuracy into RUN/reliability.png.
+accuracy into RUN/reliability.png. --out names another picture (.png), or a file for the table (.md, .csv, .json).
 
 The images are those that the run held out. Others, in one folder a class:
   vitral eval RUN --data.source folder --data.root photos --split all
@@ -74,8 +86,8 @@ class Options:
     data: DataConfig
     """The images; by default the run's own."""
     out: Path | None = None
-    """Picture of the confusion matrix, by default RUN/confusion.png; here where RUN is no folder. That of confidence
-    and accuracy lies beside it.
+    """File for the table: .md, .csv or .json. Or, as .png, the picture of the confusion matrix, by default
+    RUN/confusion.png; here where RUN is no folder. That of confidence and accuracy lies beside it.
     """
     device: str = "auto"
     """cpu, cuda, cuda:1; auto takes a GPU where there is one."""
@@ -113,26 +125,33 @@ def main(arguments: list[str]) -> None:
     options = parsed(run, arguments[1:], data=default)
     if recorded is None and options.data == default:
         raise ValueError(f"{run} has no run.json that tells its data: name the images with --data.root")
-    picture = picture_path(options.out, default=beside(run, "confusion.png"))
-    reliability = picture.with_name(f"{picture.stem}-reliability.png" if options.out else "reliability.png")
+    check_out(options.out, endings=(".png", ".md", ".csv", ".json"))
+    drawn = options.out if options.out and options.out.suffix.lower() == ".png" else None
+    picture = picture_path(drawn, default=beside(run, "confusion.png"))
+    reliability = picture.with_name(f"{picture.stem}-reliability.png" if drawn else "reliability.png")
     whole = recorded is None and options.split is None and options.data.source == "folder"
     split, source = held_out_images(options.data, "all" if whole else options.split)
     with joined(timeout=TIMEOUT) as world:
         predictor = Predictor(model, device=world.device(options.device))
         classes = predictor.card.classes
         source = relabel(source, classes, aliases=imagenet_aliases(classes))
+        start = time.perf_counter()
         told = judgements(predictor, source, options.data, world=world)
+        seconds = time.perf_counter() - start
     if not world.leads:
         return
     classes, result = occurring(classes, told.accuracy())
     for sentence in result.broken:
         note(f"left out: {sentence}")
+    whole = as_json(run, split, classes, result, picture) | {"seconds": round(seconds, 3)}
     if options.json:
-        print_json(as_json(run, split, classes, result, picture))
+        print_json(whole)
     else:
-        print_tables(run, split, classes, result)
+        print_tables(run, split, classes, result, seconds)
         print(printable(f"confusion matrix: {picture}\nconfidence and accuracy: {reliability}"))
     # last, as a full disk must not cost the figures
+    if options.out is not None and drawn is None:
+        write_table(options.out, as_rows(classes, result, seconds), whole)
     draw_confusion(result.confusion(), classes, picture)
     draw_reliability(calibration(told.confidence, told.top[:, 0] == told.truth), reliability)
 
@@ -214,16 +233,13 @@ def occurring(classes: tuple[str, ...], result: Accuracy) -> tuple[tuple[str, ..
 
 def as_json(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, picture: Path) -> dict[str, Any]:
     """Everything that was measured; accuracies are fractions."""
-    counts = result.truth.bincount(minlength=len(classes)).tolist()
-    shares = result.per_class().tolist()
     return {
         "run": str(run),
         "split": split,
         "num_images": result.num_images,
         **dict(result.metrics()),
         "classes": [
-            {"name": name, "num_images": count, "accuracy": share}
-            for name, count, share in zip(classes, counts, shares, strict=True)
+            {"name": name, "num_images": count, "accuracy": share} for name, count, share in of_classes(classes, result)
         ],
         "confusion": result.confusion().tolist(),
         "unreadable": list(result.broken),
@@ -231,7 +247,23 @@ def as_json(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, p
     }
 
 
-def print_tables(run: Path, split: str, classes: tuple[str, ...], result: Accuracy) -> None:
+def as_rows(classes: tuple[str, ...], result: Accuracy, seconds: float) -> list[list[str]]:
+    """A head, then one row for all images and one for each class."""
+    rows = [["class", "top-1", "top-5", "loss", "ECE", "images", "seconds"]]
+    whole = (f"{result.top1:.2%}", f"{result.top5:.2%}", f"{result.loss:.4f}", f"{result.ece:.2%}")
+    rows.append(["all", *whole, str(result.num_images), f"{seconds:.2f}"])
+    for name, count, share in of_classes(classes, result):
+        rows.append([name, f"{share:.2%}" if count else "-", "", "", "", str(count), ""])
+    return rows
+
+
+def of_classes(classes: tuple[str, ...], result: Accuracy) -> Iterator[tuple[str, int, float]]:
+    """Of each class its name, its images and its accuracy."""
+    counts = result.truth.bincount(minlength=len(classes)).tolist()
+    return zip(classes, counts, result.per_class().tolist(), strict=True)
+
+
+def print_tables(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, seconds: float) -> None:
     """Overall figures, then those of every class."""
     console = Console(highlight=False)
     console.print(printable(f"{run}, {split} images"), markup=False, soft_wrap=True)
@@ -244,11 +276,11 @@ def print_tables(run: Path, split: str, classes: tuple[str, ...], result: Accura
     whole.add_row("top-5 accuracy", f"{result.top5:.2%}")
     whole.add_row("loss (nats)", f"{result.loss:.4f}")
     whole.add_row("calibration error (ECE)", f"{result.ece:.2%}")
+    whole.add_row("seconds", f"{seconds:.2f}")
     console.print(whole)
     table = Table("class")
     table.add_column("accuracy", justify="right")
     table.add_column("images", justify="right")
-    counts = result.truth.bincount(minlength=len(classes)).tolist()
-    for name, count, share in zip(classes, counts, result.per_class().tolist(), strict=True):
+    for name, count, share in of_classes(classes, result):
         table.add_row(printable(name), f"{share:.2%}" if count else "-", f"{count:,}")
     console.print(table)

@@ -1,5 +1,6 @@
 """`vitral eval MODEL --suite segmentation`: what frozen patch tokens tell of every pixel."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import tyro
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vitral.commands.output import check_out, parsed_by_tyro, print_json, show_table, write_table
+from vitral.commands.evaluate_arguments import check_data
+from vitral.commands.output import check_out, note, parsed_by_tyro, print_json, show_table, write_table
 from vitral.data.config import DataConfig
-from vitral.data.decode import read_image
+from vitral.data.decode import BrokenImage, read_image
 from vitral.data.masks import largest_class, mask_pairs, read_mask
 from vitral.data.preprocess import Preprocessing
 from vitral.evals.segmentation import Segmentation, fit_segmentation, segmentation
@@ -56,6 +58,7 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
     default = Options(data=DataConfig(source="folder"))
     options = parsed_by_tyro(Options, default=default, arguments=arguments, program=f"vitral eval {where}")
     check_out(options.out)
+    check_data(options.data, default.data, used=("root", "on_error"), suite="segmentation")
     if not isinstance(model, ViT):
         raise ValueError(f"--suite segmentation reads patch tokens, and {where} has none: measure a Vision Transformer")
     if (root := options.data.root) is None:
@@ -63,18 +66,23 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
     with joined(timeout=TIMEOUT) as world:
         if world.size > 1:
             raise ValueError("--suite segmentation takes one process: start without torchrun")
-    train, test = mask_pairs(root / "train"), mask_pairs(root / "test")
+    skip = options.data.on_error == "skip"
+    train, test = (readable(mask_pairs(root / part), skip=skip) for part in ("train", "test"))
     num_classes = 1 + max(largest_class(mask) for _, mask in train)
     compared: dict[str, Model] = {"model": model}
     if options.baselines:
         compared["random weights"] = fresh(model)
-    found = {name: measured(each, train, test, num_classes, options) for name, each in compared.items()}
-    cells = [["of", "mean IoU", "pixels right", "classes", "images"]]
-    cells += [
-        [name, f"{each.mean_iou:.2%}", f"{each.accuracy:.2%}", f"{num_classes}", f"{each.num_images:,}"]
-        for name, each in found.items()
-    ]
-    whole = {"model": str(where), "suite": "segmentation", "found": [as_row(*item) for item in found.items()]}
+    found, seconds = {}, {}
+    for name, each in compared.items():
+        start = time.perf_counter()
+        found[name] = measured(each, train, test, num_classes, options)
+        seconds[name] = time.perf_counter() - start
+    cells = [["of", "mean IoU", "pixels right", "classes", "images", "seconds"]]
+    for name, each in found.items():
+        shares = (f"{each.mean_iou:.2%}", f"{each.accuracy:.2%}")
+        cells.append([name, *shares, str(num_classes), str(each.num_images), f"{seconds[name]:.2f}"])
+    rows = [as_row(name, each) | {"seconds": round(seconds[name], 3)} for name, each in found.items()]
+    whole = {"model": str(where), "suite": "segmentation", "found": rows}
     if options.json:
         print_json(whole)
     else:
@@ -96,6 +104,30 @@ def measured(
     predictor = Predictor(model, device=options.device)
     head = fit_segmentation(seen(predictor, train, num_classes), num_classes=num_classes)
     return segmentation(head, seen(predictor, test, num_classes), num_classes=num_classes)
+
+
+def readable(pairs: Sequence[Pair], *, skip: bool) -> list[Pair]:
+    """The pairs of which both files can be read; of the others it is said.
+
+    Raises:
+        ValueError: there are others, unless they may be skipped, or there is no pair left.
+    """
+    kept = []
+    for image, mask in pairs:
+        try:
+            read_image(image, channels=1)
+            largest_class(mask)
+        except BrokenImage as error:
+            if not skip:
+                raise ValueError(
+                    f"{error}; remove image and mask, or leave such files out with --data.on-error skip"
+                ) from error
+            note(f"left out: {error}")
+        else:
+            kept.append((image, mask))
+    if not kept:
+        raise ValueError(f"none of the {len(pairs)} images in {pairs[0][0].parent} can be read")
+    return kept
 
 
 def seen(

@@ -14,7 +14,7 @@ from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optim import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
-__all__ = ["FINETUNING", "JFT", "paper_imagenet", "paper_imagenet21k", "paper_jft"]
+__all__ = ["FINETUNING", "JFT", "TASKS", "Task", "paper_imagenet", "paper_imagenet21k", "paper_jft"]
 
 JFT: dict[str, tuple[float, int]] = {
     **dict.fromkeys(("ViT-B/16", "ViT-B/32", "R50+ViT-B/16", "R50+ViT-B/32"), (8e-4, 7)),

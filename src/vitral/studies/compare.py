@@ -36,6 +36,8 @@ class Contender:
     """Time of all steps; evaluations do not count."""
     records: list[dict[str, Any]]
     """The run's record."""
+    num_images: int | None
+    """Held-out images that could be read; None where predictions were not kept."""
     accuracy: Difference | None
     """Accuracy with the interval that other images would have given; None where predictions were not kept."""
     difference: Difference | None
@@ -77,6 +79,7 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
                 steps=model.card.provenance["steps"],
                 seconds=training_seconds(records, batch_size=config.train.batch_size),
                 records=records,
+                num_images=None if predictions is None else len(predictions.judgements.truth),
                 accuracy=_accuracy(predictions),
                 difference=None if path is paths[0] else _difference(predictions, kept[0]),
             )

@@ -1,21 +1,44 @@
 """Fine-tuning on a few images, as on VTAB's tasks: the rate is chosen on some of them, then all are trained on."""
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.sources import Joined, Source
 from vitral.recipes.finetune import finetune
+from vitral.recipes.paper import TASKS, Task
 from vitral.studies.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.evaluation import evaluate
 from vitral.train.loop import Plan, training_batches
 from vitral.train.session import Session
 
-__all__ = ["OWN_IMAGES", "PROTOCOLS", "Protocol", "configured", "finetuned", "finetuning_score", "varied_as"]
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "configured",
+    "finetuned",
+    "finetuning_images",
+    "finetuning_score",
+    "own_protocol",
+    "varied_as",
+]
+
+
+Advance = Callable[[int], None]
+
+
+def ignore(_: int) -> None:
+    """For who wants no progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +53,12 @@ class Protocol:
     """Pixels of the sides; None: the model's own."""
     varied: bool
     """Whether training images are cut and mirrored, in tasks whose classes allow it."""
+    warmup: str = "5percent"
+    """As in `ScheduleConfig`; the paper tells none."""
+    held_out: float = 0.2
+    """Share of the training images that the rate is chosen on, where a task has no validation images."""
+    like: str | None = None
+    """The data set of Table 4 that it is made for."""
 
 
 PROTOCOLS = {
@@ -38,12 +67,33 @@ PROTOCOLS = {
 }
 """One for small machines and models, which take larger rates; and the paper's for VTAB (Table 4, appendix B.1.1)."""
 
+SIZES: tuple[tuple[float, Task], ...] = ((20_000, "pets"), (500_000, "cifar10"), (math.inf, "imagenet1k"))
+"""Training images below which a data set that the paper has not is treated as one that it has; the limits are those of
+BiT's rule (Kolesnikov et al. 2020).
+"""
 
-OWN_IMAGES = {
-    **PROTOCOLS,
-    "paper": Protocol(rates=(0.001, 0.003, 0.01, 0.03), steps=500, batch_size=512, image_size=384, varied=True),
-}
-"""The same for images of one's own, where the paper's is that of Pets and Flowers, with their rates (Table 4)."""
+
+def own_protocol(form: Literal["light", "paper"], source: str, *, num_images: int) -> Protocol:
+    """How to fine-tune on images of one's own, or on a data set by name.
+
+    Args:
+        form: paper takes the settings of Table 4 for the data set, for others those of the set of about their size.
+        source: as in `DataConfig`.
+        num_images: training images.
+    """
+    if form == "light":
+        return PROTOCOLS["light"]
+    rows: dict[str, dict[str, Any]] = {**TASKS}
+    name = source if source in rows else next(name for limit, name in SIZES if num_images < limit)
+    row = rows[name]
+    return replace(
+        PROTOCOLS["paper"],
+        rates=tuple(map(float, row["grid"].split(","))),
+        steps=row["steps"],
+        warmup=f"{row['warmup']}steps",
+        held_out=row["share"],
+        like=name,
+    )
 
 
 def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConfig, device: str) -> RunConfig:
@@ -68,6 +118,7 @@ def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConf
         data=DataConfig(source="folder", workers=data.workers, on_error=data.on_error),
         preprocessing=replace(base.preprocessing, resize="squash"),
         augment=AugmentConfig(),
+        schedule=replace(base.schedule, warmup=protocol.warmup),
         train=TrainConfig(batch_size=protocol.batch_size, steps=protocol.steps, device=device, track="none"),
     )
 
@@ -77,21 +128,52 @@ def varied_as(config: RunConfig, *, crop: bool, flip: bool) -> RunConfig:
     return replace(config, augment=AugmentConfig(crop="square" if crop else "none", flip=flip))
 
 
-def finetuned(config: RunConfig, source: Source) -> Session:
-    """Trains on a source from the configuration's weights, without a folder for the run."""
+class Diverged(ValueError):
+    """A rate was too large for the model."""
+
+
+def finetuned(config: RunConfig, source: Source, *, advance: Advance = ignore) -> Session:
+    """Trains on a source from the configuration's weights, without a folder for the run.
+
+    Args:
+        config: of `configured`.
+        source: the images to train on.
+        advance: is told of the images of each step.
+
+    Raises:
+        ValueError: an image cannot be read and is not to be skipped, or the loss grew beyond all bounds.
+    """
     config = config.resolved(num_classes=len(source.classes))
     session = Session(config, classes=source.classes)
     session.initialise()
     plan = Plan.of(config, samples=len(source))
+    loss = torch.zeros(())
     for batch in training_batches(session, source, plan.total):
         if batch.broken and config.data.on_error == "stop":
             raise ValueError(f"{batch.broken[0]}; remove it, or skip such files with --data.on-error skip")
-        session.train_step(batch, lr=plan.learning_rate(session.step), progress=(session.step + 1) / plan.total)
+        figures = session.train_step(
+            batch, lr=plan.learning_rate(session.step), progress=(session.step + 1) / plan.total
+        )
+        loss = figures["loss"]
+        advance(config.train.batch_size)
+    if not loss.isfinite():  # once it is not, it stays so
+        raise Diverged(f"fine-tuning at the rate {config.optim.lr:g} diverged: its loss is not finite")
     return session
 
 
+def finetuning_images(config: RunConfig, splits: Mapping[str, Source], *, rates: Sequence[float], seeds: int) -> int:
+    """The images that `finetuning_score` tells of, trained on and tested on, however often."""
+    trained, tries = config.train.batch_size * (config.train.steps or 0), len(rates) if len(rates) > 1 else 0
+    return tries * (trained + len(splits["val"])) + seeds * (trained + len(splits["test"]))
+
+
 def finetuning_score(
-    config: RunConfig, splits: Mapping[str, Source], *, rates: Sequence[float], seeds: Sequence[int]
+    config: RunConfig,
+    splits: Mapping[str, Source],
+    *,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    advance: Advance = ignore,
 ) -> Score:
     """The accuracy on the test images, for each seed, of models trained on the images of train and val together.
 
@@ -100,15 +182,19 @@ def finetuning_score(
         splits: train, val and test.
         rates: learning rates; which is best after training on train alone, is chosen on val with the first seed.
         seeds: one final training each.
+        advance: is told of images trained and tested on.
+
+    Raises:
+        ValueError: as `finetuned`, of the best rate.
     """
     start = time.perf_counter()
     best = rates[0]
     if len(rates) > 1:
         first = replace(config, seed=seeds[0])
-        accuracies = {rate: _accuracy(_at(first, rate), splits["train"], splits["val"])[0] for rate in rates}
+        accuracies = {rate: _tried(_at(first, rate), splits, advance) for rate in rates}
         best = max(rates, key=lambda rate: accuracies[rate])
     both = Joined(first=splits["train"], second=splits["val"])
-    found = [_accuracy(replace(_at(config, best), seed=seed), both, splits["test"]) for seed in seeds]
+    found = [_accuracy(replace(_at(config, best), seed=seed), both, splits["test"], advance) for seed in seeds]
     return Score(
         method="fine-tuned",
         values=[accuracy for accuracy, _ in found],
@@ -121,8 +207,21 @@ def _at(config: RunConfig, rate: float) -> RunConfig:
     return replace(config, optim=replace(config.optim, lr=rate))
 
 
-def _accuracy(config: RunConfig, known: Source, asked: Source) -> tuple[float, int]:
+def _tried(config: RunConfig, splits: Mapping[str, Source], advance: Advance) -> float:
+    """The accuracy on the images of val; below any where training diverged."""
+    try:
+        return _accuracy(config, splits["train"], splits["val"], advance)[0]
+    except Diverged:
+        return -1.0
+
+
+def _accuracy(config: RunConfig, known: Source, asked: Source, advance: Advance) -> tuple[float, int]:
     """Of a model trained on some images the accuracy on others, and their number."""
-    session = finetuned(config, known)
-    result = evaluate(session.predict, asked, preprocessing=session.preprocessing, data=config.data)
+    session = finetuned(config, known, advance=advance)
+
+    def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+        advance(len(images))
+        return session.predict(images)
+
+    result = evaluate(predict, asked, preprocessing=session.preprocessing, data=config.data)
     return result.top1, result.num_images

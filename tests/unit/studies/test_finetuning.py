@@ -1,5 +1,6 @@
 """Fine-tuning on few images: the rate is chosen on val alone, all are trained on, the test images only counted."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import ArraySource, Joined, Source, Subset
 from vitral.models import create
 from vitral.studies import finetuning
-from vitral.studies.finetuning import OWN_IMAGES, PROTOCOLS, Protocol, configured, finetuned, finetuning_score
+from vitral.studies.finetuning import (
+    PROTOCOLS,
+    Protocol,
+    configured,
+    finetuned,
+    finetuning_images,
+    finetuning_score,
+    own_protocol,
+)
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 from vitral.weights.folder import load_model, save_model
@@ -42,17 +51,45 @@ def splits() -> dict[str, Source]:
     return {name: Subset(source=whole, indices=np.arange(*ends)) for name, ends in starts.items()}
 
 
-def test_the_protocol_of_the_paper() -> None:
+ORDINARY, LARGE = (0.001, 0.003, 0.01, 0.03), (0.003, 0.01, 0.03, 0.06)
+
+
+@pytest.mark.parametrize(
+    ("source", "num_images", "rates", "steps", "warmup", "held_out"),
+    [
+        ("imagenet1k", 1_281_167, LARGE, 20_000, "500steps", 0.01),
+        ("cifar10", 50_000, ORDINARY, 10_000, "500steps", 0.02),
+        ("cifar100", 50_000, ORDINARY, 10_000, "500steps", 0.02),
+        ("cifar100", 1_000, ORDINARY, 10_000, "500steps", 0.02),
+        ("pets", 3_680, ORDINARY, 500, "100steps", 0.1),
+        ("flowers", 1_020, ORDINARY, 500, "100steps", 0.1),
+        ("folder", 19_999, ORDINARY, 500, "100steps", 0.1),
+        ("folder", 20_000, ORDINARY, 10_000, "500steps", 0.02),
+        ("fashion-mnist", 60_000, ORDINARY, 10_000, "500steps", 0.02),
+        ("hub", 499_999, ORDINARY, 10_000, "500steps", 0.02),
+        ("hub", 500_000, LARGE, 20_000, "500steps", 0.01),
+    ],
+)
+def test_table_4_by_data_set_and_for_others_by_size(
+    source: str, num_images: int, rates: tuple[float, ...], steps: int, warmup: str, held_out: float
+) -> None:
+    found = own_protocol("paper", source, num_images=num_images)
+    assert (found.rates, found.steps, found.warmup, found.held_out) == (rates, steps, warmup, held_out)
+    assert (found.batch_size, found.image_size, found.varied) == (512, 384, True)
+    assert own_protocol("light", source, num_images=num_images) == PROTOCOLS["light"]
+
+
+def test_the_protocol_of_the_paper_on_vtab() -> None:
     assert PROTOCOLS["paper"] == Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384, varied=True)
-    own = OWN_IMAGES["paper"]
-    assert (own.rates, own.steps) == ((0.001, 0.003, 0.01, 0.03), 500)
 
 
 def test_settings_of_a_run(weights: Path) -> None:
     config = configured(weights, replace(QUICK, image_size=16), fresh=False, data=DATA, device="cpu")
     assert (config.optim.name, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 0.0)
     assert (config.optim.clip, config.schedule.decay) == (1.0, "cosine")
-    assert (config.train.steps, config.train.batch_size) == (60, 32)
+    assert (config.train.steps, config.train.batch_size, config.schedule.warmup) == (60, 32, "5percent")
+    own = configured(weights, replace(QUICK, warmup="7steps"), fresh=False, data=DATA, device="cpu")
+    assert own.schedule.warmup == "7steps"
     session = finetuned(replace(config, train=replace(config.train, steps=1)), Tiny)
     assert session.preprocessing.image_size == (16, 16)
 
@@ -76,17 +113,28 @@ def test_the_rate_is_chosen_on_val_and_all_images_are_trained_on(
 ) -> None:
     runs = []
 
-    def watched(config: RunConfig, source: Source) -> Session:
+    def watched(config: RunConfig, source: Source, *, advance: Callable[[int], None]) -> Session:
         runs.append((config.optim.lr, config.seed, len(source)))
-        return finetuned(config, source)
+        return finetuned(config, source, advance=advance)
 
     monkeypatch.setattr(finetuning, "finetuned", watched)
     config = configured(weights, QUICK, fresh=False, data=DATA, device="cpu")
-    found = finetuning_score(config, splits, rates=QUICK.rates, seeds=(3, 4))
+    done = []
+    found = finetuning_score(config, splits, rates=QUICK.rates, seeds=(3, 4), advance=done.append)
+    assert sum(done) == finetuning_images(config, splits, rates=QUICK.rates, seeds=2) == 4 * 60 * 32 + 2 * 60 + 2 * 111
     assert runs == [(1e-6, 3, 300), (0.2, 3, 300), (0.2, 3, 360), (0.2, 4, 360)]
     assert found.num_images == 111
     assert min(found.values) > 0.3, "chance is 0.1"
     assert found.values == finetuning_score(config, splits, rates=(0.2,), seeds=(3, 4)).values
+
+
+def test_a_rate_at_which_training_diverges_is_not_taken_and_told_where_there_is_no_other(
+    weights: Path, splits: dict[str, Source]
+) -> None:
+    config = configured(weights, replace(QUICK, steps=10), fresh=False, data=DATA, device="cpu")
+    assert finetuning_score(config, splits, rates=(1e38, 0.1), seeds=(0,)).mean > 0.1
+    with pytest.raises(ValueError, match=r"fine-tuning at the rate 1e\+38 diverged: its loss is not finite"):
+        finetuning_score(config, splits, rates=(1e38,), seeds=(0,))
 
 
 def test_fresh_weights_are_not_the_models(weights: Path) -> None:

@@ -1,0 +1,68 @@
+"""A suite of tasks that is killed goes on where it was, and ends in the figures of one that was left alone."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.screen import Screen
+from cli.small_suite import TITLES, shrink
+from processes import SOURCES, wait_until
+from vitral.data.mini.tasks import VTAB_MINI
+from vitral.studies.finetuning import PROTOCOLS
+
+SUITE = Path(__file__).with_name("small_suite.py")
+WORDS = ("--suite", "vtab-mini", "--finetune", "light", "--device", "cpu", "--seeds", "0", "1")
+
+
+@pytest.fixture
+def small() -> Iterator[None]:
+    """The suite as it is in `small_suite.py`."""
+    kept = (dict(VTAB_MINI), dict(PROTOCOLS))
+    shrink()
+    yield
+    for table, whole in zip((VTAB_MINI, PROTOCOLS), kept, strict=True):
+        table.clear()
+        table.update(whole)
+
+
+def start(run: Path) -> subprocess.Popen[str]:
+    """The suite in a process of its own, of one thread as these tests are, or figures might differ."""
+    environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SUITE), "eval", str(run), *WORDS]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def untimed(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was found, but for the time that it took."""
+    return [{key: row[key] for key in row if key != "seconds"} for row in found["tasks"]]
+
+
+def scores(run: Path) -> set[Path]:
+    return set((run / "features").glob("*.json"))
+
+
+@pytest.mark.usefixtures("small")
+def test_a_suite_that_is_killed_goes_on_with_the_task_it_was_at(screen: Screen, trained: Path, tmp_path: Path) -> None:
+    whole, killed = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed"))
+    process = start(killed)
+    frozen = 3 * len(TITLES)  # kNN, linear probe and few-shot of each
+    wait_until(lambda: len(scores(killed)) > frozen, process)  # the first task is fine-tuned on
+    process.send_signal(signal.SIGKILL)
+    _, said = process.communicate()
+    kept = {path: path.stat().st_mtime_ns for path in scores(killed)}
+    assert frozen < len(kept) < frozen + len(TITLES), said
+    found = screen.json("eval", killed, *WORDS)
+    assert f"{len(kept)} results were measured before" in screen.errors
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    expected = screen.json("eval", whole, *WORDS)
+    assert "measured before" not in screen.errors
+    assert untimed(found) == untimed(expected)
+    assert {row["task"] for row in found["tasks"]} == set(TITLES)
+    assert {path.name for path in scores(killed)} == {path.name for path in scores(whole)}
