@@ -37,6 +37,7 @@ def test_figures_differences_and_settings(screen, runs):
     assert 0 < other["difference"]["low"] < 10 / 359 < other["difference"]["high"]
     assert one["accuracy"]["mean"] == pytest.approx(one["metrics"]["test/top1"], abs=1e-6)
     assert one["steps"] == 2
+    assert one["num_images"] == other["num_images"] == 359
     assert one["parameters"] == 52_106
     assert one["seconds"] > 0
     assert list(told["settings"]) == ["optim.lr"]
