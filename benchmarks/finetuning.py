@@ -19,7 +19,7 @@ from statistics import mean, stdev
 
 STEPS, BATCH, VALIDATION = 300, 50, 0.2
 SETTINGS = [("sgd", lr) for lr in ("0.003", "0.01", "0.03", "0.1")] + [
-    ("muon", lr) for lr in ("0.001", "0.003", "0.01")
+    ("muon", lr) for lr in ("0.003", "0.01", "0.03")
 ]
 
 
