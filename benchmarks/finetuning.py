@@ -18,9 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 STEPS, BATCH, VALIDATION = 300, 50, 0.2
-SETTINGS = [("sgd", lr) for lr in ("0.003", "0.01", "0.03", "0.1")] + [
-    ("muon", lr) for lr in ("0.003", "0.01", "0.03")
-]
+SETTINGS = [("sgd", lr) for lr in ("0.003", "0.01", "0.03", "0.1")] + [("muon", lr) for lr in ("0.003", "0.01", "0.03")]
 
 
 def main() -> None:
