@@ -111,7 +111,9 @@ def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConf
     base = finetune(weights)
     architecture = base.model.architecture
     if protocol.image_size is not None:
-        architecture = replace(architecture, image_size=protocol.image_size)
+        # whole patches: 378 pixels of 384 for those of 14
+        patch = max(getattr(architecture, "patch_hw", (1, 1)))
+        architecture = replace(architecture, image_size=protocol.image_size // patch * patch)
     return replace(
         base,
         model=ModelSetup(weights=None if fresh else weights, architecture=architecture),

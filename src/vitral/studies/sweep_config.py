@@ -73,8 +73,8 @@ class SweepConfig:
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the metric is a loss."""
-        return self.metric.endswith("loss")
+        """Whether the metric is a loss or an error of calibration."""
+        return self.metric.endswith(("loss", "ece"))
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -103,11 +103,12 @@ def _crowded(timing: Timing, setup: Setup) -> bool:
 
 def _starving(timing: Timing, setup: Setup) -> Diagnosis:
     useful = setup.utilisation(timing.images * setup.processes / timing.seconds)
-    fewer = max(setup.cores - 2, 1)
+    fewer = min(setup.cores - 2, setup.workers - 1)
     return Diagnosis(
         bound="decode",
         sentence=f"{setup.device} works at {useful:.0%} of its peak and gets its work late, as {setup.workers} workers "
-        f"keep {_count(setup.cores, 'core')} busy with reading: {PACK}, or set --data.workers {fewer}",
+        f"keep {_count(setup.cores, 'core')} busy with reading: {PACK}"
+        + (f", or set --data.workers {fewer}" if fewer > 0 else ""),
     )
 
 

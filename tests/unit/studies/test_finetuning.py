@@ -83,6 +83,12 @@ def test_the_protocol_of_the_paper_on_vtab() -> None:
     assert PROTOCOLS["paper"] == Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384, varied=True)
 
 
+def test_patches_fill_the_image(weights: Path) -> None:
+    """As the paper's H/14 takes 378 pixels of 384."""
+    config = configured(weights, replace(QUICK, image_size=18), fresh=False, data=DATA, device="cpu")
+    assert config.model.architecture.image_hw == (16, 16)
+
+
 def test_settings_of_a_run(weights: Path) -> None:
     config = configured(weights, replace(QUICK, image_size=16), fresh=False, data=DATA, device="cpu")
     assert (config.optim.name, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 0.0)

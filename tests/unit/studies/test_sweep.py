@@ -112,6 +112,11 @@ def test_the_best_comes_first_and_is_retrained_with_all_images(tmp_path, opened)
     assert final["figures"]["test/top1"]["std"] == pytest.approx(np.std(values, ddof=1))
 
 
+def test_losses_and_errors_of_calibration_are_better_lower():
+    lower = {name: config(metric=name).lower_is_better for name in ("val/top1", "val/loss", "val/ece", "val/linear")}
+    assert lower == {"val/top1": False, "val/loss": True, "val/ece": True, "val/linear": False}
+
+
 def test_the_papers_protocol_chooses_with_one_seed_and_ends_with_three(tmp_path, monkeypatch, opened):
     trained: list[str] = []
     quick(monkeypatch, trained)

@@ -65,6 +65,7 @@ def test_cores_that_all_read_hand_the_gpu_its_work_late():
         "NVIDIA H100 SXM works at 18% of its peak and gets its work late, as 16 workers keep 16 cores busy with "
         "reading: store the images smaller with vitral data pack, or set --data.workers 14"
     )
+    assert diagnose(crowded, replace(sixteen, workers=12)).sentence.endswith("or set --data.workers 11")
     # a large model's GPU is busy all the same, and a reader that rests leaves room
     assert diagnose(crowded, replace(sixteen, best_rate=20_000.0)).bound == "compute"
     assert diagnose(replace(crowded, reading=160.0), sixteen).bound == "compute"
