@@ -49,7 +49,7 @@ def fashion_mnist_dino() -> RunConfig:
 
     Command: vitral train fashion-mnist-dino
     Expect: after 2,000 steps kNN 79.7 % ± 0.2, linear 82.0 % ± 0.4, fine-tuned on 1,000 labels 81.4 % ± 0.3 (3 seeds)
-    Time: 2.4 times the 8 minutes on two cores of an Intel Xeon that `fashion-mnist` takes, and the probes
+    Time: 2.4 times the 8 to 12 minutes that `fashion-mnist` takes on two cores of an Intel Xeon, and the probes
     Source: measured here, benchmarks/self_supervision_2-core-xeon_2026-11-23.md
     """
     return replace(

@@ -80,7 +80,7 @@ def fashion_mnist_distilled() -> RunConfig:
 
     Command: vitral train fashion-mnist-distilled --objective.teacher runs/teacher
     Expect: 87.0 % ± 0.3 after 2 epochs with a teacher of 89.2 %, 86.7 without one (3 seeds)
-    Time: 8 minutes on two cores of an Intel Xeon, as `fashion-mnist`, and the teacher's forward passes
+    Time: 8 to 12 minutes on two cores of an Intel Xeon, as `fashion-mnist`, and the teacher's forward passes
     Source: arXiv 2012.12877; measured here, benchmarks/distillation_2-core-xeon_2026-11-23.md
     """
     base = fashion_mnist()

@@ -48,7 +48,7 @@ def fashion_mnist_mae() -> RunConfig:
 
     Command: vitral train fashion-mnist-mae
     Expect: after 2,000 steps kNN 80.3 % ± 0.1, linear 82.6 % ± 0.3, fine-tuned on 1,000 labels 82.0 % ± 0.1 (3 seeds)
-    Time: three quarters of the 8 minutes on two cores of an Intel Xeon that `fashion-mnist` takes, and the probes
+    Time: three quarters of the 8 to 12 minutes that `fashion-mnist` takes on two cores of an Intel Xeon, and the probes
     Source: measured here, benchmarks/self_supervision_2-core-xeon_2026-11-23.md
     """
     return replace(

@@ -50,7 +50,7 @@ def fashion_mnist_masked_patch() -> RunConfig:
 
     Command: vitral train fashion-mnist-masked-patch
     Expect: after 2,000 steps kNN 73.3 % ± 0.2, linear 80.4 % ± 0.3, fine-tuned on 1,000 labels 81.9 % ± 0.1 (3 seeds)
-    Time: as `fashion-mnist`, 8 minutes on two cores of an Intel Xeon, and the probes
+    Time: as `fashion-mnist`, 8 to 12 minutes on two cores of an Intel Xeon, and the probes
     Source: measured here, benchmarks/self_supervision_2-core-xeon_2026-11-23.md
     """
     base = fashion_mnist()
