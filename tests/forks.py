@@ -80,6 +80,8 @@ class Fork:
 
     def __init__(self, *arguments: str | Path, cwd: Path) -> None:
         self.output, self.errors = cwd / f".output-{time.monotonic_ns()}", cwd / f".errors-{time.monotonic_ns()}"
+        for path in (self.output, self.errors):  # also one that is killed before its first line can be asked
+            path.touch()
         paths = {"cwd": str(cwd), "output": str(self.output), "errors": str(self.errors)}
         pid = asked(arguments=list(map(str, arguments)), **paths)
         assert pid is not None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from processes import steps_taken, wait_until
 
 SWEEP = (
     *("-m", "vitral", "sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--seeds", "3"),
-    *("--search", "optim.lr=1e-4:1e-1:log", "--train.steps", "12", "--model.depth", "1", "--train.track", "none"),
+    *("--search", "optim.lr=1e-4:1e-1:log", "--train.steps", "60", "--model.depth", "1", "--train.track", "none"),
     *("--train.log", "1steps", "--checkpoint.every", "4steps"),
 )
 
@@ -27,7 +28,10 @@ def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     assert last.returncode == 0, said
     assert said.count("1 of 3 trials are over, where --trials was 2 before") == 1, "one process speaks"
     assert said.count("trial 002 (3 of 3)") == 1
-    assert "steps 4 to 12 of 128 images in all, 64 on each of 2 devices" in said, "the run under way goes on"
+    begun = re.findall(r"steps (\d+) to 60 of 128 images in all, 64 on each of 2 devices", said)
+    assert len(begun) == 3
+    assert int(begun[0]) in range(4, 60, 4), "the run under way goes on from one of its checkpoints"
+    assert begun[1:] == ["0", "0"]
     trials = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
     assert len({row["settings"]["optim.lr"] for row in trials}) == 3
     assert [len(row["values"]) for row in trials] == [1, 1, 1]
