@@ -129,8 +129,8 @@ def main(arguments: list[str]) -> None:
     drawn = options.out if options.out and options.out.suffix.lower() == ".png" else None
     picture = picture_path(drawn, default=beside(run, "confusion.png"))
     reliability = picture.with_name(f"{picture.stem}-reliability.png" if drawn else "reliability.png")
-    whole = recorded is None and options.split is None and options.data.source == "folder"
-    split, source = held_out_images(options.data, "all" if whole else options.split)
+    unsplit = recorded is None and options.split is None and options.data.source == "folder"
+    split, source = held_out_images(options.data, "all" if unsplit else options.split)
     with joined(timeout=TIMEOUT) as world:
         predictor = Predictor(model, device=world.device(options.device))
         classes = predictor.card.classes

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from vitral.studies.finetuning import PROTOCOLS, Protocol, configured, own_proto
 from vitral.studies.measuring import Measuring, Subject, Task
 from vitral.studies.published import VTAB1K_PUBLISHED
 from vitral.studies.transfer import METHODS, RETRIEVAL
+from vitral.train.config import RunConfig
 from vitral.train.evaluation import TIMEOUT, final_split
 from vitral.train.examination import evenly
 from vitral.train.world import World, joined
@@ -120,13 +122,14 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
         compared = subjects(
             model, device=world.device(options.device), whole=options.suite in TASKS, baselines=options.baselines
         )
+        runs = tuned_runs(where, protocol, compared, options) if options.tunes else {}
         with watching(len(tasks) * options.stages(compared), shown=world.leads and not options.json) as watch:
-            say = note if world.leads else ignored
+            say = note if world.leads else lambda _: None
             measuring = Measuring(compared, tasks, data=options.data, folder=folder, world=world, watch=watch, say=say)
             if options.methods:
                 measuring.extract()
             if world.leads:
-                measured(measuring, where, protocol, options)
+                measured(measuring, runs, protocol, options)
     if world.leads:
         tell(measuring, where, options)
     if measuring.left_out:
@@ -153,25 +156,32 @@ def check(options: Options, default: Options, folder: Path | None) -> None:
         check_data(options.data, default.data, used=("root", "on_error", "workers"), suite=options.suite)
 
 
-def measured(measuring: Measuring, where: Path, protocol: Protocol, options: Options) -> None:
+def tuned_runs(
+    where: Path, protocol: Protocol, compared: Mapping[str, Subject], options: Options
+) -> dict[str, RunConfig]:
+    """How each subject is fine-tuned that has weights.
+
+    Raises:
+        ValueError: the model cannot be.
+    """
+    settings = partial(configured, where, protocol, data=options.data, device=options.device)
+    return {
+        name: settings(fresh=subject.tuned == "fresh") for name, subject in compared.items() if subject.tuned != "never"
+    }
+
+
+def measured(measuring: Measuring, runs: Mapping[str, RunConfig], protocol: Protocol, options: Options) -> None:
     """Measures what was asked for, representations first."""
     if options.methods:
         measuring.measure(options.methods, seeds=options.seeds, grid=options.grid)
-    if options.tunes:
-        if protocol.like is not None:
-            note(
-                f"fine-tuning as the paper does on {protocol.like}: {protocol.steps:,} steps of {protocol.batch_size} "
-                f"images of {protocol.image_size} pixels, the rate chosen on {protocol.held_out:.0%} of the training "
-                "images"
-            )
-        tuned = {name: subject.tuned for name, subject in measuring.subjects.items() if subject.tuned != "never"}
-        runs = {
-            name: configured(where, protocol, fresh=begin == "fresh", data=options.data, device=options.device)
-            for name, begin in tuned.items()
-        }
-        measuring.tune(runs, protocol, seeds=options.seeds)
+    if runs and protocol.like is not None:
+        note(
+            f"fine-tuning as the paper does on {protocol.like}: {protocol.steps:,} steps of {protocol.batch_size} "
+            f"images of {protocol.image_size} pixels, the rate chosen on {protocol.held_out:.0%} of the training images"
+        )
+    measuring.tune(runs, protocol, seeds=options.seeds)
     if measuring.kept.taken:
-        note(f"{measuring.kept.taken} results were measured before, and are taken from {measuring.kept.folder}")
+        note(f"{measuring.kept.folder} had {measuring.kept.taken} of the results from before")
 
 
 def tell(measuring: Measuring, where: Path, options: Options) -> None:
@@ -187,10 +197,6 @@ def tell(measuring: Measuring, where: Path, options: Options) -> None:
         show(f"{where}, suite {options.suite}", rows)
     if options.out is not None:
         write_table(options.out, rows, whole)
-
-
-def ignored(_: str) -> None:
-    """What the processes say that do not lead."""
 
 
 def own_task(options: Options) -> tuple[dict[str, Task], Protocol]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from vitral.evals.features import Representations
 from vitral.files import write_atomically
 
-__all__ = ["Cache"]
+__all__ = ["Cache", "name_of", "unusable"]
 
 
 class Cache:
@@ -35,8 +35,7 @@ class Cache:
         try:
             return _read(path, name)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            self.say(f"{path} cannot be used ({reason}): its features are computed again")
+            self.say(f"{unusable(path, error)}: its features are computed again")
             return None
 
     def keep(self, key: tuple[str, ...], found: Representations) -> None:
@@ -55,8 +54,18 @@ class Cache:
 
     def _place(self, key: tuple[str, ...]) -> tuple[Path | None, str]:
         """The file of a key, and the key's own name."""
-        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+        name = name_of(key)
         return self.folder and self.folder / f"{name[:24]}.safetensors", name
+
+
+def name_of(key: tuple[str, ...]) -> str:
+    """A key's own name, of 64 characters; a file is called by the first 24."""
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()
+
+
+def unusable(path: Path, error: Exception) -> str:
+    """What is wrong with a file, for a sentence that goes on with what is done about it."""
+    return f"{path} cannot be used ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def _read(path: Path, name: str) -> Representations:

@@ -20,6 +20,7 @@ from vitral.studies.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.evaluation import evaluate
 from vitral.train.loop import Plan, training_batches
+from vitral.train.reporter import Diverged
 from vitral.train.session import Session
 
 __all__ = [
@@ -128,10 +129,6 @@ def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConf
 def varied_as(config: RunConfig, *, crop: bool, flip: bool) -> RunConfig:
     """The run with BiT's variation, as far as a task's classes allow it."""
     return replace(config, augment=AugmentConfig(crop="square" if crop else "none", flip=flip))
-
-
-class Diverged(ValueError):
-    """A rate was too large for the model."""
 
 
 def finetuned(config: RunConfig, source: Source, *, advance: Advance = ignore) -> Session:

@@ -1,12 +1,12 @@
 """Scores kept on disk, so that a suite that was stopped goes on with the task it was at."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vitral import __version__
+from vitral.evals.cache import name_of, unusable
 from vitral.files import write_json
 from vitral.studies.transfer import Score
 
@@ -35,7 +35,7 @@ class Kept:
         """
         if self.folder is None:
             return measure()
-        name = hashlib.sha256(json.dumps([__version__, *key]).encode()).hexdigest()
+        name = name_of((__version__, *key))
         path = self.folder / f"{name[:24]}.json"
         found = self._read(path, name) if path.exists() else None
         if found is not None:
@@ -54,8 +54,7 @@ class Kept:
                 raise ValueError("it holds scores of another model, of other images or of other settings")
             return [_score(**row) for row in kept["scores"]]
         except (OSError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            self.say(f"{path} cannot be used ({reason}): its scores are measured again")
+            self.say(f"{unusable(path, error)}: its scores are measured again")
             return None
 
 

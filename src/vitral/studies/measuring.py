@@ -90,6 +90,8 @@ class Watch(typing.Protocol):
 class Measuring:
     """Measures every subject on every task; a task that fails for one is left out for all.
 
+    The last one that is left keeps what was measured before it failed.
+
     Args:
         subjects: by name.
         tasks: by title.
@@ -140,7 +142,7 @@ class Measuring:
             grid: also few-shot least squares with the strength that is best for all tasks.
 
         Raises:
-            ValueError: no task is left.
+            ValueError: no task is left, and nothing was measured.
         """
         for title, task in self.tasks.items() if "fewshot" in methods else ():
             if (fewest := task.fewest()) < max(SHOTS):
@@ -161,20 +163,24 @@ class Measuring:
             seeds: of the final trainings.
 
         Raises:
-            ValueError: no task is left.
+            ValueError: no task is left, and nothing was measured.
         """
         self._each(runs, partial(self._tune, runs=runs, protocol=protocol, seeds=seeds))
 
     def _each(self, names: Iterable[str], work: Callable[[str, str], None]) -> None:
-        """Does something for some subjects on every task; those on which it fails are left out, while one is left."""
+        """Does something for some subjects on every task, and goes on with the others where it fails on one."""
         for name in names:
             for title in list(self.tasks):
                 try:
                     work(name, title)
                 except ValueError as error:
-                    if len(self.tasks) == 1:
+                    last = len(self.tasks) == 1
+                    if last and not any(by_task[title] for by_task in self.scores.values()):
                         raise
-                    self._leave_out(title, str(error))
+                    self.left_out[title] = str(error)
+                    self.say(f"{'broken off' if last else 'left out'}: {title}, as {error}")
+                    if not last:
+                        self._leave_out(title)
                 self.watch.end()
 
     def _extract(self, name: str, title: str) -> None:
@@ -238,12 +244,10 @@ class Measuring:
         key = (subject.identity, preprocessing, title, *images, self.data.on_error, *settings)
         self.scores[name][title] |= {score.method: score for score in self.kept.of(key, measure)}
 
-    def _leave_out(self, title: str, reason: str) -> None:
+    def _leave_out(self, title: str) -> None:
         del self.tasks[title]
         for by_task in (*self.scores.values(), *self.known.values()):
             by_task.pop(title, None)
-        self.left_out[title] = reason
-        self.say(f"left out: {title}, as {reason}")
 
 
 def _settings(config: RunConfig) -> str:

@@ -125,6 +125,23 @@ def test_what_fails_later_is_left_out_as_well(monkeypatch: pytest.MonkeyPatch, c
     }
 
 
+def test_the_last_task_keeps_what_was_measured_before_it_failed(
+    monkeypatch: pytest.MonkeyPatch, config: RunConfig
+) -> None:
+    def failing(*_: Any, **__: Any) -> Score:
+        raise ValueError("it diverged")
+
+    monkeypatch.setattr(module, "finetuning_score", failing)
+    found, watch, said = measuring({"only": task()})
+    found.extract()
+    found.measure(("knn",), seeds=(0,), grid=False)
+    found.tune({"model": config}, PROTOCOLS["light"], seeds=(0,))
+    assert found.left_out == {"only": "it diverged"}
+    assert said == ["broken off: only, as it diverged"]
+    assert [list(scores["only"]) for scores in found.scores.values()] == [["kNN"], ["kNN"]]
+    assert watch.ended == len(watch.whats)
+
+
 @pytest.fixture
 def config() -> RunConfig:
     from vitral.recipes.digits import digits as recipe
