@@ -143,9 +143,9 @@ def test_ten_million_rows_open_without_being_read(tmp_path: Path) -> None:
             writer.write_table(content)
     both = ("train=train", "test=train")
     opened(tmp_path / "big.arrow", splits=both)  # imports are not what is measured
-    start = time.perf_counter()
+    start = time.process_time()
     source = opened(tmp_path / "big.arrow", splits=both)["train"]
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1, "of the processor"
     assert (len(source), source.labels[-1]) == (rows, 1)
     with pytest.raises(BrokenImage, match=r"train\[9999999\] cannot be read as an image: its cell is empty"):
         source.stored(rows - 1)
