@@ -1,14 +1,25 @@
-"""`vitral` with a `vtab-mini` of two tiny tasks and a quick way to fine-tune, to be killed and started again."""
+"""`vitral` with a `vtab-mini` of two tiny tasks and a quick way to fine-tune.
 
+KILLED_AFTER=N kills it once it has kept N results; with TORN=TITLE the images of a task cannot be read.
+"""
+
+import os
+import signal
 import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from vitral.cli import main
+from vitral.data.decode import BrokenImage
 from vitral.data.mini.tasks import VTAB_MINI
 from vitral.data.sources import Source, Subset
 from vitral.data.transfer_task import TransferTask
+from vitral.studies import kept
 from vitral.studies.finetuning import PROTOCOLS, Protocol
 
 TITLES = ("Digits", "Tissue")
@@ -24,6 +35,38 @@ def first(task: TransferTask, root: Path | None) -> dict[str, Source]:
     }
 
 
+class Torn(Subset):
+    """Images that cannot be read."""
+
+    def stored(self, index: int) -> Image.Image:
+        raise BrokenImage(f"image {index} is torn")
+
+
+def tear(title: str) -> None:
+    """Makes a task's images unreadable, once it is begun."""
+    (name,) = (name for name, task in VTAB_MINI.items() if task.title == title)
+    whole = VTAB_MINI[name].open
+
+    def opened(root: Path | None) -> dict[str, Source]:
+        sources = whole(root).items()
+        return {split: Torn(source=source, indices=np.arange(len(source))) for split, source in sources}
+
+    VTAB_MINI[name] = replace(VTAB_MINI[name], open=opened)
+
+
+def kill_after(count: int) -> None:
+    """Kills this process as soon as so many results are on disk."""
+    written = iter(range(1, count + 1))
+    write = kept.write_json
+
+    def killing(path: Path, value: Any) -> None:
+        write(path, value)
+        if next(written) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    kept.write_json = killing
+
+
 def shrink() -> None:
     """Makes the suite small."""
     tasks = {name: task for name, task in VTAB_MINI.items() if task.title in TITLES}
@@ -34,4 +77,8 @@ def shrink() -> None:
 
 if __name__ == "__main__":
     shrink()
+    if title := os.environ.get("TORN"):
+        tear(title)
+    if count := os.environ.get("KILLED_AFTER"):
+        kill_after(int(count))
     main(sys.argv[1:])

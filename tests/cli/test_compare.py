@@ -67,6 +67,18 @@ def test_a_run_without_predictions_has_no_interval(screen, runs, tmp_path):
     assert "Traceback" not in screen.run("compare", *reversed(runs))
 
 
+def test_damaged_files_are_told(screen, runs):
+    """Predictions that cannot be read, and a model that tells nothing of its training."""
+    (runs[1] / PREDICTIONS).write_bytes(b"cut")
+    assert screen.refusal("compare", *runs) == (
+        f"{runs[1] / PREDICTIONS} is damaged: remove it, and vitral report {runs[1]} makes it again"
+    )
+    (runs[1] / PREDICTIONS).unlink()
+    config = json.loads((runs[1] / "config.json").read_text())
+    (runs[1] / "config.json").write_text(json.dumps(config | {"card": config["card"] | {"provenance": {}}}))
+    assert "tells not for how many steps the run was trained" in screen.refusal("compare", *runs)
+
+
 def test_other_images_are_refused(screen, runs):
     kept = load_predictions(runs[1])
     save_predictions(runs[1], Predictions(split="val", images="others", judgements=kept.judgements))

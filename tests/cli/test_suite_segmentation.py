@@ -66,7 +66,7 @@ def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> N
     assert "end --out in .md, .csv or .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
     wrong = data / "test" / "masks" / "3.png"
     Image.new("L", (64, 48), 7).save(wrong)
-    assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has the value 7, but there are 3 classes")
+    assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has pixels of class 7, and no mask")
     wrong.unlink()
     assert f"1 images have no mask, such as {wrong}" in screen.refusal(*words, "--data.root", data)
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import vitral
 from cli.screen import Screen
 from unit.data.vtab.test_damaged import small
 from unit.data.vtab.test_structured import write_small_norb
@@ -27,6 +29,8 @@ from vitral.data.transfer_task import TransferTask
 from vitral.data.vtab.tasks import VTAB1K
 from vitral.studies.finetuning import PROTOCOLS, Protocol
 from vitral.studies.transfer import GRIDDED, Score
+from vitral.train.config import RunConfig
+from vitral.weights.folder import save_model
 
 
 @pytest.fixture
@@ -95,6 +99,48 @@ def test_other_images_under_the_same_names_are_seen_anew(screen: Screen, digits_
     assert len(set((digits_run / "features").iterdir()) - known) == 4, "three splits and their score"
 
 
+def test_what_any_subject_was_measured_by_has_a_column(
+    screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Fine-tuning fails for the model, and not for random weights."""
+
+    def score(config: RunConfig, *_: Any, **__: Any) -> Score:
+        if config.model.weights is not None:
+            raise ValueError("it diverged")
+        return Score(method="fine-tuned", values=[0.5], num_images=359, seconds=1.0)
+
+    monkeypatch.setattr("vitral.studies.measuring.finetuning_score", score)
+    words = ("--suite", "knn", "--finetune", "light", "--baselines", "--known", "300")
+    screen.run("eval", digits_run, *words, "--out", tmp_path / "table.csv", code=1)
+    assert "broken off: data for model, as it diverged" in screen.errors
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["fine-tuned"] for row in rows] == ["-", "50.0%", "-"]
+    assert all(row["kNN"].endswith("%") for row in rows)
+
+
+def test_a_run_that_knows_a_tasks_images_is_told_of(
+    screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in set(VTAB_MINI) - {"mini-digits"}:
+        monkeypatch.delitem(VTAB_MINI, name)
+    monkeypatch.setitem(
+        VTAB_MINI, "mini-digits", replace(VTAB_MINI["mini-digits"], open=partial(few, VTAB_MINI["mini-digits"]))
+    )
+    screen.run("eval", digits_run, "--suite", "vtab-mini")
+    assert "Digits: the run has learned from most of this task's test images" in screen.errors
+
+
+def test_weights_that_are_not_finite_are_refused(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(digits_run, tmp_path / "damaged")
+    model = vitral.load(damaged)
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    save_model(damaged, model, model.card)
+    for words in ((), ("--suite", "knn"), ("--suite", "fewshot")):
+        assert "the model's outputs are not finite" in screen.refusal("eval", damaged, *words)
+
+
 def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     for name in ("table.md", "table.csv", "table.json"):
         output = screen.run("eval", digits_run, "--suite", "linear", "--known", "400", "--out", tmp_path / name)
@@ -120,6 +166,10 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
             ("--suite", "vtab1k", "--data.root", "x", "--data.limit", "9"),
             "--suite vtab1k heeds --data.root, --data.on-error and --data.workers alone: leave out --data.limit",
         ),
+        (("--suite", "knn", "--known", "12"), "has a single image among the 12 to learn from, so none can be held out"),
+        (("--suite", "fewshot", "--seeds", "-1"), "--seeds takes numbers from 0 on, each once"),
+        (("--suite", "fewshot", "--seeds", "0", "0"), "--seeds takes numbers from 0 on, each once"),
+        (("--suite", "knn", "--out", "run.json"), "would be taken for a model's own run.json: name another file"),
         (("--suite=top-7",), "there is no suite 'top-7': --suite takes one of accuracy, knn"),
         (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
     ],
@@ -195,7 +245,9 @@ def test_images_to_choose_by_are_as_many_as_the_papers(
     options = Options(suite="finetune", data=DataConfig(source=source), **words)  # pyright: ignore[reportArgumentType]
     tasks, protocol = own_task(options)
     assert tuple(map(len, tasks["data"].splits.values())) == sizes
-    assert protocol.like == (None if "paper" not in words.values() else {"folder": protocol.like}.get(source, source))
+    by_size = "pets" if 3 * counts["train"] < 20_000 else "cifar10"
+    like = by_size if source == "folder" else source
+    assert protocol.like == (like if "paper" in words.values() else None)
 
 
 def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, tmp_path: Path) -> None:

@@ -118,7 +118,32 @@ def test_eval_of_a_folder_that_lacks_classes(screen: Screen, model: Path, photog
     accuracy = {row["name"]: row["accuracy"] for row in figures["classes"]}
     assert accuracy["cat"] == figures["top1"]
     assert accuracy["coffee"] is None
-    assert "-" in screen.run("eval", model, "--data.root", tmp_path / "some")
+    assert "-" in screen.run("eval", model, "--data.root", tmp_path / "some", "--out", tmp_path / "some.json")
+    rows = json.loads((tmp_path / "some.json").read_text())["classes"]
+    assert {row["name"]: row["accuracy"] for row in rows} == accuracy
+
+
+def test_eval_of_a_runs_weights_is_that_of_the_run(screen: Screen, digits_run: Path) -> None:
+    """Heads, normalisation and classes are the folder's; the weights alone would be taken for another project's."""
+    words = ("--data.source", "digits", "--data.root", "None")
+    found = screen.json("eval", digits_run / "model.safetensors", *words, "--out", digits_run / "c.png")
+    assert screen.errors == ""
+    expected = screen.json("eval", digits_run, "--out", digits_run / "c.png")
+    for figures in (found, expected):
+        figures.pop("seconds"), figures.pop("run", None), figures.pop("model", None)
+    assert found == expected
+
+
+def test_eval_of_a_folder_that_cannot_be_written_draws_here(
+    screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write everywhere sees no folder that cannot be written, so the system's answer is set here."""
+    monkeypatch.setattr("os.access", lambda path, _: path != digits_run)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert "confusion matrix: confusion.png" in screen.run("eval", digits_run)
+    assert readable_picture(tmp_path / "here" / "confusion.png")
+    assert not (digits_run / "confusion.png").exists()
 
 
 def test_eval_and_unreadable_images(screen: Screen, model: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Suites give the same figures on two processes as on one, at sizes that do not divide."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cli import small_suite
 from distributed.test_two_processes import ended, torchrun
 from processes import SECONDS, vitral
 from vitral.train.evaluation import read_by_first
@@ -66,6 +68,18 @@ def test_the_accuracy_of_two_processes_is_that_of_one(run: Path, tmp_path: Path)
         [expected[key] for key in ("loss", "ece")], abs=1e-6
     )
     assert (two / "confusion.png").read_bytes() == (one / "confusion.png").read_bytes()
+
+
+def test_a_task_that_fails_costs_no_other(run: Path, tmp_path: Path) -> None:
+    """The others are measured and written, though the status, which ends all processes, is that of a failure."""
+    model = shutil.copytree(run, tmp_path / "run")
+    words = ("eval", model, "--suite", "vtab-mini", "--device", "cpu", "--out", "table.csv")
+    process = torchrun(Path(small_suite.__file__), *words, cwd=tmp_path, TORN="Tissue")
+    said = ended(process)
+    assert process.returncode == 1, said
+    assert "left out: Tissue, as image 0 is torn" in said
+    with (tmp_path / "table.csv").open() as file:
+        assert {row["task"] for row in csv.DictReader(file)} == {"Digits"}
 
 
 def test_the_first_process_reads_whole_batches() -> None:

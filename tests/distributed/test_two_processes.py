@@ -29,10 +29,13 @@ LONG = [
 ]
 
 
-def torchrun(*arguments: str | Path, cwd: Path, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-    """Starts two processes of a module or script."""
+def torchrun(
+    *arguments: str | Path, cwd: Path, stdout: int = subprocess.DEVNULL, **variables: str
+) -> subprocess.Popen[str]:
+    """Starts two processes of a module or script, with variables of the environment."""
     tests = Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": f"{SOURCES}:{tests}", "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
+    environment |= variables
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *map(str, arguments)],
         cwd=cwd,

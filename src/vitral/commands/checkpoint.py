@@ -1,5 +1,6 @@
 """A model from wherever a command's user has it, and what people should know of its reading."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,5 +31,5 @@ def tell(report: LoadReport) -> None:
 
 
 def beside(where: Path, name: str) -> Path:
-    """Where a command leaves a file by default: in the model's folder, or here for a single file and the Hub's."""
-    return where / name if where.is_dir() else Path(name)
+    """Where a command leaves a file by default: in the model's folder, or here where that is none or not writable."""
+    return where / name if where.is_dir() and os.access(where, os.W_OK | os.X_OK) else Path(name)

@@ -40,7 +40,7 @@ from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import TIMEOUT, final_split, judged, read_by_first
+from vitral.train.evaluation import TIMEOUT, check_finite, final_split, judged, read_by_first
 from vitral.train.world import ALONE, World, joined
 from vitral.weights.class_names.imagenet import imagenet_aliases
 
@@ -104,16 +104,16 @@ def main(arguments: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if asked else 2)
     run = Path(arguments[0])
+    suite, _ = split_off(arguments[1:], "--suite", "vitral eval")
+    known = ("accuracy", *SUITES, *OTHERS)
+    if suite not in (None, *known):
+        raise ValueError(f"there is no suite {suite!r}: --suite takes one of {', '.join(known)}")
     model = load_checkpoint(run)
     recorded = run_data(run)
-    suite, _ = split_off(arguments[1:], "--suite", "vitral eval")
     if suite not in (None, "accuracy"):
         if suite in OTHERS:
             OTHERS[suite](run, arguments[1:], model=model)
             return
-        if suite not in SUITES:
-            known = ("accuracy", *SUITES, *OTHERS)
-            raise ValueError(f"there is no suite {suite!r}: --suite takes one of {', '.join(known)}")
         evaluate_suite.main(run, arguments[1:], model=model, recorded=recorded)
         return
     if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.judged_by != "labels":
@@ -140,6 +140,7 @@ def main(arguments: list[str]) -> None:
         seconds = time.perf_counter() - start
     if not world.leads:
         return
+    check_finite(told.confidence)
     classes, result = occurring(classes, told.accuracy())
     for sentence in result.broken:
         note(f"left out: {sentence}")
@@ -148,12 +149,13 @@ def main(arguments: list[str]) -> None:
         print_json(whole)
     else:
         print_tables(run, split, classes, result, seconds)
-        print(printable(f"confusion matrix: {picture}\nconfidence and accuracy: {reliability}"))
     # last, as a full disk must not cost the figures
     if options.out is not None and drawn is None:
         write_table(options.out, as_rows(classes, result, seconds), whole)
     draw_confusion(result.confusion(), classes, picture)
     draw_reliability(calibration(told.confidence, told.top[:, 0] == told.truth), reliability)
+    if not options.json:
+        print(printable(f"confusion matrix: {picture}\nconfidence and accuracy: {reliability}"))
 
 
 def parsed(run: Path, arguments: list[str], *, data: DataConfig) -> Options:

@@ -19,7 +19,7 @@ from vitral.data.originals.imagenet_tests import TESTS, Right, TestSet
 from vitral.data.sources import Subset
 from vitral.models import Model
 from vitral.serve.predictor import Predictor
-from vitral.train.evaluation import TIMEOUT, judged
+from vitral.train.evaluation import TIMEOUT, check_finite, judged
 from vitral.train.world import World, joined
 from vitral.weights.class_names.imagenet import imagenet_identifiers
 
@@ -72,7 +72,7 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
         rows, left_out = found(predictor, identifiers, options.data, world)
     if world.leads:
         tell(where, rows, left_out, options)
-    if left_out:
+    if world.leads and left_out:  # the others are done before, and their failure would end the first
         raise SystemExit(1)
 
 
@@ -142,6 +142,7 @@ def measured(predictor: Predictor, asked: TestSet, title: str, data: DataConfig,
     )
     for sentence in told.broken if world.leads else ():
         note(f"left out: {sentence}")
+    check_finite(told.confidence)
     hits = hit(told.top, asked.right[counted][told.positions().numpy()])
     return Row(
         test=title,

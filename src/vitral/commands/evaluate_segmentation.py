@@ -69,6 +69,12 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
     skip = options.data.on_error == "skip"
     train, test = (readable(mask_pairs(root / part), skip=skip) for part in ("train", "test"))
     num_classes = 1 + max(largest_class(mask) for _, mask in train)
+    for _, mask in test:
+        if (value := largest_class(mask)) >= num_classes:
+            raise ValueError(
+                f"{mask} has pixels of class {value}, and no mask in {root / 'train'} has: add one, or give them the "
+                "value 255, which is no class"
+            )
     compared: dict[str, Model] = {"model": model}
     if options.baselines:
         compared["random weights"] = fresh(model)

@@ -29,13 +29,16 @@ def subjects(model: Model, *, device: torch.device, whole: bool, baselines: bool
     preprocessing = predictor.card.preprocessing
     if whole:
         preprocessing = replace(preprocessing, resize="squash")
-    found = {"model": Subject(encode=predictor.represent, preprocessing=preprocessing, identity=identity(model))}
+    encoded_on = f" on {device.type}"  # a GPU computes in 16 bits
+    found = {
+        "model": Subject(encode=predictor.represent, preprocessing=preprocessing, identity=identity(model) + encoded_on)
+    }
     if baselines:
         random = fresh(model)
         found["random weights"] = Subject(
             encode=Predictor(random, device=device).represent,
             preprocessing=preprocessing,
-            identity=identity(random),
+            identity=identity(random) + encoded_on,
             tuned="fresh",
         )
         small = replace(preprocessing, image_size=(RAW, RAW), resize="squash")

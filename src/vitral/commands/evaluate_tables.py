@@ -34,7 +34,7 @@ def table_of(found: Found, groups: Mapping[str, str], known: Mapping[str, Mappin
         groups: of each task.
         known: published accuracies of fine-tuned models, by model and task; each a column, beside the first subject.
     """
-    methods = list(next(iter(next(iter(found.values())).values())))
+    methods = list(dict.fromkeys(name for tasks in found.values() for scores in tasks.values() for name in scores))
     rows = [["task", "of", *methods, *COSTS, *(f"{of}{PUBLISHED}" for of in known)]]
     for title in groups:
         for number, (name, scores) in enumerate(found.items()):

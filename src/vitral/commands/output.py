@@ -137,6 +137,9 @@ def check_place(path: Path) -> None:
 WRITTEN = (".md", ".csv", ".json")
 """Endings of the files that a table can be written to."""
 
+OWNED = ("config.json", "preprocessor_config.json", "run.json")
+"""Files that a model's folder is known by."""
+
 
 def check_out(path: Path | None, *, endings: tuple[str, ...] = WRITTEN) -> None:
     """Refuses, before anything is computed, a file whose ending says not what to write, or that cannot be written.
@@ -148,13 +151,15 @@ def check_out(path: Path | None, *, endings: tuple[str, ...] = WRITTEN) -> None:
         return
     if path.suffix.lower() not in endings:
         raise ValueError(f"{path} says not what to write: end --out in {', '.join(endings[:-1])} or {endings[-1]}")
+    if path.name in OWNED:
+        raise ValueError(f"{path} would be taken for a model's own {path.name}: name another file with --out")
     check_place(path)
 
 
 def write_table(path: Path, rows: list[list[str]], whole: dict[str, Any]) -> None:
     """A table, or everything as JSON, in the form that the file's name asks for."""
     if path.suffix.lower() == ".json":
-        write_json(path, whole)
+        write_json(path, plain(whole))
         return
     content = {".csv": as_csv, ".md": as_markdown}[path.suffix.lower()](rows)
     write_atomically(path, lambda file: file.write(printable(content).encode()))

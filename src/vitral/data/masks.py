@@ -49,8 +49,8 @@ def read_mask(path: Path, *, size: tuple[int, int], num_classes: int) -> UInt8[n
         num_classes: values from 0 on that are classes; 255 is no class.
 
     Raises:
-        BrokenImage: the file cannot be read.
-        ValueError: it has colours instead of numbers, or a value that is no class.
+        BrokenImage: the file cannot be read, or has colours instead of numbers.
+        ValueError: it has a value that is no class.
     """
     values = _values(path, size=size)
     wrong = values[(values >= num_classes) & (values != UNLABELLED)]
@@ -68,5 +68,5 @@ def _values(path: Path, *, size: tuple[int, int] | None) -> UInt8[np.ndarray, "h
     except (OSError, SyntaxError) as error:
         raise BrokenImage(f"{path} cannot be read as a mask: {error}") from error
     if mode not in ("L", "P"):
-        raise ValueError(f"{path} is of mode {mode}: a mask is a PNG file of one byte a pixel, grey or with a palette")
+        raise BrokenImage(f"{path} is of mode {mode}: a mask is a PNG file of one byte a pixel, grey or with a palette")
     return values

@@ -2,17 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from vitral import __version__
 from vitral.evals.features import Representations
 from vitral.files import write_atomically
 
-__all__ = ["Cache", "name_of", "unusable"]
+__all__ = ["Cache", "name_of", "telling_of_failure", "unusable"]
 
 
 class Cache:
@@ -39,18 +41,15 @@ class Cache:
             return None
 
     def keep(self, key: tuple[str, ...], found: Representations) -> None:
-        """Keeps representations under a key.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """Keeps representations under a key; where that fails, it is said."""
         path, name = self._place(key)
         if path is None:
             return
         tensors = {column: getattr(found, column).contiguous() for column in Representations.COLUMNS}
         facts = {"key": name, "broken": json.dumps(found.broken), "sha256": _digest(tensors)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(save(tensors, facts)))
+        with telling_of_failure(path, self.say):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lambda file: file.write(save(tensors, facts)))
 
     def _place(self, key: tuple[str, ...]) -> tuple[Path | None, str]:
         """The file of a key, and the key's own name."""
@@ -59,8 +58,17 @@ class Cache:
 
 
 def name_of(key: tuple[str, ...]) -> str:
-    """A key's own name, of 64 characters; a file is called by the first 24."""
-    return hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    """A key's own name, of 64 characters, another for each version of Vitral; a file is called by the first 24."""
+    return hashlib.sha256(json.dumps([__version__, *key]).encode()).hexdigest()
+
+
+@contextmanager
+def telling_of_failure(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """A file that cannot be written costs what would have been kept, and nothing else."""
+    try:
+        yield
+    except OSError as error:
+        say(f"{path} cannot be written ({error.strerror or error}): what it would hold is not kept")
 
 
 def unusable(path: Path, error: Exception) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from vitral.config import to_dict
+from vitral.data.card import ModelCard
 from vitral.evals.paired import Difference, paired_difference
 from vitral.models import blank_model
 from vitral.train.config import RunConfig
 from vitral.train.metrics import read_metrics, training_seconds
-from vitral.train.predictions import Predictions, load_predictions
+from vitral.train.predictions import PREDICTIONS, Predictions, load_predictions
 from vitral.train.run import Run
 from vitral.weights.folder import read_config
 
@@ -53,7 +54,8 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
     """Reads finished runs, each compared with the first image by image where both kept what they predicted.
 
     Raises:
-        ValueError: there are fewer than two, one is named twice or has not finished, or their data differs.
+        ValueError: there are fewer than two, one is named twice, has not finished or is damaged, or their data
+            differs.
     """
     if len(paths) < 2:
         raise ValueError("comparing takes two runs at least: vitral compare RUN RUN ...")
@@ -65,6 +67,9 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
     cards = [read_config(path) for path in paths]
     configs = [Run.open(path)[1] for path in paths]
     kept = [load_predictions(path) for path in paths]
+    for path, predictions in zip(paths, kept, strict=True):
+        if predictions is None and (path / PREDICTIONS).exists():
+            raise ValueError(f"{path / PREDICTIONS} is damaged: remove it, and vitral report {path} makes it again")
     _check_same_data(paths, configs, kept)
     found = []
     for path, model, config, predictions in zip(paths, cards, configs, kept, strict=True):
@@ -76,7 +81,7 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
                 config=config,
                 metrics=model.card.metrics,
                 parameters=parameters,
-                steps=model.card.provenance["steps"],
+                steps=_steps(path, model.card),
                 seconds=training_seconds(records, batch_size=config.train.batch_size),
                 records=records,
                 num_images=None if predictions is None else len(predictions.judgements.truth),
@@ -85,6 +90,13 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
             )
         )
     return found
+
+
+def _steps(path: Path, card: ModelCard) -> int:
+    steps = card.provenance.get("steps")
+    if not isinstance(steps, int):
+        raise ValueError(f"{path / 'config.json'} tells not for how many steps the run was trained: it is damaged")
+    return steps
 
 
 def different_settings(configs: Sequence[RunConfig]) -> dict[str, list[Any]]:

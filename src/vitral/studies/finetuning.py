@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from vitral.recipes.paper import TASKS, Task
 from vitral.studies.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.evaluation import evaluate
+from vitral.train.limits import OutOfMemory, telling_of_limits
 from vitral.train.loop import Plan, training_batches
 from vitral.train.reporter import Diverged
 from vitral.train.session import Session
@@ -36,10 +36,14 @@ __all__ = [
 
 
 Advance = Callable[[int], None]
+Tell = Callable[[str], None]
+
+CHECKED_EVERY = 50
+"""Steps after which a training that has diverged is given up."""
 
 
-def ignore(_: int) -> None:
-    """For who wants no progress."""
+def ignore(_: object) -> None:
+    """For who wants to know nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,32 +135,51 @@ def varied_as(config: RunConfig, *, crop: bool, flip: bool) -> RunConfig:
     return replace(config, augment=AugmentConfig(crop="square" if crop else "none", flip=flip))
 
 
-def finetuned(config: RunConfig, source: Source, *, advance: Advance = ignore) -> Session:
+def finetuned(config: RunConfig, source: Source, *, advance: Advance = ignore, tell: Tell = ignore) -> Session:
     """Trains on a source from the configuration's weights, without a folder for the run.
 
     Args:
         config: of `configured`.
         source: the images to train on.
         advance: is told of the images of each step.
+        tell: is told of each image that cannot be read, as often as it is met.
 
     Raises:
-        ValueError: an image cannot be read and is not to be skipped, or the loss grew beyond all bounds.
+        ValueError: an image cannot be read and is not to be skipped, those that can are of one class, the loss grew
+            beyond all bounds, or memory ran out.
     """
+    try:
+        with telling_of_limits(config.train):
+            return _finetuned(config, source, advance, tell)
+    except OutOfMemory as error:
+        height, width = config.model.architecture.image_hw
+        raise OutOfMemory(
+            f"memory ran out with batches of {config.train.batch_size} images of {height}x{width} pixels: "
+            "choose --finetune light, or a smaller model"
+        ) from error
+
+
+def _finetuned(config: RunConfig, source: Source, advance: Advance, tell: Tell) -> Session:
     config = config.resolved(num_classes=len(source.classes))
     session = Session(config, classes=source.classes)
     session.initialise()
     plan = Plan.of(config, samples=len(source))
-    loss = torch.zeros(())
+    seen: set[int] = set()
     for batch in training_batches(session, source, plan.total):
         if batch.broken and config.data.on_error == "stop":
             raise ValueError(f"{batch.broken[0]}; remove it, or skip such files with --data.on-error skip")
         figures = session.train_step(
             batch, lr=plan.learning_rate(session.step), progress=(session.step + 1) / plan.total
         )
-        loss = figures["loss"]
+        for sentence in batch.broken:
+            tell(sentence)
+        seen.update(batch.labels.tolist())
         advance(config.train.batch_size)
-    if not loss.isfinite():  # once it is not, it stays so
-        raise Diverged(f"fine-tuning at the rate {config.optim.lr:g} diverged: its loss is not finite")
+        # once the loss is not finite, it stays so
+        if session.step % CHECKED_EVERY in (0, plan.total % CHECKED_EVERY) and not figures["loss"].isfinite():
+            raise Diverged(f"fine-tuning at the rate {config.optim.lr:g} diverged: its loss is not finite")
+    if len(seen) < 2:
+        raise ValueError("the images that can be read are of one class: there is nothing to tell apart")
     return session
 
 
@@ -173,6 +196,7 @@ def finetuning_score(
     rates: Sequence[float],
     seeds: Sequence[int],
     advance: Advance = ignore,
+    tell: Tell = ignore,
 ) -> Score:
     """The accuracy on the test images, for each seed, of models trained on the images of train and val together.
 
@@ -182,6 +206,7 @@ def finetuning_score(
         rates: learning rates; which is best after training on train alone, is chosen on val with the first seed.
         seeds: one final training each.
         advance: is told of images trained and tested on.
+        tell: is told of each image that cannot be read, as often as it is met.
 
     Raises:
         ValueError: as `finetuned`, of the best rate.
@@ -190,10 +215,11 @@ def finetuning_score(
     best = rates[0]
     if len(rates) > 1:
         first = replace(config, seed=seeds[0])
-        accuracies = {rate: _tried(_at(first, rate), splits, advance) for rate in rates}
+        accuracies = {rate: _tried(_at(first, rate), splits, advance, tell) for rate in rates}
         best = max(rates, key=lambda rate: accuracies[rate])
     both = Joined(first=splits["train"], second=splits["val"])
-    found = [_accuracy(replace(_at(config, best), seed=seed), both, splits["test"], advance) for seed in seeds]
+    final = _at(config, best)
+    found = [_accuracy(replace(final, seed=seed), both, splits["test"], advance, tell) for seed in seeds]
     return Score(
         method="fine-tuned",
         values=[accuracy for accuracy, _ in found],
@@ -206,21 +232,23 @@ def _at(config: RunConfig, rate: float) -> RunConfig:
     return replace(config, optim=replace(config.optim, lr=rate))
 
 
-def _tried(config: RunConfig, splits: Mapping[str, Source], advance: Advance) -> float:
+def _tried(config: RunConfig, splits: Mapping[str, Source], advance: Advance, tell: Tell) -> float:
     """The accuracy on the images of val; below any where training diverged."""
     try:
-        return _accuracy(config, splits["train"], splits["val"], advance)[0]
+        return _accuracy(config, splits["train"], splits["val"], advance, tell)[0]
     except Diverged:
         return -1.0
 
 
-def _accuracy(config: RunConfig, known: Source, asked: Source, advance: Advance) -> tuple[float, int]:
+def _accuracy(config: RunConfig, known: Source, asked: Source, advance: Advance, tell: Tell) -> tuple[float, int]:
     """Of a model trained on some images the accuracy on others, and their number."""
-    session = finetuned(config, known, advance=advance)
+    session = finetuned(config, known, advance=advance, tell=tell)
 
     def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
         advance(len(images))
         return session.predict(images)
 
     result = evaluate(predict, asked, preprocessing=session.preprocessing, data=config.data)
+    for sentence in result.broken:
+        tell(sentence)
     return result.top1, result.num_images

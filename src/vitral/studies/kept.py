@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vitral import __version__
-from vitral.evals.cache import name_of, unusable
+from vitral.evals.cache import name_of, telling_of_failure, unusable
 from vitral.files import write_json
 from vitral.studies.transfer import Score
 
@@ -28,22 +27,19 @@ class Kept:
         """How often something was found."""
 
     def of(self, key: tuple[str, ...], measure: Callable[[], list[Score]]) -> list[Score]:
-        """The scores under a key, measured where there are none.
-
-        Raises:
-            OSError: the folder cannot be written.
-        """
+        """The scores under a key, measured where there are none, and kept; where that fails, it is said."""
         if self.folder is None:
             return measure()
-        name = name_of((__version__, *key))
+        name = name_of(key)
         path = self.folder / f"{name[:24]}.json"
         found = self._read(path, name) if path.exists() else None
         if found is not None:
             self.taken += 1
             return found
         scores = measure()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"key": name, "scores": [vars(score) for score in scores]})
+        with telling_of_failure(path, self.say):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"key": name, "scores": [vars(score) for score in scores]})
         return scores
 
     def _read(self, path: Path, name: str) -> list[Score] | None:

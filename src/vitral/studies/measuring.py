@@ -23,7 +23,7 @@ from vitral.studies.finetuning import Protocol, finetuning_images, finetuning_sc
 from vitral.studies.kept import Kept
 from vitral.studies.transfer import Known, Score, grid_scores, score
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import read_by_first, represented
+from vitral.train.evaluation import check_finite, read_by_first, represented
 from vitral.train.fingerprint import contents, fingerprint
 from vitral.train.world import World
 
@@ -124,6 +124,8 @@ class Measuring:
         """By subject, task and method."""
         self.left_out: dict[str, str] = {}
         """Tasks that failed, and why."""
+        self.unreadable: set[str] = set()
+        """What was said of images that cannot be read."""
 
     def extract(self) -> None:
         """Representations of all images of every task; all processes together.
@@ -177,10 +179,13 @@ class Measuring:
                     last = len(self.tasks) == 1
                     if last and not any(by_task[title] for by_task in self.scores.values()):
                         raise
-                    self.left_out[title] = str(error)
-                    self.say(f"{'broken off' if last else 'left out'}: {title}, as {error}")
-                    if not last:
-                        self._leave_out(title)
+                    if last:
+                        self.say(f"broken off: {title} for {name}, as {error}")
+                        before = self.left_out.get(title)
+                        self.left_out[title] = f"{before}; {name}: {error}" if before else f"{name}: {error}"
+                    else:
+                        self.say(f"left out: {title}, as {error}")
+                        self._leave_out(title, str(error))
                 self.watch.end()
 
     def _extract(self, name: str, title: str) -> None:
@@ -191,7 +196,13 @@ class Measuring:
         if self.world.leads:
             self.known[name][title] = Known(**seen, num_classes=len(task.splits["train"].classes))
             for sentence in (sentence for part in seen.values() for sentence in part.broken):
-                self.say(f"left out: {sentence}")
+                self._tell_unreadable(sentence)
+
+    def _tell_unreadable(self, sentence: str) -> None:
+        """Once for each image, whoever cannot read it."""
+        if sentence not in self.unreadable:
+            self.unreadable.add(sentence)
+            self.say(f"left out: {sentence}")
 
     def _seen(self, subject: Subject, title: str, split: str) -> Representations:
         """What a subject makes of a split, or made of it before, which the first process alone knows then."""
@@ -214,13 +225,17 @@ class Measuring:
         found = represented(encode, source, preprocessing=subject.preprocessing, data=self.data, world=self.world)
         if not len(found.labels):
             raise ValueError(f"no {split} image could be read: {found.broken[0]}")
+        check_finite(found.features)
         self.world.by_leader(lambda: self.cache.keep(key, found))
         return found
 
     def _measure(self, name: str, title: str, *, methods: Sequence[str], seeds: Sequence[int]) -> None:
         self.watch.begin(f"{title}: measuring {name}", len(methods))
+        known = self.known[name][title]
+        if len(torch.cat([known.train.labels, known.val.labels]).unique()) < 2:
+            raise ValueError("the images that can be read are of one class: there is nothing to tell apart")
         for method in methods:
-            measure = partial(score, method, self.known[name][title], seeds=seeds)
+            measure = partial(score, method, known, seeds=seeds)
             self._take(name, title, (method, str(tuple(seeds))), measure)
             self.watch.advance(1)
 
@@ -232,8 +247,8 @@ class Measuring:
         images = finetuning_images(config, task.splits, rates=rates, seeds=len(seeds))
         self.watch.begin(f"{title}: fine-tuning {name}", images)
         settings = (_settings(config), str((rates, tuple(seeds))))
-        advance = self.watch.advance
-        tuned = partial(finetuning_score, config, task.splits, rates=rates, seeds=seeds, advance=advance)
+        told = dict(advance=self.watch.advance, tell=self._tell_unreadable)
+        tuned = partial(finetuning_score, config, task.splits, rates=rates, seeds=seeds, **told)
         self._take(name, title, settings, lambda: [tuned()])
 
     def _take(self, name: str, title: str, settings: tuple[str, ...], measure: Callable[[], list[Score]]) -> None:
@@ -244,7 +259,8 @@ class Measuring:
         key = (subject.identity, preprocessing, title, *images, self.data.on_error, *settings)
         self.scores[name][title] |= {score.method: score for score in self.kept.of(key, measure)}
 
-    def _leave_out(self, title: str) -> None:
+    def _leave_out(self, title: str, reason: str) -> None:
+        self.left_out[title] = reason
         del self.tasks[title]
         for by_task in (*self.scores.values(), *self.known.values()):
             by_task.pop(title, None)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vitral.files import as_csv, as_markdown, write_atomically, write_json
+from vitral.files import as_csv, as_markdown, printable, write_atomically, write_json
 from vitral.studies.sweep_config import SweepConfig
 
 __all__ = ["Result", "ranked", "read_results", "short", "spelled", "spread", "write_results"]
@@ -79,7 +79,7 @@ def write_results(folder: Path, config: SweepConfig, tried: Sequence[Result], *,
         rows.append([f"{result.number:03}", *settings, *result.cells, *values, result.failure or ""])
     command = f"\nThe best is trained by\n\n    {best}\n" if best else ""
     for name, text in (("results.csv", as_csv(rows)), ("results.md", as_markdown(rows) + command)):
-        write_atomically(folder / name, lambda file, text=text: file.write(text.encode()))
+        write_atomically(folder / name, lambda file, text=text: file.write(printable(text).encode()))
     trials = [{**asdict(result), "mean": result.mean if result.values else None} for result in tried]
     write_json(folder / RESULTS, {"metric": config.metric, "best": best, "trials": trials})
 

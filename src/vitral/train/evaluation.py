@@ -17,7 +17,16 @@ from vitral.evals.accuracy import Accuracy, Judgements, judge
 from vitral.evals.features import Representations, represent
 from vitral.train.world import ALONE, World
 
-__all__ = ["TIMEOUT", "evaluate", "final_split", "judged", "read_by_first", "represented", "running_split"]
+__all__ = [
+    "TIMEOUT",
+    "check_finite",
+    "evaluate",
+    "final_split",
+    "judged",
+    "read_by_first",
+    "represented",
+    "running_split",
+]
 
 Part = TypeVar("Part", Judgements, Representations)
 Compute = Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b outputs"]]
@@ -78,6 +87,16 @@ def represented(
     """What a model makes of every image of a source, one row each, in order; as `judged` otherwise."""
     parts = _parts(partial(represent, encode), encode, source, preprocessing=preprocessing, data=data, world=world)
     return _checked(Representations.joined(parts), data)
+
+
+def check_finite(outputs: Float[Tensor, "*shape"]) -> None:
+    """Refuses what a model makes of images where that is no number.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not outputs.isfinite().all():
+        raise ValueError("the model's outputs are not finite: its weights are damaged, or its training diverged")
 
 
 def read_by_first(count: int, world: World) -> int:

@@ -14,7 +14,7 @@ from vitral.device import pick_device
 from vitral.models import Model
 from vitral.weights.adapt import adapted
 from vitral.weights.arrays import read_json
-from vitral.weights.folder import load_model
+from vitral.weights.folder import WEIGHTS, load_model
 from vitral.weights.foreign import LoadReport, read_foreign
 from vitral.weights.hub import HUB, WEIGHTS_FILES, download
 
@@ -36,8 +36,9 @@ def load(
     """Reads a model in float32 and evaluation mode, its card attached.
 
     Args:
-        where: a folder that Vitral wrote, another project's file (`.npz`, `.safetensors`, PyTorch's) or folder, or
-            `hf-hub:OWNER/NAME` with `@REVISION` or without. A format is recognised from what it holds, not by name.
+        where: a folder that Vitral wrote, or the weights in it; another project's file (`.npz`, `.safetensors`,
+            PyTorch's) or folder; or `hf-hub:OWNER/NAME` with `@REVISION` or without. A format is recognised
+            from what it holds, not by name.
         device: to put the model on.
         num_classes: of the model; another number than it was trained for gives a head of zeros.
         image_size: in pixels, for which positions are resampled.
@@ -71,6 +72,8 @@ def load_with_report(
         told: as in `load`.
     """
     path = download(str(where)) if str(where).startswith(HUB) else Path(where)
+    if path.name == WEIGHTS and _is_own(path.parent):
+        path = path.parent  # what they mean, the folder tells
     settings = _settings(path)
     foreign = path.is_file() or settings is not None
     if told and not foreign:
@@ -93,6 +96,15 @@ def _uncollected() -> Iterator[None]:
     finally:
         if active:
             gc.enable()
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether Vitral wrote a folder with a model."""
+    try:
+        found = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get("architecture"), dict)
 
 
 def _settings(path: Path) -> dict[str, Any] | None:

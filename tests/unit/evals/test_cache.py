@@ -50,6 +50,14 @@ def test_the_same_key_computes_once(tmp_path: Path) -> None:
     assert model.calls == 3
 
 
+def test_what_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "features").touch()
+    said: list[str] = []
+    assert cached(tmp_path / "features", ("a",), Model(), say=said.append).readable.any()
+    assert len(said) == 1
+    assert "cannot be written (File exists): what it would hold is not kept" in said[0]
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "one bit", "of another model"])
 def test_a_file_that_cannot_be_used_is_told_of_and_made_anew(tmp_path: Path, damage: str) -> None:
     model, said = Model(), []

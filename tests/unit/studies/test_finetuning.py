@@ -1,8 +1,8 @@
 """Fine-tuning on few images: the rate is chosen on val alone, all are trained on, the test images only counted."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import torch
 
 from vitral.data.card import ModelCard
 from vitral.data.config import DataConfig
+from vitral.data.decode import BrokenImage
 from vitral.data.digits import digits
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import ArraySource, Joined, Source, Subset
@@ -25,6 +26,7 @@ from vitral.studies.finetuning import (
     own_protocol,
 )
 from vitral.train.config import RunConfig
+from vitral.train.reporter import Diverged
 from vitral.train.session import Session
 from vitral.weights.folder import load_model, save_model
 
@@ -119,9 +121,9 @@ def test_the_rate_is_chosen_on_val_and_all_images_are_trained_on(
 ) -> None:
     runs = []
 
-    def watched(config: RunConfig, source: Source, *, advance: Callable[[int], None]) -> Session:
+    def watched(config: RunConfig, source: Source, **told: Any) -> Session:
         runs.append((config.optim.lr, config.seed, len(source)))
-        return finetuned(config, source, advance=advance)
+        return finetuned(config, source, **told)
 
     monkeypatch.setattr(finetuning, "finetuned", watched)
     config = configured(weights, QUICK, fresh=False, data=DATA, device="cpu")
@@ -141,6 +143,63 @@ def test_a_rate_at_which_training_diverges_is_not_taken_and_told_where_there_is_
     assert finetuning_score(config, splits, rates=(1e38, 0.1), seeds=(0,)).mean > 0.1
     with pytest.raises(ValueError, match=r"fine-tuning at the rate 1e\+38 diverged: its loss is not finite"):
         finetuning_score(config, splits, rates=(1e38,), seeds=(0,))
+
+
+def test_a_rate_at_which_training_diverges_is_given_up_early(weights: Path, splits: dict[str, Source]) -> None:
+    config = configured(weights, replace(QUICK, steps=500), fresh=False, data=DATA, device="cpu")
+    done: list[int] = []
+    with pytest.raises(Diverged):
+        finetuned(replace(config, optim=replace(config.optim, lr=1e38)), splits["train"], advance=done.append)
+    assert len(done) == 50
+
+
+def test_images_that_cannot_be_read_are_told(weights: Path, splits: dict[str, Source]) -> None:
+    """In training, in choosing and in the test."""
+    data = replace(DATA, on_error="skip")
+    config = configured(weights, replace(QUICK, steps=30), fresh=False, data=data, device="cpu")
+    told: set[str] = set()
+    torn: dict[str, Source] = {name: Torn(source, name) for name, source in splits.items()}
+    found = finetuning_score(config, torn, rates=(0.1, 0.2), seeds=(0,), tell=told.add)
+    assert told == {f"the first image of {name} is torn" for name in splits}
+    assert found.num_images == 110
+
+
+def test_images_of_one_class_that_can_be_read_tell_nothing_apart(weights: Path, splits: dict[str, Source]) -> None:
+    config = configured(weights, replace(QUICK, steps=3), fresh=False, data=DATA, device="cpu")
+    ones = Subset(source=splits["train"], indices=np.flatnonzero(splits["train"].labels == 1))
+    with pytest.raises(ValueError, match="the images that can be read are of one class"):
+        finetuned(config, ones)
+
+
+def test_too_little_memory_names_a_way_out(
+    weights: Path, splits: dict[str, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(Session, "train_step", full)
+    config = configured(weights, QUICK, fresh=False, data=DATA, device="cpu")
+    with pytest.raises(ValueError, match=r"with batches of 32 images of 8x8 pixels: choose --finetune light, or a"):
+        finetuned(config, splits["train"])
+
+
+class Torn:
+    """A source whose first image cannot be read."""
+
+    def __init__(self, whole: Source, title: str) -> None:
+        self.whole, self.title = whole, title
+        self.labels, self.classes = whole.labels, whole.classes
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def name(self, index: int) -> str:
+        return self.whole.name(index)
+
+    def stored(self, index: int) -> Any:
+        if not index:
+            raise BrokenImage(f"the first image of {self.title} is torn")
+        return self.whole.stored(index)
 
 
 def test_fresh_weights_are_not_the_models(weights: Path) -> None:

@@ -40,9 +40,24 @@ def test_without_a_folder_nothing_is_kept() -> None:
 def test_another_version_measures_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measure, kept = Measure(), Kept(tmp_path, say=pytest.fail)
     kept.of(("model",), measure)
-    monkeypatch.setattr("vitral.studies.kept.__version__", "99.0")
+    monkeypatch.setattr("vitral.evals.cache.__version__", "99.0")
     kept.of(("model",), measure)
     assert (measure.calls, kept.taken) == (2, 0)
+
+
+def test_what_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
+    """A folder lies where the file would."""
+    said: list[str] = []
+    kept = Kept(tmp_path, say=said.append)
+    expected = kept.of(("model",), Measure())
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    path.mkdir()
+    assert [vars(score) for score in kept.of(("model",), Measure())] == [vars(score) for score in expected]
+    assert [sentence.removeprefix(f"{path} cannot be ") for sentence in said] == [
+        f"used ([Errno 21] Is a directory: '{path}'): its scores are measured again",
+        "written (Is a directory): what it would hold is not kept",
+    ]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "no object", "a figure", "no seeds", "of another model"])

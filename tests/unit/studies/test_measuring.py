@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vitral.data.config import DataConfig
@@ -101,7 +102,7 @@ def test_unreadable_images_are_skipped_where_they_may_be(tmp_path: Path) -> None
     skipping.extract()
     skipping.measure(("knn",), seeds=(0,), grid=False)
     assert skipping.scores["model"]["torn"]["kNN"].num_images == 36
-    assert said == ["left out: the last image is torn"] * 6
+    assert said == ["left out: the last image is torn"], "once, for three splits and two subjects"
     strict, _, _ = measuring({"torn": task(Torn)}, tmp_path)
     with pytest.raises(ValueError, match="the last image is torn"):
         strict.extract()
@@ -136,10 +137,33 @@ def test_the_last_task_keeps_what_was_measured_before_it_failed(
     found.extract()
     found.measure(("knn",), seeds=(0,), grid=False)
     found.tune({"model": config}, PROTOCOLS["light"], seeds=(0,))
-    assert found.left_out == {"only": "it diverged"}
-    assert said == ["broken off: only, as it diverged"]
+    assert found.left_out == {"only": "model: it diverged"}
+    assert said == ["broken off: only for model, as it diverged"]
     assert [list(scores["only"]) for scores in found.scores.values()] == [["kNN"], ["kNN"]]
     assert watch.ended == len(watch.whats)
+
+
+def test_images_of_one_class_that_can_be_read_tell_nothing_apart() -> None:
+    """Whatever other classes the data has."""
+    found, _, _ = measuring({"one": Task(splits={**task().splits, **one_class()}, group="natural")})
+    found.extract()
+    with pytest.raises(ValueError, match="the images that can be read are of one class"):
+        found.measure(("knn",), seeds=(0,), grid=False)
+
+
+def one_class() -> dict[str, Source]:
+    images = np.zeros((9, 8, 8), np.uint8)
+    one = ArraySource(title="one", images=images, labels=np.full(9, 3), classes=tuple("0123456789"))
+    return {"train": one, "val": one}
+
+
+def test_outputs_that_are_not_finite_are_refused() -> None:
+    def broken(images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1).float() / 0
+
+    found, _, _ = measuring({"a": task()}, subjects={"model": replace(SUBJECT, encode=broken)})
+    with pytest.raises(ValueError, match="the model's outputs are not finite: its weights are damaged"):
+        found.extract()
 
 
 @pytest.fixture
