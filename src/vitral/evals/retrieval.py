@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from vitral.data.extra import optional
 from vitral.evals.features import Representations
 
-__all__ = ["CUTS", "Retrieval", "average_precision", "nearest", "retrieval"]
+__all__ = ["CUTS", "Retrieval", "average_precision", "index_of", "nearest", "retrieval"]
 
 CUTS = (1, 5, 10)
 """Of how many found images recall is told."""
@@ -53,9 +54,10 @@ def retrieval(gallery: Representations, queries: Representations, *, cuts: Seque
     if not there.any():
         raise ValueError("no image of the queries' classes is in the gallery: search images with the same classes")
     asked, truth = queries.features[there], queries.labels[there]
+    index = index_of(gallery.features)
     firsts, precisions = [], []
     for rows, classes in zip(asked.split(QUERIES), truth.split(QUERIES), strict=True):
-        relevant = gallery.labels[nearest(gallery.features, rows, k=len(gallery.labels))] == classes[:, None]
+        relevant = gallery.labels[nearest(index, rows, k=len(gallery.labels))] == classes[:, None]
         firsts.append(relevant.int().argmax(1))
         precisions.append(average_precision(relevant))
     first = torch.cat(firsts)
@@ -66,8 +68,8 @@ def retrieval(gallery: Representations, queries: Representations, *, cuts: Seque
     )
 
 
-def nearest(gallery: Float[Tensor, "n d"], queries: Float[Tensor, "m d"], *, k: int) -> Int64[Tensor, "m k"]:
-    """Rows of the gallery by falling cosine similarity to each query, from an exact index.
+def index_of(gallery: Float[Tensor, "n d"]) -> Any:
+    """An exact index of faiss for searches by cosine similarity.
 
     Raises:
         ValueError: faiss is not installed.
@@ -75,6 +77,11 @@ def nearest(gallery: Float[Tensor, "n d"], queries: Float[Tensor, "m d"], *, k: 
     faiss = optional("faiss", purpose="retrieval")
     index = faiss.IndexFlatIP(gallery.shape[1])
     index.add(_unit(gallery))
+    return index
+
+
+def nearest(index: Any, queries: Float[Tensor, "m d"], *, k: int) -> Int64[Tensor, "m k"]:
+    """Rows of an index's gallery by falling cosine similarity to each query."""
     return torch.from_numpy(index.search(_unit(queries), k)[1])
 
 

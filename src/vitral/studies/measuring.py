@@ -21,7 +21,7 @@ from vitral.evals.features import Representations
 from vitral.evals.fewshot import SHOTS
 from vitral.studies.finetuning import Protocol, finetuning_images, finetuning_score, varied_as
 from vitral.studies.kept import Kept
-from vitral.studies.transfer import Known, Score, grid_scores, score
+from vitral.studies.transfer import DRAWN, Known, Score, grid_scores, score
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import check_finite, read_by_first, represented
 from vitral.train.fingerprint import contents, fingerprint
@@ -236,7 +236,8 @@ class Measuring:
             raise ValueError("the images that can be read are of one class: there is nothing to tell apart")
         for method in methods:
             measure = partial(score, method, known, seeds=seeds)
-            self._take(name, title, (method, str(tuple(seeds))), measure)
+            drawn = tuple(seeds) if method in DRAWN else ()
+            self._take(name, title, (method, str(drawn)), measure)
             self.watch.advance(1)
 
     def _tune(

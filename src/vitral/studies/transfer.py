@@ -15,13 +15,16 @@ from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import linear_predictions
 from vitral.evals.retrieval import retrieval
 
-__all__ = ["GRIDDED", "METHODS", "RETRIEVAL", "Known", "Score", "by_group", "grid_scores", "score"]
+__all__ = ["DRAWN", "GRIDDED", "METHODS", "RETRIEVAL", "Known", "Score", "by_group", "grid_scores", "score"]
 
 NEIGHBOURS = (1, 5, 10, 20, 50, 100)
 """Numbers of neighbours to choose from."""
 
 RETRIEVAL = "retrieval"
 """The suite that ranks images instead of classifying them."""
+
+DRAWN = ("fewshot",)
+"""Suites that learn from images that are drawn with a seed."""
 
 GRIDDED = " grid"
 """Behind the names of few-shot methods whose strength is chosen for all tasks together."""

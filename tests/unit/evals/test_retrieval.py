@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from vitral.evals.features import Representations
-from vitral.evals.retrieval import average_precision, nearest, retrieval
+from vitral.evals.retrieval import average_precision, index_of, nearest, retrieval
 
 
 def of(features: torch.Tensor, labels: torch.Tensor) -> Representations:
@@ -42,7 +42,7 @@ def test_mean_average_precision_is_scikit_learns() -> None:
 
 def test_length_does_not_count() -> None:
     gallery = torch.tensor([[100.0, 100.0], [0.0, 0.1], [-1.0, 0.0]])
-    assert nearest(gallery, torch.tensor([[0.0, 7.0]]), k=3).tolist() == [[1, 0, 2]]
+    assert nearest(index_of(gallery), torch.tensor([[0.0, 7.0]]), k=3).tolist() == [[1, 0, 2]]
 
 
 def test_queries_with_nothing_to_find_do_not_count() -> None:
