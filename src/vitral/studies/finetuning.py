@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vitral.data.augment.config import AugmentConfig
+from vitral.data.batches import UNREADABLE
 from vitral.data.config import DataConfig
 from vitral.data.sources import Joined, Source
 from vitral.recipes.finetune import finetune
@@ -142,7 +143,7 @@ def finetuned(config: RunConfig, source: Source, *, advance: Advance = ignore, t
         config: of `configured`.
         source: the images to train on.
         advance: is told of the images of each step.
-        tell: is told of each image that cannot be read, as often as it is met.
+        tell: is told of each image that cannot be read.
 
     Raises:
         ValueError: an image cannot be read and is not to be skipped, those that can are of one class, the loss grew
@@ -171,14 +172,14 @@ def _finetuned(config: RunConfig, source: Source, advance: Advance, tell: Tell) 
         figures = session.train_step(
             batch, lr=plan.learning_rate(session.step), progress=(session.step + 1) / plan.total
         )
-        for sentence in batch.broken:
-            tell(sentence)
         seen.update(batch.labels.tolist())
         advance(config.train.batch_size)
         # once the loss is not finite, it stays so
         if session.step % CHECKED_EVERY in (0, plan.total % CHECKED_EVERY) and not figures["loss"].isfinite():
             raise Diverged(f"fine-tuning at the rate {config.optim.lr:g} diverged: its loss is not finite")
-    if len(seen) < 2:
+    for sentence in sorted(session.unreadable):
+        tell(sentence)
+    if len(seen - {UNREADABLE}) < 2:
         raise ValueError("the images that can be read are of one class: there is nothing to tell apart")
     return session
 
@@ -206,7 +207,7 @@ def finetuning_score(
         rates: learning rates; which is best after training on train alone, is chosen on val with the first seed.
         seeds: one final training each.
         advance: is told of images trained and tested on.
-        tell: is told of each image that cannot be read, as often as it is met.
+        tell: is told of each image that cannot be read, in every training and test.
 
     Raises:
         ValueError: as `finetuned`, of the best rate.
