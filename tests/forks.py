@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from processes import SECONDS, SOURCES
 
-__all__ = ["Fork", "start"]
+__all__ = ["Fork", "pair", "start"]
 
 SERVER = """
 import json, os, sys, traceback
@@ -27,6 +28,7 @@ from vitral.cli import main
 def child(request):
     os.setsid()
     os.chdir(request["cwd"])
+    os.environ.update(request["variables"])
     for number, path in enumerate((os.devnull, request["output"], request["errors"])):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
     sys.stdin = open(os.devnull)
@@ -76,14 +78,14 @@ def asked(**request: Any) -> int | None:
 
 
 class Fork:
-    """A running `vitral ARGUMENTS`, with what `subprocess.Popen` has and tests use."""
+    """A running `vitral ARGUMENTS` with variables of the environment; it has what tests use of `subprocess.Popen`."""
 
-    def __init__(self, *arguments: str | Path, cwd: Path) -> None:
+    def __init__(self, *arguments: str | Path, cwd: Path, **variables: str) -> None:
         self.output, self.errors = cwd / f".output-{time.monotonic_ns()}", cwd / f".errors-{time.monotonic_ns()}"
         for path in (self.output, self.errors):  # also one that is killed before its first line can be asked
             path.touch()
         paths = {"cwd": str(cwd), "output": str(self.output), "errors": str(self.errors)}
-        pid = asked(arguments=list(map(str, arguments)), **paths)
+        pid = asked(arguments=list(map(str, arguments)), variables=variables, **paths)
         assert pid is not None
         self.pid = pid
         self.returncode: int | None = None
@@ -114,3 +116,16 @@ class Fork:
 def start(*arguments: str | Path, cwd: Path) -> Fork:
     """Starts `vitral ARGUMENTS`."""
     return Fork(*arguments, cwd=cwd)
+
+
+def pair(*arguments: str | Path, cwd: Path) -> tuple[Fork, Fork]:
+    """Starts `vitral ARGUMENTS` twice, with what torchrun tells two processes of one another; the first leads.
+
+    Where torchrun itself is not in question: it and its processes take ten seconds to import what these have.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    first, second = (Fork(*arguments, cwd=cwd, RANK=rank, LOCAL_RANK=rank, **common) for rank in "01")
+    return first, second

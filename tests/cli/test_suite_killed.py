@@ -54,7 +54,7 @@ def scores(run: Path) -> set[Path]:
 def test_a_suite_that_is_killed_goes_on_with_the_task_it_was_at(screen: Screen, trained: Path, tmp_path: Path) -> None:
     whole, killed = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed"))
     frozen = 3 * len(TITLES)  # kNN, linear probe and few-shot of each
-    process = start(killed, after=frozen + 1)  # the first task is fine-tuned on
+    process = start(killed, after=frozen + 1)  # the first of two trainings on the first task is over
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == -signal.SIGKILL, said
     kept = {path: path.stat().st_mtime_ns for path in scores(killed)}

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,8 @@ from safetensors.torch import load_file
 
 from cli import small_suite
 from distributed.test_two_processes import ended, torchrun
-from processes import SECONDS, vitral
+from forks import pair
+from processes import vitral
 from vitral.train.evaluation import read_by_first
 from vitral.train.world import ALONE, World
 
@@ -36,9 +36,9 @@ def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
     vitral(*words, "--out", "table.json", cwd=one.parent)
     expected = json.loads((one.parent / "table.json").read_text())["tasks"]
     for _ in range(2):
-        process = torchrun("-m", "vitral", *words, "--out", "table.json", cwd=two.parent)
-        said = ended(process)
-        assert process.returncode == 0, said
+        processes = pair(*words, "--out", "table.json", cwd=two.parent)
+        said = "".join(process.ended() for process in processes)
+        assert [process.returncode for process in processes] == [0, 0], said
         found = json.loads((two.parent / "table.json").read_text())["tasks"]
         assert [row["seeds"] for row in found] == [row["seeds"] for row in expected]
         assert [row["num_images"] for row in found] == [359]
@@ -58,10 +58,12 @@ def test_the_accuracy_of_two_processes_is_that_of_one(run: Path, tmp_path: Path)
     one, two = (Path(shutil.copytree(run, tmp_path / name / "run")) for name in ("one", "two"))
     words = ("eval", "run", "--json", "--device", "cpu")
     expected = json.loads(vitral(*words, cwd=one.parent).stdout)
-    process = torchrun("-m", "vitral", *words, cwd=two.parent, stdout=subprocess.PIPE)
-    printed, said = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, said
+    processes = pair(*words, cwd=two.parent)
+    said = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], said
+    printed, nothing = (process.output.read_text() for process in processes)
     found = json.loads(printed)
+    assert not nothing
     assert found["num_images"] == expected["num_images"] == 359
     assert found["confusion"] == expected["confusion"]
     assert [found[key] for key in ("loss", "ece")] == pytest.approx(

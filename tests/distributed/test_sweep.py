@@ -7,10 +7,11 @@ import signal
 from pathlib import Path
 
 from distributed.test_two_processes import ended, torchrun, workers_of
+from forks import pair
 from processes import wait_until
 
 SWEEP = (
-    *("-m", "vitral", "sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--seeds", "3"),
+    *("sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--seeds", "3"),
     *("--search", "optim.lr=1e-4:1e-1:log", "--train.steps", "60", "--model.depth", "1", "--train.track", "none"),
     *("--train.log", "1steps", "--checkpoint.every", "4steps"),
 )
@@ -18,15 +19,15 @@ SWEEP = (
 
 def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     """Killed in its second trial, gone on with, one trial more, and the best retrained."""
-    first = torchrun(*SWEEP, "--trials", "2", cwd=tmp_path)
+    first = torchrun("-m", "vitral", *SWEEP, "--trials", "2", cwd=tmp_path)
     checkpoints = tmp_path / "sweep" / "001-seed3" / "checkpoints"
     wait_until(lambda: any(checkpoints.glob("step_*")), first)  # they are written beside the training
     os.kill(workers_of(first.pid)[0], signal.SIGKILL)
     ended(first)
     assert first.returncode not in (0, None)
-    last = torchrun(*SWEEP, "--trials", "3", "--retrain", "5", cwd=tmp_path)
-    said = ended(last)
-    assert last.returncode == 0, said
+    processes = pair(*SWEEP, "--trials", "3", "--retrain", "5", cwd=tmp_path)
+    said = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], said
     assert said.count("1 of 3 trials are over, where --trials was 2 before") == 1, "one process speaks"
     assert said.count("trial 002 (3 of 3)") == 1
     begun = re.findall(r"steps (\d+) to 60 of 128 images in all, 64 on each of 2 devices", said)
@@ -41,17 +42,17 @@ def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
 
 def test_a_trial_that_diverges_on_two_processes_ends_no_sweep(tmp_path: Path) -> None:
     words = [word.replace("--search", "--grid").replace("1e-4:1e-1:log", "1e30,0.01") for word in SWEEP]
-    process = torchrun(*words, cwd=tmp_path)
-    said = ended(process)
-    assert process.returncode == 0, said
+    processes = pair(*words, cwd=tmp_path)
+    said = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], said
     first, second = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
     assert "the loss became nan at step" in first["failure"]
     assert second["values"]
 
 
 def test_what_is_wrong_is_told_once(tmp_path: Path) -> None:
-    process = torchrun(*SWEEP, "--metric", "val/top3", cwd=tmp_path)
-    said = ended(process)
-    assert process.returncode not in (0, None)
+    processes = pair(*SWEEP, "--metric", "val/top3", cwd=tmp_path)
+    said = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [2, 2], said
     assert said.count("vitral: these runs do not measure val/top3") == 1
     assert not (tmp_path / "sweep").exists()

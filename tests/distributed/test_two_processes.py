@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from distributed.runs import RUNS, with_teacher
+from forks import pair
 from processes import SECONDS, SOURCES, records, start, steps_taken, vitral, wait_until
 from vitral.train.loop import fit
 from vitral.train.run import Run
@@ -101,9 +102,9 @@ def test_more_and_fewer_processes_go_on_with_the_same_samples(tmp_path):
         moments.append(steps_taken(run))
     print(f"2 -> 1 -> 2 processes after steps {moments}")
     assert 0 < moments[0] < moments[1] < STEPS
-    last = torchrun("-m", "vitral", *LONG, cwd=tmp_path)
-    said = ended(last)
-    assert last.returncode == 0, said
+    processes = pair(*LONG, cwd=tmp_path)
+    said = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], said
     for ours, theirs in zip(losses(run), losses(straight / "run"), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
 

@@ -93,7 +93,7 @@ def show_parts(title: str, rows: list[list[str]], *, names: int) -> None:
             parts.append([])
         parts[-1].append(n)
     for number, part in enumerate(parts):
-        cells = [[*row[:names], *(row[n] for n in part)] for row in rows]
+        cells = [[*row[:names], *(row[n] for n in part)] for row in rows if any(row[n] for n in part)]
         show_table(f"{title}, continued" if number else title, cells, names=names)
 
 

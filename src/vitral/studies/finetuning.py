@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,12 +33,17 @@ __all__ = [
     "finetuning_images",
     "finetuning_score",
     "own_protocol",
+    "training_images",
     "varied_as",
 ]
 
 
 Advance = Callable[[int], None]
 Tell = Callable[[str], None]
+Keep = Callable[[RunConfig, str, Callable[[], Score]], Score]
+
+METHOD = "fine-tuned"
+"""What tables call it."""
 
 CHECKED_EVERY = 50
 """Steps after which a training that has diverged is given up."""
@@ -45,6 +51,11 @@ CHECKED_EVERY = 50
 
 def ignore(_: object) -> None:
     """For who wants to know nothing."""
+
+
+def always(_: RunConfig, __: str, train: Callable[[], Score]) -> Score:
+    """For who keeps nothing."""
+    return train()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +197,13 @@ def _finetuned(config: RunConfig, source: Source, advance: Advance, tell: Tell) 
 
 def finetuning_images(config: RunConfig, splits: Mapping[str, Source], *, rates: Sequence[float], seeds: int) -> int:
     """The images that `finetuning_score` tells of, trained on and tested on, however often."""
-    trained, tries = config.train.batch_size * (config.train.steps or 0), len(rates) if len(rates) > 1 else 0
-    return tries * (trained + len(splits["val"])) + seeds * (trained + len(splits["test"]))
+    tries = len(rates) if len(rates) > 1 else 0
+    return tries * training_images(config, splits["val"]) + seeds * training_images(config, splits["test"])
+
+
+def training_images(config: RunConfig, asked: Source) -> int:
+    """The images that one training and its test tell of."""
+    return config.train.batch_size * (config.train.steps or 0) + len(asked)
 
 
 def finetuning_score(
@@ -198,6 +214,7 @@ def finetuning_score(
     seeds: Sequence[int],
     advance: Advance = ignore,
     tell: Tell = ignore,
+    keep: Keep = always,
 ) -> Score:
     """The accuracy on the test images, for each seed, of models trained on the images of train and val together.
 
@@ -208,41 +225,48 @@ def finetuning_score(
         seeds: one final training each.
         advance: is told of images trained and tested on.
         tell: is told of each image that cannot be read, in every training and test.
+        keep: is handed each training with its settings and the split it is tested on, and may know its score already.
 
     Raises:
         ValueError: as `finetuned`, of the best rate.
     """
-    start = time.perf_counter()
+    both = Joined(first=splits["train"], second=splits["val"])
+    tries: list[Score] = []
     best = rates[0]
     if len(rates) > 1:
-        first = replace(config, seed=seeds[0])
-        accuracies = {rate: _tried(_at(first, rate), splits, advance, tell) for rate in rates}
-        best = max(rates, key=lambda rate: accuracies[rate])
-    both = Joined(first=splits["train"], second=splits["val"])
-    final = _at(config, best)
-    found = [_accuracy(replace(final, seed=seed), both, splits["test"], advance, tell) for seed in seeds]
+        for rate in rates:
+            first = _at(config, rate, seeds[0])
+            known = splits["train"], splits["val"]
+            tries.append(keep(first, "val", partial(_tried, first, *known, advance=advance, tell=tell)))
+        best = rates[max(range(len(rates)), key=lambda number: tries[number].mean)]
+    found: list[Score] = []
+    for seed in seeds:
+        final = _at(config, best, seed)
+        found.append(keep(final, "test", partial(tested, final, both, splits["test"], advance=advance, tell=tell)))
     return Score(
-        method="fine-tuned",
-        values=[accuracy for accuracy, _ in found],
-        num_images=found[0][1],
-        seconds=time.perf_counter() - start,
+        method=METHOD,
+        values=[score.mean for score in found],
+        num_images=found[0].num_images,
+        seconds=sum(score.seconds for score in (*tries, *found)),
     )
 
 
-def _at(config: RunConfig, rate: float) -> RunConfig:
-    return replace(config, optim=replace(config.optim, lr=rate))
+def _at(config: RunConfig, rate: float, seed: int) -> RunConfig:
+    return replace(config, optim=replace(config.optim, lr=rate), seed=seed)
 
 
-def _tried(config: RunConfig, splits: Mapping[str, Source], advance: Advance, tell: Tell) -> float:
-    """The accuracy on the images of val; below any where training diverged."""
+def _tried(config: RunConfig, known: Source, asked: Source, *, advance: Advance, tell: Tell) -> Score:
+    """As `tested`; an accuracy below any where training diverged."""
+    start = time.perf_counter()
     try:
-        return _accuracy(config, splits["train"], splits["val"], advance, tell)[0]
+        return tested(config, known, asked, advance=advance, tell=tell)
     except Diverged:
-        return -1.0
+        return Score(method=METHOD, values=[-1.0], num_images=len(asked), seconds=time.perf_counter() - start)
 
 
-def _accuracy(config: RunConfig, known: Source, asked: Source, advance: Advance, tell: Tell) -> tuple[float, int]:
-    """Of a model trained on some images the accuracy on others, and their number."""
+def tested(config: RunConfig, known: Source, asked: Source, *, advance: Advance, tell: Tell) -> Score:
+    """Of a model trained on some images the accuracy on others."""
+    start = time.perf_counter()
     session = finetuned(config, known, advance=advance, tell=tell)
 
     def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
@@ -252,4 +276,5 @@ def _accuracy(config: RunConfig, known: Source, asked: Source, advance: Advance,
     result = evaluate(predict, asked, preprocessing=session.preprocessing, data=config.data)
     for sentence in result.broken:
         tell(sentence)
-    return result.top1, result.num_images
+    seconds = time.perf_counter() - start
+    return Score(method=METHOD, values=[result.top1], num_images=result.num_images, seconds=seconds)

@@ -19,7 +19,7 @@ from vitral.data.sources import Source
 from vitral.evals.cache import Cache
 from vitral.evals.features import Representations
 from vitral.evals.fewshot import SHOTS
-from vitral.studies.finetuning import Protocol, finetuning_images, finetuning_score, varied_as
+from vitral.studies.finetuning import Protocol, finetuning_images, finetuning_score, training_images, varied_as
 from vitral.studies.kept import Kept
 from vitral.studies.transfer import DRAWN, Known, Score, grid_scores, score
 from vitral.train.config import RunConfig
@@ -237,7 +237,8 @@ class Measuring:
         for method in methods:
             measure = partial(score, method, known, seeds=seeds)
             drawn = tuple(seeds) if method in DRAWN else ()
-            self._take(name, title, (method, str(drawn)), measure)
+            found = self._kept(name, title, (method, str(drawn)), measure)
+            self.scores[name][title] |= {score.method: score for score in found}
             self.watch.advance(1)
 
     def _tune(
@@ -247,18 +248,34 @@ class Measuring:
         config = varied_as(runs[name], crop=task.crop, flip=task.flip) if protocol.varied else runs[name]
         images = finetuning_images(config, task.splits, rates=rates, seeds=len(seeds))
         self.watch.begin(f"{title}: fine-tuning {name}", images)
-        settings = (_settings(config), str((rates, tuple(seeds))))
-        told = dict(advance=self.watch.advance, tell=self._tell_unreadable)
-        tuned = partial(finetuning_score, config, task.splits, rates=rates, seeds=seeds, **told)
-        self._take(name, title, settings, lambda: [tuned()])
 
-    def _take(self, name: str, title: str, settings: tuple[str, ...], measure: Callable[[], list[Score]]) -> None:
+        def keep(training: RunConfig, split: str, train: Callable[[], Score]) -> Score:
+            taken = self.kept.taken
+            (found,) = self._kept(name, title, (_settings(training), split), lambda: [train()])
+            if self.kept.taken > taken:
+                self.watch.advance(training_images(training, task.splits[split]))
+            return found
+
+        found = finetuning_score(
+            config,
+            task.splits,
+            rates=rates,
+            seeds=seeds,
+            advance=self.watch.advance,
+            tell=self._tell_unreadable,
+            keep=keep,
+        )
+        self.scores[name][title][found.method] = found
+
+    def _kept(
+        self, name: str, title: str, settings: tuple[str, ...], measure: Callable[[], list[Score]]
+    ) -> list[Score]:
         """Scores as they were kept, under a key of all that they depend on, or else as they are measured."""
         subject = self.subjects[name]
         preprocessing = str(to_dict(subject.preprocessing))
         images = self.tasks[title].images.values()
         key = (subject.identity, preprocessing, title, *images, self.data.on_error, *settings)
-        self.scores[name][title] |= {score.method: score for score in self.kept.of(key, measure)}
+        return self.kept.of(key, measure)
 
     def _leave_out(self, title: str, reason: str) -> None:
         self.left_out[title] = reason
@@ -268,6 +285,6 @@ class Measuring:
 
 
 def _settings(config: RunConfig) -> str:
-    """What the result of a run depends on, but for its weights, which are known by what they are."""
+    """What the result of a training depends on, but for its weights, which are known by what they are."""
     model, data = replace(config.model, weights=None), replace(config.data, workers=0)
     return str(to_dict(replace(config, model=model, data=data)))

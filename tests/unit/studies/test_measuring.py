@@ -14,6 +14,7 @@ from vitral.data.decode import BrokenImage
 from vitral.data.digits import digits
 from vitral.data.preprocess import Preprocessing
 from vitral.data.sources import ArraySource, Source, Subset
+from vitral.studies import finetuning
 from vitral.studies import measuring as module
 from vitral.studies.finetuning import PROTOCOLS
 from vitral.studies.measuring import Measuring, Subject, Task
@@ -195,12 +196,13 @@ def test_scores_are_taken_for_the_same_model_images_and_settings(tmp_path: Path,
     assert not any("cannot be used" in sentence for sentence in said)
 
 
-@pytest.mark.parametrize("change", ["nothing", "weights", "rates", "seeds", "steps", "varied"])
+@pytest.mark.parametrize("change", ["nothing", "weights", "rates", "another seed", "more seeds", "steps", "varied"])
 def test_fine_tunings_are_taken_for_the_same_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: RunConfig, change: str
 ) -> None:
+    """Each training by itself, so that another seed costs one more."""
     row = Score(method="fine-tuned", values=[0.5], num_images=37, seconds=1.0)
-    monkeypatch.setattr(module, "finetuning_score", lambda *_, **__: row)
+    monkeypatch.setattr(finetuning, "tested", lambda *_, **__: row)
     light = PROTOCOLS["light"]
     changed = {
         "rates": replace(light, rates=(0.5,)),
@@ -211,10 +213,14 @@ def test_fine_tunings_are_taken_for_the_same_settings(
         "weights": replace(config, model=replace(config.model, weights=tmp_path)),
         "steps": replace(config, train=replace(config.train, steps=7)),
     }.get(change, config)
-    for run, protocol, seeds in ((config, light, (0,)), (other, changed, (1,) if change == "seeds" else (0,))):
-        found, _, _ = measuring({"digits": task()}, tmp_path)
+    again = {"another seed": (1,), "more seeds": (0, 1)}.get(change, (0,))
+    for run, protocol, seeds in ((config, light, (0,)), (other, changed, again)):
+        found, watch, _ = measuring({"digits": task()}, tmp_path)
         found.tune({"model": run}, protocol, seeds=seeds)
-    assert found.kept.taken == (1 if change in ("nothing", "weights") else 0)
+    assert found.kept.taken == (len(light.rates) + 1 if change in ("nothing", "weights", "more seeds") else 0)
+    assert found.scores["model"]["digits"]["fine-tuned"].values == [0.5] * len(again)
+    if change == "nothing":
+        assert watch.done == watch.total
 
 
 def test_every_image_is_told_of() -> None:
