@@ -38,6 +38,7 @@ from vitral.evals.calibration import calibration
 from vitral.evals.confusion import draw_confusion
 from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
+from vitral.models import Model
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import TIMEOUT, check_finite, final_split, judged, read_by_first
@@ -96,7 +97,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> None:
-    """Evaluates and prints tables; with `--json`, one object with the same figures and the confusion matrix."""
+    """Measures a model by the suite that is named, by default its classifier's accuracy."""
     if not arguments or arguments[0].startswith("-"):
         asked = arguments[:1] in (["-h"], ["--help"])
         if arguments and not asked:
@@ -110,19 +111,23 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"there is no suite {suite!r}: --suite takes one of {', '.join(known)}")
     model = load_checkpoint(run)
     recorded = run_data(run)
-    if suite not in (None, "accuracy"):
-        if suite in OTHERS:
-            OTHERS[suite](run, arguments[1:], model=model)
-            return
+    if suite in OTHERS:
+        OTHERS[suite](run, arguments[1:], model=model)
+    elif suite in SUITES:
         evaluate_suite.main(run, arguments[1:], model=model, recorded=recorded)
-        return
+    else:
+        measure_accuracy(run, arguments[1:], model=model, recorded=recorded)
+
+
+def measure_accuracy(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
+    """Evaluates and prints tables; with `--json`, one object with the same figures and the confusion matrix."""
     if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.judged_by != "labels":
         raise ValueError(
             f"{run} has learned without classes, so there is no accuracy: measure it with --suite knn or linear, or "
             "fine-tune it first"
         )
     default = recorded or DataConfig(source="folder")
-    options = parsed(run, arguments[1:], data=default)
+    options = parsed(run, arguments, data=default)
     if recorded is None and options.data == default:
         raise ValueError(f"{run} has no run.json that tells its data: name the images with --data.root")
     check_out(options.out, endings=(".png", ".md", ".csv", ".json"))
