@@ -68,9 +68,9 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
             raise ValueError("--suite segmentation takes one process: start without torchrun")
     skip = options.data.on_error == "skip"
     train, test = (readable(mask_pairs(root / part), skip=skip) for part in ("train", "test"))
-    num_classes = 1 + max(largest_class(mask) for _, mask in train)
-    for _, mask in test:
-        if (value := largest_class(mask)) >= num_classes:
+    num_classes = 1 + max(train.values())
+    for (_, mask), value in test.items():
+        if value >= num_classes:
             raise ValueError(
                 f"{mask} has pixels of class {value}, and no mask in {root / 'train'} has: add one, or give them the "
                 "value 255, which is no class"
@@ -81,7 +81,7 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
     found, seconds = {}, {}
     for name, each in compared.items():
         start = time.perf_counter()
-        found[name] = measured(each, train, test, num_classes, options)
+        found[name] = measured(each, list(train), list(test), num_classes, options)
         seconds[name] = time.perf_counter() - start
     cells = [["of", "mean IoU", "pixels right", "classes", "images", "seconds"]]
     for name, each in found.items():
@@ -112,17 +112,17 @@ def measured(
     return segmentation(head, seen(predictor, test, num_classes), num_classes=num_classes)
 
 
-def readable(pairs: Sequence[Pair], *, skip: bool) -> list[Pair]:
-    """The pairs of which both files can be read; of the others it is said.
+def readable(pairs: Sequence[Pair], *, skip: bool) -> dict[Pair, int]:
+    """The pairs of which both files can be read, with the largest class of each mask; of the others it is said.
 
     Raises:
         ValueError: there are others, unless they may be skipped, or there is no pair left.
     """
-    kept = []
+    kept = {}
     for image, mask in pairs:
         try:
             read_image(image, channels=1)
-            largest_class(mask)
+            largest = largest_class(mask)
         except BrokenImage as error:
             if not skip:
                 raise ValueError(
@@ -130,7 +130,7 @@ def readable(pairs: Sequence[Pair], *, skip: bool) -> list[Pair]:
                 ) from error
             note(f"left out: {error}")
         else:
-            kept.append((image, mask))
+            kept[image, mask] = largest
     if not kept:
         raise ValueError(f"none of the {len(pairs)} images in {pairs[0][0].parent} can be read")
     return kept
