@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitral.data.card import ModelCard
-    from vitral.data.decode import BrokenImage
-    from vitral.data.preprocess import Preprocessing
+    from vitral.card import ModelCard
+    from vitral.data.images.decode import BrokenImage
+    from vitral.data.images.preprocess import Preprocessing
     from vitral.models import create
     from vitral.serve.predictor import Failure, Prediction, Predictor
     from vitral.vit import ViT
@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BrokenImage": "vitral.data.decode",
+    "BrokenImage": "vitral.data.images.decode",
     "Failure": "vitral.serve.predictor",
-    "ModelCard": "vitral.data.card",
+    "ModelCard": "vitral.card",
     "Prediction": "vitral.serve.predictor",
     "Predictor": "vitral.serve.predictor",
-    "Preprocessing": "vitral.data.preprocess",
+    "Preprocessing": "vitral.data.images.preprocess",
     "ViT": "vitral.vit",
     "ViTConfig": "vitral.vit_config",
     "create": "vitral.models",

@@ -17,7 +17,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("vitral.commands.train", "train a model: a recipe's name, or --resume RUN"),
     "recipes": ("vitral.commands.recipes", "list the recipes and what to expect of them"),
-    "eval": ("vitral.commands.evaluate", "measure a trained model on held-out images"),
+    "eval": ("vitral.commands.evaluate.command", "measure a trained model on held-out images"),
     "predict": ("vitral.commands.predict", "classify image files"),
     "report": ("vitral.commands.report", "write the page about a run again: curves, mistakes, speed, configuration"),
     "compare": ("vitral.commands.compare", "put finished runs side by side"),
@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("vitral.commands.convert", "turn weights from one project's format into another's"),
     "push": ("vitral.commands.push", "send a model to the Hugging Face Hub"),
     "sweep": ("vitral.commands.sweep", "train a recipe with many settings and compare them"),
-    "data": ("vitral.commands.data", "list, pack and check data, and find near-duplicates"),
+    "data": ("vitral.commands.data.command", "list, pack and check data, and find near-duplicates"),
     "plan": ("vitral.commands.plan", "tell what a training run will take"),
 }
 """Each command's module, which has `main(arguments) -> None`, and one line on it."""

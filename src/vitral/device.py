@@ -1,13 +1,10 @@
-"""Which device to compute on, and with which others."""
+"""Which device to compute on."""
 
 import re
 
 import torch
-import torch.distributed
-from jaxtyping import Shaped
-from torch import Tensor
 
-__all__ = ["over_processes", "pick_device"]
+__all__ = ["pick_device"]
 
 
 def pick_device(name: str | torch.device) -> torch.device:
@@ -26,11 +23,3 @@ def pick_device(name: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from None
     return device
-
-
-def over_processes(values: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
-    """The sum over all processes; the values themselves where there is one."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        values = values.clone()
-        torch.distributed.all_reduce(values)
-    return values

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vitral.card import ModelCard
 from vitral.config import check_minimum, pair
-from vitral.data.card import ModelCard
 from vitral.layers.resnet import GROUPS, BiTConv, PreActivated, init_resnet, stages
 
 __all__ = ["DEPTHS", "ResNet", "ResNetConfig", "ResNetFeatures"]

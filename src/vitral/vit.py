@@ -25,8 +25,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vitral.card import ModelCard
 from vitral.config import check_divisible
-from vitral.data.card import ModelCard
 from vitral.layers.axial import Along, AxialBlock
 from vitral.layers.depth import DropPath, SubsetBlock
 from vitral.layers.hybrid import HybridEmbed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vitral.train.predictions import PREDICTIONS, Predictions, load_predictions, save_predictions
+from vitral.runs.predictions import PREDICTIONS, Predictions, load_predictions, save_predictions
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from cli import small_suite
 from distributed.test_two_processes import ended, torchrun
 from forks import pair
 from processes import vitral
-from vitral.train.evaluation import read_by_first
-from vitral.train.world import ALONE, World
+from vitral.distributed.world import ALONE, World
+from vitral.evals.evaluate import read_by_first
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import (
 from torchmetrics.functional.retrieval import retrieval_average_precision
 
 from vitral.data.batches import Batch
-from vitral.data.masks import UNLABELLED
+from vitral.data.images.masks import UNLABELLED
 from vitral.evals.accuracy import Judgements, judge
 from vitral.evals.features import Representations
 from vitral.evals.retrieval import average_precision, retrieval

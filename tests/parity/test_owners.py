@@ -11,7 +11,7 @@ import transformers
 from timm.data import create_transform, resolve_model_data_config
 
 from models import small_model
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.vit import ViT
 from vitral.weights.foreign import LINEAGES, written_as
 from vitral.weights.load import load

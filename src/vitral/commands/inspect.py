@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from vitral.commands.checkpoint import beside, load_checkpoint
-from vitral.commands.evaluate import held_out_images, run_data
+from vitral.commands.evaluate.command import held_out_images, run_data
 from vitral.commands.output import note, picture_path, print_json, printable
 from vitral.commands.predict import image_files
-from vitral.data.decode import BrokenImage, read_image
-from vitral.data.sources import Source, read_from
+from vitral.data.images.decode import BrokenImage, read_image
+from vitral.data.sources.source import Source, read_from
 from vitral.inspection.look import Look, look
 from vitral.inspection.picture import draw_looks
 from vitral.vit import ViT

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from vitral.commands.checkpoint import load_checkpoint
 from vitral.commands.output import note, print_json, printable, progress_bar
-from vitral.data.decode import IMAGE_SUFFIXES
+from vitral.data.images.decode import IMAGE_SUFFIXES
 from vitral.serve.predictor import Failure, Prediction, Predictor
 
 __all__ = ["image_files", "main"]

@@ -5,18 +5,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from vitral.commands.evaluate import judgements
+from vitral.card import ModelCard
+from vitral.commands.evaluate.command import judgements
 from vitral.commands.output import note, print_json, printable
-from vitral.data.card import ModelCard
-from vitral.data.opening import open_data
-from vitral.data.sources import Source
+from vitral.data.sources.source import Source
+from vitral.datasets.opening import open_data
 from vitral.evals.accuracy import Judgements
+from vitral.evals.evaluate import final_split
+from vitral.runs.fingerprint import fingerprint
+from vitral.runs.metrics import read_metrics
+from vitral.runs.predictions import Predictions, load_predictions, save_predictions
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import final_split
-from vitral.train.fingerprint import fingerprint
-from vitral.train.metrics import read_metrics
-from vitral.train.predictions import Predictions, load_predictions, save_predictions
 from vitral.train.report import Findings, write_report
 from vitral.train.run import Run
 from vitral.weights.folder import load_model, read_config

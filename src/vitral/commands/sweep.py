@@ -14,11 +14,12 @@ from rich.text import Text
 
 from vitral.commands.output import note, print_json, printable
 from vitral.commands.train import started
-from vitral.studies.sweep import Sweep
-from vitral.studies.sweep_config import Range, SweepConfig
-from vitral.studies.sweep_results import Result, short, spread
+from vitral.distributed.world import joined
+from vitral.sweeps.config import Range, SweepConfig
+from vitral.sweeps.results import Result, short, spread
+from vitral.sweeps.sweep import Sweep
+from vitral.train.duration import parse_timeout
 from vitral.train.interrupts import Interrupted
-from vitral.train.world import joined
 
 __all__ = ["main"]
 
@@ -71,7 +72,10 @@ def main(arguments: list[str]) -> None:
         metric=known.metric,
         retrain=[] if known.retrain is None else numbers(known.retrain, "--retrain"),
     )
-    with joined(timeout=known.timeout) as world, closing(Sweep(known.out, config, started, world)) as sweep:
+    with (
+        joined(timeout=parse_timeout(known.timeout)) as world,
+        closing(Sweep(known.out, config, started, world)) as sweep,
+    ):
         say = note if world.leads else lambda _: None
         try:
             results = sweep.run(say)

@@ -10,13 +10,14 @@ from inspect import signature
 from pathlib import Path
 
 from vitral.commands.output import parsed_by_tyro, print_json, split_off
+from vitral.distributed.world import World, joined
 from vitral.models import architecture
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
+from vitral.train.duration import parse_timeout
+from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
-from vitral.train.loop import fit
 from vitral.train.run import Run
-from vitral.train.world import World, joined
 
 __all__ = ["main"]
 
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
     own.add_argument("--or-resume", action="store_true")
     own.add_argument("--timeout", default="10min")
     known, rest = own.parse_known_args(arguments)
-    with joined(timeout=known.timeout) as world:
+    with joined(timeout=parse_timeout(known.timeout)) as world:
         run, config = opened(rest, resume=known.resume, or_resume=known.or_resume, world=world)
         with closing(run):
             figures = trained(run, config, world)

@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box, crop_place
 from vitral.data.augment.draws import Draws, draw
-from vitral.data.decode import BrokenImage
-from vitral.data.jpeg import FILTERS, Jpeg
+from vitral.data.images.decode import BrokenImage
+from vitral.data.images.jpeg import FILTERS, Jpeg
+from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import repeated_at, sample_at
-from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import Source, read_from
+from vitral.data.sources.source import Source, read_from
 
 __all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "telling_of_dead_workers"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
-from vitral.data.sources import Source
+from vitral.data.sources.source import Source
 
 __all__ = ["Relabelled", "relabel"]
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from vitral.data.masks import UNLABELLED
+from vitral.data.images.masks import UNLABELLED
 
 __all__ = ["Segmentation", "SegmentationHead", "fit_segmentation", "segmentation"]
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
 from vitral.vit import ViT
 

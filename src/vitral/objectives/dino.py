@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import Model
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
 from vitral.objectives.chance import chosen

@@ -9,7 +9,7 @@ import tyro
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.layers.places import Layout, by_content, keep
 from vitral.models import Model
 from vitral.objectives.chance import chosen

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import Model
 from vitral.objectives.chance import chosen, uniforms
 from vitral.objectives.objective import Panel

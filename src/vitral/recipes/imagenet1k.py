@@ -11,7 +11,7 @@ from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes.finetune import finetune
 from vitral.recipes.images import IMAGENET, WORKERS, augment, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
 __all__ = [

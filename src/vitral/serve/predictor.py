@@ -14,8 +14,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vitral.data.card import ModelCard
-from vitral.data.decode import BrokenImage, read_image
+from vitral.card import ModelCard
+from vitral.data.images.decode import BrokenImage, read_image
 from vitral.device import pick_device
 from vitral.models import Model
 from vitral.vit import ViT

@@ -9,15 +9,15 @@ import tyro
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import Architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.kinds import ObjectiveConfig
-from vitral.train.checkpoint import CheckpointConfig
+from vitral.runs.trackers.trackers import AUTO, check_names
+from vitral.train.checkpointing.checkpoint import CheckpointConfig
 from vitral.train.duration import Duration
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
-from vitral.train.trackers.trackers import AUTO, check_names
 from vitral.vit_config import ViTConfig
 
 __all__ = ["ModelSetup", "RunConfig", "TrainConfig"]

@@ -4,8 +4,9 @@ import math
 import re
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 
-__all__ = ["LENGTHS", "Duration", "Timer"]
+__all__ = ["LENGTHS", "Duration", "Timer", "parse_timeout"]
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 LENGTHS = ("steps", "epochs", "examples", "percent")
@@ -54,6 +55,18 @@ class Duration:
             raise ValueError(f"{self.amount:g}{self.unit} is a time; here a duration must be in {', '.join(LENGTHS)}")
         per_unit = {"steps": 1, "epochs": samples / batch_size, "examples": 1 / batch_size, "percent": total / 100}
         return math.ceil(round(self.amount * per_unit[self.unit], 6))
+
+
+def parse_timeout(text: str) -> timedelta:
+    """Reads the value of `--timeout`, such as `10min`.
+
+    Raises:
+        ValueError: it is no duration, or one of training instead of time.
+    """
+    duration = Duration.parse(text)
+    if not duration.is_time:
+        raise ValueError(f"--timeout must be a time such as 10min, not {text}")
+    return timedelta(seconds=duration.amount * SECONDS[duration.unit])
 
 
 @dataclass(kw_only=True)

@@ -15,16 +15,16 @@ import torch
 from PIL import Image
 
 from vitral import __version__
+from vitral.card import ModelCard
 from vitral.config import to_dict
-from vitral.data.card import ModelCard
-from vitral.data.decode import BrokenImage
-from vitral.data.sources import Source, read_from
+from vitral.data.images.decode import BrokenImage
+from vitral.data.sources.source import Source, read_from
 from vitral.evals.accuracy import Judgements
 from vitral.files import printable, write_atomically
-from vitral.train.charts import HEIGHT, WIDTH, Chart, Curve, chart
+from vitral.runs.charts import HEIGHT, WIDTH, Chart, Curve, chart
+from vitral.runs.metrics import training_seconds
+from vitral.runs.panels import PANELS
 from vitral.train.config import RunConfig
-from vitral.train.metrics import training_seconds
-from vitral.train.panels import PANELS
 
 __all__ = ["REPORT", "Findings", "write_report"]
 

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from vitral.train.doctor import Diagnosis, diagnose, speed_table
-from vitral.train.examination import Measured
-from vitral.train.metrics import MetricLog
-from vitral.train.setup import Setup
-from vitral.train.throughput import Stopwatch, Timing, peak_memory
-from vitral.train.trackers.trackers import Trackers
+from vitral.runs.metrics import MetricLog
+from vitral.runs.trackers.trackers import Trackers
+from vitral.train.evaluation import Measured
+from vitral.train.profiling.bottleneck import Diagnosis, diagnose, speed_table
+from vitral.train.profiling.setup import Setup
+from vitral.train.profiling.throughput import Stopwatch, Timing, peak_memory
 
 __all__ = ["Diverged", "Reporter", "fitting"]
 

@@ -16,23 +16,23 @@ from vitral.data.augment.apply import augmented
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, OBJECTIVE, random_bits
+from vitral.distributed.parallel import clipped, copies, load_whole, sharded, synchronising, whole_state
+from vitral.distributed.world import ALONE, World
 from vitral.layers.lora import add_lora, merge_lora
 from vitral.layers.probe import add_probe, fold_probe
-from vitral.models import Model, build
+from vitral.models import Model, build, repeated
 from vitral.objectives.kinds import objective_of
 from vitral.objectives.objective import Panel
 from vitral.objectives.self_supervised import Learner
-from vitral.train.average import update_average, warmed_up
-from vitral.train.checkpoint import Saved
+from vitral.train.activation_checkpointing import recompute_blocks
+from vitral.train.checkpointing.checkpoint import Saved
+from vitral.train.checkpointing.optimiser_state import blank_state, named_state
 from vitral.train.config import RunConfig
-from vitral.train.optim import Optimiser
-from vitral.train.parallel import clipped, copies, load_whole, sharded, synchronising, whole_state
-from vitral.train.recompute import recompute_blocks
-from vitral.train.rules import freeze
-from vitral.train.state import blank_state, named_state
+from vitral.train.ema import update_average, warmed_up
+from vitral.train.optimisers.optimiser import Optimiser
+from vitral.train.optimisers.rules import freeze
+from vitral.train.profiling.throughput import Stopwatch
 from vitral.train.teacher import read_teacher
-from vitral.train.throughput import Stopwatch
-from vitral.train.world import ALONE, World
 from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer
 
@@ -93,8 +93,8 @@ class Session:
             forward = copies(self.model, device=self.device)
         elif world.size > 1:
             for learner in self._learners():
-                models = self.objective.models(learner)
-                sharded(learner, models, world=world, device=self.device, shards=train.shards, half=self.half)
+                blocks = [block for model in self.objective.models(learner) for block in repeated(model)]
+                sharded(learner, blocks, world=world, device=self.device, shards=train.shards, half=self.half)
         return forward
 
     def initialise(self) -> list[str]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.weights.load import load
 
 __all__ = ["read_teacher"]

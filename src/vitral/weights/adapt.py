@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from vitral.card import ModelCard
 from vitral.config import pair
-from vitral.data.card import ModelCard
 from vitral.models import Model, build
 from vitral.weights.transfer import transfer
 

@@ -8,8 +8,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from vitral.card import ModelCard
 from vitral.config import load_config, save_config
-from vitral.data.card import ModelCard
 from vitral.device import pick_device
 from vitral.files import write_atomically
 from vitral.models import Architecture, Model, blank_model, give_buffers

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
+from vitral.card import ModelCard
+from vitral.data.images.preprocess import Preprocessing
 from vitral.vit_config import ViTConfig
 
 __all__ = ["SETTINGS", "timm_arguments", "timm_name", "transformers_config"]

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.torch import save
 from torch import Tensor
 
-from vitral.data.card import ModelCard
+from vitral.card import ModelCard
 from vitral.files import whole_folder, write_atomically, write_json
 from vitral.models import Model
 from vitral.vit import ViT

@@ -20,10 +20,10 @@ from vitral.data.augment.mixing import Examples, mixed
 from vitral.data.augment.randaugment import VARIANTS, randaugment
 from vitral.data.batches import TrainingBatches
 from vitral.data.config import DataConfig
-from vitral.data.opening import open_data
+from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import repeated_at, sample_at
-from vitral.data.preprocess import Preprocessing
-from vitral.train.world import World
+from vitral.datasets.opening import open_data
+from vitral.distributed.world import World
 
 GENERATOR = np.random.Generator(np.random.PCG64(0))
 

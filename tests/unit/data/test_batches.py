@@ -20,10 +20,10 @@ from vitral.data.augment.crop import crop_box
 from vitral.data.augment.geometry import flip
 from vitral.data.batches import UNREADABLE, Batch, EvaluationBatches, TrainingBatches, load
 from vitral.data.config import DataConfig
-from vitral.data.opening import open_data
+from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import sample_at
-from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import ArraySource, FileSource, read_from
+from vitral.data.sources.source import ArraySource, FileSource, read_from
+from vitral.datasets.opening import open_data
 
 GREY = Preprocessing(image_size=(5, 4), channels=1)
 COLOUR = Preprocessing(image_size=(16, 24), channels=3)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy import stats
 
 from tiny import keys, tiny_run
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
 from vitral.objectives.chance import uniforms

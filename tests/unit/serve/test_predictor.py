@@ -12,7 +12,7 @@ from PIL import Image
 
 from models import SMALL, small_card, small_model
 from photographs import break_files, write_photographs
-from vitral.data.decode import BrokenImage, read_image
+from vitral.data.images.decode import BrokenImage, read_image
 from vitral.serve.predictor import Failure, Prediction, Predictor
 from vitral.vit import ViT
 from vitral.weights.folder import save_model

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from tiny import tiny_run
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import ArraySource
+from vitral.card import ModelCard
+from vitral.data.images.preprocess import Preprocessing
+from vitral.data.sources.source import ArraySource
 from vitral.evals.accuracy import Judgements
-from vitral.train.doctor import speed_table
-from vitral.train.predictions import PREDICTIONS, Predictions, load_predictions, save_predictions
+from vitral.runs.predictions import PREDICTIONS, Predictions, load_predictions, save_predictions
+from vitral.train.profiling.bottleneck import speed_table
+from vitral.train.profiling.setup import Setup
+from vitral.train.profiling.throughput import Timing
 from vitral.train.report import Findings, confusion, data_table, write_report
-from vitral.train.setup import Setup
-from vitral.train.throughput import Timing
 
 CLASSES = ("<script>alert(1)</script>", 'a "quoted" & b', "{{ 7 * 7 }}")
 VOID = {"meta", "img", "br", "line", "polyline", "circle"}

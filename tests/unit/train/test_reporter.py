@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitral.evals.accuracy import Accuracy
-from vitral.train.metrics import read_metrics
+from vitral.runs.metrics import read_metrics
 from vitral.train.reporter import Reporter, fitting
 
 

@@ -10,9 +10,9 @@ import torch
 
 from tiny import ARCHITECTURE, tiny_run
 from vitral.data.batches import UNREADABLE, Batch, TrainingBatches
-from vitral.data.opening import open_data
+from vitral.datasets.opening import open_data
 from vitral.device import pick_device
-from vitral.train.checkpoint import Checkpoints, Saved
+from vitral.train.checkpointing.checkpoint import Checkpoints, Saved
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 

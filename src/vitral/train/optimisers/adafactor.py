@@ -11,8 +11,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vitral.distributed.parallel import parted, whole
 from vitral.train.optimisers.by_shape import ByShape, State, Tensors, keep, recalled
-from vitral.train.parallel import parted, whole
 
 __all__ = ["Adafactor"]
 

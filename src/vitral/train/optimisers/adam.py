@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitral.distributed.parallel import whole
 from vitral.train.optimisers.by_shape import ByShape, State, Tensors, keep, recalled
-from vitral.train.parallel import whole
 
 __all__ = ["LAMB", "Adam", "AdamW"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitral.distributed.parallel import whole
 from vitral.train.optimisers.by_shape import State, Tensors
 from vitral.train.optimisers.sgd import SGD
-from vitral.train.parallel import whole
 
 __all__ = ["LARS"]
 

@@ -11,8 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.distributed.parallel import parted, whole
 from vitral.train.optimisers.by_shape import ByShape, State, Tensors
-from vitral.train.parallel import parted, whole
 
 __all__ = ["Muon", "orthogonalise"]
 
