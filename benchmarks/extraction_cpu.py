@@ -70,10 +70,10 @@ def contenders(predictor: Predictor, root: Path) -> dict[str, Callable[[], objec
     ready = [batches[number].images for number in range(len(batches))]
 
     def extraction(name: str) -> Callable[[], object]:
-        return lambda: represented(predictor.represent, sources[name], preprocessing=preprocessing, data=data)
+        return lambda: represented(predictor.extract_features, sources[name], preprocessing=preprocessing, data=data)
 
     return {
-        "model alone": lambda: [predictor.represent(images) for images in ready],
+        "model alone": lambda: [predictor.extract_features(images) for images in ready],
         **{f"extraction, {name}": extraction(name) for name in sources},
     }
 

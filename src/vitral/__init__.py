@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitral.card import ModelCard
-    from vitral.data.images.decode import BrokenImage
+    from vitral.data.images.decode import UnreadableImage
     from vitral.data.images.preprocess import Preprocessing
     from vitral.models import create
     from vitral.serve.predictor import Failure, Prediction, Predictor
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "BrokenImage",
     "Failure",
     "ModelCard",
     "Prediction",
     "Predictor",
     "Preprocessing",
+    "UnreadableImage",
     "ViT",
     "ViTConfig",
     "create",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BrokenImage": "vitral.data.images.decode",
+    "UnreadableImage": "vitral.data.images.decode",
     "Failure": "vitral.serve.predictor",
     "ModelCard": "vitral.card",
     "Prediction": "vitral.serve.predictor",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 __all__ = ["COMMANDS", "main"]
 
-# Before torch: a thread that waits spins for some microseconds, then gives its core to a neighbour. Measured on two
+# Before torch: a thread that waits spins for some microseconds, then gives its core to a neighbour. EvalResult on two
 # cores, images/s of the digits recipe, alone and with one core taken: 1,620 and 1,510 without spinning, 2,490 and 1,170
 # with this little, 2,750 and 970 with OpenMP's most.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

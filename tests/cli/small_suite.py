@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from vitral.cli import main
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, Subset
 from vitral.datasets.mini.tasks import VTAB_MINI
 from vitral.datasets.transfer_task import TransferTask
@@ -39,7 +39,7 @@ class Torn(Subset):
     """Images that cannot be read."""
 
     def stored(self, index: int) -> Image.Image:
-        raise BrokenImage(f"image {index} is torn")
+        raise UnreadableImage(f"image {index} is torn")
 
 
 def tear(title: str) -> None:

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from unit.data.vtab.test_damaged import small
+from unit.data.vtab.test_structured import write_small_norb
 
 import vitral
 from cli.screen import Screen
-from unit.data.vtab.test_damaged import small
-from unit.data.vtab.test_structured import write_small_norb
 from vitral.commands.evaluate.suite import Options, own_task
 from vitral.commands.evaluate.tables import show, table_of
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import ArraySource, Source, Subset
 from vitral.datasets.mini.tasks import VTAB_MINI
 from vitral.datasets.transfer_task import TransferTask
@@ -375,7 +375,7 @@ class Torn(ArraySource):
         super().__init__(title="torn", images=images, labels=labels, classes=tuple("0123456789"))
 
     def stored(self, index: int) -> Image.Image:
-        raise BrokenImage("the image is torn")
+        raise UnreadableImage("the image is torn")
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])

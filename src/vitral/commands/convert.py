@@ -15,7 +15,7 @@ from vitral.vit import ViT
 from vitral.weights.folder import WEIGHTS
 from vitral.weights.foreign import LINEAGES
 from vitral.weights.load import load_with_report
-from vitral.weights.owners import BUILDERS, Owner, owner_of
+from vitral.weights.upstream import BUILDERS, Owner, owner_of
 from vitral.weights.writing import is_folder, write_model
 
 __all__ = ["main"]

@@ -11,7 +11,7 @@ from vitral.commands.checkpoint import beside, load_checkpoint
 from vitral.commands.evaluate.command import held_out_images, run_data
 from vitral.commands.output import note, picture_path, print_json, printable
 from vitral.commands.predict import image_files
-from vitral.data.images.decode import BrokenImage, read_image
+from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.data.sources.source import Source, read_from
 from vitral.inspection.look import Look, look
 from vitral.inspection.picture import draw_looks
@@ -98,7 +98,7 @@ def looks_at_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
     for index in spread_over_classes(source, seed=seed):
         try:
             image = read_from(source, index, channels=model.config.channels)
-        except BrokenImage as error:
+        except UnreadableImage as error:
             if data.on_error == "stop":
                 raise
             note(f"left out: {error}")

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vitral.card import ModelCard
-from vitral.commands.evaluate.command import judgements
+from vitral.commands.evaluate.command import predictions
 from vitral.commands.output import note, print_json, printable
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
-from vitral.evals.accuracy import Judgements
+from vitral.evals.accuracy import Predictions
 from vitral.evals.evaluate import final_split
 from vitral.runs.fingerprint import fingerprint
 from vitral.runs.metrics import read_metrics
-from vitral.runs.predictions import Predictions, load_predictions, save_predictions
+from vitral.runs.predictions import SavedPredictions, load_predictions, save_predictions
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
-from vitral.train.report import Findings, write_report
+from vitral.train.report import ReportData, write_report
 from vitral.train.run import Run
 from vitral.weights.folder import load_model, read_config
 
@@ -36,14 +36,14 @@ def main(arguments: list[str]) -> None:
     speed = json.loads(run.speed_path.read_text()) if run.speed_path.is_file() else None
     page = write_report(
         run.path,
-        Findings(
+        ReportData(
             config=config,
             card=card,
             records=read_metrics(run.metrics_path),
             speed=speed,
             data=data,
             split=split,
-            judgements=found,
+            predictions=found,
         ),
     )
     if options.json:
@@ -76,16 +76,16 @@ def opened(config: RunConfig) -> Mapping[str, Source] | str:
 
 def judged(
     run: Run, config: RunConfig, card: ModelCard | None, data: Mapping[str, Source] | str, *, device: str
-) -> tuple[str, Judgements | None]:
+) -> tuple[str, Predictions | None]:
     """The split of the final evaluation and what the model said of it: as kept, else evaluated again."""
     kept = load_predictions(run.path)
-    if kept and card and (isinstance(data, str) or len(kept.judgements.readable) == len(data.get(kept.split, ()))):
-        return kept.split, kept.judgements
+    if kept and card and (isinstance(data, str) or len(kept.predictions.readable) == len(data.get(kept.split, ()))):
+        return kept.split, kept.predictions
     if card is None or isinstance(data, str):
         return "test", None
     split = final_split(data)
-    if config.objective.judged_by != "labels":
+    if config.objective.evaluate_by != "labels":
         return split, None
-    found = judgements(Predictor(load_model(run.path), device=device), data[split], config.data)
-    save_predictions(run.path, Predictions(split=split, images=fingerprint(data[split]), judgements=found))
+    found = predictions(Predictor(load_model(run.path), device=device), data[split], config.data)
+    save_predictions(run.path, SavedPredictions(split=split, images=fingerprint(data[split]), predictions=found))
     return split, found

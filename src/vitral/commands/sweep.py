@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vitral.commands.output import note, print_json, printable
 from vitral.commands.train import started
-from vitral.distributed.world import joined
+from vitral.distributed.world import join_processes
 from vitral.sweeps.config import Range, SweepConfig
 from vitral.sweeps.results import Result, short, spread
 from vitral.sweeps.sweep import Sweep
@@ -73,10 +73,10 @@ def main(arguments: list[str]) -> None:
         retrain=[] if known.retrain is None else numbers(known.retrain, "--retrain"),
     )
     with (
-        joined(timeout=parse_timeout(known.timeout)) as world,
+        join_processes(timeout=parse_timeout(known.timeout)) as world,
         closing(Sweep(known.out, config, started, world)) as sweep,
     ):
-        say = note if world.leads else lambda _: None
+        say = note if world.is_main else lambda _: None
         try:
             results = sweep.run(say)
             figures = sweep.retrained(say) if config.retrain else {}
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
             say(f"{stop}; the same command goes on with the sweep")
             raise SystemExit(128 + stop.signum) from None
         command = sweep.best_command()
-    if not world.leads:
+    if not world.is_main:
         return
     if known.json:
         rows = [

@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 
 from vitral.commands.output import parsed_by_tyro, print_json, split_off
-from vitral.distributed.world import World, joined
+from vitral.distributed.world import World, join_processes
 from vitral.models import architecture
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
@@ -51,11 +51,11 @@ def main(arguments: list[str]) -> None:
     own.add_argument("--or-resume", action="store_true")
     own.add_argument("--timeout", default="10min")
     known, rest = own.parse_known_args(arguments)
-    with joined(timeout=parse_timeout(known.timeout)) as world:
+    with join_processes(timeout=parse_timeout(known.timeout)) as world:
         run, config = opened(rest, resume=known.resume, or_resume=known.or_resume, world=world)
         with closing(run):
             figures = trained(run, config, world)
-    if not world.leads:
+    if not world.is_main:
         return
     if known.json:
         print_json({"run": str(run.path), **figures})
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
 def following(run: Run, config: RunConfig) -> str:
     """What one may want to do with a finished run."""
     folder = shlex.quote(str(run.path))
-    if config.objective.judged_by != "labels":
+    if config.objective.evaluate_by != "labels":
         return f"train finetune --data.root FOLDER --model.weights {folder}"
     look = "inspect" if getattr(config.model.architecture, "attention", None) == "global" else "eval"
     return f"{look} {folder}"
@@ -78,12 +78,12 @@ def opened(changes: list[str], *, resume: Path | None, or_resume: bool, world: W
         out = split_off(changes, "--out")[0]
         if out is None or resume:
             raise ValueError("--or-resume goes with RECIPE and --out DIR, the folder to begin or to go on with")
-        if world.by_leader(lambda: (Path(out) / "run.json").is_file()):
+        if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
             resume, changes = Path(out), split_off(changes[1:], "--model.name")[1]
     if resume:
         return resumed(resume, changes)
     config = replace(started(changes), command=(shlex.join(("vitral", "train", *changes)),))
-    return Run(world.by_leader(lambda: Run.create(config).path)), config
+    return Run(world.run_on_main(lambda: Run.create(config).path)), config
 
 
 def trained(run: Run, config: RunConfig, world: World) -> dict[str, float]:
@@ -92,11 +92,11 @@ def trained(run: Run, config: RunConfig, world: World) -> dict[str, float]:
     try:
         return fit(run, config, world)
     except Interrupted as stop:
-        if world.leads:
+        if world.is_main:
             print(f"{stop}; {'the run is finished' if stop.finished else go_on}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
     except (ValueError, OSError):
-        if world.leads and run.begun and any(run.checkpoints_path.glob("step_*")):
+        if world.is_main and run.begun and any(run.checkpoints_path.glob("step_*")):
             print(f"the run is saved; {go_on}", file=sys.stderr)
         raise
 

@@ -1,4 +1,4 @@
-"""One model on many devices: copies that share gradients (DDP), or weights in shards (FSDP2)."""
+"""One model on many devices: wrap_ddp that share gradients (DDP), or weights in shards (FSDP2)."""
 
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
@@ -14,7 +14,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vitral.distributed.world import World
 
-__all__ = ["clipped", "copies", "load_whole", "parted", "sharded", "synchronising", "whole", "whole_state"]
+__all__ = [
+    "clip_grad_norm",
+    "full_state_dict",
+    "full_tensor",
+    "load_full_state_dict",
+    "set_gradient_sync",
+    "shard_like",
+    "wrap_ddp",
+    "wrap_fsdp",
+]
 
 BUFFERS = next(
     name
@@ -24,7 +33,7 @@ BUFFERS = next(
 """What says whether buffers are sent before each forward pass; PyTorch 2.13 gave it the first of these names."""
 
 
-def sharded(
+def wrap_fsdp(
     learner: nn.Module,
     blocks: Iterable[nn.Module],
     *,
@@ -54,12 +63,12 @@ def sharded(
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(learner, mesh=mesh, mp_policy=policy)
-    for method in ("represent", "panels"):
+    for method in ("extract_features", "panels"):
         if hasattr(learner, method):
             register_fsdp_forward_method(learner, method)
 
 
-def copies(model: nn.Module, *, device: torch.device) -> nn.Module:
+def wrap_ddp(model: nn.Module, *, device: torch.device) -> nn.Module:
     """What to call in place of a model so that gradients are averaged over the processes."""
     # buffers are the same in all processes, or each has its own part of a sum
     unsent: dict[str, Any] = {BUFFERS: False}
@@ -71,7 +80,7 @@ def copies(model: nn.Module, *, device: torch.device) -> nn.Module:
     )
 
 
-def synchronising(model: nn.Module, *, last: bool) -> None:
+def set_gradient_sync(model: nn.Module, *, last: bool) -> None:
     """Says whether the coming backward pass is a batch's last, hence the one whose gradients travel."""
     if isinstance(model, DistributedDataParallel):
         model.require_backward_grad_sync = last
@@ -79,7 +88,7 @@ def synchronising(model: nn.Module, *, last: bool) -> None:
         cast(Callable[[bool], None], model.set_requires_gradient_sync)(last)
 
 
-def clipped(parameters: list[nn.Parameter], *, norm: float | None) -> Float[Tensor, ""]:
+def clip_grad_norm(parameters: list[nn.Parameter], *, norm: float | None) -> Float[Tensor, ""]:
     """Scales gradients down to a global norm, in place; None leaves them.
 
     Returns:
@@ -93,12 +102,12 @@ def clipped(parameters: list[nn.Parameter], *, norm: float | None) -> Float[Tens
     return total
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor, of which this process may have but a part; called by all processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def parted(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, which is the same in all processes, in shards as another one is; nothing is sent."""
     if not isinstance(like, DTensor):
         return tensor
@@ -108,16 +117,16 @@ def parted(tensor: Tensor, like: Tensor) -> Tensor:
     )
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """A model's state with whole tensors; called by all processes."""
-    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}
 
 
-def load_whole(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_full_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Takes over whole tensors, which are the same in all processes."""
     for name, own in model.state_dict().items():
         given = state[name].to(own.device)
-        own.copy_(parted(given, own))
+        own.copy_(shard_like(given, own))
 
 
 def _mesh(world: World, device: torch.device, shards: int | None) -> DeviceMesh:

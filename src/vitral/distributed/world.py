@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitral.device import pick_device
 
-__all__ = ["ALONE", "World", "joined", "sum_over_processes"]
+__all__ = ["SINGLE_PROCESS", "World", "all_reduce_sum", "join_processes"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class World:
     """Number of this process on its machine."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
@@ -51,13 +51,13 @@ class World:
         torch.cuda.set_device(device)
         return device
 
-    def share(self, count: int) -> range:
+    def local_range(self, count: int) -> range:
         """This process's contiguous part of `count` things, which all processes share evenly."""
         assert count % self.size == 0, (count, self.size)
         part = count // self.size
         return range(self.rank * part, (self.rank + 1) * part)
 
-    def agreed(self, *values: int) -> tuple[int, ...]:
+    def all_reduce_max(self, *values: int) -> tuple[int, ...]:
         """The largest of each value among all processes, so that all do the same; it waits for no GPU."""
         if self.size == 1:
             return values
@@ -65,26 +65,26 @@ class World:
         dist.all_reduce(together, op=dist.ReduceOp.MAX)
         return tuple(map(int, together))
 
-    def summed(self, tensor: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
+    def all_reduce_sum(self, tensor: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
         """The sum of a tensor over all processes, in place, on its own device."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def summed_together(self, figures: dict[str, Float[Tensor, ""]]) -> None:
+    def all_reduce_sum_each(self, figures: dict[str, Float[Tensor, ""]]) -> None:
         """Sums figures over all processes, in place and in one message."""
         if self.size > 1:
-            sums = self.summed(torch.stack(list(figures.values())))
+            sums = self.all_reduce_sum(torch.stack(list(figures.values())))
             figures.update(zip(figures, sums.unbind(), strict=True))
 
-    def gathered(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """The value of each process, for all."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
-    def by_leader(self, act: Callable[[], T]) -> T:
+    def run_on_main(self, act: Callable[[], T]) -> T:
         """What `act` gives in the first process, for all; the others wait.
 
         Raises:
@@ -94,22 +94,22 @@ class World:
         if self.size == 1:
             return act()
         outcome: list[Any] = [None, None]
-        if self.leads:
+        if self.is_main:
             try:
                 outcome[0] = act()
             except (ValueError, OSError) as error:
                 outcome[1] = error
         dist.broadcast_object_list(outcome)
         if outcome[1] is not None:
-            raise outcome[1] if self.leads else SystemExit(2)
+            raise outcome[1] if self.is_main else SystemExit(2)
         return outcome[0]
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 """A single process."""
 
 
-def sum_over_processes(tensor: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
+def all_reduce_sum(tensor: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
     """The sum of a tensor over all processes, as a new tensor; the tensor itself where there is only one process.
 
     For layers and objectives, which know no `World`.
@@ -121,7 +121,7 @@ def sum_over_processes(tensor: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
 
 
 @contextmanager
-def joined(*, timeout: timedelta) -> Iterator[World]:
+def join_processes(*, timeout: timedelta) -> Iterator[World]:
     """Joins the other processes, where torchrun or its like started several and says so in the environment.
 
     Who has joined already, as the workers of a cluster's launcher have, is left joined.
@@ -134,7 +134,7 @@ def joined(*, timeout: timedelta) -> Iterator[World]:
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if size == 1 and not dist.is_initialized():
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     mine = not dist.is_initialized()
     if mine:

@@ -14,22 +14,22 @@ from vitral.data.batches import Batch, EvaluationBatches, load
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source
-from vitral.distributed.world import ALONE, World
-from vitral.evals.accuracy import Accuracy, Judgements, judge
-from vitral.evals.features import Representations, represent
+from vitral.distributed.world import SINGLE_PROCESS, World
+from vitral.evals.accuracy import Accuracy, Predictions, predict_batches
+from vitral.evals.features import FeatureSet, extract_batches
 
 __all__ = [
     "TIMEOUT",
     "check_finite",
     "evaluate",
+    "extract_features",
     "final_split",
-    "judged",
+    "predict_all",
     "read_by_first",
-    "represented",
     "running_split",
 ]
 
-Part = TypeVar("Part", Judgements, Representations)
+Part = TypeVar("Part", Predictions, FeatureSet)
 Compute = Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b outputs"]]
 
 BATCH_SIZE = 256
@@ -54,40 +54,44 @@ def evaluate(
     *,
     preprocessing: Preprocessing,
     data: DataConfig,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
 ) -> Accuracy:
-    """Measures a classifier on every image of a source; errors as in `judged`."""
-    return judged(predict, source, preprocessing=preprocessing, data=data, world=world).accuracy()
+    """Measures a classifier on every image of a source; errors as in `predict_all`."""
+    return predict_all(predict, source, preprocessing=preprocessing, data=data, world=world).accuracy()
 
 
-def judged(
+def predict_all(
     predict: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]],
     source: Source,
     *,
     preprocessing: Preprocessing,
     data: DataConfig,
-    world: World = ALONE,
-) -> Judgements:
+    world: World = SINGLE_PROCESS,
+) -> Predictions:
     """What a classifier says of every image of a source, exactly once each; all processes together, for all.
 
     Raises:
         ValueError: an image cannot be read, unless `data.on_error` is skip, or there are none.
     """
-    parts = _parts(partial(judge, predict), predict, source, preprocessing=preprocessing, data=data, world=world)
-    return _checked(Judgements.joined(parts), data)
+    parts = _parts(
+        partial(predict_batches, predict), predict, source, preprocessing=preprocessing, data=data, world=world
+    )
+    return _checked(Predictions.concatenate(parts), data)
 
 
-def represented(
+def extract_features(
     encode: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]],
     source: Source,
     *,
     preprocessing: Preprocessing,
     data: DataConfig,
-    world: World = ALONE,
-) -> Representations:
-    """What a model makes of every image of a source, one row each, in order; as `judged` otherwise."""
-    parts = _parts(partial(represent, encode), encode, source, preprocessing=preprocessing, data=data, world=world)
-    return _checked(Representations.joined(parts), data)
+    world: World = SINGLE_PROCESS,
+) -> FeatureSet:
+    """What a model makes of every image of a source, one row each, in order; as `predict_all` otherwise."""
+    parts = _parts(
+        partial(extract_batches, encode), encode, source, preprocessing=preprocessing, data=data, world=world
+    )
+    return _checked(FeatureSet.concatenate(parts), data)
 
 
 def check_finite(outputs: Float[Tensor, "*shape"]) -> None:
@@ -122,11 +126,11 @@ def _parts(
     for _ in range(each - len(numbers)):
         # where weights are in shards, all processes compute as often, or they would wait for one another
         compute(torch.zeros(1, *preprocessing.image_size, preprocessing.channels, dtype=torch.uint8))
-    return [part for parts in world.gathered(found) for part in parts]
+    return [part for parts in world.all_gather(found) for part in parts]
 
 
 def _checked(found: Part, data: DataConfig) -> Part:
     """Refuses a broken image where the configuration says so."""
-    if found.broken and data.on_error == "stop":
-        raise ValueError(f"{found.broken[0]}; remove the file, or leave such files out with --data.on-error skip")
+    if found.unreadable and data.on_error == "stop":
+        raise ValueError(f"{found.unreadable[0]}; remove the file, or leave such files out with --data.on-error skip")
     return found

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from vitral.data.extra import optional
-from vitral.evals.features import Representations
+from vitral.evals.features import FeatureSet
 
 __all__ = ["CUTS", "Retrieval", "average_precision", "index_of", "nearest", "retrieval"]
 
@@ -39,7 +39,7 @@ class Retrieval:
         yield "mAP", self.mean_average_precision
 
 
-def retrieval(gallery: Representations, queries: Representations, *, cuts: Sequence[int] = CUTS) -> Retrieval:
+def retrieval(gallery: FeatureSet, queries: FeatureSet, *, cuts: Sequence[int] = CUTS) -> Retrieval:
     """Searches a gallery for images of each query's class, by cosine similarity.
 
     Args:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.distributed.world import sum_over_processes
+from vitral.distributed.world import all_reduce_sum
 
 __all__ = ["ProbeHead", "add_probe", "fold_probe"]
 
@@ -29,9 +29,9 @@ class Standardise(nn.Module):
     def of_batch(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
         """Mean and variance of a batch, of which the running ones take note."""
         x = x.double()
-        count, total = sum_over_processes(torch.tensor(len(x), device=x.device)), sum_over_processes(x.sum(0))
+        count, total = all_reduce_sum(torch.tensor(len(x), device=x.device)), all_reduce_sum(x.sum(0))
         mean = total / count
-        var = sum_over_processes((x - mean).square().sum(0)) / count
+        var = all_reduce_sum((x - mean).square().sum(0)) / count
         self.mean.lerp_(mean.to(self.mean.dtype), MOMENTUM)
         self.var.lerp_((var * count / (count - 1).clamp(min=1)).to(self.var.dtype), MOMENTUM)
         return mean.to(self.mean.dtype), var.to(self.var.dtype)

@@ -21,7 +21,7 @@ __all__ = ["Classification", "ClassificationConfig"]
 class ClassificationConfig:
     """What a classification step learns from."""
 
-    judged_by: ClassVar = "labels"
+    evaluate_by: ClassVar = "labels"
     name: tyro.conf.Suppress[Literal["classification"]] = "classification"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """Cross-entropy over classes, or of each class by itself, summed over classes, as the paper pre-trains."""

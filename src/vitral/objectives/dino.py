@@ -20,11 +20,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import Model
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
-from vitral.objectives.chance import chosen
+from vitral.objectives.crops import view
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import as_pixels, taken
+from vitral.objectives.prng import sample_without_replacement
 from vitral.objectives.self_supervised import Learner, plain_vit
-from vitral.objectives.views import view
 from vitral.vit import ViT
 
 __all__ = ["DINOConfig", "DINOLearner", "Projection", "ViewConfig"]
@@ -57,7 +57,7 @@ class DINOConfig:
         ValueError: a value is out of range.
     """
 
-    judged_by: ClassVar = "features"
+    evaluate_by: ClassVar = "features"
     name: tyro.conf.Suppress[Literal["dino"]] = "dino"
     views: ViewConfig = ViewConfig()
     prototypes: int = 65536
@@ -188,7 +188,7 @@ class DINOLearner(Learner):
         """Which patches of large views are masked; none without iBOT's loss."""
         n = (large.shape[2] // self.encoder.config.patch_hw[0]) * (large.shape[3] // self.encoder.config.patch_hw[1])
         m = max(1, round(self.config.masked_share * n)) if self.config.patch_weight > 0 else 0
-        return torch.cat([chosen(keys, m, of=n, use=MASKED + number) for number in range(2)])
+        return torch.cat([sample_without_replacement(keys, m, of=n, use=MASKED + number) for number in range(2)])
 
     def student_tokens(self, images: Float[Tensor, "b c h w"], mask: Int64[Tensor, "b m"]) -> Float[Tensor, "b t d"]:
         """Final tokens of images whose masked patches are hidden."""

@@ -33,7 +33,7 @@ class DistillationConfig:
         ValueError: a value is out of range.
     """
 
-    judged_by: ClassVar = "labels"
+    evaluate_by: ClassVar = "labels"
     name: tyro.conf.Suppress[Literal["distillation"]] = "distillation"
     teacher: Path | None = None
     """The trained model to learn from: a run's folder, another project's file, hf-hub:OWNER/NAME."""

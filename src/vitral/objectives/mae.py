@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from vitral.data.images.preprocess import Preprocessing
 from vitral.layers.places import Layout, by_content, keep
 from vitral.models import Model
-from vitral.objectives.chance import chosen
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
+from vitral.objectives.prng import sample_without_replacement
 from vitral.objectives.self_supervised import Learner, plain_vit
 from vitral.vit import ViT
 
@@ -32,7 +32,7 @@ class MAEConfig:
         ValueError: a value is out of range.
     """
 
-    judged_by: ClassVar = "features"
+    evaluate_by: ClassVar = "features"
     name: tyro.conf.Suppress[Literal["mae"]] = "mae"
     share: float = 0.75
     """Share of an image's patches that is hidden."""
@@ -105,7 +105,7 @@ class MAELearner(Learner):
         embedded = self.encoder.patches(images)
         rows, columns = embedded.shape[1:3]
         count = rows * columns
-        order = chosen(keys, count, of=count, use=WHICH)
+        order = sample_without_replacement(keys, count, of=count, use=WHICH)
         # at least one patch on either side
         shown = min(max(round(count * (1 - self.config.share)), 1), count - 1)
         visible, hidden = order[:, :shown], order[:, shown:]

@@ -26,7 +26,7 @@ class Learner(nn.Module):
         """Its models, which begin with the same weights; the first is evaluated and kept."""
         return (self.encoder,)
 
-    def represent(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+    def extract_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """What the model that is kept makes of images in its range: the representation y of Eq. 4."""
         return self.models()[0].features(images).pooled
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Changed, FileSource, Joined, Source, Subset
 
 __all__ = ["contents", "fingerprint"]
@@ -77,7 +77,7 @@ def _stored(source: Source, index: int) -> Path | bytes | Image.Image | None:
         source = source.source
     try:
         return source.stored(index)
-    except (BrokenImage, OSError):
+    except (UnreadableImage, OSError):
         return None
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitral.card import ModelCard
-from vitral.data.images.decode import BrokenImage, read_image
+from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.device import pick_device
 from vitral.models import Model
 from vitral.vit import ViT
@@ -99,7 +99,7 @@ class Predictor:
         """Classifies one image.
 
         Raises:
-            BrokenImage: the image cannot be read.
+            UnreadableImage: the image cannot be read.
             ValueError, TypeError: as in `predict`.
         """
         count = self._top_k(top_k)
@@ -114,8 +114,8 @@ class Predictor:
             return self.model(self.card.preprocessing.normalise(images.to(self.device))).float()
 
     @torch.inference_mode()
-    def represent(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
-        """Representations before the head (y of Eq. 4) of images as preprocessing read them."""
+    def extract_features(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+        """FeatureSet before the head (y of Eq. 4) of images as preprocessing read them."""
         with self._arithmetic():
             return self.model.features(self.card.preprocessing.normalise(images.to(self.device))).pooled.float()
 
@@ -149,7 +149,7 @@ class Predictor:
     def _read_or_fail(self, image: ImageLike, name: str) -> UInt8[np.ndarray, "h w c"] | Failure:
         try:
             return self._read(image, name)
-        except BrokenImage as error:
+        except UnreadableImage as error:
             return Failure(name=name, reason=str(error))
 
     def _rank(self, images: list[UInt8[np.ndarray, "h w c"]], top_k: int) -> list[tuple[list[int], list[float]]]:

@@ -22,7 +22,7 @@ from vitral.suites.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.fit import Plan, training_batches
 from vitral.train.reporter import Diverged
-from vitral.train.resource_errors import OutOfMemory, telling_of_limits
+from vitral.train.resource_errors import OutOfMemory, translate_resource_errors
 from vitral.train.session import Session
 
 __all__ = [
@@ -161,7 +161,7 @@ def finetuned(config: RunConfig, source: Source, *, advance: Advance = ignore, t
             beyond all bounds, or memory ran out.
     """
     try:
-        with telling_of_limits(config.train):
+        with translate_resource_errors(config.train):
             return _finetuned(config, source, advance, tell)
     except OutOfMemory as error:
         height, width = config.model.architecture.image_hw
@@ -178,8 +178,8 @@ def _finetuned(config: RunConfig, source: Source, advance: Advance, tell: Tell) 
     plan = Plan.of(config, samples=len(source))
     seen: set[int] = set()
     for batch in training_batches(session, source, plan.total):
-        if batch.broken and config.data.on_error == "stop":
-            raise ValueError(f"{batch.broken[0]}; remove it, or skip such files with --data.on-error skip")
+        if batch.unreadable and config.data.on_error == "stop":
+            raise ValueError(f"{batch.unreadable[0]}; remove it, or skip such files with --data.on-error skip")
         figures = session.train_step(
             batch, lr=plan.learning_rate(session.step), progress=(session.step + 1) / plan.total
         )
@@ -274,7 +274,7 @@ def tested(config: RunConfig, known: Source, asked: Source, *, advance: Advance,
         return session.predict(images)
 
     result = evaluate(predict, asked, preprocessing=session.preprocessing, data=config.data)
-    for sentence in result.broken:
+    for sentence in result.unreadable:
         tell(sentence)
     seconds = time.perf_counter() - start
     return Score(method=METHOD, values=[result.top1], num_images=result.num_images, seconds=seconds)

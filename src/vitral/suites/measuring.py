@@ -18,8 +18,8 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source
 from vitral.distributed.world import World
 from vitral.evals.cache import Cache
-from vitral.evals.evaluate import check_finite, read_by_first, represented
-from vitral.evals.features import Representations
+from vitral.evals.evaluate import check_finite, extract_features, read_by_first
+from vitral.evals.features import FeatureSet
 from vitral.evals.fewshot import SHOTS
 from vitral.runs.fingerprint import contents, fingerprint
 from vitral.suites.finetuning import Protocol, finetuning_images, finetuning_score, training_images, varied_as
@@ -29,7 +29,7 @@ from vitral.train.config import RunConfig
 
 __all__ = ["Measuring", "Subject", "Task", "Watch"]
 
-NOTHING = Representations(
+NOTHING = FeatureSet(
     features=torch.zeros(0, 1), labels=torch.zeros(0, dtype=torch.int64), readable=torch.zeros(0, dtype=torch.bool)
 )
 """What the other processes have where the first found representations on disk."""
@@ -128,7 +128,7 @@ class Measuring:
         """What was said of images that cannot be read."""
 
     def extract(self) -> None:
-        """Representations of all images of every task; all processes together.
+        """FeatureSet of all images of every task; all processes together.
 
         Raises:
             ValueError: no task is left.
@@ -193,9 +193,9 @@ class Measuring:
         images = sum(read_by_first(len(source), self.world) for source in task.splits.values())
         self.watch.begin(f"{title}: reading for {name}", images)
         seen = {split: self._seen(subject, title, split) for split in task.splits}
-        if self.world.leads:
+        if self.world.is_main:
             self.known[name][title] = Known(**seen, num_classes=len(task.splits["train"].classes))
-            for sentence in (sentence for part in seen.values() for sentence in part.broken):
+            for sentence in (sentence for part in seen.values() for sentence in part.unreadable):
                 self._tell_unreadable(sentence)
 
     def _tell_unreadable(self, sentence: str) -> None:
@@ -204,17 +204,17 @@ class Measuring:
             self.unreadable.add(sentence)
             self.say(f"left out: {sentence}")
 
-    def _seen(self, subject: Subject, title: str, split: str) -> Representations:
+    def _seen(self, subject: Subject, title: str, split: str) -> FeatureSet:
         """What a subject makes of a split, or made of it before, which the first process alone knows then."""
         task, kept = self.tasks[title], None
         source = task.splits[split]
         key = (subject.identity, str(to_dict(subject.preprocessing)), title, split)
-        if self.world.leads:
+        if self.world.is_main:
             key = (*key, task.images[split])
             kept = self.cache.find(key)
-            if kept is not None and kept.broken and self.data.on_error == "stop":
+            if kept is not None and kept.unreadable and self.data.on_error == "stop":
                 kept = None  # reading them again says so
-        if self.world.by_leader(lambda: kept is not None):
+        if self.world.run_on_main(lambda: kept is not None):
             self.watch.advance(read_by_first(len(source), self.world))
             return NOTHING if kept is None else kept
 
@@ -222,11 +222,11 @@ class Measuring:
             self.watch.advance(len(images))
             return subject.encode(images)
 
-        found = represented(encode, source, preprocessing=subject.preprocessing, data=self.data, world=self.world)
+        found = extract_features(encode, source, preprocessing=subject.preprocessing, data=self.data, world=self.world)
         if not len(found.labels):
-            raise ValueError(f"no {split} image could be read: {found.broken[0]}")
+            raise ValueError(f"no {split} image could be read: {found.unreadable[0]}")
         check_finite(found.features)
-        self.world.by_leader(lambda: self.cache.keep(key, found))
+        self.world.run_on_main(lambda: self.cache.keep(key, found))
         return found
 
     def _measure(self, name: str, title: str, *, methods: Sequence[str], seeds: Sequence[int]) -> None:

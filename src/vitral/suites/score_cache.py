@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vitral.evals.cache import name_of, telling_of_failure, unusable
+from vitral.evals.cache import name_of, unusable, warn_on_failure
 from vitral.files import write_json
 from vitral.suites.transfer import Score
 
@@ -37,7 +37,7 @@ class Kept:
             self.taken += 1
             return found
         scores = measure()
-        with telling_of_failure(path, self.say):
+        with warn_on_failure(path, self.say):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, {"key": name, "scores": [vars(score) for score in scores]})
         return scores

@@ -31,12 +31,14 @@ def subjects(model: Model, *, device: torch.device, whole: bool, baselines: bool
         preprocessing = replace(preprocessing, resize="squash")
     encoded_on = f" on {device.type}"  # a GPU computes in 16 bits
     found = {
-        "model": Subject(encode=predictor.represent, preprocessing=preprocessing, identity=identity(model) + encoded_on)
+        "model": Subject(
+            encode=predictor.extract_features, preprocessing=preprocessing, identity=identity(model) + encoded_on
+        )
     }
     if baselines:
         random = fresh(model)
         found["random weights"] = Subject(
-            encode=Predictor(random, device=device).represent,
+            encode=Predictor(random, device=device).extract_features,
             preprocessing=preprocessing,
             identity=identity(random) + encoded_on,
             tuned="fresh",

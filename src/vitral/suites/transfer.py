@@ -9,7 +9,7 @@ from importlib import import_module
 from jaxtyping import Int64
 from torch import Tensor
 
-from vitral.evals.features import Representations
+from vitral.evals.features import FeatureSet
 from vitral.evals.fewshot import GRID, SHOTS, best_strength, few, predictions
 from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import linear_predictions
@@ -57,16 +57,16 @@ class Score:
 class Known:
     """The images of one task, as a model sees them."""
 
-    train: Representations
-    val: Representations
+    train: FeatureSet
+    val: FeatureSet
     """Part of what may be learned from, to choose settings by."""
-    test: Representations
+    test: FeatureSet
     num_classes: int
 
 
-def joined(one: Representations, other: Representations) -> Representations:
+def joined(one: FeatureSet, other: FeatureSet) -> FeatureSet:
     """The images of both, which a final model learns from."""
-    return Representations.joined([one, other])
+    return FeatureSet.concatenate([one, other])
 
 
 def score(method: str, known: Known, *, seeds: Sequence[int]) -> list[Score]:

@@ -12,7 +12,7 @@ from vitral.config import to_dict
 from vitral.evals.paired import Difference, paired_difference
 from vitral.models import blank_model
 from vitral.runs.metrics import read_metrics, training_seconds
-from vitral.runs.predictions import PREDICTIONS, Predictions, load_predictions
+from vitral.runs.predictions import PREDICTIONS, SavedPredictions, load_predictions
 from vitral.train.config import RunConfig
 from vitral.train.run import Run
 from vitral.weights.folder import read_config
@@ -84,7 +84,7 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
                 steps=_steps(path, model.card),
                 seconds=training_seconds(records, batch_size=config.train.batch_size),
                 records=records,
-                num_images=None if predictions is None else len(predictions.judgements.truth),
+                num_images=None if predictions is None else len(predictions.predictions.truth),
                 accuracy=_accuracy(predictions),
                 difference=None if path is paths[0] else _difference(predictions, kept[0]),
             )
@@ -116,7 +116,9 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _check_same_data(paths: Sequence[Path], configs: Sequence[RunConfig], kept: Sequence[Predictions | None]) -> None:
+def _check_same_data(
+    paths: Sequence[Path], configs: Sequence[RunConfig], kept: Sequence[SavedPredictions | None]
+) -> None:
     """Refuses runs whose figures are of different images, as far as that can be told."""
     for path, config, predictions in zip(paths, configs, kept, strict=True):
         if predictions and kept[0]:
@@ -130,26 +132,26 @@ def _check_same_data(paths: Sequence[Path], configs: Sequence[RunConfig], kept: 
             )
 
 
-def _described(config: RunConfig, predictions: Predictions | None) -> str:
+def _described(config: RunConfig, predictions: SavedPredictions | None) -> str:
     where = str(config.data.root or config.data.source)
-    return f"{where}, {len(predictions.judgements.readable):,} {predictions.split} images" if predictions else where
+    return f"{where}, {len(predictions.predictions.readable):,} {predictions.split} images" if predictions else where
 
 
-def _right(predictions: Predictions) -> torch.Tensor:
+def _right(predictions: SavedPredictions) -> torch.Tensor:
     """Of each image that could be read, whether the most probable class is the true one."""
-    return predictions.judgements.top[:, 0] == predictions.judgements.truth
+    return predictions.predictions.top[:, 0] == predictions.predictions.truth
 
 
-def _accuracy(predictions: Predictions | None) -> Difference | None:
+def _accuracy(predictions: SavedPredictions | None) -> Difference | None:
     if predictions is None:
         return None
     right = _right(predictions)
     return paired_difference(right, torch.zeros_like(right))
 
 
-def _difference(one: Predictions | None, other: Predictions | None) -> Difference | None:
+def _difference(one: SavedPredictions | None, other: SavedPredictions | None) -> Difference | None:
     """Of the images that both could read."""
     if one is None or other is None:
         return None
-    both = one.judgements.readable & other.judgements.readable
-    return paired_difference(*(_right(each)[both[each.judgements.positions()]] for each in (one, other)))
+    both = one.predictions.readable & other.predictions.readable
+    return paired_difference(*(_right(each)[both[each.predictions.positions()]] for each in (one, other)))

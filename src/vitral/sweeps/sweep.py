@@ -17,14 +17,14 @@ from typing import IO
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.datasets.registry import PRESETS
-from vitral.distributed.world import ALONE, World
+from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.files import write_json
 from vitral.runs.metrics import read_metrics
 from vitral.sweeps.config import Range, SweepConfig
 from vitral.sweeps.results import Result, ranked, read_results, spelled, spread, write_results
 from vitral.sweeps.search import check_optuna, drawn
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import figures_of
+from vitral.train.evaluation import metric_names
 from vitral.train.fit import fit
 from vitral.train.reporter import Diverged
 from vitral.train.resource_errors import OutOfMemory
@@ -48,7 +48,7 @@ class Sweep:
     Of several processes, which train every run together, each calls all methods; the first one decides.
     """
 
-    def __init__(self, folder: Path, config: SweepConfig, configure: Configure, world: World = ALONE) -> None:
+    def __init__(self, folder: Path, config: SweepConfig, configure: Configure, world: World = SINGLE_PROCESS) -> None:
         """Opens the sweep in a folder, or begins it there.
 
         Raises:
@@ -63,7 +63,7 @@ class Sweep:
         self.before: SweepConfig | None = None
         """What it was when it was gone on with or begun the last time, in the first process."""
         self._lock: IO[str] | None = None
-        self.flags, self.whole = world.by_leader(self._opened)
+        self.flags, self.whole = world.run_on_main(self._opened)
 
     def close(self) -> None:
         """Lets other commands go on with the sweep."""
@@ -81,22 +81,22 @@ class Sweep:
             ValueError: something is wrong that is no matter of settings, such as an image that cannot be read.
             OSError: the disk is full, or a file cannot be read.
         """
-        tried, total = self.world.by_leader(lambda: read_results(self.folder)), self.config.total
+        tried, total = self.world.run_on_main(lambda: read_results(self.folder)), self.config.total
         if self.before:
             say(_gone_on_with(len(tried), before=self.before.total, total=total))
         for number in range(len(tried), total):
-            settings = self.world.by_leader(functools.partial(self._next, tried))
+            settings = self.world.run_on_main(functools.partial(self._next, tried))
             say(f"trial {number:03} ({number + 1} of {total}): {spelled(settings)}")
             result = self._trial(number, settings, tried)
             tried.append(result)
-            self.world.by_leader(functools.partial(self._write, tried))
+            self.world.run_on_main(functools.partial(self._write, tried))
             which = "" if result.number == number else "as "
             say(f"{which}trial {result.number:03}: {result.failure or f'{self.config.metric} {result.mean:.4f}'}")
         return ranked(tried, lower_is_better=self.config.lower_is_better)
 
     def best_command(self) -> str | None:
         """What trains the best combination; None where every trial failed."""
-        return self._command(self.world.by_leader(lambda: read_results(self.folder)))
+        return self._command(self.world.run_on_main(lambda: read_results(self.folder)))
 
     def retrained(self, say: Callable[[str], None]) -> dict[str, list[float]]:
         """Trains the best combination on all training images, for each seed that the configuration names.
@@ -107,11 +107,11 @@ class Sweep:
         Raises:
             ValueError: no trial succeeded, or as in `run`.
         """
-        tried = self.world.by_leader(lambda: read_results(self.folder))
+        tried = self.world.run_on_main(lambda: read_results(self.folder))
         best = ranked(tried, lower_is_better=self.config.lower_is_better)[0]
         if not best.values:
             raise ValueError("no trial of the sweep succeeded, so there is none to retrain")
-        all_images = self.world.by_leader(functools.partial(self._all_images, best.settings))
+        all_images = self.world.run_on_main(functools.partial(self._all_images, best.settings))
         figures: dict[str, list[float]] = {}
         for seed in self.config.retrain:
             say(f"the best, on all training images, with seed {seed}: {spelled(best.settings)}")
@@ -124,7 +124,7 @@ class Sweep:
             for name, values in figures.items()
         }
         found = {"trial": best.number, "settings": best.settings, "seeds": self.config.retrain, "figures": summary}
-        self.world.by_leader(lambda: write_json(self.folder / "retrained.json", found))
+        self.world.run_on_main(lambda: write_json(self.folder / "retrained.json", found))
         return figures
 
     def _opened(self) -> tuple[set[str], set[str]]:
@@ -174,7 +174,7 @@ class Sweep:
 
     def _check_measured(self, config: RunConfig, data: Mapping[str, Source]) -> None:
         """Refuses a metric that no run of this configuration measures, and final runs that none could."""
-        metric, known = self.config.metric, figures_of(config, data)
+        metric, known = self.config.metric, metric_names(config, data)
         if metric.startswith("val/") and "val" not in data:
             preset = PRESETS.get(config.data.source)
             raise ValueError(
@@ -206,7 +206,7 @@ class Sweep:
             failed = Result(number=number, settings=settings, values=[], failure=str(error))
             if self.world.size > 1 and isinstance(error.__cause__, OutOfMemory):
                 # the other processes may be in the middle of a step, from where they cannot be called back
-                if self.world.leads:
+                if self.world.is_main:
                     self._write([*tried, failed])
                 raise ValueError(f"{error}; the same command goes on with the sweep") from error
             return failed
@@ -221,12 +221,12 @@ class Sweep:
         final = self._trained(config)
         if self.config.metric in final:
             return final[self.config.metric]
-        return self.world.by_leader(lambda: _last(out / "metrics.jsonl", self.config.metric))
+        return self.world.run_on_main(lambda: _last(out / "metrics.jsonl", self.config.metric))
 
     def _trained(self, config: RunConfig) -> dict[str, float]:
         """Trains a run, or goes on with it where it is there."""
         gc.collect()  # the model before this one is in cycles, and may hold most of a GPU's memory
-        run = Run(self.world.by_leader(functools.partial(_made, config)))
+        run = Run(self.world.run_on_main(functools.partial(_made, config)))
         with closing(run):
             try:
                 return fit(run, config, self.world)

@@ -149,7 +149,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if getattr(self.model.architecture, "pool", None) == "none":
             raise ValueError("training needs one representation an image: choose pool cls, gap or map, not none")
-        if self.data.source == "images" and self.objective.judged_by == "labels":
+        if self.data.source == "images" and self.objective.evaluate_by == "labels":
             raise ValueError(
                 "--data.source images has no classes to learn: choose --data.source folder, or a recipe that learns "
                 "without labels, such as masked-patch"
@@ -158,7 +158,7 @@ class RunConfig:
             raise ValueError("DINO keeps a running average itself, its teacher: leave out --train.ema")
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
             raise ValueError("a linear probe takes no adapters and no average: --model.lora-rank None --train.ema None")
-        if self.model.probe and self.objective.judged_by != "labels":
+        if self.model.probe and self.objective.evaluate_by != "labels":
             raise ValueError("a linear probe learns classes: choose a recipe that does, such as finetune")
         if self.model.lora_rank is not None and self.model.weights is None:
             raise ValueError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")

@@ -9,14 +9,14 @@ import numpy as np
 
 from vitral.data.batches import UNREADABLE, EvaluationBatches
 from vitral.data.sources.source import Source, Subset
-from vitral.evals.accuracy import Judgements
-from vitral.evals.evaluate import final_split, judged, represented, running_split
+from vitral.evals.accuracy import Predictions
+from vitral.evals.evaluate import extract_features, final_split, predict_all, running_split
 from vitral.evals.probe import probe
 from vitral.objectives.objective import Panel
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 
-__all__ = ["KNOWN", "Examination", "Measured", "drawn_panels", "evenly", "examined", "figures_of"]
+__all__ = ["KNOWN", "EvalResult", "SplitEvaluation", "draw_samples", "evaluate_split", "evenly", "metric_names"]
 
 KNOWN = 5000
 """Training images that probes learn from at most."""
@@ -26,11 +26,11 @@ SHOWN = 8
 
 
 @runtime_checkable
-class Measured(Protocol):
+class EvalResult(Protocol):
     """The figures of one evaluation."""
 
     @property
-    def broken(self) -> tuple[str, ...]:
+    def unreadable(self) -> tuple[str, ...]:
         """One sentence for each image that could not be read."""
         ...
 
@@ -44,18 +44,18 @@ class Measured(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examination:
+class SplitEvaluation:
     """An evaluation, and what was said of each image where classes were told."""
 
-    result: Measured
-    judgements: Judgements | None = None
+    result: EvalResult
+    predictions: Predictions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unlabelled:
     """The evaluation of images that have no classes to probe by."""
 
-    broken: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def metrics(self) -> Iterator[tuple[str, float]]:
         """None."""
@@ -70,45 +70,49 @@ MEASURES = {"labels": ("top1", "top5", "loss", "ece"), "features": ("knn", "line
 """What is measured of a split."""
 
 
-def figures_of(config: RunConfig, data: Mapping[str, Source]) -> list[str]:
+def metric_names(config: RunConfig, data: Mapping[str, Source]) -> list[str]:
     """Names of the figures that a run has at its end."""
     splits = dict.fromkeys((running_split(data), final_split(data)))
-    return [f"{split}/{measure}" for split in splits for measure in MEASURES[config.objective.judged_by]]
+    return [f"{split}/{measure}" for split in splits for measure in MEASURES[config.objective.evaluate_by]]
 
 
-def examined(session: Session, data: Mapping[str, Source], split: str) -> Examination:
-    """Evaluates the weights to keep on a split; all processes together. Errors as in `judged`."""
-    return {"labels": _told, "features": _probed}[session.config.objective.judged_by](session, data, split)
+def evaluate_split(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
+    """Evaluates the weights to keep on a split; all processes together. Errors as in `predict_all`."""
+    return {"labels": evaluate_classifier, "features": evaluate_features}[session.config.objective.evaluate_by](
+        session, data, split
+    )
 
 
-def _told(session: Session, data: Mapping[str, Source], split: str) -> Examination:
-    found = judged(
+def evaluate_classifier(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
+    found = predict_all(
         session.predict,
         data[split],
         preprocessing=session.preprocessing,
         data=session.config.data,
         world=session.world,
     )
-    return Examination(result=found.accuracy(), judgements=found)
+    return SplitEvaluation(result=found.accuracy(), predictions=found)
 
 
-def _probed(session: Session, data: Mapping[str, Source], split: str) -> Examination:
+def evaluate_features(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
     train = data["train"]
     if len(train.classes) < 2:
-        return Examination(result=Unlabelled())
+        return SplitEvaluation(result=Unlabelled())
     encoded = partial(
-        represented,
-        session.represent,
+        extract_features,
+        session.extract_features,
         preprocessing=session.preprocessing,
         data=session.config.data,
         world=session.world,
     )
     known, asked = encoded(evenly(train, KNOWN)), encoded(data[split])
     # one process computes, or each would do the same with its own rounding
-    return Examination(result=session.world.by_leader(lambda: probe(known, asked, num_classes=len(train.classes))))
+    return SplitEvaluation(
+        result=session.world.run_on_main(lambda: probe(known, asked, num_classes=len(train.classes)))
+    )
 
 
-def drawn_panels(session: Session, source: Source) -> Sequence[Panel]:
+def draw_samples(session: Session, source: Source) -> Sequence[Panel]:
     """A few images of a source and what the model made of them; none where the objective shows nothing."""
     some = evenly(source, SHOWN)
     batches = EvaluationBatches(source=some, preprocessing=session.preprocessing, batch_size=SHOWN)

@@ -14,25 +14,25 @@ from vitral.config import to_dict
 from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
-from vitral.distributed.world import ALONE, World
+from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.evals.evaluate import final_split, running_split
 from vitral.files import write_json
 from vitral.runs.curves import draw_curves
 from vitral.runs.fingerprint import fingerprint
 from vitral.runs.metrics import read_metrics
 from vitral.runs.panels import PANELS, draw_panels
-from vitral.runs.predictions import Predictions, save_predictions
+from vitral.runs.predictions import SavedPredictions, save_predictions
 from vitral.runs.trackers.trackers import Trackers
 from vitral.train.checkpointing.changes import Change, changes_between
 from vitral.train.checkpointing.checkpoint import Checkpoints
 from vitral.train.config import RunConfig
 from vitral.train.duration import Duration, Timer
-from vitral.train.evaluation import drawn_panels, examined
+from vitral.train.evaluation import draw_samples, evaluate_split
 from vitral.train.interrupts import Interrupted, Interrupts
 from vitral.train.profiling.setup import setup_of
-from vitral.train.report import Findings, write_report
+from vitral.train.report import ReportData, write_report
 from vitral.train.reporter import Reporter
-from vitral.train.resource_errors import telling_of_limits
+from vitral.train.resource_errors import translate_resource_errors
 from vitral.train.run import Run
 from vitral.train.schedule import learning_rate
 from vitral.train.session import Session
@@ -44,7 +44,7 @@ BEST = "best"
 """Folder of the model that did best on validation images, in a run's folder."""
 
 
-def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
+def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str, float]:
     """Trains a run to its end, from its newest checkpoint where it has one, and saves the model in its folder.
 
     Args:
@@ -61,7 +61,7 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
             number any more.
         OSError: a file cannot be read, or the disk is full; the checkpoints so far stay.
     """
-    world.by_leader(run.lock)
+    world.run_on_main(run.lock)
     checkpoints = Checkpoints(run.checkpoints_path, keep=config.checkpoint.keep, world=world)
     try:
         changes: list[Change] = []
@@ -71,14 +71,14 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
         data = open_data(config.data)
         config = config.resolved(num_classes=len(data["train"].classes))
         config.train.check_shares(world.size, in_pairs=config.augment.mixes)
-        trackers = Trackers(config.train.track if world.leads else "none")
+        trackers = Trackers(config.train.track if world.is_main else "none")
         plan = Plan.of(config, samples=len(data["train"]))
-        with telling_of_limits(config.train):
+        with translate_resource_errors(config.train):
             session, notes = begin(plan, changes, checkpoints, data["train"])
-        if world.leads and not checkpoints.paths():
+        if world.is_main and not checkpoints.paths():
             run.save(config)
     except BaseException:
-        if world.leads:
+        if world.is_main:
             run.discard()
         raise
     run.begun = True
@@ -86,11 +86,11 @@ def fit(run: Run, config: RunConfig, world: World = ALONE) -> dict[str, float]:
         reporting(run, session, plan, trackers) as reporter,
         Interrupts() as interrupts,
     ):
-        trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.say)
+        trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.info)
         for note in (*notes, describe(session, data["train"], plan), *plan.warnings()):
-            reporter.say(note)
+            reporter.info(note)
         try:
-            with telling_of_limits(config.train):
+            with translate_resource_errors(config.train):
                 train(run, session, data, plan, reporter=reporter, interrupts=interrupts, checkpoints=checkpoints)
                 metrics = finish(run, session, data, reporter)
         finally:
@@ -106,7 +106,7 @@ def reporting(run: Run, session: Session, plan: "Plan", trackers: Trackers) -> R
         run.path,
         step=session.step,
         total=plan.total,
-        speaks=session.world.leads,
+        is_main=session.world.is_main,
         setup=setup_of(session),
         stopwatch=session.stopwatch,
         trackers=trackers,
@@ -128,14 +128,14 @@ def train(
 
     def keep() -> None:
         # together: a run that fails before leaves the configuration that its checkpoint was made with
-        if world.leads:
+        if world.is_main:
             run.save(config)
         checkpoints.save(session.tensors(), session.facts() | {"data": images}, step=session.step)
 
     for batch in session.stopwatch.batches(training_batches(session, data["train"], plan.total)):
-        refused = bool(batch.broken) and config.data.on_error == "stop"
-        due = plan.due(session.step + 1) if world.leads else Due()
-        stop, any_refused, log, measure, save = world.agreed(interrupts.signum or 0, refused, *due)
+        refused = bool(batch.unreadable) and config.data.on_error == "stop"
+        due = plan.due(session.step + 1) if world.is_main else Due()
+        stop, any_refused, log, measure, save = world.all_reduce_max(interrupts.signum or 0, refused, *due)
         if stop or any_refused:
             reporter.flush(session.step)
             keep()
@@ -143,11 +143,11 @@ def train(
         if stop:
             raise Interrupted(stop)
         if any_refused:
-            broken = next(filter(None, world.gathered(batch.broken)))
+            broken = next(filter(None, world.all_gather(batch.unreadable)))
             raise ValueError(f"{broken[0]}; remove it, or skip such files with --data.on-error skip")
         lr = plan.learning_rate(session.step)
         figures = session.train_step(batch, lr=lr, progress=(session.step + 1) / plan.total)
-        reporter.add(figures, lr=lr, images=len(batch.labels) * world.size)
+        reporter.log_step(figures, lr=lr, images=len(batch.labels) * world.size)
         step, last = session.step, session.step == plan.total
         if log or measure or save or last:
             reporter.flush(step)
@@ -155,8 +155,8 @@ def train(
         if (measure and not last) or (last and running_split(data) != final_split(data)):
             checkpoints.wait()  # evaluation starts processes, which must not happen while a thread writes
             split = running_split(data)
-            result = examined(session, data, split).result
-            reporter.measured(step, split, result)
+            result = evaluate_split(session, data, split).result
+            reporter.log_eval(step, split, result)
             if split == "val" and (best := dict(result.metrics())):
                 keep_if_best(run, session, data["train"].classes, {f"{split}/{key}": best[key] for key in best})
         if save or last:
@@ -173,9 +173,9 @@ def keep_if_best(run: Run, session: Session, classes: tuple[str, ...], figures: 
     before = [
         record[name] for record in read_metrics(run.metrics_path) if name in record and record["step"] < session.step
     ]
-    if world.by_leader(lambda: value > max(before, default=-math.inf)):
+    if world.run_on_main(lambda: value > max(before, default=-math.inf)):
         model = session.finished_model()
-        if world.leads:
+        if world.is_main:
             save_model(run.path / BEST, model, card_of(session, classes, figures))
 
 
@@ -295,7 +295,7 @@ def training_batches(session: Session, source: Source, total: int) -> Iterator[B
         augment=config.augment,
         batch_size=config.train.batch_size,
         seed=config.seed,
-        share=session.world.share(config.train.batch_size),
+        share=session.world.local_range(config.train.batch_size),
     )
     pin = session.device.type == "cuda"
     return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)
@@ -317,36 +317,36 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
 def finish(run: Run, session: Session, data: dict[str, Source], reporter: Reporter) -> dict[str, float]:
     """Evaluates the final weights and leaves the model, its card, the curves and the list of broken files."""
     split = final_split(data)
-    found = examined(session, data, split)
-    result, panels = found.result, drawn_panels(session, data[split])
-    reporter.measured(session.step, split, result)
+    found = evaluate_split(session, data, split)
+    result, panels = found.result, draw_samples(session, data[split])
+    reporter.log_eval(session.step, split, result)
     reporter.diagnose()
     metrics = {f"{split}/{name}": value for name, value in result.metrics()}
     card = card_of(session, data["train"].classes, metrics)
-    model, unreadable = session.finished_model(), sorted({*session.facts()["unreadable"], *result.broken})
-    if session.world.leads:
+    model, unreadable = session.finished_model(), sorted({*session.facts()["unreadable"], *result.unreadable})
+    if session.world.is_main:
         records, speed = read_metrics(run.metrics_path), reporter.speed()
         save_model(run.path, model, card)
-        if found.judgements:
+        if found.predictions:
             images = fingerprint(data[split])
-            save_predictions(run.path, Predictions(split=split, images=images, judgements=found.judgements))
+            save_predictions(run.path, SavedPredictions(split=split, images=images, predictions=found.predictions))
         draw_panels(panels, run.path / PANELS)
         write_json(run.speed_path, speed)
         draw_curves(records, run.curves_path)
-        findings = Findings(
+        findings = ReportData(
             config=session.config,
             card=card,
             records=records,
             speed=speed,
             data=data,
             split=split,
-            judgements=found.judgements,
+            predictions=found.predictions,
         )
         write_report(run.path, findings)
     if unreadable:
-        reporter.say(f"{len(unreadable)} files could not be read and were left out:")
+        reporter.info(f"{len(unreadable)} files could not be read and were left out:")
         for sentence in unreadable:
-            reporter.say(f"  {sentence}")
+            reporter.info(f"  {sentence}")
     return metrics
 
 

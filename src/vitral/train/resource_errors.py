@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import torch
 
-from vitral.data.batches import telling_of_dead_workers
+from vitral.data.batches import translate_worker_errors
 from vitral.train.config import TrainConfig
 
-__all__ = ["OutOfMemory", "telling_of_limits"]
+__all__ = ["OutOfMemory", "translate_resource_errors"]
 
 
 class OutOfMemory(ValueError):
@@ -16,10 +16,10 @@ class OutOfMemory(ValueError):
 
 
 @contextmanager
-def telling_of_limits(config: TrainConfig) -> Iterator[None]:
+def translate_resource_errors(config: TrainConfig) -> Iterator[None]:
     """Turns errors of the machine into ValueErrors that name the way out; others pass."""
     try:
-        with telling_of_dead_workers():
+        with translate_worker_errors():
             yield
     except (MemoryError, RuntimeError) as error:
         if _is_out_of_memory(error):

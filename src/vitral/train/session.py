@@ -16,8 +16,15 @@ from vitral.data.augment.apply import augmented
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, OBJECTIVE, random_bits
-from vitral.distributed.parallel import clipped, copies, load_whole, sharded, synchronising, whole_state
-from vitral.distributed.world import ALONE, World
+from vitral.distributed.parallel import (
+    clip_grad_norm,
+    full_state_dict,
+    load_full_state_dict,
+    set_gradient_sync,
+    wrap_ddp,
+    wrap_fsdp,
+)
+from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.layers.lora import add_lora, merge_lora
 from vitral.layers.probe import add_probe, fold_probe
 from vitral.models import Model, build, repeated
@@ -45,7 +52,7 @@ class Session:
     The configuration is one that `RunConfig.resolved` gave. All processes call every method.
     """
 
-    def __init__(self, config: RunConfig, *, classes: tuple[str, ...], world: World = ALONE) -> None:
+    def __init__(self, config: RunConfig, *, classes: tuple[str, ...], world: World = SINGLE_PROCESS) -> None:
         self.config = config
         self.classes = classes
         self.world = world
@@ -81,20 +88,20 @@ class Session:
         if config.train.recompute:
             for model in self.objective.models(self.model):
                 recompute_blocks(model)
-        self.spread = self._spread()
-        self.forward = torch.compile(self.spread) if compiled else self.spread
+        self.wrapped = self._wrap()
+        self.forward = torch.compile(self.wrapped) if compiled else self.wrapped
         self.optimiser = Optimiser(self.model, config.optim)
 
-    def _spread(self) -> nn.Module:
+    def _wrap(self) -> nn.Module:
         """What computes a step: the model, spread over the devices as configured."""
         train, world = self.config.train, self.world
         forward: nn.Module = self.model
         if world.size > 1 and train.parallel == "ddp":
-            forward = copies(self.model, device=self.device)
+            forward = wrap_ddp(self.model, device=self.device)
         elif world.size > 1:
             for learner in self._learners():
                 blocks = [block for model in self.objective.models(learner) for block in repeated(model)]
-                sharded(learner, blocks, world=world, device=self.device, shards=train.shards, half=self.half)
+                wrap_fsdp(learner, blocks, world=world, device=self.device, shards=train.shards, half=self.half)
         return forward
 
     def initialise(self) -> list[str]:
@@ -115,7 +122,7 @@ class Session:
         state = self._adapted(plain).state_dict()
         for learner in self._learners():
             for model in self.objective.models(learner):
-                load_whole(model, state)
+                load_full_state_dict(model, state)
         return notes
 
     def _learners(self) -> list[nn.Module]:
@@ -142,7 +149,7 @@ class Session:
     def finished_model(self) -> Model:
         """A copy of the weights to keep, whole and what was added merged into them, on the CPU."""
         model = self._built()
-        load_whole(model, whole_state(self.kept_model))
+        load_full_state_dict(model, full_state_dict(self.kept_model))
         merge_lora(model)
         fold_probe(model)
         return model
@@ -161,9 +168,9 @@ class Session:
         examples, parts = self.examples(batch), self.config.train.accumulate
         self.stopwatch.end("augment")
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        readable = self.world.summed((examples.labels != UNREADABLE).sum()).clamp(min=1)
+        readable = self.world.all_reduce_sum((examples.labels != UNREADABLE).sum()).clamp(min=1)
         for number, part in enumerate(examples.chunk(parts), 1):
-            synchronising(self.spread, last=number == parts)
+            set_gradient_sync(self.wrapped, last=number == parts)
             with self.autocast():
                 loss, figures = self.objective.loss(self.forward, part)
             share = (part.labels != UNREADABLE).sum() / readable
@@ -171,9 +178,9 @@ class Session:
             self.scaler.scale(loss * share * self.world.size).backward()
             for name, value in {"loss": loss.detach(), **figures}.items():
                 totals[name] += value * share
-        self.world.summed_together(totals)
+        self.world.all_reduce_sum_each(totals)
         self.optimiser.unscale(self.scaler)
-        norm = clipped(list(self.model.parameters()), norm=self.config.optim.clip)
+        norm = clip_grad_norm(list(self.model.parameters()), norm=self.config.optim.clip)
         if self.scaler.is_enabled():
             totals["skipped"] = (~norm.isfinite()).float()
             norm = norm.nan_to_num(0.0, 0.0)
@@ -185,7 +192,7 @@ class Session:
             update_average(self.average, self.model, decay=decay)
         self.stopwatch.end("compute")
         self.step += 1
-        self.unreadable |= set(batch.broken)
+        self.unreadable |= set(batch.unreadable)
         return totals
 
     def examples(self, batch: Batch) -> Examples:
@@ -215,12 +222,12 @@ class Session:
             return self.kept_model(self.preprocessing.normalise(images.to(self.device)))
 
     @torch.no_grad()
-    def represent(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
-        """Representations of images as read, by the weights to keep, of an objective that is judged by these."""
+    def extract_features(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+        """FeatureSet of images as read, by the weights to keep, of an objective that is judged by these."""
         learner = (self.average or self.model).eval()
         assert isinstance(learner, Learner)
         with self.autocast():
-            return learner.represent(self.preprocessing.normalise(images.to(self.device)))
+            return learner.extract_features(self.preprocessing.normalise(images.to(self.device)))
 
     @torch.no_grad()
     def panels(self, images: UInt8[Tensor, "b h w c"]) -> Sequence[Panel]:
@@ -244,7 +251,7 @@ class Session:
         """What a step changes and is not a tensor, as JSON can hold it."""
         return {
             "step": self.step,
-            "unreadable": sorted(set().union(*self.world.gathered(self.unreadable))),
+            "unreadable": sorted(set().union(*self.world.all_gather(self.unreadable))),
             "optimiser": self.optimiser.name,
             "average": self.average is not None,
             "scaler": self.scaler.state_dict(),

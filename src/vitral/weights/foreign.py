@@ -19,7 +19,7 @@ from vitral.weights.lineages.timm import TIMM
 from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP, OPEN_CLIP, SIGLIP
 from vitral.weights.lineages.transformers import DINOV2, DINOV3, TRANSFORMERS
-from vitral.weights.rows import from_theirs, to_theirs
+from vitral.weights.mapping import from_theirs, to_theirs
 
 __all__ = ["LINEAGES", "LoadReport", "read_foreign", "written_as"]
 

@@ -94,7 +94,7 @@ def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path,
     )
     with closing(Run.create(config)) as run:
         figures = fit(run, config)
-    if config.objective.judged_by == "labels":
+    if config.objective.evaluate_by == "labels":
         assert figures["test/loss"] > 0
     else:
         assert figures.keys() == {"test/knn", "test/linear"}

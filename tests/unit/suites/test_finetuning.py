@@ -10,7 +10,7 @@ import torch
 
 from vitral.card import ModelCard
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import ArraySource, Joined, Source, Subset
 from vitral.datasets.digits import digits
@@ -202,7 +202,7 @@ class Torn:
 
     def stored(self, index: int) -> Any:
         if not index:
-            raise BrokenImage(f"the first image of {self.title} is torn")
+            raise UnreadableImage(f"the first image of {self.title} is torn")
         return self.whole.stored(index)
 
 

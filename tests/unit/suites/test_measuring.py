@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import ArraySource, Source, Subset
 from vitral.datasets.digits import digits
-from vitral.distributed.world import ALONE
+from vitral.distributed.world import SINGLE_PROCESS
 from vitral.suites import finetuning
 from vitral.suites import measuring as module
 from vitral.suites.finetuning import PROTOCOLS
@@ -53,7 +53,7 @@ class Torn(ArraySource):
 
     def stored(self, index: int) -> Image.Image:
         if index == len(self) - 1:
-            raise BrokenImage("the last image is torn")
+            raise UnreadableImage("the last image is torn")
         return super().stored(index)
 
 
@@ -70,7 +70,7 @@ def measuring(tasks: dict[str, Task], folder: Path | None = None, **changes: Any
     watch, said = Noted(), []
     given: dict[str, Any] = {"subjects": {"model": SUBJECT, "other": replace(SUBJECT, identity="other")}, "data": DATA}
     return (
-        Measuring(tasks=tasks, folder=folder, world=ALONE, watch=watch, say=said.append, **given | changes),
+        Measuring(tasks=tasks, folder=folder, world=SINGLE_PROCESS, watch=watch, say=said.append, **given | changes),
         watch,
         said,
     )

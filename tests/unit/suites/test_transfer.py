@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from vitral.evals.features import Representations
+from vitral.evals.features import FeatureSet
 from vitral.evals.fewshot import GRID, few, predictions
 from vitral.suites.transfer import METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
 
 
-def clouds(count: int, seed: int) -> Representations:
+def clouds(count: int, seed: int) -> FeatureSet:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     centres = 3 * torch.eye(3, 5)
     features = centres[labels] + torch.randn(count, 5, generator=generator)
-    return Representations(features=features, labels=labels, readable=torch.ones(count, dtype=torch.bool))
+    return FeatureSet(features=features, labels=labels, readable=torch.ones(count, dtype=torch.bool))
 
 
 KNOWN = Known(train=clouds(120, 0), val=clouds(30, 1), test=clouds(77, 2), num_classes=3)
@@ -47,9 +47,7 @@ def test_the_same_seeds_give_the_same() -> None:
 def test_test_images_choose_nothing() -> None:
     """With other labels of the test images, what is told of them stays."""
     classify = METHODS["knn"]["kNN"]
-    turned = Representations(
-        features=KNOWN.test.features, labels=(KNOWN.test.labels + 1) % 3, readable=KNOWN.test.readable
-    )
+    turned = FeatureSet(features=KNOWN.test.features, labels=(KNOWN.test.labels + 1) % 3, readable=KNOWN.test.readable)
     other = Known(train=KNOWN.train, val=KNOWN.val, test=turned, num_classes=3)
     assert torch.equal(classify(KNOWN, (0,))[0], classify(other, (0,))[0])
 
@@ -79,7 +77,7 @@ def test_the_grid_has_one_strength_for_all_tasks_chosen_on_val() -> None:
     assert [row.values for row in twice["b"].values()] == [row.values for row in alone.values()]
     rows = few(KNOWN.train.labels, 5, num_classes=3, seed=None)
 
-    def told(asked: Representations) -> torch.Tensor:
+    def told(asked: FeatureSet) -> torch.Tensor:
         train = KNOWN.train
         classes = predictions(train.features[rows], train.labels[rows], asked.features, num_classes=3, strengths=GRID)
         return (classes == asked.labels).double().mean(1)

@@ -277,7 +277,7 @@ def test_what_its_settings_bring_about_is_a_trials_failure(tmp_path, monkeypatch
 class Pair(World):
     """The first of two processes, where the second agrees."""
 
-    def by_leader(self, act):
+    def run_on_main(self, act):
         return act()
 
 

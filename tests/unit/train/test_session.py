@@ -46,7 +46,7 @@ def weights(trained: Session) -> dict[str, torch.Tensor]:
 def broken(batch: Batch, rows: list[int]) -> Batch:
     labels = batch.labels.clone()
     labels[rows] = UNREADABLE
-    return replace(batch, labels=labels, broken=tuple(f"{row} is broken" for row in rows))
+    return replace(batch, labels=labels, unreadable=tuple(f"{row} is broken" for row in rows))
 
 
 @pytest.mark.parametrize("parts", [2, 4, 64])

@@ -18,7 +18,7 @@ from rich.text import Text
 from vitral.commands.checkpoint import load_checkpoint
 from vitral.commands.data.arguments import DataOptions, parsed
 from vitral.commands.output import note, picture_path, print_json, printable, progress_bar
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.exclude import listed_name, write_list
 from vitral.data.sources.source import Source, Subset, read_from
 from vitral.data.tools.near_duplicates import embedding_pairs, hash_pairs, hashes_of, thumbnail
@@ -218,7 +218,7 @@ class Reader:
         """What is read of image `index`, or one sentence on why it cannot be."""
         try:
             return self.look(self.source, index)
-        except BrokenImage as error:
+        except UnreadableImage as error:
             if self.options.data.on_error == "stop":
                 raise ValueError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
             return str(error)

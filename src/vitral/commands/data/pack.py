@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
             threads=options.workers,
             advance=lambda count: bar.advance(task, count),
         )
-    for sentence in result.broken:
+    for sentence in result.unreadable:
         note(f"left out: {sentence}")
     print_json(as_json(target, result)) if options.json else print_result(target, result)
 

@@ -33,11 +33,11 @@ from vitral.data.config import DataConfig
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.opening import open_data
-from vitral.distributed.world import ALONE, World, joined
-from vitral.evals.accuracy import Accuracy, Judgements
+from vitral.distributed.world import SINGLE_PROCESS, World, join_processes
+from vitral.evals.accuracy import Accuracy, Predictions
 from vitral.evals.calibration import calibration
 from vitral.evals.confusion import draw_confusion
-from vitral.evals.evaluate import TIMEOUT, check_finite, final_split, judged, read_by_first
+from vitral.evals.evaluate import TIMEOUT, check_finite, final_split, predict_all, read_by_first
 from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.models import Model
@@ -45,7 +45,7 @@ from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases
 
-__all__ = ["Options", "held_out_images", "judgements", "main", "run_data"]
+__all__ = ["Options", "held_out_images", "main", "predictions", "run_data"]
 
 USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE ...] [--out FILE] [--json]
 
@@ -121,7 +121,7 @@ def main(arguments: list[str]) -> None:
 
 def measure_accuracy(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
     """Evaluates and prints tables; with `--json`, one object with the same figures and the confusion matrix."""
-    if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.judged_by != "labels":
+    if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.evaluate_by != "labels":
         raise ValueError(
             f"{run} has learned without classes, so there is no accuracy: measure it with --suite knn or linear, or "
             "fine-tune it first"
@@ -136,18 +136,18 @@ def measure_accuracy(run: Path, arguments: list[str], *, model: Model, recorded:
     reliability = picture.with_name(f"{picture.stem}-reliability.png" if drawn else "reliability.png")
     unsplit = recorded is None and options.split is None and options.data.source == "folder"
     split, source = held_out_images(options.data, "all" if unsplit else options.split)
-    with joined(timeout=TIMEOUT) as world:
+    with join_processes(timeout=TIMEOUT) as world:
         predictor = Predictor(model, device=world.device(options.device))
         classes = predictor.card.classes
         source = relabel(source, classes, aliases=imagenet_aliases(classes))
         start = time.perf_counter()
-        told = judgements(predictor, source, options.data, world=world)
+        told = predictions(predictor, source, options.data, world=world)
         seconds = time.perf_counter() - start
-    if not world.leads:
+    if not world.is_main:
         return
     check_finite(told.confidence)
     classes, result = occurring(classes, told.accuracy())
-    for sentence in result.broken:
+    for sentence in result.unreadable:
         note(f"left out: {sentence}")
     whole = as_json(run, split, classes, result, picture) | {"seconds": round(seconds, 3)}
     if options.json:
@@ -216,16 +216,18 @@ def every_image(config: DataConfig) -> FileSource:
     return FileSource(root=root, files=files, labels=labels, classes=tuple(classes))
 
 
-def judgements(predictor: Predictor, source: Source, data: DataConfig, *, world: World = ALONE) -> Judgements:
+def predictions(
+    predictor: Predictor, source: Source, data: DataConfig, *, world: World = SINGLE_PROCESS
+) -> Predictions:
     """Evaluates with a progress bar, which is the first process's own of all that share the work."""
-    with progress_bar(shown=world.leads) as bar:
+    with progress_bar(shown=world.is_main) as bar:
         task = bar.add_task("evaluating", total=read_by_first(len(source), world))
 
         def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
             bar.advance(task, len(images))
             return predictor.logits(images)
 
-        return judged(predict, source, preprocessing=predictor.card.preprocessing, data=data, world=world)
+        return predict_all(predict, source, preprocessing=predictor.card.preprocessing, data=data, world=world)
 
 
 def occurring(classes: tuple[str, ...], result: Accuracy) -> tuple[tuple[str, ...], Accuracy]:
@@ -249,7 +251,7 @@ def as_json(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, p
             {"name": name, "num_images": count, "accuracy": share} for name, count, share in of_classes(classes, result)
         ],
         "confusion": result.confusion().tolist(),
-        "unreadable": list(result.broken),
+        "unreadable": list(result.unreadable),
         "picture": str(picture),
     }
 
@@ -277,8 +279,8 @@ def print_tables(run: Path, split: str, classes: tuple[str, ...], result: Accura
     whole = Table("measure")
     whole.add_column("value", justify="right")
     whole.add_row("images", f"{result.num_images:,}")
-    if result.broken:
-        whole.add_row("left out, unreadable", f"{len(result.broken):,}")
+    if result.unreadable:
+        whole.add_row("left out, unreadable", f"{len(result.unreadable):,}")
     whole.add_row("top-1 accuracy", f"{result.top1:.2%}")
     whole.add_row("top-5 accuracy", f"{result.top5:.2%}")
     whole.add_row("loss (nats)", f"{result.loss:.4f}")

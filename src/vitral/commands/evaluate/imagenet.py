@@ -17,8 +17,8 @@ from vitral.commands.output import check_out, note, parsed_by_tyro, print_json, 
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import Subset
 from vitral.datasets.originals.imagenet_tests import TESTS, Right, TestSet
-from vitral.distributed.world import World, joined
-from vitral.evals.evaluate import TIMEOUT, check_finite, judged
+from vitral.distributed.world import World, join_processes
+from vitral.evals.evaluate import TIMEOUT, check_finite, predict_all
 from vitral.models import Model
 from vitral.serve.predictor import Predictor
 from vitral.weights.class_names.imagenet import imagenet_identifiers
@@ -61,7 +61,7 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
     options = parsed_by_tyro(Options, default=default, arguments=arguments, program=f"vitral eval {where}")
     check_out(options.out)
     check_data(options.data, default.data, used=("root", "on_error", "workers"), suite="imagenet")
-    with joined(timeout=TIMEOUT) as world:
+    with join_processes(timeout=TIMEOUT) as world:
         predictor = Predictor(model, device=world.device(options.device))
         identifiers = imagenet_identifiers(predictor.card.classes)
         if identifiers is None:
@@ -70,9 +70,9 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
                 f"{len(predictor.card.classes):,} classes: measure it without --suite, or with --suite knn"
             )
         rows, left_out = found(predictor, identifiers, options.data, world)
-    if world.leads:
+    if world.is_main:
         tell(where, rows, left_out, options)
-    if world.leads and left_out:  # the others are done before, and their failure would end the first
+    if world.is_main and left_out:  # the others are done before, and their failure would end the first
         raise SystemExit(1)
 
 
@@ -108,7 +108,7 @@ def found(
     here = [test for test in TESTS if (root / test.place).exists()]
     if not here:
         raise ValueError(f"{root} has none of {', '.join(test.place for test in TESTS)}: put one there")
-    say = note if world.leads else str
+    say = note if world.is_main else str
     for test in TESTS:
         if test not in here:
             say(f"left out: {test.title} needs {test.place} in {root}, from {test.origin}")
@@ -133,14 +133,14 @@ def measured(predictor: Predictor, asked: TestSet, title: str, data: DataConfig,
     """Top-1 and top-5 accuracy over the images that have a right answer."""
     start = time.perf_counter()
     counted = np.flatnonzero((asked.right >= 0).any(1))
-    told = judged(
+    told = predict_all(
         choosing(predictor.logits, asked.among),
         Subset(source=asked.source, indices=counted),
         preprocessing=predictor.card.preprocessing,
         data=data,
         world=world,
     )
-    for sentence in told.broken if world.leads else ():
+    for sentence in told.unreadable if world.is_main else ():
         note(f"left out: {sentence}")
     check_finite(told.confidence)
     hits = hit(told.top, asked.right[counted][told.positions().numpy()])

@@ -15,10 +15,10 @@ from torch import Tensor
 from vitral.commands.evaluate.arguments import check_data
 from vitral.commands.output import check_out, note, parsed_by_tyro, print_json, show_table, write_table
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import BrokenImage, read_image
+from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.data.images.masks import largest_class, mask_pairs, read_mask
 from vitral.data.images.preprocess import Preprocessing
-from vitral.distributed.world import joined
+from vitral.distributed.world import join_processes
 from vitral.evals.evaluate import TIMEOUT
 from vitral.evals.segmentation import Segmentation, fit_segmentation, segmentation
 from vitral.models import Model, fresh
@@ -63,7 +63,7 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
         raise ValueError(f"--suite segmentation reads patch tokens, and {where} has none: measure a Vision Transformer")
     if (root := options.data.root) is None:
         raise ValueError("no folder is named: give one with images/ and masks/ in train/ and in test/ as --data.root")
-    with joined(timeout=TIMEOUT) as world:
+    with join_processes(timeout=TIMEOUT) as world:
         if world.size > 1:
             raise ValueError("--suite segmentation takes one process: start without torchrun")
     skip = options.data.on_error == "skip"
@@ -123,7 +123,7 @@ def readable(pairs: Sequence[Pair], *, skip: bool) -> dict[Pair, int]:
         try:
             read_image(image, channels=1)
             largest = largest_class(mask)
-        except BrokenImage as error:
+        except UnreadableImage as error:
             if not skip:
                 raise ValueError(
                     f"{error}; remove image and mask, or leave such files out with --data.on-error skip"

@@ -27,7 +27,7 @@ from vitral.data.sources.splits import stratified
 from vitral.datasets.mini.tasks import VTAB_MINI
 from vitral.datasets.opening import open_data
 from vitral.datasets.vtab.tasks import VTAB1K
-from vitral.distributed.world import World, joined
+from vitral.distributed.world import World, join_processes
 from vitral.evals.evaluate import TIMEOUT, final_split
 from vitral.models import Model
 from vitral.suites.finetuning import PROTOCOLS, Protocol, configured, own_protocol
@@ -115,27 +115,27 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
     options = parsed_by_tyro(Options, default=default, arguments=arguments, program=f"vitral eval {where}")
     folder = options.cache or (where / "features" if where.is_dir() else None)
     check(options, default, folder)
-    with joined(timeout=TIMEOUT) as world:
+    with join_processes(timeout=TIMEOUT) as world:
         if world.size > 1 and options.tunes:
             raise ValueError("fine-tuning takes one process: start without torchrun")
         tasks, protocol = suite_tasks(options, world) if options.suite in TASKS else own_task(options)
-        if world.leads and suite == "vtab-mini" and recorded is not None and recorded.source == "digits":
+        if world.is_main and suite == "vtab-mini" and recorded is not None and recorded.source == "digits":
             note("Digits: the run has learned from most of this task's test images, so that its figure is too good")
         # what is asked may be at the edge of an image, so that none is cut in suites of tasks, as in VTAB
         compared = subjects(
             model, device=world.device(options.device), whole=options.suite in TASKS, baselines=options.baselines
         )
         runs = tuned_runs(where, protocol, compared, options) if options.tunes else {}
-        with watching(len(tasks) * options.stages(compared), shown=world.leads and not options.json) as watch:
-            say = note if world.leads else lambda _: None
+        with watching(len(tasks) * options.stages(compared), shown=world.is_main and not options.json) as watch:
+            say = note if world.is_main else lambda _: None
             measuring = Measuring(compared, tasks, data=options.data, folder=folder, world=world, watch=watch, say=say)
             if options.methods:
                 measuring.extract()
-            if world.leads:
+            if world.is_main:
                 measured(measuring, runs, protocol, options)
-    if world.leads:
+    if world.is_main:
         tell(measuring, where, options)
-    if world.leads and measuring.left_out:  # the others are done before, and their failure would end the first
+    if world.is_main and measuring.left_out:  # the others are done before, and their failure would end the first
         raise SystemExit(1)
 
 
@@ -248,7 +248,7 @@ def suite_tasks(options: Options, world: World) -> tuple[dict[str, Task], Protoc
             missing.setdefault(str(error), []).append(task.title)
     if not tasks and len(missing) == 1:
         raise ValueError(next(iter(missing)))
-    for sentence, titles in missing.items() if world.leads else ():
+    for sentence, titles in missing.items() if world.is_main else ():
         note(f"left out: {' and '.join(titles)}, as {sentence}")
     if not tasks:
         raise ValueError(f"{options.data.root} has the images of no task: put those of one there, as told above")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-__all__ = ["IMAGE_SUFFIXES", "MODES", "BrokenImage", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "MODES", "UnreadableImage", "read_image"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """What is read; Pillow knows more, some of it by running other programs."""
@@ -30,7 +30,7 @@ _UPRIGHT = {
 }
 
 
-class BrokenImage(ValueError):
+class UnreadableImage(ValueError):
     """A file that cannot be read as an image; the message is one sentence with its name and what is wrong."""
 
 
@@ -52,7 +52,7 @@ def read_image(
         A new image that holds no file open and carries no metadata.
 
     Raises:
-        BrokenImage: no such file, empty, of another format, damaged, cut short, of too many pixels, or no ordinary file
+        UnreadableImage: no such file, empty, of another format, damaged, cut short, of too many pixels, or no ordinary file
             but a pipe or a device.
         ValueError: `channels` is neither 1 nor 3.
     """
@@ -64,7 +64,7 @@ def read_image(
         return _read(file, channels)
     # a damaged file can make Pillow's parsers raise almost anything
     except Exception as error:
-        raise BrokenImage(f"{name} cannot be read as an image: {_reason(error)}") from error
+        raise UnreadableImage(f"{name} cannot be read as an image: {_reason(error)}") from error
 
 
 def _read(file: Path | bytes | BytesIO | BufferedReader | Image.Image, channels: int) -> Image.Image:

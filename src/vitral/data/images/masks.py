@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.folder import list_images
 
 __all__ = ["UNLABELLED", "largest_class", "mask_pairs", "read_mask"]
@@ -49,7 +49,7 @@ def read_mask(path: Path, *, size: tuple[int, int], num_classes: int) -> UInt8[n
         num_classes: values from 0 on that are classes; 255 is no class.
 
     Raises:
-        BrokenImage: the file cannot be read, or has colours instead of numbers.
+        UnreadableImage: the file cannot be read, or has colours instead of numbers.
         ValueError: it has a value that is no class.
     """
     values = _values(path, size=size)
@@ -66,7 +66,9 @@ def _values(path: Path, *, size: tuple[int, int] | None) -> UInt8[np.ndarray, "h
             read = image.resize((size[1], size[0]), Image.Resampling.NEAREST) if size else image
             values = np.asarray(read)
     except (OSError, SyntaxError) as error:
-        raise BrokenImage(f"{path} cannot be read as a mask: {error}") from error
+        raise UnreadableImage(f"{path} cannot be read as a mask: {error}") from error
     if mode not in ("L", "P"):
-        raise BrokenImage(f"{path} is of mode {mode}: a mask is a PNG file of one byte a pixel, grey or with a palette")
+        raise UnreadableImage(
+            f"{path} is of mode {mode}: a mask is a PNG file of one byte a pixel, grey or with a palette"
+        )
     return values

@@ -35,7 +35,7 @@ class Source(Protocol):
         """Image `index` as it is stored: a file, the bytes of one, or pixels.
 
         Raises:
-            BrokenImage: the image cannot be fetched; whether it can be decoded, its reader finds out.
+            UnreadableImage: the image cannot be fetched; whether it can be decoded, its reader finds out.
         """
         ...
 
@@ -192,6 +192,6 @@ def read_from(source: Source, index: int, *, channels: int) -> Image.Image:
     """Image `index` of a source, upright, grey (1 channel) or colour (3).
 
     Raises:
-        BrokenImage: the image cannot be read.
+        UnreadableImage: the image cannot be read.
     """
     return read_image(source.stored(index), channels=channels, name=source.name(index))

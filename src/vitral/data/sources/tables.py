@@ -14,7 +14,7 @@ from jaxtyping import Int64
 
 from vitral.data.config import ROLES, DataConfig
 from vitral.data.extra import optional
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.folder import SPLITS
 from vitral.data.sources.labels import coded
 from vitral.data.sources.source import Source
@@ -49,7 +49,7 @@ class TableSource:
         """See `Source`."""
         cell = self.table[index].column(0)[0].as_py()
         if cell is None or (cell["bytes"] is None and cell["path"] is None):
-            raise BrokenImage(f"{self.name(index)} cannot be read as an image: its cell is empty")
+            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: its cell is empty")
         return Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]
 
     def name(self, index: int) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitral.data.config import ROLES, DataConfig
-from vitral.data.images.decode import IMAGE_SUFFIXES, BrokenImage
+from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage
 from vitral.data.sources.folder import SPLITS
 from vitral.data.sources.labels import coded
 from vitral.data.sources.source import Source
@@ -59,9 +59,9 @@ class TarSource:
                 file.seek(int(self.offsets[index]))
                 content = file.read(size)
         except OSError as error:
-            raise BrokenImage(f"{self.name(index)} cannot be read as an image: {error.strerror}") from None
+            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: {error.strerror}") from None
         if len(content) < size:
-            raise BrokenImage(f"{self.name(index)} cannot be read as an image: the shard has become shorter")
+            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: the shard has become shorter")
         return content
 
     def name(self, index: int) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
 from vitral.data.tools.threads import in_threads
 
@@ -81,7 +81,7 @@ def check(
         advance: called with the number of images done, as they are.
 
     Returns:
-        Findings, worst kind first, in the order of the data within each kind.
+        ReportData, worst kind first, in the order of the data within each kind.
     """
     findings = _classes(splits)
     by_pixels: dict[bytes, list[Seen]] = {}
@@ -112,7 +112,7 @@ def _classes(splits: Mapping[str, Source]) -> list[Finding]:
 def _look(split: str, source: Source, index: int) -> Seen:
     try:
         image = read_from(source, index, channels=3)
-    except BrokenImage as error:
+    except UnreadableImage as error:
         return Seen(split=split, index=index, trouble=str(error))
     digest = hashlib.blake2b(f"{image.width}x{image.height} ".encode(), digest_size=16)
     digest.update(image.tobytes())

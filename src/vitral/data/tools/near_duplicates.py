@@ -33,7 +33,7 @@ def thumbnail(source: Source, index: int) -> UInt8[np.ndarray, "side side"]:
     """Image `index`, grey and squashed, as hashes are computed from it.
 
     Raises:
-        BrokenImage: the image cannot be read.
+        UnreadableImage: the image cannot be read.
     """
     image = read_from(source, index, channels=1)
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))

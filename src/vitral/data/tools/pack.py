@@ -17,7 +17,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from vitral.data.extra import optional
-from vitral.data.images.decode import BrokenImage, read_image
+from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.data.sources.exclude import listed_name
 from vitral.data.sources.source import Source
 from vitral.data.sources.tables import PACKED, WHOLE
@@ -63,7 +63,7 @@ class Packed:
     """Images of each split in the copy."""
     num_bytes: int
     """Size of the copy."""
-    broken: tuple[str, ...]
+    unreadable: tuple[str, ...]
     """One sentence for each image that was left out."""
     fresh: bool
     """Whether anything was written this time."""
@@ -216,7 +216,7 @@ def _rows(
         name = source.name(index)
         try:
             content = _content(source.stored(index), name, config)
-        except BrokenImage as error:
+        except UnreadableImage as error:
             if config.on_error == "stop":
                 raise ValueError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
             broken.append(str(error))
@@ -281,4 +281,4 @@ def _result(target: Path, shards: list[Shard], *, fresh: bool) -> Packed:
         counts[shard.split] += notes["num_images"]
         broken += notes["broken"]
     size = sum(shard.file.stat().st_size for shard in shards)
-    return Packed(num_images=counts, num_bytes=size, broken=tuple(broken), fresh=fresh)
+    return Packed(num_images=counts, num_bytes=size, unreadable=tuple(broken), fresh=fresh)

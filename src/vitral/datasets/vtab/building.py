@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.order import sample_at
 from vitral.data.sources.source import Source, Subset, read_from
 from vitral.datasets.registry import Preset
@@ -90,7 +90,7 @@ def _opened(root: Path | None, *, original: Preset, folder: str) -> dict[str, So
     try:
         for source in (*chosen.values(), splits["test"]):
             read_from(source, 0, channels=3)
-    except BrokenImage as error:
+    except UnreadableImage as error:
         raise ValueError(f"{error}; {original.wanted}") from None
     return {**chosen, "test": splits["test"]}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Joined, Source
 from vitral.datasets.registry import Preset
 from vitral.datasets.vtab.building import vtab_task
@@ -45,7 +45,7 @@ class Records:
                 stream.seek(start)
                 return stream.read(end - start)
         except OSError as error:
-            raise BrokenImage(f"{self.name(index)} cannot be read as an image: {error.strerror}") from None
+            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: {error.strerror}") from None
 
     def name(self, index: int) -> str:
         """See `Source`."""

@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from vitral.data.extra import optional
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.files import file_source
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import Changed, FileSource, Source
@@ -43,7 +43,7 @@ class Patches:
                 return Image.fromarray(archive["x"][index])
         # a damaged file makes HDF5 raise almost anything
         except Exception as error:
-            raise BrokenImage(f"{self.name(index)} cannot be read as an image: {error}") from error
+            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: {error}") from error
 
     def name(self, index: int) -> str:
         """See `Source`."""

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vitral.distributed.world import ALONE, World
+from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.files import naming, sync_folder, write_json
 from vitral.train.duration import Duration
 
@@ -67,7 +67,7 @@ class Saved:
 class Checkpoints:
     """The checkpoints of a run, each in a folder named after the steps taken. All processes call every method."""
 
-    def __init__(self, folder: Path, *, keep: int, world: World = ALONE) -> None:
+    def __init__(self, folder: Path, *, keep: int, world: World = SINGLE_PROCESS) -> None:
         self.folder = folder
         self.keep = keep
         self.world = world
@@ -91,7 +91,7 @@ class Checkpoints:
         if final == self.at:
             return
         temporary = self.folder / f".{final.name}.tmp"
-        if self.world.leads:
+        if self.world.is_main:
             self.folder.mkdir(exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
         from vitral.distributed import shards  # here, as it takes a second, and other commands never save
@@ -121,7 +121,7 @@ class Checkpoints:
             ValueError: there is none.
             OSError: the disk cannot be read.
         """
-        saved, damaged = self.world.by_leader(self._newest)
+        saved, damaged = self.world.run_on_main(self._newest)
         self.at = saved.path
         return saved, damaged
 
@@ -145,7 +145,7 @@ class Checkpoints:
                 gathered: list[Any] = [None] * self.world.size
                 dist.all_gather_object(gathered, sums[0], group=self.group)
                 sums = gathered
-            if self.world.leads:
+            if self.world.is_main:
                 files = {name: checksum for part in sums for name, checksum in part.items()}
                 write_json(temporary / FACTS, {"facts": facts, "files": files, "checksum": _of_json(facts, files)})
                 shutil.rmtree(final, ignore_errors=True)

@@ -57,7 +57,7 @@ def setup_of(session: Session) -> Setup:
         device=name,
         on_gpu=on_gpu,
         half=session.half is not None,
-        compiled=session.forward is not session.spread,
+        compiled=session.forward is not session.wrapped,
         workers=config.data.workers,
         cores=max(len(os.sched_getaffinity(0)) // local, 1) if sys.platform == "linux" else os.cpu_count() or 1,
         processes=world.size,
@@ -81,9 +81,9 @@ def gradient_seconds(session: Session) -> float:
         return 0.0
     count = sum(parameter.numel() for parameter in session.model.parameters() if parameter.requires_grad)
     numbers = torch.zeros(min(count, PROBE), device=session.device)
-    world.summed(numbers).sum().item()  # the first time makes the connection
+    world.all_reduce_sum(numbers).sum().item()  # the first time makes the connection
     start = time.perf_counter()
-    world.summed(numbers).sum().item()
+    world.all_reduce_sum(numbers).sum().item()
     seconds = (time.perf_counter() - start) * count / len(numbers)
     # weights in shards are gathered before the forward and the backward pass, gradients scattered: half as much again
     return seconds * (1.5 if session.config.train.parallel == "fsdp" else 1.0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
-from vitral.weights.rows import Row
+from vitral.weights.mapping import Row
 
 __all__ = ["CLIP_MEAN", "CLIP_STD", "Arrays", "Lineage", "counted", "side_of", "usual_heads", "with_folded_cls"]
 

@@ -12,7 +12,7 @@ from vitral.models import blank_model
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import Arrays, Lineage, counted, side_of, usual_heads, with_folded_cls
-from vitral.weights.rows import Row
+from vitral.weights.mapping import Row
 
 __all__ = ["TIMM"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Arrays, Lineage, counted, side_of, usual_heads
-from vitral.weights.rows import DENSE, Codec, Row
+from vitral.weights.mapping import DENSE, Codec, Row
 
 __all__ = ["CLIP", "OPEN_CLIP", "SIGLIP"]
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitral.data.images.decode import IMAGE_SUFFIXES, BrokenImage, read_image
+from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, read_image
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 ORIENTATION = 0x0112
@@ -178,7 +178,7 @@ def test_deep_values_are_scaled_not_cut(values, grey):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_no_numbers(value):
     image = Image.fromarray(np.float32([[0, value]]))
-    with pytest.raises(BrokenImage, match="the image cannot be read as an image: some of its values are not finite"):
+    with pytest.raises(UnreadableImage, match="cannot be read as an image: some of its values are not finite"):
         read_image(image, channels=1)
 
 
@@ -282,7 +282,7 @@ def test_cut_short(form, share, tmp_path):
     content = encoded(Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)), form)
     file = tmp_path / "cut.dat"
     file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(BrokenImage) as caught:
+    with pytest.raises(UnreadableImage) as caught:
         read_image(file, channels=3)
     assert str(caught.value).startswith(f"{file} cannot be read as an image: ")
     assert "\n" not in str(caught.value)
@@ -300,22 +300,22 @@ def test_what_is_no_image(content, reason, tmp_path):
     file = tmp_path / "photo.jpg"
     file.write_bytes(content)
     for given_as, name in ((file, str(file)), (content, "the image"), (BytesIO(content), "the image")):
-        with pytest.raises(BrokenImage) as caught:
+        with pytest.raises(UnreadableImage) as caught:
             read_image(given_as, channels=3)
         assert str(caught.value).startswith(f"{name} cannot be read as an image: {reason}")
-    with pytest.raises(BrokenImage, match=r"^upload 3 cannot"):
+    with pytest.raises(UnreadableImage, match=r"^upload 3 cannot"):
         read_image(content, channels=3, name="upload 3")
 
 
 def test_paths_that_are_no_files(tmp_path):
-    with pytest.raises(BrokenImage, match=r"gone\.jpg cannot be read as an image: there is no such file"):
+    with pytest.raises(UnreadableImage, match=r"gone\.jpg cannot be read as an image: there is no such file"):
         read_image(tmp_path / "gone.jpg", channels=3)
-    with pytest.raises(BrokenImage, match="cannot be read as an image: is a directory"):
+    with pytest.raises(UnreadableImage, match="cannot be read as an image: is a directory"):
         read_image(tmp_path, channels=3)
 
 
 def test_an_image_without_pixels():
-    with pytest.raises(BrokenImage, match="the image cannot be read as an image: it has no pixels"):
+    with pytest.raises(UnreadableImage, match="the image cannot be read as an image: it has no pixels"):
         read_image(Image.new("RGB", (0, 3)), channels=3)
 
 
@@ -336,13 +336,13 @@ def test_bomb(size, action, tmp_path):
     file.write_bytes(png_header(*size))
     with warnings.catch_warnings():
         warnings.simplefilter(action, Image.DecompressionBombWarning)
-        with pytest.raises(BrokenImage, match=r"bomb\.png cannot be read as an image: it.* pixels .*allowed"):
+        with pytest.raises(UnreadableImage, match=r"bomb\.png cannot be read as an image: it.* pixels .*allowed"):
             read_image(file, channels=3)
 
 
 def test_a_large_image_is_refused_without_a_warning(tmp_path, recwarn):
     warnings.simplefilter("always")
-    with pytest.raises(BrokenImage, match="pixels are more than the"):
+    with pytest.raises(UnreadableImage, match="pixels are more than the"):
         read_image(png_header(10_000, 10_000), channels=3)
     assert not recwarn.list
 
@@ -358,7 +358,7 @@ def test_what_is_no_ordinary_file_does_not_hang(name, tmp_path):
             end.bind(str(tmp_path / "s"))
     else:
         file.symlink_to("/dev/zero")
-    with pytest.raises(BrokenImage, match=f"{name} cannot be read as an image: it is no ordinary file"):
+    with pytest.raises(UnreadableImage, match=f"{name} cannot be read as an image: it is no ordinary file"):
         read_image(file, channels=3)
 
 
@@ -366,7 +366,7 @@ def outcome(file: Path | bytes) -> Image.Image | str:
     """The image, or the sentence that says why there is none."""
     try:
         return read_image(file, channels=3)
-    except BrokenImage as error:
+    except UnreadableImage as error:
         return str(error)
 
 

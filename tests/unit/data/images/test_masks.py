@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.masks import mask_pairs, read_mask
 
 
@@ -46,5 +46,5 @@ def test_values_are_classes_whatever_their_colour(tmp_path):
     with pytest.raises(ValueError, match="is of mode RGB"):
         read_mask(path, size=(2, 2), num_classes=2)
     path.write_bytes(b"no picture")
-    with pytest.raises(BrokenImage, match="cannot be read as a mask"):
+    with pytest.raises(UnreadableImage, match="cannot be read as a mask"):
         read_mask(path, size=(2, 2), num_classes=2)

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from photographs import CLASSES, FORMS, break_files, write_photographs
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import BrokenImage, read_image
+from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.data.sources.source import ArraySource, FileSource, Subset, read_from
 from vitral.datasets.opening import open_data
 
@@ -174,7 +174,9 @@ def test_a_pipe_among_the_images_is_named_and_does_not_hang(tmp_path):
     for source in open_data(DataConfig(source="folder", root=root)).values():
         for index in range(len(source)):
             if source.name(index) == str(pipe):
-                with pytest.raises(BrokenImage, match=r"pipe\.png cannot be read as an image: it is no ordinary file"):
+                with pytest.raises(
+                    UnreadableImage, match=r"pipe\.png cannot be read as an image: it is no ordinary file"
+                ):
                     read_from(source, index, channels=3)
                 return
     pytest.fail("the pipe was not listed")
@@ -188,7 +190,7 @@ def test_broken_files_are_named(tmp_path):
         for index in range(len(source)):
             try:
                 read_from(source, index, channels=3)
-            except BrokenImage as error:
+            except UnreadableImage as error:
                 sentences.append((source.name(index), str(error)))
     assert sorted(name for name, _ in sentences) == [str(path) for path in broken]
     assert all(sentence.startswith(f"{name} cannot be read as an image: ") for name, sentence in sentences)

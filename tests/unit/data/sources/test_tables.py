@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
 from vitral.data.sources.tables import TableSource
 from vitral.datasets.opening import open_data
@@ -147,7 +147,7 @@ def test_ten_million_rows_open_without_being_read(tmp_path: Path) -> None:
     source = opened(tmp_path / "big.arrow", splits=both)["train"]
     assert time.process_time() - start < 1, "of the processor"
     assert (len(source), source.labels[-1]) == (rows, 1)
-    with pytest.raises(BrokenImage, match=r"train\[9999999\] cannot be read as an image: its cell is empty"):
+    with pytest.raises(UnreadableImage, match=r"train\[9999999\] cannot be read as an image: its cell is empty"):
         source.stored(rows - 1)
 
 

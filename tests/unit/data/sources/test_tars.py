@@ -11,7 +11,7 @@ import webdataset
 from PIL import Image
 
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
 from vitral.data.sources.tars import TarSource
 from vitral.datasets.opening import open_data
@@ -134,7 +134,7 @@ def test_a_shard_that_shrinks_while_in_use_is_named(tmp_path: Path) -> None:
     name = source.name(len(source) - 1)
     for file in (tmp_path / "shards").glob("*.tar"):
         file.write_bytes(b"")
-    with pytest.raises(BrokenImage) as caught:
+    with pytest.raises(UnreadableImage) as caught:
         read_from(source, len(source) - 1, channels=1)
     assert str(caught.value) == f"{name} cannot be read as an image: the shard has become shorter"
 

@@ -42,7 +42,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files_that_are_not_shrunk_stay_as_they_are(photographs: Path, tmp_path: Path, small_shards: None) -> None:
     result = packed(photographs, tmp_path / "packed")
-    assert (result.num_images, result.broken, result.fresh) == ({"train": 72}, (), True)
+    assert (result.num_images, result.unreadable, result.fresh) == ({"train": 72}, (), True)
     before = open_stored(DataConfig(source="folder", root=photographs))["train"]
     after = opened(tmp_path / "packed")
     assert after.classes == before.classes
@@ -135,7 +135,7 @@ def test_broken_images_stop_or_are_listed(tmp_path: Path) -> None:
         packed(root, tmp_path / "packed")
     result = packed(root, tmp_path / "packed", on_error="skip")
     assert result.num_images == {"train": 12}
-    assert [sentence.split(" cannot")[0] for sentence in result.broken] == [str(file) for file in broken]
+    assert [sentence.split(" cannot")[0] for sentence in result.unreadable] == [str(file) for file in broken]
     source = opened(tmp_path / "packed")
     assert all(read_from(source, index, channels=3) for index in range(12))
     assert np.bincount(source.labels).tolist() == [2] * 6

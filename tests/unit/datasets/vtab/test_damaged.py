@@ -20,7 +20,7 @@ from unit.data.vtab.test_photographs import (
 )
 from unit.data.vtab.test_structured import write_clevr, write_dmlab, write_dsprites, write_kitti, write_small_norb
 
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
 from vitral.datasets.transfer_task import TransferTask
 from vitral.datasets.vtab.tasks import VTAB1K
@@ -74,7 +74,7 @@ def read_some(splits: dict[str, Source]) -> list[str]:
         for index in range(min(len(source), READ)):
             try:
                 read_from(source, index, channels=3)
-            except BrokenImage as error:
+            except UnreadableImage as error:
                 told.append(str(error))
     return told
 

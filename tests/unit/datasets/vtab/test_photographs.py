@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from vitral.data.images.decode import BrokenImage
+from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
 from vitral.datasets.vtab.fundus import eye_radius, fundus
 from vitral.datasets.vtab.natural import open_caltech101, open_dtd, open_sun397, open_svhn
@@ -165,7 +165,7 @@ def test_a_patch_that_cannot_be_unpacked_is_named(tmp_path: Path) -> None:
     content[place : place + 40] = bytes(40)
     file.write_bytes(content)
     source = open_camelyon(tmp_path)["test"]
-    with pytest.raises(BrokenImage, match=rf"^{file}\[0\] cannot be read as an image: [^\n]+$"):
+    with pytest.raises(UnreadableImage, match=rf"^{file}\[0\] cannot be read as an image: [^\n]+$"):
         read_from(source, 0, channels=3)
 
 

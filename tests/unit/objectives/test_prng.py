@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from tiny import keys
-from vitral.objectives.chance import chosen, uniforms
+from vitral.objectives.prng import sample_without_replacement, uniforms
 
 
 def test_the_numbers_are_splitmix64s() -> None:
@@ -29,7 +29,7 @@ def test_numbers_are_even_and_uses_independent() -> None:
 
 
 def test_every_choice_is_as_likely() -> None:
-    picked = chosen(keys(3000), 2, of=4, use=0)
+    picked = sample_without_replacement(keys(3000), 2, of=4, use=0)
     assert (picked[:, 0] != picked[:, 1]).all()
     pairs = torch.bincount(picked[:, 0] * 4 + picked[:, 1], minlength=16)
     counts = pairs[[a * 4 + b for a in range(4) for b in range(4) if a != b]]

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-__all__ = ["chosen", "uniforms"]
+__all__ = ["sample_without_replacement", "uniforms"]
 
 STEP = 0x9E3779B97F4A7C15 - 2**64
 FIRST, SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
@@ -30,7 +30,7 @@ def uniforms(keys: Int64[Tensor, " b"], count: int, *, use: int) -> Float32[Tens
     return _shifted(state ^ _shifted(state, 31), 40).to(torch.float32) * 2.0**-24
 
 
-def chosen(keys: Int64[Tensor, " b"], count: int, *, of: int, use: int) -> Int64[Tensor, "b count"]:
+def sample_without_replacement(keys: Int64[Tensor, " b"], count: int, *, of: int, use: int) -> Int64[Tensor, "b count"]:
     """`count` different numbers below `of` for each image, in random order; every choice is as likely."""
     return uniforms(keys, of, use=use).argsort(dim=1, stable=True)[:, :count]
 

@@ -15,7 +15,7 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.vit import ViT
 from vitral.weights.foreign import LINEAGES, written_as
 from vitral.weights.load import load
-from vitral.weights.owners import Owner, owner_of
+from vitral.weights.upstream import Owner, owner_of
 from vitral.weights.writing import write_model
 
 PHOTOS = Preprocessing(

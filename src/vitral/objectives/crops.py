@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vitral.objectives.chance import uniforms
+from vitral.objectives.prng import uniforms
 
 __all__ = ["boxes", "view"]
 
