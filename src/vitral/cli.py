@@ -6,6 +6,8 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 
+from vitral.errors import UserError
+
 __all__ = ["COMMANDS", "main"]
 
 # Before torch: a thread that waits spins for some microseconds, then gives its core to a neighbour. EvalResult on two
@@ -59,7 +61,7 @@ def run(arguments: list[str]) -> None:
             sys.stdout.flush()  # what cannot be written is an error here; at the interpreter's end it is mere noise
     except BrokenPipeError:
         raise
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         if os.environ.get("VITRAL_TRACEBACK"):
             raise
         fail(sentence(error))
@@ -82,7 +84,7 @@ def dispatch(arguments: list[str]) -> None:
         print(f"vitral {__version__}")
         return
     if arguments[0] not in COMMANDS:
-        raise ValueError(f"unknown command {arguments[0]!r}: choose one of {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command {arguments[0]!r}: choose one of {', '.join(COMMANDS)}")
     import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitral.config import check_divisible
+from vitral.errors import UserError
 from vitral.layers.places import Attend, Spots
 from vitral.layers.pooling import AttentionPool
 from vitral.vit import PatchEmbed, ViT
@@ -57,11 +58,11 @@ def pack(
         sequences: how many there are.
 
     Raises:
-        ValueError: an image is not divisible, or the images do not fit.
+        UserError: an image is not divisible, or the images do not fit.
     """
     p, q = patch_hw
     if len({image.shape[0] for image in images}) != 1:
-        raise ValueError("pack takes at least one image, and all of the same channels")
+        raise UserError("pack takes at least one image, and all of the same channels")
     for image in images:
         check_divisible((image.shape[1], image.shape[2]), patch_hw)
     cut = [rearrange(image, "c (gh p) (gw q) -> (gh gw) (c p q)", p=p, q=q) for image in images]
@@ -75,7 +76,7 @@ def pack(
         count = len(cut[index])
         free = (row for row in range(sequences) if used[row] + count <= length and held[row] < most)
         if (row := next(free, None)) is None:
-            raise ValueError(
+            raise UserError(
                 f"{len(images)} images do not fit into {sequences} sequences of {length} patches and {most} images: "
                 f"one of {count} patches is left over"
             )
@@ -95,13 +96,13 @@ def packed_logits(model: ViT, packed: Packed) -> Float[Tensor, "images classes"]
     """Logits of each packed image, in the order they were given.
 
     Raises:
-        ValueError: the model has tokens that belong to no patch, or positions or patches that need a whole grid.
+        UserError: the model has tokens that belong to no patch, or positions or patches that need a whole grid.
     """
     _check(model)
     assert isinstance(model.patch_embed, PatchEmbed)
     proj = model.patch_embed.proj
     if packed.patches.shape[2] != proj.weight[0].numel():
-        raise ValueError("the images were packed with another patch size, or other channels, than the model has")
+        raise UserError("the images were packed with another patch size, or other channels, than the model has")
     layout = model.positions.scattered(model.pos_embed, packed.spots)
     x = model.pos_drop(layout.stem(F.linear(packed.patches, proj.weight.flatten(1), proj.bias)))
     together = rearrange(packed.image, "s t -> s t 1") == rearrange(packed.image, "s t -> s 1 t")
@@ -133,8 +134,8 @@ def _pooled(model: ViT, x: Float[Tensor, "s t d"], own: Bool[Tensor, "s most t"]
 def _check(model: ViT) -> None:
     config = model.config
     if config.pool not in ("gap", "map") or config.num_registers:
-        raise ValueError("packed images are pooled patch by patch: the model needs pool gap or map, and no registers")
+        raise UserError("packed images are pooled patch by patch: the model needs pool gap or map, and no registers")
     if model.training and (config.patch_dropout or config.drop_path):
-        raise ValueError("patch_dropout and drop_path pick whole images, which packed sequences do not hold")
+        raise UserError("patch_dropout and drop_path pick whole images, which packed sequences do not hold")
     if config.attention != "global" or config.stem_stages is not None:
-        raise ValueError("axial attention and a hybrid's ResNet need whole images, which packing takes apart")
+        raise UserError("axial attention and a hybrid's ResNet need whole images, which packing takes apart")

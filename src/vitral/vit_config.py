@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitral.config import check_choices, check_divisible, check_minimum, check_shares, pair
+from vitral.errors import UserError
 from vitral.layers.positions import POSITIONS, Positions
 
 __all__ = ["ViTConfig"]
@@ -14,7 +15,7 @@ class ViTConfig:
     """Architecture of a Vision Transformer; the defaults are ViT-B/16 at 224 pixels.
 
     Raises:
-        ValueError: the sizes or parts do not fit together; the sentence says which and what to change.
+        UserError: the sizes or parts do not fit together; the sentence says which and what to change.
     """
 
     image_size: int | tuple[int, int] = 224
@@ -98,9 +99,9 @@ class ViTConfig:
         check_shares(self, "dropout", "patch_dropout", "drop_path")
         check_divisible(self.image_hw, self.patch_hw)
         if self.width % self.num_heads:
-            raise ValueError(f"width {self.width} is not divisible by {self.num_heads} heads")
+            raise UserError(f"width {self.width} is not divisible by {self.num_heads} heads")
         if not self.norm_eps > 0:
-            raise ValueError(f"norm_eps must be above 0, not {self.norm_eps}")
+            raise UserError(f"norm_eps must be above 0, not {self.norm_eps}")
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -108,16 +109,16 @@ class ViTConfig:
         in_heads = self.positions.in_heads
         at_stem = self.position_injection == "stem" and not in_heads
         if self.attention == "axial" and (self.pool == "cls" or self.num_registers):
-            raise ValueError(
+            raise UserError(
                 "axial attention runs along rows and columns of patches, where class token and registers have no "
                 "place: choose pool gap, map or none, and no registers"
             )
         if self.attention == "axial" and in_heads:
-            raise ValueError(f"axial attention cannot go with position {self.position}: choose one added to tokens")
+            raise UserError(f"axial attention cannot go with position {self.position}: choose one added to tokens")
         if self.distillation and (self.pool != "cls" or self.representation_size is not None):
-            raise ValueError("distillation has a token beside the class token: choose pool cls, and no tanh layer")
+            raise UserError("distillation has a token beside the class token: choose pool cls, and no tanh layer")
         if self.patch_dropout and (self.attention == "axial" or not at_stem):
-            raise ValueError(
+            raise UserError(
                 "patch_dropout leaves gaps in the grid, so it needs global attention and positions added at the stem"
             )
 

@@ -24,6 +24,7 @@ LEVELS = (
     ("data",),
     ("distributed", "config"),
     ("files", "device"),
+    ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -10,6 +10,7 @@ from vitral.commands.evaluate.command import predictions
 from vitral.commands.output import note, print_json, printable
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
+from vitral.errors import UserError
 from vitral.evals.accuracy import Predictions
 from vitral.evals.evaluate import final_split
 from vitral.runs.fingerprint import fingerprint
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> None:
     """Writes the page and says where it is; with `--json`, one object."""
     options = parsed(arguments)
     if not (options.run / "run.json").is_file():
-        raise ValueError(f"{options.run} is no folder of a training run: it has no run.json")
+        raise UserError(f"{options.run} is no folder of a training run: it has no run.json")
     run, config = Run.open(options.run)
     card = read_config(run.path).card if (run.path / "config.json").is_file() else None
     data = opened(config)
@@ -69,7 +70,7 @@ def opened(config: RunConfig) -> Mapping[str, Source] | str:
     """The run's images, or why they cannot be had."""
     try:
         return open_data(config.data)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         note(f"the page comes without images: {error}")
         return " ".join(str(error).split())
 

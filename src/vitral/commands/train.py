@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vitral.commands.output import parsed_by_tyro, print_json, split_off
 from vitral.distributed.world import World, join_processes
+from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
@@ -77,7 +78,7 @@ def opened(changes: list[str], *, resume: Path | None, or_resume: bool, world: W
     if or_resume:
         out = split_off(changes, "--out")[0]
         if out is None or resume:
-            raise ValueError("--or-resume goes with RECIPE and --out DIR, the folder to begin or to go on with")
+            raise UserError("--or-resume goes with RECIPE and --out DIR, the folder to begin or to go on with")
         if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
             resume, changes = Path(out), split_off(changes[1:], "--model.name")[1]
     if resume:
@@ -95,7 +96,7 @@ def trained(run: Run, config: RunConfig, world: World) -> dict[str, float]:
         if world.is_main:
             print(f"{stop}; {'the run is finished' if stop.finished else go_on}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
-    except (ValueError, OSError):
+    except (UserError, OSError):
         if world.is_main and run.begun and any(run.checkpoints_path.glob("step_*")):
             print(f"the run is saved; {go_on}", file=sys.stderr)
         raise
@@ -105,7 +106,7 @@ def started(arguments: list[str]) -> RunConfig:
     """The configuration of a new run, from a recipe's name and changes to it."""
     recipe, *changes = arguments or [""]
     if recipe not in RECIPES:
-        raise ValueError(f"{recipe!r} is no recipe: after train comes one of {', '.join(RECIPES)}, or --resume RUN")
+        raise UserError(f"{recipe!r} is no recipe: after train comes one of {', '.join(RECIPES)}, or --resume RUN")
     build = RECIPES[recipe]
     if "weights" in signature(build).parameters:
         build = partial(build, weights_among(changes))
@@ -130,7 +131,7 @@ def weights_among(changes: list[str]) -> Path | None:
     """The folder after `--model.weights`, whose architecture becomes the recipe's; None only where help is asked."""
     weights, _ = split_off(changes, "--model.weights", "vitral train finetune")
     if weights is None and not {"-h", "--help"} & set(changes):
-        raise ValueError("fine-tuning starts from a trained model: name its folder with --model.weights")
+        raise UserError("fine-tuning starts from a trained model: name its folder with --model.weights")
     return Path(weights) if weights else None
 
 
@@ -140,7 +141,7 @@ def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     saved = replace(saved, out=folder)
     config = parsed_by_tyro(RunConfig, default=saved, arguments=changes, program=f"vitral train --resume {folder}")
     if config.out != folder:
-        raise ValueError(f"a run goes on in its own folder, {folder}: leave out --out, or start a new run")
+        raise UserError(f"a run goes on in its own folder, {folder}: leave out --out, or start a new run")
     if changes:
         again = shlex.join(("vitral", "train", "--resume", str(folder), *changes))
         config = replace(config, command=(*saved.command, again))

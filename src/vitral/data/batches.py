@@ -21,6 +21,7 @@ from vitral.data.images.jpeg import FILTERS, Jpeg
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.sources.source import Source, read_from
+from vitral.errors import UserError
 
 __all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "translate_worker_errors"]
 
@@ -162,7 +163,7 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
     """Yields the batches `numbers` of a data set in that order, read by `workers` processes (0: this one).
 
     Raises:
-        ValueError: one of the processes was killed.
+        UserError: one of the processes was killed.
     """
     with warnings.catch_warnings():
         # more workers than cores are the user's choice, and right where the disk is what is slow
@@ -183,13 +184,13 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
 
 @contextmanager
 def translate_worker_errors() -> Iterator[None]:
-    """Turns PyTorch's error of a reading process that was killed, which may come up anywhere, into a ValueError."""
+    """Turns PyTorch's error of a reading process that was killed, which may come up anywhere, into a UserError."""
     try:
         yield
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        raise ValueError(
+        raise UserError(
             "a process that reads images was killed, most often because memory ran out: lower --data.workers"
         ) from error
 

@@ -9,6 +9,7 @@ from jaxtyping import Int64, UInt8
 
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import ArraySource, Source
+from vitral.errors import UserError
 
 __all__ = ["digits", "open_digits"]
 
@@ -30,12 +31,12 @@ def digits() -> tuple[UInt8[np.ndarray, "n 8 8"], Int64[np.ndarray, " n"]]:
 def open_digits(config: DataConfig) -> dict[str, Source]:
     """scikit-learn's digits."""
     if config.root is not None:
-        raise ValueError(
+        raise UserError(
             "--data.source digits comes with its images: "
             "leave out --data.root, or choose --data.source folder or --data.source idx"
         )
     images, labels = digits()
     classes = config.class_names or tuple(map(str, range(10)))
     if len(classes) != 10:
-        raise ValueError(f"--data.class-names needs 10 names for the digits, not {len(classes)}")
+        raise UserError(f"--data.class-names needs 10 names for the digits, not {len(classes)}")
     return {"train": ArraySource(title="digits", images=images, labels=labels, classes=classes)}

@@ -6,6 +6,7 @@ from typing import Literal, get_args, get_type_hints
 
 from vitral.data.config import DataConfig
 from vitral.data.sources.tables import PACKED, WHOLE
+from vitral.errors import UserError
 
 __all__ = ["guessed"]
 
@@ -17,7 +18,7 @@ def guessed(words: str) -> DataConfig:
     """The configuration that opens `words`: a data set's name, a folder, a file, a pattern, or OWNER/NAME on the Hub.
 
     Raises:
-        ValueError: it is nothing of all this.
+        UserError: it is nothing of all this.
     """
     if words in get_args(get_type_hints(DataConfig)["source"]):
         return DataConfig(source=words)  # pyright: ignore[reportArgumentType]
@@ -30,7 +31,7 @@ def guessed(words: str) -> DataConfig:
         return DataConfig(source=_kind(root), root=root)
     if words.count("/") == 1 and not words.startswith((".", "/", "~")) and not words.endswith("/"):
         return DataConfig(source="hub", root=root)
-    raise ValueError(f"{words} does not exist: give a folder, a data set's name (see vitral data list), or OWNER/NAME")
+    raise UserError(f"{words} does not exist: give a folder, a data set's name (see vitral data list), or OWNER/NAME")
 
 
 def _kind(root: Path) -> Literal["hub", "tars", "idx", "folder"]:

@@ -9,6 +9,7 @@ from vitral.data.sources.tables import open_tables
 from vitral.data.sources.tars import open_tars
 from vitral.datasets.digits import open_digits
 from vitral.datasets.registry import PRESETS, open_preset
+from vitral.errors import UserError
 
 __all__ = ["open_data", "open_stored"]
 
@@ -19,18 +20,18 @@ def open_data(config: DataConfig) -> dict[str, Source]:
     Images to leave out go last, so that a list of them never moves another image from one split to another.
 
     Raises:
-        ValueError: the data is not there, not of the promised form, or has fewer than two classes.
+        UserError: the data is not there, not of the promised form, or has fewer than two classes.
     """
     splits = open_stored(config)
     train = splits["train"]
     if len(train.classes) < 2 and config.source != "images":
         only = ", ".join(train.classes)
-        raise ValueError(f"{config.root} has only one class, {only!r}: a classifier needs at least two to tell apart")
+        raise UserError(f"{config.root} has only one class, {only!r}: a classifier needs at least two to tell apart")
     if len(splits) == 1:
         splits = _held_out(train, "test", share=config.held_out, seed=config.split_seed)
     if config.val_share is not None:
         if "val" in splits:
-            raise ValueError(f"{config.root} has a validation split of its own: give --data.val-share None")
+            raise UserError(f"{config.root} has a validation split of its own: give --data.val-share None")
         splits |= _held_out(splits["train"], "val", share=config.val_share, seed=config.split_seed)
     if config.train_on_val:
         splits = _with_val(splits, config)
@@ -46,7 +47,7 @@ def open_stored(config: DataConfig) -> dict[str, Source]:
     """The splits that the data has of its own, "train" among them.
 
     Raises:
-        ValueError: the data is not there, or not of the promised form.
+        UserError: the data is not there, or not of the promised form.
     """
     return _OPENERS[config.source](config)
 
@@ -60,7 +61,7 @@ def _held_out(train: Source, name: str, *, share: float, seed: int) -> dict[str,
 def _with_val(splits: dict[str, Source], config: DataConfig) -> dict[str, Source]:
     """The validation images among the training images, and the test images."""
     if splits.keys() != {"train", "val", "test"}:
-        raise ValueError(
+        raise UserError(
             f"{config.root or config.source} has no {'test' if 'val' in splits else 'validation'} split of its own, "
             "which --data.train-on-val needs: leave it out"
         )

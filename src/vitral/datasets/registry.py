@@ -13,6 +13,7 @@ from vitral.datasets.originals.cifar import open_cifar10, open_cifar100
 from vitral.datasets.originals.flowers import open_flowers
 from vitral.datasets.originals.imagenet import open_imagenet1k, open_imagenet21k
 from vitral.datasets.originals.pets import open_pets
+from vitral.errors import UserError
 
 __all__ = ["PRESETS", "Preset", "open_preset"]
 
@@ -48,33 +49,33 @@ class Preset:
         """What `open` gives.
 
         Raises:
-            ValueError: files are missing or damaged; the sentence ends with what is needed, and where that comes from.
+            UserError: files are missing or damaged; the sentence ends with what is needed, and where that comes from.
         """
         try:
             return self.open(root)
-        except ValueError as error:
-            raise ValueError(f"{error}; {self.wanted}") from None
+        except UserError as error:
+            raise UserError(f"{error}; {self.wanted}") from None
 
 
 def open_preset(config: DataConfig) -> dict[str, Source]:
     """Opens a data set by name, from the authors' files in `root`, or from the Hub where there is no `root`.
 
     Raises:
-        ValueError: files are missing or damaged, or the Hub cannot be reached.
+        UserError: files are missing or damaged, or the Hub cannot be reached.
     """
     preset = PRESETS[config.source]
     if config.class_names:
-        raise ValueError(f"--data.source {config.source} names its classes itself: leave out --data.class-names")
+        raise UserError(f"--data.source {config.source} names its classes itself: leave out --data.class-names")
     if config.root is not None:
         if not config.root.is_dir():
-            raise ValueError(f"{config.root} is no folder: {preset.wanted}")
+            raise UserError(f"{config.root} is no folder: {preset.wanted}")
         return preset.opened(config.root)
     if preset.hub is None:
-        raise ValueError(f"{preset.title} needs --data.root, a folder with {preset.needs}, from {preset.origin}")
+        raise UserError(f"{preset.title} needs --data.root, a folder with {preset.needs}, from {preset.origin}")
     try:
         return open_tables(replace(config, source="hub", root=Path(preset.hub), **preset.tables))
-    except ValueError as error:
-        raise ValueError(f"{error}; or give --data.root, a folder with {preset.needs}, from {preset.origin}") from error
+    except UserError as error:
+        raise UserError(f"{error}; or give --data.root, a folder with {preset.needs}, from {preset.origin}") from error
 
 
 def _open_fashion_mnist(root: Path) -> dict[str, Source]:

@@ -23,7 +23,7 @@ class TransferTask:
     open: Callable[[Path | None], dict[str, Source]]
     """From the folder of the data (None where the task needs none) to its splits: train (800 images), val (200), test.
 
-    A ValueError says in one sentence what is missing and where it comes from.
+    A UserError says in one sentence what is missing and where it comes from.
     """
     crop: bool = True
     """Whether parts of a training image have its class."""

@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
 from vitral.distributed.world import World
+from vitral.errors import UserError
 
 __all__ = [
     "clip_grad_norm",
@@ -56,7 +57,7 @@ def wrap_fsdp(
         half: 16-bit form in which weights travel; gradients are summed in float32 all the same.
 
     Raises:
-        ValueError: the processes cannot be divided into groups of `shards`.
+        UserError: the processes cannot be divided into groups of `shards`.
     """
     mesh = _mesh(world, device, shards)
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
@@ -133,5 +134,5 @@ def _mesh(world: World, device: torch.device, shards: int | None) -> DeviceMesh:
     if shards is None or shards == world.size:
         return init_device_mesh(device.type, (world.size,), mesh_dim_names=("shard",))
     if world.size % shards:
-        raise ValueError(f"train.shards {shards} does not divide the {world.size} processes: choose one that does")
+        raise UserError(f"train.shards {shards} does not divide the {world.size} processes: choose one that does")
     return init_device_mesh(device.type, (world.size // shards, shards), mesh_dim_names=("copy", "shard"))

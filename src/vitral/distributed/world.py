@@ -14,6 +14,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from vitral.device import pick_device
+from vitral.errors import UserError
 
 __all__ = ["SINGLE_PROCESS", "World", "all_reduce_sum", "join_processes"]
 
@@ -40,13 +41,13 @@ class World:
         """This process's own device: of several GPUs the one with its number.
 
         Raises:
-            ValueError: there is no such device, or fewer GPUs than processes on this machine.
+            UserError: there is no such device, or fewer GPUs than processes on this machine.
         """
         device = pick_device(name)
         if self.size == 1 or device.type == "cpu":
             return device
         if self.local_rank >= (count := torch.cuda.device_count()):
-            raise ValueError(f"process {self.local_rank} of this machine has no GPU, as there are {count}: start fewer")
+            raise UserError(f"process {self.local_rank} of this machine has no GPU, as there are {count}: start fewer")
         device = torch.device("cuda", self.local_rank)
         torch.cuda.set_device(device)
         return device
@@ -88,7 +89,7 @@ class World:
         """What `act` gives in the first process, for all; the others wait.
 
         Raises:
-            ValueError: as in the first process; the others leave without a word.
+            UserError: as in the first process; the others leave without a word.
             OSError: likewise.
         """
         if self.size == 1:
@@ -97,7 +98,7 @@ class World:
         if self.is_main:
             try:
                 outcome[0] = act()
-            except (ValueError, OSError) as error:
+            except (UserError, OSError) as error:
                 outcome[1] = error
         dist.broadcast_object_list(outcome)
         if outcome[1] is not None:
@@ -130,7 +131,7 @@ def join_processes(*, timeout: timedelta) -> Iterator[World]:
         timeout: how long to wait for the others before giving up.
 
     Raises:
-        ValueError: the environment names several processes, but not how to meet them.
+        UserError: the environment names several processes, but not how to meet them.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if size == 1 and not dist.is_initialized():
@@ -139,7 +140,7 @@ def join_processes(*, timeout: timedelta) -> Iterator[World]:
     mine = not dist.is_initialized()
     if mine:
         if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
-            raise ValueError(
+            raise UserError(
                 f"WORLD_SIZE is {size}, but MASTER_ADDR and MASTER_PORT are not set: start with torchrun, or unset it"
             )
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

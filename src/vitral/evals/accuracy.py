@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
+from vitral.errors import UserError
 from vitral.evals.calibration import calibration
 
 __all__ = ["Accuracy", "Predictions", "measure", "predict_batches"]
@@ -81,10 +82,10 @@ class Predictions:
         """All parts as one, in their order.
 
         Raises:
-            ValueError: there are none.
+            UserError: there are none.
         """
         if not parts:
-            raise ValueError("there are no images to evaluate")
+            raise UserError("there are no images to evaluate")
         columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls.COLUMNS}
         broken = tuple(sentence for part in parts for sentence in part.unreadable)
         return cls(**columns, num_classes=parts[0].num_classes, unreadable=broken)
@@ -99,10 +100,10 @@ class Predictions:
         """The measures over these images.
 
         Raises:
-            ValueError: there are no images, or not one could be read.
+            UserError: there are no images, or not one could be read.
         """
         if not len(self.truth):
-            raise ValueError(
+            raise UserError(
                 f"no image could be read: {self.unreadable[0]}"
                 if self.unreadable
                 else "there are no images to evaluate"
@@ -155,6 +156,6 @@ def measure(
     """Runs a classifier over labelled batches, as in `predict_batches`, and sums up.
 
     Raises:
-        ValueError: there are no images, or not one could be read.
+        UserError: there are no images, or not one could be read.
     """
     return Predictions.concatenate(predict_batches(predict, batches)).accuracy()

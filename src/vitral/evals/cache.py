@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vitral import __version__
+from vitral.errors import UserError
 from vitral.evals.features import FeatureSet
 from vitral.files import write_atomically
 
@@ -80,15 +81,15 @@ def _read(path: Path, name: str) -> FeatureSet:
     """Features from a file.
 
     Raises:
-        ValueError: they are another model's, or of other data.
+        UserError: they are another model's, or of other data.
     """
     with safe_open(path, "pt") as file:
         facts = file.metadata()
         if facts["key"] != name:
-            raise ValueError("it holds another model's features, or other data's")
+            raise UserError("it holds another model's features, or other data's")
         columns = {column: file.get_tensor(column) for column in FeatureSet.COLUMNS}
         if facts["sha256"] != _digest(columns):
-            raise ValueError("its numbers are damaged")
+            raise UserError("its numbers are damaged")
         return FeatureSet(**columns, unreadable=tuple(json.loads(facts["broken"])))
 
 

@@ -15,6 +15,7 @@ from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source
 from vitral.distributed.world import SINGLE_PROCESS, World
+from vitral.errors import UserError
 from vitral.evals.accuracy import Accuracy, Predictions, predict_batches
 from vitral.evals.features import FeatureSet, extract_batches
 
@@ -71,7 +72,7 @@ def predict_all(
     """What a classifier says of every image of a source, exactly once each; all processes together, for all.
 
     Raises:
-        ValueError: an image cannot be read, unless `data.on_error` is skip, or there are none.
+        UserError: an image cannot be read, unless `data.on_error` is skip, or there are none.
     """
     parts = _parts(
         partial(predict_batches, predict), predict, source, preprocessing=preprocessing, data=data, world=world
@@ -98,10 +99,10 @@ def check_finite(outputs: Float[Tensor, "*shape"]) -> None:
     """Refuses what a model makes of images where that is no number.
 
     Raises:
-        ValueError: it is not.
+        UserError: it is not.
     """
     if not outputs.isfinite().all():
-        raise ValueError("the model's outputs are not finite: its weights are damaged, or its training diverged")
+        raise UserError("the model's outputs are not finite: its weights are damaged, or its training diverged")
 
 
 def read_by_first(count: int, world: World) -> int:
@@ -132,5 +133,5 @@ def _parts(
 def _checked(found: Part, data: DataConfig) -> Part:
     """Refuses a broken image where the configuration says so."""
     if found.unreadable and data.on_error == "stop":
-        raise ValueError(f"{found.unreadable[0]}; remove the file, or leave such files out with --data.on-error skip")
+        raise UserError(f"{found.unreadable[0]}; remove the file, or leave such files out with --data.on-error skip")
     return found

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
+from vitral.errors import UserError
 
 __all__ = ["FeatureSet", "extract_batches"]
 
@@ -32,10 +33,10 @@ class FeatureSet:
         """All parts as one, in their order.
 
         Raises:
-            ValueError: there are none.
+            UserError: there are none.
         """
         if not parts:
-            raise ValueError("there are no images to evaluate")
+            raise UserError("there are no images to evaluate")
         columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls.COLUMNS}
         return cls(**columns, unreadable=tuple(sentence for part in parts for sentence in part.unreadable))
 

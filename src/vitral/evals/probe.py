@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vitral.errors import UserError
 from vitral.evals.features import FeatureSet
 from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import linear_predictions
@@ -37,11 +38,11 @@ def probe(train: FeatureSet, test: FeatureSet, *, num_classes: int) -> Probe:
     """Classifies the test images by the training images, whose classes are known.
 
     Raises:
-        ValueError: no image could be read.
+        UserError: no image could be read.
     """
     for part in (train, test):
         if not len(part.labels):
-            raise ValueError(
+            raise UserError(
                 f"no image could be read: {part.unreadable[0]}" if part.unreadable else "there are no images"
             )
     by_neighbours = knn_predictions(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.layers.places import Place
 from vitral.vit import ViT
 
@@ -25,10 +26,10 @@ def attention_weights(model: ViT, images: Float[Tensor, "b c h w"]) -> list[Floa
         images: in the model's range, as for its `forward`.
 
     Raises:
-        ValueError: attention runs along rows and columns, not among all tokens.
+        UserError: attention runs along rows and columns, not among all tokens.
     """
     if model.config.attention != "global":
-        raise ValueError("this model attends along rows and columns: it has no attention among all tokens to show")
+        raise UserError("this model attends along rows and columns: it has no attention among all tokens to show")
     x, layout = model.embed(images)
     weights = []
     for block, place in zip(model.blocks, layout.places, strict=True):

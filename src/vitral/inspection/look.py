@@ -45,7 +45,7 @@ def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None)
         truth: its true class, where it is known.
 
     Raises:
-        ValueError: the model has no attention among all its patches.
+        UserError: the model has no attention among all its patches.
     """
     assert model.card is not None
     preprocessing, grid = model.card.preprocessing, model.config.grid

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vitral.errors import UserError
+
 __all__ = ["LoRALinear", "add_lora", "merge_lora"]
 
 
@@ -49,7 +51,7 @@ def add_lora(
         The names of the layers.
 
     Raises:
-        ValueError: no layer has such a name, the rank or the expression is impossible, or there are adapters already.
+        UserError: no layer has such a name, the rank or the expression is impossible, or there are adapters already.
     """
     chosen = _chosen(model, layers)
     _check_rank(rank, chosen)
@@ -74,24 +76,24 @@ def merge_lora(model: nn.Module) -> None:
 def _chosen(model: nn.Module, layers: str) -> dict[str, nn.Linear]:
     """The dense layers, other than the head, whose names have the regular expression in them."""
     if any(isinstance(layer, LoRALinear) for layer in model.modules()):
-        raise ValueError("the model has adapters already: merge them with merge_lora before adding others")
+        raise UserError("the model has adapters already: merge them with merge_lora before adding others")
     try:
         wanted = re.compile(layers)
     except re.error as error:
-        raise ValueError(f"{layers!r} is no regular expression: {error}") from None
+        raise UserError(f"{layers!r} is no regular expression: {error}") from None
     dense = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and name != "head"}
     if not dense:
-        raise ValueError("the model has no dense layer but its head, so there is nothing to adapt: train all weights")
+        raise UserError("the model has no dense layer but its head, so there is nothing to adapt: train all weights")
     chosen = {name: layer for name, layer in dense.items() if wanted.search(name)}
     if not chosen:
-        raise ValueError(f"no dense layer's name has {layers!r} in it: names are like {', '.join(list(dense)[:4])}")
+        raise UserError(f"no dense layer's name has {layers!r} in it: names are like {', '.join(list(dense)[:4])}")
     return chosen
 
 
 def _check_rank(rank: int, chosen: dict[str, nn.Linear]) -> None:
     """Refuses a rank that no adapter has, or that a layer itself does not reach."""
     if rank < 1:
-        raise ValueError(f"the rank of LoRA adapters must be at least 1, not {rank}")
+        raise UserError(f"the rank of LoRA adapters must be at least 1, not {rank}")
     for name, layer in chosen.items():
         if rank > (most := min(layer.in_features, layer.out_features)):
-            raise ValueError(f"the rank of LoRA adapters must be at most {most} for {name}, not {rank}")
+            raise UserError(f"the rank of LoRA adapters must be at most {most} for {name}, not {rank}")

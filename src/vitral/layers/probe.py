@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.distributed.world import all_reduce_sum
+from vitral.errors import UserError
 
 __all__ = ["ProbeHead", "add_probe", "fold_probe"]
 
@@ -62,11 +63,11 @@ def add_probe(model: nn.Module) -> None:
     """Freezes everything but the head, which from now on sees standardised features; in place.
 
     Raises:
-        ValueError: the head is no dense layer with a bias, into which they could be folded.
+        UserError: the head is no dense layer with a bias, into which they could be folded.
     """
     head = model.get_submodule("head")
     if type(head) is not nn.Linear or head.bias is None:
-        raise ValueError(
+        raise UserError(
             "a linear probe needs one head with a bias: set --model.head-bias 0, and --model.no-distillation"
         )
     model.requires_grad_(False)

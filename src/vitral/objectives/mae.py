@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.layers.places import Layout, by_content, keep
 from vitral.models import Model
 from vitral.objectives.objective import Panel
@@ -29,7 +30,7 @@ class MAEConfig:
     """What a masked autoencoder hides, and what decodes it. The defaults are the paper's.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
     evaluate_by: ClassVar = "features"
@@ -49,9 +50,9 @@ class MAEConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise ValueError(f"--objective.share must be above 0 and below 1, not {self.share}")
+            raise UserError(f"--objective.share must be above 0 and below 1, not {self.share}")
         if min(self.width, self.depth, self.num_heads) < 1 or self.width % self.num_heads:
-            raise ValueError(
+            raise UserError(
                 "--objective.width must be a multiple of --objective.num-heads, and both and --objective.depth at "
                 f"least 1, not {self.width}, {self.num_heads} and {self.depth}"
             )
@@ -152,14 +153,14 @@ def checked(model: ViT) -> ViT:
     """The model, if it can leave patches out unseen.
 
     Raises:
-        ValueError: it cannot.
+        UserError: it cannot.
     """
     config = model.config
     if config.stem_stages is not None:
-        raise ValueError("a masked autoencoder needs patches of pixels: the ResNet of a hybrid would see hidden ones")
+        raise UserError("a masked autoencoder needs patches of pixels: the ResNet of a hybrid would see hidden ones")
     layout: Layout = model.positions.layout(model.pos_embed, config.grid)
     if config.attention != "global" or any(at.enter is not keep or at.attend is not by_content for at in layout.places):
-        raise ValueError(
+        raise UserError(
             "a masked autoencoder leaves out patches, which only positions added to the first tokens allow: "
             "set --model.position sincos_2d_mae, --model.position-injection stem and --model.attention global"
         )

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
@@ -34,7 +35,7 @@ class MaskedPatchConfig:
     """What masked patch prediction hides, and what it asks for. The defaults are the paper's, or say where it is open.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
     evaluate_by: ClassVar = "features"
@@ -63,9 +64,9 @@ class MaskedPatchConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise ValueError(f"--objective.share must be above 0 and at most 1, not {self.share}")
+            raise UserError(f"--objective.share must be above 0 and at most 1, not {self.share}")
         if not (self.masked >= 0 and self.replaced >= 0 and self.masked + self.replaced <= 1):
-            raise ValueError(
+            raise UserError(
                 "--objective.masked and --objective.replaced are chances that add up to at most 1, "
                 f"not {self.masked} and {self.replaced}"
             )

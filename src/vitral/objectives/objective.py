@@ -36,7 +36,7 @@ class Objective(Protocol):
         """What is trained: the model alone, or with the parts that only training needs.
 
         Raises:
-            ValueError: the objective is not for such models.
+            UserError: the objective is not for such models.
         """
         ...
 

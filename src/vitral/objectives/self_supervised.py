@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.objective import Figures, Panel
 from vitral.vit import ViT
@@ -90,12 +91,12 @@ def plain_vit(model: Model, *, what: str) -> ViT:
     it learns nothing without labels.
 
     Raises:
-        ValueError: the model is another.
+        UserError: the model is another.
     """
     if not isinstance(model, ViT):
-        raise ValueError(f"{what} needs a Vision Transformer, as a ResNet has no patches: choose another --model.name")
+        raise UserError(f"{what} needs a Vision Transformer, as a ResNet has no patches: choose another --model.name")
     if model.config.patch_dropout:
-        raise ValueError(f"{what} leaves out patches itself: set --model.patch-dropout 0")
+        raise UserError(f"{what} leaves out patches itself: set --model.patch-dropout 0")
     for part in (model.head, model.pre_logits, model.pool):
         part.requires_grad_(False)
     return model

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitral.data.config import DataConfig
+from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes.finetune import finetune
@@ -97,7 +98,7 @@ def paper_imagenet(model: str = "ViT-B/16") -> RunConfig:
 
 def _row(table: dict[str, tuple[float, int]], model: str) -> tuple[float, int]:
     if model not in table:
-        raise ValueError(f"Table 3 has no {model}: --model.name takes {', '.join(table)}")
+        raise UserError(f"Table 3 has no {model}: --model.name takes {', '.join(table)}")
     return table[model]
 
 

@@ -15,6 +15,7 @@ from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import UNREADABLE
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import Joined, Source
+from vitral.errors import UserError
 from vitral.evals.evaluate import evaluate
 from vitral.recipes.finetune import finetune
 from vitral.recipes.paper import TASKS, Task
@@ -157,7 +158,7 @@ def finetuned(config: RunConfig, source: Source, *, advance: Advance = ignore, t
         tell: is told of each image that cannot be read.
 
     Raises:
-        ValueError: an image cannot be read and is not to be skipped, those that can are of one class, the loss grew
+        UserError: an image cannot be read and is not to be skipped, those that can are of one class, the loss grew
             beyond all bounds, or memory ran out.
     """
     try:
@@ -179,7 +180,7 @@ def _finetuned(config: RunConfig, source: Source, advance: Advance, tell: Tell) 
     seen: set[int] = set()
     for batch in training_batches(session, source, plan.total):
         if batch.unreadable and config.data.on_error == "stop":
-            raise ValueError(f"{batch.unreadable[0]}; remove it, or skip such files with --data.on-error skip")
+            raise UserError(f"{batch.unreadable[0]}; remove it, or skip such files with --data.on-error skip")
         figures = session.train_step(
             batch, lr=plan.learning_rate(session.step), progress=(session.step + 1) / plan.total
         )
@@ -191,7 +192,7 @@ def _finetuned(config: RunConfig, source: Source, advance: Advance, tell: Tell) 
     for sentence in sorted(session.unreadable):
         tell(sentence)
     if len(seen - {UNREADABLE}) < 2:
-        raise ValueError("the images that can be read are of one class: there is nothing to tell apart")
+        raise UserError("the images that can be read are of one class: there is nothing to tell apart")
     return session
 
 
@@ -228,7 +229,7 @@ def finetuning_score(
         keep: is handed each training with its settings and the split it is tested on, and may know its score already.
 
     Raises:
-        ValueError: as `finetuned`, of the best rate.
+        UserError: as `finetuned`, of the best rate.
     """
     both = Joined(first=splits["train"], second=splits["val"])
     tries: list[Score] = []

@@ -17,6 +17,7 @@ from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source
 from vitral.distributed.world import World
+from vitral.errors import UserError
 from vitral.evals.cache import Cache
 from vitral.evals.evaluate import check_finite, extract_features, read_by_first
 from vitral.evals.features import FeatureSet
@@ -131,7 +132,7 @@ class Measuring:
         """FeatureSet of all images of every task; all processes together.
 
         Raises:
-            ValueError: no task is left.
+            UserError: no task is left.
         """
         self._each(self.subjects, self._extract)
 
@@ -144,7 +145,7 @@ class Measuring:
             grid: also few-shot least squares with the strength that is best for all tasks.
 
         Raises:
-            ValueError: no task is left, and nothing was measured.
+            UserError: no task is left, and nothing was measured.
         """
         for title, task in self.tasks.items() if "fewshot" in methods else ():
             if (fewest := task.fewest()) < max(SHOTS):
@@ -165,7 +166,7 @@ class Measuring:
             seeds: of the final trainings.
 
         Raises:
-            ValueError: no task is left, and nothing was measured.
+            UserError: no task is left, and nothing was measured.
         """
         self._each(runs, partial(self._tune, runs=runs, protocol=protocol, seeds=seeds))
 
@@ -175,7 +176,7 @@ class Measuring:
             for title in list(self.tasks):
                 try:
                     work(name, title)
-                except ValueError as error:
+                except UserError as error:
                     last = len(self.tasks) == 1
                     if last and not any(by_task[title] for by_task in self.scores.values()):
                         raise
@@ -224,7 +225,7 @@ class Measuring:
 
         found = extract_features(encode, source, preprocessing=subject.preprocessing, data=self.data, world=self.world)
         if not len(found.labels):
-            raise ValueError(f"no {split} image could be read: {found.unreadable[0]}")
+            raise UserError(f"no {split} image could be read: {found.unreadable[0]}")
         check_finite(found.features)
         self.world.run_on_main(lambda: self.cache.keep(key, found))
         return found
@@ -233,7 +234,7 @@ class Measuring:
         self.watch.begin(f"{title}: measuring {name}", len(methods))
         known = self.known[name][title]
         if len(torch.cat([known.train.labels, known.val.labels]).unique()) < 2:
-            raise ValueError("the images that can be read are of one class: there is nothing to tell apart")
+            raise UserError("the images that can be read are of one class: there is nothing to tell apart")
         for method in methods:
             measure = partial(score, method, known, seeds=seeds)
             drawn = tuple(seeds) if method in DRAWN else ()

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from vitral.errors import UserError
+
 __all__ = ["SOURCES", "VTAB1K_PUBLISHED", "PublishedRow", "published"]
 
 MODELS = ("ViT-B/16", "ViT-B/32", "ViT-L/16", "ViT-L/32", "ViT-H/14")
@@ -55,10 +57,10 @@ def published(source: str) -> list[PublishedRow]:
     """The paper's fine-tuned models on a data set, worst first.
 
     Raises:
-        ValueError: it has none on this one.
+        UserError: it has none on this one.
     """
     if source not in SOURCES:
-        raise ValueError(
+        raise UserError(
             f"the paper has no figures of the data of these runs, {source}: leave out --published, which knows "
             f"{', '.join(SOURCES)}"
         )

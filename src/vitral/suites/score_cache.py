@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vitral.errors import UserError
 from vitral.evals.cache import name_of, unusable, warn_on_failure
 from vitral.files import write_json
 from vitral.suites.transfer import Score
@@ -47,7 +48,7 @@ class Kept:
         try:
             kept = json.loads(path.read_text())
             if kept["key"] != name:
-                raise ValueError("it holds scores of another model, of other images or of other settings")
+                raise UserError("it holds scores of another model, of other images or of other settings")
             return [_score(**row) for row in kept["scores"]]
         except (OSError, KeyError, TypeError, ValueError) as error:
             self.say(f"{unusable(path, error)}: its scores are measured again")

@@ -73,7 +73,7 @@ def score(method: str, known: Known, *, seeds: Sequence[int]) -> list[Score]:
     """Measures a task in one way, which may have several rows.
 
     Raises:
-        ValueError: retrieval needs faiss, which is not installed.
+        UserError: retrieval needs faiss, which is not installed.
     """
     if method == RETRIEVAL:
         return _retrieved(known)

@@ -9,6 +9,7 @@ import torch
 
 from vitral.card import ModelCard
 from vitral.config import to_dict
+from vitral.errors import UserError
 from vitral.evals.paired import Difference, paired_difference
 from vitral.models import blank_model
 from vitral.runs.metrics import read_metrics, training_seconds
@@ -54,22 +55,22 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
     """Reads finished runs, each compared with the first image by image where both kept what they predicted.
 
     Raises:
-        ValueError: there are fewer than two, one is named twice, has not finished or is damaged, or their data
+        UserError: there are fewer than two, one is named twice, has not finished or is damaged, or their data
             differs.
     """
     if len(paths) < 2:
-        raise ValueError("comparing takes two runs at least: vitral compare RUN RUN ...")
+        raise UserError("comparing takes two runs at least: vitral compare RUN RUN ...")
     for index, path in enumerate(paths):
         if path.resolve() in (other.resolve() for other in paths[:index]):
-            raise ValueError(f"{path} is named twice: name each run once")
+            raise UserError(f"{path} is named twice: name each run once")
         if not (path / "run.json").is_file():
-            raise ValueError(f"{path} is no folder of a training run: it has no run.json")
+            raise UserError(f"{path} is no folder of a training run: it has no run.json")
     cards = [read_config(path) for path in paths]
     configs = [Run.open(path)[1] for path in paths]
     kept = [load_predictions(path) for path in paths]
     for path, predictions in zip(paths, kept, strict=True):
         if predictions is None and (path / PREDICTIONS).exists():
-            raise ValueError(f"{path / PREDICTIONS} is damaged: remove it, and vitral report {path} makes it again")
+            raise UserError(f"{path / PREDICTIONS} is damaged: remove it, and vitral report {path} makes it again")
     _check_same_data(paths, configs, kept)
     found = []
     for path, model, config, predictions in zip(paths, cards, configs, kept, strict=True):
@@ -95,7 +96,7 @@ def contenders(paths: Sequence[Path]) -> list[Contender]:
 def _steps(path: Path, card: ModelCard) -> int:
     steps = card.provenance.get("steps")
     if not isinstance(steps, int):
-        raise ValueError(f"{path / 'config.json'} tells not for how many steps the run was trained: it is damaged")
+        raise UserError(f"{path / 'config.json'} tells not for how many steps the run was trained: it is damaged")
     return steps
 
 
@@ -126,7 +127,7 @@ def _check_same_data(
         else:
             same = (config.data.source, config.data.root) == (configs[0].data.source, configs[0].data.root)
         if not same:
-            raise ValueError(
+            raise UserError(
                 f"{paths[0]} and {path} were measured on different images ({_described(configs[0], kept[0])}; "
                 f"{_described(config, predictions)}): compare runs with the same held-out images"
             )

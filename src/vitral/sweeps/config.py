@@ -4,6 +4,8 @@ import itertools
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vitral.errors import UserError
+
 __all__ = ["Range", "SweepConfig"]
 
 Range = tuple[int, int, bool] | tuple[float, float, bool]
@@ -24,7 +26,7 @@ class SweepConfig:
     """What a sweep tries; the same words go on with it.
 
     Raises:
-        ValueError: there is nothing to try, or too many words for it.
+        UserError: there is nothing to try, or too many words for it.
     """
 
     recipe: list[str]
@@ -44,15 +46,15 @@ class SweepConfig:
 
     def __post_init__(self) -> None:
         if bool(self.grid) == bool(self.search):
-            raise ValueError("a sweep tries --grid KEY=V1,V2 or --search KEY=LOW:HIGH: give one or more of either kind")
+            raise UserError("a sweep tries --grid KEY=V1,V2 or --search KEY=LOW:HIGH: give one or more of either kind")
         if self.grid and self.trials is not None:
-            raise ValueError("a grid tries all its combinations: leave out --trials")
+            raise UserError("a grid tries all its combinations: leave out --trials")
         if self.total < 1 or not self.seeds:
-            raise ValueError("a sweep needs a trial and a seed at least")
+            raise UserError("a sweep needs a trial and a seed at least")
         for key, option in OWN.items():
             shared = any(word.split("=")[0] == f"--{key}" for word in self.recipe)
             if shared or key in self.grid or key in self.search:
-                raise ValueError(f"a sweep gives each run its {key} itself: leave --{key} to {option}")
+                raise UserError(f"a sweep gives each run its {key} itself: leave --{key} to {option}")
 
     @property
     def keys(self) -> list[str]:

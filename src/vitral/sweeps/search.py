@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from vitral.data.order import random_bits
+from vitral.errors import UserError
 from vitral.sweeps.config import SweepConfig
 from vitral.sweeps.results import Result
 
@@ -17,12 +18,12 @@ def check_optuna() -> Any:
     """The package.
 
     Raises:
-        ValueError: it is not installed.
+        UserError: it is not installed.
     """
     try:
         import optuna
     except ImportError:
-        raise ValueError(MISSING) from None
+        raise UserError(MISSING) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -18,6 +18,7 @@ from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.datasets.registry import PRESETS
 from vitral.distributed.world import SINGLE_PROCESS, World
+from vitral.errors import UserError
 from vitral.files import write_json
 from vitral.runs.metrics import read_metrics
 from vitral.sweeps.config import Range, SweepConfig
@@ -38,7 +39,7 @@ Configure = Callable[[list[str]], RunConfig]
 """From the words after `vitral train` to a configuration."""
 
 
-class Failed(ValueError):
+class Failed(UserError):
     """A run cannot be trained with its settings; others can."""
 
 
@@ -52,7 +53,7 @@ class Sweep:
         """Opens the sweep in a folder, or begins it there.
 
         Raises:
-            ValueError: optuna is not installed, the folder holds something else or is in use, a setting is wrong, the
+            UserError: optuna is not installed, the folder holds something else or is in use, a setting is wrong, the
                 data cannot be had, or no run has such a metric.
         """
         self.folder, self.config, self.configure, self.world = folder, config, configure, world
@@ -78,7 +79,7 @@ class Sweep:
 
         Raises:
             Interrupted: a signal came; the run under way is saved.
-            ValueError: something is wrong that is no matter of settings, such as an image that cannot be read.
+            UserError: something is wrong that is no matter of settings, such as an image that cannot be read.
             OSError: the disk is full, or a file cannot be read.
         """
         tried, total = self.world.run_on_main(lambda: read_results(self.folder)), self.config.total
@@ -105,12 +106,12 @@ class Sweep:
             The final figures of each seed, by name.
 
         Raises:
-            ValueError: no trial succeeded, or as in `run`.
+            UserError: no trial succeeded, or as in `run`.
         """
         tried = self.world.run_on_main(lambda: read_results(self.folder))
         best = ranked(tried, lower_is_better=self.config.lower_is_better)[0]
         if not best.values:
-            raise ValueError("no trial of the sweep succeeded, so there is none to retrain")
+            raise UserError("no trial of the sweep succeeded, so there is none to retrain")
         all_images = self.world.run_on_main(functools.partial(self._all_images, best.settings))
         figures: dict[str, list[float]] = {}
         for seed in self.config.retrain:
@@ -133,12 +134,12 @@ class Sweep:
         if kept.exists():
             self.before = _read(kept)
             if self.before.identity != self.config.identity:
-                raise ValueError(
+                raise UserError(
                     f"{self.folder} holds another sweep: go on with it by the words it began with, "
                     "or name another --out"
                 )
         elif not is_free(self.folder, first=CONFIG):
-            raise ValueError(f"{self.folder} exists and is not empty: choose another --out")
+            raise UserError(f"{self.folder} exists and is not empty: choose another --out")
         if self.config.search:
             check_optuna()
         self.flags = {key for key, values in self.config.grid.items() if self._is_flag(key, values)}
@@ -168,7 +169,7 @@ class Sweep:
     def _accepted(self, *words: str) -> bool:
         try:
             self.configure([*self.config.recipe, *words])
-        except ValueError:
+        except UserError:
             return False
         return True
 
@@ -177,15 +178,15 @@ class Sweep:
         metric, known = self.config.metric, metric_names(config, data)
         if metric.startswith("val/") and "val" not in data:
             preset = PRESETS.get(config.data.source)
-            raise ValueError(
+            raise UserError(
                 "a sweep chooses by held-out images, not by the test images: give --data.val-share "
                 f"{(preset and preset.val_share) or 0.1}, or, where you know what you do, --metric test/"
                 f"{metric.removeprefix('val/')}"
             )
         if metric not in known:
-            raise ValueError(f"these runs do not measure {metric}: --metric takes one of {', '.join(known)}")
+            raise UserError(f"these runs do not measure {metric}: --metric takes one of {', '.join(known)}")
         if self.config.retrain and "test" not in data:
-            raise ValueError(
+            raise UserError(
                 f"{config.data.root or config.data.source} has no test images to measure by what --retrain trains on "
                 "all others: leave it out, or add a test split"
             )
@@ -208,7 +209,7 @@ class Sweep:
                 # the other processes may be in the middle of a step, from where they cannot be called back
                 if self.world.is_main:
                     self._write([*tried, failed])
-                raise ValueError(f"{error}; the same command goes on with the sweep") from error
+                raise UserError(f"{error}; the same command goes on with the sweep") from error
             return failed
 
     def _value(self, number: int, settings: dict[str, str], seed: int) -> float:
@@ -216,7 +217,7 @@ class Sweep:
         out = self.folder / f"{number:03}-seed{seed}"
         try:
             config = self._configured(settings, seed, out)
-        except ValueError as error:
+        except UserError as error:
             raise Failed(str(error)) from error
         final = self._trained(config)
         if self.config.metric in final:
@@ -230,7 +231,7 @@ class Sweep:
         with closing(run):
             try:
                 return fit(run, config, self.world)
-            except ValueError as error:
+            except UserError as error:
                 if run.begun and not isinstance(error, Diverged | OutOfMemory):
                     raise
                 raise Failed(str(error)) from error
@@ -271,7 +272,7 @@ def _read(path: Path) -> SweepConfig:
         kept = json.loads(path.read_text())
         return SweepConfig(**{**kept, "search": {key: tuple(bounds) for key, bounds in kept["search"].items()}})
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} is not what a sweep writes: name another --out") from None
+        raise UserError(f"{path} is not what a sweep writes: name another --out") from None
 
 
 def _made(config: RunConfig) -> Path:

@@ -15,6 +15,7 @@ from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.distributed.world import SINGLE_PROCESS, World
+from vitral.errors import UserError
 from vitral.evals.evaluate import final_split, running_split
 from vitral.files import write_json
 from vitral.runs.curves import draw_curves
@@ -57,7 +58,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or SIGUSR1 came; the run is saved.
-        ValueError: an input is wrong, another process trains the run, an image cannot be read, or the loss is not a
+        UserError: an input is wrong, another process trains the run, an image cannot be read, or the loss is not a
             number any more.
         OSError: a file cannot be read, or the disk is full; the checkpoints so far stay.
     """
@@ -144,7 +145,7 @@ def train(
             raise Interrupted(stop)
         if any_refused:
             broken = next(filter(None, world.all_gather(batch.unreadable)))
-            raise ValueError(f"{broken[0]}; remove it, or skip such files with --data.on-error skip")
+            raise UserError(f"{broken[0]}; remove it, or skip such files with --data.on-error skip")
         lr = plan.learning_rate(session.step)
         figures = session.train_step(batch, lr=lr, progress=(session.step + 1) / plan.total)
         reporter.log_step(figures, lr=lr, images=len(batch.labels) * world.size)
@@ -186,7 +187,7 @@ def begin(plan: "Plan", changes: list[Change], checkpoints: Checkpoints, source:
         The session, and sentences that people should read.
 
     Raises:
-        ValueError: checkpoints or weights cannot be read, or are of another model, or the training images changed, or
+        UserError: checkpoints or weights cannot be read, or are of another model, or the training images changed, or
             there are no steps left to take with what is changed.
     """
     config = plan.config
@@ -202,10 +203,10 @@ def begin(plan: "Plan", changes: list[Change], checkpoints: Checkpoints, source:
     session = Session(config, classes=source.classes, world=checkpoints.world)
     try:
         session.load(saved)
-    except ValueError as error:
-        raise ValueError(f"{saved.path}: {error}; put back what was changed, or start a new run") from None
+    except UserError as error:
+        raise UserError(f"{saved.path}: {error}; put back what was changed, or start a new run") from None
     if saved.facts.get("data") != fingerprint(source):
-        raise ValueError("the data has changed since this run began: start a new run, or put it back")
+        raise UserError("the data has changed since this run began: start a new run, or put it back")
     return session, [*damaged, *(f"changed: {sentence}" for sentence in told)]
 
 
@@ -252,13 +253,13 @@ class Plan:
         """Refuses a run that has taken more steps than these, or all of them and yet is to learn otherwise.
 
         Raises:
-            ValueError: as it says.
+            UserError: as it says.
         """
         if step > self.total:
-            raise ValueError(f"the run has already taken {step} steps: give --train.steps {step} or more")
+            raise UserError(f"the run has already taken {step} steps: give --train.steps {step} or more")
         if step == self.total and changes:
             name, old, new = changes[0]
-            raise ValueError(
+            raise UserError(
                 f"the run has taken all of its {step} steps, so nothing is left to train with {name} {new} instead of "
                 f"{old}: leave it out, or give --train.steps above {step}"
             )

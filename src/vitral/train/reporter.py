@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.runs.metrics import MetricLog
 from vitral.runs.trackers.trackers import Trackers
 from vitral.train.evaluation import EvalResult
@@ -33,7 +34,7 @@ UNKNOWN = Setup()
 """Nothing is known of the machine."""
 
 
-class Diverged(ValueError):
+class Diverged(UserError):
     """A figure is not a number any more; all processes of a run see it at the same step."""
 
 
@@ -106,7 +107,7 @@ class Reporter:
         """Writes down the mean figures of the steps since the last time, `step` steps into the run.
 
         Raises:
-            ValueError: a loss or gradient among them is not finite.
+            UserError: a loss or gradient among them is not finite.
             OSError: the disk is full.
         """
         if not self.steps:
@@ -165,7 +166,7 @@ class Reporter:
         """Writes down an evaluation; its time does not count as training's.
 
         Raises:
-            ValueError: a figure is not finite.
+            UserError: a figure is not finite.
             OSError: the disk is full.
         """
         figures = {f"{split}/{name}": value for name, value in result.metrics()}

@@ -6,18 +6,19 @@ from contextlib import contextmanager
 import torch
 
 from vitral.data.batches import translate_worker_errors
+from vitral.errors import UserError
 from vitral.train.config import TrainConfig
 
 __all__ = ["OutOfMemory", "translate_resource_errors"]
 
 
-class OutOfMemory(ValueError):
+class OutOfMemory(UserError):
     """The batches or the model are too large for the machine; of several processes one may be alone in this."""
 
 
 @contextmanager
 def translate_resource_errors(config: TrainConfig) -> Iterator[None]:
-    """Turns errors of the machine into ValueErrors that name the way out; others pass."""
+    """Turns errors of the machine into UserErrors that name the way out; others pass."""
     try:
         with translate_worker_errors():
             yield
@@ -29,7 +30,7 @@ def translate_resource_errors(config: TrainConfig) -> Iterator[None]:
             ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(
+            raise UserError(
                 f"torch.compile failed ({reason}): install a C++ compiler, or go without: --train.compile False"
             ) from error
         raise

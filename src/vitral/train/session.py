@@ -25,6 +25,7 @@ from vitral.distributed.parallel import (
     wrap_fsdp,
 )
 from vitral.distributed.world import SINGLE_PROCESS, World
+from vitral.errors import UserError
 from vitral.layers.lora import add_lora, merge_lora
 from vitral.layers.probe import add_probe, fold_probe
 from vitral.models import Model, build, repeated
@@ -111,7 +112,7 @@ class Session:
             One sentence for each thing that was not simply copied.
 
         Raises:
-            ValueError: the weights cannot be read, or are of another architecture.
+            UserError: the weights cannot be read, or are of another architecture.
         """
         if self.config.model.weights is None:
             return []
@@ -270,7 +271,7 @@ class Session:
         """Goes on where a checkpoint was made.
 
         Raises:
-            ValueError: the checkpoint belongs to another model, optimiser or average.
+            UserError: the checkpoint belongs to another model, optimiser or average.
         """
         try:
             self._check(saved)
@@ -283,19 +284,19 @@ class Session:
                 self.scaler.load_state_dict(scaler)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
-            raise ValueError(f"the checkpoint does not fit this model and optimiser: {reason}") from None
+            raise UserError(f"the checkpoint does not fit this model and optimiser: {reason}") from None
 
     def _check(self, saved: Saved) -> None:
         """Refuses what another optimiser, average or model saved, the model by the first tensor that differs."""
         if (name := saved.facts["optimiser"]) != self.optimiser.name:
-            raise ValueError(f"optim.name was {name}, not {self.optimiser.name}")
+            raise UserError(f"optim.name was {name}, not {self.optimiser.name}")
         if saved.facts["average"] != (self.average is not None):
-            raise ValueError("train.ema cannot be turned on or off")
+            raise UserError("train.ema cannot be turned on or off")
         found = {name[6:]: shape for name, (shape, _) in saved.sizes.items() if name.startswith("model.")}
         wanted = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
         odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         if odd:
-            raise ValueError(
+            raise UserError(
                 f"{len(odd)} of its tensors differ, first {odd[0]}: "
                 f"expected {wanted.get(odd[0], 'none')}, found {found.get(odd[0], 'none')}"
             )

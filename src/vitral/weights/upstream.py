@@ -11,6 +11,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.settings import timm_arguments, timm_name, transformers_config
 
@@ -86,7 +87,7 @@ def _transformers(transformers: Any, config: ViTConfig) -> Built:
 def _torchvision(torchvision: Any, config: ViTConfig) -> Built:
     (height, width), (patch, other) = config.image_hw, config.patch_hw
     if height != width or patch != other or config.channels != 3:
-        raise ValueError("its models take square colour images")
+        raise UserError("its models take square colour images")
     model = torchvision.models.VisionTransformer(
         image_size=height,
         patch_size=patch,

@@ -9,6 +9,7 @@ from vitral.data.sources.exclude import without
 from vitral.data.sources.source import Source
 from vitral.datasets.guess import guessed
 from vitral.datasets.opening import open_stored
+from vitral.errors import UserError
 
 __all__ = ["DataOptions", "every_split", "parsed"]
 
@@ -34,14 +35,14 @@ def parsed(kind: type[T], words: list[str], *, program: str, places: tuple[str, 
         places: what the words before the flags are; the first is the data.
 
     Raises:
-        ValueError: words are missing or too many, the data is nothing, or a flag is wrong.
+        UserError: words are missing or too many, the data is nothing, or a flag is wrong.
     """
     given = words[: next((at for at, word in enumerate(words) if word.startswith("-")), len(words))]
     asked = words[len(given) :]
     if {"-h", "--help"} & set(asked):
         default = kind(data=DataConfig(source="folder"))
     elif len(given) != len(places):
-        raise ValueError(f"{program} takes {' '.join(places)} and then flags: {program} --help tells more")
+        raise UserError(f"{program} takes {' '.join(places)} and then flags: {program} --help tells more")
     else:
         default = kind(data=guessed(given[0]))
     return parsed_by_tyro(kind, default=default, arguments=asked, program=f"{program} {' '.join(places)}"), given
@@ -51,7 +52,7 @@ def every_split(config: DataConfig) -> dict[str, Source]:
     """The data's own splits, nothing held out, without the images that `exclude` lists.
 
     Raises:
-        ValueError: as `open_data`.
+        UserError: as `open_data`.
     """
     splits = open_stored(config)
     return splits if config.exclude is None else without(splits, config.exclude, root=config.root)

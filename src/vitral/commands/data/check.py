@@ -13,6 +13,7 @@ from vitral.commands.data.arguments import DataOptions, every_split, parsed
 from vitral.commands.output import print_json, printable, progress_bar
 from vitral.data.sources.exclude import write_list
 from vitral.data.tools.check import KINDS, CheckConfig, Finding, check
+from vitral.errors import UserError
 
 __all__ = ["Options", "main"]
 
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> None:
     """Checks, and prints a table of what was found; with `--json`, one object."""
     options, words = parsed(Options, arguments, program="vitral data check", places=("DATA",))
     if options.workers < 1:
-        raise ValueError(f"--workers must be at least 1, not {options.workers}")
+        raise UserError(f"--workers must be at least 1, not {options.workers}")
     config = CheckConfig(smallest=options.smallest, largest=options.largest)
     splits = every_split(options.data)
     total = sum(map(len, splits.values()))

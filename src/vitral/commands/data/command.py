@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from vitral.errors import UserError
+
 __all__ = ["main"]
 
 ACTIONS = {
@@ -35,5 +37,5 @@ def main(arguments: list[str]) -> None:
         print(USAGE)
         raise SystemExit(0 if arguments else 2)
     if arguments[0] not in ACTIONS:
-        raise ValueError(f"unknown action {arguments[0]!r}: choose one of {', '.join(ACTIONS)}")
+        raise UserError(f"unknown action {arguments[0]!r}: choose one of {', '.join(ACTIONS)}")
     import_module(ACTIONS[arguments[0]]).main(arguments[1:])

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from vitral.commands.output import print_json
 from vitral.datasets.registry import PRESETS
+from vitral.errors import UserError
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> None:
         print_json({"data": every}) if options.json else print_table(every)
         return
     if options.name not in PRESETS:
-        raise ValueError(f"no data set is called {options.name!r}: choose one of {', '.join(PRESETS)}")
+        raise UserError(f"no data set is called {options.name!r}: choose one of {', '.join(PRESETS)}")
     one = facts(options.name)
     print_json(one) if options.json else print_details(one)
 

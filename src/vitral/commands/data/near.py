@@ -25,6 +25,7 @@ from vitral.data.tools.near_duplicates import embedding_pairs, hash_pairs, hashe
 from vitral.data.tools.threads import in_threads
 from vitral.datasets.guess import guessed
 from vitral.datasets.opening import open_data, open_stored
+from vitral.errors import UserError
 from vitral.inspection.pairs import ShownPair, draw_pairs, spread
 from vitral.serve.predictor import Predictor
 
@@ -106,24 +107,24 @@ def check(options: Options) -> None:
     """Refuses values out of range, before anything is read.
 
     Raises:
-        ValueError: as it says.
+        UserError: as it says.
     """
     if options.workers < 1:
-        raise ValueError(f"--workers must be at least 1, not {options.workers}")
+        raise UserError(f"--workers must be at least 1, not {options.workers}")
     threshold = options.threshold
     if threshold is None:
         return
     if options.model is None and not (0 <= threshold <= 32 and threshold == int(threshold)):
-        raise ValueError(f"--threshold takes 0 to 32 bits for hashes, not {threshold:g}: cosines need --model")
+        raise UserError(f"--threshold takes 0 to 32 bits for hashes, not {threshold:g}: cosines need --model")
     if options.model is not None and not -1 < threshold <= 1:
-        raise ValueError(f"--threshold takes a cosine up to 1 with --model, not {threshold:g}")
+        raise UserError(f"--threshold takes a cosine up to 1 with --model, not {threshold:g}")
 
 
 def collections(options: Options) -> tuple[Source, list[Source]]:
     """The training images, and those that they are not to be like.
 
     Raises:
-        ValueError: either is not there.
+        UserError: either is not there.
     """
     if options.against is None:
         data = open_data(options.data)
@@ -212,7 +213,7 @@ class Reader:
                 self.kept.append(index)
                 yield result
         if not self.kept:
-            raise ValueError("none of the images can be read: check them with vitral data check")
+            raise UserError("none of the images can be read: check them with vitral data check")
 
     def one(self, index: int) -> np.ndarray | str:
         """What is read of image `index`, or one sentence on why it cannot be."""
@@ -220,7 +221,7 @@ class Reader:
             return self.look(self.source, index)
         except UnreadableImage as error:
             if self.options.data.on_error == "stop":
-                raise ValueError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
+                raise UserError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
             return str(error)
 
     def readable(self) -> Source:

@@ -11,6 +11,7 @@ from rich.console import Console
 from vitral.commands.data.arguments import DataOptions, every_split, parsed
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.tools.pack import PackConfig, Packed, pack
+from vitral.errors import UserError
 
 __all__ = ["Options", "main"]
 
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> None:
     """Packs, and prints what came of it; with `--json`, one object."""
     options, words = parsed(Options, arguments, program="vitral data pack", places=("DATA", "FOLDER"))
     if options.workers < 1:
-        raise ValueError(f"--workers must be at least 1, not {options.workers}")
+        raise UserError(f"--workers must be at least 1, not {options.workers}")
     config = PackConfig(short_side=options.short_side, quality=options.quality, on_error=options.data.on_error)
     splits, target = every_split(options.data), Path(words[1])
     with progress_bar() as bar:

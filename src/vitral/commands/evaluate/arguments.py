@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from vitral.data.config import DataConfig
+from vitral.errors import UserError
 
 __all__ = ["check_cache", "check_data"]
 
@@ -13,15 +14,15 @@ def check_cache(folder: Path | None) -> None:
     """Refuses a folder to keep things in that cannot be made or written to.
 
     Raises:
-        ValueError: as it says.
+        UserError: as it says.
     """
     if folder is None:
         return
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not above.is_dir():
-        raise ValueError(f"{above} is a file: name a folder with --cache")
+        raise UserError(f"{above} is a file: name a folder with --cache")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise ValueError(f"{above} cannot be written to: name a folder to keep representations in with --cache")
+        raise UserError(f"{above} cannot be written to: name a folder to keep representations in with --cache")
 
 
 def check_data(data: DataConfig, default: DataConfig, *, used: tuple[str, ...], suite: str) -> None:
@@ -34,12 +35,12 @@ def check_data(data: DataConfig, default: DataConfig, *, used: tuple[str, ...], 
         suite: its name.
 
     Raises:
-        ValueError: there is such a setting.
+        UserError: there is such a setting.
     """
     for name in (field.name for field in fields(data) if field.name not in used):
         if getattr(data, name) != getattr(default, name):
             heeded = ", ".join(map(flag, used[:-1])) + f" and {flag(used[-1])}"
-            raise ValueError(f"--suite {suite} heeds {heeded} alone: leave out {flag(name)}")
+            raise UserError(f"--suite {suite} heeds {heeded} alone: leave out {flag(name)}")
 
 
 def flag(field: str) -> str:

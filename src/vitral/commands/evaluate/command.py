@@ -34,6 +34,7 @@ from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.opening import open_data
 from vitral.distributed.world import SINGLE_PROCESS, World, join_processes
+from vitral.errors import UserError
 from vitral.evals.accuracy import Accuracy, Predictions
 from vitral.evals.calibration import calibration
 from vitral.evals.confusion import draw_confusion
@@ -101,14 +102,14 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0].startswith("-"):
         asked = arguments[:1] in (["-h"], ["--help"])
         if arguments and not asked:
-            raise ValueError(f"name the model's folder before {arguments[0]}: vitral eval RUN {arguments[0]} ...")
+            raise UserError(f"name the model's folder before {arguments[0]}: vitral eval RUN {arguments[0]} ...")
         print(USAGE)
         raise SystemExit(0 if asked else 2)
     run = Path(arguments[0])
     name, _ = split_off(arguments[1:], "--suite", "vitral eval")
     known = ("accuracy", *SUITES, *OTHERS)
     if name not in (None, *known):
-        raise ValueError(f"there is no suite {name!r}: --suite takes one of {', '.join(known)}")
+        raise UserError(f"there is no suite {name!r}: --suite takes one of {', '.join(known)}")
     model = load_checkpoint(run)
     recorded = run_data(run)
     if name in OTHERS:
@@ -122,14 +123,14 @@ def main(arguments: list[str]) -> None:
 def measure_accuracy(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
     """Evaluates and prints tables; with `--json`, one object with the same figures and the confusion matrix."""
     if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.evaluate_by != "labels":
-        raise ValueError(
+        raise UserError(
             f"{run} has learned without classes, so there is no accuracy: measure it with --suite knn or linear, or "
             "fine-tune it first"
         )
     default = recorded or DataConfig(source="folder")
     options = parsed(run, arguments, data=default)
     if recorded is None and options.data == default:
-        raise ValueError(f"{run} has no run.json that tells its data: name the images with --data.root")
+        raise UserError(f"{run} has no run.json that tells its data: name the images with --data.root")
     check_out(options.out, endings=(".png", ".md", ".csv", ".json"))
     drawn = options.out if options.out and options.out.suffix.lower() == ".png" else None
     picture = picture_path(drawn, default=beside(run, "confusion.png"))
@@ -183,16 +184,14 @@ def held_out_images(config: DataConfig, split: str | None) -> tuple[str, Source]
     """The images of a split, by default of the one that a run reports at its end, and the split's name.
 
     Raises:
-        ValueError: the data is not there, or has no such split.
+        UserError: the data is not there, or has no such split.
     """
     if split == "all":
         return split, every_image(config)
     data = open_data(config)
     split = split or final_split(data)
     if split not in data:
-        raise ValueError(
-            f"the data has no {split} split, only {' and '.join(data)}: choose --split {final_split(data)}"
-        )
+        raise UserError(f"the data has no {split} split, only {' and '.join(data)}: choose --split {final_split(data)}")
     return split, data[split]
 
 
@@ -200,16 +199,16 @@ def every_image(config: DataConfig) -> FileSource:
     """All images of a folder without splits, even if it has one class alone, or a single image of some.
 
     Raises:
-        ValueError: the data is no such folder.
+        UserError: the data is no such folder.
     """
     if config.source != "folder":
-        raise ValueError(f"--split all is for folders of images: --data.source {config.source} has splits of its own")
+        raise UserError(f"--split all is for folders of images: --data.source {config.source} has splits of its own")
     root = config.root
     if root is None or not root.is_dir():
-        raise ValueError(f"{root or '--data.root'} is no folder: give the folder of the images as --data.root")
+        raise UserError(f"{root or '--data.root'} is no folder: give the folder of the images as --data.root")
     splits = list_folder(root)
     if len(splits) > 1:
-        raise ValueError(f"{root} has splits of its own: choose one with --split, of {', '.join(splits)}")
+        raise UserError(f"{root} has splits of its own: choose one with --split, of {', '.join(splits)}")
     classes = splits["train"]
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
     files = tuple(file for members in classes.values() for file in members)

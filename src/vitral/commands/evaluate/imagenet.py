@@ -18,6 +18,7 @@ from vitral.data.config import DataConfig
 from vitral.data.sources.source import Subset
 from vitral.datasets.originals.imagenet_tests import TESTS, Right, TestSet
 from vitral.distributed.world import World, join_processes
+from vitral.errors import UserError
 from vitral.evals.evaluate import TIMEOUT, check_finite, predict_all
 from vitral.models import Model
 from vitral.serve.predictor import Predictor
@@ -65,7 +66,7 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
         predictor = Predictor(model, device=world.device(options.device))
         identifiers = imagenet_identifiers(predictor.card.classes)
         if identifiers is None:
-            raise ValueError(
+            raise UserError(
                 f"--suite imagenet is for models of ImageNet's 1,000 classes, and {where} tells "
                 f"{len(predictor.card.classes):,} classes: measure it without --suite, or with --suite knn"
             )
@@ -99,15 +100,15 @@ def found(
     The first process says what is missing.
 
     Raises:
-        ValueError: there are none, or none can be read.
+        UserError: there are none, or none can be read.
     """
     root = data.root
     if root is None or not root.is_dir():
         reason = "no folder is named" if root is None else f"{root} is no folder"
-        raise ValueError(f"{reason}: give that of ImageNet's test sets as --data.root")
+        raise UserError(f"{reason}: give that of ImageNet's test sets as --data.root")
     here = [test for test in TESTS if (root / test.place).exists()]
     if not here:
-        raise ValueError(f"{root} has none of {', '.join(test.place for test in TESTS)}: put one there")
+        raise UserError(f"{root} has none of {', '.join(test.place for test in TESTS)}: put one there")
     say = note if world.is_main else str
     for test in TESTS:
         if test not in here:
@@ -117,7 +118,7 @@ def found(
     for test in here:
         try:
             row = measured(predictor, test.open(root, identifiers), test.title, data, world)
-        except ValueError as error:
+        except UserError as error:
             if len(here) == len(left_out) + 1:
                 raise
             left_out[test.title] = str(error)

@@ -19,6 +19,7 @@ from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.data.images.masks import largest_class, mask_pairs, read_mask
 from vitral.data.images.preprocess import Preprocessing
 from vitral.distributed.world import join_processes
+from vitral.errors import UserError
 from vitral.evals.evaluate import TIMEOUT
 from vitral.evals.segmentation import Segmentation, fit_segmentation, segmentation
 from vitral.models import Model, fresh
@@ -60,18 +61,18 @@ def main(where: Path, arguments: list[str], *, model: Model) -> None:
     check_out(options.out)
     check_data(options.data, default.data, used=("root", "on_error"), suite="segmentation")
     if not isinstance(model, ViT):
-        raise ValueError(f"--suite segmentation reads patch tokens, and {where} has none: measure a Vision Transformer")
+        raise UserError(f"--suite segmentation reads patch tokens, and {where} has none: measure a Vision Transformer")
     if (root := options.data.root) is None:
-        raise ValueError("no folder is named: give one with images/ and masks/ in train/ and in test/ as --data.root")
+        raise UserError("no folder is named: give one with images/ and masks/ in train/ and in test/ as --data.root")
     with join_processes(timeout=TIMEOUT) as world:
         if world.size > 1:
-            raise ValueError("--suite segmentation takes one process: start without torchrun")
+            raise UserError("--suite segmentation takes one process: start without torchrun")
     skip = options.data.on_error == "skip"
     train, test = (readable(mask_pairs(root / part), skip=skip) for part in ("train", "test"))
     num_classes = 1 + max(train.values())
     for (_, mask), value in test.items():
         if value >= num_classes:
-            raise ValueError(
+            raise UserError(
                 f"{mask} has pixels of class {value}, and no mask in {root / 'train'} has: add one, or give them the "
                 "value 255, which is no class"
             )
@@ -116,7 +117,7 @@ def readable(pairs: Sequence[Pair], *, skip: bool) -> dict[Pair, int]:
     """The pairs of which both files can be read, with the largest class of each mask; of the others it is said.
 
     Raises:
-        ValueError: there are others, unless they may be skipped, or there is no pair left.
+        UserError: there are others, unless they may be skipped, or there is no pair left.
     """
     kept = {}
     for image, mask in pairs:
@@ -125,14 +126,14 @@ def readable(pairs: Sequence[Pair], *, skip: bool) -> dict[Pair, int]:
             largest = largest_class(mask)
         except UnreadableImage as error:
             if not skip:
-                raise ValueError(
+                raise UserError(
                     f"{error}; remove image and mask, or leave such files out with --data.on-error skip"
                 ) from error
             note(f"left out: {error}")
         else:
             kept[image, mask] = largest
     if not kept:
-        raise ValueError(f"none of the {len(pairs)} images in {pairs[0][0].parent} can be read")
+        raise UserError(f"none of the {len(pairs)} images in {pairs[0][0].parent} can be read")
     return kept
 
 

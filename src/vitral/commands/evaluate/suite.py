@@ -28,6 +28,7 @@ from vitral.datasets.mini.tasks import VTAB_MINI
 from vitral.datasets.opening import open_data
 from vitral.datasets.vtab.tasks import VTAB1K
 from vitral.distributed.world import World, join_processes
+from vitral.errors import UserError
 from vitral.evals.evaluate import TIMEOUT, final_split
 from vitral.models import Model
 from vitral.suites.finetuning import PROTOCOLS, Protocol, configured, own_protocol
@@ -117,7 +118,7 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
     check(options, default, folder)
     with join_processes(timeout=TIMEOUT) as world:
         if world.size > 1 and options.tunes:
-            raise ValueError("fine-tuning takes one process: start without torchrun")
+            raise UserError("fine-tuning takes one process: start without torchrun")
         tasks, protocol = suite_tasks(options, world) if options.suite in TASKS else own_task(options)
         if world.is_main and suite == "vtab-mini" and recorded is not None and recorded.source == "digits":
             note("Digits: the run has learned from most of this task's test images, so that its figure is too good")
@@ -143,21 +144,21 @@ def check(options: Options, default: Options, folder: Path | None) -> None:
     """Refuses, before anything is computed, what cannot be.
 
     Raises:
-        ValueError: as it says.
+        UserError: as it says.
     """
     check_out(options.out)
     check_cache(folder)
     if options.known is not None and options.known < 2:
-        raise ValueError("--known must be at least 2")
+        raise UserError("--known must be at least 2")
     if not options.seeds or min(options.seeds) < 0 or len({*options.seeds}) < len(options.seeds):
-        raise ValueError("--seeds takes numbers from 0 on, each once, such as --seeds 0 1 2")
+        raise UserError("--seeds takes numbers from 0 on, each once, such as --seeds 0 1 2")
     if options.grid and options.suite not in ("fewshot", *TASKS):
-        raise ValueError(f"--grid is a form of few-shot least squares: choose --suite fewshot, {' or '.join(TASKS)}")
+        raise UserError(f"--grid is a form of few-shot least squares: choose --suite fewshot, {' or '.join(TASKS)}")
     if options.suite == RETRIEVAL:
         optional("faiss", purpose=RETRIEVAL)
     if options.suite in TASKS:
         if options.known is not None:
-            raise ValueError(f"every task of {options.suite} has 1,000 images to learn from: leave out --known")
+            raise UserError(f"every task of {options.suite} has 1,000 images to learn from: leave out --known")
         check_data(options.data, default.data, used=("root", "on_error", "workers"), suite=options.suite)
 
 
@@ -167,7 +168,7 @@ def tuned_runs(
     """How each subject is fine-tuned that has weights.
 
     Raises:
-        ValueError: the model cannot be.
+        UserError: the model cannot be.
     """
     settings = partial(configured, where, protocol, data=options.data, device=options.device)
     return {
@@ -208,14 +209,14 @@ def own_task(options: Options) -> tuple[dict[str, Task], Protocol]:
     """The run's own images, or those that are named, and how to fine-tune on them.
 
     Raises:
-        ValueError: the data is not there, has no classes, or too few images.
+        UserError: the data is not there, has no classes, or too few images.
     """
     data = open_data(options.data)
     form = "paper" if options.finetune == "paper" else "light"
     known = options.known or (len(data["train"]) if form == "paper" else KNOWN)
     train = evenly(data["train"], known)
     if len(train.classes) < 2:
-        raise ValueError("the images have no classes to measure by: choose --data.source folder, or --suite vtab-mini")
+        raise UserError("the images have no classes to measure by: choose --data.source folder, or --suite vtab-mini")
     protocol = own_protocol(form, options.data.source, num_images=len(train))
     reported = final_split(data)
     # on its own data sets the paper holds a share out, and learns from no other images
@@ -224,7 +225,7 @@ def own_task(options: Options) -> tuple[dict[str, Task], Protocol]:
         parts = {"train": train, "val": data["val"]}
     else:  # images that are reported choose nothing
         if 1 in (counts := np.bincount(train.labels)):
-            raise ValueError(
+            raise UserError(
                 f"class {train.classes[counts.tolist().index(1)]!r} has a single image among the {len(train):,} to "
                 "learn from, so none can be held out to choose by: raise --known or --data.limit, or add images"
             )
@@ -237,21 +238,21 @@ def suite_tasks(options: Options, world: World) -> tuple[dict[str, Task], Protoc
     """The tasks whose images can be had here, and how to fine-tune on them; of others it is said why.
 
     Raises:
-        ValueError: there are none.
+        UserError: there are none.
     """
     tasks, missing = {}, {}
     for task in TASKS[options.suite].values():
         try:
             splits = task.open(options.data.root)
             tasks[task.title] = Task(splits=splits, group=task.group, crop=task.crop, flip=task.flip)
-        except ValueError as error:
+        except UserError as error:
             missing.setdefault(str(error), []).append(task.title)
     if not tasks and len(missing) == 1:
-        raise ValueError(next(iter(missing)))
+        raise UserError(next(iter(missing)))
     for sentence, titles in missing.items() if world.is_main else ():
         note(f"left out: {' and '.join(titles)}, as {sentence}")
     if not tasks:
-        raise ValueError(f"{options.data.root} has the images of no task: put those of one there, as told above")
+        raise UserError(f"{options.data.root} has the images of no task: put those of one there, as told above")
     return tasks, PROTOCOLS["paper" if options.finetune == "paper" else "light"]
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from vitral.errors import UserError
+
 __all__ = ["IMAGE_SUFFIXES", "MODES", "UnreadableImage", "read_image"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -30,7 +32,7 @@ _UPRIGHT = {
 }
 
 
-class UnreadableImage(ValueError):
+class UnreadableImage(UserError):
     """A file that cannot be read as an image; the message is one sentence with its name and what is wrong."""
 
 
@@ -52,12 +54,12 @@ def read_image(
         A new image that holds no file open and carries no metadata.
 
     Raises:
-        UnreadableImage: no such file, empty, of another format, damaged, cut short, of too many pixels, or no ordinary file
+        UnreadableImage: no such file, empty, of another format, damaged, cut short, of too many pixels, or no file
             but a pipe or a device.
-        ValueError: `channels` is neither 1 nor 3.
+        UserError: `channels` is neither 1 nor 3.
     """
     if channels not in MODES:
-        raise ValueError(f"an image is read with 1 channel (grey) or 3 (colour), not {channels}")
+        raise UserError(f"an image is read with 1 channel (grey) or 3 (colour), not {channels}")
     if name is None:
         name = str(file) if isinstance(file, Path) else "the image"
     try:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.folder import list_images
+from vitral.errors import UserError
 
 __all__ = ["UNLABELLED", "largest_class", "mask_pairs", "read_mask"]
 
@@ -19,18 +20,18 @@ def mask_pairs(root: Path) -> list[tuple[Path, Path]]:
     """Each image under `root/images` in sorted order, and its mask: the PNG file of the same name under `root/masks`.
 
     Raises:
-        ValueError: a folder is missing, there are no images, or one has no mask.
+        UserError: a folder is missing, there are no images, or one has no mask.
     """
     images, masks = root / "images", root / "masks"
     for folder in (images, masks):
         if not folder.is_dir():
-            raise ValueError(f"{folder} does not exist: images with masks lie in {images} and {masks}")
+            raise UserError(f"{folder} does not exist: images with masks lie in {images} and {masks}")
     pairs = [(images / name, (masks / name).with_suffix(".png")) for name in list_images(images)]
     if not pairs:
-        raise ValueError(f"{images} holds no images: put some there, and a PNG file for each into {masks}")
+        raise UserError(f"{images} holds no images: put some there, and a PNG file for each into {masks}")
     missing = [mask for _, mask in pairs if not mask.is_file()]
     if missing:
-        raise ValueError(f"{len(missing)} images have no mask, such as {missing[0]}: add it, or remove the image")
+        raise UserError(f"{len(missing)} images have no mask, such as {missing[0]}: add it, or remove the image")
     return pairs
 
 
@@ -50,12 +51,12 @@ def read_mask(path: Path, *, size: tuple[int, int], num_classes: int) -> UInt8[n
 
     Raises:
         UnreadableImage: the file cannot be read, or has colours instead of numbers.
-        ValueError: it has a value that is no class.
+        UserError: it has a value that is no class.
     """
     values = _values(path, size=size)
     wrong = values[(values >= num_classes) & (values != UNLABELLED)]
     if len(wrong):
-        raise ValueError(f"{path} has the value {wrong[0]}, but there are {num_classes} classes, counted from 0")
+        raise UserError(f"{path} has the value {wrong[0]}, but there are {num_classes} classes, counted from 0")
     return values
 
 

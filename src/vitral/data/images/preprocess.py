@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitral.data.images.decode import MODES
+from vitral.errors import UserError
 
 __all__ = ["Preprocessing"]
 
@@ -35,7 +36,7 @@ class Preprocessing:
     """How an image becomes a model's input; saved beside the model's weights.
 
     Raises:
-        ValueError: a value is out of range; the sentence says which and what it may be.
+        UserError: a value is out of range; the sentence says which and what it may be.
     """
 
     image_size: tyro.conf.Suppress[tuple[int, int]]
@@ -55,18 +56,18 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if min(self.image_size) < 1:
-            raise ValueError(f"image_size must be at least 1x1 pixels, not {self.image_size}")
+            raise UserError(f"image_size must be at least 1x1 pixels, not {self.image_size}")
         if self.channels not in MODES:
-            raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {self.channels}")
+            raise UserError(f"channels must be 1 (grey) or 3 (colour), not {self.channels}")
         if not 0 < self.crop_ratio <= 1:
-            raise ValueError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
+            raise UserError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
-                raise ValueError(f"{name} takes one number or one for each of {self.channels} channels, not {values}")
+                raise UserError(f"{name} takes one number or one for each of {self.channels} channels, not {values}")
             if not all(math.isfinite(value) for value in values):
-                raise ValueError(f"{name} must be finite, not {values}")
+                raise UserError(f"{name} must be finite, not {values}")
         if min(self.std) <= 0:
-            raise ValueError(f"std must be above 0, not {self.std}")
+            raise UserError(f"std must be above 0, not {self.std}")
 
     def fitted(self, *, image_size: tuple[int, int], channels: int) -> "Preprocessing":
         """The same for a model of another size and other channels, whose shift and scale are the mean of the old."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vitral.data.sources.source import Source, Subset
+from vitral.errors import UserError
 from vitral.files import write_atomically
 
 __all__ = ["listed_name", "without", "write_list"]
@@ -30,10 +31,10 @@ def without(splits: Mapping[str, Source], path: Path, *, root: Path | None) -> d
     """The splits without the images that a list names.
 
     Raises:
-        ValueError: there is no such list, it names an image that no split has, or nothing would be left of a split.
+        UserError: there is no such list, it names an image that no split has, or nothing would be left of a split.
     """
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: give the list of images to leave out as --data.exclude")
+        raise UserError(f"{path} does not exist: give the list of images to leave out as --data.exclude")
     text = path.read_text(encoding="utf-8", errors=SURROGATES)
     unseen = unwanted = frozenset(line for line in text.splitlines() if line.strip())
     kept: dict[str, Source] = {}
@@ -41,11 +42,11 @@ def without(splits: Mapping[str, Source], path: Path, *, root: Path | None) -> d
         names = [listed_name(source.name(index), root) for index in range(len(source))]
         indices = np.flatnonzero([name not in unwanted for name in names])
         if len(indices) == 0:
-            raise ValueError(f"{path} names every {split} image: shorten the list")
+            raise UserError(f"{path} names every {split} image: shorten the list")
         unseen = unseen.difference(names)
         kept[split] = source if len(indices) == len(source) else Subset(source=source, indices=indices)
     if unseen:
-        raise ValueError(f"{path} lists {min(unseen)}, which the data does not have: is the list of other data?")
+        raise UserError(f"{path} lists {min(unseen)}, which the data does not have: is the list of other data?")
     return kept
 
 

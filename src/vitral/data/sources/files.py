@@ -8,6 +8,7 @@ from vitral.data.config import DataConfig, existing_folder
 from vitral.data.sources.folder import ClassFiles, list_folder, list_images
 from vitral.data.sources.idx import LabelledImages, read_split
 from vitral.data.sources.source import ArraySource, FileSource, Source
+from vitral.errors import UserError
 
 __all__ = ["file_source", "open_folder", "open_idx", "open_images"]
 
@@ -16,12 +17,12 @@ def open_idx(config: DataConfig) -> dict[str, Source]:
     """IDX files of the names that MNIST's have.
 
     Raises:
-        ValueError: they are not there or damaged, or a label has no class.
+        UserError: they are not there or damaged, or a label has no class.
     """
     root = existing_folder(config)
     train, test = read_split(root, "train"), read_split(root, "t10k")
     if train is None:
-        raise ValueError(
+        raise UserError(
             f"{root} has no train-images-idx3-ubyte (or .gz): give the folder of the IDX files as --data.root"
         )
     classes = config.class_names or _numbers(int(train.labels.max()) + 1)
@@ -32,7 +33,7 @@ def open_idx(config: DataConfig) -> dict[str, Source]:
 def _array_source(part: LabelledImages, classes: tuple[str, ...]) -> ArraySource:
     highest = part.labels.max()
     if highest >= len(classes):
-        raise ValueError(
+        raise UserError(
             f"{part.labels_file} has the label {highest}, but there are only {len(classes)} classes, "
             f"0 to {len(classes) - 1}: name every class with --data.class-names, or fetch the right file"
         )
@@ -43,10 +44,10 @@ def open_folder(config: DataConfig) -> dict[str, Source]:
     """A folder of images, one folder a class.
 
     Raises:
-        ValueError: see `list_folder`.
+        UserError: see `list_folder`.
     """
     if config.class_names:
-        raise ValueError("--data.source folder names its classes after their folders: leave out --data.class-names")
+        raise UserError("--data.source folder names its classes after their folders: leave out --data.class-names")
     root = existing_folder(config)
     splits = list_folder(root)
     classes = tuple(splits["train"])
@@ -57,12 +58,12 @@ def open_images(config: DataConfig) -> dict[str, Source]:
     """All images under a folder, in one class that means nothing.
 
     Raises:
-        ValueError: there are none.
+        UserError: there are none.
     """
     root = existing_folder(config)
     files = list_images(root)
     if len(files) < 2:
-        raise ValueError(f"{root} has {len(files) or 'no'} images: give a folder with some as --data.root")
+        raise UserError(f"{root} has {len(files) or 'no'} images: give a folder with some as --data.root")
     return {"train": file_source(root, {"image": files}, ("image",))}
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from vitral.data.images.decode import IMAGE_SUFFIXES
+from vitral.errors import UserError
 
 __all__ = ["ClassFiles", "list_folder", "list_images"]
 
@@ -29,28 +30,28 @@ def list_folder(root: Path) -> dict[str, ClassFiles]:
     through, symbolic links included; hidden files and files that are no images by name are passed over.
 
     Raises:
-        ValueError: there are no images, or they do not lie in class folders, or the splits' classes disagree.
+        UserError: there are no images, or they do not lie in class folders, or the splits' classes disagree.
     """
     folders, images = _entries(root)
     if not folders:
         if images:
-            raise ValueError(
+            raise UserError(
                 f"{root} has images but no class folders: put them into one folder a class, "
                 f"such as {root / 'cat' / images[0]}"
             )
-        raise ValueError(f"{root} has no class folders: give a folder with one folder of images a class")
+        raise UserError(f"{root} has no class folders: give a folder with one folder of images a class")
     split_folders = _split_folders(root, folders) or {"train": "."}
     splits = {split: _class_files(root / name, root) for split, name in split_folders.items()}
     for split, name in split_folders.items():
         unknown = [repr(label) for label in splits[split] if label not in splits["train"]]
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f"{root / name} has classes that {root / split_folders['train']} lacks, {', '.join(unknown)}: "
                 f"rename these folders or remove them"
             )
     for label, files in splits["train"].items():
         if not files:
-            raise ValueError(
+            raise UserError(
                 f"{root / split_folders['train'] / label} has no images to learn from: add some, or remove the folder"
             )
     return splits
@@ -60,7 +61,7 @@ def list_images(root: Path) -> list[str]:
     """All images under an existing folder, as sorted paths from it; what is passed over is as in `list_folder`.
 
     Raises:
-        ValueError: a folder cannot be listed.
+        UserError: a folder cannot be listed.
     """
     real = Path(os.path.realpath(root))
     return sorted(_files(root, root, {str(parent) for parent in real.parents}))
@@ -77,12 +78,12 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
     if not named or (len(named) < len(folders) and not nested):
         return None
     if not trains:
-        raise ValueError(f"{root} has {', '.join(named)} but no train folder: add it, or give another folder")
+        raise UserError(f"{root} has {', '.join(named)} but no train folder: add it, or give another folder")
     found: dict[str, str] = {}
     for name in sorted(named, key=lambda name: list(SPLITS).index(name.lower())):
         other = found.setdefault(SPLITS[name.lower()], name)
         if other != name:
-            raise ValueError(f"{root} has both {other} and {name}, which mean the same: keep one of them")
+            raise UserError(f"{root} has both {other} and {name}, which mean the same: keep one of them")
     return found
 
 
@@ -91,12 +92,12 @@ def _class_files(folder: Path, root: Path) -> ClassFiles:
     names, images = _entries(folder)
     if not names:
         state = "has images but no class folders" if images else "has no class folders"
-        raise ValueError(f"{folder} {state}: it needs one folder of images a class")
+        raise UserError(f"{folder} {state}: it needs one folder of images a class")
     real = Path(os.path.realpath(folder))
     above = {str(real), *map(str, real.parents)}
     found = {name: sorted(_files(folder / name, root, set(above))) for name in names}
     if not any(found.values()):
-        raise ValueError(f"{folder} has no images in its class folders: add some, or give another folder")
+        raise UserError(f"{folder} has no images in its class folders: add some, or give another folder")
     return found
 
 
@@ -127,5 +128,5 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
                 elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                     images.append(entry.name)
     except OSError as error:
-        raise ValueError(f"{folder} cannot be listed: {error.strerror}") from None
+        raise UserError(f"{folder} cannot be listed: {error.strerror}") from None
     return sorted(folders), sorted(images)

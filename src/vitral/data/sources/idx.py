@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from vitral.errors import UserError
+
 __all__ = ["LabelledImages", "read_images", "read_labels", "read_split"]
 
 ELEMENTS = {
@@ -47,17 +49,17 @@ def read_split(root: Path, prefix: str) -> LabelledImages | None:
         The split, or None where neither file is there.
 
     Raises:
-        ValueError: one of the two is missing or malformed, or they disagree.
+        UserError: one of the two is missing or malformed, or they disagree.
     """
     file, labels_file = _find(root, f"{prefix}-images", "idx3-ubyte"), _find(root, f"{prefix}-labels", "idx1-ubyte")
     if file is None and labels_file is None:
         return None
     if file is None or labels_file is None:
         missing = f"{prefix}-images-idx3-ubyte" if file is None else f"{prefix}-labels-idx1-ubyte"
-        raise ValueError(f"{root} has {file or labels_file} but no {missing} (or {missing}.gz): put it there")
+        raise UserError(f"{root} has {file or labels_file} but no {missing} (or {missing}.gz): put it there")
     images, labels = read_images(file), read_labels(labels_file)
     if len(images) != len(labels):
-        raise ValueError(f"{file} holds {len(images)} images but {labels_file} {len(labels)} labels: they do not match")
+        raise UserError(f"{file} holds {len(images)} images but {labels_file} {len(labels)} labels: they do not match")
     return LabelledImages(file=file, labels_file=labels_file, images=images, labels=labels)
 
 
@@ -65,7 +67,7 @@ def read_images(file: Path) -> UInt8[np.ndarray, "n h w"]:
     """Reads a file of images.
 
     Raises:
-        ValueError: the file is not IDX, or not of images, or damaged, or empty.
+        UserError: the file is not IDX, or not of images, or damaged, or empty.
     """
     return _read(file, what="images", axes=3)
 
@@ -74,7 +76,7 @@ def read_labels(file: Path) -> Int64[np.ndarray, " n"]:
     """Reads a file of labels.
 
     Raises:
-        ValueError: the file is not IDX, or not of labels, or damaged, or empty.
+        UserError: the file is not IDX, or not of labels, or damaged, or empty.
     """
     return _read(file, what="labels", axes=1).astype(np.int64)
 
@@ -88,20 +90,20 @@ def _find(root: Path, stem: str, ending: str) -> Path | None:
 def _read(file: Path, *, what: str, axes: int) -> np.ndarray:
     content = _content(file)
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in ELEMENTS:
-        raise ValueError(f"{file} is not an IDX file: it does not start with two zero bytes and a known type")
+        raise UserError(f"{file} is not an IDX file: it does not start with two zero bytes and a known type")
     if content[2] != 0x08:
-        raise ValueError(f"{file} holds {ELEMENTS[content[2]]}, but only unsigned bytes are read")
+        raise UserError(f"{file} holds {ELEMENTS[content[2]]}, but only unsigned bytes are read")
     if content[3] != axes:
-        raise ValueError(f"{file} has {content[3]} axes where {what} have {axes}: is it another file under this name?")
+        raise UserError(f"{file} has {content[3]} axes where {what} have {axes}: is it another file under this name?")
     start = 4 + 4 * axes
     if len(content) < start:
-        raise ValueError(f"{file} ends within its header: fetch it again")
+        raise UserError(f"{file} ends within its header: fetch it again")
     shape = tuple(int.from_bytes(content[at : at + 4]) for at in range(4, start, 4))
     expected, found = math.prod(shape), len(content) - start
     if expected != found:
-        raise ValueError(f"{file} announces {expected} bytes of {what} but holds {found}: fetch it again")
+        raise UserError(f"{file} announces {expected} bytes of {what} but holds {found}: fetch it again")
     if not expected:
-        raise ValueError(f"{file} holds no {what}")
+        raise UserError(f"{file} holds no {what}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -111,6 +113,6 @@ def _content(file: Path) -> bytes:
         content = file.read_bytes()
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{file} is a damaged gzip file ({error}): fetch it again") from None
+        raise UserError(f"{file} is a damaged gzip file ({error}): fetch it again") from None
     except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None

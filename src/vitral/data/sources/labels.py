@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int64
 
+from vitral.errors import UserError
+
 __all__ = ["coded"]
 
 
@@ -19,7 +21,7 @@ def coded(
         origin: where the data comes from, for errors.
 
     Raises:
-        ValueError: another split has a class that "train" lacks, or a number has no name.
+        UserError: another split has a class that "train" lacks, or a number has no name.
     """
     if raw["train"].dtype.kind not in "iu":
         return _words(raw, names or tuple(np.unique(raw["train"]).tolist()), origin)
@@ -27,7 +29,7 @@ def coded(
     for split, labels in raw.items():
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= len(names):
-            raise ValueError(
+            raise UserError(
                 f"{origin} has the label {low if low < 0 else high} in its {split} images, but its classes are 0 to "
                 f"{len(names) - 1}: name every class with --data.class-names, or choose splits with --data.splits"
             )
@@ -41,9 +43,7 @@ def _words(
     for split, labels in raw.items():
         unknown = sorted(set(np.unique(labels).tolist()) - set(places))
         if unknown:
-            raise ValueError(
-                f"{origin} has the class {unknown[0]!r} in its {split} images, which is none of the others"
-            )
+            raise UserError(f"{origin} has the class {unknown[0]!r} in its {split} images, which is none of the others")
     return names, {
         split: np.fromiter((places[name] for name in labels.tolist()), np.int64, len(labels))
         for split, labels in raw.items()

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Int64
 
+from vitral.errors import UserError
+
 __all__ = ["stratified"]
 
 
@@ -24,7 +26,7 @@ def stratified(
         Indices kept and indices held out, both ascending.
 
     Raises:
-        ValueError: a class has only one image.
+        UserError: a class has only one image.
     """
     held_out = np.zeros(len(labels), bool)
     by_class = np.argsort(labels, kind="stable")
@@ -34,7 +36,7 @@ def stratified(
         if len(members) == 0:
             continue
         if len(members) == 1:
-            raise ValueError(
+            raise UserError(
                 f"class {name!r} has a single image, so none can be held out: "
                 f"add images to it, or give the data a test split of its own"
             )

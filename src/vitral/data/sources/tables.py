@@ -18,6 +18,7 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.folder import SPLITS
 from vitral.data.sources.labels import coded
 from vitral.data.sources.source import Source
+from vitral.errors import UserError
 
 __all__ = ["PACKED", "WHOLE", "TableSource", "open_tables"]
 
@@ -69,13 +70,13 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
     """Opens tables by their place on disk or their name on the Hub, which is `config.root`.
 
     Raises:
-        ValueError: there are none, a file is damaged, or columns or splits are missing or could be several.
+        UserError: there are none, a file is damaged, or columns or splits are missing or could be several.
     """
     if config.root is None:
-        raise ValueError("--data.source hub needs --data.root: a folder, a Parquet file, or OWNER/NAME on the Hub")
+        raise UserError("--data.source hub needs --data.root: a folder, a Parquet file, or OWNER/NAME on the Hub")
     tables = {name: table for name, table in _load(config.root).items() if len(table)}
     if not tables:
-        raise ValueError(f"{config.root} holds no images: give another --data.root")
+        raise UserError(f"{config.root} holds no images: give another --data.root")
     columns = _columns(config, next(iter(tables.values())).features)
     chosen = _splits(config, tables, columns)
     raw = {split: _raw_labels(config, tables[name], columns) for split, name in chosen.items()}
@@ -104,12 +105,12 @@ def _load(root: Path) -> dict[str, Any]:
         _check_files(root)
         if root.is_file():
             if root.suffix not in (".parquet", ".arrow"):
-                raise ValueError(f"{root} is no .parquet or .arrow file: give such a file, or a folder of them")
+                raise UserError(f"{root} is no .parquet or .arrow file: give such a file, or a folder of them")
             if root.suffix == ".arrow":
                 return {"train": datasets.Dataset.from_file(str(root))}
             return dict(datasets.load_dataset("parquet", data_files={"train": str(root)}))
         if (root / PACKED).is_file() and not (root / WHOLE).is_file():
-            raise ValueError(f"{root} is a copy that was interrupted: run `vitral data pack` again")
+            raise UserError(f"{root} is a copy that was interrupted: run `vitral data pack` again")
         if (root / WHOLE).is_file():
             return dict(datasets.load_from_disk(str(root)))
         if (root / "state.json").is_file():
@@ -118,8 +119,8 @@ def _load(root: Path) -> dict[str, Any]:
     except (datasets.exceptions.DatasetsError, OSError) as error:
         if root.exists():
             reason = str(error).strip().split("\n")[0]
-            raise ValueError(f"{root} cannot be opened as tables of images: {reason}") from error
-        raise ValueError(
+            raise UserError(f"{root} cannot be opened as tables of images: {reason}") from error
+        raise UserError(
             f"{hub_name} is neither here nor to be had from the Hub ({type(error).__name__}): give a folder of Parquet "
             f"or Arrow files as --data.root, or log in with `hf auth login` where the data is gated"
         ) from error
@@ -138,7 +139,7 @@ def _check_files(root: Path) -> None:
                     _arrow_reader(arrow, stream)
         except (arrow.ArrowInvalid, OSError) as error:
             reason = str(error).split("\n")[0].rstrip(".")
-            raise ValueError(f"{file} is damaged or cut short ({reason}): fetch it again") from None
+            raise UserError(f"{file} is damaged or cut short ({reason}): fetch it again") from None
 
 
 def _arrow_reader(arrow: Any, stream: Any) -> Any:
@@ -170,14 +171,14 @@ LABEL_NAMES = ("label", "labels", "cls", "class", "target")
 def _column(config: DataConfig, kind: str, wanted: str | None, found: list[str], every: list[str]) -> str:
     if wanted is not None:
         if wanted not in every:
-            raise ValueError(
+            raise UserError(
                 f"{config.root} has no column {wanted!r}, only {', '.join(every)}: change --data.{kind}-column"
             )
         return wanted
     if len(found) == 1:
         return found[0]
     state = f"several columns of {kind}s, {', '.join(found)}" if found else f"no column that is plainly of {kind}s"
-    raise ValueError(f"{config.root} has {state}: choose one of {', '.join(found or every)} with --data.{kind}-column")
+    raise UserError(f"{config.root} has {state}: choose one of {', '.join(found or every)} with --data.{kind}-column")
 
 
 def _splits(config: DataConfig, tables: Mapping[str, Any], columns: Columns) -> dict[str, str]:
@@ -187,7 +188,7 @@ def _splits(config: DataConfig, tables: Mapping[str, Any], columns: Columns) -> 
         chosen = {split: told[split] for split in ROLES if split in told}
         missing = [name for name in chosen.values() if name not in tables]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{config.root} has no split {missing[0]!r}, only {', '.join(tables)}: change --data.splits"
             )
         return chosen
@@ -198,7 +199,7 @@ def _splits(config: DataConfig, tables: Mapping[str, Any], columns: Columns) -> 
     told = {name: split for name, split in named.items() if split == "train" or _is_labelled(tables[name], columns)}
     chosen = {split: name for name, split in told.items()}
     if "train" not in chosen or len(chosen) < len(told):
-        raise ValueError(
+        raise UserError(
             f"{config.root} has the splits {', '.join(tables)}: say which is which, such as "
             f"--data.splits train={next(iter(tables))} test={list(tables)[-1]}"
         )
@@ -214,10 +215,10 @@ def _raw_labels(config: DataConfig, table: Any, columns: Columns) -> np.ndarray:
     """The label column as it is: numbers, or words."""
     column = table.select_columns([columns.label]).with_format("arrow")[:].column(0)
     if column.null_count:
-        raise ValueError(f"{config.root} has {column.null_count} images without a {columns.label}: give each a class")
+        raise UserError(f"{config.root} has {column.null_count} images without a {columns.label}: give each a class")
     labels = column.to_numpy()
     if labels.dtype.kind not in "iuO" or (labels.dtype.kind == "O" and not isinstance(labels[0], str)):
-        raise ValueError(
+        raise UserError(
             f"{config.root}'s column {columns.label} holds {column.type}, which tells no class: "
             f"choose another with --data.label-column"
         )

@@ -25,6 +25,7 @@ from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage
 from vitral.data.sources.folder import SPLITS
 from vitral.data.sources.labels import coded
 from vitral.data.sources.source import Source
+from vitral.errors import UserError
 from vitral.files import write_atomically
 
 __all__ = ["TarSource", "open_tars"]
@@ -87,19 +88,17 @@ def open_tars(config: DataConfig) -> dict[str, Source]:
     """Opens shards: a folder of them, or a pattern such as `shards/train-{000..146}.tar`.
 
     Raises:
-        ValueError: there are none, one is damaged, or an image has no class or several.
+        UserError: there are none, one is damaged, or an image has no class or several.
     """
     if config.root is None:
-        raise ValueError("--data.source tars needs --data.root: a folder of tar files, or shards/train-{000..146}.tar")
+        raise UserError("--data.source tars needs --data.root: a folder of tar files, or shards/train-{000..146}.tar")
     shards = _shards(config)
     key = config.label_column or "label"
     indices = {split: _indices(files, key) for split, files in shards.items()}
     raw = {split: np.concatenate([index.labels for index in found]) for split, found in indices.items()}
     mixed = {labels.dtype.kind in "iu" for labels in raw.values()}
     if len(mixed) > 1:
-        raise ValueError(
-            f"{config.root} writes classes as numbers in some splits and as words in others: make them one"
-        )
+        raise UserError(f"{config.root} writes classes as numbers in some splits and as words in others: make them one")
     classes, labels = coded(raw, names=config.class_names or _class_names(config.root), origin=str(config.root))
     return {
         split: TarSource(
@@ -131,7 +130,7 @@ def _shards(config: DataConfig) -> dict[str, tuple[Path, ...]]:
         return {"train": _expanded(root)}
     files = sorted(root.rglob("*.tar"))
     if not files:
-        raise ValueError(f"{root} has no .tar files: unpack compressed ones (.tar.gz), or give another --data.root")
+        raise UserError(f"{root} has no .tar files: unpack compressed ones (.tar.gz), or give another --data.root")
     by_split: dict[str | None, list[Path]] = {}
     for file in files:
         words = re.split(r"[^a-z]+", str(file.relative_to(root)).lower())
@@ -140,7 +139,7 @@ def _shards(config: DataConfig) -> dict[str, tuple[Path, ...]]:
         return {"train": tuple(files)}
     if None in by_split or "train" not in by_split:
         odd = by_split.get(None, files)[0]
-        raise ValueError(
+        raise UserError(
             f"{root} does not tell which split {odd.name} is of: say so, such as "
             "--data.splits train=train-{000..146}.tar test=val-*.tar"
         )
@@ -153,12 +152,12 @@ def _expanded(pattern: Path) -> tuple[Path, ...]:
     files = [Path(name) for name in names if not re.search(r"[*?]", name)]
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise ValueError(f"{missing[0]} does not exist: fetch it, or change --data.root or --data.splits")
+        raise UserError(f"{missing[0]} does not exist: fetch it, or change --data.root or --data.splits")
     for name in names:
         if re.search(r"[*?]", name):
             files += sorted(Path(name).parent.glob(Path(name).name))
     if not files:
-        raise ValueError(f"{pattern} fits no file: change --data.root or --data.splits")
+        raise UserError(f"{pattern} fits no file: change --data.root or --data.splits")
     return tuple(files)
 
 
@@ -208,7 +207,7 @@ def _walk(file: Path, key: str) -> Index:
             found.append(_sample(f"{file}: {name}", {_ending(part.name): part for part in parts}, stream, key))
     samples = [sample for sample in found if sample is not None]
     if not samples:
-        raise ValueError(f"{file} has no images: leave it out, or fetch it again")
+        raise UserError(f"{file} has no images: leave it out, or fetch it again")
     labels = [label for _, label in samples]
     words = any(isinstance(label, str) for label in labels)
     return Index(
@@ -225,15 +224,15 @@ def _members(file: Path, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
                 if member.offset_data + member.size > size:
-                    raise ValueError(f"{file} is cut short inside {member.name}: fetch it again")
+                    raise UserError(f"{file} is cut short inside {member.name}: fetch it again")
                 if member.isfile() and not Path(member.name).name.startswith("."):
                     yield member
             end = tar.offset
     except tarfile.TarError as error:
-        raise ValueError(f"{file} is no tar file, or damaged ({error}): fetch it again, unpacked if .gz") from None
+        raise UserError(f"{file} is no tar file, or damaged ({error}): fetch it again, unpacked if .gz") from None
     stream.seek(end)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise ValueError(f"{file} is damaged or cut short at byte {end}: fetch it again")
+        raise UserError(f"{file} is damaged or cut short at byte {end}: fetch it again")
 
 
 def _stem(name: str) -> str:
@@ -254,14 +253,14 @@ def _sample(
     if not images:
         return None
     if len(images) > 1:
-        raise ValueError(f"{name} has several images, {', '.join(images)}: one is needed for each name")
+        raise UserError(f"{name} has several images, {', '.join(images)}: one is needed for each name")
     for ending in (".cls", ".json"):
         if ending in parts:
             stream.seek(parts[ending].offset_data)
             label = _label(stream.read(parts[ending].size), key, plain=ending == ".cls")
             if label is not None:
                 return parts[images[0]], label
-    raise ValueError(f"{name} has no class: add its .cls, or name its key in .json by --data.label-column")
+    raise UserError(f"{name} has no class: add its .cls, or name its key in .json by --data.label-column")
 
 
 def _label(content: bytes, key: str, *, plain: bool) -> int | str | None:

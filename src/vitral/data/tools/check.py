@@ -10,6 +10,7 @@ import numpy as np
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
 from vitral.data.tools.threads import in_threads
+from vitral.errors import UserError
 
 __all__ = ["KINDS", "CheckConfig", "Finding", "check"]
 
@@ -31,7 +32,7 @@ class CheckConfig:
     """What counts as odd.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
     smallest: int = 32
@@ -41,7 +42,7 @@ class CheckConfig:
 
     def __post_init__(self) -> None:
         if self.smallest < 1 or self.largest < 1:
-            raise ValueError(f"--smallest and --largest must be at least 1, not {self.smallest} and {self.largest}")
+            raise UserError(f"--smallest and --largest must be at least 1, not {self.smallest} and {self.largest}")
 
 
 @dataclass(frozen=True, kw_only=True)

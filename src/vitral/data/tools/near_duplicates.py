@@ -10,6 +10,7 @@ from PIL import Image
 from vitral.data.extra import optional
 from vitral.data.sources.source import Source, read_from
 from vitral.data.tools.hashing import SIDE, perceptual_hashes
+from vitral.errors import UserError
 
 __all__ = ["Pair", "embedding_pairs", "hash_pairs", "hashes_of", "thumbnail"]
 
@@ -61,7 +62,7 @@ def hash_pairs(
         Pairs, the nearest first.
 
     Raises:
-        ValueError: there are far too many.
+        UserError: there are far too many.
     """
     best: dict[tuple[int, int], float] = {}
     views = one.shape[1]
@@ -82,7 +83,7 @@ def embedding_pairs(
         Pairs, the nearest first.
 
     Raises:
-        ValueError: there are far too many.
+        UserError: there are far too many.
     """
     faiss = optional("faiss", purpose="finding near-duplicates")
     index = faiss.IndexFlatIP(one.shape[1])
@@ -118,7 +119,7 @@ def _keep_best(best: dict[tuple[int, int], float], one: np.ndarray, other: np.nd
         key = (first, second)
         best[key] = min(distance, best.get(key, distance))
     if len(best) > MOST_PAIRS:
-        raise ValueError(
+        raise UserError(
             f"more than {MOST_PAIRS:,} pairs are within the threshold, as happens with small pictures of one shape: "
             "choose a stricter --threshold, or compare by a model with --model"
         )

@@ -22,6 +22,7 @@ from vitral.data.sources.exclude import listed_name
 from vitral.data.sources.source import Source
 from vitral.data.sources.tables import PACKED, WHOLE
 from vitral.data.tools.threads import in_threads
+from vitral.errors import UserError
 from vitral.files import write_atomically, write_json
 
 __all__ = ["PackConfig", "Packed", "pack"]
@@ -38,7 +39,7 @@ class PackConfig:
     """How images are copied.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
     short_side: int | None = None
@@ -50,9 +51,9 @@ class PackConfig:
 
     def __post_init__(self) -> None:
         if self.short_side is not None and self.short_side < 1:
-            raise ValueError(f"--short-side must be at least 1 pixel, not {self.short_side}")
+            raise UserError(f"--short-side must be at least 1 pixel, not {self.short_side}")
         if not 1 <= self.quality <= 100:
-            raise ValueError(f"--quality must be 1 to 100, not {self.quality}")
+            raise UserError(f"--quality must be 1 to 100, not {self.quality}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def pack(
         advance: called with the number of images done, as they are.
 
     Raises:
-        ValueError: `target` holds something else, or an image cannot be read and `config.on_error` is stop.
+        UserError: `target` holds something else, or an image cannot be read and `config.on_error` is stop.
         OSError: the disk is full or cannot be written to.
     """
     optional("datasets", purpose="packing")
@@ -154,9 +155,9 @@ def _claim(target: Path, plan: dict[str, Any]) -> None:
     record = target / PACKED
     if record.is_file():
         if json.loads(record.read_text()) != plan:
-            raise ValueError(f"{target} holds a copy of other data or by other settings: choose another folder")
+            raise UserError(f"{target} holds a copy of other data or by other settings: choose another folder")
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} is there already and no copy that was begun: choose another folder")
+        raise UserError(f"{target} is there already and no copy that was begun: choose another folder")
     else:
         target.mkdir(parents=True, exist_ok=True)
         write_json(record, plan)
@@ -218,7 +219,7 @@ def _rows(
             content = _content(source.stored(index), name, config)
         except UnreadableImage as error:
             if config.on_error == "stop":
-                raise ValueError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
+                raise UserError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
             broken.append(str(error))
             continue
         path = os.fsencode(listed_name(name, root)).decode(errors="replace")

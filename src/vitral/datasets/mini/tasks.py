@@ -30,6 +30,7 @@ from vitral.datasets.mini.tissue import draw_tissue
 from vitral.datasets.mini.toys import AZIMUTHS, ELEVATIONS, draw_azimuth, draw_elevation
 from vitral.datasets.registry import PRESETS
 from vitral.datasets.transfer_task import TransferTask
+from vitral.errors import UserError
 
 __all__ = ["FASHION_MNIST", "VTAB_MINI"]
 
@@ -62,7 +63,7 @@ def _open_fashion_mnist(root: Path | None) -> dict[str, Source]:
     folder = FASHION_MNIST if root is None else root / "fashion-mnist"
     preset = PRESETS["fashion-mnist"]
     if not folder.is_dir():
-        raise ValueError(
+        raise UserError(
             f"there is no {folder}: Fashion-MNIST comes with Debian's package dataset-fashion-mnist, "
             f"or from {preset.origin} into a folder fashion-mnist in the folder of the data"
         )

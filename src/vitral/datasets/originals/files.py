@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from vitral.errors import UserError
+
 __all__ = ["content", "holding", "lines"]
 
 
@@ -9,24 +11,24 @@ def holding(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
     """`root`, or the folder in it that the archive unpacks to, whichever has `file`.
 
     Raises:
-        ValueError: neither has.
+        UserError: neither has.
     """
     for place in (root, root / folder):
         if (place / file).exists():
             return place
-    raise ValueError(f"{root} has no {file}, nor has {root / folder}: unpack the authors' archive there{hint}")
+    raise UserError(f"{root} has no {file}, nor has {root / folder}: unpack the authors' archive there{hint}")
 
 
 def content(file: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        ValueError: it is not there, or not to be read.
+        UserError: it is not there, or not to be read.
     """
     try:
         return file.read_bytes()
     except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
 
 
 def lines(file: Path) -> tuple[str, ...]:

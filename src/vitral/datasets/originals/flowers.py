@@ -7,6 +7,7 @@ import numpy as np
 from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.originals.files import holding
 from vitral.datasets.originals.matlab import matlab_numbers
+from vitral.errors import UserError
 
 __all__ = ["FLOWERS", "open_flowers"]
 
@@ -15,14 +16,14 @@ def open_flowers(root: Path) -> dict[str, Source]:
     """Oxford Flowers-102: `jpg/image_00001.jpg` on, `imagelabels.mat` and `setid.mat`; classes have no names there.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     folder = holding(root, "imagelabels.mat", "flowers-102")
     labels = matlab_numbers(folder / "imagelabels.mat", "labels").reshape(-1)
     splits = {split: matlab_numbers(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
     listed = np.concatenate(list(splits.values()))
     if not (np.isin(labels, NUMBERS).all() and np.isin(listed, np.arange(1, len(labels) + 1)).all()):
-        raise ValueError(f"{folder}/imagelabels.mat and setid.mat do not fit each other: fetch them again")
+        raise UserError(f"{folder}/imagelabels.mat and setid.mat do not fit each other: fetch them again")
     return {
         split: FileSource(
             root=folder,

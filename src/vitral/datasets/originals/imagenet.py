@@ -11,6 +11,7 @@ from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.originals.files import holding, lines
 from vitral.datasets.originals.matlab import matlab
+from vitral.errors import UserError
 
 __all__ = ["open_imagenet1k", "open_imagenet21k", "open_imagenet_val"]
 
@@ -22,7 +23,7 @@ def open_imagenet1k(root: Path) -> dict[str, Source]:
     `val`), or from Kaggle's `LOC_val_solution.csv`, beside `train` and `val` or up to three folders above.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     folder = holding(root, "train", "ILSVRC/Data/CLS-LOC")
     train = list_folder(folder / "train")["train"]
@@ -30,7 +31,7 @@ def open_imagenet1k(root: Path) -> dict[str, Source]:
     source = file_source(folder / "train", train, classes)
     val = open_imagenet_val(folder)
     if unknown := set(val.classes) - set(classes):
-        raise ValueError(f"{folder}/val has classes that train lacks, such as {min(unknown)}")
+        raise UserError(f"{folder}/val has classes that train lacks, such as {min(unknown)}")
     places = np.array([classes.index(name) for name in val.classes], np.int64)
     return {"train": source, "test": replace(val, labels=places[val.labels], classes=classes)}
 
@@ -39,10 +40,10 @@ def open_imagenet_val(folder: Path) -> FileSource:
     """The validation images in `val/`, as `open_imagenet1k` finds them; classes are those that occur.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     if not (folder / "val").is_dir():
-        raise ValueError(f"{folder} has no val folder: put the validation images there")
+        raise UserError(f"{folder} has no val folder: put the validation images there")
     flat = sorted(path.name for path in (folder / "val").iterdir() if path.suffix == ".JPEG")
     if not flat:
         val = list_folder(folder / "val")["train"]
@@ -63,9 +64,7 @@ def _validation_classes(folder: Path, files: list[str]) -> list[str]:
             wordnet = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in matlab(place / "meta.mat", "synsets")}
             numbers = [int(line) for line in lines(truth)]
             if len(numbers) != len(files):
-                raise ValueError(
-                    f"{truth} is of {len(numbers)} images, but val has {len(files)}: fetch what is missing"
-                )
+                raise UserError(f"{truth} is of {len(numbers)} images, but val has {len(files)}: fetch what is missing")
             return [wordnet[number] for number in numbers]
     for base in around:
         if (base / "LOC_val_solution.csv").is_file():
@@ -73,9 +72,9 @@ def _validation_classes(folder: Path, files: list[str]) -> list[str]:
                 told = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(stream)}
             missing = [name for name in files if name.removesuffix(".JPEG") not in told]
             if missing:
-                raise ValueError(f"{base}/LOC_val_solution.csv does not tell the class of {missing[0]}: fetch it again")
+                raise UserError(f"{base}/LOC_val_solution.csv does not tell the class of {missing[0]}: fetch it again")
             return [told[name.removesuffix(".JPEG")] for name in files]
-    raise ValueError(
+    raise UserError(
         f"{folder}/val has no class folders, and nothing tells its classes: put ILSVRC2012_devkit_t12 beside it, "
         "or LOC_val_solution.csv"
     )
@@ -85,7 +84,7 @@ def open_imagenet21k(root: Path) -> dict[str, Source]:
     """ImageNet-21k: one folder a class, `n00004475/*.JPEG`, without splits.
 
     Raises:
-        ValueError: there are no such folders.
+        UserError: there are no such folders.
     """
     splits = list_folder(root)
     classes = tuple(splits["train"])

@@ -16,6 +16,7 @@ from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import Changed, FileSource, Source
 from vitral.datasets.originals.files import content, lines
 from vitral.datasets.originals.imagenet import open_imagenet_val
+from vitral.errors import UserError
 
 __all__ = ["TESTS", "Right", "Test", "TestSet", "right_of"]
 
@@ -53,7 +54,7 @@ class Test:
     open: Open
     """From the folder of all data and WordNet's identifiers of ImageNet's classes, in order.
 
-    A ValueError says what is missing or damaged.
+    A UserError says what is missing or damaged.
     """
 
 
@@ -81,7 +82,7 @@ def open_real(root: Path, identifiers: Sequence[str]) -> TestSet:
     except (ValueError, TypeError, IndexError) as error:
         if str(error).startswith(str(file)):
             raise
-        raise ValueError(
+        raise UserError(
             f"{file} does not fit the files in val, whose names are as ILSVRC2012_val_00000001.JPEG: fetch it again"
         ) from None
     return TestSet(source=source, right=right)
@@ -93,7 +94,7 @@ def _by_number(folder: str) -> Open:
     def opened(root: Path, identifiers: Sequence[str]) -> TestSet:
         by_class = list_folder(root / folder)["train"]
         if not set(by_class) <= {str(number) for number in range(len(identifiers))}:
-            raise ValueError(f"{root / folder} has folders that are not called 0 to 999: fetch it again")
+            raise UserError(f"{root / folder} has folders that are not called 0 to 999: fetch it again")
         source = file_source(root / folder, by_class, tuple(by_class))
         numbers = np.array([int(name) for name in source.classes], np.int64)
         return TestSet(source=source, right=numbers[source.labels][:, None])
@@ -117,7 +118,7 @@ def _by_identifier(source: FileSource, identifiers: Sequence[str]) -> Right:
     places = {identifier: place for place, identifier in enumerate(identifiers)}
     unknown = [name for name in source.classes if name not in places]
     if unknown:
-        raise ValueError(f"{source.root} has the class {unknown[0]}, which is none of ImageNet's 1,000: fetch it again")
+        raise UserError(f"{source.root} has the class {unknown[0]}, which is none of ImageNet's 1,000: fetch it again")
     return np.array([places[name] for name in source.classes], np.int64)[source.labels][:, None]
 
 
@@ -142,7 +143,7 @@ def open_objectnet(root: Path, identifiers: Sequence[str]) -> TestSet:
     try:
         right = [[by_label[label] for label in mapped[named[name]].split("; ")] for name in shared]
     except KeyError as error:
-        raise ValueError(f"{mappings} has the label {error}, which is none of ImageNet's: fetch it again") from None
+        raise UserError(f"{mappings} has the label {error}, which is none of ImageNet's: fetch it again") from None
     source = file_source(folder, shared, tuple(shared))
     return TestSet(source=Changed(source=source, change=unframed), right=right_of(right)[source.labels])
 
@@ -153,7 +154,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     except ValueError as error:
         if str(error).startswith(str(file)):
             raise
-        raise ValueError(f"{file} is damaged: fetch it again") from None
+        raise UserError(f"{file} is damaged: fetch it again") from None
 
 
 _V2 = "https://github.com/modestyachts/ImageNetV2"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vitral.datasets.originals.files import content
+from vitral.errors import UserError
 
 __all__ = ["matlab", "matlab_numbers"]
 
@@ -28,7 +29,7 @@ def matlab_numbers(file: Path, key: str) -> np.ndarray:
     Read here, as SciPy crashes on a file with a wrong type in front of its values.
 
     Raises:
-        ValueError: the file cannot be read, or has no such array.
+        UserError: the file cannot be read, or has no such array.
     """
     read = memoryview(content(file))
     try:
@@ -47,14 +48,14 @@ def matlab_numbers(file: Path, key: str) -> np.ndarray:
                 return shaped.astype(MEANT[meant & 0xFF], copy=False)
     except (KeyError, IndexError, ValueError, struct.error, zlib.error):
         pass
-    raise ValueError(f"{file} is damaged, or no Matlab file with {key!r}: fetch it again")
+    raise UserError(f"{file} is damaged, or no Matlab file with {key!r}: fetch it again")
 
 
 def _elements(read: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
     """Kind and content of each of the elements that lie one behind the other.
 
     Raises:
-        ValueError: one is longer than what it lies in.
+        UserError: one is longer than what it lies in.
         struct.error: there is less than the head of one.
     """
     at = 0
@@ -65,7 +66,7 @@ def _elements(read: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
         if kind >> 16:  # four bytes at most, in the place of the size
             start, end, at = start - 4, start - 4 + (kind >> 16), start
         if end > len(read):
-            raise ValueError("an element is cut short")
+            raise UserError("an element is cut short")
         yield kind & 0xFFFF, read[start:end]
 
 
@@ -73,14 +74,14 @@ def matlab(file: Path, key: str) -> Any:
     """The array `key` of a Matlab file, whatever it holds.
 
     Raises:
-        ValueError: the file cannot be read, or has no such array.
+        UserError: the file cannot be read, or has no such array.
     """
     from scipy.io import loadmat
 
     try:
         return np.atleast_1d(loadmat(file, squeeze_me=True)[key])
     except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
     # a damaged file makes the parser raise almost anything
     except Exception as error:
-        raise ValueError(f"{file} is damaged, or no Matlab file with {key!r} ({type(error).__name__})") from None
+        raise UserError(f"{file} is damaged, or no Matlab file with {key!r} ({type(error).__name__})") from None

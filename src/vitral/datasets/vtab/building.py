@@ -12,6 +12,7 @@ from vitral.data.order import sample_at
 from vitral.data.sources.source import Source, Subset, read_from
 from vitral.datasets.registry import Preset
 from vitral.datasets.transfer_task import TransferTask
+from vitral.errors import UserError
 
 __all__ = ["TRAIN", "VAL", "divided", "vtab_task"]
 
@@ -68,21 +69,21 @@ def _opened(root: Path | None, *, original: Preset, folder: str) -> dict[str, So
     The first image of each is read, so that lists without their images are found out here.
 
     Raises:
-        ValueError: files are missing or damaged, or the data set is not complete.
+        UserError: files are missing or damaged, or the data set is not complete.
     """
     if root is None:
-        raise ValueError("VTAB's images cannot be shipped: name the folder with its data sets by --data.root")
+        raise UserError("VTAB's images cannot be shipped: name the folder with its data sets by --data.root")
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder: name the one with VTAB's data sets by --data.root")
+        raise UserError(f"{root} is no folder: name the one with VTAB's data sets by --data.root")
     place = root / folder
     if not place.is_dir():
-        raise ValueError(f"there is no {place}: {original.wanted}")
+        raise UserError(f"there is no {place}: {original.wanted}")
     splits = original.opened(place)
     sizes = {f"{split} images": (len(splits[split]), size) for split, size in original.num_images.items()}
     sizes["classes"] = (len(splits["train"].classes), original.num_classes)
     for what, (found, complete) in sizes.items():
         if found != complete:
-            raise ValueError(f"{place} has {found:,} {what}, and the complete data set {complete:,}; {original.wanted}")
+            raise UserError(f"{place} has {found:,} {what}, and the complete data set {complete:,}; {original.wanted}")
     chosen = {
         split: Subset(source=splits[split], indices=_order(len(splits[split]))[:count])
         for split, count in (("train", TRAIN), ("val", VAL))
@@ -91,7 +92,7 @@ def _opened(root: Path | None, *, original: Preset, folder: str) -> dict[str, So
         for source in (*chosen.values(), splits["test"]):
             read_from(source, 0, channels=3)
     except UnreadableImage as error:
-        raise ValueError(f"{error}; {original.wanted}") from None
+        raise UserError(f"{error}; {original.wanted}") from None
     return {**chosen, "test": splits["test"]}
 
 

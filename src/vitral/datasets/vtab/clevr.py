@@ -13,6 +13,7 @@ from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.originals.files import content, holding
 from vitral.datasets.registry import Preset
 from vitral.datasets.vtab.building import divided, vtab_task
+from vitral.errors import UserError
 
 __all__ = ["CLEVR", "count_class", "distance_class"]
 
@@ -43,7 +44,7 @@ def open_clevr(
     the validation split.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     folder = holding(root, "scenes/CLEVR_train_scenes.json", "CLEVR_v1.0")
     train, val = divided(_source(folder, "train", label, classes), (0.9,))
@@ -58,9 +59,9 @@ def _source(folder: Path, split: str, label: Label, classes: tuple[str, ...]) ->
         files = tuple(f"images/{split}/{scene['image_filename']}" for scene in scenes)
         labels = np.array([label(scene["objects"]) for scene in scenes], np.int64)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError):
-        raise ValueError(f"{file} is damaged, or not CLEVR's: fetch it again") from None
+        raise UserError(f"{file} is damaged, or not CLEVR's: fetch it again") from None
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(classes):
-        raise ValueError(f"{file} has scenes of other than 3 to 10 objects, or beyond a depth of 100: fetch it again")
+        raise UserError(f"{file} has scenes of other than 3 to 10 objects, or beyond a depth of 100: fetch it again")
     return FileSource(root=folder, files=files, labels=labels, classes=classes)
 
 

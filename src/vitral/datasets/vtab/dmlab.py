@@ -13,6 +13,7 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Joined, Source
 from vitral.datasets.registry import Preset
 from vitral.datasets.vtab.building import vtab_task
+from vitral.errors import UserError
 
 __all__ = ["DMLAB", "Records", "open_dmlab", "read_example"]
 
@@ -59,7 +60,7 @@ def open_dmlab(root: Path) -> dict[str, Source]:
     Each is read through once to know where its images are; its checksums are not looked at, as decoding tells.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     folder = root / "dmlab" if (root / "dmlab").is_dir() else root
     return {split: reduce(_joined, map(_records, _files(folder, name))) for split, name in SPLITS.items()}
@@ -76,14 +77,14 @@ def _files(folder: Path, part: str) -> list[Path]:
         return [whole]
     found = sorted(folder.glob(f"{whole.name}-{NUMBER}-of-{NUMBER}"))
     if not found:
-        raise ValueError(
+        raise UserError(
             f"{folder} has no {whole.name}, nor shards of it ({whole.name}-00000-of-00010): unpack the authors' "
             "archive there"
         )
     count = int(found[-1].name[-5:])
     shards = [folder / f"{whole.name}-{number:05d}-of-{count:05d}" for number in range(count)]
     if missing := sorted(set(shards) - set(found)):
-        raise ValueError(f"there is no {missing[0]}, of {count} shards: unpack the authors' archive again")
+        raise UserError(f"there is no {missing[0]}, of {count} shards: unpack the authors' archive again")
     return shards
 
 
@@ -104,11 +105,11 @@ def _records(file: Path) -> Records:
                 places.append((begin + start, begin + end))
                 labels.append(label)
     except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
     except (struct.error, IndexError, KeyError, ValueError):
-        raise ValueError(f"{file} is damaged, or not DMLab's, after {len(labels):,} images: fetch it again") from None
+        raise UserError(f"{file} is damaged, or not DMLab's, after {len(labels):,} images: fetch it again") from None
     if not labels:
-        raise ValueError(f"{file} has no images: fetch it again")
+        raise UserError(f"{file} has no images: fetch it again")
     return Records(file=file, places=np.array(places, np.int64), labels=np.array(labels, np.int64))
 
 

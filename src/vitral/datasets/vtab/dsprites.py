@@ -14,6 +14,7 @@ from vitral.data.sources.source import Source
 from vitral.datasets.originals.files import holding
 from vitral.datasets.registry import Preset
 from vitral.datasets.vtab.building import divided, vtab_task
+from vitral.errors import UserError
 
 __all__ = ["DSPRITES", "location_class", "open_dsprites", "orientation_class"]
 
@@ -66,7 +67,7 @@ def open_dsprites(root: Path, *, column: int) -> dict[str, Source]:
     It is unpacked as a stream into one bit a pixel: some seconds, and 378 MB of memory instead of 3 GB.
 
     Raises:
-        ValueError: the file is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     file = holding(root, FILE, "dsprites-dataset") / FILE
     try:
@@ -76,11 +77,11 @@ def open_dsprites(root: Path, *, column: int) -> dict[str, Source]:
             bits = _bits(archive)
         labels = LABELS[column](latents[:, column].astype(np.int64))
         if len(labels) != len(bits) or labels.min() < 0 or labels.max() >= len(CLASSES):
-            raise ValueError("images and what they were drawn by do not fit")
+            raise UserError("images and what they were drawn by do not fit")
     # a damaged archive makes its readers raise almost anything
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{file} is damaged, or not dSprites' ({reason}): fetch it again") from None
+        raise UserError(f"{file} is damaged, or not dSprites' ({reason}): fetch it again") from None
     train, val, test = divided(Sprites(file=file, bits=bits, labels=labels), (0.8, 0.1))
     return {"train": train, "val": val, "test": test}
 
@@ -91,7 +92,7 @@ def _bits(archive: zipfile.ZipFile) -> UInt8[np.ndarray, "n bytes"]:
         npy.read_magic(member)
         (count, *sides), _, kind = npy.read_array_header_1_0(member)
         if (sides, kind) != ([SIDE, SIDE], np.uint8):
-            raise ValueError(f"it holds {kind} of {sides}")
+            raise UserError(f"it holds {kind} of {sides}")
         found = np.empty((count, SIDE * SIDE // 8), np.uint8)
         for start in range(0, count, AT_ONCE):
             rows = min(AT_ONCE, count - start)

@@ -8,6 +8,7 @@ from vitral.data.sources.source import FileSource, Source, Subset
 from vitral.datasets.originals.files import content, holding, lines
 from vitral.datasets.registry import Preset
 from vitral.datasets.vtab.building import vtab_task
+from vitral.errors import UserError
 
 __all__ = ["KITTI", "open_kitti", "vehicle_class"]
 
@@ -32,14 +33,14 @@ def vehicle_class(objects: list[str]) -> int:
             1.71 46.70 -1.59`.
 
     Raises:
-        ValueError: a line is not of that form, or a vehicle at a depth that has no class.
+        UserError: a line is not of that form, or a vehicle at a depth that has no class.
     """
     words = [line.split() for line in objects]
     if any(len(each) != WORDS or each[TYPE] not in TYPES for each in words):
-        raise ValueError("a line tells of no object")
+        raise UserError("a line tells of no object")
     depths = [float(each[DEPTH]) for each in words if each[TYPE] in VEHICLES]
     if not all(THRESHOLDS[0] < depth <= THRESHOLDS[-1] for depth in depths):
-        raise ValueError(f"a vehicle is not between {THRESHOLDS[0]:g} and {THRESHOLDS[-1]:g} m away")
+        raise UserError(f"a vehicle is not between {THRESHOLDS[0]:g} and {THRESHOLDS[-1]:g} m away")
     nearest = min(depths, default=NONE)
     return int(np.searchsorted(THRESHOLDS, nearest, side="left")) - 1
 
@@ -51,7 +52,7 @@ def open_kitti(root: Path) -> dict[str, Source]:
     many for the validation split, drawn as TensorFlow Datasets draws them, from NumPy's legacy generator with seed 123.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     folder = holding(root, "training/label_2", "kitti")
     mapping = holding(root, "mapping/train_rand.txt", "devkit_object") / "mapping"
@@ -79,7 +80,7 @@ def _drives(mapping: Path) -> list[str]:
     try:
         return [drives[int(number)][1] for number in order.decode().split(",")]
     except (ValueError, IndexError, KeyError):
-        raise ValueError(f"{mapping} is damaged, or not that of KITTI's development kit: fetch it again") from None
+        raise UserError(f"{mapping} is damaged, or not that of KITTI's development kit: fetch it again") from None
 
 
 def _label(file: Path) -> int:
@@ -87,7 +88,7 @@ def _label(file: Path) -> int:
     try:
         return vehicle_class(list(objects))
     except ValueError as error:
-        raise ValueError(f"{file} is damaged, or not one of KITTI's ({error}): fetch it again") from None
+        raise UserError(f"{file} is damaged, or not one of KITTI's ({error}): fetch it again") from None
 
 
 _ORIGINAL = Preset(

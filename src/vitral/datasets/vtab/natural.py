@@ -15,6 +15,7 @@ from vitral.datasets.originals.files import holding, lines
 from vitral.datasets.originals.matlab import matlab_numbers
 from vitral.datasets.registry import PRESETS, Preset
 from vitral.datasets.vtab.building import divided, vtab_task
+from vitral.errors import UserError
 
 __all__ = ["NATURAL", "open_caltech101", "open_dtd", "open_sun397", "open_svhn"]
 
@@ -42,14 +43,14 @@ def open_caltech101(root: Path) -> dict[str, Source]:
     to test.
 
     Raises:
-        ValueError: there are no such folders, or one has fewer images.
+        UserError: there are no such folders, or one has fewer images.
     """
     folder = holding(root, "101_ObjectCategories", "caltech-101") / "101_ObjectCategories"
     parts: dict[str, ClassFiles] = {"train": {}, "test": {}}
     everything = list_folder(folder)["train"]
     for number, (name, files) in enumerate(everything.items()):
         if len(files) <= 30:
-            raise ValueError(f"{folder / name} has {len(files)} images, and the complete data set more: fetch it again")
+            raise UserError(f"{folder / name} has {len(files)} images, and the complete data set more: fetch it again")
         order = sample_at(np.arange(len(files)), size=len(files), seed=number)[1].tolist()
         parts["train"][name] = [files[place] for place in order[:30]]
         parts["test"][name] = [files[place] for place in order[30:]]
@@ -61,7 +62,7 @@ def open_dtd(root: Path) -> dict[str, Source]:
     `val1.txt` and `test1.txt`.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     folder = holding(root, "labels/train1.txt", "dtd")
     lists = {split: folder / "labels" / f"{split}1.txt" for split in ("train", "val", "test")}
@@ -73,7 +74,7 @@ def open_sun397(root: Path) -> dict[str, Source]:
     `_va.txt` and `_te.txt`, of lines such as `/a/abbey/sun_aaalbzqrimafwbiv.jpg`.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     folder = holding(root, "SUN397", "SUN397") / "SUN397"
     parts = {"train": "tr", "val": "va", "test": "te"}
@@ -88,7 +89,7 @@ def _listed(root: Path, lists: dict[str, Path]) -> dict[str, Source]:
     try:
         labels = {split: [places[str(Path(name).parent)] for name in names] for split, names in files.items()}
     except KeyError as error:
-        raise ValueError(f"{lists['test'].parent} has lists with the class {error}, which is not trained on") from None
+        raise UserError(f"{lists['test'].parent} has lists with the class {error}, which is not trained on") from None
     return {
         split: FileSource(root=root, files=names, labels=np.array(labels[split], np.int64), classes=classes)
         for split, names in files.items()
@@ -99,7 +100,7 @@ def open_svhn(root: Path) -> dict[str, Source]:
     """Street View House Numbers, cropped: `train_32x32.mat` and `test_32x32.mat`, where the digit 0 is labelled 10.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     return {split: _house_numbers(root / f"{split}_32x32.mat") for split in ("train", "test")}
 
@@ -108,7 +109,7 @@ def _house_numbers(file: Path) -> ArraySource:
     images, labels = matlab_numbers(file, "X"), matlab_numbers(file, "y").reshape(-1)
     fit = images.shape == (32, 32, 3, len(labels)) and images.dtype == np.uint8
     if not (fit and np.isin(labels, range(1, 11)).all()):
-        raise ValueError(f"{file} holds no cropped house numbers: fetch it again")
+        raise UserError(f"{file} holds no cropped house numbers: fetch it again")
     return ArraySource(
         title=str(file),
         images=np.ascontiguousarray(np.moveaxis(images, 3, 0)),

@@ -13,6 +13,7 @@ from vitral.data.sources.source import ArraySource, Source
 from vitral.datasets.originals.files import content
 from vitral.datasets.registry import Preset
 from vitral.datasets.vtab.building import divided, vtab_task
+from vitral.errors import UserError
 
 __all__ = ["SMALL_NORB", "open_small_norb", "read_matrix"]
 
@@ -38,7 +39,7 @@ def open_small_norb(root: Path, *, column: int) -> dict[str, Source]:
     One half of the test images is the validation split, the other the test split.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     train, test = (_source(root, stem, column) for stem in STEMS.values())
     val, test = divided(test, (0.5,))
@@ -50,9 +51,9 @@ def _source(root: Path, stem: str, column: int) -> ArraySource:
     classes = CLASSES[column]
     pairs = images.dtype == np.uint8 and images.shape[1:] == (2, 96, 96)
     if not pairs or info.shape != (len(images), 4):
-        raise ValueError(f"{root}/{stem}-dat.mat and -info.mat do not fit each other: fetch them again")
+        raise UserError(f"{root}/{stem}-dat.mat and -info.mat do not fit each other: fetch them again")
     if not np.isin(info[:, column], STORED[column]).all():
-        raise ValueError(f"{root}/{stem}-info.mat has positions that small NORB has not: fetch it again")
+        raise UserError(f"{root}/{stem}-info.mat has positions that small NORB has not: fetch it again")
     return ArraySource(
         title=f"{root}/{stem}",
         images=np.ascontiguousarray(images[:, 0]),
@@ -68,7 +69,7 @@ def read_matrix(file: Path) -> Integer[np.ndarray, "*shape"]:
         file: as it was unpacked; where it is not there, it is read with `.gz` behind its name.
 
     Raises:
-        ValueError: it is missing, damaged, or of another form.
+        UserError: it is missing, damaged, or of another form.
     """
     packed = file.with_name(f"{file.name}.gz")
     read = content(packed if packed.is_file() and not file.is_file() else file)
@@ -79,7 +80,7 @@ def read_matrix(file: Path) -> Integer[np.ndarray, "*shape"]:
         values = np.frombuffer(read, KINDS[magic], offset=8 + 4 * len(sizes))
         return values.reshape(sizes[:axes])
     except (struct.error, KeyError, ValueError, EOFError, zlib.error, gzip.BadGzipFile):
-        raise ValueError(f"{file} is damaged, or not in small NORB's binary form: fetch it again") from None
+        raise UserError(f"{file} is damaged, or not in small NORB's binary form: fetch it again") from None
 
 
 def _original(column: int) -> Preset:

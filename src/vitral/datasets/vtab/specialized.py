@@ -18,6 +18,7 @@ from vitral.datasets.originals.files import content, holding
 from vitral.datasets.registry import Preset
 from vitral.datasets.vtab.building import divided, vtab_task
 from vitral.datasets.vtab.fundus import fundus
+from vitral.errors import UserError
 
 __all__ = ["SPECIALIZED", "open_camelyon", "open_eurosat", "open_resisc45", "open_retinopathy"]
 
@@ -54,7 +55,7 @@ def open_camelyon(root: Path) -> dict[str, Source]:
     """PatchCamelyon's three pairs of HDF5 files, `..._x.h5` and `..._y.h5`, unpacked.
 
     Raises:
-        ValueError: files are missing or damaged, or h5py is not installed.
+        UserError: files are missing or damaged, or h5py is not installed.
     """
     parts = {"train": "train", "val": "valid", "test": "test"}
     return {split: _patches(root, f"{CAMELYON}_{part}") for split, part in parts.items()}
@@ -65,15 +66,15 @@ def _patches(root: Path, stem: str) -> Patches:
     images, labels = root / f"{stem}_x.h5", root / f"{stem}_y.h5"
     for file in (images, labels):
         if not file.is_file():
-            raise ValueError(f"there is no {file}: unpack the authors' {file.name}.gz there")
+            raise UserError(f"there is no {file}: unpack the authors' {file.name}.gz there")
     try:
         with h5py.File(images) as archive, h5py.File(labels) as other:
             shape, found = archive["x"].shape, np.asarray(other["y"]).reshape(-1).astype(np.int64)
     # a damaged file makes HDF5 raise almost anything
     except Exception:
-        raise ValueError(f"{images} or {labels.name} is damaged, or not PatchCamelyon's: fetch it again") from None
+        raise UserError(f"{images} or {labels.name} is damaged, or not PatchCamelyon's: fetch it again") from None
     if shape != (len(found), 96, 96, 3) or not set(found.tolist()) <= {0, 1}:
-        raise ValueError(f"{images} and {labels.name} do not fit each other: fetch them again")
+        raise UserError(f"{images} and {labels.name} do not fit each other: fetch them again")
     return Patches(file=images, labels=found)
 
 
@@ -81,7 +82,7 @@ def open_eurosat(root: Path) -> dict[str, Source]:
     """EuroSAT in colour: `2750/AnnualCrop/AnnualCrop_1.jpg`, or the same in `EuroSAT_RGB/`.
 
     Raises:
-        ValueError: there are no such folders.
+        UserError: there are no such folders.
     """
     return _folders(holding(root, "AnnualCrop", "EuroSAT_RGB" if (root / "EuroSAT_RGB").is_dir() else "2750"))
 
@@ -90,7 +91,7 @@ def open_resisc45(root: Path) -> dict[str, Source]:
     """RESISC45: `NWPU-RESISC45/airplane/airplane_001.jpg`.
 
     Raises:
-        ValueError: there are no such folders.
+        UserError: there are no such folders.
     """
     return _folders(holding(root, "airplane", "NWPU-RESISC45"))
 
@@ -118,7 +119,7 @@ def open_retinopathy(root: Path) -> dict[str, Source]:
     `test/*.jpeg`, whose public part is the validation split and whose private part the test split.
 
     Raises:
-        ValueError: files are missing or damaged.
+        UserError: files are missing or damaged.
     """
     train = _graded(root, "trainLabels.csv", "train", usage=None)
     val, test = (_graded(root, "retinopathy_solution.csv", "test", usage=part) for part in ("Public", "Private"))
@@ -133,11 +134,11 @@ def _graded(root: Path, table: str, folder: str, *, usage: str | None) -> Change
         labels = np.array([int(row["level"]) for row in chosen], np.int64)
         files = tuple(f"{folder}/{row['image']}.jpeg" for row in chosen)
     except (KeyError, TypeError, ValueError, OverflowError, csv.Error):
-        raise ValueError(
+        raise UserError(
             f"{root / table} has not the columns image, level and Usage, or levels that are no numbers: fetch it again"
         ) from None
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(GRADES):
-        raise ValueError(f"{root / table} has no images, or grades that are not 0 to 4: fetch it again")
+        raise UserError(f"{root / table} has no images, or grades that are not 0 to 4: fetch it again")
     photographs = FileSource(root=root, files=files, labels=labels, classes=GRADES)
     return Changed(source=photographs, change=eye)
 

@@ -10,6 +10,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.layers.places import Layout, Place, Spots, keep
 from vitral.layers.positions.kind import INJECTIONS, Fixed, Learned, Positions, counted
 from vitral.layers.resample import resample_grid, resample_line
@@ -72,7 +73,7 @@ class Learned1D(Learned, Additive):
 
     def at(self, table: Tensor, spots: Spots) -> Float[Tensor, "tables s t d"]:
         if self.resample != "google":
-            raise ValueError(f"patches of several grids need position_resample google, not {self.resample}")
+            raise UserError(f"patches of several grids need position_resample google, not {self.resample}")
         patches = rearrange(table[:, self.cls :], "tables (gh gw) d -> tables gh gw d", gh=self.grid[0])
         top, bottom, down = spots.between(0, self.grid[0])
         left, right, along = spots.between(1, self.grid[1])

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.layers.places import Layout, Place, Spots, keep
 from vitral.layers.positions.kind import Fixed, Learned, counted
 
@@ -53,7 +54,7 @@ class Relative(Learned):
         return torch.lerp(upper, torch.lerp(at(top + 1, left), at(top + 1, left + 1), right), below)
 
     def scattered(self, table: Tensor, spots: Spots) -> Layout:
-        raise ValueError("patches of several grids share no offsets: choose another position than relative")
+        raise UserError("patches of several grids share no offsets: choose another position than relative")
 
 
 def _by_offset(

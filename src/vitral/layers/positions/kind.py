@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from vitral.errors import UserError
 from vitral.layers.places import Layout, Spots
 
 __all__ = ["INJECTIONS", "Fixed", "Learned", "Positions", "counted"]
@@ -21,7 +22,7 @@ class Positions(ABC):
     """One kind of position embeddings for one shape of model.
 
     Raises:
-        ValueError: the kind cannot be injected so, or does not fit the width.
+        UserError: the kind cannot be injected so, or does not fit the width.
     """
 
     kind: str
@@ -58,12 +59,12 @@ class Positions(ABC):
 
     def __post_init__(self) -> None:
         if self.injection not in self.injections:
-            raise ValueError(
+            raise UserError(
                 f"position {self.kind} cannot go with position_injection {self.injection}: "
                 f"choose {' or '.join(self.injections)}"
             )
         if self.vector % self.parts:
-            raise ValueError(f"position {self.kind} needs a multiple of {self.parts}, not vectors of {self.vector}")
+            raise UserError(f"position {self.kind} needs a multiple of {self.parts}, not vectors of {self.vector}")
 
     @property
     def prefix(self) -> int:
@@ -97,7 +98,7 @@ class Positions(ABC):
         """What stem and blocks are told of patches from several grids; there are no other tokens.
 
         Raises:
-            ValueError: the kind has no value for a single patch.
+            UserError: the kind has no value for a single patch.
         """
 
 

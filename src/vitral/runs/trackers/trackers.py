@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from vitral.errors import UserError
+
 __all__ = ["AUTO", "TRACKERS", "Tracker", "Trackers", "check_names", "names_of"]
 
 AUTO = "auto"
@@ -42,11 +44,11 @@ def check_names(track: str) -> None:
     """Refuses a setting that names what is no tracker.
 
     Raises:
-        ValueError: as it says.
+        UserError: as it says.
     """
     unknown = [name for name in names_of(track) if name not in TRACKERS]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"track takes {', '.join(TRACKERS)}, several with commas between, auto or none, not {unknown[0]!r}"
         )
 
@@ -58,14 +60,12 @@ class Trackers:
         """Makes the trackers that a setting names, ready to start.
 
         Raises:
-            ValueError: a package is not installed.
+            UserError: a package is not installed.
         """
         self.live: dict[str, Tracker] = {}
         for name in names_of(track):
             if find_spec(name) is None:
-                raise ValueError(
-                    f"{name} is not installed: pip install 'vitral[track]', or leave it out of train.track"
-                )
+                raise UserError(f"{name} is not installed: pip install 'vitral[track]', or leave it out of train.track")
             self.live[name] = getattr(import_module(f"vitral.runs.trackers.{name}"), TRACKERS[name])()
         self.warn: Callable[[str], None] = lambda _: None
 

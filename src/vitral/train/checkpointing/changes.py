@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from vitral.config import to_dict
+from vitral.errors import UserError
 from vitral.train.config import RunConfig
 
 __all__ = ["Change", "changes_between"]
@@ -45,7 +46,7 @@ class Change(NamedTuple):
         """Refuses what would make another run of it.
 
         Raises:
-            ValueError: names the setting, what it was and is to be, and the way out.
+            UserError: names the setting, what it was and is to be, and the way out.
         """
         on_or_off = self.name == "train.ema" and None in (self.old, self.new)
         allowed = _among(self.name, (*AS_BEFORE, *OTHERWISE)) and not _among(self.name, FIXED) and not on_or_off
@@ -53,7 +54,7 @@ class Change(NamedTuple):
             return
         reason = "samples would come twice or never" if _among(self.name, ORDER) else "it would be another run"
         sparing = ", raise --train.accumulate to save memory" if self.name == "train.batch_size" else ""
-        raise ValueError(
+        raise UserError(
             f"{self.name} was {self.old} and cannot become {self.new} when a run goes on, as {reason}: "
             f"leave it out{sparing}, or start a new run"
         )
@@ -71,7 +72,7 @@ def changes_between(before: RunConfig, after: RunConfig) -> list[Change]:
         after: the one it is to go on with.
 
     Raises:
-        ValueError: something differs that cannot change.
+        UserError: something differs that cannot change.
     """
     classes = before.model.architecture.num_classes
     old, new = (_leaves(to_dict(config.resolved(num_classes=classes))) for config in (before, after))

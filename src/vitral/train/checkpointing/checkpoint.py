@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vitral.distributed.world import SINGLE_PROCESS, World
+from vitral.errors import UserError
 from vitral.files import naming, sync_folder, write_json
 from vitral.train.duration import Duration
 
@@ -33,7 +34,7 @@ class CheckpointConfig:
     """When a run saves itself.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
     every: str = "5min"
@@ -44,7 +45,7 @@ class CheckpointConfig:
     def __post_init__(self) -> None:
         Duration.parse(self.every)
         if self.keep < 1:
-            raise ValueError(f"checkpoint.keep must be at least 1, not {self.keep}")
+            raise UserError(f"checkpoint.keep must be at least 1, not {self.keep}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ class Checkpoints:
         """The newest checkpoint that is undamaged, and a sentence for each damaged one that was passed over.
 
         Raises:
-            ValueError: there is none.
+            UserError: there is none.
             OSError: the disk cannot be read.
         """
         saved, damaged = self.world.run_on_main(self._newest)
@@ -132,7 +133,7 @@ class Checkpoints:
                 return _opened(path), damaged
             except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
                 damaged.append(f"{path} is damaged ({_reason(error)}); going back to the checkpoint before it")
-        raise ValueError(f"no checkpoint in {self.folder} can be read: remove the folder to train from the start")
+        raise UserError(f"no checkpoint in {self.folder} can be read: remove the folder to train from the start")
 
     def _publish(self, copied: Callable[[], None], temporary: Path, final: Path, facts: dict[str, Any]) -> None:
         """Gives a written checkpoint its checksums and then its name; runs beside the training."""
@@ -171,10 +172,10 @@ def _opened(path: Path) -> Saved:
     found = json.loads((path / FACTS).read_text())
     facts, files = found["facts"], found["files"]
     if found["checksum"] != _of_json(facts, files):
-        raise ValueError(f"the checksum of {FACTS} is wrong")
+        raise UserError(f"the checksum of {FACTS} is wrong")
     for name, checksum in files.items():
         if _checksum(path / name) != checksum:
-            raise ValueError(f"the checksum of {name} is wrong")
+            raise UserError(f"the checksum of {name} is wrong")
     from vitral.distributed import shards
 
     return Saved(path=path, facts=facts, sizes=shards.sizes(path))

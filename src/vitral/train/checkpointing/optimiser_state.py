@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitral.errors import UserError
 from vitral.train.optimisers.optimiser import Optimiser
 
 __all__ = ["blank_state", "named_state"]
@@ -32,13 +33,13 @@ def blank_state(optimiser: Optimiser, model: nn.Module, sizes: Sizes) -> dict[st
         Its tensors by name, as in `named_state`.
 
     Raises:
-        ValueError: the sizes are of another model's or optimiser's state.
+        UserError: the sizes are of another model's or optimiser's state.
     """
     groups = dict(_groups(optimiser, model))
     for name, (shape, dtype) in sizes.items():
         owner, _, key = name.rpartition(".")
         if owner not in groups:
-            raise ValueError(f"it holds the state of {owner}, which is not trained")
+            raise UserError(f"it holds the state of {owner}, which is not trained")
         part, group, param = groups[owner]
         if shape == tuple(param.shape):
             value = torch.empty_like(param, dtype=dtype, requires_grad=False)

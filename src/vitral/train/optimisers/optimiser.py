@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from vitral.errors import UserError
 from vitral.layers.linear import FusedLinear
 from vitral.train.optimisers.adafactor import Adafactor
 from vitral.train.optimisers.adam import LAMB, Adam, AdamW
@@ -24,7 +25,7 @@ class OptimConfig:
     """How parameters are updated.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
     name: Literal["adamw", "adam", "sgd", "muon", "lamb", "lars", "adafactor"] = "adamw"
@@ -54,19 +55,19 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"lr must be above 0 and weight_decay at least 0, not {self.lr} and {self.weight_decay}")
+            raise UserError(f"lr must be above 0 and weight_decay at least 0, not {self.lr} and {self.weight_decay}")
         if not all(0 <= rate < 1 for rate in (*self.betas, self.momentum)):
-            raise ValueError("betas and momentum must be at least 0 and below 1")
+            raise UserError("betas and momentum must be at least 0 and below 1")
         if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip must be above 0, or None, not {self.clip}")
+            raise UserError(f"clip must be above 0, or None, not {self.clip}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
+            raise UserError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
         if self.decay_form == "absolute" and self.name in {"adam", "sgd", "lars"}:
-            raise ValueError(
+            raise UserError(
                 f"the decay of {self.name} is coupled: decay_form absolute goes with adamw, lamb, adafactor and muon"
             )
         if self.momentum_dtype == "bfloat16" and self.name == "muon":
-            raise ValueError("muon keeps its momentum in float32: leave out optim.momentum-dtype, or choose another")
+            raise UserError("muon keeps its momentum in float32: leave out optim.momentum-dtype, or choose another")
         for rule in self.rules:
             Rule.parse(rule)
 
@@ -95,7 +96,7 @@ class Optimiser:
             new = dict(params=[], weight_decay=decay, lr_scale=treatment.lr, split=split)
             groups.setdefault((by_muon, treatment.lr, decay, split), new)["params"].append(param)
         if config.name == "muon" and not in_blocks:
-            raise ValueError(
+            raise UserError(
                 "muon updates the blocks of a Transformer, and there are none to train: choose --optim.name adamw"
             )
         self.parts: list[torch.optim.Optimizer] = []

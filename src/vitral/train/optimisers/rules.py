@@ -8,6 +8,7 @@ from typing import cast
 
 from torch import nn
 
+from vitral.errors import UserError
 from vitral.models import Model, repeated
 
 __all__ = ["Rule", "Treatment", "freeze", "is_matrix", "named_weights", "treatments"]
@@ -30,7 +31,7 @@ class Rule:
         """Reads `PATTERN:lr=0.1,decay=0` or `PATTERN:frozen`; a pattern may have colons in it.
 
         Raises:
-            ValueError: it is no such thing.
+            UserError: it is no such thing.
         """
         pattern, _, words = text.rpartition(":")
         values: dict[str, float | bool] = {}
@@ -43,7 +44,7 @@ class Rule:
                 raise ValueError
             return cls(pattern=pattern, **values)  # pyright: ignore[reportArgumentType]
         except (ValueError, re.error):
-            raise ValueError(
+            raise UserError(
                 f"optim.rules {text!r} is no rule: write PATTERN:lr=0.1,decay=0 or PATTERN:frozen, where PATTERN is a "
                 "regular expression for names such as blocks.0.attn.qkv.weight"
             ) from None
@@ -68,7 +69,7 @@ def freeze(model: nn.Module, rules: Iterable[str]) -> None:
     """Lets the parameters that rules name as frozen stay as they are.
 
     Raises:
-        ValueError: a rule has no effect, as no parameter's name fits or earlier rules take them, or nothing is left.
+        UserError: a rule has no effect, as no parameter's name fits or earlier rules take them, or nothing is left.
     """
     parsed = list(map(Rule.parse, rules))
     unused = set(range(len(parsed)))
@@ -79,9 +80,9 @@ def freeze(model: nn.Module, rules: Iterable[str]) -> None:
             param.requires_grad_(False)
     if unused:
         names = ", ".join(list(dict(named_weights(model)))[:3])
-        raise ValueError(f"optim.rules: no parameter is left for {parsed[min(unused)].pattern!r}; names are as {names}")
+        raise UserError(f"optim.rules: no parameter is left for {parsed[min(unused)].pattern!r}; names are as {names}")
     if not any(param.requires_grad for param in model.parameters()):
-        raise ValueError("optim.rules freeze every parameter: leave some to train")
+        raise UserError("optim.rules freeze every parameter: leave some to train")
 
 
 def named_weights(learner: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
