@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from unit.data.vtab.test_damaged import small
-from unit.data.vtab.test_structured import write_small_norb
 
 import vitral
 from cli.screen import Screen
+from unit.datasets.vtab.test_damaged import small
+from unit.datasets.vtab.test_structured import write_small_norb
 from vitral.commands.evaluate.suite import Options, own_task
 from vitral.commands.evaluate.tables import show, table_of
 from vitral.data.config import DataConfig

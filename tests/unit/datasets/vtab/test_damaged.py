@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from unit.data.vtab.test_photographs import (
+
+from unit.datasets.test_registry import write_cifar100, write_flowers, write_pets
+from unit.datasets.vtab.test_photographs import (
     write_caltech101,
     write_camelyon,
     write_dtd,
@@ -17,9 +19,7 @@ from unit.data.vtab.test_photographs import (
     write_sun397,
     write_svhn,
 )
-from unit.data.vtab.test_structured import write_clevr, write_dmlab, write_dsprites, write_kitti, write_small_norb
-
-from unit.datasets.test_registry import write_cifar100, write_flowers, write_pets
+from unit.datasets.vtab.test_structured import write_clevr, write_dmlab, write_dsprites, write_kitti, write_small_norb
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
 from vitral.datasets.transfer_task import TransferTask
