@@ -150,8 +150,8 @@ def give_buffers(model: Model, device: torch.device) -> None:
     for module in model.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):
             setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype, device=device))
-    if isinstance(model, ViT):
-        model.fill_computed()
+    if isinstance(model, ViT) and not model.positions.learned:
+        model.positions.fill(model.pos_embed)
 
 
 def repeated(model: Model) -> list[nn.Module]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitral.layers.places import Place
+from vitral.layers.positions import PositionState
 from vitral.vit import ViT
 
 __all__ = ["attention_distance", "attention_over_image", "attention_weights", "rollout"]
@@ -29,18 +29,19 @@ def attention_weights(model: ViT, images: Float[Tensor, "b c h w"]) -> list[Floa
     """
     if model.config.attention != "global":
         raise ValueError("this model attends along rows and columns: it has no attention among all tokens to show")
-    x, layout = model.embed(images)
+    x, positions = model.embed(images)
     weights = []
-    for block, place in zip(model.blocks, layout.places, strict=True):
-        x = place.enter(x)
-        weights.append(_weights(block, x, place))
-        x = block(x, place)
+    for block, pos in zip(model.blocks, positions, strict=True):
+        weights.append(_weights(block, x, pos))
+        x = block(x, pos)
     return weights
 
 
-def _weights(block: Any, x: Float[Tensor, "b t d"], place: Place) -> Float[Tensor, "b heads t t"]:
-    q, k, _ = block.attn.heads(block.norm1(x))
-    q, k, bias = place.attend(q, k, slice(None))
+def _weights(block: Any, x: Float[Tensor, "b t d"], pos: PositionState) -> Float[Tensor, "b heads t t"]:
+    """The weights that a block computes inside its fused attention."""
+    q, k, _ = block.attn.project_qkv(block.norm1(pos.add(x)))
+    q, k = pos.rotate(q, k)
+    bias = pos.bias(q)
     logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     return (logits if bias is None else logits + bias).softmax(dim=-1)
 
@@ -60,7 +61,7 @@ def rollout(weights: Sequence[Float[Tensor, "b heads t t"]]) -> Float[Tensor, "b
 
 
 def attention_over_image(
-    attention: Float[Tensor, "b t t"], *, grid: tuple[int, int], read: slice
+    attention: Float[Tensor, "b t t"], *, grid: tuple[int, int], queries: slice
 ) -> Float[Tensor, "b {grid[0]} {grid[1]}"]:
     """The share of attention that each patch gets from what represents the image.
 
@@ -69,10 +70,10 @@ def attention_over_image(
     Args:
         attention: rows that sum to 1, of one block (heads averaged) or rolled out over all.
         grid: rows and columns of patches.
-        read: the tokens that represent the image, `ViT.read`.
+        queries: the tokens that represent the image, `ViT.pool_tokens`.
     """
     patches = _first_patch(attention, grid)
-    return attention[:, read, patches:].mean(dim=1).unflatten(1, grid)
+    return attention[:, queries, patches:].mean(dim=1).unflatten(1, grid)
 
 
 def attention_distance(

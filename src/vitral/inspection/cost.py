@@ -54,7 +54,7 @@ def cost(architecture: Architecture) -> Cost:
     parameters, macs = _by_depth(architecture, _counted)
     tokens = None
     if isinstance(architecture, ViTConfig):
-        tokens = architecture.positions.prefix + prod(architecture.grid)
+        tokens = architecture.num_prefix_tokens + prod(architecture.grid)
     return Cost(parameters=parameters, tokens=tokens, macs=macs)
 
 

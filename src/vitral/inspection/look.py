@@ -53,14 +53,14 @@ def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None)
     images = preprocessing.normalise(pixels[None].to(model.head.weight.device))
     probability, index = model(images)[0].softmax(dim=0).max(dim=0)
     weights = attention_weights(model, images)
-    layers = [attention_over_image(layer.mean(dim=1), grid=grid, read=model.read)[0] for layer in weights]
+    layers = [attention_over_image(layer.mean(dim=1), grid=grid, queries=model.pool_tokens)[0] for layer in weights]
     return Look(
         name=name,
         image=_seen(image, preprocessing),
         truth=truth,
         predicted=model.card.classes[int(index)],
         probability=probability.item(),
-        rollout=attention_over_image(rollout(weights), grid=grid, read=model.read)[0].cpu(),
+        rollout=attention_over_image(rollout(weights), grid=grid, queries=model.pool_tokens)[0].cpu(),
         layers=torch.stack(layers).cpu(),
     )
 

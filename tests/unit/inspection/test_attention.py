@@ -26,14 +26,14 @@ def test_recomputed_weights_give_what_the_blocks_give(changes: dict[str, Any]) -
     model = small_model(**changes)
     images = torch.rand(2, 3, 16, 24)
     landmarks = model.features(images).landmarks
-    places = model.positions.layout(model.pos_embed, model.config.grid).places
+    _, positions = model.positions.at_grid(model.pos_embed, model.config.grid)
     weights = attention_weights(model, images)
     assert len(weights) == 2
-    for index, (block, place) in enumerate(zip(model.blocks, places, strict=True)):
-        x = block.norm1(place.enter(landmarks["embedded" if index == 0 else f"blocks.{index - 1}"]))
-        values = block.attn.heads(x)[2]
+    for index, (block, pos) in enumerate(zip(model.blocks, positions, strict=True)):
+        x = block.norm1(pos.add(landmarks["embedded" if index == 0 else f"blocks.{index - 1}"]))
+        values = block.attn.project_qkv(x)[2]
         mixed = rearrange(weights[index] @ values, "b heads t k -> b t (heads k)")
-        assert_close(block.attn.proj(mixed), block.attn(x, place))
+        assert_close(block.attn.proj(mixed), block.attn(x, pos))
 
 
 def test_attention_along_rows_and_columns_is_none_among_all() -> None:
@@ -70,12 +70,12 @@ def test_attention_to_oneself_stays() -> None:
 
 def test_the_class_tokens_row_lies_over_the_image() -> None:
     attention = torch.arange(49.0).reshape(1, 7, 7)
-    assert attention_over_image(attention, grid=(2, 3), read=slice(0, 1)).tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    assert attention_over_image(attention, grid=(2, 3), queries=slice(0, 1)).tolist() == [[[1, 2, 3], [4, 5, 6]]]
 
 
 def test_without_a_class_token_rows_are_averaged() -> None:
     attention = torch.tensor([[[0.2, 0.8], [0.6, 0.4]]])
-    assert_close(attention_over_image(attention, grid=(1, 2), read=slice(0, None)), torch.tensor([[[0.4, 0.6]]]))
+    assert_close(attention_over_image(attention, grid=(1, 2), queries=slice(0, None)), torch.tensor([[[0.4, 0.6]]]))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_distance_leaves_the_class_token_out_and_knows_tall_patches() -> None:
 
 def test_tokens_that_are_no_grid_are_refused() -> None:
     with pytest.raises(AssertionError, match="5 tokens do not hold a 2x3 grid"):
-        attention_over_image(torch.zeros(1, 5, 5), grid=(2, 3), read=slice(0, 1))
+        attention_over_image(torch.zeros(1, 5, 5), grid=(2, 3), queries=slice(0, 1))
 
 
 def test_the_small_model_has_the_grid_that_these_tests_take() -> None:
