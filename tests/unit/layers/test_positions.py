@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from vitral.inspection.attention import attention_weights
 from vitral.layers.positions import INJECTIONS, POSITIONS, PositionState
+from vitral.models import blank_model, give_buffers
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -303,3 +305,97 @@ def test_relative_offsets_keep_their_middle_and_ends() -> None:
     assert wider.shape == (3, 1, 31, 8)
     for own, other in ((0, 0), (7, 15), (14, 30)):
         torch.testing.assert_close(wider[:, :, other], model.pos_embed[:, :, own], rtol=0, atol=1e-12)
+
+
+# Fixed positions, and their cache
+
+FIXED = [kind for kind, positions in POSITIONS.items() if not positions.learned and kind != "none"]
+OTHER_GRIDS = [(rows, columns) for rows in range(3, 7) for columns in range(1, 7)]
+
+
+@pytest.mark.parametrize("kind", [*FIXED, "none"])
+@pytest.mark.parametrize("pool", ["cls", "gap"])
+def test_a_fixed_table_has_the_shape_that_is_computed(kind: str, pool: str) -> None:
+    positions = replace(TINY, position=kind, pool=pool, num_registers=2).positions
+    assert positions.shape == positions.compute((2, 4)).shape
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_a_blank_model_leaves_its_table_to_be_filled(kind: str) -> None:
+    config = replace(TINY, position=kind)
+    model = blank_model(config)
+    assert model.pos_embed.is_meta
+    give_buffers(model, torch.device("cpu"))
+    assert torch.equal(model.pos_embed, ViT(config).pos_embed)
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_a_fixed_table_is_computed_once_per_grid_dtype_and_device(kind: str) -> None:
+    model = random_model(position=kind)
+    double, single, meta = (model.pos_embed.to(dtype) for dtype in (torch.float64, torch.float32, "meta"))
+    tables = [model.positions.resampled(table, (5, 3)) for table in (double, single, meta)]
+    assert [(table.dtype, table.device.type) for table in tables] == [
+        (torch.float64, "cpu"),
+        (torch.float32, "cpu"),
+        (torch.float64, "meta"),
+    ]
+    for table, source in zip(tables, (double, single, meta), strict=True):
+        assert model.positions.resampled(source, (5, 3)) is table
+    assert torch.equal(tables[1], tables[0].float())
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_cached_tables_of_models_and_grids_are_not_mixed_up(kind: str) -> None:
+    models = [random_model(position=kind, width=width, num_registers=1) for width in (24, 48)]
+    for _ in range(2):
+        for grid in OTHER_GRIDS:  # more than the cache holds
+            for model in models:
+                assert torch.equal(model.positions.resampled(model.pos_embed, grid), model.positions.compute(grid))
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_a_table_cached_in_inference_mode_can_be_trained_with(kind: str) -> None:
+    model = random_model(position=kind, num_registers=3)
+    with torch.inference_mode():
+        before = model(images(20, 9))
+    logits = model(images(20, 9))
+    logits.sum().backward()
+    assert torch.equal(logits.detach(), before.clone())
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_fake_tensors_do_not_enter_the_cache(kind: str) -> None:
+    model = random_model(position=kind, num_registers=4)
+    with FakeTensorMode():
+        fake = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in model.named_parameters()}
+        fake["pos_embed"] = torch.empty(model.pos_embed.shape, dtype=torch.float64)
+        logits = torch.func.functional_call(model, fake, (torch.empty(2, 2, 28, 9, dtype=torch.float64),))
+    assert isinstance(logits, FakeTensor)
+    assert not isinstance(model(images(28, 9)), FakeTensor)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("kind", FIXED)
+def test_one_compiled_graph_serves_all_grids(kind: str) -> None:
+    torch.compiler.reset()
+    model = random_model(position=kind)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
+    for hw in ((12, 15), (20, 9), (24, 30)):
+        torch.testing.assert_close(compiled(images(*hw)), model(images(*hw)), rtol=0, atol=1e-12)
+    assert len(graphs) == 1
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("kind", FIXED)
+def test_a_model_can_be_exported_at_another_grid(kind: str) -> None:
+    model = random_model(position=kind, num_registers=5)
+    expected = model(images(20, 9))
+    exported = torch.export.export(model, (images(20, 9),)).module()
+    torch.testing.assert_close(exported(images(20, 9)), expected, rtol=0, atol=1e-12)
+    assert torch.equal(model(images(20, 9)), expected)

@@ -20,6 +20,10 @@ __all__ = ["INJECTIONS", "POSITIONS", "PatchCoordinates", "PositionState", "Posi
 class NoPositions(Fixed):
     """No positions: the model sees a bag of patches."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (0,)
+
     def compute(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
         return torch.zeros(0, device=device)
 

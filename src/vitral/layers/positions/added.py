@@ -154,6 +154,10 @@ class SinCos(Fixed, Additive):
     parts = 4
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        return 1, self.num_class_tokens + math.prod(self.grid), self.width
+
+    @property
     @abstractmethod
     def divisor(self) -> int:
         """The frequencies are 10000 ** -(i / divisor) for i from 0."""

@@ -129,12 +129,9 @@ class Fixed(Positions):
     def compute(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
         """The table of a grid, in float64."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.compute(self.grid, torch.device("meta")).shape)
-
     def fill(self, table: Tensor, generator: Generator | None = None) -> None:
-        table.copy_(self.compute(self.grid))
+        if not table.is_meta:  # for arithmetic on the meta device PyTorch imports its compiler, which takes seconds
+            table.copy_(self.compute(self.grid))
 
     def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         if grid == self.grid:

@@ -68,6 +68,10 @@ class Rotary(Fixed):
     in_attention = True
     base = 100.0
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return 2, self.num_prefix_tokens + math.prod(self.grid), self.vector_width
+
     def compute(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
         counts = (torch.arange(count, dtype=torch.float64, device=device) for count in grid)
         axes = [(2 * index + 1) / count - 1 for index, count in zip(counts, grid, strict=True)]
