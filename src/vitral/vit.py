@@ -6,7 +6,7 @@ Letters in the shapes:
     c      channels of an image         heads  attention heads
     h w    image height and width       k      width of one head, d / heads
     gh gw  rows and columns of patches  n      patches, n = gh * gw
-    p q    patch height and width
+    p q    patch height and width       g      register tokens
     t      tokens: class token and registers if there are any, then the patches row by row
     r      tokens that a block returns: all of them, but in the last block only those that are pooled, r <= t
 
@@ -17,6 +17,7 @@ mixed precision and distribution wrap the model from outside, in `vitral.train`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -79,12 +80,12 @@ class Attention(nn.Module):
     """Multi-head self-attention, Eq. 5-8. The softmax of Eq. 6 is inside the fused call."""
 
     def __init__(
-        self, *, width: int, num_heads: int, dropout: float, bias: bool = True, norm: Factory = nn.Identity
+        self, *, width: int, num_heads: int, dropout: float, bias: bool = True, qk_norm: Factory = nn.Identity
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = FusedLinear(width, width, projections=3, bias=bias)
-        self.q_norm, self.k_norm = norm(width // num_heads), norm(width // num_heads)
+        self.q_norm, self.k_norm = qk_norm(width // num_heads), qk_norm(width // num_heads)
         self.proj, self.drop = nn.Linear(width, width), nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "b t d"], pos: PositionState, queries: slice = ALL) -> Float[Tensor, "b r d"]:
@@ -139,17 +140,18 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         self.card: ModelCard | None = None  # preprocessing, class names and provenance, once they are known
-        width, num_registers, size = config.width, config.num_registers, config.representation_size
+        width, num_registers, hidden = config.width, config.num_registers, config.representation_size
         norm = partial(nn.LayerNorm, width, eps=config.norm_eps)
-        hybrid_embed = partial(HybridEmbed, stem_stages=config.stem_stages, stem_width=config.stem_width)
-        patch_embed = PatchEmbed if config.stem_stages is None else hybrid_embed
+        patch_embed: Factory = PatchEmbed
+        if config.stem_stages is not None:
+            patch_embed = partial(HybridEmbed, stem_stages=config.stem_stages, stem_width=config.stem_width)
         self.patch_embed = patch_embed(
             channels=config.channels, patch_hw=config.patch_hw, width=width, bias=config.patch_bias
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if config.pool == "cls" else None
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width)) if config.distillation else None
         self.reg_token = nn.Parameter(torch.zeros(1, num_registers, width)) if num_registers else None
-        self.positions = config.positions
+        self.positions = config.positions  # the kind of position embedding; `pos_embed` is its table
         table = torch.zeros(self.positions.shape)
         self.pos_embed = nn.Parameter(table) if self.positions.learned else nn.Buffer(table, persistent=False)
         self.pos_drop, self.patch_drop = nn.Dropout(config.dropout), PatchDropout(config.patch_dropout)
@@ -164,11 +166,11 @@ class ViT(nn.Module):
             "map": partial(AttentionPool, width=width, num_heads=config.num_heads, norm=norm, mlp=self._mlp),
             "none": nn.Identity,
         }[config.pool]()
-        is_cls = config.pool == "cls"
-        self.pool_tokens = slice(0, config.num_class_tokens) if is_cls else slice(config.num_prefix_tokens, None)
-        self.pre_logits = nn.Identity() if size is None else nn.Sequential(nn.Linear(width, size), nn.Tanh())
+        patches, is_cls = slice(config.num_prefix_tokens, None), config.pool == "cls"
+        self.pool_tokens = slice(0, config.num_class_tokens) if is_cls else patches  # those that `pool` gets
+        self.pre_logits = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
         head = TwoHeads if config.distillation else nn.Linear
-        self.head = head(size or width, config.num_classes, bias=config.head_bias is not None)
+        self.head = head(hidden or width, config.num_classes, bias=config.head_bias is not None)
         self.init_weights()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b *n classes"]:
@@ -191,7 +193,7 @@ class ViT(nn.Module):
         )
 
     def embed(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
-        """From images to z_0 of Eq. 1, and the positions for each block."""
+        """From images to z_0 of Eq. 1, and the positions that each block needs."""
         return self.assemble(self.patches(images))
 
     def patches(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
@@ -209,7 +211,7 @@ class ViT(nn.Module):
         stem, positions = self.positions.at_grid(self.pos_embed, (patches.shape[1], patches.shape[2]))
         tokens = (self.cls_token, self.dist_token, self.reg_token)
         prefix = [token.expand(patches.shape[0], -1, -1) for token in tokens if token is not None]
-        x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1).to(self.pos_embed.dtype)
+        x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1).to(self.pos_embed.dtype)  # under autocast float32
         x = self.pos_drop(stem.add(x))
         x = self.norm_pre(self.patch_drop(x, prefix=self.config.num_prefix_tokens))
         return x.to(patches.dtype), positions
@@ -237,10 +239,10 @@ class ViT(nn.Module):
             return self._encoder_block(drop_rate)
         return AxialBlock(*(self._encoder_block(drop_rate, axis) for axis in ("rows", "columns")))
 
-    def _encoder_block(self, drop_rate: float, axis: str | None = None) -> nn.Module:
+    def _encoder_block(self, drop_rate: float, axis: Literal["rows", "columns"] | None = None) -> nn.Module:
         c = self.config
         qk_norm = partial(nn.LayerNorm, eps=c.norm_eps) if c.qk_norm else nn.Identity
-        attn = Attention(width=c.width, num_heads=c.num_heads, norm=qk_norm, dropout=c.dropout, bias=c.qkv_bias)
+        attn = Attention(width=c.width, num_heads=c.num_heads, qk_norm=qk_norm, dropout=c.dropout, bias=c.qkv_bias)
         block = Block(
             norm=partial(nn.LayerNorm, c.width, eps=c.norm_eps),
             attn=attn if axis is None else AxialAttention(attn, axis),
@@ -248,6 +250,7 @@ class ViT(nn.Module):
             ls=nn.Identity if c.layer_scale is None else partial(LayerScale, c.width, initial=c.layer_scale),
             drop=partial(DropPath, drop_rate) if drop_rate else nn.Identity,
         )
+        # SubsetBlock takes the place of the block's DropPath
         return SubsetBlock(block, drop_rate) if drop_rate and c.drop_path_form == "batch" else block
 
     def _mlp(self) -> nn.Module:
@@ -283,9 +286,9 @@ class ViT(nn.Module):
             elif isinstance(module, nn.Linear | nn.Conv2d) and name in ("patch_embed.proj", "pre_logits.0"):
                 lecun_normal_(module.weight, generator)
             if isinstance(bias := getattr(module, "bias", None), Tensor):
-                nn.init.normal_(bias, std=1e-6 if ".mlp." in name else 0.0, generator=generator)
-            if module is not self and hasattr(module, "init_weights"):
-                module.init_weights(generator)
+                nn.init.normal_(bias, std=1e-6 if ".mlp." in name else 0.0, generator=generator)  # std 0: zeros
+            if module is not self and (init_own_weights := getattr(module, "init_weights", None)):
+                init_own_weights(generator)
         for token in (self.cls_token, self.dist_token):
             if token is not None:
                 nn.init.zeros_(token)

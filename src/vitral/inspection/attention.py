@@ -1,4 +1,4 @@
-"""Where a model looks: attention weights, computed beside the model, and what follows from them."""
+"""Attention weights of a model, recomputed outside it, and maps and distances derived from them."""
 
 import math
 from collections.abc import Sequence
@@ -16,19 +16,20 @@ __all__ = ["attention_distance", "attention_over_image", "attention_weights", "r
 
 @torch.no_grad()
 def attention_weights(model: ViT, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b heads t t"]]:
-    """The weights A of Eq. 6 in every block, first block first; each row sums to 1.
+    """The weights A of Eq. 6 in each block, in order; rows sum to 1.
 
-    The model itself never forms them, as its attention is one fused operation. Have it in evaluation mode, or
-    dropout takes part.
+    The model never computes them itself, because its attention is one fused operation. Call `model.eval()` first, or
+    dropout applies.
 
     Args:
-        images: in the model's range, as for its `forward`.
+        model: the model.
+        images: normalised, as for its `forward`.
 
     Raises:
-        ValueError: attention runs along rows and columns, not among all tokens.
+        ValueError: attention is axial, not among all tokens.
     """
     if model.config.attention != "global":
-        raise ValueError("this model attends along rows and columns: it has no attention among all tokens to show")
+        raise ValueError("this model attends along rows and columns, so it has no attention weights between all tokens")
     x, positions = model.embed(images)
     weights = []
     for block, pos in zip(model.blocks, positions, strict=True):
@@ -47,28 +48,28 @@ def _weights(block: Any, x: Float[Tensor, "b t d"], pos: PositionState) -> Float
 
 
 def rollout(weights: Sequence[Float[Tensor, "b heads t t"]]) -> Float[Tensor, "b t t"]:
-    """How much of each input token has come to each output token through all blocks (appendix D.8).
+    """Attention from each output token to each input token through all blocks (appendix D.8); rows sum to 1.
 
-    In every block the heads are averaged, and the residual connection counts as attention to oneself; the blocks
-    are then multiplied. Rows sum to 1.
+    In each block the heads are averaged and the identity is added for the residual connection. Then the matrices of all
+    blocks are multiplied.
     """
-    tokens = torch.eye(weights[0].shape[-1], device=weights[0].device)
-    flow = tokens.expand(len(weights[0]), -1, -1)
+    identity = torch.eye(weights[0].shape[-1], device=weights[0].device)
+    result = identity.expand(len(weights[0]), -1, -1)
     for layer in weights:
-        mixed = layer.mean(dim=1) + tokens
-        flow = mixed / mixed.sum(dim=-1, keepdim=True) @ flow
-    return flow
+        mixed = layer.mean(dim=1) + identity
+        result = mixed / mixed.sum(dim=-1, keepdim=True) @ result
+    return result
 
 
 def attention_over_image(
     attention: Float[Tensor, "b t t"], *, grid: tuple[int, int], queries: slice
 ) -> Float[Tensor, "b {grid[0]} {grid[1]}"]:
-    """The share of attention that each patch gets from what represents the image.
+    """Fraction of attention that each patch receives from the tokens that represent the image.
 
-    That is the class token; without one, every patch alike, as pooling takes their mean.
+    These are the class token, or all patches if pooling takes their mean.
 
     Args:
-        attention: rows that sum to 1, of one block (heads averaged) or rolled out over all.
+        attention: rows that sum to 1, of one block (averaged over heads) or of the rollout.
         grid: rows and columns of patches.
         queries: the tokens that represent the image, `ViT.pool_tokens`.
     """
@@ -79,12 +80,13 @@ def attention_over_image(
 def attention_distance(
     weights: Float[Tensor, "b heads t t"], *, grid: tuple[int, int], patch_size: tuple[int, int]
 ) -> Float[Tensor, " heads"]:
-    """How far each head looks, in pixels of the input, averaged over images and query patches (appendix D.7).
+    """Mean attention distance of each head in input pixels, over images and query patches (appendix D.7).
 
-    The distance between two patches is that of their centres, weighted by attention. Rows and columns of class token
-    and registers are left out and the rest is not scaled up again, so attention to these counts as no distance.
+    It is the distance between the centres of two patches, weighted by attention. Class token and registers are left out
+    as queries; as keys they count with distance 0.
 
     Args:
+        weights: attention weights of one block.
         grid: rows and columns of patches.
         patch_size: height and width of a patch in pixels.
     """
@@ -97,7 +99,7 @@ def attention_distance(
 
 
 def _first_patch(attention: Tensor, grid: tuple[int, int]) -> int:
-    """Number of class and register tokens, which come before the patches."""
+    """Number of tokens before the patches."""
     count = attention.shape[-1] - grid[0] * grid[1]
-    assert count >= 0, f"{attention.shape[-1]} tokens do not hold a {grid[0]}x{grid[1]} grid"
+    assert count >= 0, f"{attention.shape[-1]} tokens are fewer than a {grid[0]}x{grid[1]} grid"
     return count
