@@ -186,7 +186,7 @@ def test_adapters_leave_a_plain_model(screen: Screen, trained: Path, tmp_path: P
         (["--model.name", "ViT-Q/16"], "unknown model 'ViT-Q/16'"),
         (["--model.pool", "none"], "training needs one representation an image"),
         (["--model.lora-rank", "2"], "LoRA adapts a trained model: name one with model.weights"),
-        (["--model.stem-stages", "1"], "patch size 2x2 is no multiple of 4x4"),
+        (["--model.stem-stages", "1"], "patch size 2x2 is not a multiple of 4x4"),
         (["--model.position", "relative", "--model.position-injection", "every_layer"], "cannot go with"),
     ],
 )

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 import vitral
 import vitral.vit
-from vitral.layers.places import Place
+from vitral.layers.positions import PositionState
 from vitral.models import SIZES, architecture, create
 from vitral.vit import Attention, PatchEmbed, ViT
 from vitral.vit_config import ViTConfig
@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
 }
 POOLS = ("cls", "gap")
 POSITIONS = ("none", "learned_1d")
-PLACE = Place(grid=(1, 4))
+NO_POSITIONS = PositionState(grid=(1, 4))
 
 
 def seeded(seed: int) -> Generator:
@@ -242,9 +242,9 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_annotations_catch_a_wrong_rank_and_a_wrong_type(checked: ModuleType) -> None:
     attention = checked.Attention(width=8, num_heads=2, dropout=0.0)
-    assert attention(torch.zeros(2, 3, 8), PLACE).shape == (2, 3, 8)
+    assert attention(torch.zeros(2, 3, 8), NO_POSITIONS).shape == (2, 3, 8)
     with pytest.raises(TypeCheckError):
-        attention(torch.zeros(3, 8), PLACE)
+        attention(torch.zeros(3, 8), NO_POSITIONS)
     model = checked.ViT(ViTConfig(**TINY))
     assert model(torch.zeros(1, 2, 8, 12)).shape == (1, 5)
     with pytest.raises(TypeCheckError):
@@ -368,8 +368,8 @@ def test_attention_is_equations_5_to_8(num_heads: int) -> None:
     layer = Attention(width=6, num_heads=num_heads, dropout=0.0).double()
     tokens = torch.randn(2, 5, 6, dtype=torch.float64)
     expected = torch.from_numpy(attention_by_hand(layer, tokens.numpy()))
-    torch.testing.assert_close(layer(tokens, PLACE), expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(layer(tokens, PLACE, slice(1, 3)), expected[:, 1:3], rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer(tokens, NO_POSITIONS), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer(tokens, NO_POSITIONS, slice(1, 3)), expected[:, 1:3], rtol=0, atol=1e-12)
 
 
 def test_attention_weights_of_a_token_sum_to_one() -> None:
@@ -381,7 +381,7 @@ def test_attention_weights_of_a_token_sum_to_one() -> None:
         layer.qkv.bias[12:] = value
         layer.proj.weight.copy_(torch.eye(6))
         layer.proj.bias.zero_()
-    out = layer(torch.randn(2, 5, 6, dtype=torch.float64), PLACE)
+    out = layer(torch.randn(2, 5, 6, dtype=torch.float64), NO_POSITIONS)
     torch.testing.assert_close(out, value.expand(2, 5, 6), rtol=0, atol=1e-12)
 
 

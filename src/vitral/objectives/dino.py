@@ -205,7 +205,7 @@ class DINOLearner(Learner):
         self, told: Float[Tensor, "large t d"], seen: Float[Tensor, "large t d"], mask: Int64[Tensor, "large m"]
     ) -> Float[Tensor, " b"]:
         """iBOT's loss: the mean cross-entropy of masked patches."""
-        prefix = self.encoder.positions.prefix
+        prefix = self.encoder.config.num_prefix_tokens
         with torch.no_grad():
             outputs = self.teacher_project(taken(told[:, prefix:], mask)).float().flatten(0, 1)
             targets = self.assigned(outputs, self.patch_centre.mean).view(*mask.shape, -1)
@@ -250,7 +250,7 @@ class DINOLearner(Learner):
 
 def pooled(model: ViT, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
     """The representation of images by their final tokens."""
-    return model.pool(tokens[:, model.read])
+    return model.pool(tokens[:, model.pool_tokens])
 
 
 def local_size(views: ViewConfig, image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:

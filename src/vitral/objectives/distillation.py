@@ -72,7 +72,7 @@ class Distillation(Classification):
     def learner(self, model: Model) -> Model:
         """See `Objective`: the model, which in training tells the logits of both heads where it has two."""
         if isinstance(model.head, TwoHeads):
-            model.head.taught = True
+            model.head.return_both = True
         return model
 
     def loss(

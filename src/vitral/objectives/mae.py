@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
-from vitral.layers.places import Layout, by_content, keep
 from vitral.models import Model
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
@@ -110,15 +109,15 @@ class MAELearner(Learner):
         # at least one patch on either side
         shown = min(max(round(count * (1 - self.config.share)), 1), count - 1)
         visible, hidden = order[:, :shown], order[:, shown:]
-        x, layout = self.encoder.assemble(embedded)
-        prefix = self.encoder.positions.prefix
+        x, positions = self.encoder.assemble(embedded)
+        prefix = self.encoder.config.num_prefix_tokens
         seen = torch.cat([x[:, :prefix], taken(x[:, prefix:], visible)], dim=1)
-        tokens = self.bridge(self.encoder.encode(seen, layout))
+        tokens = self.bridge(self.encoder.encode(seen, positions))
         everywhere = self.mask_token.to(tokens.dtype).expand(len(images), count, -1)
         placed = everywhere.scatter(1, across(visible, everywhere), tokens[:, prefix:])
-        filled, layout = self.decoder.assemble(placed.unflatten(1, (rows, columns)))
+        filled, positions = self.decoder.assemble(placed.unflatten(1, (rows, columns)))
         filled = torch.cat([filled[:, :prefix] + tokens[:, :prefix], filled[:, prefix:]], dim=1)
-        final = self.decoder.encode(filled, layout)[:, prefix:]
+        final = self.decoder.encode(filled, positions)[:, prefix:]
         return self.decoder.head(taken(final, hidden)), hidden, (rows, columns)
 
     def asked(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m values"]:
@@ -158,8 +157,7 @@ def checked(model: ViT) -> ViT:
     config = model.config
     if config.stem_stages is not None:
         raise UserError("a masked autoencoder needs patches of pixels: the ResNet of a hybrid would see hidden ones")
-    layout: Layout = model.positions.layout(model.pos_embed, config.grid)
-    if config.attention != "global" or any(at.enter is not keep or at.attend is not by_content for at in layout.places):
+    if config.attention != "global" or not model.positions.only_at_stem:
         raise UserError(
             "a masked autoencoder leaves out patches, which only positions added to the first tokens allow: "
             "set --model.position sincos_2d_mae, --model.position-injection stem and --model.attention global"

@@ -210,8 +210,8 @@ class MaskedPatchLearner(Learner):
         flat = embedded.flatten(1, 2)
         where = corrupted(self.config, keys, patches=flat.shape[1])
         changed = flat.scatter(1, across(where, flat), self._replacements(flat, where, keys))
-        x, layout = self.encoder.assemble(changed.view_as(embedded))
-        tokens = self.encoder.encode(x, layout)[:, self.encoder.positions.prefix :]
+        x, positions = self.encoder.assemble(changed.view_as(embedded))
+        tokens = self.encoder.encode(x, positions)[:, self.encoder.config.num_prefix_tokens :]
         return self.predict(self.hidden(taken(tokens, where))), where
 
     def panels(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Sequence[Panel]:

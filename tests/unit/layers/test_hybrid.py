@@ -115,7 +115,7 @@ def test_a_new_stem_is_drawn_as_the_authors_draw_it() -> None:
         (dict(stem_stages=(1, 0)), "every stage of stem_stages needs a unit, not (1, 0)"),
         (
             dict(patch_hw=(4, 4)),
-            "patch size 4x4 is no multiple of 8x8, the pixels behind one of the stem's feature map",
+            "patch size 4x4 is not a multiple of 8x8, the stride of the stem's feature map",
         ),
         (dict(patch_hw=(20, 8)), "choose 16x8, or fewer stages"),
     ],

@@ -2,23 +2,24 @@
 
 import math
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitral.layers.depth import DropPath, SubsetBlock
+from vitral.layers.depth import DropPath, SubsetBlock, add_to_subset
 from vitral.layers.linear import FusedLinear
 from vitral.layers.mlp import SwiGLU
 from vitral.layers.patch_dropout import PatchDropout
-from vitral.layers.places import Place
 from vitral.layers.pooling import AttentionPool
+from vitral.layers.positions import PositionState
 from vitral.layers.scale import LayerScale
 from vitral.vit import MLP, Attention, Block, ViT
 from vitral.vit_config import ViTConfig
 
-PLACE = Place(grid=(1, 5))
+NO_POSITIONS = PositionState(grid=(1, 5))
 CONFIG = ViTConfig(image_size=8, patch_size=4, channels=1, width=24, depth=4, num_heads=3, mlp_dim=32, num_classes=3)
 
 
@@ -65,9 +66,9 @@ def test_a_subset_saves_the_computation_of_the_rest() -> None:
     for name in ("attn", "mlp"):
         part = getattr(block, name)
         part.register_forward_pre_hook(lambda _, arguments, name=name: rows.update({name: len(arguments[0])}))
-    block(tokens(10), PLACE)
+    block(tokens(10), NO_POSITIONS)
     assert rows == {"attn": 6, "mlp": 6}
-    block.eval()(tokens(10), PLACE)
+    block.eval()(tokens(10), NO_POSITIONS)
     assert rows == {"attn": 16, "mlp": 16}
 
 
@@ -75,43 +76,46 @@ def test_in_evaluation_a_subset_block_is_the_block() -> None:
     block = random_block()
     subset, x = SubsetBlock(block, 0.4), tokens()
     assert set(subset.state_dict()) == set(block.state_dict())
-    for read in (slice(None), slice(0, 1)):
-        assert torch.equal(subset.eval()(x, PLACE, read), block.eval()(x, PLACE, read))
+    for queries in (slice(None), slice(0, 1)):
+        assert torch.equal(subset.eval()(x, NO_POSITIONS, queries), block.eval()(x, NO_POSITIONS, queries))
 
 
 def test_each_branch_adds_its_mean_over_many_draws() -> None:
-    block = random_block()
-    subset, x = SubsetBlock(block, 0.5).train(), tokens(4)
+    block, x = random_block(), tokens(4)
     branch = block.mlp(block.norm2(x))
     total = torch.zeros_like(x)
     for _ in range(4000):
-        total += subset._added(x, x, lambda some: block.mlp(block.norm2(some))) - x
+        total += add_to_subset(x, x, lambda some: block.mlp(block.norm2(some)), 0.5) - x
     error = (total / 4000 - branch).abs().max()
     assert error < 5 * branch.abs().max() / math.sqrt(4000)
 
 
 def test_images_outside_the_subset_stay() -> None:
-    block, x = SubsetBlock(random_block(), 0.5).train(), tokens(6)
-    added = block._added(x, x, lambda some: torch.ones_like(some))
+    x = tokens(6)
+    added = add_to_subset(x, x, torch.ones_like, 0.5)
     assert sorted((added - x).amax(dim=(1, 2)).tolist()) == pytest.approx([0, 0, 0, 2, 2, 2])
 
 
 def test_a_subset_of_all_images_is_the_block() -> None:
     block, x = random_block(), tokens(4)
     subset = SubsetBlock(block, 0.1).train()
-    for read in (slice(None), slice(0, 1)):
-        torch.testing.assert_close(subset(x, PLACE, read), block(x, PLACE, read), rtol=0, atol=1e-12)
+    for queries in (slice(None), slice(0, 1)):
+        torch.testing.assert_close(
+            subset(x, NO_POSITIONS, queries), block(x, NO_POSITIONS, queries), rtol=0, atol=1e-12
+        )
 
 
 def test_one_image_is_never_left_out() -> None:
     block, x = random_block(), tokens(1)
-    torch.testing.assert_close(SubsetBlock(block, 0.9).train()(x, PLACE), block(x, PLACE), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        SubsetBlock(block, 0.9).train()(x, NO_POSITIONS), block(x, NO_POSITIONS), rtol=0, atol=1e-12
+    )
 
 
 def test_reduced_precision_leaves_the_tokens_in_theirs() -> None:
     block, x = SubsetBlock(random_block().float(), 0.5).train(), tokens(4).float()
     with torch.autocast("cpu", torch.bfloat16):
-        out = block(x, PLACE)
+        out = block(x, NO_POSITIONS)
     assert out.dtype == torch.float32
     gradients = torch.autograd.grad(out.sum(), list(block.parameters()))
     assert all(gradient.isfinite().all() and gradient.dtype == torch.float32 for gradient in gradients)
@@ -185,12 +189,13 @@ def test_attention_pooling_begins_as_big_visions() -> None:
 
 
 def test_attention_pooling_of_some_tokens_is_that_of_these_alone() -> None:
-    pool = AttentionPool(width=8, num_heads=2, mlp=MLP(width=8, hidden=16, gelu="tanh", dropout=0.0), norm_eps=1e-6)
+    mlp = partial(MLP, width=8, hidden=16, gelu="tanh", dropout=0.0)
+    pool = AttentionPool(width=8, num_heads=2, norm=partial(nn.LayerNorm, 8), mlp=mlp)
     for parameter in pool.double().parameters():
         nn.init.normal_(parameter)
     x = tokens(2)
-    among = torch.tensor([[True, True, False, False, False], [False, False, True, True, True]])[None]
-    both = pool.gather(x, among)
+    members = torch.tensor([[True, True, False, False, False], [False, False, True, True, True]])[None]
+    both = pool.pool_sets(x, members)
     torch.testing.assert_close(both[:, 0], pool(x[:, :2]), rtol=0, atol=1e-12)
     torch.testing.assert_close(both[:, 1], pool(x[:, 2:]), rtol=0, atol=1e-12)
 
