@@ -140,7 +140,7 @@ def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         if (value := (run.get(group) or {}).get(field)) is not None:
             rows.append([title, str(value)])
     recipe = run.get("recipe") or provenance.get("recipe")
-    command = f"\n\nThe training recipe:\n\n```console\n$ vitral train {recipe}\n```" if recipe else ""
+    command = f"\n\nThe run started from this recipe:\n\n```console\n$ vitral train {recipe}\n```" if recipe else ""
     return _table(["setting", "value"], rows) + command
 
 
