@@ -16,7 +16,7 @@ def newest(run: Path) -> Path:
 
 
 def tensors(checkpoint: Path, kind: str = "") -> dict[str, Tensor]:
-    """Tensors of a single-process checkpoint by name; with `kind`, such as `model`, only those with that prefix, removed."""
+    """Tensors of a single-process checkpoint by name; with `kind`, those under that prefix, without it."""
     stored = load_file(checkpoint / "shard-00001-model-00001-of-00001.safetensors")
     prefix = kind and f"{kind}."
     return {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}

@@ -28,7 +28,9 @@ def timm_model_name(config: ViTConfig) -> str:
         UserError: timm has no model with this stem, or with rotary positions and these arguments.
     """
     if config.position == "rope":
-        raise UserError("timm cannot load a folder with rotary positions: convert to a .safetensors file instead")
+        raise UserError(
+            "Vitral cannot write timm's arguments for rotary positions: convert to a .safetensors file instead"
+        )
     if config.stem_stages is None:
         special = {
             "vit_giant_patch14_dinov2": config.mlp == "swiglu",

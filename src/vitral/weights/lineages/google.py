@@ -42,12 +42,11 @@ def _canonicalise(tensors: Tensors) -> dict[str, Tensor]:
     for name in [name for name in canonical if name.startswith(stacked)]:
         for index, layer in enumerate(canonical.pop(name)):
             canonical[BLOCK.format(index) + name.removeprefix(stacked)] = layer
-    if (
-        both := canonical.pop("Transformer/pos_embedding", None)
-    ) is not None:  # early files: with a row for the class token
+    # early big_vision files, where positions have a row for the class token
+    if (positions := canonical.pop("Transformer/pos_embedding", None)) is not None:
         if "cls" in canonical:
-            canonical["cls"], both = canonical["cls"] + both[:, :1], both[:, 1:]
-        canonical["pos_embedding"] = both
+            canonical["cls"], positions = canonical["cls"] + positions[:, :1], positions[:, 1:]
+        canonical["pos_embedding"] = positions
     return canonical
 
 
