@@ -46,7 +46,7 @@ def test_weights_go_to_another_format_and_come_back(screen: Screen, model: Path,
         assert (facts["verified_by"], facts["compared"]) == ("Vitral", "logits")
         assert facts["largest_difference"] < 1e-5
     else:  # their GELU is the exact one
-        assert f"{form} computes with gelu erf, this model with gelu tanh" in facts["notes"]
+        assert f"{form} uses gelu erf, this model uses gelu tanh" in facts["notes"]
         assert facts["verified_by"] == f"{form} {version(form)}'s {OWNERS[form]}"
         assert 0 < facts["largest_difference"] < 0.1
     facts = screen.json("convert", there, back, "--to", "vitral", *HEADS)
@@ -81,7 +81,7 @@ def test_an_encoder_is_compared_by_features(screen: Screen, tmp_path: Path) -> N
 def test_a_missing_owner_is_told(screen: Screen, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     output = screen.run("convert", model, tmp_path / "there", "--to", "timm")
-    assert "timm is not installed, and was not asked" in screen.errors
+    assert "timm is not installed" in screen.errors
     assert "read back by Vitral, its logits" in output
 
 
@@ -123,7 +123,8 @@ def test_missing_arrays_are_named_and_may_be_allowed(screen: Screen, model: Path
     del arrays["Transformer/encoder_norm/scale"]
     np.savez(there, **arrays)
     told = screen.refusal("convert", there, tmp_path / "back", "--to", "vitral")
-    assert "missing: Transformer/encoder_norm/scale; unexpected: novel; allow that with --allow-missing" in told
+    assert "missing: Transformer/encoder_norm/scale; unexpected: novel" in told
+    assert "--allow-missing" in told
     facts = screen.json("convert", there, tmp_path / "back", "--to", "vitral", "--allow-missing")
     assert (facts["missing"], facts["unexpected"]) == (["Transformer/encoder_norm/scale"], ["novel"])
 
@@ -200,28 +201,28 @@ def test_what_a_format_has_no_place_for_is_named(screen: Screen, tmp_path: Path)
     small = small_model(image_size=16, num_registers=1, layer_scale=0.1)
     save_model(tmp_path / "model", small, small.card)
     told = screen.refusal("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "google")
-    assert told.startswith("the format google has no place for blocks.0.ls1.gamma")
+    assert told.startswith("the format google cannot store blocks.0.ls1.gamma")
     assert not (tmp_path / "there.npz").exists()
     gated = small_model(image_size=16, mlp="swiglu")
     save_model(tmp_path / "gated", gated, gated.card)
     told = screen.refusal("convert", tmp_path / "gated", tmp_path / "there.npz", "--to", "google")
-    assert told == "the format google cannot say that mlp_dim is 24: it would be read as 48"
+    assert told.startswith("the format google cannot store mlp_dim 24")
     pooled = small_model(image_size=16, pool="gap")
     save_model(tmp_path / "pooled", pooled, pooled.card)
     told = screen.refusal("convert", tmp_path / "pooled", tmp_path / "there", "--to", "torchvision")
-    assert told == "the format torchvision has no place for cls_token, or needs it"
+    assert told.startswith("the format torchvision requires cls_token")
 
 
 def test_files_of_no_known_format_are_refused(screen: Screen, tmp_path: Path) -> None:
     save_file({"a.b": torch.zeros(2)}, tmp_path / "x.safetensors")
     told = screen.refusal("convert", tmp_path / "x.safetensors", tmp_path / "y", "--to", "vitral")
-    assert "is of no format that is known: it holds 1 arrays such as a.b" in told
+    assert "has an unknown format: it contains 1 tensors such as a.b" in told
     assert "does not exist" in screen.refusal("convert", tmp_path / "nothing", tmp_path / "y", "--to", "vitral")
     (tmp_path / "text").write_text("no weights")
-    assert "is no file of weights" in screen.refusal("convert", tmp_path / "text", tmp_path / "y", "--to", "vitral")
+    assert "is not a checkpoint" in screen.refusal("convert", tmp_path / "text", tmp_path / "y", "--to", "vitral")
 
 
 def test_the_hub_is_out_of_reach(screen: Screen, tmp_path: Path) -> None:
     told = screen.refusal("convert", "hf-hub:nobody/nothing", tmp_path / "y", "--to", "vitral")
-    assert told == "hf-hub:nobody/nothing is not in the cache, and the Hub is out of reach: connect, or name a file"
-    assert "cannot be had" in screen.refusal("convert", "hf-hub:a/b/c", tmp_path / "y", "--to", "vitral")
+    assert "hf-hub:nobody/nothing is not in the cache" in told
+    assert "cannot be downloaded" in screen.refusal("convert", "hf-hub:a/b/c", tmp_path / "y", "--to", "vitral")

@@ -14,8 +14,8 @@ from cli.screen import Screen
 from hub import Hub, serving
 from models import SMALL, small_card, small_model
 from vitral.weights.folder import ModelConfig, load_model, save_model
-from vitral.weights.readme import model_page
-from vitral.weights.settings import SETTINGS
+from vitral.weights.readme import render_readme
+from vitral.weights.upstream_config import CONFIG_FILES
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_a_run_goes_up_and_comes_down(screen: Screen, trained: Path, hub: Hub, m
         close_session()
         assert torch.equal(vitral.load("hf-hub:me/digits")(images), own(images))
         assert torch.equal(vitral.load("hf-hub:me/digits@main")(images), own(images))
-        with pytest.raises(ValueError, match="hf-hub:me/digits@other is not in the cache, and the Hub is out of reach"):
+        with pytest.raises(ValueError, match="hf-hub:me/digits@other is not in the cache"):
             vitral.load("hf-hub:me/digits@other")
 
 
@@ -62,9 +62,9 @@ def test_a_branch_of_a_private_repository(screen: Screen, trained: Path, hub: Hu
     assert (hub.repos["me/digits"]["main"], hub.messages) == ({}, [f"{trained.name}, pushed by vitral"])
     assert "private" in str(hub.made[0])
     assert vitral.load("hf-hub:me/digits@try").config == load_model(trained).config
-    with pytest.raises(ValueError, match="hf-hub:me/digits@none: there is me/digits, but no revision none"):
+    with pytest.raises(ValueError, match="me/digits has no revision none"):
         vitral.load("hf-hub:me/digits@none")
-    with pytest.raises(ValueError, match="hf-hub:me/none: there is no such model, or it is private: log in"):
+    with pytest.raises(ValueError, match="hf-hub:me/none does not exist or is private"):
         vitral.load("hf-hub:me/none")
 
 
@@ -106,10 +106,10 @@ def test_the_page_tells_what_the_model_is(screen: Screen, trained: Path, tmp_pat
     assert torch.equal(load_model(tmp_path / "dry").head.weight, load_model(trained).head.weight)
 
 
-@pytest.mark.parametrize("form", [form for form in SETTINGS if form not in ("timm", "transformers")])
+@pytest.mark.parametrize("form", [form for form in CONFIG_FILES if form not in ("timm", "transformers")])
 def test_the_page_of_an_encoder_says_how_it_is_loaded(form: str) -> None:
     config = ModelConfig(architecture=SMALL, card=small_card())
-    page = model_page(config, name="me/small", macs=1, run={}, licence=None, form=form, others=["timm"])
+    page = render_readme(config, name="me/small", macs=1, run={}, licence=None, format=form, other_formats=["timm"])
     assert 'model = transformers.AutoModel.from_pretrained("me/small")' in page
     assert 'model = timm.create_model("local-dir:timm-model", pretrained=True)' in page
     assert header(page)["library_name"] == "transformers"
@@ -132,7 +132,8 @@ def test_tokens_without_rights_are_refused(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     told = screen.refusal("push", trained, "me/digits")
-    assert told.startswith("me/digits was refused by the Hub: the token has no right to write there; log in with hf")
+    assert "me/digits" in told
+    assert "no write permission; log in with hf auth login" in told
     assert hub.repos == {}
 
 
@@ -144,16 +145,14 @@ def test_what_cannot_be_sent_is_one_sentence(
     assert "does not exist" in screen.refusal("push", tmp_path / "nothing", "a/b")
     assert "is there already" in screen.refusal("push", trained, "a/b", "--dry-run", tmp_path)
     told = screen.refusal("push", trained, "a/b", "--as", "transformers", "--dry-run", tmp_path / "dry")
-    assert told == "the format transformers has no place for cls_token, or needs it"
+    assert "the format transformers requires cls_token" in told
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden files too
     monkeypatch.setenv("HF_TOKEN", "x")
     assert screen.refusal("push", trained, "a/b") == "HF_HUB_OFFLINE is set: unset it to reach the Hub"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     close_session()
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert screen.refusal("push", trained, "a/b").startswith("the Hub at http://127.0.0.1:9 is out of reach: ")
+    assert screen.refusal("push", trained, "a/b").startswith("the Hub at http://127.0.0.1:9 cannot be reached: ")
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    assert (
-        screen.refusal("push", trained, "a/b") == "nobody is logged in to the Hub: run hf auth login, or set HF_TOKEN"
-    )
+    assert "not logged in to the Hub: run hf auth login, or set HF_TOKEN" in screen.refusal("push", trained, "a/b")

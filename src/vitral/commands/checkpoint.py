@@ -6,7 +6,7 @@ from typing import Any
 
 from vitral.commands.output import note
 from vitral.models import Model
-from vitral.weights.foreign import LoadReport
+from vitral.weights.convert import LoadReport
 from vitral.weights.load import load_with_report
 
 __all__ = ["beside", "load_checkpoint", "tell"]

@@ -13,11 +13,11 @@ from vitral.commands.output import note, print_json
 from vitral.errors import UserError
 from vitral.models import Model
 from vitral.vit import ViT
+from vitral.weights.convert import LINEAGES
 from vitral.weights.folder import WEIGHTS
-from vitral.weights.foreign import LINEAGES
 from vitral.weights.load import load_with_report
-from vitral.weights.upstream import BUILDERS, Owner, owner_of
-from vitral.weights.writing import is_folder, write_model
+from vitral.weights.save import is_folder, save_as
+from vitral.weights.upstream_model import BUILDERS, UpstreamModel, load_upstream_model
 
 __all__ = ["main"]
 
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{options.destination} is there already: name another place, or remove it first")
     told = {"num_heads": options.num_heads} if options.num_heads else {}
     model, report = load_with_report(options.source, allow_missing=options.allow_missing, **told)
-    caveats = write_model(model, options.destination, options.to)
+    caveats = save_as(model, options.destination, options.to)
     by, kind, difference = verified(model, options.destination, options.to)
     if options.json:
         facts = {
@@ -84,10 +84,10 @@ def verified(model: Model, destination: Path, form: str) -> tuple[str, str, floa
     heads: dict[str, Any] = {} if whole or not isinstance(model, ViT) else {"num_heads": model.config.num_heads}
     again, _ = load_with_report(destination, **heads)
     if form in BUILDERS and isinstance(again, ViT):
-        owner = owner_of(form, destination / WEIGHTS if whole else destination, again.config)
-        if isinstance(owner, Owner):
-            compute = model if owner.gives == "logits" else pooled(model)
-            return owner.title, owner.gives, largest_difference(model, compute, owner.compute)
+        owner = load_upstream_model(form, destination / WEIGHTS if whole else destination, again.config)
+        if isinstance(owner, UpstreamModel):
+            compute = model if owner.output == "logits" else pooled(model)
+            return owner.title, owner.output, largest_difference(model, compute, owner.forward)
         note(owner)
     # a format without a head is compared by what the head would read
     if again.head.weight.any():

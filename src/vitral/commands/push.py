@@ -14,17 +14,17 @@ from vitral.files import whole_folder, write_atomically
 from vitral.inspection.cost import forward_macs
 from vitral.models import Model
 from vitral.vit import ViT
-from vitral.weights.arrays import read_json
+from vitral.weights.convert import LINEAGES, upstream_state_dict
 from vitral.weights.folder import ModelConfig, save_model
-from vitral.weights.foreign import LINEAGES, written_as
-from vitral.weights.hub import HUB, upload
-from vitral.weights.readme import model_page
-from vitral.weights.settings import SETTINGS
-from vitral.weights.writing import write_settled
+from vitral.weights.hub import HUB_PREFIX, upload
+from vitral.weights.readme import render_readme
+from vitral.weights.save import save_upstream_folder
+from vitral.weights.tensor_file import read_json
+from vitral.weights.upstream_config import CONFIG_FILES
 
 __all__ = ["main"]
 
-FORMATS = ("vitral", *SETTINGS)
+FORMATS = ("vitral", *CONFIG_FILES)
 """What a repository can be."""
 CLASSIFIERS = ("timm", "transformers")
 """Those that have a place for a head, which the page recommends to others."""
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
         print(f"{options.dry_run}: {', '.join(files)}; nothing was sent")
     else:
         at = f"@{options.revision}" if options.revision else ""
-        print(f"{address}\nload it anywhere with vitral.load({f'{HUB}{options.name}{at}'!r})")
+        print(f"{address}\nload it anywhere with vitral.load({f'{HUB_PREFIX}{options.name}{at}'!r})")
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -112,17 +112,17 @@ def fill(folder: Path, model: Model, options: argparse.Namespace) -> list[str]:
     if options.form == "vitral":
         save_model(folder, model, model.card)
     elif isinstance(model, ViT):
-        caveats = write_settled(model, folder, options.form)
+        caveats = save_upstream_folder(model, folder, options.form)
     else:
         raise UserError(f"the format {options.form} is one of Vision Transformers, and this model is a ResNet")
-    page = model_page(
+    page = render_readme(
         config,
         name=options.name,
         macs=forward_macs(model.config),
         run=read_json(options.run / "run.json"),
         licence=options.licence,
-        form=options.form,
-        others=[form for form in CLASSIFIERS if form != options.form and holds(form, model)],
+        format=options.form,
+        other_formats=[form for form in CLASSIFIERS if form != options.form and holds(form, model)],
     )
     write_atomically(folder / "README.md", lambda file: file.write(page.encode()))
     return caveats
@@ -133,7 +133,9 @@ def holds(form: str, model: Model) -> bool:
     if not isinstance(model, ViT) or model.card is None:
         return False
     try:
-        written_as(LINEAGES[form], model, settings=SETTINGS[form](model.config, model.card)["config.json"])
+        upstream_state_dict(
+            LINEAGES[form], model, upstream_config=CONFIG_FILES[form](model.config, model.card)["config.json"]
+        )
     except ValueError:
         return False
     return True

@@ -42,7 +42,7 @@ from vitral.train.optimisers.rules import freeze
 from vitral.train.profiling.throughput import Stopwatch
 from vitral.train.teacher import read_teacher
 from vitral.weights.load import load_with_report
-from vitral.weights.transfer import transfer
+from vitral.weights.transfer import transfer_weights
 
 __all__ = ["Session"]
 
@@ -119,7 +119,7 @@ class Session:
         plain = build(self.config.model.architecture)
         trained, report = load_with_report(self.config.model.weights)
         notes = [f"weights recognised as {report.lineage}", *report.notes] if report else []
-        notes += transfer(trained, plain, classes=self.classes)
+        notes += transfer_weights(trained, plain, classes=self.classes)
         state = self._adapted(plain).state_dict()
         for learner in self._learners():
             for model in self.objective.models(learner):

@@ -216,7 +216,7 @@ def test_a_model_without_card_is_refused() -> None:
 def test_a_card_that_does_not_fit_is_refused() -> None:
     model = small_model()
     model.card = small_card(replace(SMALL, num_classes=2))
-    with pytest.raises(ValueError, match="the card names 2 classes, but the model tells 3 apart"):
+    with pytest.raises(ValueError, match="the card names 2 classes, but the model has 3 outputs"):
         Predictor(model)
 
 
