@@ -13,16 +13,17 @@ from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
 from vitral.errors import UserError
 from vitral.models import Model
+from vitral.objectives.entry import BuildContext, EvaluateBy
 from vitral.objectives.objective import Figures, Panel
 
-__all__ = ["Classification", "ClassificationConfig"]
+__all__ = ["Classification", "ClassificationConfig", "build_classification"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationConfig:
     """What a classification step learns from."""
 
-    evaluate_by: ClassVar = "labels"
+    evaluate_by: ClassVar[EvaluateBy] = "labels"
     name: tyro.conf.Suppress[Literal["classification"]] = "classification"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """Cross-entropy over classes, or of each class by itself, summed over classes, as the paper pre-trains."""
@@ -106,3 +107,8 @@ class Classification:
         own = logits.gather(1, labels.clamp(min=0)[:, None])[:, 0]
         target = (1 - smooth) * own + smooth * logits.mean(1)
         return (F.softplus(logits).sum(1) - target) * (labels != UNREADABLE)
+
+
+def build_classification(config: ClassificationConfig, context: BuildContext) -> Classification:
+    """See `ObjectiveEntry`."""
+    return Classification(config)

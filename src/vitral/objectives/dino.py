@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -22,13 +23,14 @@ from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
 from vitral.objectives.crops import view
+from vitral.objectives.entry import BuildContext, EvaluateBy, RunSettings
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import as_pixels, taken
 from vitral.objectives.prng import sample_without_replacement
-from vitral.objectives.self_supervised import Learner, plain_vit
+from vitral.objectives.self_supervised import Learner, SelfSupervised, plain_vit, refuse_probe
 from vitral.vit import ViT
 
-__all__ = ["DINOConfig", "DINOLearner", "Projection", "ViewConfig"]
+__all__ = ["DINOConfig", "DINOLearner", "Projection", "ViewConfig", "build_dino", "validate_dino"]
 
 MASKED = 100
 """What random numbers of masks are for; views have the lower numbers."""
@@ -58,7 +60,7 @@ class DINOConfig:
         UserError: a value is out of range.
     """
 
-    evaluate_by: ClassVar = "features"
+    evaluate_by: ClassVar[EvaluateBy] = "features"
     name: tyro.conf.Suppress[Literal["dino"]] = "dino"
     views: ViewConfig = ViewConfig()
     prototypes: int = 65536
@@ -265,3 +267,28 @@ def local_size(views: ViewConfig, image_hw: tuple[int, int], patch_hw: tuple[int
     if any(views.local_size % patch for patch in patch_hw):
         raise UserError(f"--objective.views.local-size must be a multiple of the patch size {patch_hw}")
     return views.local_size, views.local_size
+
+
+def build_dino(config: DINOConfig, context: BuildContext) -> SelfSupervised:
+    """See `ObjectiveEntry`.
+
+    Raises:
+        UserError: batches are split, and a term of the loss compares all images of a batch.
+    """
+    if context.accumulate > 1 and (config.assignment == "sinkhorn" or config.koleo > 0):
+        raise UserError(
+            "--objective.assignment sinkhorn and --objective.koleo compare all images of a batch, which splitting it "
+            "would change: set --train.accumulate 1, or --objective.assignment centre and --objective.koleo 0"
+        )
+    return SelfSupervised(partial(DINOLearner, config=config, preprocessing=context.preprocessing))
+
+
+def validate_dino(run: RunSettings) -> None:
+    """See `ObjectiveEntry`.
+
+    Raises:
+        UserError: the run trains a linear probe, or keeps a second moving average.
+    """
+    refuse_probe(run)
+    if run.train.ema is not None:
+        raise UserError("DINO's teacher already is a moving average of the weights: leave out --train.ema")

@@ -17,13 +17,12 @@ from vitral.errors import UserError
 from vitral.layers.pooling import TwoHeads
 from vitral.models import Model
 from vitral.objectives.classification import Classification, ClassificationConfig
+from vitral.objectives.entry import BuildContext, EvaluateBy, Teacher
 from vitral.objectives.objective import Figures
 
-__all__ = ["Distillation", "DistillationConfig", "Teacher"]
+__all__ = ["Distillation", "DistillationConfig", "build_distillation"]
 
 Logits = Float[Tensor, "b classes"]
-Teacher = Callable[[Float[Tensor, "b c h w"]], Logits]
-"""From a batch in the student's range to the logits of a model that stays as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class DistillationConfig:
         UserError: a value is out of range.
     """
 
-    evaluate_by: ClassVar = "labels"
+    evaluate_by: ClassVar[EvaluateBy] = "labels"
     name: tyro.conf.Suppress[Literal["distillation"]] = "distillation"
     teacher: Path | None = None
     """The trained model to learn from: a run's folder, another project's file, hf-hub:OWNER/NAME."""
@@ -101,3 +100,14 @@ class Distillation(Classification):
         """
         own, asked = (F.log_softmax(each / self.temperature, dim=1) for each in (logits, told))
         return self.temperature**2 * F.kl_div(own, asked, reduction="none", log_target=True).sum(1)
+
+
+def build_distillation(config: DistillationConfig, context: BuildContext) -> Distillation:
+    """See `ObjectiveEntry`.
+
+    Raises:
+        UserError: no teacher is named, or it does not fit the student's images and classes.
+    """
+    if config.teacher is None:
+        raise UserError("distillation needs a trained model to learn from: name one with --objective.teacher")
+    return Distillation(config, context.load_teacher(config.teacher, context))

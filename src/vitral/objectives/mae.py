@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -13,13 +14,14 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.layers.places import Layout, by_content, keep
 from vitral.models import Model
+from vitral.objectives.entry import BuildContext, EvaluateBy
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
 from vitral.objectives.prng import sample_without_replacement
-from vitral.objectives.self_supervised import Learner, plain_vit
+from vitral.objectives.self_supervised import Learner, SelfSupervised, plain_vit
 from vitral.vit import ViT
 
-__all__ = ["MAEConfig", "MAELearner"]
+__all__ = ["MAEConfig", "MAELearner", "build_mae"]
 
 WHICH = 0
 """What random numbers are for."""
@@ -33,7 +35,7 @@ class MAEConfig:
         UserError: a value is out of range.
     """
 
-    evaluate_by: ClassVar = "features"
+    evaluate_by: ClassVar[EvaluateBy] = "features"
     name: tyro.conf.Suppress[Literal["mae"]] = "mae"
     share: float = 0.75
     """Share of an image's patches that is hidden."""
@@ -165,3 +167,8 @@ def checked(model: ViT) -> ViT:
             "set --model.position sincos_2d_mae, --model.position-injection stem and --model.attention global"
         )
     return model
+
+
+def build_mae(config: MAEConfig, context: BuildContext) -> SelfSupervised:
+    """See `ObjectiveEntry`."""
+    return SelfSupervised(partial(MAELearner, config=config, preprocessing=context.preprocessing))

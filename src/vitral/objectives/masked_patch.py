@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.models import Model
+from vitral.objectives.entry import BuildContext, EvaluateBy
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
 from vitral.objectives.prng import sample_without_replacement, uniforms
-from vitral.objectives.self_supervised import Learner, plain_vit
+from vitral.objectives.self_supervised import Learner, SelfSupervised, plain_vit
 
-__all__ = ["Colours", "MaskedPatchConfig", "MaskedPatchLearner", "Pixels", "corrupted"]
+__all__ = ["Colours", "MaskedPatchConfig", "MaskedPatchLearner", "Pixels", "build_masked_patch", "corrupted"]
 
 LEVELS = 8
 """Three bits a channel."""
@@ -38,7 +39,7 @@ class MaskedPatchConfig:
         UserError: a value is out of range.
     """
 
-    evaluate_by: ClassVar = "features"
+    evaluate_by: ClassVar[EvaluateBy] = "features"
     name: tyro.conf.Suppress[Literal["masked_patch"]] = "masked_patch"
     target: Literal["mean_colour", "small_patch", "pixels"] = "mean_colour"
     """`mean_colour`: the patch's mean at 3 bits a channel, one of 512 classes (8 of grey images). `small_patch`: the
@@ -260,3 +261,8 @@ def target_of(config: MaskedPatchConfig, preprocessing: Preprocessing) -> Target
 def corrupted(config: MaskedPatchConfig, keys: Int64[Tensor, " b"], *, patches: int) -> Int64[Tensor, "b m"]:
     """Which patches of each image are corrupted: the configured share of them, and at least one."""
     return sample_without_replacement(keys, max(1, round(config.share * patches)), of=patches, use=WHICH)
+
+
+def build_masked_patch(config: MaskedPatchConfig, context: BuildContext) -> SelfSupervised:
+    """See `ObjectiveEntry`."""
+    return SelfSupervised(partial(MaskedPatchLearner, config=config, preprocessing=context.preprocessing))

@@ -11,10 +11,11 @@ from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
 from vitral.errors import UserError
 from vitral.models import Model
+from vitral.objectives.entry import RunSettings
 from vitral.objectives.objective import Figures, Panel
 from vitral.vit import ViT
 
-__all__ = ["Learner", "SelfSupervised", "plain_vit"]
+__all__ = ["Learner", "SelfSupervised", "plain_vit", "refuse_probe"]
 
 
 class Learner(nn.Module):
@@ -100,3 +101,13 @@ def plain_vit(model: Model, *, what: str) -> ViT:
     for part in (model.head, model.pre_logits, model.pool):
         part.requires_grad_(False)
     return model
+
+
+def refuse_probe(run: RunSettings) -> None:
+    """Validates a run whose objective learns without labels.
+
+    Raises:
+        UserError: it trains a linear probe.
+    """
+    if run.model.probe:
+        raise UserError("a linear probe learns classes: choose a recipe that does, such as finetune")

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from tiny import keys, tiny_run
+from tiny import build_context, keys, tiny_run
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
 from vitral.objectives.crops import boxes, view
 from vitral.objectives.dino import DINOConfig, DINOLearner, Projection, ViewConfig, pooled
-from vitral.objectives.kinds import objective_of
 from vitral.objectives.prng import uniforms
+from vitral.objectives.registry import build_objective
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -255,9 +255,7 @@ def test_wrong_settings(values: dict[str, float], message: str) -> None:
 
 def test_models_and_sizes_that_cannot_learn_so() -> None:
     with pytest.raises(ValueError, match="DINO needs a Vision Transformer"):
-        objective_of(DINOConfig(**SMALL), PREPROCESSING, read_teacher=pytest.fail).learner(
-            create("BiT-R50x1", image_size=32)
-        )
+        build_objective(DINOConfig(**SMALL), build_context(PREPROCESSING)).learner(create("BiT-R50x1", image_size=32))
     with pytest.raises(ValueError, match="must be a multiple of the patch size"):
         learner(views=ViewConfig(local_size=9))
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from checkpoints import newest, tensors
-from tiny import ARCHITECTURE, tiny_run
+from tiny import ARCHITECTURE, build_context, tiny_run
 from vitral.card import ModelCard
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
@@ -18,11 +18,11 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.distillation import Distillation, DistillationConfig
-from vitral.objectives.kinds import objective_of
+from vitral.objectives.registry import build_objective
 from vitral.runs.metrics import read_metrics
 from vitral.train.fit import fit
 from vitral.train.run import Run
-from vitral.train.teacher import read_teacher
+from vitral.train.teacher import load_teacher
 from vitral.vit import ViT
 from vitral.weights.folder import load_model, save_model
 
@@ -89,7 +89,7 @@ def test_labels_are_learned_as_classification_would() -> None:
     both, labels = drawn(6, 2, 4), ClassificationConfig(label_smoothing=0.1)
     mixed = Examples(images=IMAGES, labels=LABELS, partners=LABELS.flip(0), shares=torch.linspace(0.3, 1, 6))
     distilled = objective(labels=labels, share=1e-9)
-    plain = objective_of(labels, Preprocessing(image_size=(2, 2), channels=1), read_teacher=pytest.fail)
+    plain = build_objective(labels, build_context(Preprocessing(image_size=(2, 2), channels=1)))
     torch.testing.assert_close(distilled.loss(lambda _: both, mixed)[0], plain.loss(lambda _: both[:, 0], mixed)[0])
 
 
@@ -128,8 +128,7 @@ def saved(folder: Path, classes: tuple[str, ...] = NAMES, **changes: object) -> 
 
 
 def heard(folder: Path, images: Tensor, **changes: object) -> Tensor:
-    settings = dict(preprocessing=STUDENT, classes=NAMES, device=torch.device("cpu"), compiled=False)
-    return read_teacher(folder, **{**settings, **changes})(images)
+    return load_teacher(folder, build_context(**{"preprocessing": STUDENT, **changes}))(images)
 
 
 STUDENT = Preprocessing(image_size=(8, 8), channels=1, mean=(0.5,), std=(0.25,))
@@ -160,13 +159,13 @@ def test_teachers_that_cannot_teach_are_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     colours = replace(STUDENT, channels=3)
     for words, changes in {
-        "tells 10 classes, not the images' 2": {"classes": ("cat", "dog")},
-        "sees grey images, and the student colours": {"preprocessing": colours},
+        "has 10 classes, and the images 2": {"classes": ("cat", "dog")},
+        "takes grey images, and the student colour": {"preprocessing": colours},
     }.items():
         with pytest.raises(ValueError, match=words):
             heard(tmp_path, IMAGES, **changes)
     with pytest.raises(ValueError, match=r"name one with --objective\.teacher"):
-        heard(None, IMAGES)
+        build_objective(DistillationConfig(), build_context(STUDENT))
 
 
 def test_a_run_learns_from_its_teacher_and_keeps_a_plain_model(tmp_path: Path) -> None:

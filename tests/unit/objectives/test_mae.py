@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tiny import keys
+from tiny import build_context, keys
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
-from vitral.objectives.kinds import objective_of
 from vitral.objectives.mae import MAEConfig, MAELearner
 from vitral.objectives.patches import patchify, taken
+from vitral.objectives.registry import build_objective
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -146,7 +146,7 @@ def test_positions_that_need_every_patch_are_refused(changes: dict[str, str]) ->
 
 
 def test_models_that_cannot_learn_so() -> None:
-    objective = objective_of(MAEConfig(), PREPROCESSING, read_teacher=pytest.fail)
+    objective = build_objective(MAEConfig(), build_context(PREPROCESSING))
     with pytest.raises(ValueError, match="the ResNet of a hybrid would see hidden ones"):
         objective.learner(create("R50+ViT-B/16", width=24, depth=1, num_heads=2, mlp_dim=24, image_size=32))
     with pytest.raises(ValueError, match="a masked autoencoder needs a Vision Transformer"):

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import keys
+from tiny import build_context, keys
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
-from vitral.objectives.kinds import objective_of
 from vitral.objectives.masked_patch import Colours, MaskedPatchConfig, MaskedPatchLearner, Pixels, corrupted
 from vitral.objectives.patches import patchify, unpatchify
+from vitral.objectives.registry import build_objective
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -153,7 +153,7 @@ def test_it_learns_to_fill_in(target: str) -> None:
 
 
 def test_the_loss_is_a_mean_over_images_that_could_be_read() -> None:
-    objective = objective_of(MaskedPatchConfig(), PREPROCESSING, read_teacher=pytest.fail)
+    objective = build_objective(MaskedPatchConfig(), build_context(PREPROCESSING))
     model = objective.learner(ViT(CONFIG))
     some, drawn = images(3), keys(3)
     each = model(some, drawn)
@@ -221,8 +221,6 @@ def test_wrong_settings(values: dict[str, object], message: str) -> None:
 
 def test_models_that_cannot_learn_so() -> None:
     with pytest.raises(ValueError, match="masked patch prediction needs a Vision Transformer"):
-        objective_of(MaskedPatchConfig(), PREPROCESSING, read_teacher=pytest.fail).learner(
-            create("BiT-R50x1", image_size=32)
-        )
+        build_objective(MaskedPatchConfig(), build_context(PREPROCESSING)).learner(create("BiT-R50x1", image_size=32))
     with pytest.raises(ValueError, match="leaves out patches itself"):
         learner(replace(CONFIG, patch_dropout=0.5))
