@@ -3,7 +3,7 @@
 import torch
 import torch.distributed
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vitral.distributed.world import all_reduce_sum
@@ -22,11 +22,11 @@ class Centre(nn.Module):
         self.count = nn.Buffer(torch.zeros(()))
 
     @torch.no_grad()
-    def remember(self, outputs: Float[Tensor, "n prototypes"]) -> None:
-        """Takes note of outputs for the next update; a step may have several parts."""
+    def accumulate(self, outputs: Float[Tensor, "n prototypes"], readable: Bool[Tensor, " n"]) -> None:
+        """Adds outputs to the next update, but for those of unreadable images; a step may have several parts."""
         if self.training:
-            self.total += outputs.sum(0)
-            self.count += len(outputs)
+            self.total += torch.where(readable[:, None], outputs, 0.0).sum(0)
+            self.count += readable.sum()
 
     @torch.no_grad()
     def update(self) -> None:
@@ -39,31 +39,36 @@ class Centre(nn.Module):
 
 
 def sinkhorn(
-    logits: Float[Tensor, "b prototypes"], *, temperature: float | Float[Tensor, ""], rounds: int = 3
-) -> Float[Tensor, "b prototypes"]:
-    """Probabilities that give every prototype as much of the batch, over all processes (Sinkhorn and Knopp 1967, as in
-    SwAV, arXiv 2006.09882): rows sum to 1, columns nearly to b / prototypes.
+    logits: Float[Tensor, "n prototypes"],
+    *,
+    temperature: float | Float[Tensor, ""],
+    readable: Bool[Tensor, " n"],
+    rounds: int = 3,
+) -> Float[Tensor, "n prototypes"]:
+    """Probabilities that give every prototype an equal part of the batch, over all processes (Sinkhorn and Knopp 1967,
+    as in SwAV, arXiv 2006.09882): rows sum to 1, columns nearly to n / prototypes. Rows of unreadable images count for
+    nothing.
     """
-    scaled = (logits / temperature).double()
-    # any number may be taken off all: the largest of all processes, or rows could vanish
+    lowest = torch.finfo(torch.float64).min
+    scaled = torch.where(readable[:, None], (logits / temperature).double(), lowest)
+    # subtracting any constant from all logits changes nothing; the maximum over all processes keeps rows from vanishing
     top = scaled.max()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(top, torch.distributed.ReduceOp.MAX)
-    shares = (scaled - top).exp()
+    weights = (scaled - top).exp()
     for _ in range(rounds):
-        shares = shares / all_reduce_sum(shares.sum(0)).clamp(min=1e-300)
-        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-300)
-    return shares.to(logits.dtype)
+        weights = weights / all_reduce_sum(weights.sum(0)).clamp(min=1e-300)
+        weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-300)
+    return weights.to(logits.dtype)
 
 
-def koleo(features: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-    """-log of the distance of each image to the nearest of its batch, on the unit sphere (arXiv 1806.03198): less the
-    more evenly features are spread. 0 for an image alone.
+def koleo(features: Float[Tensor, "b d"], readable: Bool[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """-log of each image's distance to its nearest neighbour in the batch, on the unit sphere (arXiv 1806.03198): lower
+    the more evenly features are spread. Unreadable images are nobody's neighbours; without a neighbour it is 0.
     """
-    if len(features) < 2:
-        return torch.zeros_like(features[:, 0])
     points = F.normalize(features.float(), dim=1)
     with torch.no_grad():
-        similarity = points @ points.T
-        nearest = similarity.fill_diagonal_(-2.0).argmax(1)
-    return -((points - points[nearest]).norm(dim=1) + 1e-8).log()
+        similarity = (points @ points.T).fill_diagonal_(-2.0)
+        nearest = similarity.masked_fill(~readable, -2.0).argmax(1)
+    values = -((points - points[nearest]).norm(dim=1) + 1e-8).log()
+    return torch.where(readable & (readable.sum() > 1), values, 0.0)

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 import tyro
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -144,15 +144,17 @@ class DINOLearner(Learner):
         """See `Learner`: the teacher is what is kept."""
         return self.teacher, self.encoder
 
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> dict[str, Float[Tensor, " b"]]:
+    def forward(
+        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"], readable: Bool[Tensor, " b"]
+    ) -> dict[str, Float[Tensor, " b"]]:
         """See `Learner`: the mean cross-entropy of all pairs of a teacher's view and another view of the student."""
         config = self.config
         large, small = self.views(images, keys)
         with torch.no_grad():
             tokens = self.teacher.encode(*self.teacher.embed(large))
             outputs = self.teacher_project(pooled(self.teacher, tokens)).float()
-            told = self.assigned(outputs, self.centre.mean).unflatten(0, (2, -1))
-            self.centre.remember(outputs)
+            told = self.assigned(outputs, self.centre.mean, readable.repeat(2)).unflatten(0, (2, -1))
+            self.centre.accumulate(outputs, readable.repeat(2))
         mask = self.masks(keys, large)
         seen = self.student_tokens(large, mask)
         features = pooled(self.encoder, seen)
@@ -165,10 +167,10 @@ class DINOLearner(Learner):
         figures = {"loss": torch.stack(pairs).mean(0)}
         figures["entropy"] = -(told * told.clamp(min=1e-12).log()).sum(2).mean(0)
         if config.patch_weight > 0:
-            figures["patch_loss"] = self.patch_losses(tokens, seen, mask)
+            figures["patch_loss"] = self.patch_losses(tokens, seen, mask, readable.repeat(2))
             figures["loss"] = figures["loss"] + config.patch_weight * figures["patch_loss"]
         if config.koleo > 0:
-            figures["koleo"] = torch.stack([koleo(part) for part in features.chunk(2)]).mean(0)
+            figures["koleo"] = torch.stack([koleo(part, readable) for part in features.chunk(2)]).mean(0)
             figures["loss"] = figures["loss"] + config.koleo * figures["koleo"]
         return figures
 
@@ -204,22 +206,29 @@ class DINOLearner(Learner):
         return self.encoder.encode(*self.encoder.assemble(changed))
 
     def patch_losses(
-        self, told: Float[Tensor, "large t d"], seen: Float[Tensor, "large t d"], mask: Int64[Tensor, "large m"]
+        self,
+        told: Float[Tensor, "large t d"],
+        seen: Float[Tensor, "large t d"],
+        mask: Int64[Tensor, "large m"],
+        readable: Bool[Tensor, " large"],
     ) -> Float[Tensor, " b"]:
         """iBOT's loss: the mean cross-entropy of masked patches."""
         prefix = self.encoder.positions.prefix
         with torch.no_grad():
             outputs = self.teacher_project(taken(told[:, prefix:], mask)).float().flatten(0, 1)
-            targets = self.assigned(outputs, self.patch_centre.mean).view(*mask.shape, -1)
-            self.patch_centre.remember(outputs)
+            patches = readable.repeat_interleave(mask.shape[1])
+            targets = self.assigned(outputs, self.patch_centre.mean, patches).view(*mask.shape, -1)
+            self.patch_centre.accumulate(outputs, patches)
         said = self.project(taken(seen[:, prefix:], mask)).float()
         logs = F.log_softmax(said / self.config.student_temperature, dim=2)
         return torch.stack((-(targets * logs).sum(2).mean(1)).chunk(2)).mean(0)
 
-    def assigned(self, outputs: Float[Tensor, "n p"], centre: Float[Tensor, " p"]) -> Float[Tensor, "n p"]:
+    def assigned(
+        self, outputs: Float[Tensor, "n p"], centre: Float[Tensor, " p"], readable: Bool[Tensor, " n"]
+    ) -> Float[Tensor, "n p"]:
         """The teacher's probabilities."""
         if self.config.assignment == "sinkhorn":
-            return sinkhorn(outputs, temperature=self.teacher_temperature)
+            return sinkhorn(outputs, temperature=self.teacher_temperature, readable=readable)
         return F.softmax((outputs - centre) / self.teacher_temperature, dim=1)
 
     @torch.no_grad()

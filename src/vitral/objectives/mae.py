@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 import tyro
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vitral.data.images.preprocess import Preprocessing
@@ -95,7 +95,9 @@ class MAELearner(Learner):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> dict[str, Float[Tensor, " b"]]:
+    def forward(
+        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"], readable: Bool[Tensor, " b"]
+    ) -> dict[str, Float[Tensor, " b"]]:
         """See `Learner`: the mean squared error of hidden patches."""
         predicted, hidden, grid = self.predictions(images, keys)
         asked = self.asked(taken(patchify(images, grid), hidden))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 import tyro
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vitral.data.images.preprocess import Preprocessing
@@ -196,7 +196,9 @@ class MaskedPatchLearner(Learner):
         nn.init.normal_(self.mask_token, std=0.02)
         nn.init.zeros_(self.predict.bias)
 
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> dict[str, Float[Tensor, " b"]]:
+    def forward(
+        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"], readable: Bool[Tensor, " b"]
+    ) -> dict[str, Float[Tensor, " b"]]:
         """See `Learner`; every corrupted patch counts alike, and no other."""
         embedded = self.encoder.patches(images)
         grid = (embedded.shape[1], embedded.shape[2])
@@ -264,5 +266,14 @@ def corrupted(config: MaskedPatchConfig, keys: Int64[Tensor, " b"], *, patches: 
 
 
 def build_masked_patch(config: MaskedPatchConfig, context: BuildContext) -> SelfSupervised:
-    """See `ObjectiveEntry`."""
+    """See `ObjectiveEntry`.
+
+    Raises:
+        UserError: batches are split, and patches are replaced by those of other images.
+    """
+    if context.accumulate > 1 and config.replaced_from == "batch":
+        raise UserError(
+            "--objective.replaced-from batch takes patches of the next image of a batch, which splitting it would "
+            "change: set --train.accumulate 1, or --objective.replaced-from image"
+        )
     return SelfSupervised(partial(MaskedPatchLearner, config=config, preprocessing=context.preprocessing))

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vitral.data.augment.mixing import Examples
@@ -33,12 +33,15 @@ class Learner(nn.Module):
         return self.models()[0].features(images).pooled
 
     @abstractmethod
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> dict[str, Float[Tensor, " b"]]:
+    def forward(
+        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"], readable: Bool[Tensor, " b"]
+    ) -> dict[str, Float[Tensor, " b"]]:
         """The loss of each image, as `loss`, and further figures of each.
 
         Args:
             images: in the model's range.
             keys: what each image's random numbers are drawn by.
+            readable: which images could be read; the values of others count for nothing.
         """
 
     def after_step(self, *, progress: float) -> None:
@@ -70,7 +73,7 @@ class SelfSupervised:
         """See `Objective`."""
         readable = examples.labels != UNREADABLE
         count = readable.sum().clamp(min=1)
-        figures = forward(examples.images, examples.keys)
+        figures = forward(examples.images, examples.keys, readable)
         means = {name: torch.where(readable, each, 0.0).sum() / count for name, each in figures.items()}
         return means.pop("loss"), {name: value.detach() for name, value in means.items()}
 

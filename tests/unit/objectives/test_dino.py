@@ -8,14 +8,19 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from tiny import build_context, keys, tiny_run
+from tiny import all_readable, build_context, keys, tiny_run
+from vitral.data.augment.mixing import Examples
+from vitral.data.batches import UNREADABLE, TrainingBatches
 from vitral.data.images.preprocess import Preprocessing
+from vitral.datasets.opening import open_data
 from vitral.models import create
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
 from vitral.objectives.crops import boxes, view
 from vitral.objectives.dino import DINOConfig, DINOLearner, Projection, ViewConfig, pooled
 from vitral.objectives.prng import uniforms
 from vitral.objectives.registry import build_objective
+from vitral.objectives.self_supervised import SelfSupervised
+from vitral.train.session import Session
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -82,33 +87,34 @@ class TestViews:
 class TestAssignment:
     def test_sinkhorns_rows_sum_to_one_and_its_columns_are_even(self) -> None:
         logits = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-        found = sinkhorn(logits, temperature=0.5, rounds=50)
+        found = sinkhorn(logits, temperature=0.5, readable=all_readable(logits), rounds=50)
         torch.testing.assert_close(found.sum(1), torch.ones(64))
         torch.testing.assert_close(found.sum(0), torch.full((8,), 8.0), atol=0.05, rtol=0)
-        few = sinkhorn(logits, temperature=0.5)
+        few = sinkhorn(logits, temperature=0.5, readable=all_readable(logits))
         assert (few.sum(0) - 8).abs().max() < (F.softmax(logits / 0.5, dim=1).sum(0) - 8).abs().max()
 
     def test_sinkhorn_stands_large_logits(self) -> None:
-        found = sinkhorn(torch.tensor([[900.0, 0.0], [0.0, 900.0]]), temperature=1.0)
+        logits = torch.tensor([[900.0, 0.0], [0.0, 900.0]])
+        found = sinkhorn(logits, temperature=1.0, readable=all_readable(logits))
         torch.testing.assert_close(found, torch.eye(2))
 
     def test_the_centre_by_hand(self) -> None:
         centre = Centre(2, momentum=0.9)
-        centre.remember(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-        centre.remember(torch.tensor([[5.0, 9.0]]))
+        centre.accumulate(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([True, True]))
+        centre.accumulate(torch.tensor([[5.0, 9.0], [99.0, 99.0]]), torch.tensor([True, False]))
         centre.update()
         torch.testing.assert_close(centre.mean, torch.tensor([0.3, 0.5]))
         centre.update()
         torch.testing.assert_close(centre.mean, torch.tensor([0.3, 0.5]), msg="nothing was seen")
-        centre.eval().remember(torch.ones(1, 2))
+        centre.eval().accumulate(torch.ones(1, 2), torch.tensor([True]))
         assert centre.count == 0
 
     def test_koleo_by_hand(self) -> None:
         points = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
-        torch.testing.assert_close(koleo(points), -torch.full((3,), math.sqrt(2)).log())
-        assert koleo(points[:1]).tolist() == [0.0]
+        torch.testing.assert_close(koleo(points, all_readable(points)), -torch.full((3,), math.sqrt(2)).log())
+        assert koleo(points[:1], all_readable(points[:1])).tolist() == [0.0]
         near = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1]]), dim=1)
-        assert koleo(near).sum() > koleo(points).sum()
+        assert koleo(near, all_readable(near)).sum() > koleo(points, all_readable(points)).sum()
 
 
 def test_the_loss_by_hand() -> None:
@@ -121,7 +127,7 @@ def test_the_loss_by_hand() -> None:
         told = F.softmax((outputs - model.centre.mean) / 0.04, dim=1).chunk(2)
         logs = F.log_softmax(model.project(model.encoder.features(large).pooled) / 0.1, dim=1).chunk(2)
         expected = -((told[0] * logs[1]).sum(1) + (told[1] * logs[0]).sum(1)) / 2
-        found = model(some, drawn)
+        found = model(some, drawn, all_readable(some))
     torch.testing.assert_close(found["loss"], expected)
     entropy = -sum((part * part.log()).sum(1) for part in told) / 2
     torch.testing.assert_close(found["entropy"], entropy, atol=1e-4, rtol=1e-4)
@@ -131,18 +137,104 @@ def test_every_view_of_the_student_meets_every_other_of_the_teacher() -> None:
     model, some, drawn = learner().eval(), images(2), keys(2)
     large, small = model.views(some, drawn)
     with torch.no_grad():
-        told = model.assigned(model.teacher_project(model.teacher.features(large).pooled), model.centre.mean).chunk(2)
+        outputs = model.teacher_project(model.teacher.features(large).pooled)
+        told = model.assigned(outputs, model.centre.mean, all_readable(outputs)).chunk(2)
         said = [model.project(model.encoder.features(part).pooled) for part in (*large.chunk(2), *small.chunk(2))]
         logs = [F.log_softmax(part / 0.1, dim=1) for part in said]
         pairs = [-(told[i] * logs[j]).sum(1) for i in range(2) for j in range(4) if i != j]
         assert len(pairs) == 6
-        torch.testing.assert_close(model(some, drawn)["loss"], torch.stack(pairs).mean(0))
+        torch.testing.assert_close(model(some, drawn, all_readable(some))["loss"], torch.stack(pairs).mean(0))
+
+
+ASSIGNMENTS = [
+    {"assignment": "centre", "patch_weight": 1.0},
+    {"assignment": "sinkhorn", "patch_weight": 1.0},
+    {"koleo": 0.5},
+]
+
+
+def stepped(model: DINOLearner, some: Examples) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss and its gradients, and the centres after a step."""
+    loss, _ = SelfSupervised(lambda _: model).loss(model, some)
+    loss.backward()
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    model.after_step(progress=0.1)
+    return loss, {**gradients, "centre": model.centre.mean, "patch_centre": model.patch_centre.mean}
+
+
+@pytest.mark.parametrize("settings", ASSIGNMENTS)
+@pytest.mark.parametrize("unreadable", [[0], [1, 4], [0, 1, 2, 3], [0, 1, 2, 3, 5]])
+def test_unreadable_images_change_nothing(settings: dict[str, object], unreadable: list[int]) -> None:
+    """A batch with them has the loss, the gradients and the centres of the batch without them."""
+    some, drawn, labels = images(6), keys(6), torch.zeros(6, dtype=torch.int64)
+    some[unreadable], labels[unreadable] = -1.0, UNREADABLE
+    rest = labels != UNREADABLE
+    loss, found = stepped(learner(**settings), Examples(images=some, labels=labels, keys=drawn))
+    expected, without = stepped(learner(**settings), Examples(images=some[rest], labels=labels[rest], keys=drawn[rest]))
+    torch.testing.assert_close(loss, expected)
+    for name, value in without.items():
+        torch.testing.assert_close(
+            found[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("settings", ASSIGNMENTS)
+def test_a_batch_without_a_readable_image_has_no_gradient(settings: dict[str, object]) -> None:
+    labels = torch.full((4,), UNREADABLE)
+    loss, found = stepped(learner(**settings), Examples(images=images(4), labels=labels, keys=keys(4)))
+    assert loss == 0
+    assert not any(value.any() for value in found.values())
+
+
+def test_sinkhorn_and_koleo_leave_unreadable_rows_out() -> None:
+    rows, readable = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.ones(6, dtype=torch.bool)
+    readable[[1, 5]] = False
+    found = sinkhorn(rows, temperature=0.5, readable=readable)
+    torch.testing.assert_close(found[readable], sinkhorn(rows[readable], temperature=0.5, readable=readable[readable]))
+    assert not found[~readable].any()
+    rows[5] = rows[0]  # would be its nearest neighbour
+    found = koleo(rows, readable)
+    torch.testing.assert_close(found[readable], koleo(rows[readable], readable[readable]))
+    assert not found[~readable].any()
+
+
+@pytest.mark.parametrize("patch_weight", [0.0, 1.0])
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_accumulation_equals_one_big_batch(patch_weight: float, parts: int) -> None:
+    """With a centre, which is updated once a step, also where parts have different numbers of readable images."""
+    config = DINOConfig(**{**SMALL, "patch_weight": patch_weight, "views": ViewConfig(num_local=1, local_size=4)})
+    run = tiny_run(optimiser="sgd", ema=None, batch_size=16)
+    architecture = replace(run.model.architecture, dropout=0.0)
+    run = replace(run, model=replace(run.model, architecture=architecture), objective=config)
+    batches = TrainingBatches(
+        source=open_data(run.data)["train"],
+        preprocessing=run.resolved(num_classes=10).preprocessing,
+        augment=run.augment,
+        batch_size=16,
+        seed=run.seed,
+    )
+    states = []
+    for accumulate in (1, parts):
+        session = Session(
+            replace(run, train=replace(run.train, accumulate=accumulate)).resolved(num_classes=10),
+            classes=tuple("0123456789"),
+        )
+        metrics = {}
+        for step in range(2):
+            batch = batches[step]
+            batch.labels[[0, 1, 9]] = UNREADABLE
+            metrics |= {f"{name} {step}": value for name, value in session.train_step(batch, lr=0.1).items()}
+        states.append(metrics | session.model.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(
+            states[1][name], value, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("patch_weight", [0.0, 1.0])
 def test_the_teacher_has_no_gradient_and_all_else_has(patch_weight: float) -> None:
     model = learner(patch_weight=patch_weight, koleo=0.1)
-    sum(model(images(4), keys(4)).values()).sum().backward()
+    sum(model(images(4), keys(4), all_readable(images(4))).values()).sum().backward()
     for name, weight in model.named_parameters():
         idle = name.startswith(("teacher", "encoder.head")) or (name == "mask_token" and not patch_weight)
         assert (weight.grad is None) == idle, name
@@ -187,11 +279,11 @@ def test_the_teachers_temperature_rises_in_the_warm_up() -> None:
 def test_all_that_moves_is_in_the_state() -> None:
     """Hence in checkpoints: a copy goes on alike."""
     one = learner(patch_weight=1.0)
-    one(images(4), keys(4))
+    one(images(4), keys(4), all_readable(images(4)))
     one.after_step(progress=0.05)
     other = learner(patch_weight=1.0)
     other.load_state_dict(one.state_dict())
-    again = [model(images(4, seed=1), keys(4))["loss"] for model in (one, other)]
+    again = [model(images(4, seed=1), keys(4), all_readable(images(4, seed=1)))["loss"] for model in (one, other)]
     assert torch.equal(*again)
 
 
@@ -204,7 +296,7 @@ def test_it_learns_without_collapsing(assignment: str) -> None:
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(weights, 3e-3)
     for step in range(60):
-        loss = model(some, keys(32) + step)["loss"].mean()
+        loss = model(some, keys(32) + step, all_readable(some))["loss"].mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -212,7 +304,8 @@ def test_it_learns_without_collapsing(assignment: str) -> None:
     features = F.normalize(model.eval().extract_features(some[:4]), dim=1)
     similarity = features @ features.T
     assert similarity.min() < 0.5, "of a collapsed teacher all are 1"
-    probabilities = model.assigned(model.teacher_project(model.extract_features(some[:4])), model.centre.mean)
+    outputs = model.teacher_project(model.extract_features(some[:4]))
+    probabilities = model.assigned(outputs, model.centre.mean, all_readable(outputs))
     assert (probabilities.argmax(1).bincount(minlength=12) > 0).sum() > 1, "not all in one"
     assert model.models()[0] is model.teacher
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tiny import build_context, keys
+from tiny import all_readable, build_context, keys
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.mae import MAEConfig, MAELearner
@@ -54,7 +54,7 @@ def test_the_encoder_computes_visible_patches_alone() -> None:
     lengths = []
     for block in (*model.encoder.blocks, *model.decoder.blocks):
         block.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
-    model(images(2), keys(2))
+    model(images(2), keys(2), all_readable(keys(2)))
     assert lengths == [5, 5, 17], "a class token with 4, then all 16"
 
 
@@ -92,13 +92,13 @@ def test_the_loss_is_of_hidden_patches_alone() -> None:
     predicted, hidden, grid = model.predictions(some, keys(3))
     patches = patchify(some, grid).flatten(2)
     by_hand = torch.stack([(predicted[i] - patches[i, hidden[i]]).square().mean() for i in range(3)])
-    torch.testing.assert_close(model(some, keys(3))["loss"], by_hand)
+    torch.testing.assert_close(model(some, keys(3), all_readable(some))["loss"], by_hand)
 
 
 @pytest.mark.parametrize("pool", ["cls", "gap", "map"])
 def test_everything_but_what_classifies_learns(pool: str) -> None:
     model = learner(replace(CONFIG, pool=pool, num_registers=2, representation_size=8))
-    model(images(2), keys(2))["loss"].mean().backward()
+    model(images(2), keys(2), all_readable(keys(2)))["loss"].mean().backward()
     idle = {name for name, weight in model.named_parameters() if weight.grad is None}
     assert {name.split(".")[1] for name in idle} <= {"head", "pre_logits", "pool"}
     assert all(name.startswith("encoder.") for name in idle)
@@ -111,7 +111,7 @@ def test_it_learns_to_fill_in() -> None:
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     for step in range(80):
-        loss = model(some, keys(32) + step)["loss"].mean()
+        loss = model(some, keys(32) + step, all_readable(some))["loss"].mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

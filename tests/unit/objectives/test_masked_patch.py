@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import build_context, keys
+from tiny import all_readable, build_context, keys
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
 from vitral.data.images.preprocess import Preprocessing
@@ -76,7 +76,7 @@ def test_only_corrupted_embeddings_change_and_only_their_outputs_teach() -> None
         return final[0]
 
     model.encoder.encode = encode
-    model(some, keys(2))["loss"].sum().backward()
+    model(some, keys(2), all_readable(some))["loss"].sum().backward()
     where = corrupted(model.config, keys(2), patches=16)
     outside = torch.ones(2, 16, dtype=torch.bool).scatter(1, where, False)
     changed = (seen["x"].flatten(1, 2) != embedded.flatten(1, 2)).any(2)
@@ -144,7 +144,7 @@ def test_it_learns_to_fill_in(target: str) -> None:
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     for step in range(60):
-        loss = model(some, keys(32) + step)["loss"].mean()
+        loss = model(some, keys(32) + step, all_readable(some))["loss"].mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -156,7 +156,7 @@ def test_the_loss_is_a_mean_over_images_that_could_be_read() -> None:
     objective = build_objective(MaskedPatchConfig(), build_context(PREPROCESSING))
     model = objective.learner(ViT(CONFIG))
     some, drawn = images(3), keys(3)
-    each = model(some, drawn)
+    each = model(some, drawn, all_readable(some))
     whole, figures = objective.loss(model, Examples(images=some, labels=torch.tensor([0, UNREADABLE, 0]), keys=drawn))
     torch.testing.assert_close(whole, (each["loss"][0] + each["loss"][2]) / 2)
     torch.testing.assert_close(figures["accuracy"], (each["accuracy"][0] + each["accuracy"][2]) / 2)
@@ -167,7 +167,7 @@ def test_what_classifies_stays_as_it_is() -> None:
     resting = {name for name, weight in model.named_parameters() if not weight.requires_grad}
     assert {name.split(".")[1] for name in resting} == {"head", "pre_logits", "pool"}
     assert all(name.startswith("encoder.") for name in resting)
-    model(images(2), keys(2))["loss"].mean().backward()
+    model(images(2), keys(2), all_readable(keys(2)))["loss"].mean().backward()
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
@@ -203,7 +203,7 @@ def test_a_hybrid_predicts_the_pixels_below_its_features() -> None:
     hybrid = create("R50+ViT-B/16", width=24, depth=1, num_heads=2, mlp_dim=24, image_size=32)
     preprocessing = Preprocessing(image_size=(32, 32), channels=3)
     model = MaskedPatchLearner(hybrid, MaskedPatchConfig(target="pixels"), preprocessing)
-    figures = model(torch.zeros(2, 3, 32, 32), keys(2))
+    figures = model(torch.zeros(2, 3, 32, 32), keys(2), all_readable(keys(2)))
     assert figures["loss"].shape == (2,)
 
 

@@ -16,8 +16,9 @@ from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.dino import DINOConfig
 from vitral.objectives.distillation import DistillationConfig
 from vitral.objectives.entry import BuildContext, Teacher
+from vitral.objectives.masked_patch import MaskedPatchConfig
 from vitral.objectives.objective import Objective
-from vitral.objectives.registry import OBJECTIVES, build_objective
+from vitral.objectives.registry import OBJECTIVES, ObjectiveConfig, build_objective
 from vitral.train.config import RunConfig
 
 PREPROCESSING = Preprocessing(image_size=(8, 8), channels=1)
@@ -90,11 +91,12 @@ def test_a_linear_probe_learns_labels_alone(name: str) -> None:
             replace(run, model=probe)
 
 
-@pytest.mark.parametrize("changes", [{"assignment": "sinkhorn"}, {"koleo": 0.1}])
-def test_what_compares_a_whole_batch_refuses_parts_of_it(changes: dict[str, object]) -> None:
-    config = DINOConfig(**changes)
+@pytest.mark.parametrize(
+    "config", [DINOConfig(assignment="sinkhorn"), DINOConfig(koleo=0.1), MaskedPatchConfig(replaced_from="batch")]
+)
+def test_what_compares_a_whole_batch_refuses_parts_of_it(config: ObjectiveConfig) -> None:
     assert build_objective(config, build_context(PREPROCESSING))
-    assert build_objective(DINOConfig(), build_context(PREPROCESSING, accumulate=2))
+    assert build_objective(type(config)(), build_context(PREPROCESSING, accumulate=2))
     with pytest.raises(UserError, match=r"set --train\.accumulate 1"):
         build_objective(config, build_context(PREPROCESSING, accumulate=2))
 
