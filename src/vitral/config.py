@@ -7,8 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, core_schema
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from vitral.errors import UserError
 from vitral.files import write_json
@@ -42,7 +41,7 @@ def renamed(
         values: for a key, by its new name, each old value and its new name.
     """
 
-    def with_new_names(loaded: Any) -> Any:
+    def with_new_names(cls: type, loaded: Any) -> Any:
         if not isinstance(loaded, dict):
             return loaded
         new = {key if keys.get(key, key) in loaded else keys[key]: value for key, value in loaded.items()}
@@ -51,11 +50,9 @@ def renamed(
                 new[key] = values[key].get(new[key], new[key])
         return new
 
-    def schema(cls: type, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(with_new_names, handler(source))
-
     def decorate(cls: type[T]) -> type[T]:
-        cls.__get_pydantic_core_schema__ = classmethod(schema)  # pyright: ignore[reportAttributeAccessIssue]
+        validator = model_validator(mode="before")(classmethod(with_new_names))
+        cls._with_new_names = validator  # pyright: ignore[reportAttributeAccessIssue]
         return cls
 
     return decorate

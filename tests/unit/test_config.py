@@ -93,14 +93,19 @@ class Renamed:
 class Outside:
     views: int = 1
     inner: Renamed = field(default_factory=Renamed)
+    again: Renamed = field(default_factory=Renamed)
 
 
 def test_old_names_are_read_and_new_ones_written():
-    old = {"views": 2, "inner": {"views": 3, "mix": "shares"}}
+    old = {"views": 2, "inner": {"views": 3, "mix": "shares"}, "again": {"views": 4}}
     config = from_dict(Outside, old, origin="here")
-    assert config == Outside(views=2, inner=Renamed(crops=3, mix="weighted"))
-    assert to_dict(config) == {"views": 2, "inner": {"crops": 3, "mix": "weighted"}}
-    assert old == {"views": 2, "inner": {"views": 3, "mix": "shares"}}, "the values that were given stay"
+    assert config == Outside(views=2, inner=Renamed(crops=3, mix="weighted"), again=Renamed(crops=4))
+    assert to_dict(config) == {
+        "views": 2,
+        "inner": {"crops": 3, "mix": "weighted"},
+        "again": {"crops": 4, "mix": "weighted"},
+    }
+    assert old["inner"] == {"views": 3, "mix": "shares"}, "the input is not changed"
     assert from_dict(Outside, to_dict(config), origin="here") == config
 
 

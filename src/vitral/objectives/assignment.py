@@ -1,4 +1,4 @@
-"""What a teacher's outputs mean: probabilities of prototypes that do not collapse to one; and features that spread."""
+"""From a teacher's outputs to probabilities of prototypes that do not collapse; and KoLeo, which spreads features."""
 
 import torch
 import torch.distributed
@@ -12,7 +12,7 @@ __all__ = ["Centre", "koleo", "sinkhorn"]
 
 
 class Centre(nn.Module):
-    """The running mean of outputs; taken off, it keeps them from collapsing to one prototype (DINO, equation 4)."""
+    """The running mean of outputs. Subtracting it keeps them from collapsing to one prototype (DINO, equation 4)."""
 
     def __init__(self, prototypes: int, *, momentum: float) -> None:
         super().__init__()
@@ -23,14 +23,14 @@ class Centre(nn.Module):
 
     @torch.no_grad()
     def accumulate(self, outputs: Float[Tensor, "n prototypes"], readable: Bool[Tensor, " n"]) -> None:
-        """Adds outputs to the next update, but for those of unreadable images; a step may have several parts."""
+        """Adds the outputs of readable images to the next update; called once for each part of a batch."""
         if self.training:
             self.total += torch.where(readable[:, None], outputs, 0.0).sum(0)
             self.count += readable.sum()
 
     @torch.no_grad()
     def update(self) -> None:
-        """Moves the mean towards that of all outputs of all processes since the last update."""
+        """Moves the running mean towards the mean over all processes of the outputs since the last update."""
         count = all_reduce_sum(self.count)
         mean = all_reduce_sum(self.total) / count.clamp(min=1)
         self.mean.lerp_(torch.where(count > 0, mean, self.mean), 1 - self.momentum)
@@ -45,13 +45,13 @@ def sinkhorn(
     readable: Bool[Tensor, " n"],
     rounds: int = 3,
 ) -> Float[Tensor, "n prototypes"]:
-    """Probabilities that give every prototype an equal part of the batch, over all processes (Sinkhorn and Knopp 1967,
-    as in SwAV, arXiv 2006.09882): rows sum to 1, columns nearly to n / prototypes. Rows of unreadable images count for
-    nothing.
+    """Probabilities that assign every prototype an equal part of the batch, over all processes (Sinkhorn and Knopp
+    1967, as in SwAV, arXiv 2006.09882): rows sum to 1, columns approximately to n / prototypes. Rows of unreadable
+    images are excluded.
     """
     lowest = torch.finfo(torch.float64).min
     scaled = torch.where(readable[:, None], (logits / temperature).double(), lowest)
-    # subtracting any constant from all logits changes nothing; the maximum over all processes keeps rows from vanishing
+    # a constant subtracted from all logits cancels; the maximum over all processes keeps rows from underflowing
     top = scaled.max()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(top, torch.distributed.ReduceOp.MAX)
@@ -64,7 +64,7 @@ def sinkhorn(
 
 def koleo(features: Float[Tensor, "b d"], readable: Bool[Tensor, " b"]) -> Float[Tensor, " b"]:
     """-log of each image's distance to its nearest neighbour in the batch, on the unit sphere (arXiv 1806.03198): lower
-    the more evenly features are spread. Unreadable images are nobody's neighbours; without a neighbour it is 0.
+    if features are spread more evenly. Unreadable images are excluded. 0 for an image without neighbours.
     """
     points = F.normalize(features.float(), dim=1)
     with torch.no_grad():

@@ -143,7 +143,7 @@ def deit3_imagenet1k(model: str = "ViT-S/16") -> RunConfig:
             cutmix=1.0,
             repeats=3,
         ),
-        objective=ClassificationConfig(loss="sigmoid", mixed_labels="both"),
+        objective=ClassificationConfig(loss="sigmoid", mixed_labels="multi_hot"),
         # its own 1.0 is of a loss averaged over the 1000 classes, which is summed here
         optim=OptimConfig(name="lamb", lr=lr, weight_decay=0.05, clip=1000.0),
         schedule=ScheduleConfig(decay="cosine", warmup="5epochs"),

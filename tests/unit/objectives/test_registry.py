@@ -1,4 +1,4 @@
-"""The registry of objectives: what it lists, what a run may combine with each, and how configurations name them."""
+"""The registry of objectives: what it lists, the settings each allows in a run, and loading of its configuration."""
 
 import pkgutil
 from dataclasses import replace
@@ -13,9 +13,10 @@ from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.objectives.classification import ClassificationConfig
-from vitral.objectives.dino import DINOConfig
+from vitral.objectives.dino import CropConfig, DINOConfig
 from vitral.objectives.distillation import DistillationConfig
 from vitral.objectives.entry import BuildContext, Teacher
+from vitral.objectives.mae import MAEConfig
 from vitral.objectives.masked_patch import MaskedPatchConfig
 from vitral.objectives.objective import Objective
 from vitral.objectives.registry import OBJECTIVES, ObjectiveConfig, build_objective
@@ -70,7 +71,7 @@ def test_a_teacher_is_loaded_in_the_context_of_the_run() -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_images_without_classes_serve_objectives_without_labels_alone(name: str) -> None:
+def test_images_without_classes_are_for_objectives_without_labels(name: str) -> None:
     run = run_with(name)
     data = DataConfig(source="images", root=Path("photos"))
     if run.objective.evaluate_by == "labels":
@@ -81,7 +82,7 @@ def test_images_without_classes_serve_objectives_without_labels_alone(name: str)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_linear_probe_learns_labels_alone(name: str) -> None:
+def test_a_linear_probe_needs_labels(name: str) -> None:
     run = run_with(name)
     probe = replace(run.model, probe=True)
     if run.objective.evaluate_by == "labels":
@@ -94,14 +95,46 @@ def test_a_linear_probe_learns_labels_alone(name: str) -> None:
 @pytest.mark.parametrize(
     "config", [DINOConfig(assignment="sinkhorn"), DINOConfig(koleo=0.1), MaskedPatchConfig(replaced_from="batch")]
 )
-def test_what_compares_a_whole_batch_refuses_parts_of_it(config: ObjectiveConfig) -> None:
+def test_losses_that_compare_the_images_of_a_batch_refuse_accumulation(config: ObjectiveConfig) -> None:
     assert build_objective(config, build_context(PREPROCESSING))
     assert build_objective(type(config)(), build_context(PREPROCESSING, accumulate=2))
     with pytest.raises(UserError, match=r"set --train\.accumulate 1"):
         build_objective(config, build_context(PREPROCESSING, accumulate=2))
 
 
-def test_a_finished_run_with_parts_of_a_batch_still_loads() -> None:
+def test_a_finished_run_with_such_a_loss_and_accumulation_still_loads() -> None:
     """Its report and its evaluation need the configuration, not the objective."""
     config = replace(run_with("dino", accumulate=2), objective=DINOConfig(assignment="sinkhorn"))
     assert from_dict(RunConfig, to_dict(config), origin="here") == config
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "config"),
+    [
+        ("classification", {"mixed_labels": "shares"}, ClassificationConfig()),
+        (
+            "classification",
+            {"loss": "sigmoid", "mixed_labels": "both"},
+            ClassificationConfig(loss="sigmoid", mixed_labels="multi_hot"),
+        ),
+        (
+            "distillation",
+            {"share": 0.25, "labels": {"mixed_labels": "shares"}},
+            DistillationConfig(teacher_weight=0.25),
+        ),
+        ("masked_patch", {"share": 0.25}, MaskedPatchConfig(corrupted_fraction=0.25)),
+        ("mae", {"share": 0.25}, MAEConfig(masked_fraction=0.25)),
+        (
+            "dino",
+            {"views": {"num_local": 2}, "masked_share": 0.25},
+            DINOConfig(crops=CropConfig(num_local=2), masked_fraction=0.25),
+        ),
+    ],
+)
+def test_old_keys_load(name: str, old: dict[str, object], config: ObjectiveConfig) -> None:
+    values = to_dict(run_with(name)) | {"objective": {"name": name, **old}}
+    run = from_dict(RunConfig, values, origin="here")
+    assert run.objective == config
+    written = to_dict(run)["objective"]
+    assert not {"share", "views", "masked_share"} & written.keys()
+    assert from_dict(RunConfig, to_dict(run), origin="here") == run
