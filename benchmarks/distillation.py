@@ -24,11 +24,11 @@ STUDENTS = {
     "hard, one head": ["fashion-mnist-distilled", *ONE_HEAD],
     "soft, one head, share 0.1, temperature 3": [
         *("fashion-mnist-distilled", *ONE_HEAD),
-        *("--objective.form", "soft", "--objective.share", "0.1"),
+        *("--objective.form", "soft", "--objective.teacher-weight", "0.1"),
     ],
     "soft, one head, teacher alone, temperature 3": [
         *("fashion-mnist-distilled", *ONE_HEAD),
-        *("--objective.form", "soft", "--objective.share", "1.0"),
+        *("--objective.form", "soft", "--objective.teacher-weight", "1.0"),
     ],
 }
 

@@ -7,15 +7,17 @@ import torch
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
+from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import random_bits
 from vitral.objectives.classification import ClassificationConfig
+from vitral.objectives.entry import BuildContext, Teacher
 from vitral.train.checkpointing.checkpoint import CheckpointConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
 
-__all__ = ["ARCHITECTURE", "keys", "tiny_run"]
+__all__ = ["ARCHITECTURE", "all_readable", "build_context", "keys", "tiny_run"]
 
 ARCHITECTURE = ViTConfig(
     image_size=8, patch_size=4, channels=1, width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=10, dropout=0.1
@@ -49,3 +51,25 @@ def tiny_run(out: Path | None = None, *, optimiser: str = "adamw", **train: obje
 def keys(count: int) -> torch.Tensor:
     """What the random numbers of `count` images are drawn by."""
     return torch.from_numpy((random_bits(1, np.arange(count)) >> np.uint64(1)).astype(np.int64))
+
+
+def no_teacher(path: Path, context: BuildContext) -> Teacher:
+    """Objectives without a teacher load none."""
+    raise AssertionError(f"{path} was loaded")
+
+
+def build_context(preprocessing: Preprocessing, **changes: object) -> BuildContext:
+    """What an objective is built from in a test."""
+    settings = dict(
+        classes=tuple("0123456789"),
+        device=torch.device("cpu"),
+        compiled=False,
+        accumulate=1,
+        load_teacher=no_teacher,
+    )
+    return BuildContext(preprocessing=preprocessing, **{**settings, **changes})
+
+
+def all_readable(rows: torch.Tensor) -> torch.Tensor:
+    """For each row that its image could be read."""
+    return torch.ones(len(rows), dtype=torch.bool)

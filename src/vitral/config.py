@@ -1,11 +1,13 @@
 """Configurations are frozen dataclasses; here they are checked, become JSON and come back, every key known."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from vitral.errors import UserError
 from vitral.files import write_json
@@ -18,11 +20,42 @@ __all__ = [
     "from_dict",
     "load_config",
     "pair",
+    "renamed",
     "save_config",
     "to_dict",
 ]
 
 T = TypeVar("T")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def renamed(
+    *, keys: Mapping[str, str] = NOTHING, values: Mapping[str, Mapping[str, str]] = NOTHING
+) -> Callable[[type[T]], type[T]]:
+    """Decorates a dataclass whose keys or values were renamed: files with the old names load, new names are written.
+
+    A key that is given by both names is unknown by its old one.
+
+    Args:
+        keys: each old key and its new name, such as {"views": "crops"}.
+        values: for a key, by its new name, each old value and its new name.
+    """
+
+    def with_new_names(cls: type, loaded: Any) -> Any:
+        if not isinstance(loaded, dict):
+            return loaded
+        new = {key if keys.get(key, key) in loaded else keys[key]: value for key, value in loaded.items()}
+        for key in values.keys() & new.keys():
+            if isinstance(new[key], str):
+                new[key] = values[key].get(new[key], new[key])
+        return new
+
+    def decorate(cls: type[T]) -> type[T]:
+        validator = model_validator(mode="before")(classmethod(with_new_names))
+        cls._with_new_names = validator  # pyright: ignore[reportAttributeAccessIssue]
+        return cls
+
+    return decorate
 
 
 def to_dict(config: Any) -> dict[str, Any]:

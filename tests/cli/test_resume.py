@@ -36,8 +36,8 @@ SMALL = {
         "objective.prototypes": 32,
         "objective.hidden": 16,
         "objective.bottleneck": 8,
-        "objective.views.num-local": 1,
-        "objective.views.local-size": 4,
+        "objective.crops.num-local": 1,
+        "objective.crops.local-size": 4,
     }
 }
 """Makes a recipe quick."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tiny import ARCHITECTURE, tiny_run
-from vitral.objectives.dino import DINOConfig, ViewConfig
+from vitral.objectives.dino import CropConfig, DINOConfig
 from vitral.objectives.distillation import DistillationConfig
 from vitral.objectives.mae import MAEConfig
 from vitral.objectives.masked_patch import MaskedPatchConfig
@@ -41,14 +41,14 @@ RUNS |= {
     f"{name}-masked-patch": replace(RUNS[name], objective=MaskedPatchConfig(target="small_patch"))
     for name in ("ddp-adamw", "fsdp")
 }
-DECODER = MAEConfig(share=0.5, width=16, depth=1, num_heads=2)
+DECODER = MAEConfig(masked_fraction=0.5, width=16, depth=1, num_heads=2)
 SMALL = DINOConfig(
     prototypes=16,
     hidden=16,
     bottleneck=8,
     patch_weight=1.0,
-    masked_share=0.5,
-    views=ViewConfig(num_local=2),
+    masked_fraction=0.5,
+    crops=CropConfig(num_local=2),
     # gradients grow as temperatures fall, and their rounding with them
     student_temperature=1.0,
     teacher_temperature=(0.5, 0.5),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distributed.assignments import LOGITS, READABLE, assignments
 from distributed.runs import RUNS, with_teacher
 from forks import pair
 from processes import SECONDS, SOURCES, records, start, steps_taken, vitral, wait_until
@@ -84,6 +85,14 @@ def test_two_equal_one(pairs, tmp_path, name):
         third = len(value) // 3
         rows = slice(None) if "qkv.bias" not in key else [*range(third), *range(2 * third, 3 * third)]
         torch.testing.assert_close(ours[key][rows], value[rows], rtol=0, atol=1e-5)
+
+
+def test_two_processes_assign_as_one_that_has_no_unreadable_image(pairs):
+    parts = [load_file(pairs / f"assignments-{rank}.safetensors") for rank in (0, 1)]
+    expected = assignments(LOGITS[READABLE], torch.ones(int(READABLE.sum()), dtype=torch.bool))
+    torch.testing.assert_close(torch.cat([part["sinkhorn"] for part in parts])[READABLE], expected["sinkhorn"])
+    for part in parts:
+        torch.testing.assert_close(part["centre"], expected["centre"])
 
 
 def test_more_and_fewer_processes_go_on_with_the_same_samples(tmp_path):

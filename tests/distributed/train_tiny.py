@@ -1,10 +1,16 @@
-"""Runs under torchrun: trains tiny models with the processes there are, one after another, into the folder named."""
+"""Runs under torchrun: trains tiny models with the processes there are, one after another, into the folder named.
+
+Each process also saves there what it computes of its part of `assignments.LOGITS`.
+"""
 
 import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from safetensors.torch import save_file
+
+from distributed.assignments import LOGITS, READABLE, assignments
 from distributed.runs import RUNS, with_teacher
 from vitral.distributed.world import join_processes
 from vitral.train.fit import fit
@@ -16,3 +22,5 @@ with join_processes(timeout=timedelta(minutes=2)) as world:
         run = Run(world.run_on_main(lambda config=config: Run.create(config).path))
         fit(run, config, world)
         run.close()
+    mine = assignments(LOGITS.chunk(world.size)[world.rank], READABLE.chunk(world.size)[world.rank])
+    save_file(mine, Path(sys.argv[1]) / f"assignments-{world.rank}.safetensors")

@@ -1,9 +1,9 @@
-"""What a teacher's outputs mean: probabilities of prototypes that do not collapse to one; and features that spread."""
+"""From a teacher's outputs to probabilities of prototypes that do not collapse; and KoLeo, which spreads features."""
 
 import torch
 import torch.distributed
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vitral.distributed.world import all_reduce_sum
@@ -12,7 +12,7 @@ __all__ = ["Centre", "koleo", "sinkhorn"]
 
 
 class Centre(nn.Module):
-    """The running mean of outputs; taken off, it keeps them from collapsing to one prototype (DINO, equation 4)."""
+    """The running mean of outputs. Subtracting it keeps them from collapsing to one prototype (DINO, equation 4)."""
 
     def __init__(self, prototypes: int, *, momentum: float) -> None:
         super().__init__()
@@ -22,15 +22,15 @@ class Centre(nn.Module):
         self.count = nn.Buffer(torch.zeros(()))
 
     @torch.no_grad()
-    def remember(self, outputs: Float[Tensor, "n prototypes"]) -> None:
-        """Takes note of outputs for the next update; a step may have several parts."""
+    def accumulate(self, outputs: Float[Tensor, "n prototypes"], readable: Bool[Tensor, " n"]) -> None:
+        """Adds the outputs of readable images to the next update; called once for each part of a batch."""
         if self.training:
-            self.total += outputs.sum(0)
-            self.count += len(outputs)
+            self.total += torch.where(readable[:, None], outputs, 0.0).sum(0)
+            self.count += readable.sum()
 
     @torch.no_grad()
     def update(self) -> None:
-        """Moves the mean towards that of all outputs of all processes since the last update."""
+        """Moves the running mean towards the mean over all processes of the outputs since the last update."""
         count = all_reduce_sum(self.count)
         mean = all_reduce_sum(self.total) / count.clamp(min=1)
         self.mean.lerp_(torch.where(count > 0, mean, self.mean), 1 - self.momentum)
@@ -39,31 +39,36 @@ class Centre(nn.Module):
 
 
 def sinkhorn(
-    logits: Float[Tensor, "b prototypes"], *, temperature: float | Float[Tensor, ""], rounds: int = 3
-) -> Float[Tensor, "b prototypes"]:
-    """Probabilities that give every prototype as much of the batch, over all processes (Sinkhorn and Knopp 1967, as in
-    SwAV, arXiv 2006.09882): rows sum to 1, columns nearly to b / prototypes.
+    logits: Float[Tensor, "n prototypes"],
+    *,
+    temperature: float | Float[Tensor, ""],
+    readable: Bool[Tensor, " n"],
+    rounds: int = 3,
+) -> Float[Tensor, "n prototypes"]:
+    """Probabilities that assign every prototype an equal part of the batch, over all processes (Sinkhorn and Knopp
+    1967, as in SwAV, arXiv 2006.09882): rows sum to 1, columns approximately to n / prototypes. Rows of unreadable
+    images are excluded.
     """
-    scaled = (logits / temperature).double()
-    # any number may be taken off all: the largest of all processes, or rows could vanish
+    lowest = torch.finfo(torch.float64).min
+    scaled = torch.where(readable[:, None], (logits / temperature).double(), lowest)
+    # a constant subtracted from all logits cancels; the maximum over all processes keeps rows from underflowing
     top = scaled.max()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(top, torch.distributed.ReduceOp.MAX)
-    shares = (scaled - top).exp()
+    weights = (scaled - top).exp()
     for _ in range(rounds):
-        shares = shares / all_reduce_sum(shares.sum(0)).clamp(min=1e-300)
-        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-300)
-    return shares.to(logits.dtype)
+        weights = weights / all_reduce_sum(weights.sum(0)).clamp(min=1e-300)
+        weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-300)
+    return weights.to(logits.dtype)
 
 
-def koleo(features: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-    """-log of the distance of each image to the nearest of its batch, on the unit sphere (arXiv 1806.03198): less the
-    more evenly features are spread. 0 for an image alone.
+def koleo(features: Float[Tensor, "b d"], readable: Bool[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """-log of each image's distance to its nearest neighbour in the batch, on the unit sphere (arXiv 1806.03198): lower
+    if features are spread more evenly. Unreadable images are excluded. 0 for an image without neighbours.
     """
-    if len(features) < 2:
-        return torch.zeros_like(features[:, 0])
     points = F.normalize(features.float(), dim=1)
     with torch.no_grad():
-        similarity = points @ points.T
-        nearest = similarity.fill_diagonal_(-2.0).argmax(1)
-    return -((points - points[nearest]).norm(dim=1) + 1e-8).log()
+        similarity = (points @ points.T).fill_diagonal_(-2.0)
+        nearest = similarity.masked_fill(~readable, -2.0).argmax(1)
+    values = -((points - points[nearest]).norm(dim=1) + 1e-8).log()
+    return torch.where(readable & (readable.sum() > 1), values, 0.0)

@@ -9,48 +9,56 @@ import tyro
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from vitral.config import renamed
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
 from vitral.errors import UserError
 from vitral.models import Model
-from vitral.objectives.objective import Figures, Panel
+from vitral.objectives.entry import BuildContext, EvaluateBy
+from vitral.objectives.objective import Metrics, Panel
 
-__all__ = ["Classification", "ClassificationConfig"]
+__all__ = ["Classification", "ClassificationConfig", "build_classification"]
 
 
+@renamed(values={"mixed_labels": {"shares": "soft", "both": "multi_hot"}})
 @dataclass(frozen=True, kw_only=True)
 class ClassificationConfig:
-    """What a classification step learns from."""
+    """The loss of supervised classification.
 
-    evaluate_by: ClassVar = "labels"
+    Raises:
+        UserError: a value is out of range, or does not go with another.
+    """
+
+    evaluate_by: ClassVar[EvaluateBy] = "labels"
     name: tyro.conf.Suppress[Literal["classification"]] = "classification"
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """Cross-entropy over classes, or of each class by itself, summed over classes, as the paper pre-trains."""
+    """`softmax`: cross-entropy over classes. `sigmoid`: binary cross-entropy of each class, summed over classes, as the
+    paper pre-trains.
+    """
     label_smoothing: float = 0.0
-    """Share of each label spread evenly over all classes."""
-
-    mixed_labels: Literal["shares", "both"] = "shares"
-    """What a mixed image is: both classes by their shares, or fully either of them, as DeiT III has it, for which the
-    loss must be sigmoid.
+    """Fraction of each label that is spread evenly over all classes."""
+    mixed_labels: Literal["soft", "multi_hot"] = "soft"
+    """Target of images mixed by mixup or CutMix. `soft`: both classes, each weighted by its part of the image.
+    `multi_hot`: 1 for both classes, as in DeiT III; needs the loss `sigmoid`.
     """
 
     def __post_init__(self) -> None:
-        if self.mixed_labels == "both" and (self.loss != "sigmoid" or self.label_smoothing):
-            raise UserError("mixed_labels both needs the loss sigmoid, and label_smoothing 0")
+        if self.mixed_labels == "multi_hot" and (self.loss != "sigmoid" or self.label_smoothing):
+            raise UserError("mixed_labels multi_hot needs the loss sigmoid, and label_smoothing 0")
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
 
 
 class Classification:
-    """Cross-entropy, averaged over the images that could be read.
+    """Cross-entropy, averaged over readable images.
 
-    Either form is linear in the target, so that the loss of a mixed image is that of both labels by their shares.
+    Both losses are linear in the target, so the loss of a mixed image is the weighted sum of both labels' losses.
     """
 
     def __init__(self, config: ClassificationConfig) -> None:
         self.label_smoothing = config.label_smoothing
-        self.of_mixed = {"shares": self._by_shares, "both": self._of_both}[config.mixed_labels]
-        self.of_labels = {"softmax": self._softmax, "sigmoid": self._sigmoid}[config.loss]
+        self.mixed_loss = {"soft": self._soft_labels, "multi_hot": self._multi_hot_labels}[config.mixed_labels]
+        self.label_loss = {"softmax": self._softmax, "sigmoid": self._sigmoid}[config.loss]
 
     def learner(self, model: Model) -> Model:
         """See `Objective`: the model alone."""
@@ -61,39 +69,41 @@ class Classification:
         return (cast(Model, learner),)
 
     def after_step(self, learner: nn.Module, *, progress: float) -> None:
-        """See `Objective`; gradients change everything here."""
+        """See `Objective`: nothing, as gradients update everything."""
 
     def panels(self, learner: nn.Module, examples: Examples) -> Sequence[Panel]:
-        """See `Objective`; the report of a run shows what was predicted."""
+        """See `Objective`: none, as a run's report shows predictions."""
         return ()
 
     def loss(
         self, forward: Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b classes"]], examples: Examples
-    ) -> tuple[Float[Tensor, ""], Figures]:
-        """The mean loss of a batch, and its accuracy (a fraction; of a mixed image by its own label)."""
-        return self.of_logits(forward(examples.images), examples)
+    ) -> tuple[Float[Tensor, ""], Metrics]:
+        """See `Objective`: the mean loss, and the accuracy (a fraction; of a mixed image by its own label)."""
+        return self.loss_of_logits(forward(examples.images), examples)
 
-    def of_logits(self, logits: Float[Tensor, "b classes"], examples: Examples) -> tuple[Float[Tensor, ""], Figures]:
-        """The same of logits that are there."""
+    def loss_of_logits(
+        self, logits: Float[Tensor, "b classes"], examples: Examples
+    ) -> tuple[Float[Tensor, ""], Metrics]:
+        """As `loss`, from logits."""
         logits, labels = logits.float(), examples.labels
         count = (labels != UNREADABLE).sum().clamp(min=1)
-        each = self.of_labels(logits, labels) if examples.partners is None else self.of_mixed(logits, examples)
+        losses = self.label_loss(logits, labels) if examples.partners is None else self.mixed_loss(logits, examples)
         correct = (logits.argmax(1) == labels).sum()
-        return each.sum() / count, {"accuracy": correct / count}
+        return losses.sum() / count, {"accuracy": correct / count}
 
-    def _by_shares(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
+    def _soft_labels(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
         assert mixed.partners is not None
         assert mixed.shares is not None
-        own, other = self.of_labels(logits, mixed.labels), self.of_labels(logits, mixed.partners)
+        own, other = self.label_loss(logits, mixed.labels), self.label_loss(logits, mixed.partners)
         return own * mixed.shares + other * (1 - mixed.shares)
 
-    def _of_both(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
-        """A second class takes its logit off the loss, where it is another one and can be seen."""
+    def _multi_hot_labels(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
+        """Subtracts the logit of the second class, if it is another class and part of the image is visible."""
         assert mixed.partners is not None
         assert mixed.shares is not None
         second = (mixed.partners != mixed.labels) & (mixed.shares < 1)
         logit = logits.gather(1, mixed.partners.clamp(min=0)[:, None])[:, 0]
-        return self.of_labels(logits, mixed.labels) - logit * second
+        return self.label_loss(logits, mixed.labels) - logit * second
 
     def _softmax(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         return F.cross_entropy(
@@ -101,8 +111,13 @@ class Classification:
         )
 
     def _sigmoid(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """The sum over classes of softplus(x) - target * x, without a dense target."""
+        """The sum over classes of softplus(x) - target * x, without building a dense target."""
         smooth = self.label_smoothing
         own = logits.gather(1, labels.clamp(min=0)[:, None])[:, 0]
         target = (1 - smooth) * own + smooth * logits.mean(1)
         return (F.softplus(logits).sum(1) - target) * (labels != UNREADABLE)
+
+
+def build_classification(config: ClassificationConfig, context: BuildContext) -> Classification:
+    """See `ObjectiveEntry`."""
+    return Classification(config)

@@ -1,4 +1,4 @@
-"""Several views of each image, drawn on the batch's own device: what self-distillation compares."""
+"""Random crops of each image, made on the batch's device."""
 
 import math
 
@@ -9,58 +9,58 @@ from torch import Tensor
 
 from vitral.objectives.prng import uniforms
 
-__all__ = ["boxes", "view"]
+__all__ = ["crop_boxes", "random_resized_crop"]
 
-ASPECT = 4 / 3
-"""Views are at most as much wider or higher than square."""
+MAX_ASPECT = 4 / 3
+"""Largest ratio of a crop's sides."""
 
-NUMBERS = 7
-"""Random numbers of each view: area, aspect, place across and down, mirroring, brightness, contrast."""
+NUM_DRAWS = 7
+"""Random numbers of each crop: area, aspect, left, top, flip, brightness, contrast."""
 
 
-def view(
+def random_resized_crop(
     images: Float[Tensor, "b c h w"],
     keys: Int64[Tensor, " b"],
     *,
-    number: int,
+    index: int,
     area: tuple[float, float],
     size: tuple[int, int],
     jitter: float,
 ) -> Float[Tensor, "b c p q"]:
-    """One random part of each image, mirrored half the time, lighter or darker, of more or less contrast.
+    """A random crop of each image, resized, flipped half the time, with jittered brightness and contrast.
 
     Args:
         images: values in 0..1.
-        keys: what each image's random numbers are drawn by.
-        number: which view of the image; each has its own randomness.
-        area: smallest and largest share of the image.
-        size: height and width of the view.
-        jitter: brightness and contrast change by up to this share.
+        keys: seeds of each image's random numbers.
+        index: number of the crop among those of an image; each has its own random numbers.
+        area: smallest and largest area, as fractions of the image.
+        size: height and width of the result in pixels.
+        jitter: brightness and contrast are multiplied by a number within this distance of 1.
     """
-    draws = uniforms(keys, NUMBERS, use=number)
-    left, top, width, height = boxes(draws, area, wider=images.shape[3] / images.shape[2]).unbind(1)
-    mirrored = torch.where(draws[:, 4] < 0.5, -1.0, 1.0)
+    draws = uniforms(keys, NUM_DRAWS, stream=index)
+    left, top, width, height = crop_boxes(draws, area, aspect=images.shape[3] / images.shape[2]).unbind(1)
+    sign = torch.where(draws[:, 4] < 0.5, -1.0, 1.0)
     zero = torch.zeros_like(left)
-    # from the view's -1..1 to the image's
-    across = torch.stack([width * mirrored, zero, 2 * left + width - 1], dim=1)
-    down = torch.stack([zero, height, 2 * top + height - 1], dim=1)
-    grid = F.affine_grid(torch.stack([across, down], dim=1), [len(images), images.shape[1], *size], align_corners=False)
-    parts = F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
+    # affine maps from the crop's coordinates in -1..1 to the image's
+    x = torch.stack([width * sign, zero, 2 * left + width - 1], dim=1)
+    y = torch.stack([zero, height, 2 * top + height - 1], dim=1)
+    grid = F.affine_grid(torch.stack([x, y], dim=1), [len(images), images.shape[1], *size], align_corners=False)
+    crops = F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
     brightness, contrast = (1 + jitter * (2 * draws[:, 5:] - 1)).to(images.dtype)[:, :, None, None, None].unbind(1)
-    means = parts.mean((1, 2, 3), keepdim=True)
-    return (((parts - means) * contrast + means) * brightness).clamp(0, 1)
+    means = crops.mean((1, 2, 3), keepdim=True)
+    return (((crops - means) * contrast + means) * brightness).clamp(0, 1)
 
 
-def boxes(draws: Float[Tensor, "b n"], area: tuple[float, float], *, wider: float = 1.0) -> Float[Tensor, "b 4"]:
-    """Parts of images as left, top, width and height, in shares of the image: area evenly, aspect evenly in its
-    logarithm; a side that would not fit is the image's.
+def crop_boxes(draws: Float[Tensor, "b n"], area: tuple[float, float], *, aspect: float = 1.0) -> Float[Tensor, "b 4"]:
+    """Left, top, width and height of crops, as fractions of the image. Areas are uniform, aspects uniform in their
+    logarithm; a side longer than the image's is shortened to it.
 
     Args:
-        draws: in [0, 1): area, aspect, place across, place down.
+        draws: in [0, 1): area, aspect, left, top.
         area: smallest and largest.
-        wider: width over height of the image.
+        aspect: width over height of the image.
     """
-    share = area[0] + (area[1] - area[0]) * draws[:, 0]
-    ratio = torch.exp((2 * draws[:, 1] - 1) * math.log(ASPECT)) / wider
-    width, height = (share * ratio).sqrt().clamp(max=1), (share / ratio).sqrt().clamp(max=1)
+    areas = area[0] + (area[1] - area[0]) * draws[:, 0]
+    ratio = torch.exp((2 * draws[:, 1] - 1) * math.log(MAX_ASPECT)) / aspect
+    width, height = (areas * ratio).sqrt().clamp(max=1), (areas / ratio).sqrt().clamp(max=1)
     return torch.stack([(1 - width) * draws[:, 2], (1 - height) * draws[:, 3], width, height], dim=1)

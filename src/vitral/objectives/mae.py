@@ -1,55 +1,59 @@
-"""Masked autoencoders (He et al., arXiv 2111.06377): few patches are encoded, the others decoded from them."""
+"""Masked autoencoders (He et al., arXiv 2111.06377): encode a few patches, and decode the others from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 import tyro
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from vitral.config import renamed
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.models import Model
+from vitral.objectives.entry import BuildContext, EvaluateBy
 from vitral.objectives.objective import Panel
-from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
+from vitral.objectives.patches import expand_indices, gather_tokens, patchify, to_uint8, unpatchify
 from vitral.objectives.prng import sample_without_replacement
-from vitral.objectives.self_supervised import Learner, plain_vit
+from vitral.objectives.self_supervised import Learner, SelfSupervised, plain_vit
 from vitral.vit import ViT
 
-__all__ = ["MAEConfig", "MAELearner"]
+__all__ = ["MAEConfig", "MAELearner", "build_mae"]
 
-WHICH = 0
-"""What random numbers are for."""
+MASK_STREAM = 0
+"""Stream of the random numbers."""
 
 
+@renamed(keys={"share": "masked_fraction"})
 @dataclass(frozen=True, kw_only=True)
 class MAEConfig:
-    """What a masked autoencoder hides, and what decodes it. The defaults are the paper's.
+    """Masking and decoder of a masked autoencoder. The defaults are the paper's.
 
     Raises:
         UserError: a value is out of range.
     """
 
-    evaluate_by: ClassVar = "features"
+    evaluate_by: ClassVar[EvaluateBy] = "features"
     name: tyro.conf.Suppress[Literal["mae"]] = "mae"
-    share: float = 0.75
-    """Share of an image's patches that is hidden."""
+    masked_fraction: float = 0.75
+    """Fraction of an image's patches that is masked."""
     target: Literal["normalised", "pixels"] = "normalised"
-    """`normalised`: a patch's values, its own mean taken off and divided by its own standard deviation. `pixels`: its
-    values in the model's range.
+    """`normalised`: a patch's values minus their mean, divided by their standard deviation. `pixels`: the values in the
+    model's range.
     """
     width: int = 512
     """Width of the decoder."""
     depth: int = 8
     """Blocks of the decoder."""
     num_heads: int = 16
-    """Attention heads of each."""
+    """Attention heads of each decoder block."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise UserError(f"--objective.share must be above 0 and below 1, not {self.share}")
+        if not 0 < self.masked_fraction < 1:
+            raise UserError(f"--objective.masked-fraction must be above 0 and below 1, not {self.masked_fraction}")
         if min(self.width, self.depth, self.num_heads) < 1 or self.width % self.num_heads:
             raise UserError(
                 "--objective.width must be a multiple of --objective.num-heads, and both and --objective.depth at "
@@ -58,15 +62,15 @@ class MAEConfig:
 
 
 class MAELearner(Learner):
-    """An encoder that computes visible patches alone, and a small Transformer that fills in the others.
+    """An encoder of the visible patches, and a small Transformer that predicts the masked ones.
 
-    The decoder is a Vision Transformer that is given tokens in place of embedded patches: what the encoder made of
-    visible patches, and one learned token for all others. Its head gives pixels.
+    The decoder is a Vision Transformer whose input tokens replace embedded patches: the encoder's output for visible
+    patches, and one learned token for masked ones. Its head predicts pixels.
     """
 
     def __init__(self, model: Model, config: MAEConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.encoder = checked(plain_vit(model, what="a masked autoencoder"))
+        self.encoder = check_maskable(plain_vit(model, what="a masked autoencoder"))
         self.config = config
         self.preprocessing = preprocessing
         inner = self.encoder.config
@@ -92,35 +96,37 @@ class MAELearner(Learner):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> dict[str, Float[Tensor, " b"]]:
-        """See `Learner`: the mean squared error of hidden patches."""
-        predicted, hidden, grid = self.predictions(images, keys)
-        asked = self.asked(taken(patchify(images, grid), hidden))
-        return {"loss": (predicted.float() - asked).square().mean((1, 2))}
+    def forward(
+        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"], readable: Bool[Tensor, " b"]
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """See `Learner`: the mean squared error over masked patches."""
+        predicted, masked, grid = self.predictions(images, keys)
+        targets = self.targets(gather_tokens(patchify(images, grid), masked))
+        return {"loss": (predicted.float() - targets).square().mean((1, 2))}
 
     def predictions(
         self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b m values"], Int64[Tensor, "b m"], tuple[int, int]]:
-        """What is predicted of the hidden patches, which these are, and the grid that they are counted on."""
+        """The predicted values of masked patches, the indices of these, and the patch grid."""
         embedded = self.encoder.patches(images)
         rows, columns = embedded.shape[1:3]
         count = rows * columns
-        order = sample_without_replacement(keys, count, of=count, use=WHICH)
-        # at least one patch on either side
-        shown = min(max(round(count * (1 - self.config.share)), 1), count - 1)
-        visible, hidden = order[:, :shown], order[:, shown:]
+        order = sample_without_replacement(keys, count, of=count, stream=MASK_STREAM)
+        # at least one visible patch, and one masked
+        num_visible = min(max(round(count * (1 - self.config.masked_fraction)), 1), count - 1)
+        visible, masked = order[:, :num_visible], order[:, num_visible:]
         x, positions = self.encoder.assemble(embedded)
         prefix = self.encoder.config.num_prefix_tokens
-        seen = torch.cat([x[:, :prefix], taken(x[:, prefix:], visible)], dim=1)
+        seen = torch.cat([x[:, :prefix], gather_tokens(x[:, prefix:], visible)], dim=1)
         tokens = self.bridge(self.encoder.encode(seen, positions))
-        everywhere = self.mask_token.to(tokens.dtype).expand(len(images), count, -1)
-        placed = everywhere.scatter(1, across(visible, everywhere), tokens[:, prefix:])
-        filled, positions = self.decoder.assemble(placed.unflatten(1, (rows, columns)))
+        mask_tokens = self.mask_token.to(tokens.dtype).expand(len(images), count, -1)
+        patches = mask_tokens.scatter(1, expand_indices(visible, mask_tokens), tokens[:, prefix:])
+        filled, positions = self.decoder.assemble(patches.unflatten(1, (rows, columns)))
         filled = torch.cat([filled[:, :prefix] + tokens[:, :prefix], filled[:, prefix:]], dim=1)
         final = self.decoder.encode(filled, positions)[:, prefix:]
-        return self.decoder.head(taken(final, hidden)), hidden, (rows, columns)
+        return self.decoder.head(gather_tokens(final, masked)), masked, (rows, columns)
 
-    def asked(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m values"]:
+    def targets(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m values"]:
         """The target of each patch; the deviation is that of a sample, as in the authors' code."""
         values = patches.flatten(2)
         if self.config.target == "pixels":
@@ -128,38 +134,45 @@ class MAELearner(Learner):
         return (values - values.mean(2, keepdim=True)) / (values.var(2, keepdim=True) + 1e-6).sqrt()
 
     def panels(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Sequence[Panel]:
-        """See `Learner`: hidden patches grey, as predicted (with their own mean and deviation), and whole."""
-        predicted, hidden, grid = self.predictions(images, keys)
-        whole = patchify(images, grid)
-        patches = taken(whole, hidden)
+        """See `Learner`: masked patches grey; masked patches as predicted, with the target's mean and deviation; and
+        the image.
+        """
+        predicted, masked, grid = self.predictions(images, keys)
+        patches = patchify(images, grid)
+        targets = gather_tokens(patches, masked)
         values = predicted.float()
         if self.config.target == "normalised":
-            own = patches.flatten(2)
-            values = values * (own.var(2, keepdim=True) + 1e-6).sqrt() + own.mean(2, keepdim=True)
-        shares = self.preprocessing.shares(whole)
+            flat = targets.flatten(2)
+            values = values * (flat.var(2, keepdim=True) + 1e-6).sqrt() + flat.mean(2, keepdim=True)
+        whole = self.preprocessing.shares(patches)
         shown = {
-            "visible": torch.full_like(patches, 0.5),
-            "predicted": self.preprocessing.shares(values.reshape(patches.shape)),
+            "visible": torch.full_like(targets, 0.5),
+            "predicted": self.preprocessing.shares(values.reshape(targets.shape)),
         }
-        rows = {title: shares.scatter(1, across(hidden, shares), part) for title, part in shown.items()}
+        pasted = {title: whole.scatter(1, expand_indices(masked, whole), part) for title, part in shown.items()}
         return [
-            Panel(title=title, images=as_pixels(unpatchify(part, grid)))
-            for title, part in {**rows, "image": shares}.items()
+            Panel(title=title, images=to_uint8(unpatchify(part, grid)))
+            for title, part in {**pasted, "image": whole}.items()
         ]
 
 
-def checked(model: ViT) -> ViT:
-    """The model, if it can leave patches out unseen.
+def check_maskable(model: ViT) -> ViT:
+    """The model, if its other patches do not depend on those that are left out.
 
     Raises:
-        UserError: it cannot.
+        UserError: they do.
     """
     config = model.config
     if config.stem_stages is not None:
-        raise UserError("a masked autoencoder needs patches of pixels: the ResNet of a hybrid would see hidden ones")
+        raise UserError("a masked autoencoder needs patches of pixels: the ResNet of a hybrid would see masked ones")
     if config.attention != "global" or not model.positions.only_at_stem:
         raise UserError(
-            "a masked autoencoder leaves out patches, which only positions added to the first tokens allow: "
+            "a masked autoencoder leaves out patches, which works only with positions added to the first tokens: "
             "set --model.position sincos_2d_mae, --model.position-injection stem and --model.attention global"
         )
     return model
+
+
+def build_mae(config: MAEConfig, context: BuildContext) -> SelfSupervised:
+    """See `ObjectiveEntry`."""
+    return SelfSupervised(partial(MAELearner, config=config, preprocessing=context.preprocessing))

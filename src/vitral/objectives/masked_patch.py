@@ -1,4 +1,4 @@
-"""Masked patch prediction, the paper's self-supervision (section 4.6 and appendix B.1.2)."""
+"""Masked patch prediction, the self-supervision of the paper (section 4.6 and appendix B.1.2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,110 +9,115 @@ import torch
 import torch.nn.functional as F
 import tyro
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from vitral.config import renamed
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.models import Model
+from vitral.objectives.entry import BuildContext, EvaluateBy
 from vitral.objectives.objective import Panel
-from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
+from vitral.objectives.patches import expand_indices, gather_tokens, patchify, to_uint8, unpatchify
 from vitral.objectives.prng import sample_without_replacement, uniforms
-from vitral.objectives.self_supervised import Learner, plain_vit
+from vitral.objectives.self_supervised import Learner, SelfSupervised, plain_vit
 
-__all__ = ["Colours", "MaskedPatchConfig", "MaskedPatchLearner", "Pixels", "corrupted"]
+__all__ = ["Colours", "MaskedPatchConfig", "MaskedPatchLearner", "Pixels", "build_masked_patch", "corrupted"]
 
 LEVELS = 8
 """Three bits a channel."""
 SMALL = 4
-"""Rows and columns of a patch made small."""
-WHICH, HOW, OTHER = range(3)
-"""What random numbers are for."""
+"""Rows and columns of the target `small_patch`."""
+CORRUPTED_STREAM, CORRUPTION_STREAM, REPLACEMENT_STREAM = range(3)
+"""Streams of random numbers: which patches are corrupted, how, and by which other patch."""
 
 
+@renamed(keys={"share": "corrupted_fraction"})
 @dataclass(frozen=True, kw_only=True)
 class MaskedPatchConfig:
-    """What masked patch prediction hides, and what it asks for. The defaults are the paper's, or say where it is open.
+    """Corruption and targets of masked patch prediction. The defaults are the paper's where it states a value.
 
     Raises:
         UserError: a value is out of range.
     """
 
-    evaluate_by: ClassVar = "features"
+    evaluate_by: ClassVar[EvaluateBy] = "features"
     name: tyro.conf.Suppress[Literal["masked_patch"]] = "masked_patch"
     target: Literal["mean_colour", "small_patch", "pixels"] = "mean_colour"
-    """`mean_colour`: the patch's mean at 3 bits a channel, one of 512 classes (8 of grey images). `small_patch`: the
-    same of each of its 4x4 parts, 16 predictions side by side. `pixels`: all its values in the model's range, by mean
-    squared error.
+    """`mean_colour`: the patch's mean at 3 bits a channel, one of 512 classes (8 for grey images). `small_patch`: the
+    same for each of its 4x4 parts, 16 predictions side by side. `pixels`: all values in the model's range, with the
+    mean squared error as loss.
     """
-    share: float = 0.5
-    """Share of an image's patches that is corrupted; 0.15 is BERT's."""
+    corrupted_fraction: float = 0.5
+    """Fraction of an image's patches that is corrupted; BERT's is 0.15."""
     masked: float = 0.8
-    """Chance that a corrupted patch's embedding becomes the learned [mask]."""
+    """Probability that a corrupted patch's embedding becomes the learned [mask]."""
     replaced: float = 0.1
-    """Chance that it becomes another patch's; what is left stays as it is, and is asked for all the same."""
+    """Probability that it becomes another patch's. Otherwise it is unchanged, and predicted all the same."""
     replaced_from: Literal["image", "batch"] = "image"
-    """Where the other patch is from, which the paper does not say: the same image, or the next one of the part of the
-    batch that a device computes at once.
+    """Source of the other patch, which the paper does not state: the same image, or the next image in the batch of a
+    device.
     """
     rounding: Literal["floor", "nearest"] = "floor"
-    """How a mean x in 0..1 becomes one of 8 levels, which the paper leaves open: min(floor(8 x), 7), or round(7 x)."""
+    """How a mean x in 0..1 becomes one of 8 levels, which the paper does not state: min(floor(8 x), 7), or round(7 x).
+    """
     hidden: bool = False
-    """Whether a dense layer with tanh, as that before the classifier, comes before the prediction; the paper does not
-    say.
+    """Whether a dense layer with tanh, as in the classifier, comes before the prediction; the paper does not state it.
     """
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise UserError(f"--objective.share must be above 0 and at most 1, not {self.share}")
+        if not 0 < self.corrupted_fraction <= 1:
+            raise UserError(
+                f"--objective.corrupted-fraction must be above 0 and at most 1, not {self.corrupted_fraction}"
+            )
         if not (self.masked >= 0 and self.replaced >= 0 and self.masked + self.replaced <= 1):
             raise UserError(
-                "--objective.masked and --objective.replaced are chances that add up to at most 1, "
+                "--objective.masked and --objective.replaced are probabilities that add up to at most 1, "
                 f"not {self.masked} and {self.replaced}"
             )
 
 
 @runtime_checkable
 class Target(Protocol):
-    """What is asked of a corrupted patch. Patches are in the model's range."""
+    """What is predicted of a corrupted patch. Patches are in the model's range."""
 
-    def outputs(self, channels: int, patch_hw: tuple[int, int]) -> int:
-        """Numbers that a prediction has."""
+    def num_outputs(self, channels: int, patch_hw: tuple[int, int]) -> int:
+        """Length of a prediction."""
         ...
 
     def losses(
         self, predicted: Float[Tensor, "b m outputs"], patches: Float[Tensor, "b m c p q"]
     ) -> dict[str, Float[Tensor, "b m"]]:
-        """The loss of each patch, and further figures."""
+        """The `loss` of each patch, and further metrics."""
         ...
 
-    def painted(
+    def draw(
         self, predicted: Float[Tensor, "b m outputs"], like: Float[Tensor, "b m c p q"]
     ) -> Float[Tensor, "b m c p q"]:
-        """The patches that are predicted, in 0..1."""
+        """The predicted patches, in 0..1."""
         ...
 
-    def perfect(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m c p q"]:
-        """What a prediction without fault looks like, in 0..1."""
+    def draw_target(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m c p q"]:
+        """The patches that a perfect prediction would draw, in 0..1."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Colours:
-    """Mean colours at 3 bits a channel, of the whole patch or of `side` x `side` parts: a class each."""
+    """Mean colours at 3 bits a channel, of the whole patch or of `side` x `side` parts; each colour is a class."""
 
     preprocessing: Preprocessing
     rounding: Literal["floor", "nearest"] = "floor"
     side: int
 
-    def outputs(self, channels: int, patch_hw: tuple[int, int]) -> int:
+    def num_outputs(self, channels: int, patch_hw: tuple[int, int]) -> int:
         """See `Target`."""
         return self.side**2 * LEVELS**channels
 
     def losses(
         self, predicted: Float[Tensor, "b m outputs"], patches: Float[Tensor, "b m c p q"]
     ) -> dict[str, Float[Tensor, "b m"]]:
-        """See `Target`: cross-entropy in nats, the mean over the parts, and the share of parts that were right."""
+        """See `Target`: cross-entropy in nats, the mean over the parts, and the fraction of correct parts."""
         classes = self.classes(patches)
         logits = rearrange(predicted, "b m (parts classes) -> b classes m parts", parts=self.side**2)
         loss = F.cross_entropy(logits, classes, reduction="none").mean(2)
@@ -121,7 +126,7 @@ class Colours:
     def classes(self, patches: Float[Tensor, "b m c p q"]) -> Int64[Tensor, "b m parts"]:
         """The class of each part: its channels' levels as the digits of a number to base 8, red first."""
         means = F.adaptive_avg_pool2d(self.preprocessing.shares(patches).flatten(0, 1), self.side)
-        # a mean of values that were shifted and scaled may miss an edge between levels by a rounding error
+        # rounding errors of normalised values must not push a mean below the edge of its level
         scaled = {"floor": LEVELS * means + 1e-5, "nearest": (LEVELS - 1) * means + 0.5}[self.rounding]
         levels = scaled.floor().long().clamp(0, LEVELS - 1)
         number = torch.zeros_like(levels[:, 0])
@@ -129,27 +134,27 @@ class Colours:
             number = number * LEVELS + level
         return rearrange(number, "(b m) rows columns -> b m (rows columns)", b=len(patches))
 
-    def painted(
+    def draw(
         self, predicted: Float[Tensor, "b m outputs"], like: Float[Tensor, "b m c p q"]
     ) -> Float[Tensor, "b m c p q"]:
         """See `Target`."""
         parts = rearrange(predicted, "b m (parts classes) -> b m parts classes", parts=self.side**2)
         return self.colours(parts.argmax(3), like)
 
-    def perfect(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m c p q"]:
+    def draw_target(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m c p q"]:
         """See `Target`."""
         return self.colours(self.classes(patches), patches)
 
     def colours(
         self, classes: Int64[Tensor, "b m parts"], like: Float[Tensor, "b m c p q"]
     ) -> Float[Tensor, "b m c p q"]:
-        """Patches that have the colour in the middle of each class."""
+        """Patches in the middle colour of each class."""
         b, m, c, p, q = like.shape
         powers = LEVELS ** torch.arange(c - 1, -1, -1, device=classes.device)
         levels = rearrange(classes, "b m (rows columns) -> (b m) 1 rows columns", rows=self.side)
         levels = levels // powers[:, None, None] % LEVELS
-        shares = {"floor": (levels + 0.5) / LEVELS, "nearest": levels / (LEVELS - 1)}[self.rounding]
-        return F.interpolate(shares, size=(p, q)).reshape(b, m, c, p, q)
+        values = {"floor": (levels + 0.5) / LEVELS, "nearest": levels / (LEVELS - 1)}[self.rounding]
+        return F.interpolate(values, size=(p, q)).reshape(b, m, c, p, q)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +163,7 @@ class Pixels:
 
     preprocessing: Preprocessing
 
-    def outputs(self, channels: int, patch_hw: tuple[int, int]) -> int:
+    def num_outputs(self, channels: int, patch_hw: tuple[int, int]) -> int:
         """See `Target`."""
         return channels * patch_hw[0] * patch_hw[1]
 
@@ -168,19 +173,19 @@ class Pixels:
         """See `Target`: the mean squared error."""
         return {"loss": (predicted - patches.flatten(2)).square().mean(2)}
 
-    def painted(
+    def draw(
         self, predicted: Float[Tensor, "b m outputs"], like: Float[Tensor, "b m c p q"]
     ) -> Float[Tensor, "b m c p q"]:
         """See `Target`."""
-        return self.perfect(predicted.reshape(like.shape))
+        return self.draw_target(predicted.reshape(like.shape))
 
-    def perfect(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m c p q"]:
+    def draw_target(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m c p q"]:
         """See `Target`."""
         return self.preprocessing.shares(patches)
 
 
 class MaskedPatchLearner(Learner):
-    """An encoder that sees corrupted patch embeddings, and a prediction from each corrupted patch's final token."""
+    """An encoder of partly corrupted patch embeddings, and a prediction from each corrupted patch's final token."""
 
     def __init__(self, model: Model, config: MaskedPatchConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -191,64 +196,70 @@ class MaskedPatchLearner(Learner):
         width, channels = self.encoder.config.width, self.encoder.config.channels
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.hidden = nn.Sequential(nn.Linear(width, width), nn.Tanh()) if config.hidden else nn.Identity()
-        self.predict = nn.Linear(width, self.target.outputs(channels, self.encoder.config.patch_hw))
+        self.predict = nn.Linear(width, self.target.num_outputs(channels, self.encoder.config.patch_hw))
         nn.init.normal_(self.mask_token, std=0.02)
         nn.init.zeros_(self.predict.bias)
 
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> dict[str, Float[Tensor, " b"]]:
-        """See `Learner`; every corrupted patch counts alike, and no other."""
+    def forward(
+        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"], readable: Bool[Tensor, " b"]
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """See `Learner`: means over corrupted patches; others have no loss."""
         embedded = self.encoder.patches(images)
         grid = (embedded.shape[1], embedded.shape[2])
-        predicted, where = self.predictions(embedded, keys)
-        figures = self.target.losses(predicted.float(), taken(patchify(images, grid), where))
-        return {name: values.mean(1) for name, values in figures.items()}
+        predicted, indices = self.predictions(embedded, keys)
+        metrics = self.target.losses(predicted.float(), gather_tokens(patchify(images, grid), indices))
+        return {name: values.mean(1) for name, values in metrics.items()}
 
     def predictions(
         self, embedded: Float[Tensor, "b gh gw d"], keys: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b m outputs"], Int64[Tensor, "b m"]]:
-        """What is predicted for the corrupted patches, and which these are."""
+        """The predictions for corrupted patches, and the indices of these."""
         flat = embedded.flatten(1, 2)
-        where = corrupted(self.config, keys, patches=flat.shape[1])
-        changed = flat.scatter(1, across(where, flat), self._replacements(flat, where, keys))
+        indices = corrupted(self.config, keys, patches=flat.shape[1])
+        changed = flat.scatter(1, expand_indices(indices, flat), self.replacements(flat, indices, keys))
         x, positions = self.encoder.assemble(changed.view_as(embedded))
         tokens = self.encoder.encode(x, positions)[:, self.encoder.config.num_prefix_tokens :]
-        return self.predict(self.hidden(taken(tokens, where))), where
+        return self.predict(self.hidden(gather_tokens(tokens, indices))), indices
+
+    def replacements(
+        self, flat: Float[Tensor, "b n d"], indices: Int64[Tensor, "b m"], keys: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b m d"]:
+        """The embeddings that replace those of corrupted patches: [mask], another patch's, or the same."""
+        n, m = flat.shape[1], indices.shape[1]
+        same_image = self.config.replaced_from == "image"
+        corruption, draws = (
+            uniforms(keys, m, stream=stream)[:, :, None] for stream in (CORRUPTION_STREAM, REPLACEMENT_STREAM)
+        )
+        others = (draws[:, :, 0] * (max(n - 1, 1) if same_image else n)).long()
+        others = (others + (others >= indices)) % n if same_image else others
+        replaced = gather_tokens(flat if same_image else flat.roll(-1, dims=0), others)
+        unmasked = torch.where(
+            corruption < self.config.masked + self.config.replaced, replaced, gather_tokens(flat, indices)
+        )
+        return torch.where(corruption < self.config.masked, self.mask_token.to(flat.dtype), unmasked)
 
     def panels(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Sequence[Panel]:
-        """See `Learner`: corrupted patches grey, as predicted, as asked for; and the image."""
+        """See `Learner`: corrupted patches grey, as predicted, and as their targets; and the image."""
         embedded = self.encoder.patches(images)
         grid = (embedded.shape[1], embedded.shape[2])
-        predicted, where = self.predictions(embedded, keys)
-        whole = patchify(images, grid)
-        hidden = taken(whole, where)
-        shares = self.preprocessing.shares(whole)
+        predicted, indices = self.predictions(embedded, keys)
+        patches = patchify(images, grid)
+        targets = gather_tokens(patches, indices)
+        whole = self.preprocessing.shares(patches)
         shown = {
-            "corrupted": torch.full_like(hidden, 0.5),
-            "predicted": self.target.painted(predicted.float(), hidden),
-            "asked for": self.target.perfect(hidden),
+            "corrupted": torch.full_like(targets, 0.5),
+            "predicted": self.target.draw(predicted.float(), targets),
+            "target": self.target.draw_target(targets),
         }
-        with_parts = {title: shares.scatter(1, across(where, shares), part) for title, part in shown.items()}
+        pasted = {title: whole.scatter(1, expand_indices(indices, whole), part) for title, part in shown.items()}
         return [
-            Panel(title=title, images=as_pixels(unpatchify(patches, grid)))
-            for title, patches in {**with_parts, "image": shares}.items()
+            Panel(title=title, images=to_uint8(unpatchify(part, grid)))
+            for title, part in {**pasted, "image": whole}.items()
         ]
-
-    def _replacements(
-        self, flat: Float[Tensor, "b n d"], where: Int64[Tensor, "b m"], keys: Int64[Tensor, " b"]
-    ) -> Float[Tensor, "b m d"]:
-        """What stands in the place of each corrupted embedding: [mask], another patch's, or itself."""
-        n, count = flat.shape[1], where.shape[1]
-        how, draw = (uniforms(keys, count, use=use)[:, :, None] for use in (HOW, OTHER))
-        own = self.config.replaced_from == "image"
-        other = (draw[:, :, 0] * (max(n - 1, 1) if own else n)).long()
-        other = (other + (other >= where)) % n if own else other
-        replaced = taken(flat if own else flat.roll(-1, dims=0), other)
-        kept = torch.where(how < self.config.masked + self.config.replaced, replaced, taken(flat, where))
-        return torch.where(how < self.config.masked, self.mask_token.to(flat.dtype), kept)
 
 
 def target_of(config: MaskedPatchConfig, preprocessing: Preprocessing) -> Target:
-    """What a configuration asks for."""
+    """The target of a configuration."""
     colours = partial(Colours, preprocessing=preprocessing, rounding=config.rounding)
     return {
         "mean_colour": lambda: colours(side=1),
@@ -258,5 +269,20 @@ def target_of(config: MaskedPatchConfig, preprocessing: Preprocessing) -> Target
 
 
 def corrupted(config: MaskedPatchConfig, keys: Int64[Tensor, " b"], *, patches: int) -> Int64[Tensor, "b m"]:
-    """Which patches of each image are corrupted: the configured share of them, and at least one."""
-    return sample_without_replacement(keys, max(1, round(config.share * patches)), of=patches, use=WHICH)
+    """Indices of the corrupted patches of each image: the configured fraction, at least one."""
+    count = max(1, round(config.corrupted_fraction * patches))
+    return sample_without_replacement(keys, count, of=patches, stream=CORRUPTED_STREAM)
+
+
+def build_masked_patch(config: MaskedPatchConfig, context: BuildContext) -> SelfSupervised:
+    """See `ObjectiveEntry`.
+
+    Raises:
+        UserError: batches are split, and patches are replaced by those of other images.
+    """
+    if context.accumulate > 1 and config.replaced_from == "batch":
+        raise UserError(
+            "--objective.replaced-from batch takes patches of the next image of a batch, which splitting it would "
+            "change: set --train.accumulate 1, or --objective.replaced-from image"
+        )
+    return SelfSupervised(partial(MaskedPatchLearner, config=config, preprocessing=context.preprocessing))

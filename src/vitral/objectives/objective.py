@@ -1,4 +1,4 @@
-"""What every objective offers the training loop, which knows no more of any of them."""
+"""The interface between an objective and the training loop."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from vitral.data.augment.mixing import Examples
 from vitral.models import Model
 
-__all__ = ["Figures", "Objective", "Panel"]
+__all__ = ["Metrics", "Objective", "Panel"]
 
-Figures = dict[str, Float[Tensor, ""]]
+Metrics = dict[str, Float[Tensor, ""]]
 """Means over a batch by name, still on the device."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One column of the pictures that show what a model has learned."""
+    """One column of a figure that shows what a model has learned."""
 
     title: str
     images: UInt8[Tensor, "k h w c"]
@@ -26,37 +26,33 @@ class Panel:
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a step learns.
-
-    Its configuration says as `evaluate_by` what evaluation measures: the classes that the model tells (labels), or what
-    its representations are worth (features).
-    """
+    """A training objective: the modules it trains, its loss, and what it does after each step."""
 
     def learner(self, model: Model) -> nn.Module:
-        """What is trained: the model alone, or with the parts that only training needs.
+        """The module to train: the model alone, or the model with parts that only training needs.
 
         Raises:
-            UserError: the objective is not for such models.
+            UserError: the objective cannot train such a model.
         """
         ...
 
     def models(self, learner: nn.Module) -> Sequence[Model]:
-        """The models in what is trained, which begin with the same weights; the first is evaluated and kept."""
+        """The models inside the learner, which start from the same weights. The first is evaluated and saved."""
         ...
 
-    def loss(self, forward: Callable[..., Any], examples: Examples) -> tuple[Float[Tensor, ""], Figures]:
-        """The mean loss of a batch over the images that could be read, and further figures.
+    def loss(self, forward: Callable[..., Any], examples: Examples) -> tuple[Float[Tensor, ""], Metrics]:
+        """The mean loss over the readable images of a batch, and further metrics.
 
         Args:
-            forward: calls the learner, wherever its weights are.
+            forward: calls the learner, which may be compiled, or wrapped by DDP or FSDP.
             examples: a batch, or a part of one.
         """
         ...
 
     def after_step(self, learner: nn.Module, *, progress: float) -> None:
-        """Changes what gradients do not, when a step was taken; `progress` reaches 1 with the run's last step."""
+        """Updates, after an optimiser step, what gradients do not; `progress` is 1 at the run's last step."""
         ...
 
     def panels(self, learner: nn.Module, examples: Examples) -> Sequence[Panel]:
-        """A few images and what was made of them, side by side; nothing where there is nothing to see."""
+        """A few images beside the model's outputs for them; empty if there is nothing to show."""
         ...

@@ -1,4 +1,4 @@
-"""Random numbers of each image on the batch's own device, from its key alone: the same on every device and machine."""
+"""Random numbers of each image as a function of its key, computed on the batch's device; equal on every device."""
 
 import torch
 from jaxtyping import Float32, Int64
@@ -8,33 +8,35 @@ __all__ = ["sample_without_replacement", "uniforms"]
 
 STEP = 0x9E3779B97F4A7C15 - 2**64
 FIRST, SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
-"""SplitMix64's constants as signed integers, whose products overflow alike."""
+"""SplitMix64's constants as signed integers; signed and unsigned products overflow to the same bits."""
 
-APART = 2**20
-"""More numbers are never drawn for one use."""
+STREAM_LENGTH = 2**20
+"""Numbers in each stream."""
 
 
-def uniforms(keys: Int64[Tensor, " b"], count: int, *, use: int) -> Float32[Tensor, "b count"]:
-    """Numbers in [0, 1) for each image.
+def uniforms(keys: Int64[Tensor, " b"], count: int, *, stream: int) -> Float32[Tensor, "b count"]:
+    """Uniform numbers in [0, 1) for each image.
 
     Args:
-        keys: of the images, as `Examples` has them.
-        count: numbers for each.
-        use: what for; different uses are independent.
+        keys: of the images, as in `Examples`.
+        count: numbers for each image.
+        stream: different streams are independent.
     """
-    assert count < APART
-    numbers = torch.arange(use * APART + 1, use * APART + 1 + count, device=keys.device)
-    state = keys[:, None] + numbers * STEP
-    state = (state ^ _shifted(state, 30)) * FIRST
-    state = (state ^ _shifted(state, 27)) * SECOND
-    return _shifted(state ^ _shifted(state, 31), 40).to(torch.float32) * 2.0**-24
+    assert count < STREAM_LENGTH
+    start = stream * STREAM_LENGTH + 1
+    state = keys[:, None] + torch.arange(start, start + count, device=keys.device) * STEP
+    state = (state ^ _shift_right(state, 30)) * FIRST
+    state = (state ^ _shift_right(state, 27)) * SECOND
+    return _shift_right(state ^ _shift_right(state, 31), 40).to(torch.float32) * 2.0**-24
 
 
-def sample_without_replacement(keys: Int64[Tensor, " b"], count: int, *, of: int, use: int) -> Int64[Tensor, "b count"]:
-    """`count` different numbers below `of` for each image, in random order; every choice is as likely."""
-    return uniforms(keys, of, use=use).argsort(dim=1, stable=True)[:, :count]
+def sample_without_replacement(
+    keys: Int64[Tensor, " b"], count: int, *, of: int, stream: int
+) -> Int64[Tensor, "b count"]:
+    """`count` different numbers below `of` for each image, in random order."""
+    return uniforms(keys, of, stream=stream).argsort(dim=1, stable=True)[:, :count]
 
 
-def _shifted(state: Int64[Tensor, "*b"], places: int) -> Int64[Tensor, "*b"]:
-    """Bits moved down, zeros following: integers are signed here."""
+def _shift_right(state: Int64[Tensor, "*b"], places: int) -> Int64[Tensor, "*b"]:
+    """Logical shift, which fills with zeros; that of signed integers is arithmetic."""
     return (state >> places) & (2 ** (64 - places) - 1)

@@ -1,55 +1,60 @@
-"""Learning without labels: what masked patches, MAE and DINO share."""
+"""Learning without labels: the parts that masked patch prediction, MAE and DINO share."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
 from vitral.errors import UserError
 from vitral.models import Model
-from vitral.objectives.objective import Figures, Panel
+from vitral.objectives.entry import RunSettings
+from vitral.objectives.objective import Metrics, Panel
 from vitral.vit import ViT
 
-__all__ = ["Learner", "SelfSupervised", "plain_vit"]
+__all__ = ["Learner", "SelfSupervised", "plain_vit", "refuse_probe"]
 
 
 class Learner(nn.Module):
     """A Vision Transformer, `encoder`, with the parts that only its training needs."""
 
     encoder: ViT
-    """What gradients train."""
+    """The model that gradients train."""
 
     def models(self) -> Sequence[ViT]:
-        """Its models, which begin with the same weights; the first is evaluated and kept."""
+        """The models inside, which start from the same weights. The first is evaluated and saved."""
         return (self.encoder,)
 
     def extract_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """What the model that is kept makes of images in its range: the representation y of Eq. 4."""
+        """Features of the saved model for images in its range: the representation y of Eq. 4."""
         return self.models()[0].features(images).pooled
 
     @abstractmethod
-    def forward(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> dict[str, Float[Tensor, " b"]]:
-        """The loss of each image, as `loss`, and further figures of each.
+    def forward(
+        self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"], readable: Bool[Tensor, " b"]
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """The `loss` of each image, and further metrics of each.
 
         Args:
             images: in the model's range.
-            keys: what each image's random numbers are drawn by.
+            keys: seeds of each image's random numbers.
+            readable: which images could be read. The values of others are ignored, and must not change those of
+                readable images.
         """
 
     def after_step(self, *, progress: float) -> None:
-        """Changes what gradients do not, when a step was taken; `progress` reaches 1 with the last."""
+        """Updates, after an optimiser step, what gradients do not; `progress` is 1 at the run's last step."""
 
     @abstractmethod
     def panels(self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]) -> Sequence[Panel]:
-        """The images and what was made of them."""
+        """The images beside the model's outputs for them."""
 
 
 class SelfSupervised:
-    """An objective whose learner gives each image's loss; labels only tell which images could be read."""
+    """An objective whose learner computes each image's loss. Labels only say which images could be read."""
 
     def __init__(self, make: Callable[[Model], Learner]) -> None:
         self.make = make
@@ -65,12 +70,12 @@ class SelfSupervised:
 
     def loss(
         self, forward: Callable[..., dict[str, Float[Tensor, " b"]]], examples: Examples
-    ) -> tuple[Float[Tensor, ""], Figures]:
+    ) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Objective`."""
         readable = examples.labels != UNREADABLE
         count = readable.sum().clamp(min=1)
-        figures = forward(examples.images, examples.keys)
-        means = {name: torch.where(readable, each, 0.0).sum() / count for name, each in figures.items()}
+        metrics = forward(examples.images, examples.keys, readable)
+        means = {name: torch.where(readable, values, 0.0).sum() / count for name, values in metrics.items()}
         return means.pop("loss"), {name: value.detach() for name, value in means.items()}
 
     def after_step(self, learner: nn.Module, *, progress: float) -> None:
@@ -87,11 +92,11 @@ class SelfSupervised:
 
 
 def plain_vit(model: Model, *, what: str) -> ViT:
-    """The model, if it is a Vision Transformer that sees all of its patches; what classifies is kept as it is, since
-    it learns nothing without labels.
+    """The model, if it is a Vision Transformer that uses all of its patches. Its classifier is frozen, because nothing
+    trains it without labels.
 
     Raises:
-        UserError: the model is another.
+        UserError: it is a ResNet, or drops patches.
     """
     if not isinstance(model, ViT):
         raise UserError(f"{what} needs a Vision Transformer, as a ResNet has no patches: choose another --model.name")
@@ -100,3 +105,13 @@ def plain_vit(model: Model, *, what: str) -> ViT:
     for part in (model.head, model.pre_logits, model.pool):
         part.requires_grad_(False)
     return model
+
+
+def refuse_probe(run: RunSettings) -> None:
+    """Validates a run whose objective learns without labels.
+
+    Raises:
+        UserError: it trains a linear probe.
+    """
+    if run.model.probe:
+        raise UserError("a linear probe learns classes: choose a recipe that does, such as finetune")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from vitral.data.config import DataConfig
 from vitral.models import architecture
-from vitral.objectives.dino import DINOConfig, ViewConfig
+from vitral.objectives.dino import CropConfig, DINOConfig
 from vitral.recipes.fashion_mnist import fashion_mnist
 from vitral.recipes.images import IMAGENET, WORKERS, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
@@ -56,7 +56,7 @@ def fashion_mnist_dino() -> RunConfig:
         fashion_mnist(),
         recipe="fashion-mnist-dino",
         objective=DINOConfig(
-            views=ViewConfig(num_local=2, local_size=14, global_area=(0.5, 1.0), local_area=(0.2, 0.5), jitter=0.2),
+            crops=CropConfig(num_local=2, local_size=14, global_area=(0.5, 1.0), local_area=(0.2, 0.5), jitter=0.2),
             prototypes=1024,
             hidden=256,
             bottleneck=64,

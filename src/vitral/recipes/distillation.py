@@ -20,9 +20,9 @@ __all__ = ["deit_distilled_imagenet1k", "distill", "fashion_mnist_distilled"]
 def distill() -> RunConfig:
     """A small ViT on your own images, one folder a class, that learns from labels and from a larger trained model.
 
-    It has a distillation token; without one, `--model.no-distillation`, both lessons go to the only head.
-    `--objective.share 1 --objective.form soft` learns from the teacher alone, which then needs long training and strong
-    crops to be worth it (arXiv 2106.05237).
+    The model has a distillation token. Without one, `--model.no-distillation`, its only head learns from both labels
+    and teacher. `--objective.teacher-weight 1 --objective.form soft` learns from the teacher alone, which pays off only
+    with long training and strong crops (arXiv 2106.05237).
 
     Command: vitral train distill --data.root photos --objective.teacher runs/large
     Expect: with a good teacher more than `folder`: on Fashion-MNIST 0.2 to 0.6 points in two epochs (benchmarks/)

@@ -13,7 +13,7 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.models import Architecture
 from vitral.objectives.classification import ClassificationConfig
-from vitral.objectives.kinds import ObjectiveConfig
+from vitral.objectives.registry import ObjectiveConfig, validate_objective
 from vitral.runs.trackers.trackers import AUTO, check_names
 from vitral.train.checkpointing.checkpoint import CheckpointConfig
 from vitral.train.duration import Duration
@@ -58,7 +58,9 @@ class TrainConfig:
     steps: int | None = None
     """Optimiser steps; given, they count instead of epochs."""
     accumulate: int = 1
-    """Parts that each batch is split into, one after another, to save memory; the result is the same."""
+    """Parts that each batch is split into, one after another, to save memory. The result is the same, except that a
+    linear probe standardises each part by itself.
+    """
     ema: float | None = None
     """Decay of the running average of the weights that is evaluated and saved; None keeps no average."""
     ema_warmup: bool = True
@@ -148,17 +150,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if getattr(self.model.architecture, "pool", None) == "none":
             raise UserError("training needs one representation an image: choose pool cls, gap or map, not none")
-        if self.data.source == "images" and self.objective.evaluate_by == "labels":
-            raise UserError(
-                "--data.source images has no classes to learn: choose --data.source folder, or a recipe that learns "
-                "without labels, such as masked-patch"
-            )
-        if self.objective.name == "dino" and self.train.ema is not None:
-            raise UserError("DINO keeps a running average itself, its teacher: leave out --train.ema")
+        validate_objective(self)
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
             raise UserError("a linear probe takes no adapters and no average: --model.lora-rank None --train.ema None")
-        if self.model.probe and self.objective.evaluate_by != "labels":
-            raise UserError("a linear probe learns classes: choose a recipe that does, such as finetune")
         if self.model.lora_rank is not None and self.model.weights is None:
             raise UserError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
         if not 0 <= self.seed < 2**63:

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,9 @@ from vitral.errors import UserError
 from vitral.layers.lora import add_lora, merge_lora
 from vitral.layers.probe import add_probe, fold_probe
 from vitral.models import Model, build, repeated
-from vitral.objectives.kinds import objective_of
+from vitral.objectives.entry import BuildContext
 from vitral.objectives.objective import Panel
+from vitral.objectives.registry import build_objective
 from vitral.objectives.self_supervised import Learner
 from vitral.train.activation_checkpointing import recompute_blocks
 from vitral.train.checkpointing.checkpoint import Saved
@@ -40,7 +40,7 @@ from vitral.train.ema import update_average, warmed_up
 from vitral.train.optimisers.optimiser import Optimiser
 from vitral.train.optimisers.rules import freeze
 from vitral.train.profiling.throughput import Stopwatch
-from vitral.train.teacher import read_teacher
+from vitral.train.teacher import load_teacher
 from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer_weights
 
@@ -70,15 +70,15 @@ class Session:
         self.stopwatch = Stopwatch(self.device)
         self.unreadable: set[str] = set()
         self.preprocessing = config.preprocessing
-        self.objective = objective_of(
+        self.objective = build_objective(
             config.objective,
-            config.preprocessing,
-            read_teacher=partial(
-                read_teacher,
+            BuildContext(
                 preprocessing=config.preprocessing,
                 classes=classes,
                 device=self.device,
                 compiled=compiled,
+                accumulate=config.train.accumulate,
+                load_teacher=load_teacher,
             ),
         )
         torch.manual_seed(config.seed)

@@ -1,6 +1,5 @@
-"""The model that a student learns from."""
+"""The trained model that a student learns from."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -8,49 +7,47 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
+from vitral.objectives.entry import BuildContext, Teacher
 from vitral.weights.load import load
 
-__all__ = ["read_teacher"]
+__all__ = ["load_teacher"]
 
-RESIZES = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "bicubic"}
-"""What PyTorch has for a filter."""
+RESIZE_MODES = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "bicubic"}
+"""PyTorch's mode for each filter of a preprocessing."""
 
 
-def read_teacher(
-    where: Path | None, *, preprocessing: Preprocessing, classes: tuple[str, ...], device: torch.device, compiled: bool
-) -> Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b classes"]]:
-    """What tells a trained model's logits of batches that were made for another model.
+def load_teacher(path: Path, context: BuildContext) -> Teacher:
+    """A trained model that gives logits for batches made for another model.
+
+    Values, channels and size are converted to the teacher's own. A teacher with the same classes in another order gives
+    its logits in the student's order.
 
     Args:
-        where: see `vitral.load`.
-        preprocessing: what the batches were made by; values, channels and size are changed to the teacher's own.
-        classes: that the student is to tell; a teacher with the same in another order is heard in this order.
-        device: that computes.
-        compiled: whether torch.compile makes it faster.
+        path: see `vitral.load`.
+        context: the student's preprocessing and classes, and where to compute.
 
     Raises:
-        UserError: there is no such model, or it tells another number of classes, or sees grey images only.
+        UserError: there is no such model, it has another number of classes, or it takes grey images only.
     """
-    if where is None:
-        raise UserError("distillation needs a trained model to learn from: name one with --objective.teacher")
-    model = load(where, device=device).requires_grad_(False)
+    model = load(path, device=context.device).requires_grad_(False)
     assert model.card is not None
-    own, told = model.card.preprocessing, model.card.classes
+    student, classes = context.preprocessing, context.classes
+    own, own_classes = model.card.preprocessing, model.card.classes
     count = model.config.num_classes
     if count != len(classes):
-        raise UserError(f"the teacher {where} tells {count} classes, not the images' {len(classes)}: choose another")
-    if own.channels < preprocessing.channels:
-        raise UserError(f"the teacher {where} sees grey images, and the student colours: choose another teacher")
-    same = set(told) == set(classes)
-    order = torch.tensor([told.index(name) for name in classes] if same else range(count), device=device)
-    forward: nn.Module = torch.compile(model) if compiled else model  # pyright: ignore[reportAssignmentType]
+        raise UserError(f"the teacher {path} has {count} classes, and the images {len(classes)}: choose another")
+    if own.channels < student.channels:
+        raise UserError(f"the teacher {path} takes grey images, and the student colour: choose another teacher")
+    same = set(own_classes) == set(classes)
+    order = torch.tensor([own_classes.index(name) for name in classes] if same else range(count), device=context.device)
+    forward: nn.Module = torch.compile(model) if context.compiled else model  # pyright: ignore[reportAssignmentType]
 
     def logits(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        shares = preprocessing.shares(images).expand(-1, own.channels, -1, -1)
-        if shares.shape[2:] != own.image_size:
-            shares = F.interpolate(shares, own.image_size, mode=RESIZES[own.interpolation], antialias=True).clamp(0, 1)
-        return forward(own.scaled(shares))[:, order]
+        images = student.shares(images).expand(-1, own.channels, -1, -1)
+        if images.shape[2:] != own.image_size:
+            mode = RESIZE_MODES[own.interpolation]
+            images = F.interpolate(images, own.image_size, mode=mode, antialias=True).clamp(0, 1)
+        return forward(own.scaled(images))[:, order]
 
     return logits

@@ -21,11 +21,11 @@ def objective(label_smoothing: float = 0.0) -> Classification:
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_equals_cross_entropy_with_gradient(label_smoothing):
     logits = torch.randn(6, 4, requires_grad=True)
-    loss, figures = objective(label_smoothing).loss(lambda _: logits, Examples(images=IMAGES, labels=LABELS))
+    loss, metrics = objective(label_smoothing).loss(lambda _: logits, Examples(images=IMAGES, labels=LABELS))
     expected = F.cross_entropy(logits, LABELS, label_smoothing=label_smoothing)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (loss, expected)))
-    assert figures["accuracy"].item() == pytest.approx((logits.argmax(1) == LABELS).float().mean().item())
+    assert metrics["accuracy"].item() == pytest.approx((logits.argmax(1) == LABELS).float().mean().item())
 
 
 def test_label_smoothing_by_hand():
@@ -38,42 +38,42 @@ def test_label_smoothing_by_hand():
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_unreadable_images_count_for_nothing(label_smoothing):
+def test_unreadable_images_are_ignored(label_smoothing):
     logits = torch.randn(6, 4, requires_grad=True)
     labels = LABELS.clone()
     labels[[1, 4]] = UNREADABLE
-    kept = [0, 2, 3, 5]
-    loss, figures = objective(label_smoothing).loss(lambda _: logits, Examples(images=IMAGES, labels=labels))
-    expected = F.cross_entropy(logits[kept], labels[kept], label_smoothing=label_smoothing)
+    readable = [0, 2, 3, 5]
+    loss, metrics = objective(label_smoothing).loss(lambda _: logits, Examples(images=IMAGES, labels=labels))
+    expected = F.cross_entropy(logits[readable], labels[readable], label_smoothing=label_smoothing)
     torch.testing.assert_close(loss, expected)
-    assert figures["accuracy"].item() == pytest.approx((logits.argmax(1) == labels)[kept].float().mean().item())
+    assert metrics["accuracy"].item() == pytest.approx((logits.argmax(1) == labels)[readable].float().mean().item())
     loss.backward()
     assert not logits.grad[[1, 4]].any()
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_a_batch_without_a_readable_image_teaches_nothing(label_smoothing):
+def test_a_batch_without_readable_images_has_no_gradient(label_smoothing):
     logits = torch.randn(6, 4, requires_grad=True)
-    loss, figures = objective(label_smoothing).loss(
+    loss, metrics = objective(label_smoothing).loss(
         lambda _: logits, Examples(images=IMAGES, labels=torch.full((6,), UNREADABLE))
     )
     loss.backward()
     assert loss.item() == 0
-    assert figures["accuracy"].item() == 0
+    assert metrics["accuracy"].item() == 0
     assert torch.equal(logits.grad, torch.zeros(6, 4))
 
 
-def test_half_precision_logits_are_compared_in_single():
+def test_the_loss_of_half_precision_logits_is_float32():
     logits = torch.randn(6, 4).bfloat16()
     loss, _ = objective().loss(lambda _: logits, Examples(images=IMAGES, labels=LABELS))
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, F.cross_entropy(logits.float(), LABELS))
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
-def test_smoothing_out_of_range(share):
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+def test_smoothing_out_of_range(smoothing):
     with pytest.raises(ValueError, match="label_smoothing must be at least 0 and below 1"):
-        ClassificationConfig(label_smoothing=share)
+        ClassificationConfig(label_smoothing=smoothing)
 
 
 class TestSigmoid:
@@ -88,15 +88,15 @@ class TestSigmoid:
         expected = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none").sum(1).mean()
         torch.testing.assert_close(self.loss(logits, Examples(images=IMAGES, labels=LABELS), smoothing), expected)
 
-    def test_unreadable_images_count_for_nothing(self):
+    def test_unreadable_images_are_ignored(self):
         logits, labels = torch.randn(6, 4), LABELS.clone()
         labels[[0, 5]] = UNREADABLE
-        kept = Examples(images=IMAGES[1:5], labels=LABELS[1:5])
-        found = self.loss(logits, Examples(images=IMAGES, labels=labels))
-        torch.testing.assert_close(found, self.loss(logits[1:5], kept))
+        readable = Examples(images=IMAGES[1:5], labels=LABELS[1:5])
+        actual = self.loss(logits, Examples(images=IMAGES, labels=labels))
+        torch.testing.assert_close(actual, self.loss(logits[1:5], readable))
 
-    def test_a_head_bias_of_minus_ten_begins_near_ten(self):
-        """The paper's beginning: every class is improbable, so the loss is that of one missed class."""
+    def test_a_head_bias_of_minus_ten_starts_near_ten(self):
+        """As the paper initialises: every class is improbable, so the loss is that of one missed class."""
         loss = self.loss(torch.full((6, 1000), -10.0), Examples(images=IMAGES, labels=LABELS))
         assert loss.item() == pytest.approx(10 + 1000 * math.log1p(math.exp(-10)), rel=1e-6)
 
@@ -108,31 +108,31 @@ def test_mixed_images_have_the_loss_of_a_mixed_target(form, smoothing):
     target = F.one_hot(LABELS, 4) * shares[:, None] + F.one_hot(partners, 4) * (1 - shares[:, None])
     target = target * (1 - smoothing) + smoothing / 4
     examples = Examples(images=IMAGES, labels=LABELS, partners=partners, shares=shares)
-    found, _ = Classification(ClassificationConfig(loss=form, label_smoothing=smoothing)).loss(
+    actual, _ = Classification(ClassificationConfig(loss=form, label_smoothing=smoothing)).loss(
         lambda _: logits, examples
     )
     if form == "softmax":
         expected = F.cross_entropy(logits, target)
     else:
         expected = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1).mean()
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
 
 
-def test_mixed_images_are_fully_both_classes_where_both_are_seen():
-    """The second label counts as much as the first; not where it is the same, hidden, or of no image."""
+def test_multi_hot_targets_of_mixed_images_are_1_for_both_visible_classes():
+    """The second label adds nothing if it is the same class, if it is not visible, or if its image is unreadable."""
     logits = torch.randn(6, 4)
     labels, partners = torch.tensor([0, 1, 2, 3, UNREADABLE, 1]), torch.tensor([1, 0, 2, 1, UNREADABLE, 2])
     shares = torch.tensor([0.6, 0.6, 0.5, 1.0, 1.0, 0.2])
     target = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 0]]).float()
     examples = Examples(images=IMAGES, labels=labels, partners=partners, shares=shares)
-    found, _ = Classification(ClassificationConfig(loss="sigmoid", mixed_labels="both")).loss(
+    actual, _ = Classification(ClassificationConfig(loss="sigmoid", mixed_labels="multi_hot")).loss(
         lambda _: logits, examples
     )
-    kept = logits[[0, 1, 2, 3, 5]]
-    torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(kept, target, reduction="sum") / 5)
+    readable = logits[[0, 1, 2, 3, 5]]
+    torch.testing.assert_close(actual, F.binary_cross_entropy_with_logits(readable, target, reduction="sum") / 5)
 
 
 @pytest.mark.parametrize("values", [{"loss": "softmax"}, {"loss": "sigmoid", "label_smoothing": 0.1}])
-def test_full_second_labels_need_the_plain_sigmoid(values):
-    with pytest.raises(ValueError, match="mixed_labels both needs the loss sigmoid, and label_smoothing 0"):
-        ClassificationConfig(mixed_labels="both", **values)
+def test_multi_hot_targets_need_the_sigmoid_without_smoothing(values):
+    with pytest.raises(ValueError, match="multi_hot needs the loss sigmoid, and label_smoothing 0"):
+        ClassificationConfig(mixed_labels="multi_hot", **values)

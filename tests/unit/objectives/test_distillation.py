@@ -1,4 +1,4 @@
-"""Distillation against its equations, and a teacher that hears what was made for its student."""
+"""Distillation compared with its equations, and a teacher that receives its student's batches."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from checkpoints import newest, tensors
-from tiny import ARCHITECTURE, tiny_run
+from tiny import ARCHITECTURE, build_context, tiny_run
 from vitral.card import ModelCard
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
@@ -18,82 +18,86 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.distillation import Distillation, DistillationConfig
-from vitral.objectives.kinds import objective_of
+from vitral.objectives.registry import build_objective
 from vitral.runs.metrics import read_metrics
 from vitral.train.fit import fit
 from vitral.train.run import Run
-from vitral.train.teacher import read_teacher
+from vitral.train.teacher import load_teacher
 from vitral.vit import ViT
 from vitral.weights.folder import load_model, save_model
 
 IMAGES = torch.zeros(6, 1, 2, 2)
 LABELS = torch.tensor([0, 1, 2, 3, 3, 1])
-TOLD = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
-NAMES = tuple("0123456789")
+TEACHER_LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+CLASSES = tuple("0123456789")
 
 
-def drawn(*shape: int) -> Tensor:
+def random_logits(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
 
 
 def objective(**changes: object) -> Distillation:
-    return Distillation(DistillationConfig(**changes), lambda _: TOLD)
+    return Distillation(DistillationConfig(**changes), lambda _: TEACHER_LOGITS)
 
 
-def test_hard_distillation_is_two_cross_entropies_each_with_its_head() -> None:
-    """Equation 3 with the share one half."""
-    both = drawn(6, 2, 4)
-    loss, figures = objective().loss(lambda _: both, Examples(images=IMAGES, labels=LABELS))
-    asked = F.cross_entropy(both[:, 0], LABELS) / 2 + F.cross_entropy(both[:, 1], TOLD.argmax(1)) / 2
-    torch.testing.assert_close(loss, asked)
-    torch.testing.assert_close(*(torch.autograd.grad(value, both)[0] for value in (loss, asked)))
-    assert figures["agreement"].item() == pytest.approx((both[:, 1].argmax(1) == TOLD.argmax(1)).float().mean().item())
-    assert figures["accuracy"].item() == pytest.approx((both[:, 0].argmax(1) == LABELS).float().mean().item())
+def test_hard_distillation_is_one_cross_entropy_for_each_head() -> None:
+    """Equation 3, with both weights one half."""
+    both = random_logits(6, 2, 4)
+    loss, metrics = objective().loss(lambda _: both, Examples(images=IMAGES, labels=LABELS))
+    expected = F.cross_entropy(both[:, 0], LABELS) / 2 + F.cross_entropy(both[:, 1], TEACHER_LOGITS.argmax(1)) / 2
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(value, both)[0] for value in (loss, expected)))
+    assert metrics["agreement"].item() == pytest.approx(
+        (both[:, 1].argmax(1) == TEACHER_LOGITS.argmax(1)).float().mean().item()
+    )
+    assert metrics["accuracy"].item() == pytest.approx((both[:, 0].argmax(1) == LABELS).float().mean().item())
 
 
-def test_soft_distillation_is_a_divergence_of_tempered_probabilities() -> None:
+def test_soft_distillation_is_the_divergence_at_a_temperature() -> None:
     """Equation 2, written out."""
-    logits = drawn(6, 4)
-    loss, _ = objective(form="soft", share=0.1, temperature=3.0).loss(
+    logits = random_logits(6, 4)
+    loss, _ = objective(form="soft", teacher_weight=0.1, temperature=3.0).loss(
         lambda _: logits, Examples(images=IMAGES, labels=LABELS)
     )
-    asked, own = (TOLD / 3).softmax(1), (logits / 3).softmax(1)
-    divergence = (asked * (asked / own).log()).sum(1).mean()
+    expected, own = (TEACHER_LOGITS / 3).softmax(1), (logits / 3).softmax(1)
+    divergence = (expected * (expected / own).log()).sum(1).mean()
     torch.testing.assert_close(loss, 0.9 * F.cross_entropy(logits, LABELS) + 0.1 * 9 * divergence)
 
 
-def test_a_student_that_tells_what_its_teacher_tells_has_nothing_to_learn() -> None:
-    logits = TOLD.clone().requires_grad_()
-    loss, figures = objective(form="soft", share=1.0).loss(lambda _: logits, Examples(images=IMAGES, labels=LABELS))
+def test_a_student_equal_to_its_teacher_has_no_gradient() -> None:
+    logits = TEACHER_LOGITS.clone().requires_grad_()
+    loss, metrics = objective(form="soft", teacher_weight=1.0).loss(
+        lambda _: logits, Examples(images=IMAGES, labels=LABELS)
+    )
     loss.backward()
     assert abs(loss.item()) < 1e-6
     assert logits.grad.abs().max() < 1e-6
-    assert figures["agreement"].item() == 1
+    assert metrics["agreement"].item() == 1
 
 
 @pytest.mark.parametrize("form", ["hard", "soft"])
-def test_unreadable_images_count_for_nothing(form: str) -> None:
-    both, labels, kept = drawn(6, 2, 4), LABELS.clone(), [0, 2, 3, 5]
+def test_unreadable_images_are_ignored(form: str) -> None:
+    both, labels, readable = random_logits(6, 2, 4), LABELS.clone(), [0, 2, 3, 5]
     labels[[1, 4]] = UNREADABLE
-    loss, figures = objective(form=form).loss(lambda _: both, Examples(images=IMAGES, labels=labels))
-    fewer = Distillation(DistillationConfig(form=form), lambda _: TOLD[kept])
-    alone, same = fewer.loss(lambda _: both[kept], Examples(images=IMAGES[kept], labels=LABELS[kept]))
+    loss, metrics = objective(form=form).loss(lambda _: both, Examples(images=IMAGES, labels=labels))
+    fewer = Distillation(DistillationConfig(form=form), lambda _: TEACHER_LOGITS[readable])
+    alone, same = fewer.loss(lambda _: both[readable], Examples(images=IMAGES[readable], labels=LABELS[readable]))
     torch.testing.assert_close(loss, alone)
-    assert figures["agreement"].item() == pytest.approx(same["agreement"].item())
+    assert metrics["agreement"].item() == pytest.approx(same["agreement"].item())
     loss.backward()
     assert not both.grad[[1, 4]].any()
 
 
-def test_labels_are_learned_as_classification_would() -> None:
-    """Mixed images and smoothing included."""
-    both, labels = drawn(6, 2, 4), ClassificationConfig(label_smoothing=0.1)
+def test_the_labels_loss_equals_classification() -> None:
+    """With mixed images and label smoothing."""
+    both, labels = random_logits(6, 2, 4), ClassificationConfig(label_smoothing=0.1)
     mixed = Examples(images=IMAGES, labels=LABELS, partners=LABELS.flip(0), shares=torch.linspace(0.3, 1, 6))
-    distilled = objective(labels=labels, share=1e-9)
-    plain = objective_of(labels, Preprocessing(image_size=(2, 2), channels=1), read_teacher=pytest.fail)
+    distilled = objective(labels=labels, teacher_weight=1e-9)
+    plain = build_objective(labels, build_context(Preprocessing(image_size=(2, 2), channels=1)))
     torch.testing.assert_close(distilled.loss(lambda _: both, mixed)[0], plain.loss(lambda _: both[:, 0], mixed)[0])
 
 
-def test_a_head_of_two_tells_both_in_training_and_their_mean_after() -> None:
+def test_two_heads_give_both_logits_in_training_and_their_mean_in_evaluation() -> None:
     model = create("ViT-Ti/16", distillation=True, num_classes=5, image_size=32, depth=1)
     torch.nn.init.normal_(model.head.weight)
     torch.nn.init.normal_(model.head.dist.weight)
@@ -107,13 +111,14 @@ def test_a_head_of_two_tells_both_in_training_and_their_mean_after() -> None:
     torch.testing.assert_close(model.eval()(some), alone)
 
 
-@pytest.mark.parametrize("wrong", [{"share": 0.0}, {"share": 1.5}, {"temperature": 0.0}])
+@pytest.mark.parametrize("wrong", [{"teacher_weight": 0.0}, {"teacher_weight": 1.5}, {"temperature": 0.0}])
 def test_wrong_values_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=rf"^--objective\.{next(iter(wrong))} must be above 0"):
+    flag = next(iter(wrong)).replace("_", "-")
+    with pytest.raises(ValueError, match=rf"^--objective\.{flag} must be above 0"):
         DistillationConfig(**wrong)
 
 
-def saved(folder: Path, classes: tuple[str, ...] = NAMES, **changes: object) -> ViT:
+def save_teacher(folder: Path, classes: tuple[str, ...] = CLASSES, **changes: object) -> ViT:
     """A teacher with random weights, in a folder."""
     torch.manual_seed(3)
     model = ViT(replace(ARCHITECTURE, num_classes=len(classes), **changes)).eval()
@@ -127,56 +132,55 @@ def saved(folder: Path, classes: tuple[str, ...] = NAMES, **changes: object) -> 
     return model
 
 
-def heard(folder: Path, images: Tensor, **changes: object) -> Tensor:
-    settings = dict(preprocessing=STUDENT, classes=NAMES, device=torch.device("cpu"), compiled=False)
-    return read_teacher(folder, **{**settings, **changes})(images)
+def teacher_logits(folder: Path, images: Tensor, **changes: object) -> Tensor:
+    return load_teacher(folder, build_context(**{"preprocessing": STUDENT, **changes}))(images)
 
 
 STUDENT = Preprocessing(image_size=(8, 8), channels=1, mean=(0.5,), std=(0.25,))
 PIXELS = torch.randint(0, 256, (3, 8, 8, 1), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
-def test_a_teacher_sees_what_its_own_preprocessing_makes(tmp_path: Path) -> None:
-    teacher = saved(tmp_path)
-    asked = teacher(teacher.card.preprocessing.normalise(PIXELS))
-    torch.testing.assert_close(heard(tmp_path, STUDENT.normalise(PIXELS)), asked, rtol=1e-4, atol=1e-5)
+def test_a_teacher_receives_images_of_its_own_preprocessing(tmp_path: Path) -> None:
+    teacher = save_teacher(tmp_path)
+    expected = teacher(teacher.card.preprocessing.normalise(PIXELS))
+    torch.testing.assert_close(teacher_logits(tmp_path, STUDENT.normalise(PIXELS)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_larger_teacher_of_colours_hears_small_grey_images(tmp_path: Path) -> None:
-    teacher = saved(tmp_path, image_size=16, channels=3)
+def test_a_larger_colour_teacher_receives_small_grey_images(tmp_path: Path) -> None:
+    teacher = save_teacher(tmp_path, image_size=16, channels=3)
     large = F.interpolate(PIXELS.permute(0, 3, 1, 2).float() / 255, (16, 16), mode="bilinear", antialias=True)
-    asked = teacher(teacher.card.preprocessing.scaled(large.expand(-1, 3, -1, -1)))
-    torch.testing.assert_close(heard(tmp_path, STUDENT.normalise(PIXELS)), asked, rtol=1e-4, atol=1e-5)
+    expected = teacher(teacher.card.preprocessing.scaled(large.expand(-1, 3, -1, -1)))
+    torch.testing.assert_close(teacher_logits(tmp_path, STUDENT.normalise(PIXELS)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_classes_in_another_order_are_put_in_the_students(tmp_path: Path) -> None:
-    saved(tmp_path, NAMES[::-1])
+def test_logits_come_in_the_students_order_of_classes(tmp_path: Path) -> None:
+    save_teacher(tmp_path, CLASSES[::-1])
     images = STUDENT.normalise(PIXELS)
-    told = heard(tmp_path, images)
-    torch.testing.assert_close(told.flip(1), heard(tmp_path, images, classes=NAMES[::-1]))
+    logits = teacher_logits(tmp_path, images)
+    torch.testing.assert_close(logits.flip(1), teacher_logits(tmp_path, images, classes=CLASSES[::-1]))
 
 
-def test_teachers_that_cannot_teach_are_refused(tmp_path: Path) -> None:
-    saved(tmp_path)
+def test_unsuitable_teachers_are_refused(tmp_path: Path) -> None:
+    save_teacher(tmp_path)
     colours = replace(STUDENT, channels=3)
     for words, changes in {
-        "tells 10 classes, not the images' 2": {"classes": ("cat", "dog")},
-        "sees grey images, and the student colours": {"preprocessing": colours},
+        "has 10 classes, and the images 2": {"classes": ("cat", "dog")},
+        "takes grey images, and the student colour": {"preprocessing": colours},
     }.items():
         with pytest.raises(ValueError, match=words):
-            heard(tmp_path, IMAGES, **changes)
+            teacher_logits(tmp_path, IMAGES, **changes)
     with pytest.raises(ValueError, match=r"name one with --objective\.teacher"):
-        heard(None, IMAGES)
+        build_objective(DistillationConfig(), build_context(STUDENT))
 
 
-def test_a_run_learns_from_its_teacher_and_keeps_a_plain_model(tmp_path: Path) -> None:
-    """With no label's help the student comes to tell what the teacher tells, and nothing of the teacher is saved."""
-    teacher = saved(tmp_path / "teacher", dropout=0.0)
+def test_a_run_learns_from_its_teacher_and_saves_a_plain_model(tmp_path: Path) -> None:
+    """Without labels the student comes to agree with its teacher, and the run's model holds nothing of the teacher."""
+    teacher = save_teacher(tmp_path / "teacher", dropout=0.0)
     config = tiny_run(tmp_path / "run", steps=40, ema=None)
     config = replace(
         config,
         model=replace(config.model, architecture=replace(ARCHITECTURE, distillation=True, dropout=0.0)),
-        objective=DistillationConfig(teacher=tmp_path / "teacher", share=1.0),
+        objective=DistillationConfig(teacher=tmp_path / "teacher", teacher_weight=1.0),
     )
     with closing(Run.create(config)) as run:
         fit(run, config)

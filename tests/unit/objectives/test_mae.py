@@ -1,16 +1,16 @@
-"""Masked autoencoders: what is hidden stays hidden, and is what is asked for."""
+"""Masked autoencoders: masked patches are invisible to the encoder, and are the targets."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tiny import keys
+from tiny import all_readable, build_context, keys
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
-from vitral.objectives.kinds import objective_of
 from vitral.objectives.mae import MAEConfig, MAELearner
-from vitral.objectives.patches import patchify, taken
+from vitral.objectives.patches import gather_tokens, patchify
+from vitral.objectives.registry import build_objective
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -28,47 +28,47 @@ def images(count: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-@pytest.mark.parametrize(("share", "hidden"), [(0.75, 12), (0.5, 8), (0.01, 1), (0.99, 15)])
-def test_as_many_patches_are_hidden_as_configured(share: float, hidden: int) -> None:
-    predicted, where, grid = learner(share=share).predictions(images(5), keys(5))
-    assert predicted.shape == (5, hidden, 3 * 4 * 4)
+@pytest.mark.parametrize(("fraction", "masked"), [(0.75, 12), (0.5, 8), (0.01, 1), (0.99, 15)])
+def test_the_configured_fraction_of_patches_is_masked(fraction: float, masked: int) -> None:
+    predicted, where, grid = learner(masked_fraction=fraction).predictions(images(5), keys(5))
+    assert predicted.shape == (5, masked, 3 * 4 * 4)
     assert grid == (4, 4)
-    assert all(len(set(row)) == hidden for row in where.tolist())
+    assert all(len(set(row)) == masked for row in where.tolist())
 
 
 @pytest.mark.parametrize("pool", ["cls", "gap"])
-def test_hidden_pixels_change_nothing_and_visible_ones_do(pool: str) -> None:
-    model, some = learner(replace(CONFIG, pool=pool)), images(2)
-    before, hidden, _ = model.predictions(some, keys(2))
+def test_predictions_depend_on_visible_pixels_only(pool: str) -> None:
+    model, batch = learner(replace(CONFIG, pool=pool)), images(2)
+    before, masked, _ = model.predictions(batch, keys(2))
     noise = torch.zeros(2, 16, 3, 4, 4)
-    noise.scatter_(1, hidden[:, :, None, None, None].expand(-1, -1, 3, 4, 4), 1.0)
+    noise.scatter_(1, masked[:, :, None, None, None].expand(-1, -1, 3, 4, 4), 1.0)
     mask = torch.stack([noise[:, :, channel] for channel in range(3)], 2)
     whole = mask.reshape(2, 4, 4, 3, 4, 4).permute(0, 3, 1, 4, 2, 5).reshape(2, 3, 16, 16)
-    assert torch.equal(model.predictions(some + 5 * whole, keys(2))[0], before)
-    visible = model.predictions(some + 0.1 * (1 - whole), keys(2))[0]
+    assert torch.equal(model.predictions(batch + 5 * whole, keys(2))[0], before)
+    visible = model.predictions(batch + 0.1 * (1 - whole), keys(2))[0]
     assert (visible != before).any(2).all()
 
 
-def test_the_encoder_computes_visible_patches_alone() -> None:
+def test_the_encoder_computes_only_visible_patches() -> None:
     model = learner()
     lengths = []
     for block in (*model.encoder.blocks, *model.decoder.blocks):
         block.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
-    model(images(2), keys(2))
+    model(images(2), keys(2), all_readable(keys(2)))
     assert lengths == [5, 5, 17], "a class token with 4, then all 16"
 
 
-def test_every_token_is_put_back_in_its_place() -> None:
-    """With a decoder that changes nothing, a visible patch's token comes out where the patch is."""
-    model = learner(replace(CONFIG, pool="gap"), share=0.5)
+def test_every_token_returns_to_its_position() -> None:
+    """The decoder's input has a visible patch's token at the position of the patch."""
+    model = learner(replace(CONFIG, pool="gap"), masked_fraction=0.5)
     given = []
     model.decoder.assemble = lambda patches, real=model.decoder.assemble: given.append(patches) or real(patches)
-    some = images(1)
-    _, hidden, _ = model.predictions(some, keys(1))
+    batch = images(1)
+    _, masked, _ = model.predictions(batch, keys(1))
     placed = given[0].flatten(1, 2)[0]
     is_mask = (placed == model.mask_token).all(1)
-    assert sorted(hidden[0].tolist()) == is_mask.nonzero().flatten().tolist()
-    moved = some.clone()
+    assert sorted(masked[0].tolist()) == is_mask.nonzero().flatten().tolist()
+    moved = batch.clone()
     where = (~is_mask).nonzero()[0].item()
     row, column = divmod(where, 4)
     moved[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 0.5
@@ -80,38 +80,38 @@ def test_every_token_is_put_back_in_its_place() -> None:
 
 def test_targets_by_hand() -> None:
     patch = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(12).reshape(1, 1, 3, 4, 4)
-    plain = learner(target="pixels").asked(patch)
+    plain = learner(target="pixels").targets(patch)
     assert torch.equal(plain, patch.flatten(2))
-    normalised = learner().asked(patch)
+    normalised = learner().targets(patch)
     deviation = (48 * 0.25 / 47) ** 0.5  # of a sample of 48 values
     torch.testing.assert_close(normalised.unique(), torch.tensor([-0.5, 0.5]) / deviation, atol=1e-5, rtol=1e-5)
 
 
-def test_the_loss_is_of_hidden_patches_alone() -> None:
-    model, some = learner(target="pixels"), images(3)
-    predicted, hidden, grid = model.predictions(some, keys(3))
-    patches = patchify(some, grid).flatten(2)
-    by_hand = torch.stack([(predicted[i] - patches[i, hidden[i]]).square().mean() for i in range(3)])
-    torch.testing.assert_close(model(some, keys(3))["loss"], by_hand)
+def test_the_loss_is_of_masked_patches_only() -> None:
+    model, batch = learner(target="pixels"), images(3)
+    predicted, masked, grid = model.predictions(batch, keys(3))
+    patches = patchify(batch, grid).flatten(2)
+    by_hand = torch.stack([(predicted[i] - patches[i, masked[i]]).square().mean() for i in range(3)])
+    torch.testing.assert_close(model(batch, keys(3), all_readable(batch))["loss"], by_hand)
 
 
 @pytest.mark.parametrize("pool", ["cls", "gap", "map"])
-def test_everything_but_what_classifies_learns(pool: str) -> None:
+def test_everything_but_the_classifier_learns(pool: str) -> None:
     model = learner(replace(CONFIG, pool=pool, num_registers=2, representation_size=8))
-    model(images(2), keys(2))["loss"].mean().backward()
+    model(images(2), keys(2), all_readable(keys(2)))["loss"].mean().backward()
     idle = {name for name, weight in model.named_parameters() if weight.grad is None}
     assert {name.split(".")[1] for name in idle} <= {"head", "pre_logits", "pool"}
     assert all(name.startswith("encoder.") for name in idle)
 
 
 def test_it_learns_to_fill_in() -> None:
-    """Images of one colour each."""
+    """Each image has one colour."""
     model = learner(target="pixels")
-    some = (torch.rand(32, 3, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1).expand(-1, 3, 16, 16)
+    batch = (torch.rand(32, 3, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1).expand(-1, 3, 16, 16)
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     for step in range(80):
-        loss = model(some, keys(32) + step)["loss"].mean()
+        loss = model(batch, keys(32) + step, all_readable(batch))["loss"].mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -120,15 +120,15 @@ def test_it_learns_to_fill_in() -> None:
 
 
 def test_panels_put_predictions_into_the_image() -> None:
-    model, some, drawn = learner(), images(2), keys(2)
-    visible, predicted, whole = (panel.images for panel in model.panels(some, drawn))
-    hidden = (visible == 128).all(3)
-    assert hidden.float().mean().item() == pytest.approx(0.75, abs=0.01)
-    assert torch.equal(predicted[~hidden], whole[~hidden])
+    model, batch, image_keys = learner(), images(2), keys(2)
+    visible, predicted, whole = (panel.images for panel in model.panels(batch, image_keys))
+    masked = (visible == 128).all(3)
+    assert masked.float().mean().item() == pytest.approx(0.75, abs=0.01)
+    assert torch.equal(predicted[~masked], whole[~masked])
     means = [patchify(part.permute(0, 3, 1, 2).float(), (4, 4)).mean((2, 3, 4)) for part in (predicted, whole)]
-    where = model.predictions(some, drawn)[1]
+    where = model.predictions(batch, image_keys)[1]
     # an untrained decoder predicts around each patch's own mean
-    assert (taken(means[0], where) - taken(means[1], where)).abs().mean() < 40
+    assert (gather_tokens(means[0], where) - gather_tokens(means[1], where)).abs().mean() < 40
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_positions_that_need_every_patch_are_refused(changes: dict[str, str]) ->
         learner(replace(CONFIG, pool="gap", **changes))
 
 
-def test_models_that_cannot_learn_so() -> None:
-    objective = objective_of(MAEConfig(), PREPROCESSING, read_teacher=pytest.fail)
-    with pytest.raises(ValueError, match="the ResNet of a hybrid would see hidden ones"):
+def test_unsuitable_models_are_refused() -> None:
+    objective = build_objective(MAEConfig(), build_context(PREPROCESSING))
+    with pytest.raises(ValueError, match="the ResNet of a hybrid would see masked ones"):
         objective.learner(create("R50+ViT-B/16", width=24, depth=1, num_heads=2, mlp_dim=24, image_size=32))
     with pytest.raises(ValueError, match="a masked autoencoder needs a Vision Transformer"):
         objective.learner(create("BiT-R50x1", image_size=32))
@@ -156,8 +156,8 @@ def test_models_that_cannot_learn_so() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"share": 0.0}, "share must be above 0 and below 1"),
-        ({"share": 1.0}, "share must be above 0 and below 1"),
+        ({"masked_fraction": 0.0}, "masked-fraction must be above 0 and below 1"),
+        ({"masked_fraction": 1.0}, "masked-fraction must be above 0 and below 1"),
         ({"width": 10, "num_heads": 4}, "must be a multiple of"),
         ({"depth": 0}, "at least 1"),
     ],

@@ -13,7 +13,7 @@ from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.distillation import DistillationConfig
-from vitral.objectives.kinds import ObjectiveConfig
+from vitral.objectives.registry import ObjectiveConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder

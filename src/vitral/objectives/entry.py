@@ -1,0 +1,114 @@
+"""What the registry holds of each objective, and what an objective is built from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitral.data.config import DataConfig
+from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
+from vitral.objectives.objective import Objective
+
+__all__ = ["BuildContext", "EvaluateBy", "NamedConfig", "ObjectiveEntry", "RunSettings", "Teacher", "require_labels"]
+
+Config = TypeVar("Config")
+
+EvaluateBy = Literal["labels", "features"]
+"""Whether evaluation measures the model's predictions, or probes its features."""
+
+Teacher = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b classes"]]
+"""A frozen model: from a batch in the student's range to the teacher's logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildContext:
+    """What an objective may use of the run that it is built for."""
+
+    preprocessing: Preprocessing
+    """How the batches are made."""
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of the model's logits."""
+    device: torch.device
+    compiled: bool
+    """Whether models run through torch.compile."""
+    accumulate: int
+    """Parts that each batch is split into."""
+    load_teacher: Callable[[Path, "BuildContext"], Teacher]
+    """Loads a trained model as a teacher; passed in, as reading weights is not a matter of objectives."""
+
+
+@runtime_checkable
+class NamedConfig(Protocol):
+    """What the configurations of all objectives have in common."""
+
+    evaluate_by: ClassVar[EvaluateBy]
+
+    @property
+    def name(self) -> str:
+        """Name in the registry."""
+        ...
+
+
+@runtime_checkable
+class ModelSettings(Protocol):
+    """See `RunSettings`."""
+
+    @property
+    def probe(self) -> bool:
+        """Whether the run trains a linear probe."""
+        ...
+
+
+@runtime_checkable
+class TrainSettings(Protocol):
+    """See `RunSettings`."""
+
+    @property
+    def ema(self) -> float | None:
+        """Decay of the weights' moving average."""
+        ...
+
+
+@runtime_checkable
+class RunSettings(Protocol):
+    """The parts of a `RunConfig` that objectives validate."""
+
+    @property
+    def objective(self) -> NamedConfig: ...
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def model(self) -> ModelSettings: ...
+    @property
+    def train(self) -> TrainSettings: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveEntry(Generic[Config]):
+    """One objective of the registry."""
+
+    name: str
+    """Value of its configuration's `name`."""
+    config: type[Config]
+    build: Callable[[Config, BuildContext], Objective]
+    """Raises UserError where the objective cannot be trained with this configuration."""
+    validate: Callable[[RunSettings], None]
+    """Refuses, with a UserError, settings of a run that do not go with the objective."""
+
+
+def require_labels(run: RunSettings) -> None:
+    """Validates a run whose objective learns classes.
+
+    Raises:
+        UserError: its data have none.
+    """
+    if run.data.source == "images":
+        raise UserError(
+            "--data.source images has no classes to learn: choose --data.source folder, or a recipe that learns "
+            "without labels, such as masked-patch"
+        )
