@@ -16,7 +16,7 @@ from vitral.data.batches import UNREADABLE
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import Joined, Source
 from vitral.errors import UserError
-from vitral.evals.evaluate import evaluate
+from vitral.evals.predictions import predict_all
 from vitral.recipes.finetune import finetune
 from vitral.recipes.paper import TASKS, Task
 from vitral.suites.transfer import Score
@@ -274,7 +274,8 @@ def tested(config: RunConfig, known: Source, asked: Source, *, advance: Advance,
         advance(len(images))
         return session.predict(images)
 
-    result = evaluate(predict, asked, preprocessing=session.preprocessing, data=config.data)
+    predictions = predict_all(predict, asked, preprocessing=session.preprocessing, data=config.data)
+    result = predictions.accuracy()
     for sentence in result.unreadable:
         tell(sentence)
     seconds = time.perf_counter() - start

@@ -18,10 +18,10 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source
 from vitral.distributed.world import World
 from vitral.errors import UserError
-from vitral.evals.cache import Cache
-from vitral.evals.evaluate import check_finite, extract_features, read_by_first
-from vitral.evals.features import FeatureSet
+from vitral.evals.cache import FeatureCache
+from vitral.evals.features import FeatureSet, extract_features
 from vitral.evals.fewshot import SHOTS
+from vitral.evals.loop import check_finite, num_images_on_main
 from vitral.runs.fingerprint import contents, fingerprint
 from vitral.suites.finetuning import Protocol, finetuning_images, finetuning_score, training_images, varied_as
 from vitral.suites.score_cache import Kept
@@ -116,7 +116,7 @@ class Measuring:
     ) -> None:
         self.subjects, self.tasks, self.data = subjects, dict(tasks), data
         self.world, self.watch, self.say = world, watch, say
-        self.cache, self.kept = Cache(folder, say=say), Kept(folder, say=say)
+        self.cache, self.kept = FeatureCache(folder, warn=say), Kept(folder, say=say)
         self.known: dict[str, dict[str, Known]] = {name: {} for name in subjects}
         """What each subject makes of the images of each task; of the first process alone."""
         self.scores: dict[str, dict[str, dict[str, Score]]] = {
@@ -191,7 +191,7 @@ class Measuring:
 
     def _extract(self, name: str, title: str) -> None:
         task, subject = self.tasks[title], self.subjects[name]
-        images = sum(read_by_first(len(source), self.world) for source in task.splits.values())
+        images = sum(num_images_on_main(len(source), self.world) for source in task.splits.values())
         self.watch.begin(f"{title}: reading for {name}", images)
         seen = {split: self._seen(subject, title, split) for split in task.splits}
         if self.world.is_main:
@@ -212,11 +212,11 @@ class Measuring:
         key = (subject.identity, str(to_dict(subject.preprocessing)), title, split)
         if self.world.is_main:
             key = (*key, task.images[split])
-            kept = self.cache.find(key)
+            kept = self.cache.load(key)
             if kept is not None and kept.unreadable and self.data.on_error == "stop":
                 kept = None  # reading them again says so
         if self.world.run_on_main(lambda: kept is not None):
-            self.watch.advance(read_by_first(len(source), self.world))
+            self.watch.advance(num_images_on_main(len(source), self.world))
             return NOTHING if kept is None else kept
 
         def encode(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
@@ -227,7 +227,7 @@ class Measuring:
         if not len(found.labels):
             raise UserError(f"no {split} image could be read: {found.unreadable[0]}")
         check_finite(found.features)
-        self.world.run_on_main(lambda: self.cache.keep(key, found))
+        self.world.run_on_main(lambda: self.cache.save(key, found))
         return found
 
     def _measure(self, name: str, title: str, *, methods: Sequence[str], seeds: Sequence[int]) -> None:

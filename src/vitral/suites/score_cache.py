@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitral.errors import UserError
-from vitral.evals.cache import name_of, unusable, warn_on_failure
+from vitral.evals.cache import describe_unusable, hash_key, warn_on_write_error
 from vitral.files import write_json
 from vitral.suites.transfer import Score
 
@@ -31,14 +31,14 @@ class Kept:
         """The scores under a key, measured where there are none, and kept; where that fails, it is said."""
         if self.folder is None:
             return measure()
-        name = name_of(key)
+        name = hash_key(key)
         path = self.folder / f"{name[:24]}.json"
         found = self._read(path, name) if path.exists() else None
         if found is not None:
             self.taken += 1
             return found
         scores = measure()
-        with warn_on_failure(path, self.say):
+        with warn_on_write_error(path, self.say):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, {"key": name, "scores": [vars(score) for score in scores]})
         return scores
@@ -51,7 +51,7 @@ class Kept:
                 raise UserError("it holds scores of another model, of other images or of other settings")
             return [_score(**row) for row in kept["scores"]]
         except (OSError, KeyError, TypeError, ValueError) as error:
-            self.say(f"{unusable(path, error)}: its scores are measured again")
+            self.say(f"{describe_unusable(path, error)}: its scores are measured again")
             return None
 
 

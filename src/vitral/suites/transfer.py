@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from vitral.evals.features import FeatureSet
-from vitral.evals.fewshot import GRID, SHOTS, best_strength, few, predictions
+from vitral.evals.fewshot import SHOTS, STRENGTH_GRID, best_strength, few_shot_predictions, sample_few_shot
 from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import linear_predictions
 from vitral.evals.retrieval import retrieval
@@ -99,13 +99,13 @@ def grid_scores(tasks: Mapping[str, Known]) -> dict[str, dict[str, Score]]:
         start, right = time.perf_counter(), {}
         for title, known in tasks.items():
             train, asked = known.train, joined(known.val, known.test)
-            rows = few(train.labels, shots, num_classes=known.num_classes, seed=None)
-            told = predictions(
+            rows = sample_few_shot(train.labels, shots, num_classes=known.num_classes, seed=None)
+            told = few_shot_predictions(
                 train.features[rows],
                 train.labels[rows],
                 asked.features,
                 num_classes=known.num_classes,
-                strengths=GRID,
+                strengths=STRENGTH_GRID,
             )
             right[title] = (told == asked.labels).double().split([len(known.val.labels), len(known.test.labels)], dim=1)
         best = best_strength({title: on_val.mean(1).tolist() for title, (on_val, _) in right.items()})
@@ -163,8 +163,8 @@ def _fewshot(shots: int) -> Classify:
     def classify(known: Known, seeds: Sequence[int]) -> Told:
         both, told = joined(known.train, known.val), []
         for seed in seeds:
-            rows = few(both.labels, shots, num_classes=known.num_classes, seed=seed)
-            found = predictions(
+            rows = sample_few_shot(both.labels, shots, num_classes=known.num_classes, seed=seed)
+            found = few_shot_predictions(
                 both.features[rows], both.labels[rows], known.test.features, num_classes=known.num_classes
             )
             told.append(found[0])

@@ -29,7 +29,8 @@ from vitral.datasets.opening import open_data
 from vitral.datasets.vtab.tasks import VTAB1K
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
-from vitral.evals.evaluate import TIMEOUT, final_split
+from vitral.evals.loop import TIMEOUT
+from vitral.evals.splits import final_split
 from vitral.models import Model
 from vitral.suites.finetuning import PROTOCOLS, Protocol, configured, own_protocol
 from vitral.suites.measuring import Measuring, Subject, Task
