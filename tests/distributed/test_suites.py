@@ -79,7 +79,7 @@ def test_a_task_that_fails_costs_no_other(run: Path, tmp_path: Path) -> None:
     process = torchrun(Path(small_suite.__file__), *words, cwd=tmp_path, TORN="Tissue")
     said = ended(process)
     assert process.returncode == 1, said
-    assert "left out: Tissue, as image 0 is torn" in said
+    assert "skipped: Tissue: image 0 is torn" in said
     with (tmp_path / "table.csv").open() as file:
         assert {row["task"] for row in csv.DictReader(file)} == {"Digits"}
 
