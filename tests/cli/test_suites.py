@@ -201,7 +201,7 @@ def test_retrieval_without_its_package(screen: Screen, digits_run: Path, monkeyp
 def test_fewer_images_than_shots_are_told(screen: Screen, digits_run: Path, photographs: Path) -> None:
     words = ("--suite", "fewshot", "--data.source", "folder", "--data.root", photographs)
     assert len(screen.json("eval", digits_run, *words)["tasks"]) == 4
-    assert "data: a class has 10 images to learn from, all of which count where more are asked for" in screen.errors
+    assert "data: the smallest class has 10 training images" in screen.errors
     screen.json("eval", digits_run, "--suite", "fewshot", "--known", "1000")
     assert screen.errors == ""
 
