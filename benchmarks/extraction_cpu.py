@@ -27,7 +27,8 @@ from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.tools.pack import PackConfig, pack
 from vitral.datasets.opening import open_stored
-from vitral.evals.evaluate import BATCH_SIZE, represented
+from vitral.evals.features import extract_features
+from vitral.evals.loop import BATCH_SIZE
 from vitral.serve.predictor import Predictor
 
 
@@ -70,7 +71,9 @@ def contenders(predictor: Predictor, root: Path) -> dict[str, Callable[[], objec
     ready = [batches[number].images for number in range(len(batches))]
 
     def extraction(name: str) -> Callable[[], object]:
-        return lambda: represented(predictor.extract_features, sources[name], preprocessing=preprocessing, data=data)
+        return lambda: extract_features(
+            predictor.extract_features, sources[name], preprocessing=preprocessing, data=data
+        )
 
     return {
         "model alone": lambda: [predictor.extract_features(images) for images in ready],

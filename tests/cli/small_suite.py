@@ -72,7 +72,7 @@ def shrink() -> None:
     tasks = {name: task for name, task in VTAB_MINI.items() if task.title in TITLES}
     VTAB_MINI.clear()
     VTAB_MINI.update({name: replace(task, open=partial(first, task)) for name, task in tasks.items()})
-    PROTOCOLS["light"] = Protocol(rates=(0.1,), steps=15, batch_size=16, image_size=None, varied=False)
+    PROTOCOLS["light"] = Protocol(rates=(0.1,), steps=15, batch_size=16, image_size=None, augment=False)
 
 
 if __name__ == "__main__":

@@ -70,28 +70,27 @@ def test_a_run_without_predictions_has_no_interval(screen, runs, tmp_path):
 def test_damaged_files_are_told(screen, runs):
     """SavedPredictions that cannot be read, and a model that tells nothing of its training."""
     (runs[1] / PREDICTIONS).write_bytes(b"cut")
-    assert screen.refusal("compare", *runs) == (
-        f"{runs[1] / PREDICTIONS} is damaged: remove it, and vitral report {runs[1]} makes it again"
-    )
+    refusal = screen.refusal("compare", *runs)
+    assert refusal.startswith(f"{runs[1] / PREDICTIONS} is damaged")
+    assert f"vitral report {runs[1]}" in refusal
     (runs[1] / PREDICTIONS).unlink()
     config = json.loads((runs[1] / "config.json").read_text())
     (runs[1] / "config.json").write_text(json.dumps(config | {"card": config["card"] | {"provenance": {}}}))
-    assert "tells not for how many steps the run was trained" in screen.refusal("compare", *runs)
+    assert f"{runs[1] / 'config.json'} does not state the number of training steps" in screen.refusal("compare", *runs)
 
 
 def test_other_images_are_refused(screen, runs):
     kept = load_predictions(runs[1])
     save_predictions(runs[1], SavedPredictions(split="val", images="others", predictions=kept.predictions))
     told = screen.refusal("compare", *runs)
-    assert told.startswith(f"{runs[0]} and {runs[1]} were measured on different images (digits, 359 test images; ")
+    assert told.startswith(f"{runs[0]} and {runs[1]} were evaluated on different images (digits, 359 test images; ")
     assert "359 val images" in told
 
 
 def test_wrong_use(screen, runs, tmp_path):
     one, other = runs
-    few = "comparing takes two runs at least: vitral compare RUN RUN ..."
-    assert screen.refusal("compare") == few
-    assert screen.refusal("compare", one) == few
+    for paths in ((), (one,)):
+        assert "at least two runs" in screen.refusal("compare", *paths)
     assert screen.refusal("compare", one, tmp_path / "one") == f"{one} is named twice: name each run once"
     assert "it has no run.json" in screen.refusal("compare", one, tmp_path)
     assert "end --out in .md, .csv or .png" in screen.refusal("compare", one, other, "--out", "table.pdf")
@@ -127,4 +126,4 @@ def test_published_rows_stand_below_the_runs(screen, runs, tmp_path):
 
 def test_data_of_which_nothing_is_published(screen, runs):
     told = screen.refusal("compare", *runs, "--published")
-    assert told.startswith("the paper has no figures of the data of these runs, digits: leave out --published, which")
+    assert told.startswith("the paper has no results on the data of these runs, digits: leave out --published")

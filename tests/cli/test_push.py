@@ -41,7 +41,7 @@ def test_a_run_goes_up_and_comes_down(screen: Screen, trained: Path, hub: Hub, m
     assert output == f"{hub.address}/me/digits\nload it anywhere with vitral.load('hf-hub:me/digits')\n"
     assert sorted(hub.repos["me/digits"]["main"]) == ["README.md", "config.json", "model.safetensors"]
     assert hub.messages == ["the first"]
-    assert "private" not in hub.made[0]
+    assert "private" not in hub.created[0]
     own, theirs = load_model(trained), vitral.load("hf-hub:me/digits")
     images = torch.rand(2, 1, 8, 8)
     assert torch.equal(theirs(images), own(images))
@@ -60,7 +60,7 @@ def test_a_branch_of_a_private_repository(screen: Screen, trained: Path, hub: Hu
     assert told["address"] == f"{hub.address}/me/digits"
     assert set(told["files"]) == {"README.md", "config.json", "model.safetensors"}
     assert (hub.repos["me/digits"]["main"], hub.messages) == ({}, [f"{trained.name}, pushed by vitral"])
-    assert "private" in str(hub.made[0])
+    assert "private" in str(hub.created[0])
     assert vitral.load("hf-hub:me/digits@try").config == load_model(trained).config
     with pytest.raises(ValueError, match="me/digits has no revision none"):
         vitral.load("hf-hub:me/digits@none")

@@ -27,8 +27,9 @@ from vitral.data.sources.source import ArraySource, Source, Subset
 from vitral.datasets.mini.tasks import VTAB_MINI
 from vitral.datasets.transfer_task import TransferTask
 from vitral.datasets.vtab.tasks import VTAB1K
+from vitral.errors import UserError
 from vitral.suites.finetuning import PROTOCOLS, Protocol
-from vitral.suites.transfer import GRIDDED, Score
+from vitral.suites.transfer import GRID_SUFFIX, Score
 from vitral.train.config import RunConfig
 from vitral.weights.folder import save_model
 
@@ -106,13 +107,13 @@ def test_what_any_subject_was_measured_by_has_a_column(
 
     def score(config: RunConfig, *_: Any, **__: Any) -> Score:
         if config.model.weights is not None:
-            raise ValueError("it diverged")
+            raise UserError("it diverged")
         return Score(method="fine-tuned", values=[0.5], num_images=359, seconds=1.0)
 
-    monkeypatch.setattr("vitral.suites.measuring.finetuning_score", score)
+    monkeypatch.setattr("vitral.suites.runner.evaluate_finetuning", score)
     words = ("--suite", "knn", "--finetune", "light", "--baselines", "--known", "300")
     screen.run("eval", digits_run, *words, "--out", tmp_path / "table.csv", code=1)
-    assert "broken off: data for model, as it diverged" in screen.errors
+    assert "stopped: data for model: it diverged" in screen.errors
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["fine-tuned"] for row in rows] == ["-", "50.0%", "-"]
@@ -200,7 +201,7 @@ def test_retrieval_without_its_package(screen: Screen, digits_run: Path, monkeyp
 def test_fewer_images_than_shots_are_told(screen: Screen, digits_run: Path, photographs: Path) -> None:
     words = ("--suite", "fewshot", "--data.source", "folder", "--data.root", photographs)
     assert len(screen.json("eval", digits_run, *words)["tasks"]) == 4
-    assert "data: a class has 10 images to learn from, all of which count where more are asked for" in screen.errors
+    assert "data: the smallest class has 10 training images" in screen.errors
     screen.json("eval", digits_run, "--suite", "fewshot", "--known", "1000")
     assert screen.errors == ""
 
@@ -247,7 +248,7 @@ def test_images_to_choose_by_are_as_many_as_the_papers(
     assert tuple(map(len, tasks["data"].splits.values())) == sizes
     by_size = "pets" if 3 * counts["train"] < 20_000 else "cifar10"
     like = by_size if source == "folder" else source
-    assert protocol.like == (like if "paper" in words.values() else None)
+    assert protocol.table4_dataset == (like if "paper" in words.values() else None)
 
 
 def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, 
 def test_fine_tuning_beside_random_weights(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, varied=False)
+    quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, augment=False)
     monkeypatch.setitem(PROTOCOLS, "light", quick)
     words = ("--known", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
     found = screen.json("eval", digits_run, "--suite", "finetune", *words)
@@ -320,7 +321,7 @@ def test_a_task_that_breaks_off_does_not_end_the_others(
     few_toys(tmp_path / "data", monkeypatch)
     found = screen.json(*words, code=1)
     assert {row["task"] for row in found["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
-    assert f"left out: EuroSAT, as {sentence}" in screen.errors
+    assert f"skipped: EuroSAT: {sentence}" in screen.errors
     assert "left out: Clevr-Count and Clevr-Dist, as there is no" in screen.errors
 
 
@@ -354,12 +355,12 @@ def test_a_task_that_fails_is_left_out_and_told_by_the_exit_status(
     assert {row["task"] for row in found["tasks"]} == {"Digits", "Textures"}
     assert found["left_out"].keys() == {"Tissue"}
     assert found["left_out"]["Tissue"].startswith("the image is torn; remove the file, or leave such files out")
-    assert "left out: Tissue, as the image is torn" in screen.errors
+    assert "skipped: Tissue: the image is torn" in screen.errors
     assert found["means"]["model"].keys() == {"natural", "specialized", "mean"}
     with (tmp_path / "table.csv").open() as file:
         assert [row["task"] for row in csv.DictReader(file)][:2] == ["Digits", "Textures"]
     screen.json(*words, "--data.on-error", "skip", code=1)
-    assert "left out: Tissue, as no test image could be read: the image is torn" in screen.errors
+    assert "skipped: Tissue: no test image could be read: the image is torn" in screen.errors
 
 
 def few(task: TransferTask, root: Path | None) -> dict[str, Source]:
@@ -384,7 +385,7 @@ def test_the_screen_has_room_for_the_table(
 ) -> None:
     """What does not fit beside the names follows below; no cell is cut or broken."""
     monkeypatch.setenv("COLUMNS", str(width))
-    methods = ["kNN", "linear", "1-shot", "25-shot", "fine-tuned", f"25-shot{GRIDDED}"]
+    methods = ["kNN", "linear", "1-shot", "25-shot", "fine-tuned", f"25-shot{GRID_SUFFIX}"]
     row = {name: Score(method=name, values=[0.5, 0.6, 0.91], num_images=73_728, seconds=1234.5) for name in methods}
     groups = {"Retinopathy": "specialized", "Clevr-Count": "structured"}
     found = {name: {title: dict(row) for title in groups} for name in ("model", "random weights")}
@@ -393,7 +394,7 @@ def test_the_screen_has_room_for_the_table(
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
     cells = {cell.strip() for line in shown.splitlines() for cell in re.split("[│┃]", line)}
-    assert cells >= {cell.removesuffix(GRIDDED).removesuffix(" (published)") for row in rows for cell in row}
+    assert cells >= {cell.removesuffix(GRID_SUFFIX).removesuffix(" (published)") for row in rows for cell in row}
     assert "title, continued" in shown
     assert rows[1][-3:-1] == ["73728", f"{6 * 1234.5:.2f}"]
 

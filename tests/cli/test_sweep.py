@@ -15,7 +15,7 @@ from forks import start
 from processes import steps_taken
 from vitral.commands.sweep import table
 from vitral.sweeps.config import SweepConfig
-from vitral.sweeps.results import Result
+from vitral.sweeps.results import TrialResult
 
 SMALL = ("--model.depth", "1", "--train.track", "none", "--train.log", "2steps", "--checkpoint.every", "4steps")
 SWEEP = (
@@ -91,11 +91,14 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (("digits", "--grid", "optim.lr=1"), "a sweep needs --out DIR"),
-        (("digits", "--out", "s"), "a sweep tries --grid KEY=V1,V2 or --search"),
+        (("digits", "--out", "s"), "a sweep needs --grid KEY=V1,V2 or --search"),
         (("digits", "--out", "s", "--grid", "optim.lr"), "--grid takes KEY=V1,V2"),
         (("digits", "--out", "s", "--search", "optim.lr=1e-1:1e-4"), "--search takes KEY=LOW:HIGH"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-share 0.1"),
-        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"), "do not measure test/top3"),
+        (
+            ("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"),
+            "the metric test/top3",
+        ),
         (("digitz", "--out", "s", "--grid", "optim.lr=0.1"), "'digitz' is no recipe"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "a"), "--seeds takes seeds, each once"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "0,0"), "each once, such as 0,1,2, not 0,0"),
@@ -106,7 +109,7 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
         (("digits", "--out", "s", "--grid", "optim.rate=1"), "Unrecognized options: --optim.rate"),
         (("digits", "--out", "s", "--search", "model.depth=1.5:3.5"), "--model.depth"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--trials", "3"), "leave out --trials"),
-        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seed", "3"), "leave --seed to --seeds"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seed", "3"), "leave out --seed and use --seeds"),
     ],
 )
 def test_wrong_words(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
@@ -123,8 +126,8 @@ def test_the_table_fits_the_screen(width: int) -> None:
     """Four keys with long names and two seeds; no number and no name is broken."""
     keys = ("optim.lr", "model.depth", "optim.weight-decay", "optim.layer-decay")
     config = SweepConfig(recipe=["digits"], grid={key: ["1"] for key in keys}, seeds=[0, 1], metric="val/top1")
-    good = Result(number=0, settings=dict.fromkeys(keys, "0.01234567"), values=[0.9, 0.91])
-    failed = Result(number=1, settings=dict.fromkeys(keys, "1e30"), values=[], failure="the loss became nan")
+    good = TrialResult(number=0, settings=dict.fromkeys(keys, "0.01234567"), values=[0.9, 0.91])
+    failed = TrialResult(number=1, settings=dict.fromkeys(keys, "1e30"), values=[], failure="the loss became nan")
     console = Console(width=width, file=io.StringIO(), highlight=False)
     with console.capture() as captured:
         console.print(table([good, failed], config))

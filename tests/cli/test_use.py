@@ -330,8 +330,8 @@ def test_predict_copes_with_file_names_that_are_no_text(screen: Screen, model: P
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--top", "0"], "the model has 6 classes, so between 1 and 6 can be named, not 0"),
-        (["--top", "7"], "the model has 6 classes, so between 1 and 6 can be named, not 7"),
+        (["--top", "0"], "top-k must be from 1 to 6, not 0"),
+        (["--top", "7"], "top-k must be from 1 to 6, not 7"),
         (["--batch-size", "0"], "batch_size must be at least 1, not 0"),
     ],
 )

@@ -14,7 +14,7 @@ from distributed.test_two_processes import ended, torchrun
 from forks import pair
 from processes import vitral
 from vitral.distributed.world import SINGLE_PROCESS, World
-from vitral.evals.evaluate import read_by_first
+from vitral.evals.loop import num_images_on_main
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +79,11 @@ def test_a_task_that_fails_costs_no_other(run: Path, tmp_path: Path) -> None:
     process = torchrun(Path(small_suite.__file__), *words, cwd=tmp_path, TORN="Tissue")
     said = ended(process)
     assert process.returncode == 1, said
-    assert "left out: Tissue, as image 0 is torn" in said
+    assert "skipped: Tissue: image 0 is torn" in said
     with (tmp_path / "table.csv").open() as file:
         assert {row["task"] for row in csv.DictReader(file)} == {"Digits"}
 
 
 def test_the_first_process_reads_whole_batches() -> None:
-    assert [read_by_first(count, World(size=2)) for count in (0, 10, 359, 600, 1024)] == [0, 10, 256, 512, 512]
-    assert read_by_first(359, SINGLE_PROCESS) == 359
+    assert [num_images_on_main(count, World(size=2)) for count in (0, 10, 359, 600, 1024)] == [0, 10, 256, 512, 512]
+    assert num_images_on_main(359, SINGLE_PROCESS) == 359

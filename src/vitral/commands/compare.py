@@ -12,7 +12,7 @@ from vitral.commands.output import check_out, plain, print_json, printable
 from vitral.evals.paired import Difference
 from vitral.files import as_csv, as_markdown, write_atomically
 from vitral.suites.published import SOURCES, PublishedRow, published
-from vitral.sweeps.compare import Contender, contenders, different_settings
+from vitral.sweeps.compare import RunSummary, different_settings, summarise_runs
 
 __all__ = ["main"]
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     options = parsed(arguments)
     for path in options.out:
         check_out(path, endings=ENDINGS)
-    runs = contenders(options.runs)
+    runs = summarise_runs(options.runs)
     known = published(runs[0].config.data.source) if options.published else []
     settings = different_settings([run.config for run in runs])
     if options.json:
@@ -78,13 +78,15 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def write(path: Path, runs: Sequence[Contender], known: Sequence[PublishedRow], settings: dict[str, list[Any]]) -> None:
+def write(
+    path: Path, runs: Sequence[RunSummary], known: Sequence[PublishedRow], settings: dict[str, list[Any]]
+) -> None:
     """Writes the comparison in the form that the file's ending names."""
     match path.suffix.lower():
         case ".png":
-            from vitral.sweeps.comparison_picture import draw_comparison  # here, as Matplotlib takes a second
+            from vitral.sweeps.comparison_plot import draw_comparison  # here, as Matplotlib takes a second
 
-            draw_comparison(runs, path, known=known)
+            draw_comparison(runs, path, published=known)
             return
         case ".csv":
             text = as_csv(as_rows(runs, known, settings))
@@ -93,7 +95,7 @@ def write(path: Path, runs: Sequence[Contender], known: Sequence[PublishedRow], 
     write_atomically(path, lambda file: file.write(printable(text).encode()))
 
 
-def row(run: Contender) -> dict[str, Any]:
+def row(run: RunSummary) -> dict[str, Any]:
     """Everything about a run, as numbers."""
     return {
         "run": str(run.path),
@@ -116,7 +118,7 @@ def interval(found: Difference | None) -> dict[str, float] | None:
 
 
 def as_rows(
-    runs: Sequence[Contender], known: Sequence[PublishedRow], settings: dict[str, list[Any]]
+    runs: Sequence[RunSummary], known: Sequence[PublishedRow], settings: dict[str, list[Any]]
 ) -> list[list[Any]]:
     """One line a run: all figures as numbers, then the settings that differ; of what is published the accuracy."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
@@ -146,7 +148,7 @@ def as_rows(
 
 
 def tables(
-    runs: Sequence[Contender],
+    runs: Sequence[RunSummary],
     known: Sequence[PublishedRow],
     settings: dict[str, list[Any]],
     *,

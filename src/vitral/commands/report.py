@@ -11,8 +11,8 @@ from vitral.commands.output import note, print_json, printable
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.errors import UserError
-from vitral.evals.accuracy import Predictions
-from vitral.evals.evaluate import final_split
+from vitral.evals.predictions import Predictions
+from vitral.evals.splits import final_split
 from vitral.runs.fingerprint import fingerprint
 from vitral.runs.metrics import read_metrics
 from vitral.runs.predictions import SavedPredictions, load_predictions, save_predictions

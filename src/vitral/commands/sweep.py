@@ -17,7 +17,7 @@ from vitral.commands.train import started
 from vitral.distributed.world import join_processes
 from vitral.errors import UserError
 from vitral.sweeps.config import Range, SweepConfig
-from vitral.sweeps.results import Result, short, spread
+from vitral.sweeps.results import TrialResult, round_fraction, std
 from vitral.sweeps.sweep import Sweep
 from vitral.train.duration import parse_timeout
 from vitral.train.interrupts import Interrupted
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
         say = note if world.is_main else lambda _: None
         try:
             results = sweep.run(say)
-            figures = sweep.retrained(say) if config.retrain else {}
+            figures = sweep.retrain(say) if config.retrain else {}
         except Interrupted as stop:
             say(f"{stop}; the same command goes on with the sweep")
             raise SystemExit(128 + stop.signum) from None
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> None:
         return
     if known.json:
         rows = [
-            {"trial": r.number, "settings": r.settings, "mean": r.mean, "std": spread(r.values), "failure": r.failure}
+            {"trial": r.number, "settings": r.settings, "mean": r.mean, "std": std(r.values), "failure": r.failure}
             for r in results
         ]
         print_json(
@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
     show(results, config, figures, command)
 
 
-def show(results: list[Result], config: SweepConfig, figures: dict[str, list[float]], command: str | None) -> None:
+def show(results: list[TrialResult], config: SweepConfig, figures: dict[str, list[float]], command: str | None) -> None:
     """Prints the table, why trials failed, what trains the best, and how the final runs did."""
     Console(highlight=False).print(table(results, config))
     for result in results:
@@ -110,10 +110,10 @@ def show(results: list[Result], config: SweepConfig, figures: dict[str, list[flo
     if figures:
         print(f"on all training images, with seeds {', '.join(map(str, config.retrain))}, mean ± standard deviation:")
     for name, values in figures.items():
-        print(f"  {name} {statistics.fmean(values):.4f}" + (f" ± {spread(values):.4f}" if len(values) > 1 else ""))
+        print(f"  {name} {statistics.fmean(values):.4f}" + (f" ± {std(values):.4f}" if len(values) > 1 else ""))
 
 
-def table(results: list[Result], config: SweepConfig) -> Table:
+def table(results: list[TrialResult], config: SweepConfig) -> Table:
     """One row a combination, the best first."""
     several = len(config.seeds) > 1
     drawn = Table("trial")
@@ -123,7 +123,7 @@ def table(results: list[Result], config: SweepConfig) -> Table:
         drawn.add_column(name, justify="right", no_wrap=True)
     for result in results:
         mean, deviation = ("failed", "") if result.failure else result.cells
-        cells = [Text(printable(short(result.settings[key]))) for key in config.keys]
+        cells = [Text(printable(round_fraction(result.settings[key]))) for key in config.keys]
         drawn.add_row(f"{result.number:03}", *cells, mean, *((deviation,) if several else ()))
     return drawn
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from vitral.evals.accuracy import Predictions
+from vitral.evals.predictions import Predictions
 from vitral.files import write_atomically
 
 __all__ = ["PREDICTIONS", "SavedPredictions", "load_predictions", "save_predictions"]

@@ -9,9 +9,10 @@ import numpy as np
 
 from vitral.data.batches import UNREADABLE, EvaluationBatches
 from vitral.data.sources.source import Source, Subset
-from vitral.evals.accuracy import Predictions
-from vitral.evals.evaluate import extract_features, final_split, predict_all, running_split
+from vitral.evals.features import extract_features
+from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.probe import probe
+from vitral.evals.splits import final_split, running_split
 from vitral.objectives.objective import Panel
 from vitral.train.config import RunConfig
 from vitral.train.session import Session

@@ -16,7 +16,7 @@ from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
-from vitral.evals.evaluate import final_split, running_split
+from vitral.evals.splits import final_split, running_split
 from vitral.files import write_json
 from vitral.runs.curves import draw_curves
 from vitral.runs.fingerprint import fingerprint

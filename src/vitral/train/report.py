@@ -19,7 +19,7 @@ from vitral.card import ModelCard
 from vitral.config import to_dict
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
-from vitral.evals.accuracy import Predictions
+from vitral.evals.predictions import Predictions
 from vitral.files import printable, write_atomically
 from vitral.runs.charts import HEIGHT, WIDTH, Chart, Curve, chart
 from vitral.runs.metrics import training_seconds

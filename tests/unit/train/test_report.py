@@ -15,7 +15,7 @@ from tiny import tiny_run
 from vitral.card import ModelCard
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import ArraySource
-from vitral.evals.accuracy import Predictions
+from vitral.evals.predictions import Predictions
 from vitral.runs.predictions import PREDICTIONS, SavedPredictions, load_predictions, save_predictions
 from vitral.train.profiling.bottleneck import speed_table
 from vitral.train.profiling.setup import Setup

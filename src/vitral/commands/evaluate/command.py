@@ -35,12 +35,14 @@ from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.opening import open_data
 from vitral.distributed.world import SINGLE_PROCESS, World, join_processes
 from vitral.errors import UserError
-from vitral.evals.accuracy import Accuracy, Predictions
+from vitral.evals.accuracy import Accuracy
 from vitral.evals.calibration import calibration
 from vitral.evals.confusion import draw_confusion
-from vitral.evals.evaluate import TIMEOUT, check_finite, final_split, predict_all, read_by_first
+from vitral.evals.loop import TIMEOUT, check_finite, num_images_on_main
+from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
+from vitral.evals.splits import final_split
 from vitral.models import Model
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
@@ -220,7 +222,7 @@ def predictions(
 ) -> Predictions:
     """Evaluates with a progress bar, which is the first process's own of all that share the work."""
     with progress_bar(shown=world.is_main) as bar:
-        task = bar.add_task("evaluating", total=read_by_first(len(source), world))
+        task = bar.add_task("evaluating", total=num_images_on_main(len(source), world))
 
         def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
             bar.advance(task, len(images))

@@ -19,7 +19,8 @@ from vitral.data.sources.source import Subset
 from vitral.datasets.originals.imagenet_tests import TESTS, Right, TestSet
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
-from vitral.evals.evaluate import TIMEOUT, check_finite, predict_all
+from vitral.evals.loop import TIMEOUT, check_finite
+from vitral.evals.predictions import predict_all
 from vitral.models import Model
 from vitral.serve.predictor import Predictor
 from vitral.weights.class_names.imagenet import imagenet_identifiers

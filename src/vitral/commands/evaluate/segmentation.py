@@ -20,7 +20,7 @@ from vitral.data.images.masks import largest_class, mask_pairs, read_mask
 from vitral.data.images.preprocess import Preprocessing
 from vitral.distributed.world import join_processes
 from vitral.errors import UserError
-from vitral.evals.evaluate import TIMEOUT
+from vitral.evals.loop import TIMEOUT
 from vitral.evals.segmentation import Segmentation, fit_segmentation, segmentation
 from vitral.models import Model, fresh
 from vitral.serve.predictor import Predictor

@@ -29,12 +29,13 @@ from vitral.datasets.opening import open_data
 from vitral.datasets.vtab.tasks import VTAB1K
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
-from vitral.evals.evaluate import TIMEOUT, final_split
+from vitral.evals.loop import TIMEOUT
+from vitral.evals.splits import final_split
 from vitral.models import Model
-from vitral.suites.finetuning import PROTOCOLS, Protocol, configured, own_protocol
-from vitral.suites.measuring import Measuring, Subject, Task
+from vitral.suites.extractors import feature_extractors
+from vitral.suites.finetuning import PROTOCOLS, Protocol, finetune_config, select_protocol
 from vitral.suites.published import VTAB1K_PUBLISHED
-from vitral.suites.subjects import subjects
+from vitral.suites.runner import FeatureExtractor, SuiteRunner, Task
 from vitral.suites.transfer import METHODS, RETRIEVAL
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import evenly
@@ -99,9 +100,9 @@ class Options:
         """Whether models are fine-tuned."""
         return self.suite == "finetune" or self.finetune != "none"
 
-    def stages(self, compared: Mapping[str, Subject]) -> int:
+    def stages(self, compared: Mapping[str, FeatureExtractor]) -> int:
         """How often something is done with each task."""
-        tuned = sum(subject.tuned != "never" for subject in compared.values())
+        tuned = sum(subject.initial_weights is not None for subject in compared.values())
         return 2 * len(compared) * bool(self.methods) + tuned * self.tunes
 
 
@@ -123,20 +124,22 @@ def main(where: Path, arguments: list[str], *, model: Model, recorded: DataConfi
         if world.is_main and suite == "vtab-mini" and recorded is not None and recorded.source == "digits":
             note("Digits: the run has learned from most of this task's test images, so that its figure is too good")
         # what is asked may be at the edge of an image, so that none is cut in suites of tasks, as in VTAB
-        compared = subjects(
-            model, device=world.device(options.device), whole=options.suite in TASKS, baselines=options.baselines
+        compared = feature_extractors(
+            model, device=world.device(options.device), squash=options.suite in TASKS, baselines=options.baselines
         )
         runs = tuned_runs(where, protocol, compared, options) if options.tunes else {}
         with watching(len(tasks) * options.stages(compared), shown=world.is_main and not options.json) as watch:
             say = note if world.is_main else lambda _: None
-            measuring = Measuring(compared, tasks, data=options.data, folder=folder, world=world, watch=watch, say=say)
+            measuring = SuiteRunner(
+                compared, tasks, data=options.data, folder=folder, world=world, progress=watch, log=say
+            )
             if options.methods:
                 measuring.extract()
             if world.is_main:
                 measured(measuring, runs, protocol, options)
     if world.is_main:
         tell(measuring, where, options)
-    if world.is_main and measuring.left_out:  # the others are done before, and their failure would end the first
+    if world.is_main and measuring.failures:  # the others are done before, and their failure would end the first
         raise SystemExit(1)
 
 
@@ -163,39 +166,42 @@ def check(options: Options, default: Options, folder: Path | None) -> None:
 
 
 def tuned_runs(
-    where: Path, protocol: Protocol, compared: Mapping[str, Subject], options: Options
+    where: Path, protocol: Protocol, compared: Mapping[str, FeatureExtractor], options: Options
 ) -> dict[str, RunConfig]:
     """How each subject is fine-tuned that has weights.
 
     Raises:
         UserError: the model cannot be.
     """
-    settings = partial(configured, where, protocol, data=options.data, device=options.device)
+    settings = partial(finetune_config, where, protocol, data=options.data, device=options.device)
     return {
-        name: settings(fresh=subject.tuned == "fresh") for name, subject in compared.items() if subject.tuned != "never"
+        name: settings(fresh=subject.initial_weights == "random")
+        for name, subject in compared.items()
+        if subject.initial_weights is not None
     }
 
 
-def measured(measuring: Measuring, runs: Mapping[str, RunConfig], protocol: Protocol, options: Options) -> None:
+def measured(measuring: SuiteRunner, runs: Mapping[str, RunConfig], protocol: Protocol, options: Options) -> None:
     """Measures what was asked for, representations first."""
     if options.methods:
-        measuring.measure(options.methods, seeds=options.seeds, grid=options.grid)
-    if runs and protocol.like is not None:
+        measuring.evaluate(options.methods, seeds=options.seeds, grid=options.grid)
+    if runs and protocol.table4_dataset is not None:
         note(
-            f"fine-tuning as the paper does on {protocol.like}: {protocol.steps:,} steps of {protocol.batch_size} "
-            f"images of {protocol.image_size} pixels, the rate chosen on {protocol.held_out:.0%} of the training images"
+            f"fine-tuning as the paper does on {protocol.table4_dataset}: {protocol.steps:,} steps of "
+            f"{protocol.batch_size} images of {protocol.image_size} pixels, the rate chosen on "
+            f"{protocol.val_fraction:.0%} of the training images"
         )
-    measuring.tune(runs, protocol, seeds=options.seeds)
-    if measuring.kept.taken:
-        note(f"{measuring.kept.folder} had {measuring.kept.taken} of the results from before")
+    measuring.finetune(runs, protocol, seeds=options.seeds)
+    if measuring.score_cache.hits:
+        note(f"{measuring.score_cache.folder} had {measuring.score_cache.hits} of the results from before")
 
 
-def tell(measuring: Measuring, where: Path, options: Options) -> None:
+def tell(measuring: SuiteRunner, where: Path, options: Options) -> None:
     """Prints what was found, and writes it where it was asked to."""
     groups = {title: task.group for title, task in measuring.tasks.items()}
     known = {"vtab1k": VTAB1K_PUBLISHED}.get(options.suite, {})
     rows = table_of(measuring.scores, groups, known)
-    whole = as_json(where, options.suite, measuring.scores, groups, measuring.left_out)
+    whole = as_json(where, options.suite, measuring.scores, groups, measuring.failures)
     whole |= {"published": known} if known else {}
     if options.json:
         print_json(whole)
@@ -217,10 +223,10 @@ def own_task(options: Options) -> tuple[dict[str, Task], Protocol]:
     train = evenly(data["train"], known)
     if len(train.classes) < 2:
         raise UserError("the images have no classes to measure by: choose --data.source folder, or --suite vtab-mini")
-    protocol = own_protocol(form, options.data.source, num_images=len(train))
+    protocol = select_protocol(form, options.data.source, num_images=len(train))
     reported = final_split(data)
     # on its own data sets the paper holds a share out, and learns from no other images
-    as_in_paper = protocol.like == options.data.source and options.data.val_share is None
+    as_in_paper = protocol.table4_dataset == options.data.source and options.data.val_share is None
     if "val" in data and reported != "val" and not as_in_paper:
         parts = {"train": train, "val": data["val"]}
     else:  # images that are reported choose nothing
@@ -229,7 +235,7 @@ def own_task(options: Options) -> tuple[dict[str, Task], Protocol]:
                 f"class {train.classes[counts.tolist().index(1)]!r} has a single image among the {len(train):,} to "
                 "learn from, so none can be held out to choose by: raise --known or --data.limit, or add images"
             )
-        kept, held_out = stratified(train.labels, train.classes, share=protocol.held_out, seed=0)
+        kept, held_out = stratified(train.labels, train.classes, share=protocol.val_fraction, seed=0)
         parts = {"train": Subset(source=train, indices=kept), "val": Subset(source=train, indices=held_out)}
     return {"data": Task(splits={**parts, "test": data[reported]}, group="data")}, protocol
 

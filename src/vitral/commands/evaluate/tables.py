@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from vitral.commands.output import show_table
-from vitral.suites.transfer import GRIDDED, Score, by_group
+from vitral.suites.transfer import GRID_SUFFIX, Score, group_means
 
 __all__ = ["as_json", "show", "table_of"]
 
@@ -45,7 +45,7 @@ def table_of(found: Found, groups: Mapping[str, str], known: Mapping[str, Mappin
         for group in (*dict.fromkeys(groups.values()), "mean"):
             members = [title for title in groups if group in (groups[title], "mean")]
             for number, (name, scores) in enumerate(found.items()):
-                means = by_group(scores, groups)[group]
+                means = group_means(scores, groups)[group]
                 shares = (f"{means[method]:.1%}" if method in means else "-" for method in methods)
                 published = (statistics.fmean(column[title] for title in members) for column in known.values())
                 beside = ("" if number else f"{mean:.1%}" for mean in published)
@@ -57,7 +57,7 @@ def told(found: Score | None) -> str:
     """Accuracy, and its deviation where something is drawn; a dash where there is none."""
     if found is None:
         return "-"
-    return f"{found.mean:.1%}" + (f" ± {100 * found.spread:.1f}" if len(found.values) > 1 else "")
+    return f"{found.mean:.1%}" + (f" ± {100 * found.std:.1f}" if len(found.values) > 1 else "")
 
 
 def costs(scores: Iterable[Score]) -> tuple[str, str]:
@@ -70,11 +70,13 @@ def costs(scores: Iterable[Score]) -> tuple[str, str]:
 
 def show(title: str, rows: list[list[str]]) -> None:
     """The table on the screen, in parts that it has room for; the grid's and the published columns are one each."""
-    apart = {ending: [n for n, name in enumerate(rows[0]) if name.endswith(ending)] for ending in (GRIDDED, PUBLISHED)}
-    own = [n for n in range(2, len(rows[0])) if n not in (*apart[GRIDDED], *apart[PUBLISHED])]
+    apart = {
+        ending: [n for n, name in enumerate(rows[0]) if name.endswith(ending)] for ending in (GRID_SUFFIX, PUBLISHED)
+    }
+    own = [n for n in range(2, len(rows[0])) if n not in (*apart[GRID_SUFFIX], *apart[PUBLISHED])]
     show_parts(title, [[*row[:2], *(row[n] for n in own)] for row in rows], names=2)
     for caption, ending, names in (
-        ("strength chosen for all tasks", GRIDDED, 2),
+        ("strength chosen for all tasks", GRID_SUFFIX, 2),
         ("fine-tuned, published", PUBLISHED, 1),
     ):
         if columns := apart[ending]:
@@ -111,7 +113,7 @@ def as_json(
                 "of": name,
                 "method": score.method,
                 "accuracy": score.mean,
-                "deviation": score.spread,
+                "deviation": score.std,
                 "seeds": score.values,
                 "num_images": score.num_images,
                 "seconds": round(score.seconds, 3),
@@ -120,6 +122,6 @@ def as_json(
             for title, scores in tasks.items()
             for score in scores.values()
         ],
-        "means": {name: by_group(tasks, groups) for name, tasks in found.items()},
+        "means": {name: group_means(tasks, groups) for name, tasks in found.items()},
         "left_out": dict(left_out),
     }

@@ -20,15 +20,15 @@ class Bars:
     part: TaskID
 
     def begin(self, what: str, num_images: int) -> None:
-        """See `Watch`."""
+        """See `Progress`."""
         self.progress.reset(self.part, description=what, total=num_images)
 
     def advance(self, num_images: int) -> None:
-        """See `Watch`."""
+        """See `Progress`."""
         self.progress.advance(self.part, num_images)
 
     def end(self) -> None:
-        """See `Watch`."""
+        """See `Progress`."""
         self.progress.advance(self.whole)
 
 
