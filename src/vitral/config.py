@@ -1,11 +1,14 @@
 """Configurations are frozen dataclasses; here they are checked, become JSON and come back, every key known."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from vitral.errors import UserError
 from vitral.files import write_json
@@ -18,11 +21,44 @@ __all__ = [
     "from_dict",
     "load_config",
     "pair",
+    "renamed",
     "save_config",
     "to_dict",
 ]
 
 T = TypeVar("T")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def renamed(
+    *, keys: Mapping[str, str] = NOTHING, values: Mapping[str, Mapping[str, str]] = NOTHING
+) -> Callable[[type[T]], type[T]]:
+    """Decorates a dataclass whose keys or values were renamed: files with the old names load, new names are written.
+
+    A key that is given by both names is unknown by its old one.
+
+    Args:
+        keys: each old key and its new name, such as {"views": "crops"}.
+        values: for a key, by its new name, each old value and its new name.
+    """
+
+    def with_new_names(loaded: Any) -> Any:
+        if not isinstance(loaded, dict):
+            return loaded
+        new = {key if keys.get(key, key) in loaded else keys[key]: value for key, value in loaded.items()}
+        for key in values.keys() & new.keys():
+            if isinstance(new[key], str):
+                new[key] = values[key].get(new[key], new[key])
+        return new
+
+    def schema(cls: type, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(with_new_names, handler(source))
+
+    def decorate(cls: type[T]) -> type[T]:
+        cls.__get_pydantic_core_schema__ = classmethod(schema)  # pyright: ignore[reportAttributeAccessIssue]
+        return cls
+
+    return decorate
 
 
 def to_dict(config: Any) -> dict[str, Any]:

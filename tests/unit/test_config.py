@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitral.config import from_dict, load_config, save_config, to_dict
+from vitral.config import from_dict, load_config, renamed, save_config, to_dict
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig, TrainConfig
 
@@ -80,6 +80,42 @@ def test_what_is_wrong_with_it(values, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         from_dict(Outer, values, origin="here")
     assert "\n" not in str(caught.value)
+
+
+@renamed(keys={"views": "crops"}, values={"mix": {"shares": "weighted"}})
+@dataclass(frozen=True, kw_only=True)
+class Renamed:
+    crops: int = 1
+    mix: Literal["weighted", "both"] = "weighted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    views: int = 1
+    inner: Renamed = field(default_factory=Renamed)
+
+
+def test_old_names_are_read_and_new_ones_written():
+    old = {"views": 2, "inner": {"views": 3, "mix": "shares"}}
+    config = from_dict(Outside, old, origin="here")
+    assert config == Outside(views=2, inner=Renamed(crops=3, mix="weighted"))
+    assert to_dict(config) == {"views": 2, "inner": {"crops": 3, "mix": "weighted"}}
+    assert old == {"views": 2, "inner": {"views": 3, "mix": "shares"}}, "the values that were given stay"
+    assert from_dict(Outside, to_dict(config), origin="here") == config
+
+
+@pytest.mark.parametrize(
+    ("inner", "sentence"),
+    [
+        ({"views": 3, "crops": 3}, "here: inner.views is not a known key"),
+        ({"views": "x"}, "here: inner.crops is wrong: Input should be a valid integer"),
+        ({"mix": 1}, "here: inner.mix is wrong: Input should be 'weighted' or 'both'"),
+        ([1], "here: inner is wrong: "),
+    ],
+)
+def test_old_names_with_mistakes(inner, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        from_dict(Outside, {"inner": inner}, origin="here")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"not json"])
