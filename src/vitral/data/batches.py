@@ -184,9 +184,16 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
 
 @contextmanager
 def translate_worker_errors() -> Iterator[None]:
-    """Turns PyTorch's error of a reading process that was killed, which may come up anywhere, into a UserError."""
+    """Turns PyTorch's errors about its worker processes, which any call may raise, into errors of one sentence.
+
+    A worker that was killed is a UserError. An OSError of a worker comes back as one, without the worker's traceback.
+    """
     try:
         yield
+    except OSError as error:
+        if not str(error).startswith("Caught "):
+            raise
+        raise OSError(f"reading images failed: {str(error).strip().splitlines()[-1]}") from error
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

@@ -1,5 +1,6 @@
 """Batches: the same for any number of workers, every image counted right, broken ones left out."""
 
+import errno
 import json
 import os
 import signal
@@ -158,6 +159,26 @@ def test_a_reading_process_that_is_killed_is_told_of_with_the_way_out():
     deadly = Deadly(title="deadly", images=whole.images, labels=whole.labels, classes=whole.classes)
     with pytest.raises(ValueError, match=r"a process that reads images was killed, .*: lower --data\.workers$"):
         list(load(evaluation(deadly, size=7), range(6), workers=1, pin=False))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Failing(ArraySource):
+    """Its images are sound, but the machine cannot open one more file."""
+
+    def stored(self, index: int) -> Image.Image:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), self.name(index))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_of_the_machine_end_the_reading(workers):
+    """Images must not be skipped because the machine was busy."""
+    whole = numbered(40)
+    failing = Failing(title="photos", images=whole.images, labels=whole.labels, classes=whole.classes)
+    with pytest.raises(OSError, match=r"Too many open files: 'photos\[0\]'") as caught:
+        list(load(evaluation(failing, size=7), range(6), workers=workers, pin=False))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(OSError, match=r"Too many open files: 'photos\[\d+\]'"):
+        list(load(training(failing), range(6), workers=workers, pin=False))
 
 
 class TestBroken:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from vitral.data.images.decode import UnreadableImage
+from vitral.data.images.decode import UnreadableImage, decoding, open_image
 from vitral.data.sources.folder import list_images
 from vitral.errors import UserError
 
@@ -61,13 +61,15 @@ def read_mask(path: Path, *, size: tuple[int, int], num_classes: int) -> UInt8[n
 
 
 def _values(path: Path, *, size: tuple[int, int] | None) -> UInt8[np.ndarray, "h w"]:
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            mode = image.mode
-            read = image.resize((size[1], size[0]), Image.Resampling.NEAREST) if size else image
-            values = np.asarray(read)
-    except (OSError, SyntaxError) as error:
-        raise UnreadableImage(f"{path} cannot be read as a mask: {error}") from error
+    formats = ("PNG",)
+    with (
+        decoding(str(path), kind="a mask", formats=formats),
+        path.open("rb") as file,
+        open_image(file, formats=formats) as image,
+    ):
+        mode = image.mode
+        resized = image.resize((size[1], size[0]), Image.Resampling.NEAREST) if size else image
+        values = np.asarray(resized)
     if mode not in ("L", "P"):
         raise UnreadableImage(
             f"{path} is of mode {mode}: a mask is a PNG file of one byte a pixel, grey or with a palette"

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitral.data.config import ROLES, DataConfig
-from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage
+from vitral.data.images.decode import IMAGE_SUFFIXES, read_range
 from vitral.data.sources.folder import SPLITS
 from vitral.data.sources.labels import coded
 from vitral.data.sources.source import Source
@@ -54,16 +54,7 @@ class TarSource:
     def stored(self, index: int) -> bytes:
         """See `Source`."""
         shard = self.shards[self._shard(index)]
-        size = int(self.sizes[index])
-        try:
-            with shard.open("rb") as file:
-                file.seek(int(self.offsets[index]))
-                content = file.read(size)
-        except OSError as error:
-            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: {error.strerror}") from None
-        if len(content) < size:
-            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: the shard has become shorter")
-        return content
+        return read_range(shard, int(self.offsets[index]), int(self.sizes[index]), name=self.name(index))
 
     def name(self, index: int) -> str:
         """See `Source`."""

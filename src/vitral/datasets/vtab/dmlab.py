@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from vitral.data.images.decode import UnreadableImage
+from vitral.data.images.decode import read_range
 from vitral.data.sources.source import Joined, Source
 from vitral.datasets.registry import Preset
 from vitral.datasets.vtab.building import vtab_task
@@ -41,12 +41,7 @@ class Records:
     def stored(self, index: int) -> bytes:
         """See `Source`."""
         start, end = self.places[index].tolist()
-        try:
-            with self.file.open("rb") as stream:
-                stream.seek(start)
-                return stream.read(end - start)
-        except OSError as error:
-            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: {error.strerror}") from None
+        return read_range(self.file, start, end - start, name=self.name(index))
 
     def name(self, index: int) -> str:
         """See `Source`."""

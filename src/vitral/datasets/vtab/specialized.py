@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from vitral.data.extra import optional
-from vitral.data.images.decode import UnreadableImage
+from vitral.data.images.decode import UnreadableImage, is_machine_error
 from vitral.data.sources.files import file_source
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import Changed, FileSource, Source
@@ -44,6 +44,8 @@ class Patches:
                 return Image.fromarray(archive["x"][index])
         # a damaged file makes HDF5 raise almost anything
         except Exception as error:
+            if is_machine_error(error):
+                raise
             raise UnreadableImage(f"{self.name(index)} cannot be read as an image: {error}") from error
 
     def name(self, index: int) -> str:

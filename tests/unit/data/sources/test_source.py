@@ -175,7 +175,7 @@ def test_a_pipe_among_the_images_is_named_and_does_not_hang(tmp_path):
         for index in range(len(source)):
             if source.name(index) == str(pipe):
                 with pytest.raises(
-                    UnreadableImage, match=r"pipe\.png cannot be read as an image: it is no ordinary file"
+                    UnreadableImage, match=r"pipe\.png cannot be read as an image: it is not a regular file"
                 ):
                     read_from(source, index, channels=3)
                 return

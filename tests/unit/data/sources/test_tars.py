@@ -136,7 +136,8 @@ def test_a_shard_that_shrinks_while_in_use_is_named(tmp_path: Path) -> None:
         file.write_bytes(b"")
     with pytest.raises(UnreadableImage) as caught:
         read_from(source, len(source) - 1, channels=1)
-    assert str(caught.value) == f"{name} cannot be read as an image: the shard has become shorter"
+    assert str(caught.value).startswith(f"{name} cannot be read as an image: ")
+    assert "has become shorter" in str(caught.value)
 
 
 def test_wrong_use(tmp_path: Path) -> None:

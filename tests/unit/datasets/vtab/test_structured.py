@@ -310,7 +310,7 @@ def test_a_dmlab_file_that_has_gone_is_a_broken_image(tmp_path: Path) -> None:
     source = open_dmlab(write_dmlab(tmp_path))["train"]
     file = tmp_path / "dmlab-train.tfrecord"
     file.unlink()
-    with pytest.raises(UnreadableImage, match=rf"^{file}\[3\] cannot be read as an image: No such file"):
+    with pytest.raises(UnreadableImage, match=rf"^{file}\[3\] cannot be read as an image: there is no such file"):
         read_from(source, 3, channels=3)
 
 
