@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vitral.datasets.opening import open_data
-from vitral.evals.evaluate import represented
+from vitral.evals.evaluate import extract_features
 from vitral.evals.probe import Probe, probe
 from vitral.models import build
 from vitral.recipes.fashion_mnist import fashion_mnist
@@ -93,7 +93,7 @@ def probed(encode: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]]) -
     config = fashion_mnist()
     data = open_data(config.data)
     known, asked = (
-        represented(encode, source, preprocessing=config.preprocessing, data=config.data)
+        extract_features(encode, source, preprocessing=config.preprocessing, data=config.data)
         for source in (evenly(data["train"], KNOWN), data["test"])
     )
     return probe(known, asked, num_classes=10)

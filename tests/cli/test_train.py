@@ -200,7 +200,7 @@ class TestWrongUse:
     @pytest.mark.parametrize("name", ["nowhere", "empty"])
     def test_nothing_to_resume(self, typed, tmp_path, name):
         (tmp_path / "empty").mkdir()
-        assert typed.refusal("train", "--resume", name) == f"{name} holds no run to resume: it has no run.json"
+        assert typed.refusal("train", "--resume", name).endswith("it has no run.json")
 
     @pytest.mark.parametrize(
         ("change", "sentence"),

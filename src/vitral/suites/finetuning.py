@@ -19,10 +19,10 @@ from vitral.errors import UserError
 from vitral.evals.evaluate import evaluate
 from vitral.recipes.finetune import finetune
 from vitral.recipes.paper import TASKS, Task
+from vitral.runs.reporter import Diverged
 from vitral.suites.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.fit import Plan, training_batches
-from vitral.train.reporter import Diverged
 from vitral.train.resource_errors import OutOfMemory, translate_resource_errors
 from vitral.train.session import Session
 

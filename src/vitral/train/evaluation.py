@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,35 +11,18 @@ from vitral.data.sources.source import Source, Subset
 from vitral.evals.accuracy import Predictions
 from vitral.evals.evaluate import extract_features, final_split, predict_all, running_split
 from vitral.evals.probe import probe
+from vitral.evals.result import EvalResult
 from vitral.objectives.objective import Panel
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 
-__all__ = ["KNOWN", "EvalResult", "SplitEvaluation", "draw_samples", "evaluate_split", "evenly", "metric_names"]
+__all__ = ["KNOWN", "SplitEvaluation", "draw_samples", "evaluate_split", "evenly", "metric_names"]
 
 KNOWN = 5000
 """Training images that probes learn from at most."""
 
 SHOWN = 8
 """Images that panels show."""
-
-
-@runtime_checkable
-class EvalResult(Protocol):
-    """The figures of one evaluation."""
-
-    @property
-    def unreadable(self) -> tuple[str, ...]:
-        """One sentence for each image that could not be read."""
-        ...
-
-    def metrics(self) -> Iterator[tuple[str, float]]:
-        """The figures by name."""
-        ...
-
-    def headline(self) -> str:
-        """The most important figures in a few words."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,18 +23,19 @@ from vitral.runs.fingerprint import fingerprint
 from vitral.runs.metrics import read_metrics
 from vitral.runs.panels import PANELS, draw_panels
 from vitral.runs.predictions import SavedPredictions, save_predictions
+from vitral.runs.report import ReportData, write_report
+from vitral.runs.reporter import Reporter
+from vitral.runs.run import Run
 from vitral.runs.trackers.trackers import Trackers
 from vitral.train.checkpointing.changes import Change, changes_between
 from vitral.train.checkpointing.checkpoint import Checkpoints
-from vitral.train.config import RunConfig
+from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import Duration, Timer
 from vitral.train.evaluation import draw_samples, evaluate_split
 from vitral.train.interrupts import Interrupted, Interrupts
+from vitral.train.profiling.profiler import Profiler
 from vitral.train.profiling.setup import setup_of
-from vitral.train.report import ReportData, write_report
-from vitral.train.reporter import Reporter
 from vitral.train.resource_errors import translate_resource_errors
-from vitral.train.run import Run
 from vitral.train.schedule import learning_rate
 from vitral.train.session import Session
 from vitral.weights.folder import save_model
@@ -67,7 +68,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
     try:
         changes: list[Change] = []
         if checkpoints.paths():
-            before = run.config()
+            before = read_run_config(run)
             changes, config = changes_between(before, config), replace(config, changes=before.changes)
         data = open_data(config.data)
         config = config.resolved(num_classes=len(data["train"].classes))
@@ -83,8 +84,9 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
             run.discard()
         raise
     run.begun = True
+    profiler = Profiler(session.stopwatch, setup_of(session))
     with (
-        reporting(run, session, plan, trackers) as reporter,
+        reporting(run, session, plan, profiler, trackers) as reporter,
         Interrupts() as interrupts,
     ):
         trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.info)
@@ -93,7 +95,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         try:
             with translate_resource_errors(config.train):
                 train(run, session, data, plan, reporter=reporter, interrupts=interrupts, checkpoints=checkpoints)
-                metrics = finish(run, session, data, reporter)
+                metrics = finish(run, session, data, reporter, profiler)
         finally:
             checkpoints.wait()
         if interrupts.signum:
@@ -101,15 +103,14 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         return metrics
 
 
-def reporting(run: Run, session: Session, plan: "Plan", trackers: Trackers) -> Reporter:
+def reporting(run: Run, session: Session, plan: "Plan", profiler: Profiler, trackers: Trackers) -> Reporter:
     """What the run says and writes down."""
     return Reporter(
         run.path,
         step=session.step,
         total=plan.total,
         is_main=session.world.is_main,
-        setup=setup_of(session),
-        stopwatch=session.stopwatch,
+        speed=profiler,
         trackers=trackers,
     )
 
@@ -148,7 +149,7 @@ def train(
             raise UserError(f"{broken[0]}; remove it, or skip such files with --data.on-error skip")
         lr = plan.learning_rate(session.step)
         figures = session.train_step(batch, lr=lr, progress=(session.step + 1) / plan.total)
-        reporter.log_step(figures, lr=lr, images=len(batch.labels) * world.size)
+        reporter.log_step(figures, lr=lr, num_images=len(batch.labels) * world.size)
         step, last = session.step, session.step == plan.total
         if log or measure or save or last:
             reporter.flush(step)
@@ -315,18 +316,20 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
     )
 
 
-def finish(run: Run, session: Session, data: dict[str, Source], reporter: Reporter) -> dict[str, float]:
+def finish(
+    run: Run, session: Session, data: dict[str, Source], reporter: Reporter, profiler: Profiler
+) -> dict[str, float]:
     """Evaluates the final weights and leaves the model, its card, the curves and the list of broken files."""
     split = final_split(data)
     found = evaluate_split(session, data, split)
     result, panels = found.result, draw_samples(session, data[split])
     reporter.log_eval(session.step, split, result)
-    reporter.diagnose()
+    reporter.log_bottleneck()
     metrics = {f"{split}/{name}": value for name, value in result.metrics()}
     card = card_of(session, data["train"].classes, metrics)
     model, unreadable = session.finished_model(), sorted({*session.facts()["unreadable"], *result.unreadable})
     if session.world.is_main:
-        records, speed = read_metrics(run.metrics_path), reporter.speed()
+        records, speed = read_metrics(run.metrics_path), profiler.table()
         save_model(run.path, model, card)
         if found.predictions:
             images = fingerprint(data[split])
@@ -335,7 +338,7 @@ def finish(run: Run, session: Session, data: dict[str, Source], reporter: Report
         write_json(run.speed_path, speed)
         draw_curves(records, run.curves_path)
         findings = ReportData(
-            config=session.config,
+            settings=to_dict(session.config),
             card=card,
             records=records,
             speed=speed,

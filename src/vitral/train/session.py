@@ -39,7 +39,7 @@ from vitral.train.config import RunConfig
 from vitral.train.ema import update_average, warmed_up
 from vitral.train.optimisers.optimiser import Optimiser
 from vitral.train.optimisers.rules import freeze
-from vitral.train.profiling.throughput import Stopwatch
+from vitral.train.profiling.stopwatch import Stopwatch
 from vitral.train.teacher import read_teacher
 from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer

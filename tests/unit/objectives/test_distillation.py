@@ -20,8 +20,8 @@ from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.distillation import Distillation, DistillationConfig
 from vitral.objectives.kinds import objective_of
 from vitral.runs.metrics import read_metrics
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.train.teacher import read_teacher
 from vitral.vit import ViT
 from vitral.weights.folder import load_model, save_model
@@ -178,7 +178,7 @@ def test_a_run_learns_from_its_teacher_and_keeps_a_plain_model(tmp_path: Path) -
         model=replace(config.model, architecture=replace(ARCHITECTURE, distillation=True, dropout=0.0)),
         objective=DistillationConfig(teacher=tmp_path / "teacher", share=1.0),
     )
-    with closing(Run.create(config)) as run:
+    with closing(Run.create(config.out, recipe=config.recipe)) as run:
         fit(run, config)
     agreement = [
         row["train/agreement"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "train/agreement" in row

@@ -18,12 +18,12 @@ import vitral.sweeps.sweep
 from tiny import tiny_run
 from vitral.data.config import DataConfig
 from vitral.distributed.world import World
+from vitral.runs.reporter import Diverged
+from vitral.runs.run import Run
 from vitral.sweeps.config import SweepConfig
 from vitral.sweeps.sweep import Configure, Sweep
-from vitral.train.config import RunConfig
-from vitral.train.reporter import Diverged
+from vitral.train.config import RunConfig, read_run_config
 from vitral.train.resource_errors import OutOfMemory
-from vitral.train.run import Run
 
 
 def config(**changes: Any) -> SweepConfig:
@@ -225,7 +225,8 @@ def test_what_is_drawn_again_is_not_trained_again(tmp_path, monkeypatch, opened)
 def test_what_is_turned_on_and_off(tmp_path, opened):
     sweep = opened(tmp_path, config(grid={"flip": ["True", "False"]}, seeds=[0]))
     sweep.run(print)
-    assert [Run.open(tmp_path / f"{number:03}-seed0")[1].augment.flip for number in (0, 1)] == [True, False]
+    configs = [read_run_config(Run.open(tmp_path / f"{number:03}-seed0")) for number in (0, 1)]
+    assert [config.augment.flip for config in configs] == [True, False]
     assert sweep.best_command() in ("vitral train tiny --flip", "vitral train tiny --no-flip")
 
 
@@ -377,7 +378,7 @@ def test_a_validation_split_of_the_datas_own_is_chosen_by_and_then_trained_on(tm
     assert said.count(" 10 training images") == 2
     assert said.count(" 16 training images") == 1
     final, *_ = (tmp_path / "sweep").glob("*-all-seed3")
-    assert Run.open(final)[1].data.train_on_val
+    assert read_run_config(Run.open(final)).data.train_on_val
 
 
 def test_without_test_images_nothing_is_retrained(tmp_path, opened):

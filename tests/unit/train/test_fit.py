@@ -16,10 +16,10 @@ from tiny import ARCHITECTURE, tiny_run
 from vitral import __version__
 from vitral.data.config import DataConfig
 from vitral.runs.metrics import read_metrics
-from vitral.train.config import RunConfig
+from vitral.runs.run import Run
+from vitral.train.config import RunConfig, read_run_config
 from vitral.train.fit import Plan, fit
 from vitral.train.interrupts import Interrupted
-from vitral.train.run import Run
 from vitral.train.schedule import ScheduleConfig
 from vitral.train.session import Session
 from vitral.weights.folder import load_model
@@ -30,7 +30,7 @@ def train() -> Iterator:
     """Trains in a fresh folder, or in one that is there; gives the figures."""
 
     def fit_in(config: RunConfig, *, resume: bool = False) -> dict[str, float]:
-        run = Run.open(config.out)[0] if resume else Run.create(config)
+        run = Run.open(config.out)[0] if resume else Run.create(config.out, recipe=config.recipe)
         try:
             return fit(run, config)
         finally:
@@ -121,7 +121,7 @@ def test_the_configuration_that_is_saved_is_the_one_that_trains(tmp_path, train)
     config = tiny_run(tmp_path / "run")
     config = replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, num_classes=7)))
     train(config)
-    saved = Run.open(tmp_path / "run")[1]
+    saved = read_run_config(Run.open(tmp_path / "run"))
     assert saved.model.architecture == load_model(tmp_path / "run").config
     assert saved.preprocessing == load_model(tmp_path / "run").card.preprocessing
     assert saved.model.architecture.num_classes == 10
@@ -151,7 +151,7 @@ def test_fewer_steps_than_were_taken_are_refused(tmp_path, train):
     train(config)
     with pytest.raises(ValueError, match=r"^the run has already taken 12 steps: give --train\.steps 12 or more$"):
         train(replace(config, train=replace(config.train, steps=11)), resume=True)
-    assert Run.open(tmp_path / "run")[1] == config.resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == config.resolved(num_classes=10)
 
 
 class Failing:
@@ -172,10 +172,10 @@ def test_a_changed_configuration_is_saved_once_it_is_known_to_work(tmp_path, tra
         patch.setattr(Session, "train_step", Failing(MemoryError()))
         with pytest.raises(ValueError, match="memory ran out"):
             train(longer, resume=True)
-    assert Run.open(tmp_path / "run")[1] == config.resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == config.resolved(num_classes=10)
     train(longer, resume=True)
     changed = ("optim.lr is 0.001 instead of 0.01 from step 12 on", "train.steps is 14 instead of 12 from step 12 on")
-    assert Run.open(tmp_path / "run")[1] == replace(longer, changes=changed).resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == replace(longer, changes=changed).resolved(num_classes=10)
     assert load_model(tmp_path / "run").card.provenance["changes"] == "; ".join(changed)
 
 
@@ -188,7 +188,7 @@ def test_what_was_changed_is_told_and_stays_on_record(tmp_path, train, capsys):
             f"changed: train.steps is {steps} instead of {steps - 2} from step {steps - 2} on"
             in capsys.readouterr().err
         )
-    assert [change.rpartition(" from ")[2] for change in Run.open(tmp_path / "run")[1].changes] == [
+    assert [change.rpartition(" from ")[2] for change in read_run_config(Run.open(tmp_path / "run")).changes] == [
         "step 12 on",
         "step 14 on",
     ]
@@ -221,7 +221,7 @@ def test_a_run_that_has_saved_nothing_yet_begins_with_whatever_is_changed(tmp_pa
             train(config)
     smaller = replace(config, train=replace(config.train, batch_size=32))
     train(smaller, resume=True)
-    assert Run.open(tmp_path / "run")[1] == smaller.resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == smaller.resolved(num_classes=10)
 
 
 @pytest.mark.parametrize(
