@@ -1,4 +1,4 @@
-"""What is in a checkpoint, read without the code that wrote it."""
+"""The content of a checkpoint, read without the code that wrote it."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["facts", "newest", "tensors", "truncate"]
+__all__ = ["metadata", "newest", "tensors", "truncate"]
 
 
 def newest(run: Path) -> Path:
@@ -22,9 +22,9 @@ def tensors(checkpoint: Path, kind: str = "") -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
 
 
-def facts(checkpoint: Path) -> dict[str, Any]:
-    """The rest."""
-    return json.loads((checkpoint / "state.json").read_text())["facts"]
+def metadata(checkpoint: Path) -> dict[str, Any]:
+    """The content of `state.json` besides checksums."""
+    return json.loads((checkpoint / "state.json").read_text())["metadata"]
 
 
 def truncate(checkpoint: Path) -> None:

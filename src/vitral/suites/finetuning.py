@@ -22,9 +22,11 @@ from vitral.recipes.paper import TASKS, Task
 from vitral.runs.reporter import Diverged
 from vitral.suites.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.fit import Plan, training_batches
+from vitral.train.evaluation import predict_fn
+from vitral.train.plan import Plan
 from vitral.train.resource_errors import OutOfMemory, translate_resource_errors
 from vitral.train.session import Session
+from vitral.train.steps import train_steps
 
 __all__ = [
     "PROTOCOLS",
@@ -178,16 +180,11 @@ def _finetuned(config: RunConfig, source: Source, advance: Advance, tell: Tell) 
     session.initialise()
     plan = Plan.of(config, samples=len(source))
     seen: set[int] = set()
-    for batch in training_batches(session, source, plan.total):
-        if batch.unreadable and config.data.on_error == "stop":
-            raise UserError(f"{batch.unreadable[0]}; remove it, or skip such files with --data.on-error skip")
-        figures = session.train_step(
-            batch, lr=plan.learning_rate(session.step), progress=(session.step + 1) / plan.total
-        )
-        seen.update(batch.labels.tolist())
-        advance(config.train.batch_size)
+    for step in train_steps(session, source, plan):
+        seen.update(step.batch.labels.tolist())
+        advance(step.num_images)
         # once the loss is not finite, it stays so
-        if session.step % CHECKED_EVERY in (0, plan.total % CHECKED_EVERY) and not figures["loss"].isfinite():
+        if (step.number % CHECKED_EVERY == 0 or step.is_last) and not step.metrics["loss"].isfinite():
             raise Diverged(f"fine-tuning at the rate {config.optim.lr:g} diverged: its loss is not finite")
     for sentence in sorted(session.unreadable):
         tell(sentence)
@@ -269,10 +266,11 @@ def tested(config: RunConfig, known: Source, asked: Source, *, advance: Advance,
     """Of a model trained on some images the accuracy on others."""
     start = time.perf_counter()
     session = finetuned(config, known, advance=advance, tell=tell)
+    predict_logits = predict_fn(session)
 
     def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
         advance(len(images))
-        return session.predict(images)
+        return predict_logits(images)
 
     result = evaluate(predict, asked, preprocessing=session.preprocessing, data=config.data)
     for sentence in result.unreadable:

@@ -71,7 +71,7 @@ def test_polyaks_average_has_the_same_decay_from_the_start(tmp_path: Path):
         for session in (averaged, plain):
             session.train_step(batches[step], lr=0.01)
         expected = 0.5 * expected + 0.5 * plain.model.head.weight.detach()
-    torch.testing.assert_close(averaged.kept_model.head.weight, expected)
+    torch.testing.assert_close(averaged.eval_model.head.weight, expected)
 
 
 def test_frozen_weights_are_not_averaged():

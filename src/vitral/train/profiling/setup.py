@@ -51,14 +51,14 @@ def setup_of(session: Session) -> Setup:
     device, peak = find_device(name), None
     # the peak is that of 16 bits and of full training: float32 reaches half of it or less, adapters skip some gradients
     full = config.model.lora_rank is None and not config.model.probe
-    if device is not None and session.half is not None and full:
+    if device is not None and session.autocast_dtype is not None and full:
         macs = forward_macs(config.model.architecture)
         peak = throughput(macs, device=device, devices=world.size, utilisation=1.0)
     cores = len(os.sched_getaffinity(0)) // local_size if sys.platform == "linux" else os.cpu_count() or 1
     return Setup(
         device=name,
         on_gpu=on_gpu,
-        half_precision=session.half is not None,
+        half_precision=session.autocast_dtype is not None,
         compiled=session.forward is not session.wrapped,
         workers=config.data.workers,
         cores=max(cores, 1),
