@@ -23,7 +23,7 @@ from vitral.evals.features import extract_features
 from vitral.evals.probe import Probe, probe
 from vitral.models import build
 from vitral.recipes.fashion_mnist import fashion_mnist
-from vitral.train.evaluation import KNOWN, evenly
+from vitral.train.evaluation import MAX_PROBE_IMAGES, evenly_spaced
 
 PRETRAINED = {
     "masked patch, mean colour": ["fashion-mnist-masked-patch", "--objective.target", "mean_colour"],
@@ -94,7 +94,7 @@ def probed(encode: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]]) -
     data = open_data(config.data)
     known, asked = (
         extract_features(encode, source, preprocessing=config.preprocessing, data=config.data)
-        for source in (evenly(data["train"], KNOWN), data["test"])
+        for source in (evenly_spaced(data["train"], MAX_PROBE_IMAGES), data["test"])
     )
     return probe(known, asked, num_classes=10)
 

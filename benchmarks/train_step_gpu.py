@@ -34,7 +34,7 @@ from vitral.inspection.plan import throughput
 from vitral.models import architecture, build
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optimisers.optimiser import OptimConfig
-from vitral.train.profiling.setup import known_device
+from vitral.train.profiling.setup import find_device
 from vitral.train.session import Session
 from vitral.vit_config import ViTConfig
 
@@ -164,7 +164,7 @@ def main() -> None:
             for contender, step in steps.items():
                 times[contender].append(seconds_of(step, options.steps))
         rates = {contender: batch_size / statistics.median(times[contender]) for contender in steps}
-        known, macs = known_device(device), forward_macs(architecture(f"ViT-{name}"))
+        known, macs = find_device(device), forward_macs(architecture(f"ViT-{name}"))
         for contender, rate in rates.items():
             busy = f"{rate / throughput(macs, device=known, devices=1, utilisation=1.0):.1%}" if known else "-"
             print(

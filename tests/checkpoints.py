@@ -7,7 +7,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-__all__ = ["facts", "newest", "tensors", "truncate"]
+__all__ = ["metadata", "newest", "tensors", "truncate"]
 
 
 def newest(run: Path) -> Path:
@@ -22,9 +22,9 @@ def tensors(checkpoint: Path, kind: str = "") -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
 
 
-def facts(checkpoint: Path) -> dict[str, Any]:
+def metadata(checkpoint: Path) -> dict[str, Any]:
     """Values of a checkpoint that are not tensors."""
-    return json.loads((checkpoint / "state.json").read_text())["facts"]
+    return json.loads((checkpoint / "state.json").read_text())["metadata"]
 
 
 def truncate(checkpoint: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import facts, newest, tensors
+from checkpoints import metadata, newest, tensors
 from forks import start
 from processes import records, steps_taken, wrong_use
 
@@ -97,7 +97,7 @@ def assert_same_run(run: Path, reference: Path) -> None:
     assert (run / "config.json").read_bytes() == (reference / "config.json").read_bytes()
     ours, theirs = newest(run), newest(reference)
     assert ours.name == theirs.name == f"step_{STEPS:09d}"
-    assert facts(ours) == facts(theirs)
+    assert metadata(ours) == metadata(theirs)
     assert contents(ours) == contents(theirs)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from tiny import tiny_run
 from vitral.distributed.world import join_processes
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.train.session import Session
 
 with join_processes(timeout=timedelta(minutes=2)) as world:
@@ -23,4 +23,4 @@ with join_processes(timeout=timedelta(minutes=2)) as world:
         return step(session, *batch, **how)
 
     Session.train_step = failing
-    fit(Run(world.run_on_main(lambda: Run.create(config).path)), config, world)
+    fit(Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config, world)

@@ -15,8 +15,8 @@ from distributed.assignments import LOGITS, READABLE, assignments
 from distributed.runs import RUNS, with_teacher
 from forks import pair
 from processes import SECONDS, SOURCES, records, start, steps_taken, vitral, wait_until
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 
 PROBES = {"test/knn": 1.5, "test/linear": 4.5}
 """Of 359 images, those whose class may change where features differ in their last digits. The linear probe chooses its

@@ -1,25 +1,25 @@
 """`vitral report`: the page about a run, built again from what the run left."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from vitral.card import ModelCard
 from vitral.commands.evaluate.command import predictions
 from vitral.commands.output import note, print_json, printable
+from vitral.config import to_dict
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.errors import UserError
 from vitral.evals.predictions import Predictions
 from vitral.evals.splits import final_split
 from vitral.runs.fingerprint import fingerprint
-from vitral.runs.metrics import read_metrics
+from vitral.runs.metrics import read_metrics, read_speed
 from vitral.runs.predictions import SavedPredictions, load_predictions, save_predictions
+from vitral.runs.report import ReportData, write_report
+from vitral.runs.run import Run
 from vitral.serve.predictor import Predictor
-from vitral.train.config import RunConfig
-from vitral.train.report import ReportData, write_report
-from vitral.train.run import Run
+from vitral.train.config import RunConfig, read_run_config
 from vitral.weights.folder import load_model, read_config
 
 __all__ = ["main"]
@@ -30,15 +30,16 @@ def main(arguments: list[str]) -> None:
     options = parsed(arguments)
     if not (options.run / "run.json").is_file():
         raise UserError(f"{options.run} is no folder of a training run: it has no run.json")
-    run, config = Run.open(options.run)
+    run = Run.open(options.run)
+    config = read_run_config(run)
     card = read_config(run.path).card if (run.path / "config.json").is_file() else None
     data = opened(config)
     split, found = judged(run, config, card, data, device=options.device)
-    speed = json.loads(run.speed_path.read_text()) if run.speed_path.is_file() else None
+    speed = read_speed(run.speed_path)
     page = write_report(
         run.path,
         ReportData(
-            config=config,
+            settings=to_dict(config),
             card=card,
             records=read_metrics(run.metrics_path),
             speed=speed,

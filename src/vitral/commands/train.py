@@ -13,11 +13,11 @@ from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.recipes import RECIPES
-from vitral.train.config import RunConfig
+from vitral.runs.run import Run
+from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
-from vitral.train.run import Run
 
 __all__ = ["main"]
 
@@ -83,7 +83,7 @@ def opened(changes: list[str], *, resume: Path | None, or_resume: bool, world: W
     if resume:
         return resumed(resume, changes)
     config = replace(started(changes), command=(shlex.join(("vitral", "train", *changes)),))
-    return Run(world.run_on_main(lambda: Run.create(config).path)), config
+    return Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config
 
 
 def trained(run: Run, config: RunConfig, world: World) -> dict[str, float]:
@@ -136,8 +136,8 @@ def weights_among(changes: list[str]) -> Path | None:
 
 def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     """An old run, its saved configuration changed where asked."""
-    run, saved = Run.open(folder)
-    saved = replace(saved, out=folder)
+    run = Run.open(folder)
+    saved = replace(read_run_config(run), out=folder)
     config = parsed_by_tyro(RunConfig, default=saved, arguments=changes, program=f"vitral train --resume {folder}")
     if config.out != folder:
         raise UserError(f"a run goes on in its own folder, {folder}: leave out --out, or start a new run")

@@ -19,12 +19,14 @@ from vitral.errors import UserError
 from vitral.evals.predictions import predict_all
 from vitral.recipes.families import TASKS, Task
 from vitral.recipes.finetune import finetune as finetune_recipe
+from vitral.runs.reporter import Diverged
 from vitral.suites.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.fit import Plan, training_batches
-from vitral.train.reporter import Diverged
+from vitral.train.evaluation import predict_fn
+from vitral.train.plan import Plan
 from vitral.train.resource_errors import OutOfMemory, translate_resource_errors
 from vitral.train.session import Session
+from vitral.train.steps import train_steps
 
 __all__ = [
     "PROTOCOLS",
@@ -185,16 +187,11 @@ def _finetuned(config: RunConfig, source: Source, advance: Advance, log: Log) ->
     session.initialise()
     plan = Plan.of(config, samples=len(source))
     seen: set[int] = set()
-    for batch in training_batches(session, source, plan.total):
-        if batch.unreadable and config.data.on_error == "stop":
-            raise UserError(f"{batch.unreadable[0]}; remove it, or skip such files with --data.on-error skip")
-        figures = session.train_step(
-            batch, lr=plan.learning_rate(session.step), progress=(session.step + 1) / plan.total
-        )
-        seen.update(batch.labels.tolist())
-        advance(config.train.batch_size)
+    for step in train_steps(session, source, plan):
+        seen.update(step.batch.labels.tolist())
+        advance(step.num_images)
         # once the loss is not finite, it stays so
-        if session.step % CHECK_EVERY in (0, plan.total % CHECK_EVERY) and not figures["loss"].isfinite():
+        if (step.number % CHECK_EVERY == 0 or step.is_last) and not step.metrics["loss"].isfinite():
             raise Diverged(f"fine-tuning at the learning rate {config.optim.lr:g} diverged: its loss is not finite")
     for sentence in sorted(session.unreadable):
         log(sentence)
@@ -280,10 +277,11 @@ def finetune_and_test(config: RunConfig, train: Source, test: Source, *, advance
     """Trains on some images, and evaluates the accuracy on others."""
     start = time.perf_counter()
     session = finetune(config, train, advance=advance, log=log)
+    predict_logits = predict_fn(session)
 
     def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
         advance(len(images))
-        return session.predict(images)
+        return predict_logits(images)
 
     result = predict_all(predict, test, preprocessing=session.preprocessing, data=config.data).accuracy()
     for message in result.unreadable:

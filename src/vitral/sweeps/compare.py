@@ -14,8 +14,8 @@ from vitral.evals.paired import Difference, paired_difference
 from vitral.models import blank_model
 from vitral.runs.metrics import read_metrics, training_seconds
 from vitral.runs.predictions import PREDICTIONS, SavedPredictions, load_predictions
-from vitral.train.config import RunConfig
-from vitral.train.run import Run
+from vitral.runs.run import Run
+from vitral.train.config import RunConfig, read_run_config
 from vitral.weights.folder import read_config
 
 __all__ = ["RunSummary", "different_settings", "summarise_runs"]
@@ -66,7 +66,7 @@ def summarise_runs(paths: Sequence[Path]) -> list[RunSummary]:
         if not (path / "run.json").is_file():
             raise UserError(f"{path} is not the folder of a training run: it has no run.json")
     cards = [read_config(path) for path in paths]
-    configs = [Run.open(path)[1] for path in paths]
+    configs = [read_run_config(Run.open(path)) for path in paths]
     saved = [load_predictions(path) for path in paths]
     for path, predictions in zip(paths, saved, strict=True):
         if predictions is None and (path / PREDICTIONS).exists():

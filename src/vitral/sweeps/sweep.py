@@ -21,15 +21,15 @@ from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.files import write_json
 from vitral.runs.metrics import read_metrics
+from vitral.runs.reporter import Diverged
+from vitral.runs.run import Run, is_free, lock_folder
 from vitral.sweeps.config import Range, SweepConfig
 from vitral.sweeps.results import TrialResult, format_settings, rank_results, read_results, std, write_results
 from vitral.sweeps.search import import_optuna, suggest
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import metric_names
 from vitral.train.fit import fit
-from vitral.train.reporter import Diverged
 from vitral.train.resource_errors import OutOfMemory
-from vitral.train.run import Run, is_free, locked
 
 __all__ = ["Sweep"]
 
@@ -150,7 +150,7 @@ class Sweep:
             config = self._run_config(settings, seed, self.folder / "none")
             self._check_metric(config, open_cached(config.data))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(self.folder)
+        self._lock = lock_folder(self.folder)
         write_json(path, asdict(self.config))
         return self.flags, self.integer_keys
 
@@ -281,7 +281,7 @@ def _read_config(path: Path) -> SweepConfig:
 def _run_folder(config: RunConfig) -> Path:
     """The folder of a run, created if it does not exist."""
     assert config.out is not None
-    return config.out if (config.out / "run.json").exists() else Run.create(config).path
+    return config.out if (config.out / "run.json").exists() else Run.create(config.out, recipe=config.recipe).path
 
 
 def _last_value(path: Path, metric: str) -> float:

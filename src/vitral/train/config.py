@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vitral.config import load_config
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
@@ -14,6 +15,7 @@ from vitral.errors import UserError
 from vitral.models import Architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.registry import ObjectiveConfig, validate_objective
+from vitral.runs.run import Run
 from vitral.runs.trackers.trackers import AUTO, check_names
 from vitral.train.checkpointing.checkpoint import CheckpointConfig
 from vitral.train.duration import Duration
@@ -21,7 +23,7 @@ from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
 
-__all__ = ["ModelSetup", "RunConfig", "TrainConfig"]
+__all__ = ["ModelSetup", "RunConfig", "TrainConfig", "read_run_config"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,3 +168,12 @@ class RunConfig:
             model=replace(self.model, architecture=architecture),
             preprocessing=self.preprocessing.fitted(image_size=architecture.image_hw, channels=architecture.channels),
         )
+
+
+def read_run_config(run: Run) -> RunConfig:
+    """Reads the configuration that a run resumes with.
+
+    Raises:
+        UserError: run.json is damaged.
+    """
+    return load_config(RunConfig, run.config_path)

@@ -9,8 +9,8 @@ import torch
 from tiny import ARCHITECTURE, tiny_run
 from vitral.layers.probe import ProbeHead, add_probe, fold_probe
 from vitral.objectives.mae import MAEConfig
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.vit import ViT
 from vitral.weights.folder import load_model
 
@@ -75,7 +75,7 @@ def test_a_run_probes_a_trained_model_and_leaves_the_rest_as_it_was(tmp_path: Pa
 
 
 def fitted(config) -> dict[str, float]:
-    run = Run.create(config)
+    run = Run.create(config.out, recipe=config.recipe)
     figures = fit(run, config)
     run.close()
     return figures

@@ -20,8 +20,8 @@ from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.distillation import Distillation, DistillationConfig
 from vitral.objectives.registry import build_objective
 from vitral.runs.metrics import read_metrics
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.train.teacher import load_teacher
 from vitral.vit import ViT
 from vitral.weights.folder import load_model, save_model
@@ -182,7 +182,7 @@ def test_a_run_learns_from_its_teacher_and_saves_a_plain_model(tmp_path: Path) -
         model=replace(config.model, architecture=replace(ARCHITECTURE, distillation=True, dropout=0.0)),
         objective=DistillationConfig(teacher=tmp_path / "teacher", teacher_weight=1.0),
     )
-    with closing(Run.create(config)) as run:
+    with closing(Run.create(config.out, recipe=config.recipe)) as run:
         fit(run, config)
     agreement = [
         row["train/agreement"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "train/agreement" in row

@@ -17,9 +17,9 @@ from vitral.models import architecture, build
 from vitral.recipes import RECIPES
 from vitral.recipes.families import TASKS
 from vitral.resnet import ResNet, ResNetConfig
+from vitral.runs.run import Run
 from vitral.train.config import RunConfig
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import save_model
@@ -70,7 +70,7 @@ SOURCES = {"paper-jft": "folder", "paper-imagenet21k": "imagenet21k", "paper-ima
 
 
 def fitted(config: RunConfig) -> dict[str, float]:
-    with closing(Run.create(config)) as run:
+    with closing(Run.create(config.out, recipe=config.recipe)) as run:
         return fit(run, config)
 
 

@@ -17,9 +17,9 @@ from vitral.objectives.registry import ObjectiveConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder
+from vitral.runs.run import Run
 from vitral.train.config import RunConfig
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import save_model
 
@@ -34,7 +34,7 @@ def stepped(config: RunConfig, out: Path, **data: object) -> dict[str, float]:
         data=replace(config.data, workers=0, **data),
         train=replace(config.train, steps=1),
     )
-    with closing(Run.create(config)) as run:
+    with closing(Run.create(config.out, recipe=config.recipe)) as run:
         return fit(run, config)
 
 
@@ -92,7 +92,7 @@ def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path,
         objective=with_a_teacher(config.objective, photographs, tmp_path / "teacher"),
         train=replace(config.train, steps=2, batch_size=12, evaluate="1epoch", log="1steps"),
     )
-    with closing(Run.create(config)) as run:
+    with closing(Run.create(config.out, recipe=config.recipe)) as run:
         figures = fit(run, config)
     if config.objective.evaluate_by == "labels":
         assert figures["test/loss"] > 0

@@ -15,6 +15,7 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import ArraySource, Joined, Source, Subset
 from vitral.datasets.digits import digits
 from vitral.models import create
+from vitral.runs.reporter import Diverged
 from vitral.suites import finetuning
 from vitral.suites.finetuning import (
     PROTOCOLS,
@@ -26,7 +27,6 @@ from vitral.suites.finetuning import (
     select_protocol,
 )
 from vitral.train.config import RunConfig
-from vitral.train.reporter import Diverged
 from vitral.train.session import Session
 from vitral.weights.folder import load_model, save_model
 

@@ -20,12 +20,12 @@ from tiny import tiny_run
 from vitral.data.config import DataConfig
 from vitral.distributed.world import World
 from vitral.errors import UserError
+from vitral.runs.reporter import Diverged
+from vitral.runs.run import Run
 from vitral.sweeps.config import SweepConfig
 from vitral.sweeps.sweep import Configure, Sweep
-from vitral.train.config import RunConfig
-from vitral.train.reporter import Diverged
+from vitral.train.config import RunConfig, read_run_config
 from vitral.train.resource_errors import OutOfMemory
-from vitral.train.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -391,7 +391,7 @@ def test_a_validation_split_selects_settings_and_is_then_trained_on(tmp_path, op
     assert log.count(" 10 training images") == 2
     assert log.count(" 16 training images") == 1
     final, *_ = (tmp_path / "sweep").glob("*-all-seed3")
-    assert Run.open(final)[1].data.train_on_val
+    assert read_run_config(Run.open(final)).data.train_on_val
 
 
 def test_a_trial_that_diverges_is_ranked_last_with_its_error(tmp_path, open_sweep):

@@ -10,9 +10,9 @@ import torch
 from tiny import ARCHITECTURE, tiny_run
 from vitral.data.batches import TrainingBatches
 from vitral.datasets.opening import open_data
+from vitral.runs.run import Run
 from vitral.train.ema import update_average, warmed_up
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.train.session import Session
 from vitral.vit import ViT
 
@@ -48,7 +48,7 @@ def test_a_short_run_is_not_worse_with_it(tmp_path: Path):
     losses = []
     for ema in (None, 0.99):
         config = tiny_run(tmp_path / str(ema), steps=30, ema=ema, log="10steps", optimiser="muon")
-        run = Run.create(config)
+        run = Run.create(config.out, recipe=config.recipe)
         losses.append(fit(run, config)["test/loss"])
         run.close()
     assert losses[0] < 2.2 < math.log(10)
@@ -71,7 +71,7 @@ def test_polyaks_average_has_the_same_decay_from_the_start(tmp_path: Path):
         for session in (averaged, plain):
             session.train_step(batches[step], lr=0.01)
         expected = 0.5 * expected + 0.5 * plain.model.head.weight.detach()
-    torch.testing.assert_close(averaged.kept_model.head.weight, expected)
+    torch.testing.assert_close(averaged.eval_model.head.weight, expected)
 
 
 def test_frozen_weights_are_not_averaged():

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from checkpoints import facts, newest, tensors, truncate
+from checkpoints import metadata, newest, tensors, truncate
 from photographs import break_files, write_photographs
 from tiny import ARCHITECTURE, tiny_run
 from vitral import __version__
 from vitral.data.config import DataConfig
+from vitral.data.sources.source import Source
+from vitral.files import write_json
 from vitral.runs.metrics import read_metrics
-from vitral.train.config import RunConfig
-from vitral.train.fit import Plan, fit
+from vitral.runs.run import Run
+from vitral.train.config import RunConfig, read_run_config
+from vitral.train.evaluation import SplitEvaluation, evaluate_split
+from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
-from vitral.train.run import Run
-from vitral.train.schedule import ScheduleConfig
 from vitral.train.session import Session
 from vitral.weights.folder import load_model
 
@@ -30,7 +33,7 @@ def train() -> Iterator:
     """Trains in a fresh folder, or in one that is there; gives the figures."""
 
     def fit_in(config: RunConfig, *, resume: bool = False) -> dict[str, float]:
-        run = Run.open(config.out)[0] if resume else Run.create(config)
+        run = Run.open(config.out)[0] if resume else Run.create(config.out, recipe=config.recipe)
         try:
             return fit(run, config)
         finally:
@@ -88,6 +91,25 @@ def test_a_finished_run_resumed_ends_the_same(tmp_path, train):
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
 
 
+def test_the_final_checkpoint_is_on_disk_before_the_final_evaluation(tmp_path, train, monkeypatch):
+    """Evaluation starts data workers, and a process must not fork while a thread writes."""
+    evaluated: list[tuple[int, bool]] = []
+
+    def slow_write(path: Path, value: object) -> None:
+        time.sleep(0.3)
+        write_json(path, value)
+
+    def evaluate(session: Session, data: dict[str, Source], split: str) -> SplitEvaluation:
+        path = tmp_path / "run" / "checkpoints" / f"step_{session.step:09d}"
+        evaluated.append((session.step, path.is_dir()))
+        return evaluate_split(session, data, split)
+
+    monkeypatch.setattr("vitral.train.checkpointing.checkpoint.write_json", slow_write)
+    monkeypatch.setattr("vitral.train.fit.evaluate_split", evaluate)
+    train(tiny_run(tmp_path / "run"))
+    assert evaluated == [(12, True)]
+
+
 def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path, train, capsys):
     config = tiny_run(tmp_path / "run")
     train(config)
@@ -114,14 +136,14 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, train):
         train(tiny_run(tmp_path / "run"), resume=True)
     assert str(caught.value).startswith(f"{swapped}: ")
     assert "29 of its tensors differ, first blocks.0.attn.proj.bias: expected (16,), found (32,)" in str(caught.value)
-    assert str(caught.value).endswith("; put back what was changed, or start a new run")
+    assert str(caught.value).endswith("; undo the change, or start a new run")
 
 
 def test_the_configuration_that_is_saved_is_the_one_that_trains(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     config = replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, num_classes=7)))
     train(config)
-    saved = Run.open(tmp_path / "run")[1]
+    saved = read_run_config(Run.open(tmp_path / "run"))
     assert saved.model.architecture == load_model(tmp_path / "run").config
     assert saved.preprocessing == load_model(tmp_path / "run").card.preprocessing
     assert saved.model.architecture.num_classes == 10
@@ -139,7 +161,7 @@ def test_changed_data_is_noticed(tmp_path, train):
     before = (tmp_path / "run" / "run.json").read_bytes()
     one = min(path for path in root.rglob("*") if path.is_file())
     renamed = one.rename(one.with_stem("another"))
-    with pytest.raises(ValueError, match=r"^the data has changed since this run began: start a new run, or put"):
+    with pytest.raises(ValueError, match=r"^the training data has changed since this run started"):
         train(replace(config, train=replace(config.train, steps=4)), resume=True)
     assert (tmp_path / "run" / "run.json").read_bytes() == before
     renamed.rename(one)
@@ -151,7 +173,7 @@ def test_fewer_steps_than_were_taken_are_refused(tmp_path, train):
     train(config)
     with pytest.raises(ValueError, match=r"^the run has already taken 12 steps: give --train\.steps 12 or more$"):
         train(replace(config, train=replace(config.train, steps=11)), resume=True)
-    assert Run.open(tmp_path / "run")[1] == config.resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == config.resolved(num_classes=10)
 
 
 class Failing:
@@ -172,10 +194,10 @@ def test_a_changed_configuration_is_saved_once_it_is_known_to_work(tmp_path, tra
         patch.setattr(Session, "train_step", Failing(MemoryError()))
         with pytest.raises(ValueError, match="memory ran out"):
             train(longer, resume=True)
-    assert Run.open(tmp_path / "run")[1] == config.resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == config.resolved(num_classes=10)
     train(longer, resume=True)
     changed = ("optim.lr is 0.001 instead of 0.01 from step 12 on", "train.steps is 14 instead of 12 from step 12 on")
-    assert Run.open(tmp_path / "run")[1] == replace(longer, changes=changed).resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == replace(longer, changes=changed).resolved(num_classes=10)
     assert load_model(tmp_path / "run").card.provenance["changes"] == "; ".join(changed)
 
 
@@ -188,11 +210,11 @@ def test_what_was_changed_is_told_and_stays_on_record(tmp_path, train, capsys):
             f"changed: train.steps is {steps} instead of {steps - 2} from step {steps - 2} on"
             in capsys.readouterr().err
         )
-    assert [change.rpartition(" from ")[2] for change in Run.open(tmp_path / "run")[1].changes] == [
+    assert [change.rpartition(" from ")[2] for change in read_run_config(Run.open(tmp_path / "run")).changes] == [
         "step 12 on",
         "step 14 on",
     ]
-    assert "Changed on the way: train.steps is 14 instead of 12" in (tmp_path / "run" / "report.html").read_text()
+    assert "Changed while resuming: train.steps is 14 instead of 12" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_settings_of_the_machine_change_nothing_and_are_not_told(tmp_path, train, capsys):
@@ -221,7 +243,7 @@ def test_a_run_that_has_saved_nothing_yet_begins_with_whatever_is_changed(tmp_pa
             train(config)
     smaller = replace(config, train=replace(config.train, batch_size=32))
     train(smaller, resume=True)
-    assert Run.open(tmp_path / "run")[1] == smaller.resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == smaller.resolved(num_classes=10)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +272,7 @@ def test_a_signal_while_the_run_finishes_is_honoured_after_it(tmp_path, train, m
     def draw(*_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("vitral.train.fit.draw_curves", draw)
+    monkeypatch.setattr("vitral.train.artefacts.draw_curves", draw)
     with pytest.raises(Interrupted) as caught:
         train(tiny_run(tmp_path / "run"))
     assert caught.value.finished
@@ -299,7 +321,7 @@ class TestBroken:
         with pytest.raises(ValueError, match=r"broken-\w+\.\w+ cannot be read as an image: .*--data\.on-error skip"):
             train(config)
         step = max(losses(config.out), default=0)
-        assert facts(newest(config.out))["step"] == step
+        assert metadata(newest(config.out))["step"] == step
         skipping = replace(config, data=replace(config.data, on_error="skip"))
         train(skipping, resume=True)
         straight = replace(skipping, out=config.out.with_name("straight"))
@@ -310,7 +332,7 @@ class TestBroken:
         config = replace(config, data=replace(config.data, on_error="skip"))
         train(config)
         said = capsys.readouterr().err
-        assert "3 files could not be read and were left out:" in said
+        assert "3 files could not be read and were skipped:" in said
         for name in ("broken-cut.jpg", "broken-empty.jpg", "broken-text.png"):
             assert said.count(name) == 1
 
@@ -319,54 +341,6 @@ class TestBroken:
         for workers, out in zip((0, 2), runs, strict=True):
             train(replace(config, out=out, data=replace(config.data, on_error="skip", workers=workers)))
         assert same_weights(*runs)
-
-
-class TestPlan:
-    def plan(self, **train: object) -> Plan:
-        return Plan.of(tiny_run(None, **{"batch_size": 100, **train}), samples=250)
-
-    def test_epochs_become_steps(self):
-        assert self.plan(steps=None, epochs=2.0).total == 5
-
-    def test_steps_count_instead_of_epochs(self):
-        assert self.plan(steps=7, epochs=2.0).total == 7
-
-    def test_takes_at_least_one_step(self):
-        assert self.plan(steps=None, epochs=1e-9).total == 1
-
-    def test_rates_follow_the_schedule(self):
-        plan = self.plan(steps=12)
-        assert plan.schedule["warmup"] == 2
-        assert [plan.learning_rate(step) for step in (0, 1, 2, 12)] == [0, 5e-3, 1e-2, 0]
-
-    @pytest.mark.parametrize(
-        ("schedule", "sentence"),
-        [
-            (dict(warmup="2steps"), None),
-            (dict(warmup="4steps", cooldown="8steps"), None),
-            (dict(warmup="0steps", cooldown="12steps"), None),
-            (
-                dict(warmup="10000steps"),
-                "warning: a warm-up of 10000 steps does not fit into a run of 12, whose learning rate is never 0.01 "
-                "but 1.1e-05 at most: shorten --schedule.warmup, or train for longer",
-            ),
-            (dict(warmup="12steps"), "warning: a warm-up of 12 steps does"),
-            (dict(warmup="6steps", cooldown="8steps"), "warning: a warm-up of 6 steps and a cool-down of 8 do not fit"),
-            (
-                dict(warmup="0steps", cooldown="24steps"),
-                "is never 0.01 but 0.005 at most: shorten --schedule.warmup or",
-            ),
-        ],
-    )
-    def test_a_schedule_that_does_not_fit_is_told(self, schedule, sentence):
-        config = replace(tiny_run(None), schedule=ScheduleConfig(decay="constant", **schedule))
-        plan = Plan.of(config, samples=250)
-        peak = max(map(plan.learning_rate, range(plan.total)))
-        assert (peak == config.optim.lr) == (sentence is None)
-        assert [sentence in warning for warning in plan.warnings()] == ([] if sentence is None else [True])
-
-    def test_evaluation_by_epochs(self):
-        assert self.plan(evaluate="2epochs").evaluate.steps == 5
 
 
 def test_the_best_on_validation_images_is_kept_also_when_the_run_resumes(tmp_path, train):

@@ -14,9 +14,9 @@ from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import Batch, TrainingBatches
 from vitral.datasets.opening import open_data
 from vitral.objectives.classification import ClassificationConfig
-from vitral.train.config import RunConfig
+from vitral.runs.run import Run
+from vitral.train.config import RunConfig, read_run_config
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.train.session import Session
 from vitral.weights.folder import load_model
 
@@ -34,7 +34,7 @@ def run_on(device: str, out: Path | None = None, **train: object) -> RunConfig:
 
 def trained(config: RunConfig) -> list[dict[str, float]]:
     """The record of a whole run."""
-    run = Run.create(config)
+    run = Run.create(config.out, recipe=config.recipe)
     try:
         fit(run, config)
     finally:
@@ -81,7 +81,8 @@ def test_a_run_goes_on_on_another_device(tmp_path, saved):
     straight = trained(config)
     trained(replace(config, out=tmp_path / "moved", train=replace(config.train, steps=8)))
     other = {"cpu": "cuda", "cuda": "cpu"}[saved]
-    run, config = Run.open(tmp_path / "moved")
+    run = Run.open(tmp_path / "moved")
+    config = read_run_config(run)
     config = replace(config, out=tmp_path / "moved", train=replace(config.train, steps=12, device=other))
     try:
         fit(run, config)

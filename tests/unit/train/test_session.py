@@ -14,6 +14,7 @@ from vitral.datasets.opening import open_data
 from vitral.device import pick_device
 from vitral.train.checkpointing.checkpoint import Checkpoints, Saved
 from vitral.train.config import RunConfig
+from vitral.train.evaluation import predict_fn
 from vitral.train.session import Session
 
 CLASSES = tuple(str(label) for label in range(10))
@@ -108,13 +109,13 @@ def test_running_average_by_hand():
         trained.train_step(batch_of(config, step), lr=0.01)
         now = weights(trained)
         expected = {name: decay * expected[name] + (1 - decay) * now[name] for name in now}
-    for name, tensor in trained.kept_model.state_dict().items():
+    for name, tensor in trained.eval_model.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_without_average_the_weights_themselves_are_kept():
     trained = session(tiny_run(ema=None))
-    assert trained.kept_model is trained.model
+    assert trained.eval_model is trained.model
 
 
 def test_dropout_depends_on_seed_and_step_alone():
@@ -174,8 +175,8 @@ def test_evaluation_draws_nothing_and_changes_nothing():
     trained.train_step(batch_of(config), lr=0.01)
     images = batch_of(config).images
     before = weights(trained)
-    first = trained.predict(images)
-    assert torch.equal(first, trained.predict(images))
+    first = predict_fn(trained)(images)
+    assert torch.equal(first, predict_fn(trained)(images))
     assert not first.requires_grad
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(trained).items())
 
@@ -183,7 +184,7 @@ def test_evaluation_draws_nothing_and_changes_nothing():
 def saved(trained: Session, folder: Path) -> Saved:
     """The checkpoint of a session."""
     checkpoints = Checkpoints(folder, keep=1)
-    checkpoints.save(trained.tensors(), trained.facts(), step=trained.step)
+    checkpoints.save(trained.tensors(), trained.metadata(), step=trained.step)
     checkpoints.wait()
     return checkpoints.newest()[0]
 
@@ -200,8 +201,8 @@ class TestState:
             each.train_step(batch_of(config, 1), lr=0.01)
         for name, tensor in weights(trained).items():
             assert torch.equal(tensor, weights(resumed)[name])
-        for name, tensor in trained.kept_model.state_dict().items():
-            assert torch.equal(tensor, resumed.kept_model.state_dict()[name])
+        for name, tensor in trained.eval_model.state_dict().items():
+            assert torch.equal(tensor, resumed.eval_model.state_dict()[name])
 
     @pytest.mark.parametrize(
         ("change", "reason"),
@@ -257,7 +258,7 @@ def test_bfloat16_on_request():
     single.model.load_state_dict(trained.model.state_dict())
     images = batch_of(config).images
     trained.average = single.average = None
-    difference = (trained.predict(images).float() - single.predict(images)).abs().max()
+    difference = (predict_fn(trained)(images).float() - predict_fn(single)(images)).abs().max()
     assert 0 < difference < 0.3
     assert np.isfinite(trained.train_step(batch_of(config), lr=0.01)["loss"].item())
     assert trained.model.head.weight.dtype == torch.float32
@@ -282,4 +283,4 @@ def test_float16_skips_steps_that_overflow_and_remembers_its_scale(optimiser):
     expected = plain.train_step(batch, lr=0.01)
     assert found["gradient_norm"].item() == pytest.approx(expected["gradient_norm"].item(), rel=0.02)
     assert any((before[name] != value).any() for name, value in weights(trained).items())
-    assert trained.facts()["scaler"]["scale"] == 2.0**8
+    assert trained.metadata()["scaler"]["scale"] == 2.0**8

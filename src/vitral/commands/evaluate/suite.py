@@ -38,7 +38,7 @@ from vitral.suites.published import VTAB1K_PUBLISHED
 from vitral.suites.runner import FeatureExtractor, SuiteRunner, Task
 from vitral.suites.transfer import METHODS, RETRIEVAL
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import evenly
+from vitral.train.evaluation import evenly_spaced
 
 __all__ = ["SUITES", "Options", "main"]
 
@@ -220,7 +220,7 @@ def own_task(options: Options) -> tuple[dict[str, Task], Protocol]:
     data = open_data(options.data)
     form = "paper" if options.finetune == "paper" else "light"
     known = options.known or (len(data["train"]) if form == "paper" else KNOWN)
-    train = evenly(data["train"], known)
+    train = evenly_spaced(data["train"], known)
     if len(train.classes) < 2:
         raise UserError("the images have no classes to measure by: choose --data.source folder, or --suite vtab-mini")
     protocol = select_protocol(form, options.data.source, num_images=len(train))

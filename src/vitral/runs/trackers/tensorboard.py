@@ -1,4 +1,4 @@
-"""TensorBoard's own files, written in step with the run: its usual writer does so in a thread that fails unseen."""
+"""TensorBoard event files, written synchronously: its `SummaryWriter` writes in a thread that hides errors."""
 
 import os
 import socket
@@ -17,10 +17,10 @@ __all__ = ["TensorBoard"]
 
 
 class TensorBoard:
-    """One event file; a resumed run begins another beside it."""
+    """One event file; a resumed run adds another."""
 
     def start(self, run: Path, config: dict[str, Any], *, step: int) -> None:
-        """Opens a file to go on after `step` steps; TensorBoard forgets what it saw beyond them."""
+        """Opens a file to continue after `step` steps; TensorBoard drops the records of later steps."""
         folder = run / "tensorboard"
         self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         with naming(self.path):
@@ -35,9 +35,9 @@ class TensorBoard:
                 self.file.close()
             raise
 
-    def write(self, step: int, figures: dict[str, float]) -> None:
-        """Adds figures after `step` steps."""
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Logs metrics after `step` steps."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
         self._add(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def finish(self) -> None:

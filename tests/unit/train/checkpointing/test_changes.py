@@ -8,7 +8,7 @@ import pytest
 from tiny import tiny_run
 from vitral.config import from_dict, to_dict
 from vitral.objectives.masked_patch import MaskedPatchConfig
-from vitral.train.checkpointing.changes import AS_BEFORE, FIXED, OTHERWISE, Change, changes_between
+from vitral.train.checkpointing.changes import EFFECTIVE, FIXED, NEUTRAL, Change, changes_between
 from vitral.train.config import RunConfig
 
 BEFORE = tiny_run()
@@ -45,7 +45,7 @@ def with_setting(name: str, value: Any) -> RunConfig:
 def test_where_it_computes_and_what_it_tells_do_not_count(name: str, value: Any) -> None:
     (change,) = changes_between(BEFORE, with_setting(name, value))
     assert change.name == name
-    assert not change.counts
+    assert not change.affects_result
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_where_it_computes_and_what_it_tells_do_not_count(name: str, value: Any)
 )
 def test_what_is_learned_otherwise_counts_and_is_told(name: str, value: Any) -> None:
     (change,) = changes_between(BEFORE, with_setting(name, value))
-    assert change.counts
-    assert change.told(8) == f"{name} is {change.new} instead of {change.old} from step 8 on"
+    assert change.affects_result
+    assert change.describe(8) == f"{name} is {change.new} instead of {change.old} from step 8 on"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_is_learned_otherwise_counts_and_is_told(name: str, value: Any) -> 
 )
 def test_what_would_be_another_run_is_refused(name: str, value: Any) -> None:
     with pytest.raises(
-        ValueError, match=rf"^{name} was .* and cannot become .* when a run goes on, as .*: leave it out"
+        ValueError, match=rf"^{name} was .* and cannot become .* when a run resumes, because .*: remove it"
     ):
         changes_between(BEFORE, with_setting(name, value))
 
@@ -113,9 +113,9 @@ def test_another_objective_is_refused() -> None:
 
 
 def test_only_what_order_depends_on_is_told_to_be_order() -> None:
-    with pytest.raises(ValueError, match="as samples would come twice or never"):
+    with pytest.raises(ValueError, match="because samples would be repeated or skipped"):
         Change("train.batch_size", 64, 32).check()
-    with pytest.raises(ValueError, match="as it would be another run"):
+    with pytest.raises(ValueError, match="because it would be a different run"):
         Change("model.probe", False, True).check()
 
 
@@ -124,7 +124,7 @@ def test_where_a_run_lies_and_what_was_typed_is_no_change(tmp_path) -> None:
 
 
 def test_every_name_is_that_of_a_setting() -> None:
-    for name in (*AS_BEFORE, *OTHERWISE, *FIXED):
+    for name in (*NEUTRAL, *EFFECTIVE, *FIXED):
         part: Any = to_dict(BEFORE)
         for key in name.split("."):
             assert key in part, name

@@ -38,8 +38,8 @@ def steps_of(checkpoints: Checkpoints) -> list[int]:
 def holds(found: Saved, step: int) -> bool:
     """Whether everything in a checkpoint is of that step."""
     tensors = {"model.weight": torch.zeros(300), "optimiser.step": torch.zeros(())}
-    found.read_into(tensors)
-    return found.facts["step"] == step and torch.equal(tensors["model.weight"], weight(step))
+    found.load_into(tensors)
+    return found.metadata["step"] == step and torch.equal(tensors["model.weight"], weight(step))
 
 
 def garbage(path: Path) -> None:
@@ -66,14 +66,14 @@ def gone(path: Path) -> None:
     (path / SHARD).unlink()
 
 
-def without_facts(path: Path) -> None:
+def without_metadata(path: Path) -> None:
     (path / "state.json").unlink()
 
 
-def other_facts(path: Path) -> None:
+def other_metadata(path: Path) -> None:
     """Well-formed, but not what was saved."""
     state = json.loads((path / "state.json").read_text())
-    state["facts"]["step"] = 31
+    state["metadata"]["step"] = 31
     (path / "state.json").write_text(json.dumps(state))
 
 
@@ -86,7 +86,7 @@ def emptied(path: Path) -> None:
     path.mkdir()
 
 
-DAMAGE = [garbage, truncated, flipped, empty, gone, without_facts, other_facts, of_something_else, emptied]
+DAMAGE = [garbage, truncated, flipped, empty, gone, without_metadata, other_metadata, of_something_else, emptied]
 
 
 def test_the_newest_comes_back(tmp_path):
@@ -94,6 +94,15 @@ def test_the_newest_comes_back(tmp_path):
     assert holds(found, 30)
     assert found.sizes == {"model.weight": ((300,), torch.float32), "optimiser.step": ((), torch.float32)}
     assert notes == []
+
+
+def test_a_checkpoint_of_version_0_1_still_loads(tmp_path):
+    """Its metadata was called facts."""
+    checkpoints = saved(tmp_path, 10)
+    path = checkpoints.paths()[-1] / "state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({"facts": state.pop("metadata"), **state}))
+    assert holds(checkpoints.newest()[0], 10)
 
 
 def test_only_the_newest_stay(tmp_path):
@@ -150,7 +159,7 @@ def test_a_damaged_one_is_passed_over_and_said(tmp_path, damage):
     assert holds(found, 20)
     assert len(notes) == 1
     assert notes[0].startswith(f"{tmp_path}/checkpoints/step_000000030 is damaged (")
-    assert notes[0].endswith("); going back to the checkpoint before it")
+    assert notes[0].endswith("); using the checkpoint before it")
     assert "\n" not in notes[0]
 
 
@@ -195,8 +204,8 @@ def test_no_damage_goes_unnoticed(tmp_path, seed):
     content[start:end] = rng.choice([b"", rng.randbytes(end - start), bytes(end - start)])
     path.write_bytes(content)
     found, _ = checkpoints.newest()
-    assert found.facts["step"] in (10, 30)
-    assert holds(found, found.facts["step"])
+    assert found.metadata["step"] in (10, 30)
+    assert holds(found, found.metadata["step"])
 
 
 def test_values_out_of_range():

@@ -1,4 +1,4 @@
-"""The page about a run: whole, well formed, without a word to the network, whatever names its data has."""
+"""The report of a run: complete, well formed, self-contained, and safe whatever the names in the data."""
 
 import json
 import re
@@ -13,14 +13,15 @@ import torch
 
 from tiny import tiny_run
 from vitral.card import ModelCard
+from vitral.config import to_dict
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import ArraySource
 from vitral.evals.predictions import Predictions
 from vitral.runs.predictions import PREDICTIONS, SavedPredictions, load_predictions, save_predictions
+from vitral.runs.report import ReportData, confusion, data_table, write_report
 from vitral.train.profiling.bottleneck import speed_table
 from vitral.train.profiling.setup import Setup
-from vitral.train.profiling.throughput import Timing
-from vitral.train.report import ReportData, confusion, data_table, write_report
+from vitral.train.profiling.stopwatch import Timing
 
 CLASSES = ("<script>alert(1)</script>", 'a "quoted" & b', "{{ 7 * 7 }}")
 VOID = {"meta", "img", "br", "line", "polyline", "circle"}
@@ -42,7 +43,7 @@ def source(classes: tuple[str, ...] = CLASSES) -> ArraySource:
     return ArraySource(title="<i>shades</i>", images=images, labels=np.array([0, 1, 0, 1, 2, 2]), classes=classes)
 
 
-def findings(**changes: object) -> ReportData:
+def report_data(**changes: object) -> ReportData:
     records = [
         {"step": 10, "train/loss": 1.5, "train/accuracy": 0.25, "lr": 0.1, "images_per_second": 640.0},
         {"step": 10, "val/top1": 0.5, "val/loss": 1.25},
@@ -51,7 +52,7 @@ def findings(**changes: object) -> ReportData:
     ]
     timing = Timing(steps=10, images=640, seconds=2.0, waiting=0.5, reading=1.28, compute=1.25, augment=0.05)
     whole = ReportData(
-        config=replace(tiny_run(), command=("vitral train digits --out 'a<b'",)),
+        settings=to_dict(replace(tiny_run(), command=("vitral train digits --out 'a<b'",))),
         card=ModelCard(
             preprocessing=Preprocessing(image_size=(8, 8), channels=1),
             classes=CLASSES,
@@ -67,7 +68,7 @@ def findings(**changes: object) -> ReportData:
 
 
 class Reader(HTMLParser):
-    """Reads a page and insists that what opens is closed."""
+    """Parses a page and checks that each tag is closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -96,27 +97,27 @@ class Reader(HTMLParser):
 
 
 def page(folder: Path, **changes: object) -> Reader:
-    return Reader(write_report(folder, findings(**changes)).read_text())
+    return Reader(write_report(folder, report_data(**changes)).read_text())
 
 
-def test_the_page_tells_everything(tmp_path):
+def test_the_page_is_complete(tmp_path):
     read = page(tmp_path)
     text = " | ".join(read.words)
     assert "test accuracy | 40.00%" in text
-    assert "time of training | 0.1 min" in text  # 10 steps of 64 images at 640 a second, and 10 at 320: 3 seconds
+    assert "training time | 0.1 min" in text  # 10 steps of 64 images at 640 a second, and 10 at 320: 3 seconds
     assert "vitral train digits --out 'a<b'" in text
     assert "vitral 9.8.7, torch 2.99, python 3.14" in text
     assert "The run waits 25% of its time for images: reading takes 2 ms an image" in text
     assert "waiting | 25.0% | 50.0 ms" in text
-    assert "512 MB of memory at most" in text
+    assert "512 MB of peak memory" in text
     assert "6 train images, 6 test images" in text
     assert '"recipe": "tiny"' in text
     assert [word for word in read.words if word in ("Loss", "Accuracy", "Learning rate", "Images a second")]
     assert "10 | val | 50.00% | 1.2500 | 20 | test | 40.00% | 1.0000" in text
 
 
-def test_names_are_never_markup(tmp_path):
-    written = write_report(tmp_path, findings()).read_text()
+def test_names_are_escaped(tmp_path):
+    written = write_report(tmp_path, report_data()).read_text()
     assert "<script" not in written
     assert "<i>shades" not in written
     assert "<b>.jpg" not in written
@@ -126,7 +127,7 @@ def test_names_are_never_markup(tmp_path):
     assert any(name in (image["alt"] or "") for image in read.all("img") for name in CLASSES)
 
 
-def test_the_page_needs_nothing_else(tmp_path):
+def test_the_page_is_self_contained(tmp_path):
     read = page(tmp_path)
     assert not {"script", "link", "iframe"} & {tag for tag, _ in read.tags}
     assert all((image["src"] or "").startswith("data:image/png;base64,") for image in read.all("img"))
@@ -135,7 +136,7 @@ def test_the_page_needs_nothing_else(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_who_does_not_see_it_is_told(tmp_path):
+def test_the_page_is_accessible(tmp_path):
     read = page(tmp_path)
     assert read.all("html")[0]["lang"] == "en"
     assert all(image["alt"] for image in read.all("img"))
@@ -150,7 +151,7 @@ def test_who_does_not_see_it_is_told(tmp_path):
     assert all(header.get("scope") in ("col", "row") for header in read.all("th"))
 
 
-def test_mistakes_are_the_surest_first_and_of_the_right_image(tmp_path):
+def test_mistakes_are_the_most_confident_first_and_of_the_right_image(tmp_path):
     read = page(tmp_path)
     names = [image["alt"].split(",")[0] for image in read.all("img")]
     # rows 4, 3 and 1 are wrong; the unreadable second image shifts them to images 5, 4 and 2
@@ -162,23 +163,34 @@ def test_an_unfinished_run_has_a_page_too(tmp_path):
     read = page(tmp_path, card=None, predictions=None, speed=None, data="photos does not exist")
     text = " | ".join(read.words)
     assert ", not finished yet." in text
-    assert "The images cannot be shown: photos does not exist." in text
+    assert "The images are missing: photos does not exist." in text
     assert not read.all("img")
     empty = page(tmp_path, card=None, predictions=None, speed=None, data="gone", records=[])
     assert not empty.all("svg")
 
 
+def test_the_evaluation_table_has_the_metrics_of_any_objective(tmp_path):
+    records = [
+        {"step": 10, "train/loss": 1.5, "lr": 0.1},
+        {"step": 10, "val/knn": 0.5, "val/linear": 0.625},
+        {"step": 20, "test/knn": 0.75},
+    ]
+    read = page(tmp_path, records=records, predictions=None)
+    text = " | ".join(read.words)
+    assert "step | split | kNN accuracy | linear probe | 10 | val | 50.00% | 62.50% | 20 | test | 75.00% |" in text
+
+
 def test_confusion_in_numbers():
-    told = confusion(FOUND, CLASSES)
-    assert told["whole"]
+    table = confusion(FOUND, CLASSES)
+    assert table["whole"]
     mixed = [(1, 0.5), (1, 0.5), (0, 0.0)]
-    assert told["cells"] == [mixed, [(0, 0.0), (1, 1.0), (0, 0.0)], mixed]
-    assert told["pairs"][0] == (CLASSES[0], CLASSES[1], 1, 2)
-    assert len(told["pairs"]) == 3
-    assert told["worst"] == [(CLASSES[2], 0.0, 2), (CLASSES[0], 0.5, 2), (CLASSES[1], 1.0, 1)]
+    assert table["cells"] == [mixed, [(0, 0.0), (1, 1.0), (0, 0.0)], mixed]
+    assert table["pairs"][0] == (CLASSES[0], CLASSES[1], 1, 2)
+    assert len(table["pairs"]) == 3
+    assert table["worst"] == [(CLASSES[2], 0.0, 2), (CLASSES[0], 0.5, 2), (CLASSES[1], 1.0, 1)]
 
 
-def test_many_classes_are_told_by_the_worst(tmp_path):
+def test_many_classes_become_lists(tmp_path):
     count = 130
     classes = tuple(f"class {number}" for number in range(count))
     truth = torch.arange(count).repeat(2)
@@ -192,26 +204,26 @@ def test_many_classes_are_told_by_the_worst(tmp_path):
         readable=torch.ones(2 * count, dtype=torch.bool),
         num_classes=count,
     )
-    told = confusion(many, classes)
-    assert not told["whole"]
-    assert not told["cells"]
-    assert len(told["pairs"]) == len(told["worst"]) == 20
+    table = confusion(many, classes)
+    assert not table["whole"]
+    assert not table["cells"]
+    assert len(table["pairs"]) == len(table["worst"]) == 20
     labels = np.concatenate([np.arange(count), np.full(5, 77)])
     images = np.zeros((len(labels), 2, 2), np.uint8)
-    table = data_table({"train": ArraySource(title="many", images=images, labels=labels, classes=classes)})
-    assert table["rows"][0] == ("class 77", [6])
-    assert (len(table["rows"]), table["more"]) == (100, 30)
-    card = replace(findings().card, classes=classes)
+    split_table = data_table({"train": ArraySource(title="many", images=images, labels=labels, classes=classes)})
+    assert split_table["rows"][0] == ("class 77", [6])
+    assert (len(split_table["rows"]), split_table["more"]) == (100, 30)
+    card = replace(report_data().card, classes=classes)
     read = page(tmp_path, card=card, predictions=many, data="not here")
     assert "and 30 more classes." not in read.words
     assert not any(attributes.get("class") == "confusion" for attributes in read.all("table"))
 
 
-def test_predictions_come_back(tmp_path):
+def test_predictions_round_trip(tmp_path):
     save_predictions(tmp_path, SavedPredictions(split="val", images="6 images", predictions=FOUND))
-    kept = load_predictions(tmp_path)
-    assert (kept.split, kept.images) == ("val", "6 images")
-    found = kept.predictions
+    loaded = load_predictions(tmp_path)
+    assert (loaded.split, loaded.images) == ("val", "6 images")
+    found = loaded.predictions
     assert (found.num_classes, found.unreadable) == (FOUND.num_classes, FOUND.unreadable)
     for name in Predictions.COLUMNS:
         torch.testing.assert_close(getattr(found, name), getattr(FOUND, name), rtol=0, atol=0)
@@ -219,7 +231,7 @@ def test_predictions_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no tensors", json.dumps({"a": 1}).encode()])
-def test_predictions_that_are_not_there_or_damaged_are_none(tmp_path, content):
+def test_missing_or_damaged_predictions_are_none(tmp_path, content):
     if content is not None:
         (tmp_path / PREDICTIONS).write_bytes(content)
     assert load_predictions(tmp_path) is None
@@ -234,8 +246,8 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_all_text_can_be_read_in_light_and_in_dark(tmp_path):
-    style = write_report(tmp_path, findings()).read_text()
+def test_text_has_contrast_in_light_and_dark_mode(tmp_path):
+    style = write_report(tmp_path, report_data()).read_text()
     schemes = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
     assert len(schemes) == 2
     for scheme in schemes:
