@@ -275,7 +275,7 @@ class ViT(nn.Module):
         | pre_logits.0            | LeCun normal (truncated at 2 sigma)       | 0            |
         | head                    | 0                                         | `head_bias`  |
 
-        A hybrid's ResNet, LayerScale and the query of attention pooling have an `init_weights` of their own.
+        A hybrid's ResNet, LayerScale and the query of attention pooling have their own `init_weights`.
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.LayerNorm):
