@@ -59,6 +59,13 @@ def test_packed_images_have_the_logits_of_single_images(pool: str, position: str
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("changes", [dict(pre_norm=True), dict(pooled_norm=True), dict(pool="map", pooled_norm=True)])
+def test_norms_before_the_blocks_and_after_pooling_apply_to_packed_images(changes: dict[str, Any]) -> None:
+    model, images = model_of(**changes), images_of()
+    alone = torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(packed_logits(model, packed(images)), alone, rtol=0, atol=1e-12)
+
+
 def test_packed_images_have_the_gradients_of_single_images() -> None:
     model, images = model_of(position="factorized_2d"), images_of()
     parameters = list(model.parameters())
