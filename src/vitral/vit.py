@@ -250,8 +250,7 @@ class ViT(nn.Module):
             ls=nn.Identity if c.layer_scale is None else partial(LayerScale, c.width, initial=c.layer_scale),
             drop=partial(DropPath, drop_rate) if drop_rate else nn.Identity,
         )
-        # SubsetBlock takes the place of the block's DropPath
-        return SubsetBlock(block, drop_rate) if drop_rate and c.drop_path_form == "batch" else block
+        return SubsetBlock(block, drop_rate) if drop_rate and c.drop_path_form == "batch" else block  # without DropPath
 
     def _mlp(self) -> nn.Module:
         c = self.config
