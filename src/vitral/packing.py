@@ -112,13 +112,14 @@ def packed_logits(model: ViT, packed: Packed) -> Float[Tensor, "images classes"]
     if packed.patches.shape[2] != proj.weight[0].numel():
         raise UserError("the images were packed with another patch size, or other channels, than the model has")
     stem, positions = model.positions.at_coordinates(model.pos_embed, packed.coordinates)
-    x = model.pos_drop(stem.add(F.linear(packed.patches, proj.weight.flatten(1), proj.bias)))
+    patches = F.linear(packed.patches, proj.weight.flatten(1), proj.bias)
+    x = model.norm_pre(model.pos_drop(stem.add(patches))).to(patches.dtype)
     same_image = rearrange(packed.image, "s t -> s 1 t 1") == rearrange(packed.image, "s t -> s 1 1 t")
     for block, pos in zip(model.blocks, positions, strict=True):
         x = block(x, replace(pos, mask=same_image))
     members = packed.image[:, None, :] == torch.arange(packed.max_images, device=x.device)[:, None]
     pooled = _pool(model, model.norm(x), members)
-    return model.classify(pooled[packed.location[:, 0], packed.location[:, 1]])
+    return model.classify(model.fc_norm(pooled[packed.location[:, 0], packed.location[:, 1]]))
 
 
 def _pool(model: ViT, x: Float[Tensor, "s t d"], members: Bool[Tensor, "s m t"]) -> Float[Tensor, "s m d"]:

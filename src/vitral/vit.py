@@ -251,8 +251,7 @@ class ViT(nn.Module):
             ls=nn.Identity if c.layer_scale is None else partial(LayerScale, c.width, initial=c.layer_scale),
             drop=partial(DropPath, drop_rate) if drop_rate else nn.Identity,
         )
-        # SubsetBlock takes the place of the block's DropPath
-        return SubsetBlock(block, drop_rate) if drop_rate and c.drop_path_form == "batch" else block
+        return SubsetBlock(block, drop_rate) if drop_rate and c.drop_path_form == "batch" else block  # without DropPath
 
     def _mlp(self) -> nn.Module:
         c = self.config
@@ -276,7 +275,7 @@ class ViT(nn.Module):
         | pre_logits.0            | LeCun normal (truncated at 2 sigma)       | 0            |
         | head                    | 0                                         | `head_bias`  |
 
-        A hybrid's ResNet, LayerScale and the query of attention pooling have an `init_weights` of their own.
+        A hybrid's ResNet, LayerScale and the query of attention pooling have their own `init_weights`.
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.LayerNorm):

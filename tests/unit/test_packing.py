@@ -1,4 +1,4 @@
-"""Packed images give the logits of the images one by one."""
+"""Packed images have the logits of the images run one by one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +50,7 @@ def packed(images: list[Tensor], *, length: int = 12, max_images: int = 3, num_s
         ("rope", "stem"),
     ],
 )
-def test_packed_images_are_as_if_alone(pool: str, position: str, injection: str) -> None:
+def test_packed_images_have_the_logits_of_single_images(pool: str, position: str, injection: str) -> None:
     model = model_of(pool=pool, position=position, position_injection=injection)
     images = images_of()
     alone = torch.cat([model(image[None]) for image in images])
@@ -59,7 +59,14 @@ def test_packed_images_are_as_if_alone(pool: str, position: str, injection: str)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
 
 
-def test_learning_from_packed_images_is_as_if_alone() -> None:
+@pytest.mark.parametrize("changes", [dict(pre_norm=True), dict(pooled_norm=True), dict(pool="map", pooled_norm=True)])
+def test_norms_before_the_blocks_and_after_pooling_apply_to_packed_images(changes: dict[str, Any]) -> None:
+    model, images = model_of(**changes), images_of()
+    alone = torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(packed_logits(model, packed(images)), alone, rtol=0, atol=1e-12)
+
+
+def test_packed_images_have_the_gradients_of_single_images() -> None:
     model, images = model_of(position="factorized_2d"), images_of()
     parameters = list(model.parameters())
     alone = torch.autograd.grad(torch.cat([model(image[None]) for image in images]).square().sum(), parameters)
@@ -68,7 +75,7 @@ def test_learning_from_packed_images_is_as_if_alone() -> None:
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-def test_an_image_does_not_see_its_neighbours() -> None:
+def test_an_image_does_not_depend_on_its_neighbours() -> None:
     model, images = model_of(), images_of()
     before = packed_logits(model, packed(images))
     images[1] = -images[1]
@@ -77,7 +84,7 @@ def test_an_image_does_not_see_its_neighbours() -> None:
     assert changed.tolist() == [False, True, False, False, False, False]
 
 
-def test_shapes_depend_on_the_lengths_alone() -> None:
+def test_shapes_depend_on_the_lengths_only() -> None:
     few, many = packed(images_of([(4, 3)])), packed(images_of())
     assert few.patches.shape == many.patches.shape == (4, 12, 24)
     assert few.image.shape == many.image.shape == (4, 12)
@@ -104,7 +111,7 @@ def test_patches_and_coordinates_are_those_of_the_images() -> None:
         (dict(position_resample="timm"), "need position_resample google, not timm"),
     ],
 )
-def test_models_that_cannot_take_packed_images(changes: dict[str, Any], sentence: str) -> None:
+def test_models_that_do_not_support_packed_images_raise(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         packed_logits(model_of(**changes), packed(images_of()))
 
@@ -112,7 +119,7 @@ def test_models_that_cannot_take_packed_images(changes: dict[str, Any], sentence
 @pytest.mark.parametrize(
     "changes", [dict(patch_dropout=0.5), dict(drop_path=0.5), dict(drop_path=0.5, drop_path_form="batch")]
 )
-def test_parts_that_pick_images_are_refused_in_training(changes: dict[str, Any]) -> None:
+def test_parts_that_drop_images_raise_in_training(changes: dict[str, Any]) -> None:
     model, images = model_of(**changes), packed(images_of())
     assert packed_logits(model, images).shape == (6, 5)
     with pytest.raises(ValueError, match="drop whole images, not sequences of several"):
@@ -125,7 +132,7 @@ def test_packing_stays_on_the_images_device() -> None:
     assert packed_logits(model_of(pool="map").to("meta"), sequences).shape == (6, 5)
 
 
-def test_images_that_do_not_fit_are_refused() -> None:
+def test_images_that_do_not_fit_raise() -> None:
     for images in ([], [torch.zeros(2, 4, 3), torch.zeros(3, 4, 3)]):
         with pytest.raises(ValueError, match="at least one image, and the same number of channels"):
             packed(images)
@@ -141,7 +148,7 @@ def test_images_that_do_not_fit_are_refused() -> None:
 
 @pytest.mark.compile
 @pytest.mark.parametrize("pool", ["gap", "map"])
-def test_other_images_need_no_other_graph(pool: str) -> None:
+def test_one_compiled_graph_serves_other_images(pool: str) -> None:
     torch.compiler.reset()
     model = model_of(pool=pool, position="factorized_2d")
     graphs: list[object] = []

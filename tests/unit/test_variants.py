@@ -1,4 +1,4 @@
-"""What holds for every model, whatever parts it is made of."""
+"""Properties of every model, whatever its parts."""
 
 import math
 from dataclasses import replace
@@ -117,7 +117,7 @@ def test_every_parameter_learns(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, config in VARIANTS.items() if isinstance(config, ViTConfig)])
-def test_tokens_stay_in_sixteen_bits_where_the_arithmetic_is(name: str) -> None:
+def test_tokens_are_in_sixteen_bits_under_autocast(name: str) -> None:
     model = random_model(name).float()
     exact = model.features(images(name).float())
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""The parts that the paper did not have."""
+"""Parts that the paper does not have."""
 
 import math
 from collections import Counter
@@ -105,7 +105,7 @@ def test_a_subset_of_all_images_is_the_block() -> None:
         )
 
 
-def test_one_image_is_never_left_out() -> None:
+def test_a_single_image_is_never_skipped() -> None:
     block, x = random_block(), tokens(1)
     torch.testing.assert_close(
         SubsetBlock(block, 0.9).train()(x, NO_POSITIONS), block(x, NO_POSITIONS), rtol=0, atol=1e-12
@@ -125,18 +125,18 @@ def test_reduced_precision_leaves_the_tokens_in_theirs() -> None:
 
 
 @pytest.mark.parametrize("prefix", [0, 2])
-def test_patches_are_left_out_and_stay_in_order(prefix: int) -> None:
+def test_patches_are_dropped_and_stay_in_order(prefix: int) -> None:
     x = torch.arange(prefix + 10.0)[None, :, None].expand(50, -1, 4)
     out = PatchDropout(0.6)(x, prefix)
     assert out.shape == (50, prefix + 4, 4)
     assert torch.equal(out[:, :prefix], x[:, :prefix])
     kept = out[:, prefix:, 0]
     assert (kept.diff(dim=1) > 0).all()
-    assert len(kept.unique(dim=0)) > 20, "every image loses others"
+    assert len(kept.unique(dim=0)) > 20, "each image drops different patches"
     assert kept.unique().tolist() == list(range(prefix, prefix + 10))
 
 
-def test_patches_are_all_there_in_evaluation() -> None:
+def test_evaluation_keeps_all_patches() -> None:
     x = torch.randn(2, 5, 4)
     assert PatchDropout(0.6).eval()(x, 1) is x
     assert PatchDropout(0.0)(x, 1) is x
@@ -152,7 +152,7 @@ def test_a_model_learns_from_some_patches() -> None:
 # LayerScale, gated MLP, attention pooling
 
 
-def test_layer_scale_begins_as_it_is_told() -> None:
+def test_layer_scale_starts_from_its_initial_value() -> None:
     layer = LayerScale(4, initial=0.1)
     assert torch.equal(layer(torch.ones(1, 2, 4)), torch.full((1, 2, 4), 0.1))
     nn.init.zeros_(layer.gamma)
@@ -169,14 +169,14 @@ def test_swiglu_written_out() -> None:
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
 
 
-def test_gated_weights_begin_as_two_matrices() -> None:
+def test_gated_weights_are_initialised_as_two_matrices() -> None:
     model = ViT(ViTConfig(**{**CONFIG.__dict__, "mlp": "swiglu", "width": 96, "mlp_dim": 200}))
     for half in model.blocks[0].mlp.fc1.weight.chunk(2):
         bound = math.sqrt(6 / (96 + 200))
         assert 0.99 * bound < half.abs().max().item() <= bound
 
 
-def test_attention_pooling_begins_as_big_visions() -> None:
+def test_attention_pooling_is_initialised_as_in_big_vision() -> None:
     model = ViT(ViTConfig(**{**CONFIG.__dict__, "pool": "map", "width": 96}))
     pool = model.pool
     assert isinstance(pool, AttentionPool)
@@ -188,7 +188,7 @@ def test_attention_pooling_begins_as_big_visions() -> None:
     assert pool.mlp.fc1.bias.std().item() == pytest.approx(1e-6, rel=0.5)
 
 
-def test_attention_pooling_of_some_tokens_is_that_of_these_alone() -> None:
+def test_attention_pooling_of_a_set_ignores_other_tokens() -> None:
     mlp = partial(MLP, width=8, hidden=16, gelu="tanh", dropout=0.0)
     pool = AttentionPool(width=8, num_heads=2, norm=partial(nn.LayerNorm, 8), mlp=mlp)
     for parameter in pool.double().parameters():

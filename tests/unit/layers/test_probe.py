@@ -25,7 +25,7 @@ def features(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_features_are_normalised_as_by_batch_norm() -> None:
-    """Outputs, running statistics and what is told afterwards."""
+    """Outputs, running statistics and outputs in evaluation."""
     ours, theirs = head(), torch.nn.BatchNorm1d(5, affine=False, eps=1e-6, momentum=0.1)
     for seed in range(4):
         some = features(9, seed)
