@@ -54,7 +54,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
             changes, config = changes_between(before, config), replace(config, changes=before.changes)
         data = open_data(config.data)
         config = config.resolved(num_classes=len(data["train"].classes))
-        config.train.check_shares(world.size, in_pairs=config.augment.mixes)
+        config.train.check_batch_size(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.is_main else "none")
         plan = Plan.of(config, samples=len(data["train"]))
         with translate_resource_errors(config.train):

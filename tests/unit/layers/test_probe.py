@@ -85,7 +85,7 @@ def test_what_a_probe_cannot_be_is_refused() -> None:
     config = tiny_run(ema=None)
     model = replace(config.model, probe=True)
     for changes in ({"train": replace(config.train, ema=0.9)}, {"model": replace(model, lora_rank=2)}):
-        with pytest.raises(ValueError, match="a linear probe takes no adapters and no average"):
+        with pytest.raises(ValueError, match="a linear probe allows no LoRA adapters and no EMA"):
             replace(config, **{"model": model, **changes})
     with pytest.raises(ValueError, match="a linear probe learns classes"):
         replace(config, model=model, objective=MAEConfig())

@@ -33,7 +33,7 @@ def train() -> Iterator:
     """Trains in a fresh folder, or in one that is there; gives the figures."""
 
     def fit_in(config: RunConfig, *, resume: bool = False) -> dict[str, float]:
-        run = Run.open(config.out)[0] if resume else Run.create(config.out, recipe=config.recipe)
+        run = Run.open(config.out) if resume else Run.create(config.out, recipe=config.recipe)
         try:
             return fit(run, config)
         finally:
@@ -239,7 +239,7 @@ def test_a_run_that_has_saved_nothing_yet_begins_with_whatever_is_changed(tmp_pa
     config = tiny_run(tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(Session, "train_step", Failing(MemoryError()))
-        with pytest.raises(ValueError, match="begin a run with a smaller"):
+        with pytest.raises(ValueError, match=r"smaller --train\.batch-size"):
             train(config)
     smaller = replace(config, train=replace(config.train, batch_size=32))
     train(smaller, resume=True)
@@ -249,7 +249,7 @@ def test_a_run_that_has_saved_nothing_yet_begins_with_whatever_is_changed(tmp_pa
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (MemoryError(), "^memory ran out with batches of 64 images in 1 parts: raise --train.accumulate, or begin"),
+        (MemoryError(), "^memory ran out with batches of 64 images in 1 parts: raise --train.accumulate, or start"),
         (torch.OutOfMemoryError("CUDA out of memory."), "^memory ran out with batches of 64 images"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "^memory ran out with batches of 64"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "lower --data.workers$"),

@@ -11,10 +11,10 @@ import torch
 
 from vitral.models import build
 from vitral.resnet import ResNetConfig
-from vitral.train.checkpointing.optimiser_state import blank_state, named_state
+from vitral.train.checkpointing.optimiser_state import allocate_state, named_state
 from vitral.train.optimisers.adafactor import Adafactor
 from vitral.train.optimisers.adam import Adam, AdamW
-from vitral.train.optimisers.by_shape import TOGETHER
+from vitral.train.optimisers.by_shape import MAX_NUMEL
 from vitral.train.optimisers.muon import Muon, orthogonalise
 from vitral.train.optimisers.optimiser import OptimConfig, Optimiser
 from vitral.train.optimisers.rules import freeze, is_matrix
@@ -171,7 +171,7 @@ def test_many_at_once_as_on_a_gpu_equal_one_after_another(name, monkeypatch):
             for key, gradient in gradients(each, step).items():
                 missed = key == "blocks.1.mlp.fc1.weight" and step == 1
                 each.get_parameter(key).grad = None if missed else gradient
-            monkeypatch.setitem(TOGETHER, "cpu", numbers)
+            monkeypatch.setitem(MAX_NUMEL, "cpu", numbers)
             optimiser.step(0.01)
     for (key, ours), theirs in zip(one.named_parameters(), many.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=key)
@@ -264,7 +264,7 @@ def test_split_equals_separate_matrices():
 def test_ten_steps_are_five_and_five_more(name, momentum_dtype):
     """Bit for bit, with a state that was read into fresh memory."""
     if (name, momentum_dtype) == ("muon", "bfloat16"):
-        with pytest.raises(ValueError, match="muon keeps its momentum in float32"):
+        with pytest.raises(ValueError, match="muon supports float32 momentum only"):
             OptimConfig(name=name, momentum_dtype=momentum_dtype)
         return
     config = OptimConfig(name=name, momentum_dtype=momentum_dtype)
@@ -281,7 +281,7 @@ def test_ten_steps_are_five_and_five_more(name, momentum_dtype):
     other = ViT(CONFIG)
     other.load_state_dict(deepcopy(model.state_dict()))
     resumed, saved = Optimiser(other, config), deepcopy(named_state(optimiser, model))
-    blank = blank_state(resumed, other, {key: (tuple(value.shape), value.dtype) for key, value in saved.items()})
+    blank = allocate_state(resumed, other, {key: (tuple(value.shape), value.dtype) for key, value in saved.items()})
     assert set(blank) == set(saved)
     for key, value in saved.items():
         blank[key].copy_(value)
@@ -416,7 +416,7 @@ def test_big_visions_decay_is_that_of_a_peak_rate():
     np.testing.assert_allclose(one[name], expected, rtol=1e-4, atol=1e-5)
 
 
-class TestTreatments:
+class TestParamSettings:
     def treated(self, config: OptimConfig, model=None) -> dict[str, tuple[float, float]]:
         model = model or ViT(CONFIG)
         optimiser = Optimiser(model, config)
@@ -470,9 +470,9 @@ class TestTreatments:
     @pytest.mark.parametrize(
         ("rules", "reason"),
         [
-            (("encoder:frozen",), r"no parameter is left for 'encoder'; names are as cls_token"),
-            (("^head:lr=2", "^head.weight:frozen"), r"no parameter is left for '\^head.weight'"),
-            ((".:frozen",), "optim.rules freeze every parameter"),
+            (("encoder:frozen",), r"'encoder' matches no parameter .*; names are such as cls_token"),
+            (("^head:lr=2", "^head.weight:frozen"), r"'\^head.weight' matches no parameter"),
+            ((".:frozen",), "optim.rules freeze all parameters"),
         ],
     )
     def test_a_rule_that_changes_nothing_is_refused(self, rules, reason):
@@ -481,7 +481,7 @@ class TestTreatments:
 
     @pytest.mark.parametrize("rule", ["head", "head:", ":frozen", "head:lr=-1", "head:lr=x", "head:size=2", "(:lr=2"])
     def test_what_is_no_rule(self, rule):
-        with pytest.raises(ValueError, match=r"is no rule: write PATTERN:lr=0\.1,decay=0 or PATTERN:frozen"):
+        with pytest.raises(ValueError, match=r"is not a rule: write PATTERN:lr=0\.1,decay=0 or PATTERN:frozen"):
             OptimConfig(rules=(rule,))
 
 
@@ -495,7 +495,7 @@ class TestTreatments:
         ({"betas": (0.9, 1.0)}, "betas and momentum must be at least 0 and below 1"),
         ({"momentum": 1.0}, "betas and momentum must be at least 0 and below 1"),
         ({"name": "adam", "decay_form": "absolute"}, "the decay of adam is coupled"),
-        ({"name": "muon", "momentum_dtype": "bfloat16"}, "muon keeps its momentum in float32"),
+        ({"name": "muon", "momentum_dtype": "bfloat16"}, "muon supports float32 momentum only"),
         ({"clip": 0.0}, "clip must be above 0, or None, not 0.0"),
         ({"clip": float("nan")}, "clip must be above 0, or None, not nan"),
     ],
