@@ -51,8 +51,8 @@ def renamed(
         return new
 
     def decorate(cls: type[T]) -> type[T]:
-        validator = model_validator(mode="before")(classmethod(with_new_names))
-        cls._with_new_names = validator  # pyright: ignore[reportAttributeAccessIssue]
+        before: Any = model_validator(mode="before")
+        cls._with_new_names = before(classmethod(with_new_names))  # pyright: ignore[reportAttributeAccessIssue]
         return cls
 
     return decorate

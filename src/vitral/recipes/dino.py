@@ -1,4 +1,4 @@
-"""Self-distillation: DINO's pre-training, and the same in minutes."""
+"""Self-distillation: DINO's pre-training, and a version that takes minutes."""
 
 from dataclasses import replace
 
@@ -17,14 +17,14 @@ __all__ = ["dino", "fashion_mnist_dino"]
 def dino(model: str = "ViT-S/16") -> RunConfig:
     """DINO's pre-training on images without labels (arXiv 2104.14294, section 3.2 and appendix D).
 
-    Two large views and eight small ones; AdamW with the rate 5e-4 for 256 images, batch 1024, 10 epochs of warm-up,
-    gradients clipped at 3. The weight decay stays at 0.04, where the paper lets it rise to 0.4. Views are parts of the
-    squashed image at the model's size. With iBOT's masked patches: `--objective.patch-weight 1`; as DINOv2:
-    `--objective.assignment sinkhorn --objective.koleo 0.1` besides.
+    Two global crops and eight local ones; AdamW with a learning rate of 5e-4 for each 256 images, batch 1024, 10 epochs
+    of warm-up, gradients clipped at 3. The weight decay is a constant 0.04, where the paper increases it to 0.4. Crops
+    are taken from the image after it is resized to the model's size. `--objective.patch-weight 1` adds iBOT's masked
+    patches; `--objective.assignment sinkhorn --objective.koleo 0.1` adds the losses of DINOv2.
 
     Command: vitral train dino --data.root photos
     Expect: on ImageNet for 800 epochs, S/16 74.5 % with kNN and 77.0 % linear (no spread given); not run here
-    Time: four times the 2.5 hours of an H100 that `vitral plan ViT-S/16 --epochs 100` estimates for one view an image
+    Time: four times the 2.5 hours of an H100 that `vitral plan ViT-S/16 --epochs 100` estimates for one crop an image
     Source: arXiv 2104.14294, section 3.2, appendix D and Table 2
 
     Args:
@@ -43,13 +43,13 @@ def dino(model: str = "ViT-S/16") -> RunConfig:
 
 
 def fashion_mnist_dino() -> RunConfig:
-    """DINO on Fashion-MNIST's 60,000 images without their labels, on a CPU.
+    """DINO on Fashion-MNIST's 60,000 images without labels, on a CPU.
 
-    In few steps the teacher has to follow more closely than in the paper: momentum 0.9.
+    The run is short, so the teacher follows the student faster than in the paper: momentum 0.9.
 
     Command: vitral train fashion-mnist-dino
     Expect: after 2,000 steps kNN 79.7 % ± 0.2, linear 82.0 % ± 0.4, fine-tuned on 1,000 labels 81.4 % ± 0.3 (3 seeds)
-    Time: 2.4 times the 8 to 12 minutes that `fashion-mnist` takes on two cores of an Intel Xeon, and the probes
+    Time: 2.4 times the 8 to 12 minutes that `fashion-mnist` takes on two cores of an Intel Xeon, plus the probes
     Source: measured here, benchmarks/self_supervision_2-core-xeon_2026-11-23.md
     """
     return replace(

@@ -1,4 +1,4 @@
-"""Learning from a teacher: DeiT's distillation, and the same in minutes."""
+"""Learning from a teacher: DeiT's distillation, and a version that takes minutes."""
 
 from dataclasses import replace
 
@@ -18,15 +18,15 @@ __all__ = ["deit_distilled_imagenet1k", "distill", "fashion_mnist_distilled"]
 
 
 def distill() -> RunConfig:
-    """A small ViT on your own images, one folder a class, that learns from labels and from a larger trained model.
+    """A small ViT on your own images, one folder a class, that learns from labels and a larger trained model.
 
     The model has a distillation token. Without one, `--model.no-distillation`, its only head learns from both labels
     and teacher. `--objective.teacher-weight 1 --objective.form soft` learns from the teacher alone, which pays off only
     with long training and strong crops (arXiv 2106.05237).
 
     Command: vitral train distill --data.root photos --objective.teacher runs/large
-    Expect: with a good teacher more than `folder`: on Fashion-MNIST 0.2 to 0.6 points in two epochs (benchmarks/)
-    Time: as `folder`, about 60 images a second on one core of an Intel Xeon, and the teacher's forward passes
+    Expect: more than `folder` with a good teacher: on Fashion-MNIST 0.2 to 0.6 points in two epochs (benchmarks/)
+    Time: as `folder`, about 60 images a second on one core of an Intel Xeon, plus the teacher's forward passes
     Source: arXiv 2012.12877, section 4; measured here, benchmarks/distillation_2-core-xeon_2026-11-23.md
     """
     base = folder()
@@ -41,12 +41,13 @@ def distill() -> RunConfig:
 def deit_distilled_imagenet1k(model: str = "ViT-B/16") -> RunConfig:
     """DeiT's hard distillation on ImageNet, 300 epochs, with a distillation token (arXiv 2012.12877, Table 9).
 
-    The paper's best teacher is a convolutional RegNetY-16GF of 82.9 %; a ResNet of Vitral's or any Vision Transformer
-    serves here.
+    The paper's best teacher is a convolutional RegNetY-16GF of 82.9 %. Here the teacher is a ResNet or a Vision
+    Transformer.
 
     Command: vitral train deit-distilled-imagenet1k --data.root imagenet1k --objective.teacher runs/teacher
     Expect: B/16 83.4 % with the paper's teacher, against 81.8 % without one (no spread given); not run here
-    Time: B/16 28.4 hours of an H100, estimated by `vitral plan ViT-B/16 --epochs 300`, and the teacher's forward passes
+    Time: B/16 28.4 hours of an H100, estimated by `vitral plan ViT-B/16 --epochs 300`, plus the teacher's forward
+        passes
     Source: arXiv 2012.12877, Tables 4 and 9
 
     Args:
@@ -76,11 +77,11 @@ def deit_distilled_imagenet1k(model: str = "ViT-B/16") -> RunConfig:
 
 
 def fashion_mnist_distilled() -> RunConfig:
-    """The small ViT on Fashion-MNIST with a distillation token, and a teacher of one's own, on a CPU.
+    """The small ViT on Fashion-MNIST with a distillation token and a teacher that you trained, on a CPU.
 
     Command: vitral train fashion-mnist-distilled --objective.teacher runs/teacher
     Expect: 87.0 % ± 0.3 after 2 epochs with a teacher of 89.2 %, 86.7 without one (3 seeds)
-    Time: 8 to 12 minutes on two cores of an Intel Xeon, as `fashion-mnist`, and the teacher's forward passes
+    Time: 8 to 12 minutes on two cores of an Intel Xeon, as `fashion-mnist`, plus the teacher's forward passes
     Source: arXiv 2012.12877; measured here, benchmarks/distillation_2-core-xeon_2026-11-23.md
     """
     base = fashion_mnist()

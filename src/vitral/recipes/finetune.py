@@ -1,4 +1,4 @@
-"""A trained model, fine-tuned on a folder of images."""
+"""Fine-tuning of a trained model on a folder of images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,22 +16,22 @@ __all__ = ["finetune"]
 
 
 def finetune(weights: Path | None = None) -> RunConfig:
-    """Fine-tunes a trained model on an image folder as the paper does; new classes get a new zero head.
+    """Fine-tunes a trained model on an image folder as the paper does; new classes get a new head of zeros.
 
-    The paper's settings (section 4.1 and Table 4: momentum 0.9, gradient norm clipped at 1, no weight decay, dropout
-    0, the tanh layer dropped) with a batch and a length for small data; the paper itself takes batch 512, 500 steps
-    for Pets and Flowers and 20,000 for ImageNet, the rate from 0.001 to 0.06, and 384 pixels
-    (`--model.image-size 384`; positions are interpolated to the new grid).
+    The settings are the paper's (section 4.1 and Table 4): momentum 0.9, gradient norm clipped at 1, no weight decay,
+    dropout 0, no tanh layer. Batch size and length are for small data. The paper uses batch 512, 500 steps for Pets and
+    Flowers and 20,000 for ImageNet, learning rates from 0.001 to 0.06, and 384 pixels (`--model.image-size 384`;
+    position embeddings are interpolated to the new grid).
 
     Command: vitral train finetune --data.root photos --model.weights runs/folder-1
-    Expect: the digits from a Fashion-MNIST model reach 95.5 %, with the same steps from scratch 77.4 % (one run each)
-    Time: 20 times through; of 10,000 images 53 seconds of an H100, estimated by `vitral plan ViT-B/16 --data 10000
+    Expect: digits from a Fashion-MNIST model 95.5 %, from scratch with the same steps 77.4 % (one run each)
+    Time: 20 epochs of 10,000 images: 53 seconds of an H100, estimated by `vitral plan ViT-B/16 --data 10000
         --epochs 20`
     Source: arXiv 2010.11929, section 4.1 and Table 4; measured here, benchmarks/recipes_2-core-xeon_2026-11-23.md
 
     Args:
-        weights: the trained model, a folder of Vitral's or another project's file; None describes ViT-B/16 as a
-            stand-in, to be read but not trained.
+        weights: the trained model, a folder of Vitral or another project's file; None is a placeholder with the
+            architecture of ViT-B/16, for help texts only.
     """
     architecture, preprocessing = ViTConfig(), Preprocessing(image_size=(224, 224), channels=3)
     if weights is not None:
@@ -39,7 +39,9 @@ def finetune(weights: Path | None = None) -> RunConfig:
         assert trained.card is not None
         architecture, preprocessing = trained.config, trained.card.preprocessing
     plain = dict(representation_size=None, dropout=0.0, head_bias=0.0)
-    changes = {name: value for name, value in plain.items() if hasattr(architecture, name)}  # a ResNet has a head only
+    changes = {
+        name: value for name, value in plain.items() if hasattr(architecture, name)
+    }  # of these, a ResNet has only the head
     return RunConfig(
         recipe="finetune",
         model=ModelSetup(weights=weights, architecture=replace(architecture, **changes)),

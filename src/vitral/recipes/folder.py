@@ -11,14 +11,14 @@ __all__ = ["folder"]
 
 
 def folder() -> RunConfig:
-    """A small ViT from scratch on your own images, one folder a class; for when there are no trained weights.
+    """A small ViT from scratch on your own images, one folder a class; for use without pretrained weights.
 
-    64 patches of 16 pixels an image, strong crops, a long schedule: what little data needs when nothing is known.
+    Each image is 64 patches of 16x16 pixels. Strong crops and a long schedule make up for little data.
 
     Command: vitral train folder --data.root photos
-    Expect: 88 % on crops of six photographs from 38 images a class (one run, no spread); chance is 17 %
-    Time: about 60 images a second on one core of an Intel Xeon, 40 times through: 11 minutes for 1,000 images
-    Source: measured here; the recipe is of no paper
+    Expect: 88 % on crops of six photographs with 38 training images a class (one run, no spread); guessing gives 17 %
+    Time: about 60 images a second on one core of an Intel Xeon: 11 minutes for 40 epochs of 1,000 images
+    Source: measured here; the recipe is from no paper
     """
     return RunConfig(
         recipe="folder",

@@ -1,4 +1,4 @@
-"""What came after the paper on ImageNet: AugReg, better plain baselines, DeiT III, MAE's supervised recipes."""
+"""Later recipes for ImageNet: AugReg, better plain baselines, DeiT III, MAE's supervised recipes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,11 +30,11 @@ def _data(*, val_share: float | None = None) -> DataConfig:
 
 
 MINIVAL = 0.01
-"""big_vision trains on 99 % of the training images and watches its runs on the others; the test comes at the end."""
+"""big_vision trains on 99 % of the training images and validates on the others; the test comes at the end."""
 
 
 def _big_vision_augment(layers: int, magnitude: int, mixup: float) -> AugmentConfig:
-    """big_vision's: one share of mixup a batch."""
+    """The augmentation of big_vision, with one mixup coefficient for a whole batch."""
     if not layers:
         return augment(mixup=mixup, mix_per="batch")
     return augment(
@@ -49,15 +49,15 @@ def _big_vision_augment(layers: int, magnitude: int, mixup: float) -> AugmentCon
 def augreg(model: str = "ViT-B/16", *, level: str) -> RunConfig:
     """AugReg's level {level} on ImageNet, 300 epochs: {strength} (arXiv 2106.10270).
 
-    Sigmoid cross-entropy from a head bias of -6.9, on 99 % of the training images, the rest to watch the run by. Its
-    regularised runs add `--model.dropout 0.1 --model.drop-path 0.1`; its other weight decay is 0.03. big_vision takes
-    light1 for Ti/16, medium1 for S/32 and medium2 for larger models. The best of the 28 settings, before fine-tuning:
-    B/16 79.84, S/16 79.00, Ti/16 72.59, L/16 75.72 % (its Table 3).
+    Sigmoid cross-entropy with an initial head bias of -6.9, on 99 % of the training images; the rest are for
+    validation. The paper's regularised runs add `--model.dropout 0.1 --model.drop-path 0.1`; its other weight decay is
+    0.03. big_vision uses light1 for Ti/16, medium1 for S/32 and medium2 for larger models. The best of the paper's 28
+    settings, before fine-tuning: B/16 79.84, S/16 79.00, Ti/16 72.59, L/16 75.72 % (Table 3).
 
     Command: vitral train augreg-{level} --data.root imagenet1k --model.name ViT-S/16
     Expect: {expect}; not run here
-    Time: S/16 7.4 hours of an H100, estimated by `vitral plan ViT-S/16 --data 1268355 --epochs 300`; the paper names
-        none
+    Time: S/16 7.4 hours of an H100, estimated by `vitral plan ViT-S/16 --data 1268355 --epochs 300`; the paper
+        states none
     Source: arXiv 2106.10270, section 3; big_vision's vit_i1k.py{source}
     """
     layers, magnitude, mixup = AUGREG_LEVELS[level]
@@ -77,9 +77,9 @@ def augreg(model: str = "ViT-B/16", *, level: str) -> RunConfig:
 def better_vit(model: str = "ViT-S/16", *, epochs: int) -> RunConfig:
     """Better plain ViT baselines: S/16 on ImageNet in {epochs} epochs (arXiv 2205.01580).
 
-    Mean of the patches, fixed sine-cosine positions, batch 1024, RandAugment (2, 10), mixup 0.2, a linear head; weight
-    decay 1e-4 whatever the rate. As in the source, 99 % of the training images are trained on and the others watch the
-    run; the official validation images are the test.
+    Mean of the patches, fixed sine-cosine positions, batch 1024, RandAugment (2, 10), mixup 0.2, a linear head, and a
+    weight decay of 1e-4 that does not depend on the learning rate. As in the source, the run trains on 99 % of the
+    training images and validates on the others; the official validation images are the test.
 
     Command: vitral train vit-s16-imagenet1k-{epochs}ep --data.root imagenet1k
     Expect: {accuracy} % of the official validation images with this linear head (no spread given); not run here
@@ -105,14 +105,14 @@ DEIT3: dict[str, tuple[float, float, int]] = {
     "ViT-L/16": (3e-3, 0.45, 192),
     "ViT-H/14": (3e-3, 0.6, 160),
 }
-"""Rate, stochastic depth and training size."""
+"""Learning rate, stochastic depth and training size in pixels."""
 
 
 def deit3_imagenet1k(model: str = "ViT-S/16") -> RunConfig:
-    """DeiT III on ImageNet, 800 epochs: LAMB, binary cross-entropy, three choices of augmentation (arXiv 2204.07118).
+    """DeiT III on ImageNet, 800 epochs: LAMB, binary cross-entropy, 3-Augment (arXiv 2204.07118).
 
-    Larger models train below 224 pixels (B and L at 192, H at 160; at 154 here, as patches of 14 must fit) and are then
-    fine-tuned at 224 for 20 epochs.
+    Larger models train at less than 224 pixels (B and L at 192, H at 160, here 154, a multiple of its patches of 14)
+    and are then fine-tuned at 224 for 20 epochs.
 
     Command: vitral train deit3-imagenet1k --data.root imagenet1k --model.name ViT-B/16
     Expect: after fine-tuning at 224 pixels S 81.4, B 83.8, L 84.9, H 85.2 % (no spread given); not run here
@@ -144,7 +144,7 @@ def deit3_imagenet1k(model: str = "ViT-S/16") -> RunConfig:
             repeats=3,
         ),
         objective=ClassificationConfig(loss="sigmoid", mixed_labels="multi_hot"),
-        # its own 1.0 is of a loss averaged over the 1000 classes, which is summed here
+        # DeiT III clips at 1.0, for a loss that is the mean over 1000 classes; here it is their sum
         optim=OptimConfig(name="lamb", lr=lr, weight_decay=0.05, clip=1000.0),
         schedule=ScheduleConfig(decay="cosine", warmup="5epochs"),
         train=TrainConfig(batch_size=2048, epochs=800.0, evaluate="10epochs", log="50steps"),
@@ -164,19 +164,19 @@ def _mae_augment() -> AugmentConfig:
 
 
 def mae_finetune_imagenet1k(weights: Path | None = None) -> RunConfig:
-    """MAE's fine-tuning on ImageNet: AdamW with layer-wise rates, mixup and CutMix (arXiv 2111.06377, appendix A.1).
+    """MAE's fine-tuning on ImageNet: AdamW with layer decay, mixup and CutMix (arXiv 2111.06377, appendix A.1).
 
-    B/16 for 100 epochs with layer decay 0.65 and the base rate 5e-4 of its released code; L and H for 50 epochs with
-    0.75 and 1e-3: `--train.epochs 50 --optim.layer-decay 0.75 --optim.lr 4e-3 --model.drop-path 0.2`, of H 0.3. The
-    noise of 0.5 on RandAugment's magnitude is left out.
+    B/16 for 100 epochs with layer decay 0.65 and the base learning rate 5e-4 of the released code. L and H for 50
+    epochs with 0.75 and 1e-3: `--train.epochs 50 --optim.layer-decay 0.75 --optim.lr 4e-3 --model.drop-path 0.2`, for H 0.3.
+    The noise of 0.5 on RandAugment's magnitude is left out.
 
     Command: vitral train mae-finetune-imagenet1k --model.weights mae.pth
     Expect: 83.6 % with B/16, 85.9 with L, 86.9 with H, from 1,600 epochs of MAE (no spread given); not run here
     Time: B/16 9.5 hours of an H100, estimated by `vitral plan ViT-B/16 --epochs 100`
-    Source: arXiv 2111.06377, appendix A.1, and its repository's rates
+    Source: arXiv 2111.06377, appendix A.1; learning rates of its repository
 
     Args:
-        weights: the pre-trained model; None describes ViT-B/16 as a stand-in.
+        weights: the pre-trained model; None is a placeholder with the architecture of ViT-B/16.
     """
     base = finetune(weights)
     return replace(
@@ -193,19 +193,19 @@ def mae_finetune_imagenet1k(weights: Path | None = None) -> RunConfig:
 
 
 def mae_linear_imagenet1k(weights: Path | None = None) -> RunConfig:
-    """MAE's linear probe on ImageNet: LARS, batch 16,384, crops and flips alone (arXiv 2111.06377, appendix A.1).
+    """MAE's linear probe on ImageNet: LARS, batch 16,384, only crops and flips (arXiv 2111.06377, appendix A.1).
 
-    Only the head learns, on features that are standardised batch by batch, which is folded into it at the end.
-    `vitral eval --suite linear` measures much the same from features that are extracted once.
+    Only the head learns, on features that are standardised for each batch; at the end this is folded into the head.
+    `vitral eval --suite linear` measures nearly the same from features that are extracted once.
 
     Command: vitral train mae-linear-imagenet1k --model.weights mae.pth
     Expect: 68.0 % with B/16, 75.8 with L, 76.6 with H, from 1,600 epochs of MAE (no spread given); not run here
-    Time: forward alone, a third of the 8.5 hours of an H100 that `vitral plan ViT-B/16 --epochs 90` estimates for
+    Time: forward passes only, a third of the 8.5 hours of an H100 that `vitral plan ViT-B/16 --epochs 90` estimates for
         training
     Source: arXiv 2111.06377, appendix A.1
 
     Args:
-        weights: the pre-trained model; None describes ViT-B/16 as a stand-in.
+        weights: the pre-trained model; None is a placeholder with the architecture of ViT-B/16.
     """
     base = finetune(weights)
     return replace(

@@ -1,4 +1,4 @@
-"""Masked autoencoders: their pre-training, and the same in minutes."""
+"""Masked autoencoders: the published pre-training, and a version that takes minutes."""
 
 from dataclasses import replace
 
@@ -18,9 +18,9 @@ __all__ = ["fashion_mnist_mae", "mae"]
 def mae(model: str = "ViT-B/16") -> RunConfig:
     """MAE's pre-training on images without labels (arXiv 2111.06377, appendix A.1).
 
-    Three quarters of the patches are hidden; AdamW with the rate 1.5e-4 for 256 images, batch 4096, 40 epochs of
-    warm-up; crops and flips alone. Patches are averaged, without a class token, which does as well, the paper says.
-    `mae-finetune-imagenet1k` is its fine-tuning.
+    Three quarters of the patches are masked. AdamW with a learning rate of 1.5e-4 for each 256 images, batch 4096, 40
+    epochs of warm-up; only crops and flips. The model averages its patches instead of using a class token, which
+    according to the paper works as well. Fine-tune with `mae-finetune-imagenet1k`.
 
     Command: vitral train mae --data.root photos
     Expect: on ImageNet for 1,600 epochs, then fine-tuned, B/16 83.6 %, L/16 85.9 % (no spread given); not run here
@@ -44,11 +44,12 @@ def mae(model: str = "ViT-B/16") -> RunConfig:
 
 
 def fashion_mnist_mae() -> RunConfig:
-    """A masked autoencoder on Fashion-MNIST's 60,000 images without their labels, on a CPU.
+    """A masked autoencoder on Fashion-MNIST's 60,000 images without labels, on a CPU.
 
     Command: vitral train fashion-mnist-mae
     Expect: after 2,000 steps kNN 80.3 % ± 0.1, linear 82.6 % ± 0.3, fine-tuned on 1,000 labels 82.0 % ± 0.1 (3 seeds)
-    Time: three quarters of the 8 to 12 minutes that `fashion-mnist` takes on two cores of an Intel Xeon, and the probes
+    Time: three quarters of the 8 to 12 minutes that `fashion-mnist` takes on two cores of an Intel Xeon, plus
+        the probes
     Source: measured here, benchmarks/self_supervision_2-core-xeon_2026-11-23.md
     """
     return replace(

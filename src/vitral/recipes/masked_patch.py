@@ -1,4 +1,4 @@
-"""Masked patch prediction: the paper's self-supervised pre-training, and the same in minutes."""
+"""Masked patch prediction: the paper's self-supervised pre-training, and a version that takes minutes."""
 
 from dataclasses import replace
 
@@ -17,14 +17,15 @@ __all__ = ["fashion_mnist_masked_patch", "masked_patch"]
 def masked_patch(model: str = "ViT-B/16") -> RunConfig:
     """The paper's self-supervised pre-training on images without labels (section 4.6 and appendix B.1.2).
 
-    Half of the patches are corrupted, and their mean colours predicted; Adam, batch 4096, a million steps, the rate
-    2e-4 after 10,000 steps of warm-up, then by a cosine to 0; crops and flips. The weight decay is open in the paper:
-    0.1, as it pre-trains otherwise. `--objective.target` takes the paper's two other targets.
+    Half of the patches are corrupted, and the model predicts their mean colours. Adam, batch 4096, a million steps;
+    the learning rate reaches 2e-4 after 10,000 steps of warm-up and decays to 0 along a cosine; crops and flips. The
+    paper does not state the weight decay; 0.1 is that of its supervised pre-training. `--objective.target` selects one
+    of the paper's two other targets.
 
     Command: vitral train masked-patch --data.root photos
     Expect: on JFT, then fine-tuned, B/16 79.9 % on ImageNet (one run), 2 points above from scratch; not run here
-    Time: 12.6 days of an H100, estimated by `vitral plan ViT-B/16 --data 4096000000 --epochs 1`; gains are small
-        after a tenth
+    Time: 12.6 days of an H100, estimated by `vitral plan ViT-B/16 --data 4096000000 --epochs 1`; a tenth of the
+        steps gains nearly as much
     Source: arXiv 2010.11929, section 4.6 and appendix B.1.2
 
     Args:
@@ -44,13 +45,14 @@ def masked_patch(model: str = "ViT-B/16") -> RunConfig:
 
 
 def fashion_mnist_masked_patch() -> RunConfig:
-    """Masked patch prediction on Fashion-MNIST's 60,000 images without their labels, on a CPU.
+    """Masked patch prediction on Fashion-MNIST's 60,000 images without labels, on a CPU.
 
-    Each of the 16 patches has 7x7 grey pixels; their 4x4 parts are predicted, as a mean of grey alone says little.
+    Each of the 16 patches has 7x7 grey pixels. The model predicts their 4x4 parts, because the mean of a grey patch
+    holds little information.
 
     Command: vitral train fashion-mnist-masked-patch
     Expect: after 2,000 steps kNN 73.3 % ± 0.2, linear 80.4 % ± 0.3, fine-tuned on 1,000 labels 81.9 % ± 0.1 (3 seeds)
-    Time: as `fashion-mnist`, 8 to 12 minutes on two cores of an Intel Xeon, and the probes
+    Time: as `fashion-mnist`, 8 to 12 minutes on two cores of an Intel Xeon, plus the probes
     Source: measured here, benchmarks/self_supervision_2-core-xeon_2026-11-23.md
     """
     base = fashion_mnist()

@@ -1,4 +1,4 @@
-"""The paper's pre-training, every row of its Table 3, and its fine-tuning, every row of Table 4."""
+"""The paper's pre-training (every row of Table 3) and its fine-tuning (every row of Table 4)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,21 +34,21 @@ JFT: dict[str, tuple[float, int]] = {
     "R50+ViT-L/32": (2e-4, 7),
     "R50+ViT-L/16": (4e-4, 14),
 }
-"""Rate and epochs on JFT by model (Table 3); L/16 was also trained for 7 epochs."""
+"""Learning rate and epochs on JFT by model (Table 3); L/16 was also trained for 7 epochs."""
 
 
 def paper_jft(model: str = "ViT-B/16") -> RunConfig:
-    """The paper's pre-training on JFT-300M, for a large set of your own in that place.
+    """The paper's pre-training on JFT-300M, for a large data set of your own.
 
-    Sigmoid cross-entropy from a head bias of -10, linear decay to 1e-5, no dropout (Table 3). `--model.name` takes any
-    model of the table, ResNets and hybrids included, with its own rate and epochs; L/16 and R50+ViT-L/16 were trained
-    for half as long too: `--train.epochs 7`.
+    Sigmoid cross-entropy with an initial head bias of -10, linear decay to 1e-5, no dropout (Table 3). `--model.name`
+    selects any model of the table, also ResNets and hybrids, with its learning rate and epochs. The paper also trains
+    L/16 and R50+ViT-L/16 half as long: `--train.epochs 7`.
 
     Command: vitral train paper-jft --data.root images --model.name ViT-L/16
     Expect: on JFT, then fine-tuned at 512 pixels on ImageNet, H/14 88.55 % ± 0.04, L/16 87.76 % ± 0.03; not run here
     Time: 2,500 TPUv3-core-days for H/14, 680 for L/16; B/16 6.5 days of an H100, estimated by `vitral plan ViT-B/16
         --data jft300m --epochs 7`
-    Source: arXiv 2010.11929, Tables 2 and 3; all other models in its Table 6
+    Source: arXiv 2010.11929, Tables 2 and 3; Table 6 for all other models
 
     Args:
         model: a model of Table 3.
@@ -62,14 +62,14 @@ def paper_jft(model: str = "ViT-B/16") -> RunConfig:
 def paper_imagenet21k(model: str = "ViT-B/16") -> RunConfig:
     """The paper's pre-training on ImageNet-21k, 90 epochs.
 
-    Sigmoid cross-entropy from a head bias of -10, dropout 0.1, linear decay to 1e-5 (Table 3). The paper trains L/16
-    and L/32 for 30 epochs too: `--train.epochs 30`.
+    Sigmoid cross-entropy with an initial head bias of -10, dropout 0.1, linear decay to 1e-5 (Table 3). The paper also
+    trains L/16 and L/32 for 30 epochs: `--train.epochs 30`.
 
     Command: vitral train paper-imagenet21k --data.root imagenet21k
     Expect: validation B/16 47.88, L/16 49.90 %; fine-tuned on ImageNet 83.97, 85.15 % (one run each); not run here
     Time: 230 TPUv3-core-days for L/16; B/16 3.9 days of an H100, estimated by `vitral plan ViT-B/16 --data
         imagenet21k --epochs 90`
-    Source: arXiv 2010.11929, Tables 2, 3 and 5; validation as its authors answer in issue 62 of their repository
+    Source: arXiv 2010.11929, Tables 2, 3 and 5; validation accuracy from issue 62 of the authors' repository
 
     Args:
         model: such as ViT-L/16.
@@ -79,14 +79,14 @@ def paper_imagenet21k(model: str = "ViT-B/16") -> RunConfig:
 
 
 def paper_imagenet(model: str = "ViT-B/16") -> RunConfig:
-    """The paper's training on ImageNet alone, 300 epochs.
+    """The paper's training on ImageNet only, 300 epochs.
 
     Softmax cross-entropy, cosine decay, dropout 0.1, weight decay 0.3, gradient norm clipped at 1 (Table 3).
 
     Command: vitral train paper-imagenet --data.root imagenet1k
     Expect: before fine-tuning B/16 74.79, B/32 69.19, L/16 72.59, L/32 66.90 % (one run each); not run here
-    Time: B/16 28.4 hours of an H100, estimated by `vitral plan ViT-B/16 --epochs 300`; the paper names none
-    Source: arXiv 2010.11929, Table 3; accuracies as its authors answer in issue 62 of their repository
+    Time: B/16 28.4 hours of an H100, estimated by `vitral plan ViT-B/16 --epochs 300`; the paper states none
+    Source: arXiv 2010.11929, Table 3; accuracies from issue 62 of the authors' repository
 
     Args:
         model: such as ViT-B/32.
@@ -111,14 +111,14 @@ def _row(table: dict[str, tuple[float, int]], model: str) -> tuple[float, int]:
 def _pretraining(
     name: str, model: str, *, data: DataConfig, lr: float, epochs: int | float, decay: float, dropout: float = 0.0
 ) -> RunConfig:
-    """What all rows share: batch 4096, Adam, 10,000 steps of warm-up, 224 pixels, the tanh layer before the head."""
+    """Settings of all rows: batch 4096, Adam, 10,000 steps of warm-up, 224 pixels, the tanh layer before the head."""
     plain = architecture(model)
-    own = (
+    extra = (
         {"dropout": dropout, "representation_size": getattr(plain, "width", None)} if hasattr(plain, "dropout") else {}
     )
     return RunConfig(
         recipe=name,
-        model=ModelSetup(architecture=replace(plain, head_bias=-10.0, **own)),
+        model=ModelSetup(architecture=replace(plain, head_bias=-10.0, **extra)),
         data=data,
         preprocessing=centre_crop(),
         augment=augment(),
@@ -132,8 +132,8 @@ def _pretraining(
 def paper_finetuning(weights: Path | None = None, *, task: Task) -> RunConfig:
     """The paper's fine-tuning on {task}, {steps:,} steps of 512 images at 384 pixels.
 
-    SGD with momentum 0.9 kept in bfloat16, cosine decay, no weight decay, clipping at 1 (Table 4). The rate is one
-    of {grid}, chosen on {selected_on}.
+    SGD with momentum 0.9 stored in bfloat16, cosine decay, no weight decay, clipping at 1 (Table 4). The learning rate
+    is one of {grid}, selected on {selected_on}.
 
     Command: vitral train paper-{task} --model.weights B_16.npz --optim.lr 0.01
     Expect: from ImageNet-21k {reported}; not run here
@@ -143,8 +143,8 @@ def paper_finetuning(weights: Path | None = None, *, task: Task) -> RunConfig:
     """
     row = TASKS[task]
     base = finetune(weights)
-    # 14 pixels a patch do not fill 384: Google's convolution leaves the last 6 out
-    size = 378 if _of_14_pixels(base) else 384
+    # 384 is not a multiple of patches of 14 pixels: Google's convolution ignores the last 6
+    size = 378 if _has_patches_of_14(base) else 384
     return replace(
         base,
         recipe=f"paper-{task}",
@@ -158,9 +158,9 @@ def paper_finetuning(weights: Path | None = None, *, task: Task) -> RunConfig:
 
 
 def paper_imagenet1k_512(weights: Path | None = None) -> RunConfig:
-    """The paper's best fine-tuning on ImageNet: 512 pixels, 518 where patches have 14, and Polyak's average (Table 2).
+    """The paper's best fine-tuning on ImageNet: 512 pixels (518 with patches of 14), and a Polyak average (Table 2).
 
-    As `paper-imagenet1k` otherwise; the average of the weights with factor 0.9999 is evaluated and kept.
+    Otherwise as `paper-imagenet1k`. The run evaluates and saves the moving average of the weights, decay 0.9999.
 
     Command: vitral train paper-imagenet1k-512 --model.weights L_16.npz --optim.lr 0.03
     Expect: from JFT, H/14 88.55 % ± 0.04, L/16 87.76 % ± 0.03; L/16 from ImageNet-21k 85.30 % ± 0.02; not run here
@@ -168,7 +168,7 @@ def paper_imagenet1k_512(weights: Path | None = None) -> RunConfig:
     Source: arXiv 2010.11929, Tables 2 and 4
     """
     base = paper_finetuning(weights, task="imagenet1k")
-    size = 518 if _of_14_pixels(base) else 512
+    size = 518 if _has_patches_of_14(base) else 512
     return replace(
         base,
         recipe="paper-imagenet1k-512",
@@ -177,6 +177,6 @@ def paper_imagenet1k_512(weights: Path | None = None) -> RunConfig:
     )
 
 
-def _of_14_pixels(config: RunConfig) -> bool:
+def _has_patches_of_14(config: RunConfig) -> bool:
     """Whether the model has the patches of H/14."""
     return getattr(config.model.architecture, "patch_hw", None) == (14, 14)
