@@ -14,11 +14,11 @@ from torch import Tensor
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import UNREADABLE
 from vitral.data.config import DataConfig
-from vitral.data.sources.source import Joined, Source
+from vitral.data.sources.source import ConcatSource, Source
 from vitral.errors import UserError
 from vitral.evals.evaluate import evaluate
-from vitral.recipes.finetune import finetune
 from vitral.recipes.families import TASKS, Task
+from vitral.recipes.finetune import finetune
 from vitral.suites.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.fit import Plan, training_batches
@@ -231,7 +231,7 @@ def finetuning_score(
     Raises:
         UserError: as `finetuned`, of the best rate.
     """
-    both = Joined(first=splits["train"], second=splits["val"])
+    both = ConcatSource(first=splits["train"], second=splits["val"])
     tries: list[Score] = []
     best = rates[0]
     if len(rates) > 1:

@@ -16,7 +16,7 @@ from typing import IO
 
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
-from vitral.datasets.registry import PRESETS
+from vitral.datasets.registry import DATA_SETS
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.files import write_json
@@ -177,10 +177,10 @@ class Sweep:
         """Refuses a metric that no run of this configuration measures, and final runs that none could."""
         metric, known = self.config.metric, metric_names(config, data)
         if metric.startswith("val/") and "val" not in data:
-            preset = PRESETS.get(config.data.source)
+            data_set = DATA_SETS.get(config.data.source)
             raise UserError(
-                "a sweep chooses by held-out images, not by the test images: give --data.val-share "
-                f"{(preset and preset.val_share) or 0.1}, or, where you know what you do, --metric test/"
+                "a sweep chooses by held-out images, not by the test images: give --data.val-fraction "
+                f"{(data_set and data_set.val_fraction) or 0.1}, or, where you know what you do, --metric test/"
                 f"{metric.removeprefix('val/')}"
             )
         if metric not in known:
@@ -253,8 +253,8 @@ class Sweep:
     def _all_images(self, settings: Mapping[str, str]) -> list[str]:
         """The words with which held-out images are trained on as well."""
         data = self._configured(settings, self.config.seeds[0], self.folder / "none").data
-        if data.val_share is not None:
-            return ["--data.val-share", "None"]
+        if data.val_fraction is not None:
+            return ["--data.val-fraction", "None"]
         return ["--data.train-on-val"] if "val" in open_data(data) else []
 
     def _write(self, tried: Sequence[Result]) -> None:

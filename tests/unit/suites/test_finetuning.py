@@ -12,7 +12,7 @@ from vitral.card import ModelCard
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import Preprocessing
-from vitral.data.sources.source import ArraySource, Joined, Source, Subset
+from vitral.data.sources.source import ArraySource, ConcatSource, Source, Subset
 from vitral.datasets.digits import digits
 from vitral.models import create
 from vitral.suites import finetuning
@@ -214,7 +214,7 @@ def test_fresh_weights_are_not_the_models(weights: Path) -> None:
 
 
 def test_joined_images_are_those_of_both(splits: dict[str, Source]) -> None:
-    both = Joined(first=splits["train"], second=splits["val"])
+    both = ConcatSource(first=splits["train"], second=splits["val"])
     assert len(both) == 360
     assert both.labels.tolist() == [*splits["train"].labels, *splits["val"].labels]
     assert [both.name(number) for number in (299, 300, 359)] == ["digits[299]", "digits[300]", "digits[359]"]

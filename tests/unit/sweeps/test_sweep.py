@@ -41,16 +41,16 @@ def configure(words: list[str]) -> RunConfig:
     if len(rest) % 2:
         raise ValueError("a flag takes no value")
     told |= zip(rest[::2], rest[1::2], strict=True)
-    if unknown := set(told) - on - {"--lr", "--steps", "--seed", "--out", "--data.val-share"}:
+    if unknown := set(told) - on - {"--lr", "--steps", "--seed", "--out", "--data.val-fraction"}:
         raise ValueError(f"there is no {unknown.pop()}")
     run = tiny_run(Path(told.get("--out", "none")), optimiser="adamw", steps=int(told.get("--steps", "6")))
-    share = 0.2 if told.get("--data.val-share") is None else None
+    share = 0.2 if told.get("--data.val-fraction") is None else None
     return replace(
         run,
         seed=int(told.get("--seed", "0")),
         optim=replace(run.optim, lr=float(told.get("--lr", "0.01"))),
         augment=replace(run.augment, flip="--no-flip" not in told),
-        data=replace(run.data, val_share=share),
+        data=replace(run.data, val_fraction=share),
     )
 
 
@@ -342,7 +342,7 @@ def test_the_test_images_are_not_for_choosing(tmp_path, opened):
     def without(words: list[str]) -> RunConfig:
         return replace(configure(words), data=tiny_run().data)
 
-    with pytest.raises(ValueError, match=r"give --data\.val-share 0\.1"):
+    with pytest.raises(ValueError, match=r"give --data\.val-fraction 0\.1"):
         opened(tmp_path / "sweep", config(), without)
 
 

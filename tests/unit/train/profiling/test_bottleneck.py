@@ -176,7 +176,7 @@ def test_a_run_on_a_slow_disk_says_so(tmp_path, monkeypatch, capsys, workers):
 
     monkeypatch.setattr(ArraySource, "stored", slowly)
     config = tiny_run(tmp_path / "run", steps=6, batch_size=16, log="2steps")
-    config = replace(config, data=replace(config.data, workers=workers, held_out=0.02))
+    config = replace(config, data=replace(config.data, workers=workers, test_fraction=0.02))
     said = spoken(config, capsys)
     share, rest = re.fullmatch(r"speed: the run waits (\d+)% of its time for images: (.*)", said).groups()
     assert int(share) > 30
