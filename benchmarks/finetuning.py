@@ -46,7 +46,7 @@ def figures(
     out = options.out / f"{start.replace(' ', '-')}-{options.labels}-{optimiser}-{lr}-{seed}"
     command = [
         *(sys.executable, "-m", "vitral", "train", "fashion-mnist", "--out", out, "--or-resume", "--json"),
-        *("--data.source", "digits", "--data.root", "None", "--data.val-share", VALIDATION),
+        *("--data.source", "digits", "--data.root", "None", "--data.val-fraction", VALIDATION),
         *("--data.limit", options.labels, "--data.workers", 0, "--augment.no-flip", "--augment.shift", 2),
         *("--optim.name", optimiser, "--optim.lr", lr, "--train.batch-size", BATCH, "--train.steps", STEPS),
         *("--train.evaluate", f"{STEPS}steps", "--train.track", "none", "--seed", seed),

@@ -91,8 +91,8 @@ def contenders(root: Path) -> dict[str, Callable[[], Iterator[object]]]:
     return {
         "torchvision": lambda: iter(peer),
         "timm": lambda: iter(theirs),
-        "Vitral, folder": lambda: ours(DataConfig(source="folder", root=root, held_out=1e-9)),
-        "Vitral, packed at 384": lambda: ours(DataConfig(source="hub", root=packed, held_out=1e-9)),
+        "Vitral, folder": lambda: ours(DataConfig(source="folder", root=root, test_fraction=1e-9)),
+        "Vitral, packed at 384": lambda: ours(DataConfig(source="hub", root=packed, test_fraction=1e-9)),
     }
 
 

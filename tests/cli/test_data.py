@@ -16,7 +16,7 @@ from vitral.weights.folder import save_model
 def test_list(screen: Screen) -> None:
     every = {one["name"]: one for one in screen.json("data", "list")["data"]}
     assert every["imagenet1k"]["num_images"] == {"train": 1_281_167, "test": 50_000}
-    assert {name: one["val_share"] for name, one in every.items() if one["val_share"]} == {
+    assert {name: one["val_fraction"] for name, one in every.items() if one["val_fraction"]} == {
         "cifar10": 0.02,
         "cifar100": 0.02,
         "imagenet1k": 0.01,
@@ -25,9 +25,22 @@ def test_list(screen: Screen) -> None:
     assert "14,197,122" in screen.run("data", "list")
     output = screen.run("data", "list", "pets")
     assert "https://www.robots.ox.ac.uk/~vgg/data/pets/" in output
-    assert "chosen by the paper with --data.val-share 0.1" in output
+    assert "--data.val-fraction 0.1" in output
     assert screen.json("data", "list", "flowers")["num_images"]["val"] == 1020
-    assert screen.refusal("data", "list", "mnist").startswith("no data set is called 'mnist': choose one of cifar10,")
+    assert {one["group"] for one in every.values()} == {"data", "vtab1k", "vtab-mini"}
+    assert every["vtab-dtd"]["folder"] == "dtd"
+    assert "in the folder clevr of --data.root" in screen.run("data", "list", "vtab-clevr-count")
+    assert "--data.root" not in screen.run("data", "list", "mini-count")
+    refusal = screen.refusal("data", "list", "fashon-mnist")
+    assert refusal.startswith("no data set is called 'fashon-mnist' (did you mean fashion-mnist?)")
+
+
+def test_a_mistyped_source_is_refused_before_anything_is_created(screen: Screen, tmp_path: Path) -> None:
+    refusal = screen.refusal("train", "digits", "--data.source", "digist", "--out", tmp_path / "run")
+    assert "'digist'" in refusal
+    assert "did you mean digits?" in refusal
+    assert not (tmp_path / "run").exists()
+    assert "did you mean cifar10?" in screen.refusal("data", "check", "cifar-10")
 
 
 def test_actions(screen: Screen) -> None:

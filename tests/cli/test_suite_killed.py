@@ -14,7 +14,7 @@ import pytest
 from cli.screen import Screen
 from cli.small_suite import TITLES, shrink
 from processes import SECONDS, SOURCES
-from vitral.datasets.mini.tasks import VTAB_MINI
+from vitral.datasets.registry import TASKS
 from vitral.suites.finetuning import PROTOCOLS
 
 SUITE = Path(__file__).with_name("small_suite.py")
@@ -24,10 +24,10 @@ WORDS = ("--suite", "vtab-mini", "--finetune", "light", "--device", "cpu", "--se
 @pytest.fixture
 def small() -> Iterator[None]:
     """The suite as it is in `small_suite.py`."""
-    kept = (dict(VTAB_MINI), dict(PROTOCOLS))
+    kept = (dict(TASKS), dict(PROTOCOLS))
     shrink()
     yield
-    for table, whole in zip((VTAB_MINI, PROTOCOLS), kept, strict=True):
+    for table, whole in zip((TASKS, PROTOCOLS), kept, strict=True):
         table.clear()
         table.update(whole)
 

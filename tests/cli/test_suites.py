@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,9 +25,8 @@ from vitral.commands.evaluate.tables import show, table_of
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import ArraySource, Source, Subset
-from vitral.datasets.mini.tasks import VTAB_MINI
-from vitral.datasets.transfer_task import TransferTask
-from vitral.datasets.vtab.tasks import VTAB1K
+from vitral.datasets.data_set import Task
+from vitral.datasets.registry import TASKS, tasks_of
 from vitral.errors import UserError
 from vitral.suites.finetuning import PROTOCOLS, Protocol
 from vitral.suites.transfer import GRID_SUFFIX, Score
@@ -123,11 +123,10 @@ def test_what_any_subject_was_measured_by_has_a_column(
 def test_a_run_that_knows_a_tasks_images_is_told_of(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in set(VTAB_MINI) - {"mini-digits"}:
-        monkeypatch.delitem(VTAB_MINI, name)
-    monkeypatch.setitem(
-        VTAB_MINI, "mini-digits", replace(VTAB_MINI["mini-digits"], open=partial(few, VTAB_MINI["mini-digits"]))
-    )
+    for name in set(tasks_of("vtab-mini")) - {"mini-digits"}:
+        monkeypatch.delitem(TASKS, name)
+    digits = TASKS["mini-digits"]
+    monkeypatch.setitem(TASKS, "mini-digits", with_reader(digits, partial(few, digits)))
     screen.run("eval", digits_run, "--suite", "vtab-mini")
     assert "Digits: the run has learned from most of this task's test images" in screen.errors
 
@@ -298,21 +297,17 @@ def test_tasks_of_vtab_beside_what_is_published(
 def few_toys(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small NORB of 300 photographs, which VTAB takes for complete."""
     write_small_norb(makedirs(root / "smallnorb"), train=200, test=100)
-    for name in ("smallnorb-azimuth", "smallnorb-elevation"):
-        opened = VTAB1K[name].open
-        assert isinstance(opened, partial)
-        few = replace(opened.keywords["original"], num_images={"train": 200, "val": 50, "test": 50})
-        monkeypatch.setitem(
-            VTAB1K, name, replace(VTAB1K[name], open=partial(opened.func, original=few, folder="smallnorb"))
-        )
+    for name in ("vtab-smallnorb-azimuth", "vtab-smallnorb-elevation"):
+        few = replace(TASKS[name].data, num_images={"train": 200, "val": 50, "test": 50})
+        monkeypatch.setitem(TASKS, name, replace(TASKS[name], data=few))
 
 
 def test_a_task_that_breaks_off_does_not_end_the_others(
     screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first images are sound, so that it is noticed late; which task it is, is told, and the file."""
-    task = small("eurosat", tmp_path / "data")
-    monkeypatch.setitem(VTAB1K, "eurosat", task)
+    task = small("vtab-eurosat", tmp_path / "data")
+    monkeypatch.setitem(TASKS, "vtab-eurosat", task)
     source = task.open(tmp_path / "data")["test"]
     Path(source.name(1)).write_bytes(b"no image")
     words = ("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "data")
@@ -329,7 +324,7 @@ def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -
     told = screen.refusal("eval", digits_run, "--suite", "vtab1k")
     assert told == "VTAB's images cannot be shipped: name the folder with its data sets by --data.root"
     told = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
-    assert told == f"{tmp_path}/nowhere is no folder: name the one with VTAB's data sets by --data.root"
+    assert told == f"{tmp_path}/nowhere is not a folder: name the one with VTAB's data sets by --data.root"
     told = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
     assert told == f"{tmp_path} has the images of no task: put those of one there, as told above"
     first, *others = screen.errors.splitlines()[:-1]
@@ -344,12 +339,12 @@ def test_a_task_that_fails_is_left_out_and_told_by_the_exit_status(
 ) -> None:
     """The others are measured and written."""
     names = ("mini-digits", "mini-tissue", "mini-textures")
-    for name in set(VTAB_MINI) - set(names):
-        monkeypatch.delitem(VTAB_MINI, name)
+    for name in set(tasks_of("vtab-mini")) - set(names):
+        monkeypatch.delitem(TASKS, name)
     for name in names:
-        monkeypatch.setitem(VTAB_MINI, name, replace(VTAB_MINI[name], open=partial(few, VTAB_MINI[name])))
-    torn = replace(VTAB_MINI["mini-tissue"], open=lambda root: {**few(VTAB_MINI["mini-digits"], root), "test": Torn()})
-    monkeypatch.setitem(VTAB_MINI, "mini-tissue", torn)
+        monkeypatch.setitem(TASKS, name, with_reader(TASKS[name], partial(few, TASKS[name])))
+    torn = with_reader(TASKS["mini-tissue"], lambda root: {**few(TASKS["mini-digits"], root), "test": Torn()})
+    monkeypatch.setitem(TASKS, "mini-tissue", torn)
     words = ("eval", digits_run, "--suite", "vtab-mini")
     found = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
     assert {row["task"] for row in found["tasks"]} == {"Digits", "Textures"}
@@ -363,9 +358,14 @@ def test_a_task_that_fails_is_left_out_and_told_by_the_exit_status(
     assert "skipped: Tissue: no test image could be read: the image is torn" in screen.errors
 
 
-def few(task: TransferTask, root: Path | None) -> dict[str, Source]:
+def few(task: Task, root: Path | None) -> dict[str, Source]:
     """A task of a few images."""
     return {split: Subset(source=source, indices=np.arange(40)) for split, source in task.open(root).items()}
+
+
+def with_reader(task: Task, reader: Callable[[Path | None], dict[str, Source]]) -> Task:
+    """The task with other images."""
+    return replace(task, data=replace(task.data, reader=reader))
 
 
 class Torn(ArraySource):

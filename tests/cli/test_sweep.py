@@ -19,7 +19,7 @@ from vitral.sweeps.results import TrialResult
 
 SMALL = ("--model.depth", "1", "--train.track", "none", "--train.log", "2steps", "--checkpoint.every", "4steps")
 SWEEP = (
-    *("sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--grid", "optim.lr=0.0001,0.01"),
+    *("sweep", "digits", "--out", "sweep", "--data.val-fraction", "0.1", "--grid", "optim.lr=0.0001,0.01"),
     *("--seeds", "0,1", "--retrain", "5", "--train.steps", "20", *SMALL),
 )
 
@@ -52,7 +52,7 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
     last.ended()
     found = json.loads(last.output.read_text())
     assert [row["settings"]["optim.lr"] for row in found["trials"]] == ["0.01", "0.0001"]
-    assert found["best"].startswith("vitral train digits --data.val-share 0.1")
+    assert found["best"].startswith("vitral train digits --data.val-fraction 0.1")
     assert found["best"].endswith("--optim.lr 0.01")
     for name in ("results.json", "results.csv", "results.md", "retrained.json"):
         assert (stopped / "sweep" / name).read_bytes() == (straight / "sweep" / name).read_bytes()
@@ -68,7 +68,7 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
     assert start("train", "digits", "--out", "run", "--train.steps", "2", *SMALL, cwd=tmp_path).ended()
     protocol = start(
         *("sweep", "finetune", "--out", "sweep", "--model.weights", "run", "--data.source", "digits"),
-        *("--data.workers", "0", "--augment.crop", "none", "--augment.no-flip", "--data.val-share", "0.1"),
+        *("--data.workers", "0", "--augment.crop", "none", "--augment.no-flip", "--data.val-fraction", "0.1"),
         *("--grid", "optim.lr=0.003,0.01,0.03,0.1", "--retrain", "0,1,2", "--train.steps", "4", *SMALL[2:]),
         cwd=tmp_path,
     )
@@ -94,7 +94,7 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
         (("digits", "--out", "s"), "a sweep needs --grid KEY=V1,V2 or --search"),
         (("digits", "--out", "s", "--grid", "optim.lr"), "--grid takes KEY=V1,V2"),
         (("digits", "--out", "s", "--search", "optim.lr=1e-1:1e-4"), "--search takes KEY=LOW:HIGH"),
-        (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-share 0.1"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-fraction 0.1"),
         (
             ("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"),
             "the metric test/top3",

@@ -219,7 +219,7 @@ class TestWrongUse:
             (["--train.steps", "3"], "the run has already taken 4 steps: give --train.steps 4 or more"),
             (["--data.root", "nowhere"], "data.root was None and cannot become nowhere"),
             (["--data.source", "idx"], "data.source was digits and cannot become idx"),
-            (["--data.held-out", "0.3"], "data.held_out was 0.2 and cannot become 0.3"),
+            (["--data.test-fraction", "0.3"], "data.test_fraction was 0.2 and cannot become 0.3"),
             (["--data.split-seed", "1"], "data.split_seed was 0 and cannot become 1"),
             (["--data.limit", "700"], "data.limit was None and cannot become 700"),
             (["--augment.repeats", "3"], "augment.repeats was 1 and cannot become 3"),

@@ -32,7 +32,7 @@ RUNS = {
 # Adam makes a step as long as the rate out of any difference in rounding
 RUNS["ddp-adamw"] = replace(RUNS["ddp-adamw"], optim=replace(RUNS["ddp-adamw"].optim, lr=1e-3))
 # one batch of evaluation, so that the second process has none
-RUNS["fsdp"] = replace(RUNS["fsdp"], data=replace(RUNS["fsdp"].data, held_out=0.1))
+RUNS["fsdp"] = replace(RUNS["fsdp"], data=replace(RUNS["fsdp"].data, test_fraction=0.1))
 # matrices that are large enough to be kept as rows and columns
 WIDE = replace(RUNS["fsdp-adafactor"].model.architecture, width=32, mlp_dim=48)
 RUNS["fsdp-adafactor"] = replace(RUNS["fsdp-adafactor"], model=replace(RUNS["fsdp-adafactor"].model, architecture=WIDE))

@@ -11,7 +11,7 @@ from forks import pair
 from processes import wait_until
 
 SWEEP = (
-    *("sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--seeds", "3"),
+    *("sweep", "digits", "--out", "sweep", "--data.val-fraction", "0.1", "--seeds", "3"),
     *("--search", "optim.lr=1e-4:1e-1:log", "--train.steps", "60", "--model.depth", "1", "--train.track", "none"),
     *("--train.log", "1steps", "--checkpoint.every", "4steps"),
 )

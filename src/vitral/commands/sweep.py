@@ -30,7 +30,7 @@ USAGE = """usage: vitral sweep RECIPE --out DIR --grid KEY=V1,V2 [--grid ...] [-
 
 Trains a recipe with every combination of a grid, or with settings that optuna searches, each in a folder of its
 own in DIR, and lists them by a figure of held-out images, the best first. Images are held out by
---data.val-share, unless the data has a validation split of its own.
+--data.val-fraction, unless the data has a validation split of its own.
 
 --seeds S1,S2     trains every combination with each of these seeds, and compares their means
 --retrain S1,S2   then trains the best with each of these seeds on all but the test images, which it is measured by
@@ -40,7 +40,7 @@ The same command goes on with a sweep that was stopped, from the checkpoint of t
 raised, and --retrain added. With the rates of the paper's Table 4 this is its fine-tuning protocol, four runs with
 seed 0 to choose the rate by, and three of the best:
 
-  vitral sweep paper-pets --out sweeps/pets --model.weights B_16.npz --data.root pets --data.val-share 0.1 \\
+  vitral sweep paper-pets --out sweeps/pets --model.weights B_16.npz --data.root pets --data.val-fraction 0.1 \\
       --grid optim.lr=0.001,0.003,0.01,0.03 --retrain 0,1,2"""
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.augment.crop import crop_box, crop_place
+from vitral.data.augment.crop import crop_box, crop_offset
 from vitral.data.augment.draws import Draws, draw
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.jpeg import FILTERS, Jpeg
@@ -89,7 +89,7 @@ class TrainingBatches(Dataset[Batch]):
             if self.augment.crop == "none":
                 return self.preprocessing.pixels(image)
             if self.augment.crop == "simple":
-                return self.preprocessing.simple_crop(image, crop_place(**sample))
+                return self.preprocessing.simple_crop(image, crop_offset(**sample))
             box = crop_box(self.augment, image.size, **sample)
             return self.preprocessing.crop(image, box)
 

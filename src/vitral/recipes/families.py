@@ -32,7 +32,7 @@ HOURS: dict[int, str] = {20_000: "2.4 hours", 10_000: "1.2 hours", 500: "3.6 min
 def finetuning_facts(task: Task) -> dict[str, Any]:
     """Values of the fields in the docstring of `paper.paper_finetuning`."""
     row = TASKS[task]
-    selected_on = f"{row['share']:.0%} of the training images (`--data.val-share {row['share']}`)"
+    selected_on = f"{row['share']:.0%} of the training images (`--data.val-fraction {row['share']}`)"
     if task == "flowers":  # its authors provide as many validation images as training images
         selected_on = "the authors' validation images, as the paper's tenth of the 1,020 would be one image a class"
     return {

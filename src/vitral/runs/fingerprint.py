@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from PIL import Image
 
 from vitral.data.images.decode import UnreadableImage
-from vitral.data.sources.source import Changed, FileSource, Joined, Source, Subset
+from vitral.data.sources.source import ConcatSource, FileSource, MappedSource, Source, Subset
 
 __all__ = ["contents", "fingerprint"]
 
@@ -36,7 +36,7 @@ def _parts(source: Source) -> Iterator[bytes]:
         case Subset():
             yield from _integers(source.indices)
             yield from _parts(source.source)
-        case Joined():
+        case ConcatSource():
             yield from _parts(source.first)
             yield from _parts(source.second)
         case FileSource():
@@ -71,7 +71,7 @@ def contents(source: Source) -> str:
 
 def _stored(source: Source, index: int) -> Path | bytes | Image.Image | None:
     """An image as stored, before any changes; None if it cannot be read."""
-    while isinstance(source, Subset | Changed):
+    while isinstance(source, Subset | MappedSource):
         if isinstance(source, Subset):
             index = int(source.indices[index])
         source = source.source

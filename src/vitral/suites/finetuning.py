@@ -14,7 +14,7 @@ from torch import Tensor
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import UNREADABLE
 from vitral.data.config import DataConfig
-from vitral.data.sources.source import Joined, Source
+from vitral.data.sources.source import ConcatSource, Source
 from vitral.errors import UserError
 from vitral.evals.predictions import predict_all
 from vitral.recipes.families import TASKS, Task
@@ -238,7 +238,7 @@ def evaluate_finetuning(
     Raises:
         UserError: see `finetune`; a candidate learning rate at which training diverges is only not selected.
     """
-    trainval = Joined(first=splits["train"], second=splits["val"])
+    trainval = ConcatSource(first=splits["train"], second=splits["val"])
     trials: list[Score] = []
     best = rates[0]
     if len(rates) > 1:

@@ -16,7 +16,7 @@ from typing import IO
 
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
-from vitral.datasets.registry import PRESETS
+from vitral.datasets.registry import DATA_SETS
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.files import write_json
@@ -178,10 +178,10 @@ class Sweep:
         """Checks that runs have the metric, and that final runs have test images."""
         metric, names = self.config.metric, metric_names(config, data)
         if metric.startswith("val/") and "val" not in data:
-            preset = PRESETS.get(config.data.source)
+            data_set = DATA_SETS.get(config.data.source)
             raise UserError(
-                "a sweep selects settings on held-out images, not on the test images: give --data.val-share "
-                f"{(preset and preset.val_share) or 0.1}, or, to select on the test images all the same, --metric test/"
+                "a sweep selects settings on held-out images, not on the test images: give --data.val-fraction "
+                f"{(data_set and data_set.val_fraction) or 0.1}, or, to select on the test images all the same, --metric test/"
                 f"{metric.removeprefix('val/')}"
             )
         if metric not in names:
@@ -256,8 +256,8 @@ class Sweep:
     def _arguments_for_all_images(self, settings: Mapping[str, str]) -> list[str]:
         """The arguments that add the validation images to the training images."""
         data = self._run_config(settings, self.config.seeds[0], self.folder / "none").data
-        if data.val_share is not None:
-            return ["--data.val-share", "None"]
+        if data.val_fraction is not None:
+            return ["--data.val-fraction", "None"]
         return ["--data.train-on-val"] if "val" in open_data(data) else []
 
     def _write(self, results: Sequence[TrialResult]) -> None:

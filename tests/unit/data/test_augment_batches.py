@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from vitral.data.augment.apply import augmented
 from vitral.data.augment.colour import jitter, three_augment
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.augment.crop import crop_box, crop_place
+from vitral.data.augment.crop import crop_box, crop_offset
 from vitral.data.augment.draws import draw
 from vitral.data.augment.erasing import erased, rectangle
 from vitral.data.augment.mixing import Examples, mixed
@@ -308,7 +308,7 @@ class TestTensorFlowsCrop:
 
 def test_every_place_of_a_simple_crop_is_as_likely():
     """An image of the input's size has nine places along each axis."""
-    places = np.array([crop_place(seed=2, epoch=0, index=index) for index in range(10_000)])
+    places = np.array([crop_offset(seed=2, epoch=0, index=index) for index in range(10_000)])
     across, down = (places * 9).astype(int).T
     assert stats.chisquare(np.bincount(9 * across + down, minlength=81)).pvalue > 1e-3
 

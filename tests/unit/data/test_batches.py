@@ -63,7 +63,7 @@ def broken_photographs(tmp_path_factory) -> FileSource:
     root = tmp_path_factory.mktemp("photographs") / "photos"
     write_photographs(root, per_class=3)
     break_files(root)
-    source = open_data(DataConfig(source="folder", root=root, held_out=0.3))["train"].source
+    source = open_data(DataConfig(source="folder", root=root, test_fraction=0.3))["train"].source
     assert len(source) == 21
     return source
 

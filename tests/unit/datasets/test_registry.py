@@ -1,5 +1,9 @@
 """Data sets by name, from tiny files laid out as their authors' are."""
 
+import subprocess
+import sys
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +12,13 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import CIFAR10, Flowers102, OxfordIIITPet
 
+from processes import SOURCES
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import Source, read_from
+from vitral.datasets.data_set import Task
 from vitral.datasets.opening import open_data
 from vitral.datasets.originals.flowers import FLOWERS
-from vitral.datasets.registry import PRESETS
+from vitral.datasets.registry import DATA_SETS, TASKS, find, tasks_of
 
 
 def opened(name: str, root: Path, **values) -> dict[str, Source]:
@@ -212,7 +218,7 @@ def test_imagenet_with_validation_folders(tmp_path: Path) -> None:
     root = write_imagenet(tmp_path)
     refused("imagenet1k", root, "has no val folder")
     write_jpeg(root / "val" / "n03000003" / "ILSVRC2012_val_00000001.JPEG", 90)
-    data = opened("imagenet1k", root, val_share=0.5)
+    data = opened("imagenet1k", root, val_fraction=0.5)
     assert data["test"].labels.tolist() == [2]
     assert [len(data[split]) for split in ("train", "val", "test")] == [3, 3, 1]
     write_jpeg(root / "val" / "n09999999" / "ILSVRC2012_val_00000002.JPEG", 90)
@@ -221,14 +227,14 @@ def test_imagenet_with_validation_folders(tmp_path: Path) -> None:
 
 def test_imagenet21k_holds_out_a_share(tmp_path: Path) -> None:
     write_imagenet(tmp_path)
-    data = opened("imagenet21k", tmp_path / "train", held_out=0.5)
+    data = opened("imagenet21k", tmp_path / "train", test_fraction=0.5)
     assert [len(data[split]) for split in ("train", "test")] == [3, 3]
     refused("imagenet21k", None, "ImageNet-21k needs --data.root, a folder with one folder a class")
 
 
 def test_fashion_mnist(fashion_mnist: Path) -> None:
     data = opened("fashion-mnist", fashion_mnist)
-    assert {split: len(part) for split, part in data.items()} == PRESETS["fashion-mnist"].num_images
+    assert {split: len(part) for split, part in data.items()} == DATA_SETS["fashion-mnist"].num_images
     assert data["train"].classes[0] == "T-shirt/top"
     assert np.bincount(data["test"].labels).tolist() == [1000] * 10
 
@@ -237,12 +243,57 @@ def test_without_a_root_it_comes_from_the_hub_or_says_where_to_get_it() -> None:
     refused("cifar10", None, "uoft-cs/cifar10 is neither here nor to be had from the Hub")
     refused("cifar10", None, "or give --data.root, a folder with data_batch_1.bin")
     refused("cifar10", None, CIFAR10.url.rpartition("/")[0])
-    refused("pets", Path("nowhere"), "nowhere is no folder: Oxford-IIIT Pets needs images/")
+    refused("pets", Path("nowhere"), "nowhere is not a folder: Oxford-IIIT Pets needs images/")
     refused("pets", None, "names its classes itself", class_names=("a", "b"))
 
 
-def test_every_preset_is_a_source() -> None:
-    for name, preset in PRESETS.items():
+def test_every_data_set_is_a_source() -> None:
+    for name, data in DATA_SETS.items():
+        assert find(name) is data
         assert DataConfig(source=name).source == name
-        assert preset.origin.startswith("https://")
-        assert "train" in preset.num_images
+        assert data.origin.startswith("https://") or not data.files
+        assert "train" in data.num_images
+
+
+def test_every_name_is_of_one_entry() -> None:
+    assert not set(DATA_SETS) & set(TASKS)
+    assert list(TASKS) == [*tasks_of("vtab1k"), *tasks_of("vtab-mini")]
+    assert len(tasks_of("vtab1k")) == 19
+
+
+@pytest.mark.parametrize("name", [*DATA_SETS, *TASKS])
+def test_every_reader_is_where_the_registry_says(name: str) -> None:
+    entry = find(name)
+    reader = entry.data.reader if isinstance(entry, Task) else entry.reader
+    assert isinstance(reader, partial)
+    for place in (reader.args[0], reader.keywords.get("reader", reader.args[0])):
+        module, _, function = place.partition(":")
+        assert callable(getattr(import_module(f"vitral.datasets.{module}"), function))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("cifar", "cifar10"), ("Cifar100", "cifar100"), ("vtab-eurosta", "vtab-eurosat"), ("idxx", "idx")],
+)
+def test_a_mistyped_name_is_answered_by_the_closest(name: str, meant: str) -> None:
+    refused(name, None, f"did you mean {meant}?")
+    refused(name, Path("somewhere"), "`vitral data list`")
+
+
+def test_a_name_that_is_like_no_other() -> None:
+    refused("zzz", None, "--data.source 'zzz' is not known: choose one of folder, images, idx, hub, tars, or a name")
+    with pytest.raises(ValueError, match=r"^no data set is called 'zzz': `vitral data list`"):
+        find("zzz")
+
+
+def test_a_task_is_a_source() -> None:
+    data = open_data(DataConfig(source="mini-tissue"))
+    assert {split: len(source) for split, source in data.items()} == {"train": 800, "val": 200, "test": 1000}
+    refused("vtab-dtd", None, "name the folder with its data sets by --data.root")
+
+
+def test_the_registry_is_read_without_heavy_modules() -> None:
+    code = "import sys, vitral.datasets.registry; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": SOURCES}, capture_output=True, check=True)
+    heavy = {"torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "h5py", "datasets", "jaxtyping"}
+    assert not heavy & set(out.stdout.decode().split())

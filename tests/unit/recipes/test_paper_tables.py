@@ -12,7 +12,7 @@ from vitral.card import ModelCard
 from vitral.commands.train import started
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
-from vitral.datasets.registry import PRESETS
+from vitral.datasets.registry import DATA_SETS
 from vitral.models import architecture, build
 from vitral.recipes import RECIPES
 from vitral.recipes.families import TASKS
@@ -164,7 +164,7 @@ def test_rows_of_table_4(task: str) -> None:
     assert (config.objective.loss, config.data.source) == ("softmax", task)
     assert tuple(map(float, TASKS[task]["grid"].split(","))) == grid
     assert TASKS[task]["share"] == share
-    assert PRESETS[task].val_share == (None if task == "flowers" else share)
+    assert DATA_SETS[task].val_fraction == (None if task == "flowers" else share)
     assert f"{accuracy:.2f} %" in RECIPES[f"paper-{task}"].describe()["expect"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitral.data.sources.source import ArraySource, Changed, FileSource, Joined, Source, Subset
+from vitral.data.sources.source import ArraySource, ConcatSource, FileSource, MappedSource, Source, Subset
 from vitral.runs.fingerprint import CHUNK, contents, fingerprint
 
 LABELS = np.array([0, 1])
@@ -22,7 +22,7 @@ def test_images_in_files(tmp_path: Path) -> None:
     for name in files:
         Image.new("L", (4, 4)).save(tmp_path / name)
     source: Source = FileSource(root=tmp_path, files=files, labels=LABELS, classes=("a", "b"))
-    source = Subset(source=Changed(source=source, change=lambda image: image), indices=np.array([1]))
+    source = Subset(source=MappedSource(source=source, transform=lambda image: image), indices=np.array([1]))
     before, named = contents(source), fingerprint(source)
     assert contents(source) == before
     Image.new("L", (40, 40), 7).save(tmp_path / "one.png")
@@ -40,7 +40,7 @@ def test_files_of_joined_sources(tmp_path: Path) -> None:
             FileSource(root=tmp_path, files=files, labels=LABELS, classes=("a", "b"))
             for files in (("one.png", "two.png"), ("three.png", last))
         )
-        return Subset(source=Joined(first=first, second=second), indices=np.arange(4))
+        return Subset(source=ConcatSource(first=first, second=second), indices=np.arange(4))
 
     assert fingerprint(joined("four.png")) == fingerprint(joined("four.png")) != fingerprint(joined("five.png"))
 

@@ -12,7 +12,7 @@ from vitral.card import ModelCard
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import Preprocessing
-from vitral.data.sources.source import ArraySource, Joined, Source, Subset
+from vitral.data.sources.source import ArraySource, ConcatSource, Source, Subset
 from vitral.datasets.digits import digits
 from vitral.models import create
 from vitral.runs.reporter import Diverged
@@ -218,7 +218,7 @@ def test_fresh_weights_have_the_same_architecture(weights: Path) -> None:
 
 
 def test_a_joined_source_has_the_images_of_both(splits: dict[str, Source]) -> None:
-    both = Joined(first=splits["train"], second=splits["val"])
+    both = ConcatSource(first=splits["train"], second=splits["val"])
     assert len(both) == 360
     assert both.labels.tolist() == [*splits["train"].labels, *splits["val"].labels]
     assert [both.name(number) for number in (299, 300, 359)] == ["digits[299]", "digits[300]", "digits[359]"]

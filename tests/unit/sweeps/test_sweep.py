@@ -51,20 +51,20 @@ def configure(arguments: list[str]) -> RunConfig:
     if len(rest) % 2:
         raise UserError("a flag takes no value")
     options |= zip(rest[::2], rest[1::2], strict=True)
-    if unknown := set(options) - flags - {"--lr", "--steps", "--seed", "--out", "--data.val-share"}:
+    if unknown := set(options) - flags - {"--lr", "--steps", "--seed", "--out", "--data.val-fraction"}:
         raise UserError(f"there is no {unknown.pop()}")
     try:
         steps = int(options.get("--steps", "3"))
     except ValueError as error:
         raise UserError(str(error)) from None
     run = tiny_run(Path(options.get("--out", "none")), optimiser="adamw", steps=steps)
-    val_share = 0.2 if options.get("--data.val-share") is None else None
+    val_fraction = 0.2 if options.get("--data.val-fraction") is None else None
     return replace(
         run,
         seed=int(options.get("--seed", "0")),
         optim=replace(run.optim, lr=float(options.get("--lr", "0.01"))),
         augment=replace(run.augment, flip="--no-flip" not in options),
-        data=replace(run.data, val_share=val_share),
+        data=replace(run.data, val_fraction=val_fraction),
     )
 
 
@@ -356,7 +356,7 @@ def test_settings_are_not_selected_on_the_test_images(tmp_path, open_sweep):
     def without_val(arguments: list[str]) -> RunConfig:
         return replace(configure(arguments), data=tiny_run().data)
 
-    with pytest.raises(ValueError, match=r"give --data\.val-share 0\.1"):
+    with pytest.raises(ValueError, match=r"give --data\.val-fraction 0\.1"):
         open_sweep(tmp_path / "sweep", sweep_config(), without_val)
 
 

@@ -346,7 +346,7 @@ class TestBroken:
 def test_the_best_on_validation_images_is_kept_also_when_the_run_resumes(tmp_path, train):
     tiny = tiny_run(tmp_path / "run", evaluate="3steps", steps=24)
     checkpoint = replace(tiny.checkpoint, keep=9)
-    tiny = replace(tiny, data=replace(tiny.data, val_share=0.2), checkpoint=checkpoint)
+    tiny = replace(tiny, data=replace(tiny.data, val_fraction=0.2), checkpoint=checkpoint)
     train(tiny)
     records = read_metrics(tmp_path / "run" / "metrics.jsonl")
     scores = {record["step"]: record["val/top1"] for record in records if "val/top1" in record}

@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from vitral.commands.output import parsed_by_tyro
 from vitral.data.config import DataConfig
-from vitral.data.sources.exclude import without
+from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.source import Source
-from vitral.datasets.guess import guessed
+from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_stored
 from vitral.errors import UserError
 
@@ -44,7 +44,7 @@ def parsed(kind: type[T], words: list[str], *, program: str, places: tuple[str, 
     elif len(given) != len(places):
         raise UserError(f"{program} takes {' '.join(places)} and then flags: {program} --help tells more")
     else:
-        default = kind(data=guessed(given[0]))
+        default = kind(data=infer_source(given[0]))
     return parsed_by_tyro(kind, default=default, arguments=asked, program=f"{program} {' '.join(places)}"), given
 
 
@@ -55,4 +55,4 @@ def every_split(config: DataConfig) -> dict[str, Source]:
         UserError: as `open_data`.
     """
     splits = open_stored(config)
-    return splits if config.exclude is None else without(splits, config.exclude, root=config.root)
+    return splits if config.exclude is None else exclude_images(splits, config.exclude, root=config.root)

@@ -19,11 +19,11 @@ from vitral.commands.checkpoint import load_checkpoint
 from vitral.commands.data.arguments import DataOptions, parsed
 from vitral.commands.output import note, picture_path, print_json, printable, progress_bar
 from vitral.data.images.decode import UnreadableImage
-from vitral.data.sources.exclude import listed_name, write_list
+from vitral.data.sources.exclude import relative_name, write_list
 from vitral.data.sources.source import Source, Subset, read_from
-from vitral.data.tools.near_duplicates import embedding_pairs, hash_pairs, hashes_of, thumbnail
-from vitral.data.tools.threads import in_threads
-from vitral.datasets.guess import guessed
+from vitral.data.tools.near_duplicates import embedding_pairs, hash_images, hash_pairs, thumbnail
+from vitral.data.tools.threads import parallel_map
+from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_data, open_stored
 from vitral.errors import UserError
 from vitral.inspection.pairs import ShownPair, draw_pairs, spread
@@ -129,7 +129,7 @@ def collections(options: Options) -> tuple[Source, list[Source]]:
     if options.against is None:
         data = open_data(options.data)
         return data["train"], [source for split, source in data.items() if split != "train"]
-    other = open_stored(guessed(options.against))
+    other = open_stored(infer_source(options.against))
     held_out = [source for split, source in other.items() if split != "train"]
     return open_stored(options.data)["train"], held_out or [other["train"]]
 
@@ -140,7 +140,7 @@ def by_hash(options: Options, train: Source, others: list[Source]) -> tuple[list
     sources, hashes = [], []
     for source in (train, *others):
         reader = Reader(source, thumbnail, options)
-        hashes.append(hashes_of(reader))
+        hashes.append(hash_images(reader))
         sources.append(reader.readable())
     found = [(number, hash_pairs(hashes[0], other, threshold=threshold)) for number, other in enumerate(hashes[1:])]
     return sources, nearest_first(sources, found)
@@ -204,7 +204,7 @@ class Reader:
     def __iter__(self) -> Iterator[np.ndarray]:
         with progress_bar() as bar:
             task = bar.add_task("reading", total=len(self.source))
-            results = in_threads(self.one, range(len(self.source)), threads=self.options.workers)
+            results = parallel_map(self.one, range(len(self.source)), threads=self.options.workers)
             for index, result in enumerate(results):
                 bar.advance(task)
                 if isinstance(result, str):
@@ -248,7 +248,7 @@ def shown(options: Options, sources: list[Source], found: list[tuple[int, Any]])
         one, other = sources[0], sources[number + 1]
         images = (read_from(one, pair.one, channels=3), read_from(other, pair.other, channels=3))
         root = options.data.root
-        names = (listed_name(one.name(pair.one), root), listed_name(other.name(pair.other), root))
+        names = (relative_name(one.name(pair.one), root), relative_name(other.name(pair.other), root))
         drawn.append(ShownPair(images=images, names=names, note=measure(options.model is not None, pair.distance)))
     return drawn
 
@@ -273,7 +273,7 @@ def print_pairs(data: str, root: Path | None, sources: list[Source], pairs: list
     table = Table("training image", "is nearly")
     table.add_column("distance", justify="right")
     for pair in pairs[:SHOWN]:
-        names = (Text(printable(listed_name(name, root)), overflow="fold") for name in (pair.train, pair.like))
+        names = (Text(printable(relative_name(name, root)), overflow="fold") for name in (pair.train, pair.like))
         table.add_row(*names, f"{pair.distance:.3g}")
     console.print(table)
     if len(pairs) > SHOWN:

@@ -23,10 +23,9 @@ from vitral.commands.output import (
 from vitral.data.config import DataConfig
 from vitral.data.extra import optional
 from vitral.data.sources.source import Subset
-from vitral.data.sources.splits import stratified
-from vitral.datasets.mini.tasks import VTAB_MINI
+from vitral.data.sources.splits import stratified_split
 from vitral.datasets.opening import open_data
-from vitral.datasets.vtab.tasks import VTAB1K
+from vitral.datasets.registry import tasks_of
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.evals.loop import TIMEOUT
@@ -45,7 +44,7 @@ __all__ = ["SUITES", "Options", "main"]
 SUITES = ("knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini", "vtab1k")
 """What a model can be measured by besides the accuracy of its classifier."""
 
-TASKS = {"vtab-mini": VTAB_MINI, "vtab1k": VTAB1K}
+TASKS = ("vtab-mini", "vtab1k")
 """Suites of tasks of their own."""
 
 KNOWN = 10_000
@@ -226,7 +225,7 @@ def own_task(options: Options) -> tuple[dict[str, Task], Protocol]:
     protocol = select_protocol(form, options.data.source, num_images=len(train))
     reported = final_split(data)
     # on its own data sets the paper holds a share out, and learns from no other images
-    as_in_paper = protocol.table4_dataset == options.data.source and options.data.val_share is None
+    as_in_paper = protocol.table4_dataset == options.data.source and options.data.val_fraction is None
     if "val" in data and reported != "val" and not as_in_paper:
         parts = {"train": train, "val": data["val"]}
     else:  # images that are reported choose nothing
@@ -235,7 +234,7 @@ def own_task(options: Options) -> tuple[dict[str, Task], Protocol]:
                 f"class {train.classes[counts.tolist().index(1)]!r} has a single image among the {len(train):,} to "
                 "learn from, so none can be held out to choose by: raise --known or --data.limit, or add images"
             )
-        kept, held_out = stratified(train.labels, train.classes, share=protocol.val_fraction, seed=0)
+        kept, held_out = stratified_split(train.labels, train.classes, fraction=protocol.val_fraction, seed=0)
         parts = {"train": Subset(source=train, indices=kept), "val": Subset(source=train, indices=held_out)}
     return {"data": Task(splits={**parts, "test": data[reported]}, group="data")}, protocol
 
@@ -247,7 +246,7 @@ def suite_tasks(options: Options, world: World) -> tuple[dict[str, Task], Protoc
         UserError: there are none.
     """
     tasks, missing = {}, {}
-    for task in TASKS[options.suite].values():
+    for task in tasks_of(options.suite).values():
         try:
             splits = task.open(options.data.root)
             tasks[task.title] = Task(splits=splits, group=task.group, crop=task.crop, flip=task.flip)

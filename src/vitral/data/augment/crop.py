@@ -11,7 +11,7 @@ import numpy as np
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.order import AUGMENTATION, uniform
 
-__all__ = ["crop_box", "crop_place"]
+__all__ = ["crop_box", "crop_offset"]
 
 Box = tuple[float, float, float, float]
 SHOWN = 6 / 7
@@ -29,7 +29,7 @@ def crop_box(config: AugmentConfig, size: tuple[int, int], *, seed: int, epoch: 
     return _BOXES[config.crop](config, size, (seed, epoch, index))
 
 
-def crop_place(*, seed: int, epoch: int, index: int) -> tuple[float, float]:
+def crop_offset(*, seed: int, epoch: int, index: int) -> tuple[float, float]:
     """Where a simple random crop lies among all that fit, in [0, 1) across and down."""
     across, down = uniform(AUGMENTATION, seed, epoch, index, np.arange(500, 502))
     return float(across), float(down)

@@ -2,7 +2,7 @@
 
 import errno
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -72,7 +72,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 @contextmanager
-def decoding(name: str, *, kind: str = "an image", formats: Sequence[str] = FORMATS) -> Iterator[None]:
+def decoding(name: str, *, kind: str = "an image", formats: tuple[str, ...] = FORMATS) -> Iterator[None]:
     """Turns every error about the file's bytes into an `UnreadableImage`; errors of the machine pass through.
 
     Args:
@@ -145,7 +145,7 @@ def read_range(file: Path, start: int, size: int, *, name: str) -> bytes:
         return content
 
 
-def open_image(stream: BytesIO | BufferedReader, *, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_image(stream: BytesIO | BufferedReader, *, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Opens an image whose pixels are not decoded yet; call it inside `decoding`, which translates its errors."""
     with warnings.catch_warnings():
         # too many pixels are rejected below
@@ -230,7 +230,7 @@ class _Rejected(Exception):
     """The reader itself rejects an image; the message is the reason."""
 
 
-def _reason(error: Exception, formats: Sequence[str]) -> str:
+def _reason(error: Exception, formats: tuple[str, ...]) -> str:
     match error:
         case _Rejected():
             return str(error)

@@ -9,10 +9,10 @@ from vitral.data.sources.source import Source, Subset
 from vitral.errors import UserError
 from vitral.files import write_atomically
 
-__all__ = ["listed_name", "without", "write_list"]
+__all__ = ["exclude_images", "relative_name", "write_list"]
 
 
-def listed_name(name: str, root: Path | None) -> str:
+def relative_name(name: str, root: Path | None) -> str:
     """What a list calls an image, so that it still fits when the data has been moved."""
     return name if root is None else name.removeprefix(f"{root}/")
 
@@ -23,11 +23,11 @@ def write_list(path: Path, names: Iterable[str], *, root: Path | None) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    lines = sorted(listed_name(name, root) for name in names)
+    lines = sorted(relative_name(name, root) for name in names)
     write_atomically(path, lambda file: file.write("".join(f"{line}\n" for line in lines).encode(errors=SURROGATES)))
 
 
-def without(splits: Mapping[str, Source], path: Path, *, root: Path | None) -> dict[str, Source]:
+def exclude_images(splits: Mapping[str, Source], path: Path, *, root: Path | None) -> dict[str, Source]:
     """The splits without the images that a list names.
 
     Raises:
@@ -39,7 +39,7 @@ def without(splits: Mapping[str, Source], path: Path, *, root: Path | None) -> d
     unseen = unwanted = frozenset(line for line in text.splitlines() if line.strip())
     kept: dict[str, Source] = {}
     for split, source in splits.items():
-        names = [listed_name(source.name(index), root) for index in range(len(source))]
+        names = [relative_name(source.name(index), root) for index in range(len(source))]
         indices = np.flatnonzero([name not in unwanted for name in names])
         if len(indices) == 0:
             raise UserError(f"{path} names every {split} image: shorten the list")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitral.data.config import DataConfig, existing_folder
+from vitral.data.config import DataConfig, require_folder
 from vitral.data.sources.folder import ClassFiles, list_folder, list_images
 from vitral.data.sources.idx import LabelledImages, read_split
 from vitral.data.sources.source import ArraySource, FileSource, Source
@@ -19,7 +19,7 @@ def open_idx(config: DataConfig) -> dict[str, Source]:
     Raises:
         UserError: they are not there or damaged, or a label has no class.
     """
-    root = existing_folder(config)
+    root = require_folder(config)
     train, test = read_split(root, "train"), read_split(root, "t10k")
     if train is None:
         raise UserError(
@@ -48,7 +48,7 @@ def open_folder(config: DataConfig) -> dict[str, Source]:
     """
     if config.class_names:
         raise UserError("--data.source folder names its classes after their folders: leave out --data.class-names")
-    root = existing_folder(config)
+    root = require_folder(config)
     splits = list_folder(root)
     classes = tuple(splits["train"])
     return {split: file_source(root, by_class, classes) for split, by_class in splits.items()}
@@ -60,7 +60,7 @@ def open_images(config: DataConfig) -> dict[str, Source]:
     Raises:
         UserError: there are none.
     """
-    root = existing_folder(config)
+    root = require_folder(config)
     files = list_images(root)
     if len(files) < 2:
         raise UserError(f"{root} has {len(files) or 'no'} images: give a folder with some as --data.root")

@@ -7,10 +7,10 @@ from jaxtyping import Int64
 
 from vitral.errors import UserError
 
-__all__ = ["coded"]
+__all__ = ["encode_labels"]
 
 
-def coded(
+def encode_labels(
     raw: Mapping[str, np.ndarray], *, names: tuple[str, ...], origin: str
 ) -> tuple[tuple[str, ...], dict[str, Int64[np.ndarray, " n"]]]:
     """Names of the classes, and the labels of each split.

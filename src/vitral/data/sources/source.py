@@ -12,7 +12,7 @@ from PIL import Image
 from vitral.data.images.decode import read_image
 from vitral.data.sources.names import Names
 
-__all__ = ["ArraySource", "Changed", "FileSource", "Joined", "Source", "Subset", "read_from"]
+__all__ = ["ArraySource", "ConcatSource", "FileSource", "MappedSource", "Source", "Subset", "read_from"]
 
 
 @runtime_checkable
@@ -123,7 +123,7 @@ class Subset:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Joined:
+class ConcatSource:
     """The images of two sources of the same classes, one after the other."""
 
     first: Source
@@ -159,11 +159,11 @@ class Joined:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Changed:
+class MappedSource:
     """Another source, each of its images changed when it is read."""
 
     source: Source
-    change: Callable[[Image.Image], Image.Image | bytes]
+    transform: Callable[[Image.Image], Image.Image | bytes]
     """From an upright colour image to another, or to the bytes of a file."""
 
     @property
@@ -181,7 +181,7 @@ class Changed:
 
     def stored(self, index: int) -> Image.Image | bytes:
         """See `Source`."""
-        return self.change(read_from(self.source, index, channels=3))
+        return self.transform(read_from(self.source, index, channels=3))
 
     def name(self, index: int) -> str:
         """See `Source`."""

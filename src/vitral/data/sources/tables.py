@@ -16,7 +16,7 @@ from vitral.data.config import ROLES, DataConfig
 from vitral.data.extra import optional
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.folder import SPLITS
-from vitral.data.sources.labels import coded
+from vitral.data.sources.labels import encode_labels
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
 
@@ -81,7 +81,7 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
     chosen = _splits(config, tables, columns)
     raw = {split: _raw_labels(config, tables[name], columns) for split, name in chosen.items()}
     names = config.class_names or tuple(getattr(tables[chosen["train"]].features[columns.label], "names", None) or ())
-    classes, labels = coded(raw, names=names, origin=str(config.root))
+    classes, labels = encode_labels(raw, names=names, origin=str(config.root))
     return {
         split: TableSource(
             title=f"{config.root}/{name}",

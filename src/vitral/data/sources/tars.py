@@ -23,7 +23,7 @@ from jaxtyping import Int64
 from vitral.data.config import ROLES, DataConfig
 from vitral.data.images.decode import IMAGE_SUFFIXES, read_range
 from vitral.data.sources.folder import SPLITS
-from vitral.data.sources.labels import coded
+from vitral.data.sources.labels import encode_labels
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
 from vitral.files import write_atomically
@@ -90,7 +90,7 @@ def open_tars(config: DataConfig) -> dict[str, Source]:
     mixed = {labels.dtype.kind in "iu" for labels in raw.values()}
     if len(mixed) > 1:
         raise UserError(f"{config.root} writes classes as numbers in some splits and as words in others: make them one")
-    classes, labels = coded(raw, names=config.class_names or _class_names(config.root), origin=str(config.root))
+    classes, labels = encode_labels(raw, names=config.class_names or _class_names(config.root), origin=str(config.root))
     return {
         split: TarSource(
             shards=shards[split],

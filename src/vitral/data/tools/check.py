@@ -9,7 +9,7 @@ import numpy as np
 
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
-from vitral.data.tools.threads import in_threads
+from vitral.data.tools.threads import parallel_map
 from vitral.errors import UserError
 
 __all__ = ["KINDS", "CheckConfig", "Finding", "check"]
@@ -87,7 +87,7 @@ def check(
     findings = _classes(splits)
     by_pixels: dict[bytes, list[Seen]] = {}
     for split, source in splits.items():
-        for seen in in_threads(partial(_look, split, source), range(len(source)), threads=threads):
+        for seen in parallel_map(partial(_look, split, source), range(len(source)), threads=threads):
             advance(1)
             if seen.trouble:
                 findings.append(Finding(kind="unreadable", names=(source.name(seen.index),), detail=seen.trouble))

@@ -12,7 +12,7 @@ from vitral.data.sources.source import Source, read_from
 from vitral.data.tools.hashing import SIDE, perceptual_hashes
 from vitral.errors import UserError
 
-__all__ = ["Pair", "embedding_pairs", "hash_pairs", "hashes_of", "thumbnail"]
+__all__ = ["Pair", "embedding_pairs", "hash_images", "hash_pairs", "thumbnail"]
 
 BLOCK = 4096
 """Queries at a time, so that what is found is never held twice."""
@@ -40,7 +40,7 @@ def thumbnail(source: Source, index: int) -> UInt8[np.ndarray, "side side"]:
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def hashes_of(thumbnails: Iterable[UInt8[np.ndarray, "side side"]]) -> UInt8[np.ndarray, "n views 8"]:
+def hash_images(thumbnails: Iterable[UInt8[np.ndarray, "side side"]]) -> UInt8[np.ndarray, "n views 8"]:
     """Hashes of many thumbnails, a block at a time."""
     found, block = [], []
     for one in thumbnails:

@@ -18,10 +18,10 @@ from PIL import Image
 
 from vitral.data.extra import optional
 from vitral.data.images.decode import UnreadableImage, read_image
-from vitral.data.sources.exclude import listed_name
+from vitral.data.sources.exclude import relative_name
 from vitral.data.sources.source import Source
 from vitral.data.sources.tables import PACKED, WHOLE
-from vitral.data.tools.threads import in_threads
+from vitral.data.tools.threads import parallel_map
 from vitral.errors import UserError
 from vitral.files import write_atomically, write_json
 
@@ -124,7 +124,7 @@ def pack(
             raise _Stopped
         advance(count)
 
-    for _ in in_threads(
+    for _ in parallel_map(
         lambda shard: _write_shard(shard, config, features, root, tick), shards, threads=threads, stop=stop
     ):
         pass
@@ -145,7 +145,7 @@ def _plan(splits: Mapping[str, Source], config: PackConfig, root: Path | None) -
         digest = hashlib.sha256("\0".join(source.classes).encode(errors="surrogateescape"))
         digest.update(source.labels.astype("<i8").tobytes())
         for index in range(len(source)):
-            digest.update(os.fsencode(listed_name(source.name(index), root)) + b"\0")
+            digest.update(os.fsencode(relative_name(source.name(index), root)) + b"\0")
         prints[split] = f"{len(source)} images, {digest.hexdigest()[:16]}"
     return {"form": 1, "short_side": config.short_side, "quality": config.quality, "splits": prints}
 
@@ -222,7 +222,7 @@ def _rows(
                 raise UserError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
             broken.append(str(error))
             continue
-        path = os.fsencode(listed_name(name, root)).decode(errors="replace")
+        path = os.fsencode(relative_name(name, root)).decode(errors="replace")
         rows.append({"image": {"bytes": content, "path": path}, "label": int(source.labels[index])})
     return rows
 

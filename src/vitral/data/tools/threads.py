@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
-__all__ = ["in_threads"]
+__all__ = ["parallel_map"]
 
 AHEAD = 16
 """Pieces of work for each thread that may be done before they are asked for."""
@@ -15,7 +15,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T], *, threads: int, stop: Event | None = None) -> Iterator[R]:
+def parallel_map(work: Callable[[T], R], items: Iterable[T], *, threads: int, stop: Event | None = None) -> Iterator[R]:
     """Results in the order of the items; after an error or Ctrl-C what has not begun is dropped.
 
     Args:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from vitral.errors import UserError
 
-__all__ = ["content", "holding", "lines"]
+__all__ = ["find_folder", "read_file", "read_lines"]
 
 
-def holding(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
+def find_folder(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
     """`root`, or the folder in it that the archive unpacks to, whichever has `file`.
 
     Raises:
@@ -19,7 +19,7 @@ def holding(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
     raise UserError(f"{root} has no {file}, nor has {root / folder}: unpack the authors' archive there{hint}")
 
 
-def content(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
@@ -31,7 +31,7 @@ def content(file: Path) -> bytes:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def lines(file: Path) -> tuple[str, ...]:
+def read_lines(file: Path) -> tuple[str, ...]:
     """Lines that are not empty; those that begin with # are comments."""
-    text = content(file).decode(errors="replace")
+    text = read_file(file).decode(errors="replace")
     return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))

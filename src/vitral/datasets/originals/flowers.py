@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from vitral.data.sources.source import FileSource, Source
-from vitral.datasets.originals.files import holding
-from vitral.datasets.originals.matlab import matlab_numbers
+from vitral.datasets.originals.files import find_folder
+from vitral.datasets.originals.matlab import load_matlab_array
 from vitral.errors import UserError
 
 __all__ = ["FLOWERS", "open_flowers"]
@@ -18,9 +18,9 @@ def open_flowers(root: Path) -> dict[str, Source]:
     Raises:
         UserError: files are missing or damaged.
     """
-    folder = holding(root, "imagelabels.mat", "flowers-102")
-    labels = matlab_numbers(folder / "imagelabels.mat", "labels").reshape(-1)
-    splits = {split: matlab_numbers(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
+    folder = find_folder(root, "imagelabels.mat", "flowers-102")
+    labels = load_matlab_array(folder / "imagelabels.mat", "labels").reshape(-1)
+    splits = {split: load_matlab_array(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
     listed = np.concatenate(list(splits.values()))
     if not (np.isin(labels, NUMBERS).all() and np.isin(listed, np.arange(1, len(labels) + 1)).all()):
         raise UserError(f"{folder}/imagelabels.mat and setid.mat do not fit each other: fetch them again")

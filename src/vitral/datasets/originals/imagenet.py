@@ -9,7 +9,7 @@ import numpy as np
 from vitral.data.sources.files import file_source
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, Source
-from vitral.datasets.originals.files import holding, lines
+from vitral.datasets.originals.files import find_folder, read_lines
 from vitral.datasets.originals.matlab import matlab
 from vitral.errors import UserError
 
@@ -25,7 +25,7 @@ def open_imagenet1k(root: Path) -> dict[str, Source]:
     Raises:
         UserError: files are missing or damaged.
     """
-    folder = holding(root, "train", "ILSVRC/Data/CLS-LOC")
+    folder = find_folder(root, "train", "ILSVRC/Data/CLS-LOC")
     train = list_folder(folder / "train")["train"]
     classes = tuple(train)
     source = file_source(folder / "train", train, classes)
@@ -62,7 +62,7 @@ def _validation_classes(folder: Path, files: list[str]) -> list[str]:
         truth = place / "ILSVRC2012_validation_ground_truth.txt"
         if truth.is_file() and (place / "meta.mat").is_file():
             wordnet = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in matlab(place / "meta.mat", "synsets")}
-            numbers = [int(line) for line in lines(truth)]
+            numbers = [int(line) for line in read_lines(truth)]
             if len(numbers) != len(files):
                 raise UserError(f"{truth} is of {len(numbers)} images, but val has {len(files)}: fetch what is missing")
             return [wordnet[number] for number in numbers]

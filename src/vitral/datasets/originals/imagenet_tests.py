@@ -13,8 +13,8 @@ from PIL import Image
 
 from vitral.data.sources.files import file_source
 from vitral.data.sources.folder import list_folder
-from vitral.data.sources.source import Changed, FileSource, Source
-from vitral.datasets.originals.files import content, lines
+from vitral.data.sources.source import FileSource, MappedSource, Source
+from vitral.datasets.originals.files import read_file, read_lines
 from vitral.datasets.originals.imagenet import open_imagenet_val
 from vitral.errors import UserError
 
@@ -76,7 +76,7 @@ def open_real(root: Path, identifiers: Sequence[str]) -> TestSet:
     """
     source, file = open_imagenet_val(root), root / "real.json"
     try:
-        reassessed = json.loads(content(file))
+        reassessed = json.loads(read_file(file))
         places = [int(re.findall(r"_(\d{8})", Path(source.name(index)).stem)[-1]) - 1 for index in range(len(source))]
         right = right_of([[int(number) for number in reassessed[place]] for place in places])
     except (ValueError, TypeError, IndexError) as error:
@@ -122,7 +122,7 @@ def _by_identifier(source: FileSource, identifiers: Sequence[str]) -> Right:
     return np.array([places[name] for name in source.classes], np.int64)[source.labels][:, None]
 
 
-def unframed(image: Image.Image) -> Image.Image:
+def crop_border(image: Image.Image) -> Image.Image:
     """The image without a frame of two pixels: ObjectNet's is red, so that nobody trains on it unawares."""
     return image.crop((2, 2, image.width - 2, image.height - 2))
 
@@ -136,7 +136,7 @@ def open_objectnet(root: Path, identifiers: Sequence[str]) -> TestSet:
     named: dict[str, str] = _read_json(mappings / "folder_to_objectnet_label.json")
     mapped: dict[str, str] = _read_json(mappings / "objectnet_to_imagenet_1k.json")
     numbers: dict[str, int] = _read_json(mappings / "pytorch_to_imagenet_2012_id.json")
-    labels = lines(mappings / "imagenet_to_label_2012_v2")
+    labels = read_lines(mappings / "imagenet_to_label_2012_v2")
     by_label = {labels[number]: int(place) for place, number in numbers.items() if number < len(labels)}
     by_class = list_folder(folder)["train"]
     shared = {name: files for name, files in by_class.items() if named.get(name) in mapped}
@@ -145,12 +145,12 @@ def open_objectnet(root: Path, identifiers: Sequence[str]) -> TestSet:
     except KeyError as error:
         raise UserError(f"{mappings} has the label {error}, which is none of ImageNet's: fetch it again") from None
     source = file_source(folder, shared, tuple(shared))
-    return TestSet(source=Changed(source=source, change=unframed), right=right_of(right)[source.labels])
+    return TestSet(source=MappedSource(source=source, transform=crop_border), right=right_of(right)[source.labels])
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(content(file))
+        return json.loads(read_file(file))
     except ValueError as error:
         if str(error).startswith(str(file)):
             raise

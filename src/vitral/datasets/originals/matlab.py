@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vitral.datasets.originals.files import content
+from vitral.datasets.originals.files import read_file
 from vitral.errors import UserError
 
-__all__ = ["matlab", "matlab_numbers"]
+__all__ = ["load_matlab_array", "matlab"]
 
 HEAD = 128
 """Bytes in front, of which the last two tell the byte order."""
@@ -23,7 +23,7 @@ MEANT = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "
 """The same by the number of what they are, as doubles that are whole and small are stored in a byte each."""
 
 
-def matlab_numbers(file: Path, key: str) -> np.ndarray:
+def load_matlab_array(file: Path, key: str) -> np.ndarray:
     """The array of numbers `key` of a Matlab file, with at least two axes.
 
     Read here, as SciPy crashes on a file with a wrong type in front of its values.
@@ -31,7 +31,7 @@ def matlab_numbers(file: Path, key: str) -> np.ndarray:
     Raises:
         UserError: the file cannot be read, or has no such array.
     """
-    read = memoryview(content(file))
+    read = memoryview(read_file(file))
     try:
         order = ORDERS[bytes(read[HEAD - 2 : HEAD])]
         for kind, part in _elements(read[HEAD:], order):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vitral.data.sources.source import FileSource, Source
-from vitral.datasets.originals.files import holding, lines
+from vitral.datasets.originals.files import find_folder, read_lines
 from vitral.errors import UserError
 
 __all__ = ["open_pets"]
@@ -19,8 +19,8 @@ def open_pets(root: Path) -> dict[str, Source]:
     Raises:
         UserError: files are missing or damaged.
     """
-    folder = holding(root, "annotations/trainval.txt", "oxford-iiit-pet")
-    lists = {split: lines(folder / "annotations" / f"{name}.txt") for split, name in PETS_LISTS.items()}
+    folder = find_folder(root, "annotations/trainval.txt", "oxford-iiit-pet")
+    lists = {split: read_lines(folder / "annotations" / f"{name}.txt") for split, name in PETS_LISTS.items()}
     try:
         numbered = {
             split: [(line.split()[0], int(line.split()[1])) for line in listed] for split, listed in lists.items()

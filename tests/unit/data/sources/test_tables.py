@@ -64,7 +64,7 @@ def test_a_saved_folder_with_splits(tmp_path: Path) -> None:
 
 def test_nothing_is_decoded(tmp_path: Path) -> None:
     table().save_to_disk(tmp_path / "saved")
-    source = opened(tmp_path / "saved", held_out=0.4)["train"].source
+    source = opened(tmp_path / "saved", test_fraction=0.4)["train"].source
     assert isinstance(source, TableSource)
     assert source.stored(4) == png(4)
 

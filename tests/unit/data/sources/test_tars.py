@@ -87,7 +87,7 @@ def test_classes_in_json_and_names_in_a_file(tmp_path: Path) -> None:
     file = write_shard(tmp_path / "train.tar", samples)
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     assert opened(file)["train"].classes == ("cat", "dog")
-    named = opened(file, label_column="breed", class_names=("x", "y", "z"), held_out=0.5)
+    named = opened(file, label_column="breed", class_names=("x", "y", "z"), test_fraction=0.5)
     assert named["train"].classes == ("x", "y", "z")
     assert sorted(named["train"].labels.tolist() + named["test"].labels.tolist()) == [0, 0, 1, 1, 2, 2]
 

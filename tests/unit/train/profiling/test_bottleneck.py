@@ -178,7 +178,7 @@ def test_a_run_on_a_slow_disk(tmp_path, monkeypatch, capsys, workers):
 
     monkeypatch.setattr(ArraySource, "stored", slowly)
     config = tiny_run(tmp_path / "run", steps=6, batch_size=16, log="2steps")
-    config = replace(config, data=replace(config.data, workers=workers, held_out=0.02))
+    config = replace(config, data=replace(config.data, workers=workers, test_fraction=0.02))
     line = speed_line(config, capsys)
     waiting, rest = re.fullmatch(r"speed: the run waits (\d+)% of its time for images: (.*)", line).groups()
     assert int(waiting) > 30

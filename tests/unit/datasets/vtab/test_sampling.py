@@ -1,50 +1,49 @@
 """What VTAB-1k takes of a data set: complete splits, 800 and 200 images, and sentences where something is missing."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vitral.data.sources.source import ArraySource, FileSource, Source
-from vitral.datasets.registry import Preset
-from vitral.datasets.vtab.building import divided, vtab_task
-from vitral.datasets.vtab.tasks import VTAB1K
+from vitral.datasets.data_set import DataSet, Task
+from vitral.datasets.registry import TASKS, tasks_of
+from vitral.datasets.vtab.sampling import split_by_fractions
 
 SIZES = {
-    "caltech101": (2_754, 306, 6_084),
-    "cifar100": (45_000, 5_000, 10_000),
-    "dtd": (1_880, 1_880, 1_880),
-    "flowers102": (1_020, 1_020, 6_149),
-    "pets": (2_944, 736, 3_669),
-    "sun397": (76_128, 10_875, 21_750),
-    "svhn": (65_931, 7_326, 26_032),
-    "camelyon": (262_144, 32_768, 32_768),
-    "eurosat": (16_200, 5_400, 5_400),
-    "resisc45": (18_900, 6_300, 6_300),
-    "retinopathy": (35_126, 10_906, 42_670),
-    "clevr-count": (63_000, 7_000, 15_000),
-    "clevr-distance": (63_000, 7_000, 15_000),
-    "dmlab": (65_550, 22_628, 22_735),
-    "kitti-distance": (6_347, 423, 711),
-    "dsprites-location": (589_824, 73_728, 73_728),
-    "dsprites-orientation": (589_824, 73_728, 73_728),
-    "smallnorb-azimuth": (24_300, 12_150, 12_150),
-    "smallnorb-elevation": (24_300, 12_150, 12_150),
+    "vtab-caltech101": (2_754, 306, 6_084),
+    "vtab-cifar100": (45_000, 5_000, 10_000),
+    "vtab-dtd": (1_880, 1_880, 1_880),
+    "vtab-flowers102": (1_020, 1_020, 6_149),
+    "vtab-pets": (2_944, 736, 3_669),
+    "vtab-sun397": (76_128, 10_875, 21_750),
+    "vtab-svhn": (65_931, 7_326, 26_032),
+    "vtab-camelyon": (262_144, 32_768, 32_768),
+    "vtab-eurosat": (16_200, 5_400, 5_400),
+    "vtab-resisc45": (18_900, 6_300, 6_300),
+    "vtab-retinopathy": (35_126, 10_906, 42_670),
+    "vtab-clevr-count": (63_000, 7_000, 15_000),
+    "vtab-clevr-distance": (63_000, 7_000, 15_000),
+    "vtab-dmlab": (65_550, 22_628, 22_735),
+    "vtab-kitti-distance": (6_347, 423, 711),
+    "vtab-dsprites-location": (589_824, 73_728, 73_728),
+    "vtab-dsprites-orientation": (589_824, 73_728, 73_728),
+    "vtab-smallnorb-azimuth": (24_300, 12_150, 12_150),
+    "vtab-smallnorb-elevation": (24_300, 12_150, 12_150),
 }
 """Images of the complete splits, as VTAB has them."""
-DIVIDED = {
-    "caltech101": (3_060, (0.9,)),
-    "cifar100": (50_000, (0.9,)),
-    "pets": (3_680, (0.8,)),
-    "svhn": (73_257, (0.9,)),
-    "clevr-count": (70_000, (0.9,)),
-    "eurosat": (27_000, (0.6, 0.2)),
-    "resisc45": (31_500, (0.6, 0.2)),
-    "dsprites-location": (737_280, (0.8, 0.1)),
+SPLIT = {
+    "vtab-caltech101": (3_060, (0.9,)),
+    "vtab-cifar100": (50_000, (0.9,)),
+    "vtab-pets": (3_680, (0.8,)),
+    "vtab-svhn": (73_257, (0.9,)),
+    "vtab-clevr-count": (70_000, (0.9,)),
+    "vtab-eurosat": (27_000, (0.6, 0.2)),
+    "vtab-resisc45": (31_500, (0.6, 0.2)),
+    "vtab-dsprites-location": (737_280, (0.8, 0.1)),
 }
-"""What is divided, and how."""
+"""What is split, and how."""
 
 
 def numbered(count: int) -> ArraySource:
@@ -54,27 +53,25 @@ def numbered(count: int) -> ArraySource:
     )
 
 
-def original(task: str) -> Preset:
-    opened = VTAB1K[task].open
-    assert isinstance(opened, partial)
-    return opened.keywords["original"]
+def original(task: str) -> DataSet:
+    return TASKS[f"vtab-{task}"].data
 
 
-@pytest.mark.parametrize("name", VTAB1K)
+@pytest.mark.parametrize("name", tasks_of("vtab1k"))
 def test_sizes_of_the_complete_splits(name: str) -> None:
-    assert tuple(original(name).num_images[split] for split in ("train", "val", "test")) == SIZES[name]
+    assert tuple(TASKS[name].data.num_images[split] for split in ("train", "val", "test")) == SIZES[name]
 
 
-@pytest.mark.parametrize("name", DIVIDED)
+@pytest.mark.parametrize("name", SPLIT)
 def test_parts_have_the_sizes_of_vtab(name: str) -> None:
-    count, shares = DIVIDED[name]
-    parts = divided(numbered(count), shares)
+    count, shares = SPLIT[name]
+    parts = split_by_fractions(numbered(count), shares)
     assert [len(part) for part in parts] == list(SIZES[name][: len(parts)])
     assert (np.sort(np.concatenate([part.labels for part in parts])) == np.arange(count)).all()
 
 
 def test_small_norb_is_tested_on_half_of_its_test_images() -> None:
-    val, test = divided(numbered(24_300), (0.5,))
+    val, test = split_by_fractions(numbered(24_300), (0.5,))
     assert (len(val), len(test)) == (12_150, 12_150)
     assert not set(val.labels.tolist()) & set(test.labels.tolist())
 
@@ -83,19 +80,23 @@ def opened(root: Path) -> dict[str, Source]:
     return {"train": numbered(1000), "val": numbered(300), "test": numbered(50)}
 
 
-SMALL = Preset(
+SMALL = DataSet(
     title="Numbers",
     num_classes=1,
     num_images={"train": 1000, "val": 300, "test": 50},
-    needs="numbers",
+    files="numbers",
     origin="a book",
-    open=opened,
+    reader=opened,
 )
+
+
+def task_of(data: DataSet) -> Task:
+    return Task(title="Numbers", suite="vtab1k", group="natural", data=data, folder="numbers")
 
 
 def test_800_and_200_images_always_the_same(tmp_path: Path) -> None:
     (tmp_path / "numbers").mkdir()
-    task = vtab_task("numbers", "Numbers", "natural", SMALL, folder="numbers")
+    task = task_of(SMALL)
     first, again = task.open(tmp_path), task.open(tmp_path)
     assert {split: len(source) for split, source in first.items()} == {"train": 800, "val": 200, "test": 50}
     for split, most in (("train", 1000), ("val", 300)):
@@ -106,26 +107,25 @@ def test_800_and_200_images_always_the_same(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
-    task = vtab_task("numbers", "Numbers", "natural", SMALL, folder="numbers")
+    task = task_of(SMALL)
     with pytest.raises(ValueError, match=r"^VTAB's images cannot be shipped: name the folder .* by --data\.root$"):
         task.open(None)
     with pytest.raises(
-        ValueError, match=rf"^{tmp_path}/none is no folder: name the one with VTAB's data sets by --data"
+        ValueError, match=rf"^{tmp_path}/none is not a folder: name the one with VTAB's data sets by --data"
     ):
         task.open(tmp_path / "none")
     with pytest.raises(ValueError, match=rf"^there is no {tmp_path}/numbers: Numbers needs numbers, from a book$"):
         task.open(tmp_path)
     (tmp_path / "numbers").mkdir()
     less = replace(SMALL, num_images={"train": 1000, "val": 301, "test": 50})
-    words = (
-        rf"^{tmp_path}/numbers has 300 val images, and the complete data set 301; Numbers needs numbers, from a book$"
-    )
+    place = rf"^{tmp_path}/numbers"
+    words = rf"{place} has 300 val images, but the complete data set has 301; Numbers needs numbers, from a book$"
     with pytest.raises(ValueError, match=words):
-        vtab_task("numbers", "Numbers", "natural", less, folder="numbers").open(tmp_path)
+        task_of(less).open(tmp_path)
     fewer = replace(SMALL, num_classes=2)
-    words = rf"^{tmp_path}/numbers has 1 classes, and the complete data set 2; Numbers needs numbers, from a book$"
+    words = rf"^{tmp_path}/numbers has 1 classes, but the complete data set has 2; Numbers needs numbers, from a book$"
     with pytest.raises(ValueError, match=words):
-        vtab_task("numbers", "Numbers", "natural", fewer, folder="numbers").open(tmp_path)
+        task_of(fewer).open(tmp_path)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -139,7 +139,7 @@ def test_the_first_image_of_each_split_is_read(split: str, tmp_path: Path) -> No
         )
         return opened(root) | {split: lost}
 
-    task = vtab_task("numbers", "Numbers", "natural", replace(SMALL, open=without), folder="numbers")
+    task = task_of(replace(SMALL, reader=without))
     words = "lost.png cannot be read as an image: there is no such file; Numbers needs numbers, from a book$"
     with pytest.raises(ValueError, match=rf"^{tmp_path}/numbers/{words}"):
         task.open(tmp_path)
@@ -147,7 +147,7 @@ def test_the_first_image_of_each_split_is_read(split: str, tmp_path: Path) -> No
 
 def test_each_says_where_it_comes_from(tmp_path: Path) -> None:
     """Where its folder is not there, and where nothing is in it; advice that holds for other commands has no place."""
-    for name, task in VTAB1K.items():
+    for task in tasks_of("vtab1k").values():
         with pytest.raises(ValueError, match=r"^there is no \S+: .* needs .*, from https?://\S+") as absent:
             task.open(tmp_path)
         place = tmp_path / str(absent.value).removeprefix("there is no ").partition(":")[0]
@@ -156,7 +156,7 @@ def test_each_says_where_it_comes_from(tmp_path: Path) -> None:
             ValueError, match=rf"{place}\S*( has no| cannot be read|: unpack).*; .* needs .*, from https?://\S+"
         ) as empty:
             task.open(tmp_path)
-        assert original(name).wanted in str(empty.value)
+        assert task.data.requirements in str(empty.value)
         assert "\n" not in str(empty.value)
         assert "--data.root" not in str(empty.value)
         place.rmdir()
@@ -164,8 +164,8 @@ def test_each_says_where_it_comes_from(tmp_path: Path) -> None:
 
 def test_each_names_its_archives() -> None:
     """Files that are not where the others are."""
-    assert "https://storage.googleapis.com/dmlab-vtab/dmlab.tar.gz" in original("dmlab").wanted
-    assert "mapping/ (devkit_object.zip)" in original("kitti-distance").wanted
-    assert "sun397_tfds_va.txt" in original("sun397").wanted
-    assert "tensorflow_datasets/image_classification/" in original("sun397").wanted
-    assert "/90528/2877/retinopathy_solution.csv" in original("retinopathy").wanted
+    assert "https://storage.googleapis.com/dmlab-vtab/dmlab.tar.gz" in original("dmlab").requirements
+    assert "mapping/ (devkit_object.zip)" in original("kitti-distance").requirements
+    assert "sun397_tfds_va.txt" in original("sun397").requirements
+    assert "tensorflow_datasets/image_classification/" in original("sun397").requirements
+    assert "/90528/2877/retinopathy_solution.csv" in original("retinopathy").requirements
