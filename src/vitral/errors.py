@@ -1,6 +1,9 @@
-"""The one kind of error that a user can mend."""
+"""The one exception for errors that a user can fix, and the closest choice for a mistyped name."""
 
-__all__ = ["UserError"]
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["UserError", "did_you_mean", "unknown_name"]
 
 
 class UserError(ValueError):
@@ -8,3 +11,22 @@ class UserError(ValueError):
 
     The command line prints the sentence and exits with code 2. Any other ValueError is a bug and shows its traceback.
     """
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """` (did you mean digits?)` for the choice closest to a mistyped name, whatever its case; empty if none is close."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    closest = get_close_matches(name.lower(), by_lower, n=1)
+    return f" (did you mean {by_lower[closest[0]]}?)" if closest else ""
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
+    """The error for a name that is not among the choices, with the closest of them.
+
+    Args:
+        kind: such as `recipe`.
+        name: as the user typed it.
+        choices: every valid name.
+    """
+    choices = list(choices)
+    return UserError(f"unknown {kind} {name!r}{did_you_mean(name, choices)}: choose one of {', '.join(choices)}")

@@ -13,7 +13,6 @@ import pytest
 from contracts.project import PACKAGE, ROOT, required_text, tracked_files
 from forks import start
 from vitral.cli import main
-from vitral.commands.recipes import described
 from vitral.recipes import RECIPES
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -189,7 +188,7 @@ ESTIMATE = re.compile(r"([\d.]+) (seconds|minutes|hours|days) of an H100[^`]*`vi
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_recipes_say_what_to_expect(recipe: str) -> None:
     """A command, a figure with its spread or that there is none, hardware and time, and the source of all that."""
-    said = described(RECIPES[recipe])
+    said = RECIPES[recipe].describe()
     assert said["command"].startswith(f"vitral train {recipe}")
     assert "TODO" not in "".join(said.values())
     spread = ("±", "no spread", "one run", "over seeds", "no table of the paper", "0.2 to 0.6 points")
@@ -204,7 +203,7 @@ def test_estimates_of_recipes_are_those_of_plan(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vitral.commands.plan.footprints", lambda *_: [])  # memory, which takes longer than all else
-    times = [described(recipe)["time"] for recipe in RECIPES.values()]
+    times = [recipe.describe()["time"] for recipe in RECIPES.values()]
     estimates = {estimate for said in times for estimate in ESTIMATE.findall(said)}
     assert sum(len(ESTIMATE.findall(said)) for said in times) == sum(said.count("vitral plan") for said in times) > 20
     for amount, unit, words in estimates:

@@ -1,16 +1,13 @@
 """`vitral recipes`: what there is to train, and what to expect of it."""
 
 import argparse
-import inspect
-import re
-from collections.abc import Callable
 
 from rich.console import Console
 
 from vitral.commands.output import print_json
 from vitral.recipes import RECIPES
 
-__all__ = ["described", "main"]
+__all__ = ["main"]
 
 
 def main(arguments: list[str]) -> None:
@@ -22,7 +19,7 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    recipes = [{"name": name, **described(recipe)} for name, recipe in RECIPES.items()]
+    recipes = [{"name": name, **recipe.describe()} for name, recipe in RECIPES.items()]
     if options.json:
         print_json({"recipes": recipes})
         return
@@ -34,15 +31,3 @@ def main(arguments: list[str]) -> None:
             console.print(f"  {key + ':':<9}{recipe[key]}", markup=False, soft_wrap=True)
         console.print()
     console.print("vitral train RECIPE --help lists every key that can be changed.")
-
-
-def described(recipe: Callable[..., object]) -> dict[str, str]:
-    """What a recipe's docstring says: its first line, and what comes after Command, Expect, Time and Source.
-
-    A line that is indented goes on with the one before it.
-    """
-    text = inspect.getdoc(recipe)
-    assert text, f"{recipe} has no docstring"
-    summary, *rest = re.sub(r"\n +", " ", text).splitlines()
-    lines = dict(line.split(": ", 1) for line in rest if ": " in line)
-    return {"summary": summary, **{key.lower(): lines[key].strip() for key in ("Command", "Expect", "Time", "Source")}}

@@ -6,7 +6,6 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from inspect import signature
 from pathlib import Path
 
 from vitral.commands.output import parsed_by_tyro, print_json, split_off
@@ -108,9 +107,9 @@ def started(arguments: list[str]) -> RunConfig:
     if recipe not in RECIPES:
         raise UserError(f"{recipe!r} is no recipe: after train comes one of {', '.join(RECIPES)}, or --resume RUN")
     build = RECIPES[recipe]
-    if "weights" in signature(build).parameters:
+    if RECIPES[recipe].takes == "weights":
         build = partial(build, weights_among(changes))
-    if "model" in signature(build).parameters:
+    if RECIPES[recipe].takes == "model":
         name, changes = split_off(changes, "--model.name")
         build = partial(build, name) if name else build
     default, changes = with_named_model(build(), changes)

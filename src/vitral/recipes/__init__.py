@@ -1,51 +1,49 @@
-"""Recipes: functions that return a complete run configuration."""
+"""Recipes: functions that return a complete run configuration. Importing this registry does not import PyTorch."""
 
-from collections.abc import Callable
+from vitral.recipes.families import AUGREG_LEVELS, BETTER_VIT, TASKS, augreg_facts, finetuning_facts
+from vitral.recipes.recipe import Recipe
 
-from vitral.recipes.digits import digits
-from vitral.recipes.dino import dino, fashion_mnist_dino
-from vitral.recipes.distillation import deit_distilled_imagenet1k, distill, fashion_mnist_distilled
-from vitral.recipes.fashion_mnist import fashion_mnist
-from vitral.recipes.finetune import finetune
-from vitral.recipes.folder import folder
-from vitral.recipes.imagenet1k import (
-    AUGREG,
-    BETTER,
-    deit3_imagenet1k,
-    mae_finetune_imagenet1k,
-    mae_linear_imagenet1k,
-    mae_scratch_imagenet1k,
-)
-from vitral.recipes.mae import fashion_mnist_mae, mae
-from vitral.recipes.masked_patch import fashion_mnist_masked_patch, masked_patch
-from vitral.recipes.paper import FINETUNING, paper_imagenet, paper_imagenet21k, paper_jft
-from vitral.train.config import RunConfig
+__all__ = ["RECIPES", "Recipe"]
 
-__all__ = ["RECIPES"]
-
-RECIPES: dict[str, Callable[..., RunConfig]] = {
-    "digits": digits,
-    "fashion-mnist": fashion_mnist,
-    "folder": folder,
-    "finetune": finetune,
-    "paper-jft": paper_jft,
-    "paper-imagenet21k": paper_imagenet21k,
-    "paper-imagenet": paper_imagenet,
-    **FINETUNING,
-    **AUGREG,
-    **BETTER,
-    "deit3-imagenet1k": deit3_imagenet1k,
-    "masked-patch": masked_patch,
-    "fashion-mnist-masked-patch": fashion_mnist_masked_patch,
-    "mae": mae,
-    "fashion-mnist-mae": fashion_mnist_mae,
-    "dino": dino,
-    "fashion-mnist-dino": fashion_mnist_dino,
-    "distill": distill,
-    "deit-distilled-imagenet1k": deit_distilled_imagenet1k,
-    "fashion-mnist-distilled": fashion_mnist_distilled,
-    "mae-finetune-imagenet1k": mae_finetune_imagenet1k,
-    "mae-linear-imagenet1k": mae_linear_imagenet1k,
-    "mae-scratch-imagenet1k": mae_scratch_imagenet1k,
+RECIPES: dict[str, Recipe] = {
+    "digits": Recipe(function="digits:digits"),
+    "fashion-mnist": Recipe(function="fashion_mnist:fashion_mnist"),
+    "folder": Recipe(function="folder:folder"),
+    "finetune": Recipe(function="finetune:finetune", takes="weights"),
+    "paper-jft": Recipe(function="paper:paper_jft", takes="model"),
+    "paper-imagenet21k": Recipe(function="paper:paper_imagenet21k", takes="model"),
+    "paper-imagenet": Recipe(function="paper:paper_imagenet", takes="model"),
+    **{
+        f"paper-{task}": Recipe(
+            function="paper:paper_finetuning", takes="weights", arguments={"task": task}, facts=finetuning_facts(task)
+        )
+        for task in TASKS
+    },
+    "paper-imagenet1k-512": Recipe(function="paper:paper_imagenet1k_512", takes="weights"),
+    **{
+        f"augreg-{level}": Recipe(
+            function="imagenet1k:augreg", takes="model", arguments={"level": level}, facts=augreg_facts(level)
+        )
+        for level in AUGREG_LEVELS
+    },
+    **{
+        f"vit-s16-imagenet1k-{epochs}ep": Recipe(
+            function="imagenet1k:better_vit", takes="model", arguments={"epochs": epochs}, facts=facts
+        )
+        for epochs, facts in BETTER_VIT.items()
+    },
+    "deit3-imagenet1k": Recipe(function="imagenet1k:deit3_imagenet1k", takes="model"),
+    "masked-patch": Recipe(function="masked_patch:masked_patch", takes="model"),
+    "fashion-mnist-masked-patch": Recipe(function="masked_patch:fashion_mnist_masked_patch"),
+    "mae": Recipe(function="mae:mae", takes="model"),
+    "fashion-mnist-mae": Recipe(function="mae:fashion_mnist_mae"),
+    "dino": Recipe(function="dino:dino", takes="model"),
+    "fashion-mnist-dino": Recipe(function="dino:fashion_mnist_dino"),
+    "distill": Recipe(function="distillation:distill"),
+    "deit-distilled-imagenet1k": Recipe(function="distillation:deit_distilled_imagenet1k", takes="model"),
+    "fashion-mnist-distilled": Recipe(function="distillation:fashion_mnist_distilled"),
+    "mae-finetune-imagenet1k": Recipe(function="imagenet1k:mae_finetune_imagenet1k", takes="weights"),
+    "mae-linear-imagenet1k": Recipe(function="imagenet1k:mae_linear_imagenet1k", takes="weights"),
+    "mae-scratch-imagenet1k": Recipe(function="imagenet1k:mae_scratch_imagenet1k", takes="model"),
 }
-"""Every recipe by the name that `vitral train` knows it by."""
+"""Every recipe by its name in `vitral train NAME`."""

@@ -1,6 +1,5 @@
 """What came after the paper on ImageNet: AugReg, better plain baselines, DeiT III, MAE's supervised recipes."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from vitral.data.config import DataConfig
 from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
+from vitral.recipes.families import AUGREG_LEVELS
 from vitral.recipes.finetune import finetune
 from vitral.recipes.images import IMAGENET, WORKERS, augment, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
@@ -16,34 +16,13 @@ from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
 __all__ = [
-    "AUGREG",
-    "BETTER",
+    "augreg",
+    "better_vit",
     "deit3_imagenet1k",
     "mae_finetune_imagenet1k",
     "mae_linear_imagenet1k",
     "mae_scratch_imagenet1k",
 ]
-
-LEVELS: dict[str, tuple[int, int, float]] = {
-    "none": (0, 0, 0.0),
-    "light1": (2, 0, 0.0),
-    "light2": (2, 10, 0.2),
-    "medium1": (2, 15, 0.2),
-    "medium2": (2, 15, 0.5),
-    "strong1": (2, 20, 0.5),
-    "strong2": (2, 20, 0.8),
-}
-"""RandAugment's layers and magnitude, and mixup's alpha (How to train your ViT?, arXiv 2106.10270, section 3.1)."""
-
-
-RELEASED = {
-    "medium2": "S/16 78.85 % when the released model is fine-tuned at 224 pixels (timm's measurement, one run)",
-    "strong2": "B/16 with both regularisers 79.15 % when the released model is fine-tuned at 224 pixels (timm's "
-    "measurement, one run)",
-}
-"""What is known of a level by itself."""
-
-UNKNOWN = "no table of the paper has this level by itself; the best of 28 settings: S/16 79.00 % before fine-tuning"
 
 
 def _data(*, val_share: float | None = None) -> DataConfig:
@@ -67,25 +46,8 @@ def _big_vision_augment(layers: int, magnitude: int, mixup: float) -> AugmentCon
     )
 
 
-def _augreg(level: str) -> Callable[..., RunConfig]:
-    """The recipe of one level of augmentation."""
-    layers, magnitude, mixup = LEVELS[level]
-
-    def recipe(model: str = "ViT-B/16") -> RunConfig:
-        return RunConfig(
-            recipe=f"augreg-{level}",
-            model=ModelSetup(architecture=architecture(model, head_bias=-6.9)),
-            data=_data(val_share=MINIVAL),
-            preprocessing=centre_crop(),
-            augment=_big_vision_augment(layers, magnitude, mixup),
-            objective=ClassificationConfig(loss="sigmoid"),
-            optim=OptimConfig(lr=1e-3, weight_decay=0.1, momentum_dtype="bfloat16", clip=1.0),
-            schedule=ScheduleConfig(decay="cosine", warmup="10000steps"),
-            train=TrainConfig(batch_size=4096, epochs=300.0, evaluate="5epochs", log="50steps"),
-        )
-
-    strength = f"RandAugment ({layers}, {magnitude}), mixup {mixup}" if layers else "the crop and mirroring alone"
-    recipe.__doc__ = f"""AugReg's level {level} on ImageNet, 300 epochs: {strength} (arXiv 2106.10270).
+def augreg(model: str = "ViT-B/16", *, level: str) -> RunConfig:
+    """AugReg's level {level} on ImageNet, 300 epochs: {strength} (arXiv 2106.10270).
 
     Sigmoid cross-entropy from a head bias of -6.9, on 99 % of the training images, the rest to watch the run by. Its
     regularised runs add `--model.dropout 0.1 --model.drop-path 0.1`; its other weight decay is 0.03. big_vision takes
@@ -93,37 +55,27 @@ def _augreg(level: str) -> Callable[..., RunConfig]:
     B/16 79.84, S/16 79.00, Ti/16 72.59, L/16 75.72 % (its Table 3).
 
     Command: vitral train augreg-{level} --data.root imagenet1k --model.name ViT-S/16
-    Expect: {RELEASED.get(level, UNKNOWN)}; not run here
+    Expect: {expect}; not run here
     Time: S/16 7.4 hours of an H100, estimated by `vitral plan ViT-S/16 --data 1268355 --epochs 300`; the paper names
         none
-    Source: arXiv 2106.10270, section 3; big_vision's vit_i1k.py{
-        "; timm's results-imagenet.csv" if level in RELEASED else ""
-    }
+    Source: arXiv 2106.10270, section 3; big_vision's vit_i1k.py{source}
     """
-    return recipe
+    layers, magnitude, mixup = AUGREG_LEVELS[level]
+    return RunConfig(
+        recipe=f"augreg-{level}",
+        model=ModelSetup(architecture=architecture(model, head_bias=-6.9)),
+        data=_data(val_share=MINIVAL),
+        preprocessing=centre_crop(),
+        augment=_big_vision_augment(layers, magnitude, mixup),
+        objective=ClassificationConfig(loss="sigmoid"),
+        optim=OptimConfig(lr=1e-3, weight_decay=0.1, momentum_dtype="bfloat16", clip=1.0),
+        schedule=ScheduleConfig(decay="cosine", warmup="10000steps"),
+        train=TrainConfig(batch_size=4096, epochs=300.0, evaluate="5epochs", log="50steps"),
+    )
 
 
-AUGREG: dict[str, Callable[..., RunConfig]] = {f"augreg-{level}": _augreg(level) for level in LEVELS}
-"""A recipe for each level."""
-
-
-def _better(epochs: int, accuracy: str, hours: str, published: str) -> Callable[..., RunConfig]:
-    """The recipe of one length, with what it takes: by `vitral plan`, and as its authors say."""
-
-    def recipe(model: str = "ViT-S/16") -> RunConfig:
-        plain = architecture(model, pool="gap", position="sincos_2d")
-        return RunConfig(
-            recipe=f"vit-s16-imagenet1k-{epochs}ep",
-            model=ModelSetup(architecture=plain),
-            data=_data(val_share=MINIVAL),
-            preprocessing=centre_crop(),
-            augment=_big_vision_augment(2, 10, 0.2),
-            optim=OptimConfig(lr=1e-3, weight_decay=1e-4, decay_form="absolute", momentum_dtype="bfloat16", clip=1.0),
-            schedule=ScheduleConfig(decay="cosine", warmup="10000steps"),
-            train=TrainConfig(batch_size=1024, epochs=float(epochs), evaluate="5epochs", log="50steps"),
-        )
-
-    recipe.__doc__ = f"""Better plain ViT baselines: S/16 on ImageNet in {epochs} epochs (arXiv 2205.01580).
+def better_vit(model: str = "ViT-S/16", *, epochs: int) -> RunConfig:
+    """Better plain ViT baselines: S/16 on ImageNet in {epochs} epochs (arXiv 2205.01580).
 
     Mean of the patches, fixed sine-cosine positions, batch 1024, RandAugment (2, 10), mixup 0.2, a linear head; weight
     decay 1e-4 whatever the rate. As in the source, 99 % of the training images are trained on and the others watch the
@@ -131,21 +83,21 @@ def _better(epochs: int, accuracy: str, hours: str, published: str) -> Callable[
 
     Command: vitral train vit-s16-imagenet1k-{epochs}ep --data.root imagenet1k
     Expect: {accuracy} % of the official validation images with this linear head (no spread given); not run here
-    Time: {hours} of an H100, estimated by `vitral plan ViT-S/16 --data 1268355 --epochs {epochs}`; {published}
+    Time: {time} of an H100, estimated by `vitral plan ViT-S/16 --data 1268355 --epochs {epochs}`; {published}
     Source: arXiv 2205.01580, Table 1 and appendix; big_vision's vit_s16_i1k.py
     """
-    return recipe
-
-
-BETTER: dict[str, Callable[..., RunConfig]] = {
-    f"vit-s16-imagenet1k-{row[0]}ep": _better(*row)
-    for row in (
-        (90, "76.7", "2.2 hours", "6.5 hours of a TPUv3-8, its authors say"),
-        (150, "78.6", "3.7 hours", "none is published for this length"),
-        (300, "79.8", "7.4 hours", "none is published for this length"),
+    plain = architecture(model, pool="gap", position="sincos_2d")
+    return RunConfig(
+        recipe=f"vit-s16-imagenet1k-{epochs}ep",
+        model=ModelSetup(architecture=plain),
+        data=_data(val_share=MINIVAL),
+        preprocessing=centre_crop(),
+        augment=_big_vision_augment(2, 10, 0.2),
+        optim=OptimConfig(lr=1e-3, weight_decay=1e-4, decay_form="absolute", momentum_dtype="bfloat16", clip=1.0),
+        schedule=ScheduleConfig(decay="cosine", warmup="10000steps"),
+        train=TrainConfig(batch_size=1024, epochs=float(epochs), evaluate="5epochs", log="50steps"),
     )
-}
-"""A recipe for each length."""
+
 
 DEIT3: dict[str, tuple[float, float, int]] = {
     "ViT-S/16": (4e-3, 0.05, 224),

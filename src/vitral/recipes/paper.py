@@ -1,21 +1,27 @@
 """The paper's pre-training, every row of its Table 3, and its fine-tuning, every row of Table 4."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 from vitral.data.config import DataConfig
 from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
+from vitral.recipes.families import TASKS, Task
 from vitral.recipes.finetune import finetune
 from vitral.recipes.images import WORKERS, augment, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
-__all__ = ["FINETUNING", "JFT", "TASKS", "Task", "paper_imagenet", "paper_imagenet21k", "paper_jft"]
+__all__ = [
+    "JFT",
+    "paper_finetuning",
+    "paper_imagenet",
+    "paper_imagenet1k_512",
+    "paper_imagenet21k",
+    "paper_jft",
+]
 
 JFT: dict[str, tuple[float, int]] = {
     **dict.fromkeys(("ViT-B/16", "ViT-B/32", "R50+ViT-B/16", "R50+ViT-B/32"), (8e-4, 7)),
@@ -123,66 +129,35 @@ def _pretraining(
     )
 
 
-Task = Literal["imagenet1k", "cifar10", "cifar100", "pets", "flowers"]
-TASKS: dict[Task, dict[str, Any]] = {
-    "imagenet1k": dict(steps=20_000, warmup=500, grid="0.003,0.01,0.03,0.06", share=0.01),
-    "cifar10": dict(steps=10_000, warmup=500, grid="0.001,0.003,0.01,0.03", share=0.02),
-    "cifar100": dict(steps=10_000, warmup=500, grid="0.001,0.003,0.01,0.03", share=0.02),
-    "pets": dict(steps=500, warmup=100, grid="0.001,0.003,0.01,0.03", share=0.1),
-    "flowers": dict(steps=500, warmup=100, grid="0.001,0.003,0.01,0.03", share=0.1),
-}
-"""Table 4: steps and the grid of rates; the warm-up of the released code; the share the rate was chosen on (B.1.1)."""
-
-REACHED: dict[Task, str] = {
-    "imagenet1k": "B/16 83.97 %, L/16 85.15 %; L/16 at 512 pixels 85.30 % ± 0.02",
-    "cifar10": "B/16 98.95 %, L/16 99.15 % ± 0.03",
-    "cifar100": "B/16 91.67 %, L/16 93.25 % ± 0.05",
-    "pets": "B/16 94.43 %, L/16 94.67 % ± 0.15",
-    "flowers": "B/16 99.38 %, L/16 99.61 % ± 0.02",
-}
-"""From ImageNet-21k: one run (Table 5), or mean and deviation of three (Table 2)."""
-
-HOURS: dict[int, str] = {20_000: "2.4 hours", 10_000: "1.2 hours", 500: "3.6 minutes"}
-"""What B/16 takes for so many steps of 512 images at 384 pixels, by `vitral plan`."""
-
-
-def _finetuning(task: Task) -> Callable[..., RunConfig]:
-    """The recipe of one task."""
-    row = TASKS[task]
-
-    def recipe(weights: Path | None = None) -> RunConfig:
-        base = finetune(weights)
-        # 14 pixels a patch do not fill 384: Google's convolution leaves the last 6 out
-        size = 378 if _of_14_pixels(base) else 384
-        return replace(
-            base,
-            recipe=f"paper-{task}",
-            model=replace(base.model, architecture=replace(base.model.architecture, image_size=size)),
-            data=DataConfig(source=task, workers=WORKERS),
-            augment=augment(),
-            optim=OptimConfig(name="sgd", lr=0.01, weight_decay=0.0, momentum=0.9, momentum_dtype="bfloat16", clip=1.0),
-            schedule=ScheduleConfig(decay="cosine", warmup=f"{row['warmup']}steps"),
-            train=TrainConfig(batch_size=512, steps=row["steps"], evaluate="10percent"),
-        )
-
-    chosen = f"{row['share']:.0%} of the training images (`--data.val-share {row['share']}`)"
-    if task == "flowers":  # whose authors hold out as many images as they give to learn from
-        chosen = "the authors' validation images, as the paper's tenth of the 1,020 would be one image a class"
-    recipe.__doc__ = f"""The paper's fine-tuning on {task}, {row["steps"]:,} steps of 512 images at 384 pixels.
+def paper_finetuning(weights: Path | None = None, *, task: Task) -> RunConfig:
+    """The paper's fine-tuning on {task}, {steps:,} steps of 512 images at 384 pixels.
 
     SGD with momentum 0.9 kept in bfloat16, cosine decay, no weight decay, clipping at 1 (Table 4). The rate is one
-    of {row["grid"]}, chosen on {chosen}.
+    of {grid}, chosen on {selected_on}.
 
     Command: vitral train paper-{task} --model.weights B_16.npz --optim.lr 0.01
-    Expect: from ImageNet-21k {REACHED[task]}; not run here
-    Time: B/16 {HOURS[row["steps"]]} of an H100, estimated by `vitral plan ViT-B/16 --image-size 384 --data
-        {row["steps"] * 512} --epochs 1`
+    Expect: from ImageNet-21k {reported}; not run here
+    Time: B/16 {time} of an H100, estimated by `vitral plan ViT-B/16 --image-size 384 --data
+        {images} --epochs 1`
     Source: arXiv 2010.11929, Tables 2, 4 and 5
     """
-    return recipe
+    row = TASKS[task]
+    base = finetune(weights)
+    # 14 pixels a patch do not fill 384: Google's convolution leaves the last 6 out
+    size = 378 if _of_14_pixels(base) else 384
+    return replace(
+        base,
+        recipe=f"paper-{task}",
+        model=replace(base.model, architecture=replace(base.model.architecture, image_size=size)),
+        data=DataConfig(source=task, workers=WORKERS),
+        augment=augment(),
+        optim=OptimConfig(name="sgd", lr=0.01, weight_decay=0.0, momentum=0.9, momentum_dtype="bfloat16", clip=1.0),
+        schedule=ScheduleConfig(decay="cosine", warmup=f"{row['warmup']}steps"),
+        train=TrainConfig(batch_size=512, steps=row["steps"], evaluate="10percent"),
+    )
 
 
-def _largest(weights: Path | None = None) -> RunConfig:
+def paper_imagenet1k_512(weights: Path | None = None) -> RunConfig:
     """The paper's best fine-tuning on ImageNet: 512 pixels, 518 where patches have 14, and Polyak's average (Table 2).
 
     As `paper-imagenet1k` otherwise; the average of the weights with factor 0.9999 is evaluated and kept.
@@ -192,7 +167,7 @@ def _largest(weights: Path | None = None) -> RunConfig:
     Time: L/16 15.6 hours of an H100, estimated by `vitral plan ViT-L/16 --image-size 512 --data 10240000 --epochs 1`
     Source: arXiv 2010.11929, Tables 2 and 4
     """
-    base = FINETUNING["paper-imagenet1k"](weights)
+    base = paper_finetuning(weights, task="imagenet1k")
     size = 518 if _of_14_pixels(base) else 512
     return replace(
         base,
@@ -205,8 +180,3 @@ def _largest(weights: Path | None = None) -> RunConfig:
 def _of_14_pixels(config: RunConfig) -> bool:
     """Whether the model has the patches of H/14."""
     return getattr(config.model.architecture, "patch_hw", None) == (14, 14)
-
-
-FINETUNING: dict[str, Callable[..., RunConfig]] = {f"paper-{task}": _finetuning(task) for task in TASKS}
-FINETUNING["paper-imagenet1k-512"] = _largest
-"""Recipes of Table 4, and of Table 2's best, by name."""

@@ -9,14 +9,13 @@ import pytest
 
 from shrunk import shrunk
 from vitral.card import ModelCard
-from vitral.commands.recipes import described
 from vitral.commands.train import started
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.datasets.registry import PRESETS
 from vitral.models import architecture, build
 from vitral.recipes import RECIPES
-from vitral.recipes.paper import TASKS
+from vitral.recipes.families import TASKS
 from vitral.resnet import ResNet, ResNetConfig
 from vitral.train.config import RunConfig
 from vitral.train.fit import fit
@@ -166,14 +165,14 @@ def test_rows_of_table_4(task: str) -> None:
     assert tuple(map(float, TASKS[task]["grid"].split(","))) == grid
     assert TASKS[task]["share"] == share
     assert PRESETS[task].val_share == (None if task == "flowers" else share)
-    assert f"{accuracy:.2f} %" in described(RECIPES[f"paper-{task}"])["expect"]
+    assert f"{accuracy:.2f} %" in RECIPES[f"paper-{task}"].describe()["expect"]
 
 
 def test_the_best_of_table_2() -> None:
     config = RECIPES["paper-imagenet1k-512"]()
     assert (config.train.steps, config.train.ema, config.train.ema_warmup) == (20_000, 0.9999, False)
     assert config.model.architecture.image_size == 512
-    expected = described(RECIPES["paper-imagenet1k-512"])["expect"]
+    expected = RECIPES["paper-imagenet1k-512"].describe()["expect"]
     for figure in ("88.55 % ± 0.04", "87.76 % ± 0.03", "85.30 % ± 0.02"):
         assert figure in expected
 
