@@ -17,8 +17,8 @@ from vitral.data.config import DataConfig
 from vitral.data.sources.source import Joined, Source
 from vitral.errors import UserError
 from vitral.evals.evaluate import evaluate
-from vitral.recipes.finetune import finetune
 from vitral.recipes.families import TASKS, Task
+from vitral.recipes.finetune import finetune
 from vitral.suites.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.fit import Plan, training_batches

@@ -7,7 +7,7 @@ import torch
 
 from vitral.config import to_dict
 from vitral.models import Model, fresh
-from vitral.serve.predictor import Predictor
+from vitral.serve.predictor import Precision, Predictor
 from vitral.suites.measuring import Subject
 
 __all__ = ["subjects"]
@@ -16,7 +16,9 @@ RAW = 32
 """Pixels of the sides of images whose raw pixels are compared."""
 
 
-def subjects(model: Model, *, device: torch.device, whole: bool, baselines: bool) -> dict[str, Subject]:
+def subjects(
+    model: Model, *, device: torch.device, whole: bool, baselines: bool, precision: Precision = "auto"
+) -> dict[str, Subject]:
     """The model, and what it is compared with.
 
     Args:
@@ -24,12 +26,15 @@ def subjects(model: Model, *, device: torch.device, whole: bool, baselines: bool
         device: where it computes.
         whole: whether images are squashed instead of cut.
         baselines: whether it is compared with random weights and raw pixels.
+        precision: as in `Predictor`.
     """
-    predictor = Predictor(model, device=device)
+    predictor = Predictor(model, device=device, precision=precision)
     preprocessing = predictor.card.preprocessing
     if whole:
         preprocessing = replace(preprocessing, resize="squash")
-    encoded_on = f" on {device.type}"  # a GPU computes in 16 bits
+    encoded_on = f" on {device.type}"  # in 16 bits on a GPU, in 32 on a CPU
+    if predictor.bfloat16 != (device.type == "cuda"):
+        encoded_on += f" in {precision}"
     found = {
         "model": Subject(
             encode=predictor.extract_features, preprocessing=preprocessing, identity=identity(model) + encoded_on
@@ -38,7 +43,7 @@ def subjects(model: Model, *, device: torch.device, whole: bool, baselines: bool
     if baselines:
         random = fresh(model)
         found["random weights"] = Subject(
-            encode=Predictor(random, device=device).extract_features,
+            encode=Predictor(random, device=device, precision=precision).extract_features,
             preprocessing=preprocessing,
             identity=identity(random) + encoded_on,
             tuned="fresh",

@@ -1,4 +1,4 @@
-"""`vitral data list`: the data sets that are known by name."""
+"""`vitral data list`: lists the data sets that have a name."""
 
 import argparse
 from typing import Any
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from vitral.commands.output import print_json
 from vitral.datasets.registry import PRESETS
-from vitral.errors import UserError
+from vitral.errors import unknown_name
 
 __all__ = ["main"]
 
@@ -16,9 +16,9 @@ __all__ = ["main"]
 def main(arguments: list[str]) -> None:
     """Prints a table of the data sets, or one of them in detail; with `--json`, one object."""
     parser = argparse.ArgumentParser(
-        prog="vitral data list", description="Lists the data sets that --data.source knows by name."
+        prog="vitral data list", description="List the data sets that --data.source accepts by name."
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="one of them, to show in detail")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a data set, to show in detail")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     if options.name is None:
@@ -26,20 +26,20 @@ def main(arguments: list[str]) -> None:
         print_json({"data": every}) if options.json else print_table(every)
         return
     if options.name not in PRESETS:
-        raise UserError(f"no data set is called {options.name!r}: choose one of {', '.join(PRESETS)}")
+        raise unknown_name("data set", options.name, PRESETS)
     one = facts(options.name)
     print_json(one) if options.json else print_details(one)
 
 
 def facts(name: str) -> dict[str, Any]:
-    """What is known of a data set."""
+    """A data set, as plain values."""
     preset = PRESETS[name]
     keys = ("title", "num_classes", "num_images", "needs", "origin", "hub", "val_share", "remark")
     return {"name": name, **{key: getattr(preset, key) for key in keys}}
 
 
 def print_table(every: list[dict[str, Any]]) -> None:
-    """A line a data set."""
+    """Prints one line for each data set."""
     table = Table("name", "data set")
     for column in ("classes", "train", "val", "test"):
         table.add_column(column, justify="right")
@@ -48,14 +48,14 @@ def print_table(every: list[dict[str, Any]]) -> None:
         table.add_row(one["name"], one["title"], f"{one['num_classes']:,}", *counts)
     console = Console(highlight=False)
     console.print(table)
-    console.print("vitral data list NAME tells what one needs, and where to get it.")
+    console.print("vitral data list NAME shows the files that a data set needs, and where to get them.")
 
 
 COLUMNS = ("train", "val", "test")
 
 
 def print_details(one: dict[str, Any]) -> None:
-    """One data set, a line a fact, and how to train on it."""
+    """Prints one data set in detail, and how to train on it."""
     table = Table(show_header=False, box=None, title=f"{one['title']}, {one['num_classes']:,} classes")
     table.title_justify = "left"
     for split, count in one["num_images"].items():
@@ -65,7 +65,7 @@ def print_details(one: dict[str, Any]) -> None:
     if one["hub"]:
         table.add_row("or from the Hub", f"{one['hub']} (without --data.root)")
     if one["val_share"]:
-        table.add_row("learning rate", f"chosen by the paper with --data.val-share {one['val_share']:g}")
+        table.add_row("learning rate", f"selected by the paper with --data.val-share {one['val_share']:g}")
     if one["remark"]:
         table.add_row("", one["remark"])
     console = Console(highlight=False)
