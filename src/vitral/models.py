@@ -8,7 +8,7 @@ from pydantic import Discriminator, Tag
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from vitral.errors import UserError
+from vitral.errors import UserError, did_you_mean
 from vitral.resnet import DEPTHS, ResNet, ResNetConfig
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
@@ -104,8 +104,9 @@ def architecture(name: str, **overrides: Any) -> ViTConfig | ResNetConfig:
     match = re.fullmatch(r"(?:(Axial)-|(R\d*)\+)?ViT-([\w-]+)/([1-9]\d*)", canonical)
     if match is None or match[3] not in SIZES:
         raise UserError(
-            f"unknown model {name!r}: a name is ViT-SIZE/PATCH with a size of {', '.join(SIZES)}, such as ViT-B/16, "
-            "or a form like Axial-ViT-B/16, R50+ViT-B/16 or BiT-R50x1; vitral models lists them"
+            f"unknown model {name!r}{did_you_mean(name, NAMES)}: a name is ViT-SIZE/PATCH with a size of "
+            f"{', '.join(SIZES)}, such as ViT-B/16, or Axial-ViT-B/16, R50+ViT-B/16, BiT-R50x1 and their like; "
+            "vitral models lists them"
         )
     axial, stem, size, patch = match[1], match[2], match[3], int(match[4])
     parts: dict[str, Any] = {"patch_size": patch, **SIZES[size]}

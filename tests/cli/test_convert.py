@@ -75,14 +75,14 @@ def test_an_encoder_is_compared_by_features(screen: Screen, tmp_path: Path) -> N
     small = small_model(image_size=16, layer_scale=0.5, gelu="erf")
     save_model(tmp_path / "model", small, small.card)
     output = screen.run("convert", tmp_path / "model", tmp_path / "there", "--to", "dinov2")
-    assert "'s Dinov2Model, its features of random images differ from the source's by at most" in output
+    assert "'s Dinov2Model: its features of random images differ from the source's by at most" in output
 
 
 def test_a_missing_owner_is_told(screen: Screen, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     output = screen.run("convert", model, tmp_path / "there", "--to", "timm")
-    assert "timm is not installed" in screen.errors
-    assert "read back by Vitral, its logits" in output
+    assert "timm is not installed, and was not asked" in screen.errors
+    assert "loaded again by Vitral: its logits" in output
 
 
 def test_card_and_metrics_of_a_run_come_along(screen: Screen, trained: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_people_are_told_what_was_recognised(screen: Screen, model: Path, tmp_path: Path) -> None:
     output = screen.run("convert", model, tmp_path / "there.npz", "--to", "google")
     assert "32 tensors as google" in output
-    assert "read back by Vitral, its logits of random images differ from the source's by at most" in output
+    assert "loaded again by Vitral: its logits of random images differ from the source's by at most" in output
     screen.run("convert", tmp_path / "there.npz", tmp_path / "back", "--to", "vitral")
     assert "recognised as google: 32 tensors read" in screen.errors
 
@@ -155,7 +155,7 @@ def test_another_projects_file_is_measured_and_looked_into(
     screen.run("convert", tmp_path / "model", "there.npz", "--to", "google")
     told = screen.refusal_after_notes("eval", "there.npz", "--data.root", photographs)
     assert told.startswith("the data has 6 classes that the model does not know, such as 'astronaut'; the model's are")
-    assert "has no run.json that tells its data" in screen.refusal_after_notes("eval", "there.npz")
+    assert "has no run.json" in screen.refusal_after_notes("eval", "there.npz")
     save_model(tmp_path / "model", small, replace(small.card, classes=CLASSES))
     screen.run("convert", tmp_path / "model", "there", "--to", "transformers")
     own, theirs = (screen.json("eval", where, "--data.root", photographs) for where in ("model", "there"))
@@ -184,7 +184,10 @@ def test_folders_called_as_imagenets_are_matched_and_few_classes_listed(
 @pytest.mark.parametrize(
     ("form", "sentence"),
     [
-        ("pickle", "--to pickle is not known: choose vitral, google, google-linen, big_vision, timm, torchvision"),
+        (
+            "pickle",
+            "unknown format 'pickle': choose one of vitral, google, google-linen, big_vision, timm, torchvision",
+        ),
     ],
 )
 def test_unknown_formats_are_refused(screen: Screen, model: Path, tmp_path: Path, form: str, sentence: str) -> None:
@@ -193,7 +196,7 @@ def test_unknown_formats_are_refused(screen: Screen, model: Path, tmp_path: Path
 
 def test_what_is_there_is_not_overwritten(screen: Screen, model: Path, tmp_path: Path) -> None:
     (tmp_path / "there.npz").write_text("mine")
-    assert "is there already" in screen.refusal("convert", model, tmp_path / "there.npz", "--to", "google")
+    assert "there.npz exists" in screen.refusal("convert", model, tmp_path / "there.npz", "--to", "google")
     assert (tmp_path / "there.npz").read_text() == "mine"
 
 

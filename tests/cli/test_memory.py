@@ -5,7 +5,16 @@ from pathlib import Path
 from processes import start, steps_taken, wait_until
 
 STEPS = 2400
-SETTINGS = ("--model.depth", "1", "--train.batch-size", "4", "--train.track", "none", "--train.evaluate", "5000steps")
+SETTINGS = (
+    "--model.depth",
+    "1",
+    "--train.batch-size",
+    "4",
+    "--train.track",
+    "none",
+    "--train.evaluate",
+    "5000steps",
+)
 
 
 def resident(pid: int) -> int:

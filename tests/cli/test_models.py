@@ -56,7 +56,7 @@ def test_one_model_in_detail(screen: Screen, name: str) -> None:
     assert model["activation_bytes_float32"] > model["activation_bytes_bfloat16"] > 10**9
     output = screen.run("models", name)
     assert "85,054,464" in output
-    assert "17.564 billion an image" in output
+    assert "17.564 billion per image" in output
 
 
 def test_a_resnet_in_detail(screen: Screen) -> None:
@@ -116,10 +116,10 @@ def test_a_plan_for_people_states_what_it_assumes(screen: Screen) -> None:
     ("words", "sentence"),
     [
         (["ViT-X/16"], "unknown model 'ViT-X/16'"),
-        (["ViT-B/16", "--device", "abacus"], "--device abacus is not known: choose one of h100"),
-        (["ViT-B/16", "--data", "dogs"], "--data dogs is not known: name imagenet1k"),
-        (["ViT-B/16", "--data", "0"], "--data 0 is not known"),
-        (["ViT-B/16", "--mfu", "1.5"], "--mfu is a share of the peak, so at most 1, not 1.5"),
+        (["ViT-B/16", "--device", "abacus"], "unknown --device 'abacus': choose one of h100"),
+        (["ViT-B/16", "--data", "dogs"], "unknown --data 'dogs': choose imagenet1k"),
+        (["ViT-B/16", "--data", "0"], "unknown --data '0'"),
+        (["ViT-B/16", "--mfu", "1.5"], "--mfu is a fraction of the peak, so at most 1, not 1.5"),
         (["ViT-B/16", "--mfu", "nan"], "--mfu must be above 0, not nan"),
         (["ViT-B/16", "--epochs", "0"], "--epochs must be above 0, not 0.0"),
         (["ViT-B/16", "--images-per-second", "-1"], "--images-per-second must be above 0, not -1.0"),

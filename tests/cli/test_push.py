@@ -83,7 +83,7 @@ def test_what_is_sent_in_an_owners_format_is_read_here_too(screen: Screen, tmp_p
 
 def test_the_page_tells_what_the_model_is(screen: Screen, trained: Path, tmp_path: Path) -> None:
     output = screen.run("push", trained, "me/digits", "--dry-run", tmp_path / "dry", "--licence", "mit")
-    assert output == f"{tmp_path / 'dry'}: README.md, config.json, model.safetensors; nothing was sent\n"
+    assert output == f"{tmp_path / 'dry'}: README.md, config.json, model.safetensors; nothing was uploaded\n"
     page, top1 = (tmp_path / "dry" / "README.md").read_text(), load_model(trained).card.metrics["test/top1"]
     said = ModelCard(page).data
     assert (said.license, said.library_name, said.pipeline_tag) == ("mit", "vitral", "image-classification")
@@ -140,10 +140,12 @@ def test_tokens_without_rights_are_refused(
 def test_what_cannot_be_sent_is_one_sentence(
     screen: Screen, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert screen.refusal("push", trained, "digits").startswith("digits is no name of a model on the Hub: give OWNER/")
-    assert screen.refusal("push", trained, "a/b", "--as", "onnx").startswith("--as onnx is not known: choose vitral, ")
+    assert screen.refusal("push", trained, "digits").endswith("give OWNER/NAME")
+    assert screen.refusal("push", trained, "a/b", "--as", "onnx").startswith(
+        "unknown format 'onnx': choose one of vitral, "
+    )
     assert "does not exist" in screen.refusal("push", tmp_path / "nothing", "a/b")
-    assert "is there already" in screen.refusal("push", trained, "a/b", "--dry-run", tmp_path)
+    assert f"{tmp_path} exists" in screen.refusal("push", trained, "a/b", "--dry-run", tmp_path)
     told = screen.refusal("push", trained, "a/b", "--as", "transformers", "--dry-run", tmp_path / "dry")
     assert "the format transformers requires cls_token" in told
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden files too

@@ -176,7 +176,7 @@ def test_asked_to_stop(tmp_path, unbroken, signum, code):
     errors = process.ended()
     assert process.returncode == code, errors
     assert "Traceback" not in errors
-    assert errors.endswith(f"stopped by {signum.name}; go on with: vitral train --resume run\n")
+    assert errors.endswith(f"stopped by {signum.name}; resume it with: vitral train --resume run\n")
     stopped_at = steps_taken(run)
     assert 43 <= stopped_at < STEPS
     assert (run / "checkpoints" / f"step_{stopped_at:09d}").exists()

@@ -60,10 +60,10 @@ def test_a_suite_that_is_killed_goes_on_with_the_task_it_was_at(screen: Screen, 
     kept = {path: path.stat().st_mtime_ns for path in scores(killed)}
     assert len(kept) == frozen + 1
     found = screen.json("eval", killed, *WORDS)
-    assert f"had {len(kept)} of the results from before" in screen.errors
+    assert f"{len(kept)} results were read from the cache" in screen.errors
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     expected = screen.json("eval", whole, *WORDS)
-    assert "from before" not in screen.errors
+    assert "from the cache" not in screen.errors
     assert untimed(found) == untimed(expected)
     assert {row["task"] for row in found["tasks"]} == set(TITLES)
     assert {path.name for path in scores(killed)} == {path.name for path in scores(whole)}

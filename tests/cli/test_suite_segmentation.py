@@ -59,14 +59,14 @@ def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> N
     words = ("eval", model, "--suite", "segmentation")
     assert (
         screen.refusal(*words)
-        == "no folder is named: give one with images/ and masks/ in train/ and in test/ as --data.root"
+        == "no folder is given: give one with images/ and masks/ in train/ and in test/ as --data.root"
     )
     told = screen.refusal(*words, "--data.root", tmp_path)
     assert told.startswith(f"{tmp_path}/train/images does not exist: images with masks lie in")
     assert "end --out in .md, .csv or .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
     wrong = data / "test" / "masks" / "3.png"
     Image.new("L", (64, 48), 7).save(wrong)
-    assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has pixels of class 7, and no mask")
+    assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has pixels of class 7, but no mask")
     wrong.unlink()
     assert f"1 images have no mask, such as {wrong}" in screen.refusal(*words, "--data.root", data)
 
@@ -78,18 +78,18 @@ def test_files_that_cannot_be_read(screen: Screen, model: Path, data: Path) -> N
     for broken in (image, mask):
         broken.write_bytes(broken.read_bytes()[:60])
     assert screen.refusal(*words).startswith(f"{mask} cannot be read as a mask: ")
-    assert screen.refusal(*words).endswith("or leave such files out with --data.on-error skip")
+    assert screen.refusal(*words).endswith("--data.on-error skip")
     found = screen.json(*words, "--data.on-error", "skip")["found"][0]
     assert (whole["num_images"], found["num_images"]) == (11, 10)
     assert found["mean_iou"] > 0.6
-    assert f"left out: {image} cannot be read as an image" in screen.errors
-    assert f"left out: {mask} cannot be read as a mask" in screen.errors
+    assert f"skipped: {image} cannot be read as an image" in screen.errors
+    assert f"skipped: {mask} cannot be read as a mask" in screen.errors
     for other in (data / "test" / "images").iterdir():
         other.write_bytes(b"")
     told = screen.refusal_after_notes(*words, "--data.on-error", "skip")
     assert told == f"none of the 11 images in {data}/test/images can be read"
     told = screen.refusal(*words, "--data.workers", "2")
-    assert told == "--suite segmentation heeds --data.root and --data.on-error alone: leave out --data.workers"
+    assert told == "--suite segmentation uses only --data.root and --data.on-error: leave out --data.workers"
 
 
 def test_a_resnet_has_no_patch_tokens(screen: Screen, data: Path, tmp_path: Path) -> None:
@@ -97,4 +97,4 @@ def test_a_resnet_has_no_patch_tokens(screen: Screen, data: Path, tmp_path: Path
     card = ModelCard(preprocessing=Preprocessing(image_size=(32, 32), channels=3), classes=("a", "b"))
     save_model(tmp_path / "resnet", resnet, card)
     told = screen.refusal("eval", tmp_path / "resnet", "--suite", "segmentation", "--data.root", data)
-    assert told.endswith("has none: measure a Vision Transformer")
+    assert told.endswith("has none: use a Vision Transformer")

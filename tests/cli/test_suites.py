@@ -1,4 +1,4 @@
-"""`vitral eval --suite`: representations measured through the command line."""
+"""`vitral eval --suite`: evaluation of features on the command line."""
 
 import csv
 import json
@@ -20,8 +20,8 @@ import vitral
 from cli.screen import Screen
 from unit.datasets.vtab.test_damaged import small
 from unit.datasets.vtab.test_structured import write_small_norb
-from vitral.commands.evaluate.suite import Options, own_task
-from vitral.commands.evaluate.tables import show, table_of
+from vitral.commands.evaluate.suite import Options, open_data_task
+from vitral.commands.evaluate.tables import print_suite, suite_table
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import ArraySource, Source, Subset
@@ -50,17 +50,17 @@ def test_a_model_beside_random_weights_and_raw_pixels(screen: Screen, digits_run
 
 
 def test_features_are_kept_and_used_again(screen: Screen, digits_run: Path) -> None:
-    first = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
+    first = screen.json("eval", digits_run, "--suite", "fewshot", "--max-train", "500")
     files = {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()}
     assert sorted(path.suffix for path in files) == [".json", *[".safetensors"] * 3]
-    again = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
+    again = screen.json("eval", digits_run, "--suite", "fewshot", "--max-train", "500")
     assert {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()} == files
     assert [row["seeds"] for row in again["tasks"]] == [row["seeds"] for row in first["tasks"]]
     assert [row["method"] for row in first["tasks"]] == ["1-shot", "5-shot", "10-shot", "25-shot"]
     assert all(len(row["seeds"]) == 3 for row in first["tasks"])
     victim = next(path for path in files if path.suffix == ".safetensors")
     victim.write_bytes(victim.read_bytes()[:100])
-    screen.json("eval", digits_run, "--suite", "linear", "--known", "500")
+    screen.json("eval", digits_run, "--suite", "linear", "--max-train", "500")
     assert victim.stat().st_size > 100
 
 
@@ -78,7 +78,7 @@ def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_ru
     (row,) = found["tasks"]
     assert row["num_images"] == held_out
     options = Options(suite="knn", data=DataConfig(source="folder", root=root))
-    tasks, _ = own_task(options)
+    tasks, _ = open_data_task(options)
     task = tasks["data"]
     names = {split: {source.name(index) for index in range(len(source))} for split, source in task.splits.items()}
     assert not names["test"] & (names["train"] | names["val"])
@@ -91,12 +91,12 @@ def test_other_images_under_the_same_names_are_seen_anew(screen: Screen, digits_
     words = ("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
     before, known = screen.json(*words)["tasks"], set((digits_run / "features").iterdir())
     assert screen.json(*words)["tasks"] == before, "to the seconds that it took"
-    assert "had 1 of the results from before" in screen.errors
+    assert "1 results were read from the cache" in screen.errors
     assert set((digits_run / "features").iterdir()) == known
     for file in (file for file in root.rglob("*") if file.is_file()):
         Image.new("RGB", (8, 8)).save(file)
     screen.json(*words)
-    assert "from before" not in screen.errors
+    assert "from the cache" not in screen.errors
     assert len(set((digits_run / "features").iterdir()) - known) == 4, "three splits and their score"
 
 
@@ -110,8 +110,8 @@ def test_what_any_subject_was_measured_by_has_a_column(
             raise UserError("it diverged")
         return Score(method="fine-tuned", values=[0.5], num_images=359, seconds=1.0)
 
-    monkeypatch.setattr("vitral.suites.runner.evaluate_finetuning", score)
-    words = ("--suite", "knn", "--finetune", "light", "--baselines", "--known", "300")
+    monkeypatch.setattr("vitral.suites.measuring.finetuning_score", score)
+    words = ("--suite", "knn", "--finetune", "light", "--baselines", "--max-train", "300")
     screen.run("eval", digits_run, *words, "--out", tmp_path / "table.csv", code=1)
     assert "stopped: data for model: it diverged" in screen.errors
     with (tmp_path / "table.csv").open() as file:
@@ -128,7 +128,7 @@ def test_a_run_that_knows_a_tasks_images_is_told_of(
     digits = TASKS["mini-digits"]
     monkeypatch.setitem(TASKS, "mini-digits", with_reader(digits, partial(few, digits)))
     screen.run("eval", digits_run, "--suite", "vtab-mini")
-    assert "Digits: the run has learned from most of this task's test images" in screen.errors
+    assert "Digits: the run was trained on most of this task's test images" in screen.errors
 
 
 def test_weights_that_are_not_finite_are_refused(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_weights_that_are_not_finite_are_refused(screen: Screen, digits_run: Pat
 
 def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     for name in ("table.md", "table.csv", "table.json"):
-        output = screen.run("eval", digits_run, "--suite", "linear", "--known", "400", "--out", tmp_path / name)
+        output = screen.run("eval", digits_run, "--suite", "linear", "--max-train", "400", "--out", tmp_path / name)
         assert "linear" in output
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
     (row,) = json.loads((tmp_path / "table.json").read_text())["tasks"]
@@ -159,18 +159,21 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
         (("--suite", "knn", "--out", "no/table.md"), "no does not exist: make the folder"),
         (("--suite", "knn", "--cache", __file__), "is a file: name a folder with --cache"),
         (("--suite", "knn", "--grid"), "choose --suite fewshot, vtab-mini or vtab1k"),
-        (("--suite", "knn", "--known", "1"), "--known must be at least 2"),
-        (("--suite", "vtab-mini", "--known", "50"), "every task of vtab-mini has 1,000 images to learn from"),
+        (("--suite", "knn", "--max-train", "1"), "--max-train must be at least 2"),
+        (("--suite", "vtab-mini", "--max-train", "50"), "every task of vtab-mini has 1,000 training images"),
         (("--suite", "vtab-mini", "--data.source", "digits"), "leave out --data.source"),
         (
             ("--suite", "vtab1k", "--data.root", "x", "--data.limit", "9"),
-            "--suite vtab1k heeds --data.root, --data.on-error and --data.workers alone: leave out --data.limit",
+            "--suite vtab1k uses only --data.root, --data.on-error and --data.workers: leave out --data.limit",
         ),
-        (("--suite", "knn", "--known", "12"), "has a single image among the 12 to learn from, so none can be held out"),
+        (
+            ("--suite", "knn", "--max-train", "12"),
+            "has a single image among the 12 training images, so none can be held out",
+        ),
         (("--suite", "fewshot", "--seeds", "-1"), "--seeds takes numbers from 0 on, each once"),
         (("--suite", "fewshot", "--seeds", "0", "0"), "--seeds takes numbers from 0 on, each once"),
-        (("--suite", "knn", "--out", "run.json"), "would be taken for a model's own run.json: name another file"),
-        (("--suite=top-7",), "there is no suite 'top-7': --suite takes one of accuracy, knn"),
+        (("--suite", "knn", "--out", "run.json"), "would be read as a model's own run.json: name another file"),
+        (("--suite=top-7",), "unknown suite 'top-7': choose one of accuracy, knn"),
         (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
     ],
 )
@@ -184,7 +187,7 @@ def test_a_folder_of_features_that_cannot_be_written(
     """Whoever may write everywhere sees no folder that cannot be written, so the system's answer is set here."""
     monkeypatch.setattr("os.access", lambda path, _: path != digits_run)
     told = screen.refusal("eval", digits_run, "--suite", "knn")
-    assert told == f"{digits_run} cannot be written to: name a folder to keep representations in with --cache"
+    assert told == f"{digits_run} cannot be written to: name another folder for cached features with --cache"
     screen.run("eval", digits_run, "--suite", "knn", "--cache", tmp_path / "new" / "features")
     assert len(list((tmp_path / "new" / "features").iterdir())) == 4
 
@@ -200,8 +203,8 @@ def test_retrieval_without_its_package(screen: Screen, digits_run: Path, monkeyp
 def test_fewer_images_than_shots_are_told(screen: Screen, digits_run: Path, photographs: Path) -> None:
     words = ("--suite", "fewshot", "--data.source", "folder", "--data.root", photographs)
     assert len(screen.json("eval", digits_run, *words)["tasks"]) == 4
-    assert "data: the smallest class has 10 training images" in screen.errors
-    screen.json("eval", digits_run, "--suite", "fewshot", "--known", "1000")
+    assert "data: a class has 10 images to learn from, all of which count where more are asked for" in screen.errors
+    screen.json("eval", digits_run, "--suite", "fewshot", "--max-train", "1000")
     assert screen.errors == ""
 
 
@@ -229,7 +232,7 @@ def arrays(**counts: int) -> dict[str, Source]:
         ("flowers", dict(finetune="paper"), dict(train=10, val=10, test=9), (27, 3, 27)),
         ("cifar10", dict(finetune="paper"), dict(train=5000, test=9), (14700, 300, 27)),
         ("cifar10", dict(finetune="light"), dict(train=5000, test=9), (7999, 2001, 27)),
-        ("cifar10", dict(finetune="paper", known=300), dict(train=5000, test=9), (294, 6, 27)),
+        ("cifar10", dict(finetune="paper", max_train=300), dict(train=5000, test=9), (294, 6, 27)),
         ("imagenet1k", dict(finetune="paper"), dict(train=300, test=9), (891, 9, 27)),
     ],
 )
@@ -243,7 +246,7 @@ def test_images_to_choose_by_are_as_many_as_the_papers(
     """2 % of CIFAR, 10 % of Pets and Flowers, 1 % of ImageNet; what the final model learns from is all of train."""
     monkeypatch.setattr("vitral.commands.evaluate.suite.open_data", lambda _: arrays(**counts))
     options = Options(suite="finetune", data=DataConfig(source=source), **words)  # pyright: ignore[reportArgumentType]
-    tasks, protocol = own_task(options)
+    tasks, protocol = open_data_task(options)
     assert tuple(map(len, tasks["data"].splits.values())) == sizes
     by_size = "pets" if 3 * counts["train"] < 20_000 else "cifar10"
     like = by_size if source == "folder" else source
@@ -255,8 +258,8 @@ def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, 
     small = ("--model.image-size", "8", "--model.patch-size", "2", "--model.width", "24", "--model.depth", "1")
     words = ("--data.source", "digits", "--data.root", "None", "--train.steps", "3", "--train.track", "none")
     screen.run("train", "fashion-mnist-mae", "--out", run, *small, *words)
-    assert "measure it with --suite knn" in screen.refusal("eval", run)
-    found = screen.json("eval", run, "--suite", "linear", "--known", "300")
+    assert "evaluate it with --suite knn" in screen.refusal("eval", run)
+    found = screen.json("eval", run, "--suite", "linear", "--max-train", "300")
     assert found["tasks"][0]["accuracy"] > 0.2
 
 
@@ -265,7 +268,7 @@ def test_fine_tuning_beside_random_weights(
 ) -> None:
     quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, augment=False)
     monkeypatch.setitem(PROTOCOLS, "light", quick)
-    words = ("--known", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
+    words = ("--max-train", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
     found = screen.json("eval", digits_run, "--suite", "finetune", *words)
     assert [(row["of"], row["method"], len(row["seeds"])) for row in found["tasks"]] == [
         ("model", "fine-tuned", 2),
@@ -287,7 +290,7 @@ def test_tasks_of_vtab_beside_what_is_published(
     assert found["published"]["L/16, I21k"]["sNORB-Elev"] == pytest.approx(0.417)
     shown = screen.run(*words, "--out", tmp_path / "table.csv")
     assert "fine-tuned, published" in shown
-    assert screen.errors.count(", as there is no") == 15, "once for each data set"
+    assert screen.errors.count(": there is no") == 15, "once for each data set"
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows[-1]["task"] == "all, mean"
@@ -316,8 +319,8 @@ def test_a_task_that_breaks_off_does_not_end_the_others(
     few_toys(tmp_path / "data", monkeypatch)
     found = screen.json(*words, code=1)
     assert {row["task"] for row in found["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
-    assert f"skipped: EuroSAT: {sentence}" in screen.errors
-    assert "left out: Clevr-Count and Clevr-Dist, as there is no" in screen.errors
+    assert f"EuroSAT, as {sentence}" in screen.errors
+    assert "skipped: Clevr-Count and Clevr-Dist: there is no" in screen.errors
 
 
 def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
@@ -326,11 +329,9 @@ def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -
     told = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
     assert told == f"{tmp_path}/nowhere is not a folder: name the one with VTAB's data sets by --data.root"
     told = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
-    assert told == f"{tmp_path} has the images of no task: put those of one there, as told above"
+    assert told == f"{tmp_path} has the images of no task: add those of one of the tasks above"
     first, *others = screen.errors.splitlines()[:-1]
-    assert first.startswith(
-        f"left out: Caltech101, as there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectC"
-    )
+    assert first.startswith(f"skipped: Caltech101: there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectC")
     assert len(others) == 15
 
 
@@ -389,8 +390,8 @@ def test_the_screen_has_room_for_the_table(
     row = {name: Score(method=name, values=[0.5, 0.6, 0.91], num_images=73_728, seconds=1234.5) for name in methods}
     groups = {"Retinopathy": "specialized", "Clevr-Count": "structured"}
     found = {name: {title: dict(row) for title in groups} for name in ("model", "random weights")}
-    rows = table_of(found, groups, {"H/14, JFT": {"Retinopathy": 0.766, "Clevr-Count": 0.917}})
-    show("title", rows)
+    rows = suite_table(found, groups, {"H/14, JFT": {"Retinopathy": 0.766, "Clevr-Count": 0.917}})
+    print_suite("title", rows)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
     cells = {cell.strip() for line in shown.splitlines() for cell in re.split("[│┃]", line)}

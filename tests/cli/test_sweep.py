@@ -13,7 +13,7 @@ from rich.console import Console
 
 from forks import start
 from processes import steps_taken
-from vitral.commands.sweep import table
+from vitral.commands.sweep import results_table
 from vitral.sweeps.config import SweepConfig
 from vitral.sweeps.results import TrialResult
 
@@ -95,16 +95,13 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
         (("digits", "--out", "s", "--grid", "optim.lr"), "--grid takes KEY=V1,V2"),
         (("digits", "--out", "s", "--search", "optim.lr=1e-1:1e-4"), "--search takes KEY=LOW:HIGH"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-fraction 0.1"),
-        (
-            ("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"),
-            "the metric test/top3",
-        ),
-        (("digitz", "--out", "s", "--grid", "optim.lr=0.1"), "'digitz' is no recipe"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"), "do not measure test/top3"),
+        (("digitz", "--out", "s", "--grid", "optim.lr=0.1"), "unknown recipe 'digitz' (did you mean digits?)"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "a"), "--seeds takes seeds, each once"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "0,0"), "each once, such as 0,1,2, not 0,0"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--retrain"), "--retrain takes seeds, each once"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1,0.1"), "each value once, not optim.lr=0.1,0.1"),
-        (("digits", "--out", "s", "--grid", "optim.lr=1", "--grid", "optim.lr=2"), "optim.lr is named twice"),
+        (("digits", "--out", "s", "--grid", "optim.lr=1", "--grid", "optim.lr=2"), "optim.lr occurs twice"),
         (("digits", "--out", "s", "--grid", "optim.lr=fast"), "could not convert string to float: 'fast'"),
         (("digits", "--out", "s", "--grid", "optim.rate=1"), "Unrecognized options: --optim.rate"),
         (("digits", "--out", "s", "--search", "model.depth=1.5:3.5"), "--model.depth"),
@@ -130,7 +127,7 @@ def test_the_table_fits_the_screen(width: int) -> None:
     failed = TrialResult(number=1, settings=dict.fromkeys(keys, "1e30"), values=[], failure="the loss became nan")
     console = Console(width=width, file=io.StringIO(), highlight=False)
     with console.capture() as captured:
-        console.print(table([good, failed], config))
+        console.print(results_table([good, failed], config))
     lines = captured.get().splitlines()
     assert all(len(line) <= width for line in lines)
     words = " ".join(lines).replace("│", " ").split()

@@ -70,7 +70,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 class TestRuns:
     def test_digits(self, typed, tmp_path):
-        assert typed(*DIGITS) == "model, record and report are in run\nnext: vitral inspect run\n"
+        assert typed(*DIGITS) == "model, metrics and report are in run\nnext: vitral inspect run\n"
         assert load_model(tmp_path / "run").card.classes == tuple("0123456789")
 
     def test_commands_to_type_quote_the_folder(self, typed):
@@ -148,7 +148,7 @@ class TestWrongUse:
     @pytest.mark.parametrize(
         ("words", "sentence"),
         [
-            (["digit"], "'digit' is no recipe"),
+            (["digit"], "unknown recipe 'digit' (did you mean digits?)"),
             (["digits", "--optim.learning-rate", "1"], "--optim.learning-rate"),
             (["digits", "--optim.name", "adagrad"], "adagrad"),
             (["digits", "--optim.lr", "fast"], "fast"),
@@ -200,7 +200,7 @@ class TestWrongUse:
     @pytest.mark.parametrize("name", ["nowhere", "empty"])
     def test_nothing_to_resume(self, typed, tmp_path, name):
         (tmp_path / "empty").mkdir()
-        assert typed.refusal("train", "--resume", name).endswith("it has no run.json")
+        assert typed.refusal("train", "--resume", name) == f"{name} has no run to resume: it has no run.json"
 
     @pytest.mark.parametrize(
         ("change", "sentence"),
@@ -233,7 +233,7 @@ class TestWrongUse:
                 "the run has taken all of its 4 steps, so optim.lr 0.5 instead of 0.01 would have no effect: "
                 "remove it, or give --train.steps above 4",
             ),
-            (["--out", "elsewhere"], "a run goes on in its own folder, run: leave out --out"),
+            (["--out", "elsewhere"], "a run is resumed in its own folder, run: leave out --out"),
             (["--optim.lr", "0"], "lr must be above 0"),
         ],
     )
@@ -264,7 +264,7 @@ def test_a_loss_that_is_not_finite(typed, tmp_path):
     assert " with learning rate " in sentence
     kept = sorted((tmp_path / "run" / "checkpoints").glob("step_*"))
     if kept:
-        assert "the run is saved; go on with: vitral train --resume run" in typed.errors
+        assert "the run is saved; resume it with: vitral train --resume run" in typed.errors
     for path in kept:
         assert all(tensor.isfinite().all() for tensor in tensors(path, "model").values())
 
@@ -275,7 +275,7 @@ def test_a_broken_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path
     sentence = typed.refusal(*run)
     assert any(sentence.startswith(f"{path.relative_to(tmp_path)} cannot be read as an image") for path in broken)
     assert sentence.endswith("--data.on-error skip")
-    assert "the run is saved; go on with: vitral train --resume run" in typed.errors
+    assert "the run is saved; resume it with: vitral train --resume run" in typed.errors
     before = steps_taken(tmp_path / "run")
     typed("train", "--resume", "run", "--data.on-error", "skip")
     assert "files could not be read and were skipped:" in typed.errors
@@ -327,7 +327,7 @@ def test_a_full_disk(typed, small_disk, straight, leave):
     assert not list(run.rglob("*.tmp"))
     saved = sorted((run / "checkpoints").glob("step_*"))
     assert all(metadata(path)["step"] for path in saved)
-    assert bool(saved) == (f"the run is saved; go on with: vitral train --resume {run}" in typed.errors)
+    assert bool(saved) == (f"the run is saved; resume it with: vitral train --resume {run}" in typed.errors)
     filler.unlink()
     typed(*(["train", "--resume", run] if (run / "run.json").exists() else [*FULL, "--out", run]))
     assert (run / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()

@@ -107,7 +107,7 @@ def test_more_and_fewer_processes_go_on_with_the_same_samples(tmp_path):
         process = torchrun(*command, cwd=tmp_path) if processes == 2 else start(*LONG, cwd=tmp_path)
         wait_until(lambda before=before: steps_taken(run) >= before + 10, process)
         process.send_signal(signal.SIGTERM)
-        assert "stopped by SIGTERM; go on with: vitral train --resume run" in ended(process)
+        assert "stopped by SIGTERM; resume it with: vitral train --resume run" in ended(process)
         moments.append(steps_taken(run))
     print(f"2 -> 1 -> 2 processes after steps {moments}")
     assert 0 < moments[0] < moments[1] < STEPS

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 from vitral.inspection.cost import Cost, Memory
+from vitral.inspection.devices import DEVICES, Device
 
 __all__ = [
-    "DATA",
-    "DEVICES",
     "PAPER_CORE_DAYS",
-    "Device",
     "Footprint",
     "core_days",
     "exaflops",
@@ -16,35 +14,6 @@ __all__ = [
     "throughput",
 ]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """An accelerator, with the figures of its data sheet."""
-
-    name: str
-    """Its name."""
-    flops: float
-    """Peak dense 16-bit operations per second, accumulated in 32 bits."""
-    memory: float
-    """Memory in bytes."""
-
-
-DEVICES = {
-    # from data sheets; figures with sparsity are halved
-    "h100": Device(name="NVIDIA H100 SXM 80 GB", flops=989.4e12, memory=80e9),
-    "h200": Device(name="NVIDIA H200 SXM 141 GB", flops=989.4e12, memory=141e9),
-    "a100": Device(name="NVIDIA A100 80 GB", flops=312e12, memory=80e9),
-    "a100-40": Device(name="NVIDIA A100 40 GB", flops=312e12, memory=40e9),
-    "v100": Device(name="NVIDIA V100 32 GB", flops=125e12, memory=32e9),
-    "l4": Device(name="NVIDIA L4 24 GB", flops=121e12, memory=24e9),
-    "t4": Device(name="NVIDIA T4 16 GB", flops=65e12, memory=16e9),
-    "rtx4090": Device(name="NVIDIA RTX 4090 24 GB", flops=165.2e12, memory=24e9),
-    "tpuv3": Device(name="Google TPU v3, one of a chip's two cores", flops=61.5e12, memory=16e9),
-}
-"""Accelerators by their name on the command line."""
-
-DATA = {"imagenet1k": 1_281_167, "imagenet21k": 14_197_122, "jft300m": 303_000_000}
-"""Number of training images of the paper's data sets."""
 
 PAPER_CORE_DAYS = {
     # Table 2; model, data set and epochs

@@ -81,4 +81,4 @@ BETTER_VIT: dict[int, dict[str, str]] = {
     150: dict(accuracy="78.6", time="3.7 hours", published="none is published for this length"),
     300: dict(accuracy="79.8", time="7.4 hours", published="none is published for this length"),
 }
-"""Accuracy of S/16 on ImageNet by epochs (arXiv 2205.01580, Table 1), and the time by `vitral plan` and as published."""
+"""By epochs: accuracy of S/16 on ImageNet (arXiv 2205.01580, Table 1), time by `vitral plan`, and published time."""

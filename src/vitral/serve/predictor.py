@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,13 +18,16 @@ from torch import Tensor
 from vitral.card import ModelCard
 from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.device import pick_device
-from vitral.errors import UserError
+from vitral.errors import UserError, unknown_name
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig
 from vitral.weights.load import load
 
-__all__ = ["Failure", "Prediction", "Predictor"]
+__all__ = ["Failure", "Precision", "Prediction", "Predictor"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Arithmetic of a model; auto is bfloat16 on a GPU and float32 on a CPU."""
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 """The path or the content of a file, a PIL image, or a uint8 array of shape (h w), (h w 1) or (h w 3)."""
@@ -60,22 +64,33 @@ class Predictor:
     A model object is not copied: it is moved to the device and put into evaluation mode.
     """
 
-    def __init__(self, model: Model | str | Path, *, device: str | torch.device = "auto", batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        model: Model | str | Path,
+        *,
+        device: str | torch.device = "auto",
+        batch_size: int = 64,
+        precision: str = "auto",
+    ) -> None:
         """
         Args:
             model: a model with its card, or the path or name of one, as in `vitral.load`.
             device: such as `cpu` or `cuda:1`; auto is a GPU if there is one.
             batch_size: images that are computed together, and held in memory at most.
+            precision: of the arithmetic, one of `Precision`; auto is bfloat16 (autocast) on a GPU, float32 on a CPU.
 
         Raises:
             UserError: the folder is no model, the model has no card or one that does not fit it, there is no such
-                device, or `batch_size` is below 1.
+                device or precision, or `batch_size` is below 1.
         """
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
+        if precision not in get_args(Precision):
+            raise unknown_name("precision", precision, get_args(Precision))
         self.device = pick_device(device)
         self.model = model.to(self.device).eval() if isinstance(model, Model) else load(model, device=self.device)
         self.batch_size = batch_size
+        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
         self.card = _valid_card(self.model)
 
     def predict(self, images: Iterable[ImageLike], *, top_k: int | None = None) -> Iterator[Prediction | Failure]:
@@ -110,7 +125,7 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
-        """Logits of images as preprocessing read them; on a GPU computed in bfloat16."""
+        """Logits of images as preprocessing read them, in float32 whatever the arithmetic."""
         with self._arithmetic():
             return self.model(self.card.preprocessing.normalise(images.to(self.device))).float()
 
@@ -170,8 +185,7 @@ class Predictor:
         return min(5, num_classes) if top_k is None else top_k
 
     def _arithmetic(self) -> AbstractContextManager:
-        on_gpu = self.device.type == "cuda"
-        return torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
 
 def _name(image: ImageLike, number: int) -> str:

@@ -7,7 +7,7 @@ import torch
 
 from vitral.config import to_dict
 from vitral.models import Model, fresh
-from vitral.serve.predictor import Predictor
+from vitral.serve.predictor import Precision, Predictor
 from vitral.suites.runner import FeatureExtractor
 
 __all__ = ["feature_extractors"]
@@ -17,7 +17,7 @@ RAW_PIXEL_SIZE = 32
 
 
 def feature_extractors(
-    model: Model, *, device: torch.device, squash: bool, baselines: bool
+    model: Model, *, device: torch.device, squash: bool, baselines: bool, precision: Precision
 ) -> dict[str, FeatureExtractor]:
     """The model and its baselines, by name.
 
@@ -25,9 +25,10 @@ def feature_extractors(
         model: the model to evaluate.
         device: the device that it runs on.
         squash: whether images are squashed to the model's size instead of cropped.
+        precision: the precision that it runs in; see `Predictor`.
         baselines: whether to add the same architecture with random weights, and raw pixels.
     """
-    predictor = Predictor(model, device=device)
+    predictor = Predictor(model, device=device, precision=precision)
     preprocessing = predictor.card.preprocessing
     if squash:
         preprocessing = replace(preprocessing, resize="squash")
@@ -42,7 +43,7 @@ def feature_extractors(
     if baselines:
         random = fresh(model)
         extractors["random weights"] = FeatureExtractor(
-            extract=Predictor(random, device=device).extract_features,
+            extract=Predictor(random, device=device, precision=precision).extract_features,
             preprocessing=preprocessing,
             fingerprint=model_fingerprint(random) + on_device,
             initial_weights="random",

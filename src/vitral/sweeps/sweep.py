@@ -181,8 +181,8 @@ class Sweep:
             data_set = DATA_SETS.get(config.data.source)
             raise UserError(
                 "a sweep selects settings on held-out images, not on the test images: give --data.val-fraction "
-                f"{(data_set and data_set.val_fraction) or 0.1}, or, to select on the test images all the same, --metric test/"
-                f"{metric.removeprefix('val/')}"
+                f"{(data_set and data_set.val_fraction) or 0.1}, or, to select on the test images all the same, "
+                f"--metric test/{metric.removeprefix('val/')}"
             )
         if metric not in names:
             raise UserError(f"these runs do not have the metric {metric}: choose --metric from {', '.join(names)}")

@@ -3,7 +3,8 @@
 import pytest
 
 from vitral.inspection.cost import Cost, Memory, cost
-from vitral.inspection.plan import DATA, DEVICES, PAPER_CORE_DAYS, core_days, exaflops, footprint, throughput
+from vitral.inspection.devices import DATA, DEVICES
+from vitral.inspection.plan import PAPER_CORE_DAYS, core_days, exaflops, footprint, throughput
 from vitral.models import architecture
 
 

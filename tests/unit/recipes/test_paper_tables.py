@@ -9,7 +9,7 @@ import pytest
 
 from shrunk import shrunk
 from vitral.card import ModelCard
-from vitral.commands.train import started
+from vitral.commands.train import config_from_recipe
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.datasets.registry import DATA_SETS
@@ -77,7 +77,7 @@ def fitted(config: RunConfig) -> dict[str, float]:
 @pytest.mark.parametrize("row", TABLE_3, ids=lambda row: f"{row[0]}-{row[1]}")
 def test_rows_of_table_3(row: tuple[Any, ...]) -> None:
     recipe, model, epochs, rate, decay, weight_decay, dropout, clip = row
-    config = started([recipe, "--model.name", model])
+    config = config_from_recipe([recipe, "--model.name", model])
     found = config.model.architecture
     assert (config.train.epochs, config.train.steps, config.train.batch_size) == (epochs, None, 4096)
     assert (config.optim.name, config.optim.lr, config.optim.betas) == ("adamw", rate, (0.9, 0.999))
@@ -96,7 +96,7 @@ def test_rows_of_table_3(row: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("model", JFT)
 def test_the_models_of_table_3(model: str) -> None:
     """Kind, units of the ResNet and total stride, and the tanh layer as wide as the tokens."""
-    found = started(["paper-jft", "--model.name", model]).model.architecture
+    found = config_from_recipe(["paper-jft", "--model.name", model]).model.architecture
     if model.startswith("BiT"):
         assert isinstance(found, ResNetConfig)
         assert (found.stages, found.width_factor) == (STAGES[model], int(model[-1]))
@@ -120,7 +120,7 @@ def test_table_3_has_no_other_model_on_jft() -> None:
 @pytest.mark.parametrize("model", JFT)
 def test_every_model_of_table_3_takes_a_step(model: str, tmp_path: Path, photographs: Path) -> None:
     """A hybrid stays a hybrid of as many stages, a ResNet a ResNet as many times wider."""
-    config = started(["paper-jft", "--model.name", model])
+    config = config_from_recipe(["paper-jft", "--model.name", model])
     tiny = shrunk(config.model.architecture)
     assert isinstance(build(tiny), ResNet if model.startswith("BiT") else ViT)
     stages = tiny.stages if isinstance(tiny, ResNetConfig) else tiny.stem_stages or ()
@@ -182,7 +182,7 @@ def test_every_kind_of_model_is_fine_tuned_as_table_4_has_it(model: str, tmp_pat
     trained = build(replace(shrunk(architecture(model)), num_classes=3))
     preprocessing = Preprocessing(image_size=trained.config.image_hw, channels=3)
     save_model(tmp_path / "weights", trained, ModelCard(classes=("a", "b", "c"), preprocessing=preprocessing))
-    config = started(["paper-pets", "--model.weights", str(tmp_path / "weights")])
+    config = config_from_recipe(["paper-pets", "--model.weights", str(tmp_path / "weights")])
     tuned, largest = config.model.architecture, RECIPES["paper-imagenet1k-512"](tmp_path / "weights").model.architecture
     assert (tuned.image_size, largest.image_size) == ((378, 518) if model.endswith("/14") else (384, 512))
     assert type(tuned) is type(trained.config)

@@ -8,7 +8,7 @@ import pytest
 
 from shrunk import shrunk
 from vitral.card import ModelCard
-from vitral.commands.train import started
+from vitral.commands.train import config_from_recipe
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
@@ -102,7 +102,7 @@ def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path,
 
 
 def test_the_named_model_has_its_own_row(tmp_path: Path, photographs: Path) -> None:
-    config = started(["paper-jft", "--model.name", "R50+ViT-L/32", "--data.root", str(photographs)])
+    config = config_from_recipe(["paper-jft", "--model.name", "R50+ViT-L/32", "--data.root", str(photographs)])
     assert (config.optim.lr, config.train.epochs) == (2e-4, 7)
     assert config.model.architecture.stem_stages == (3, 4, 6, 3)
     assert config.model.architecture.head_bias == -10

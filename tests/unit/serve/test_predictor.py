@@ -224,14 +224,39 @@ def test_a_card_with_other_classes_is_refused() -> None:
     ("arguments", "message"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"device": "abacus"}, "abacus"),
-        ({"device": "meta"}, "'meta'.* auto, cpu, cuda or cuda:1"),
-        ({"device": torch.device("mps")}, "'mps'.* auto, cpu, cuda or cuda:1"),
+        ({"device": "abacus"}, "device 'abacus' is not to be had here"),
+        ({"device": "meta"}, "device 'meta' is not to be had here: choose auto, cpu, cuda or cuda:1"),
+        ({"precision": "float16"}, "unknown precision 'float16' .did you mean bfloat16.*: choose one of auto, float32"),
+        ({"device": torch.device("mps")}, "device 'mps' is not to be had here: choose auto, cpu, cuda or cuda:1"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Predictor(small_model(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")]
+)
+def test_precision_on_a_cpu(precision: str, dtype: str) -> None:
+    """Of the arithmetic; logits and features are float32."""
+    computed: list[torch.dtype] = []
+    model = small_model()
+    model.blocks[0].mlp.fc1.register_forward_hook(lambda *arguments: computed.append(arguments[-1].dtype))
+    predictor = Predictor(model, device="cpu", precision=precision)
+    pixels = torch.zeros(2, *predictor.card.preprocessing.image_size, 3, dtype=torch.uint8)
+    assert predictor.logits(pixels).dtype == predictor.extract_features(pixels).dtype == torch.float32
+    assert computed == [getattr(torch, dtype)] * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "dtype"), [("auto", "bfloat16"), ("float32", "float32")])
+def test_precision_on_a_gpu(precision: str, dtype: str) -> None:
+    computed: list[torch.dtype] = []
+    model = small_model()
+    model.blocks[0].mlp.fc1.register_forward_hook(lambda *arguments: computed.append(arguments[-1].dtype))
+    Predictor(model, device="cuda", precision=precision)(noise())
+    assert computed == [getattr(torch, dtype)]
 
 
 @pytest.mark.gpu

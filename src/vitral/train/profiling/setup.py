@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from vitral.inspection.cost import forward_macs
-from vitral.inspection.plan import DEVICES, Device, throughput
+from vitral.inspection.devices import DEVICES, Device
+from vitral.inspection.plan import throughput
 from vitral.train.session import Session
 
 __all__ = ["Setup", "all_reduce_seconds", "find_device", "setup_of"]

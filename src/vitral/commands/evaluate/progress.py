@@ -1,4 +1,4 @@
-"""How far a suite is, on the screen."""
+"""Progress of a suite on the screen."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,12 @@ from rich.progress import Progress, TaskID
 
 from vitral.commands.output import progress_bar
 
-__all__ = ["watching"]
+__all__ = ["suite_progress"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bars:
-    """One bar for all, and one for what is being done."""
+class SuiteProgress:
+    """One bar for the suite, and one for its current part."""
 
     progress: Progress
     whole: TaskID
@@ -33,13 +33,13 @@ class Bars:
 
 
 @contextmanager
-def watching(total: int, *, shown: bool) -> Iterator[Bars]:
-    """Bars on standard error while that is a terminal and things are done.
+def suite_progress(total: int, *, enabled: bool) -> Iterator[SuiteProgress]:
+    """Bars on standard error if that is a terminal.
 
     Args:
-        total: how much is to be done, each from `begin` to `end`.
-        shown: whether to show them at all.
+        total: number of parts, each from `begin` to `end`.
+        enabled: whether to show them.
     """
-    with progress_bar(shown=shown) as progress:
-        whole = progress.add_task("in all", total=total)
-        yield Bars(progress=progress, whole=whole, part=progress.add_task("", total=None))
+    with progress_bar(enabled=enabled) as progress:
+        whole = progress.add_task("total", total=total)
+        yield SuiteProgress(progress=progress, whole=whole, part=progress.add_task("", total=None))
