@@ -17,7 +17,7 @@ with join_processes(timeout=timedelta(minutes=2)) as world:
     step = Session.train_step
 
     def failing(session: Session, *batch: Any, **how: Any) -> Any:
-        """The step, or a fault."""
+        """The step, or an error."""
         if session.step == 4 and world.rank == world.size - 1:
             raise RuntimeError("a fault in one process alone")
         return step(session, *batch, **how)

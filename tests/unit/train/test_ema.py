@@ -1,4 +1,4 @@
-"""The running average: by hand, and no worse than the weights themselves, however short the run."""
+"""EMA: by hand, and no worse than the weights themselves in a short run."""
 
 import math
 from dataclasses import replace
@@ -35,7 +35,7 @@ def test_an_update_by_hand():
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])
-def test_at_its_limits_it_is_the_model_or_stays(decay):
+def test_decay_zero_copies_and_decay_one_keeps(decay):
     average, model = ViT(ARCHITECTURE), ViT(ARCHITECTURE)
     expected = [param.clone() for param in (average if decay else model).parameters()]
     update_average(average, model, decay=decay)
@@ -43,7 +43,7 @@ def test_at_its_limits_it_is_the_model_or_stays(decay):
         torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
-def test_a_short_run_is_not_worse_with_it(tmp_path: Path):
+def test_ema_does_not_hurt_a_short_run(tmp_path: Path):
     """A decay of 0.99 from the start would leave three quarters of the initial weights after 30 steps."""
     losses = []
     for ema in (None, 0.99):
@@ -56,7 +56,7 @@ def test_a_short_run_is_not_worse_with_it(tmp_path: Path):
 
 
 def test_polyaks_average_has_the_same_decay_from_the_start(tmp_path: Path):
-    """Beside a hand-kept average of what a run without one passes through."""
+    """Compared with the average of the weights of a run without EMA."""
     config = tiny_run(tmp_path / "run", ema=0.5, ema_warmup=False)
     config, classes = config.resolved(num_classes=10), tuple(map(str, range(10)))
     averaged, plain = (

@@ -1,4 +1,4 @@
-"""The loop within one process: what it leaves, where it goes on, and what it makes of broken images."""
+"""The lifecycle of a run in one process: its files, resuming, errors and unreadable images."""
 
 import shutil
 import signal
@@ -30,7 +30,7 @@ from vitral.weights.folder import load_model
 
 @pytest.fixture
 def train() -> Iterator:
-    """Trains in a fresh folder, or in one that is there; gives the figures."""
+    """Trains in a new folder, or resumes in an existing one; returns the metrics."""
 
     def fit_in(config: RunConfig, *, resume: bool = False) -> dict[str, float]:
         run = Run.open(config.out) if resume else Run.create(config.out, recipe=config.recipe)
@@ -54,7 +54,7 @@ def same_weights(one: Path, other: Path) -> bool:
     return (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
 
 
-def test_a_run_leaves_all_of_itself(tmp_path, train):
+def test_a_finished_run_has_all_files(tmp_path, train):
     figures = train(tiny_run(tmp_path / "run", evaluate="5steps"))
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"run.json", "config.json", "model.safetensors", "metrics.jsonl", "curves.png", "checkpoints"}
@@ -74,15 +74,15 @@ def test_a_run_leaves_all_of_itself(tmp_path, train):
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_average_is_what_is_kept(tmp_path, train):
+def test_the_ema_is_saved(tmp_path, train):
     train(tiny_run(tmp_path / "run"))
     state = newest(tmp_path / "run")
-    kept = load_file(tmp_path / "run" / "model.safetensors")
-    assert all(torch.equal(kept[name], tensors(state, "average")[name]) for name in kept)
-    assert not torch.equal(kept["head.weight"], tensors(state, "model")["head.weight"])
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(saved[name], tensors(state, "average")[name]) for name in saved)
+    assert not torch.equal(saved["head.weight"], tensors(state, "model")["head.weight"])
 
 
-def test_a_finished_run_resumed_ends_the_same(tmp_path, train):
+def test_resuming_a_finished_run_changes_nothing(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     first = train(config)
     record, model = ((tmp_path / "run" / name).read_bytes() for name in ("metrics.jsonl", "model.safetensors"))
@@ -118,13 +118,13 @@ def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path, train, capsys):
     truncate(damaged)
     capsys.readouterr()
     train(config, resume=True)
-    said = capsys.readouterr().err
-    assert f"{damaged} is damaged" in said
-    assert "steps 8 to 12" in said
+    stderr = capsys.readouterr().err
+    assert f"{damaged} is damaged" in stderr
+    assert "steps 8 to 12" in stderr
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, train):
+def test_a_checkpoint_of_another_run_raises(tmp_path, train):
     train(tiny_run(tmp_path / "run"))
     wider = replace(ARCHITECTURE, width=32)
     other = replace(tiny_run(tmp_path / "other"), model=replace(tiny_run().model, architecture=wider))
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, train):
     assert str(caught.value).endswith("; undo the change, or start a new run")
 
 
-def test_the_configuration_that_is_saved_is_the_one_that_trains(tmp_path, train):
+def test_the_resolved_configuration_is_saved(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     config = replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, num_classes=7)))
     train(config)
@@ -150,7 +150,7 @@ def test_the_configuration_that_is_saved_is_the_one_that_trains(tmp_path, train)
     assert saved == config.resolved(num_classes=10)
 
 
-def test_changed_data_is_noticed(tmp_path, train):
+def test_changed_data_raises(tmp_path, train):
     root = tmp_path / "photos"
     write_photographs(root, per_class=4)
     config = tiny_run(tmp_path / "run", batch_size=8, steps=2)
@@ -168,7 +168,7 @@ def test_changed_data_is_noticed(tmp_path, train):
     train(replace(config, train=replace(config.train, steps=4), data=replace(data, workers=1)), resume=True)
 
 
-def test_fewer_steps_than_were_taken_are_refused(tmp_path, train):
+def test_fewer_steps_than_the_checkpoint_raise(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     train(config)
     with pytest.raises(ValueError, match=r"^the run has already taken 12 steps: give --train\.steps 12 or more$"):
@@ -177,7 +177,7 @@ def test_fewer_steps_than_were_taken_are_refused(tmp_path, train):
 
 
 class Failing:
-    """A session's step that fails."""
+    """Replaces a session's step and raises an error."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -186,7 +186,7 @@ class Failing:
         raise self.error
 
 
-def test_a_changed_configuration_is_saved_once_it_is_known_to_work(tmp_path, train, monkeypatch):
+def test_a_changed_configuration_is_saved_with_its_first_checkpoint(tmp_path, train, monkeypatch):
     config = tiny_run(tmp_path / "run")
     train(config)
     longer = replace(config, train=replace(config.train, steps=14), optim=replace(config.optim, lr=1e-3))
@@ -201,7 +201,7 @@ def test_a_changed_configuration_is_saved_once_it_is_known_to_work(tmp_path, tra
     assert load_model(tmp_path / "run").card.provenance["changes"] == "; ".join(changed)
 
 
-def test_what_was_changed_is_told_and_stays_on_record(tmp_path, train, capsys):
+def test_changes_are_printed_and_recorded(tmp_path, train, capsys):
     config = tiny_run(tmp_path / "run")
     train(config)
     for steps in (14, 16):
@@ -217,7 +217,7 @@ def test_what_was_changed_is_told_and_stays_on_record(tmp_path, train, capsys):
     assert "Changed while resuming: train.steps is 14 instead of 12" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_settings_of_the_machine_change_nothing_and_are_not_told(tmp_path, train, capsys):
+def test_changed_hardware_settings_are_not_recorded(tmp_path, train, capsys):
     config = tiny_run(tmp_path / "run")
     train(config)
     before = (tmp_path / "run" / "run.json").read_bytes()
@@ -230,12 +230,12 @@ def test_settings_of_the_machine_change_nothing_and_are_not_told(tmp_path, train
     )
     train(elsewhere, resume=True)
     assert "changed" not in capsys.readouterr().err
-    assert (tmp_path / "run" / "run.json").read_bytes() == before, "nothing was trained with them"
+    assert (tmp_path / "run" / "run.json").read_bytes() == before, "no step was trained with them"
     assert "changes" not in load_model(tmp_path / "run").card.provenance
 
 
-def test_a_run_that_has_saved_nothing_yet_begins_with_whatever_is_changed(tmp_path, train, monkeypatch):
-    """Such as a smaller batch, where the first step took too much memory."""
+def test_any_setting_may_change_before_the_first_checkpoint(tmp_path, train, monkeypatch):
+    """Such as the batch size, if the first step ran out of memory."""
     config = tiny_run(tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(Session, "train_step", Failing(MemoryError()))
@@ -256,19 +256,19 @@ def test_a_run_that_has_saved_nothing_yet_begins_with_whatever_is_changed(tmp_pa
         (torch._dynamo.exc.InternalTorchDynamoError("no compiler"), "^torch.compile failed .no compiler.: install a"),
     ],
 )
-def test_a_machine_that_gives_up_is_told_of_in_a_sentence(tmp_path, train, monkeypatch, error, sentence):
+def test_resource_errors_become_user_errors(tmp_path, train, monkeypatch, error, sentence):
     monkeypatch.setattr(Session, "train_step", Failing(error))
     with pytest.raises(ValueError, match=sentence):
         train(tiny_run(tmp_path / "run"))
 
 
-def test_other_errors_stay_what_they_are(tmp_path, train, monkeypatch):
+def test_other_errors_propagate(tmp_path, train, monkeypatch):
     monkeypatch.setattr(Session, "train_step", Failing(RuntimeError("a fault of our own")))
     with pytest.raises(RuntimeError, match="a fault of our own"):
         train(tiny_run(tmp_path / "run"))
 
 
-def test_a_signal_while_the_run_finishes_is_honoured_after_it(tmp_path, train, monkeypatch):
+def test_a_signal_while_the_run_finishes_is_raised_after_it(tmp_path, train, monkeypatch):
     def draw(*_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
@@ -280,14 +280,14 @@ def test_a_signal_while_the_run_finishes_is_honoured_after_it(tmp_path, train, m
     assert load_model(tmp_path / "run").card.provenance["steps"] == 12
 
 
-def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path, train):
+def test_a_run_that_fails_to_start_leaves_no_folder(tmp_path, train):
     config = replace(tiny_run(tmp_path / "run"), data=DataConfig(source="folder", root=tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="nowhere does not exist"):
         train(config)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_resumed_run_that_cannot_begin_loses_nothing(tmp_path, train):
+def test_a_resumed_run_that_fails_to_start_changes_no_file(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     train(config)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
@@ -305,10 +305,10 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, trai
         assert all(tensor.isfinite().all() for tensor in tensors(path).values())
 
 
-class TestBroken:
+class TestUnreadable:
     @pytest.fixture
     def config(self, tmp_path) -> RunConfig:
-        """A run over photographs, three of which are broken."""
+        """A run over photographs, three of which are unreadable."""
         root = tmp_path / "photos"
         write_photographs(root, per_class=4)
         break_files(root)
@@ -317,7 +317,7 @@ class TestBroken:
         data = DataConfig(source="folder", root=root)
         return replace(config, model=replace(config.model, architecture=architecture), data=data)
 
-    def test_stops_the_run_and_is_named_with_the_way_on(self, config, train):
+    def test_an_unreadable_image_stops_the_run_which_can_resume(self, config, train):
         with pytest.raises(ValueError, match=r"broken-\w+\.\w+ cannot be read as an image: .*--data\.on-error skip"):
             train(config)
         step = max(losses(config.out), default=0)
@@ -328,13 +328,13 @@ class TestBroken:
         train(straight)
         assert same_weights(config.out, straight.out)
 
-    def test_skipped_ones_are_counted_and_listed(self, config, train, capsys):
+    def test_skipped_images_are_counted_and_listed(self, config, train, capsys):
         config = replace(config, data=replace(config.data, on_error="skip"))
         train(config)
-        said = capsys.readouterr().err
-        assert "3 files could not be read and were skipped:" in said
+        stderr = capsys.readouterr().err
+        assert "3 files could not be read and were skipped:" in stderr
         for name in ("broken-cut.jpg", "broken-empty.jpg", "broken-text.png"):
-            assert said.count(name) == 1
+            assert stderr.count(name) == 1
 
     def test_skipping_does_not_depend_on_workers(self, config, train):
         runs = [config.out.with_name(f"workers-{workers}") for workers in (0, 2)]
@@ -343,7 +343,7 @@ class TestBroken:
         assert same_weights(*runs)
 
 
-def test_the_best_on_validation_images_is_kept_also_when_the_run_resumes(tmp_path, train):
+def test_the_best_model_on_validation_images_is_saved_also_after_resuming(tmp_path, train):
     tiny = tiny_run(tmp_path / "run", evaluate="3steps", steps=24)
     checkpoint = replace(tiny.checkpoint, keep=9)
     tiny = replace(tiny, data=replace(tiny.data, val_fraction=0.2), checkpoint=checkpoint)
@@ -353,9 +353,9 @@ def test_the_best_on_validation_images_is_kept_also_when_the_run_resumes(tmp_pat
     best = load_model(tmp_path / "run" / "best").card
     assert best.provenance["steps"] == max(scores, key=lambda step: (scores[step], -step))
     assert best.metrics["val/top1"] == max(scores.values())
-    kept = (tmp_path / "run" / "best" / "model.safetensors").read_bytes()
+    before = (tmp_path / "run" / "best" / "model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "run" / "best")
     for step in (step for step in range(4, 25, 4) if step >= best.provenance["steps"]):
         shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{step:09d}")
     train(tiny, resume=True)
-    assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == kept
+    assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == before
