@@ -167,9 +167,8 @@ def mae_finetune_imagenet1k(weights: Path | None = None) -> RunConfig:
     """MAE's fine-tuning on ImageNet: AdamW with layer decay, mixup and CutMix (arXiv 2111.06377, appendix A.1).
 
     B/16 for 100 epochs with layer decay 0.65 and the base learning rate 5e-4 of the released code. L and H for 50
-    epochs with 0.75 and 1e-3: `--train.epochs 50 --optim.layer-decay 0.75 --optim.lr 4e-3 --model.drop-path 0.2`,
-    for H 0.3.
-    The noise of 0.5 on RandAugment's magnitude is left out.
+    epochs with 0.75 and 1e-3: `--train.epochs 50 --optim.layer-decay 0.75 --optim.lr 4e-3 --model.drop-path 0.2`, for H
+    0.3. The noise of 0.5 on RandAugment's magnitude is left out.
 
     Command: vitral train mae-finetune-imagenet1k --model.weights mae.pth
     Expect: 83.6 % with B/16, 85.9 with L, 86.9 with H, from 1,600 epochs of MAE (no spread given); not run here

@@ -246,7 +246,7 @@ def test_everything_but_the_teacher_has_a_gradient(patch_weight: float) -> None:
         assert weight.requires_grad != idle
 
 
-def test_the_mask_token_repositions_only_masked_patches() -> None:
+def test_the_mask_token_replaces_only_masked_patches() -> None:
     model, batch, image_keys = learner(patch_weight=1.0, masked_fraction=0.25), images(2), keys(2)
     global_crops, _ = model.crops(batch, image_keys)
     mask = model.masks(image_keys, global_crops)

@@ -1,4 +1,4 @@
-"""AugReg and "Better plain ViT baselines" are as big_vision's files and their papers have them."""
+"""AugReg and "Better plain ViT baselines" have the settings of big_vision's files and their papers."""
 
 import pytest
 
@@ -46,8 +46,8 @@ def test_better_plain_baselines(epochs: int) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith(("augreg-", "vit-s16-"))])
-def test_what_they_share(name: str) -> None:
-    """99 % of the training images, the rest to watch the run; the official validation images are the test."""
+def test_their_common_settings(name: str) -> None:
+    """They train on 99 % of the training images, and validate on the rest; the official validation images are the test."""
     config = RECIPES[name]()
     assert (config.data.source, config.data.val_fraction) == ("imagenet1k", 0.01)
     assert (config.optim.name, config.optim.betas, config.optim.clip) == ("adamw", (0.9, 0.999), 1.0)

@@ -1,4 +1,4 @@
-"""The paper's Tables 3 and 4, typed in from the paper: a recipe with another number fails here."""
+"""The recipes have the numbers of the paper's Tables 3 and 4, typed in from the paper."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -49,7 +49,7 @@ TABLE_3 = [
     ("paper-imagenet", "ViT-L/16", 300, 3e-3, ("cosine", 0.0), 0.3, 0.1, 1.0),
     ("paper-imagenet", "ViT-L/32", 300, 3e-3, ("cosine", 0.0), 0.3, 0.1, 1.0),
 ]
-"""L/16 and R50+L/16 were trained on JFT for 7 epochs too, L/16 and L/32 on ImageNet-21k for 30: `--train.epochs`."""
+"""The paper also trains L/16 and R50+L/16 on JFT for 7 epochs, and L/16 and L/32 on ImageNet-21k for 30."""
 
 JFT = [row[1] for row in TABLE_3 if row[0] == "paper-jft"]
 
@@ -78,16 +78,16 @@ def fitted(config: RunConfig) -> dict[str, float]:
 def test_rows_of_table_3(row: tuple[Any, ...]) -> None:
     recipe, model, epochs, rate, decay, weight_decay, dropout, clip = row
     config = config_from_recipe([recipe, "--model.name", model])
-    found = config.model.architecture
+    vit = config.model.architecture
     assert (config.train.epochs, config.train.steps, config.train.batch_size) == (epochs, None, 4096)
     assert (config.optim.name, config.optim.lr, config.optim.betas) == ("adamw", rate, (0.9, 0.999))
     assert (config.optim.weight_decay, config.optim.decay_form, config.optim.clip) == (weight_decay, "times_lr", clip)
     assert (config.schedule.decay, config.schedule.end, config.schedule.warmup) == (*decay, "10000steps")
-    assert getattr(found, "dropout", 0.0) == dropout
-    assert found.image_size == 224
+    assert getattr(vit, "dropout", 0.0) == dropout
+    assert vit.image_size == 224
     assert config.data.source == SOURCES[recipe]
     softmax = recipe == "paper-imagenet"
-    assert (config.objective.loss, found.head_bias) == (("softmax", 0.0) if softmax else ("sigmoid", -10.0))
+    assert (config.objective.loss, vit.head_bias) == (("softmax", 0.0) if softmax else ("sigmoid", -10.0))
     assert (config.augment.crop, config.augment.crop_area, config.augment.flip) == ("inception_tf", (0.05, 1.0), True)
     assert (config.augment.randaugment, config.augment.mixup) == ("none", 0.0)
     assert (config.preprocessing.mean, config.preprocessing.std) == ((0.5,), (0.5,))
@@ -95,20 +95,20 @@ def test_rows_of_table_3(row: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("model", JFT)
 def test_the_models_of_table_3(model: str) -> None:
-    """Kind, units of the ResNet and total stride, and the tanh layer as wide as the tokens."""
-    found = config_from_recipe(["paper-jft", "--model.name", model]).model.architecture
+    """Architecture, units of the ResNet, total stride, and a tanh layer of the tokens' width."""
+    vit = config_from_recipe(["paper-jft", "--model.name", model]).model.architecture
     if model.startswith("BiT"):
-        assert isinstance(found, ResNetConfig)
-        assert (found.stages, found.width_factor) == (STAGES[model], int(model[-1]))
+        assert isinstance(vit, ResNetConfig)
+        assert (vit.stages, vit.width_factor) == (STAGES[model], int(model[-1]))
         return
-    assert isinstance(found, ViTConfig)
-    assert found.stem_stages == STAGES.get(model)
-    assert found.patch_size == int(model.rpartition("/")[2])
+    assert isinstance(vit, ViTConfig)
+    assert vit.stem_stages == STAGES.get(model)
+    assert vit.patch_size == int(model.rpartition("/")[2])
     sizes = {"B": (12, 768, 3072, 12), "L": (24, 1024, 4096, 16), "H": (32, 1280, 5120, 16)}[
         model.rpartition("-")[2][0]
     ]
-    assert (found.depth, found.width, found.mlp_dim, found.num_heads) == sizes
-    assert found.representation_size == sizes[1]
+    assert (vit.depth, vit.width, vit.mlp_dim, vit.num_heads) == sizes
+    assert vit.representation_size == sizes[1]
 
 
 def test_table_3_has_no_other_model_on_jft() -> None:
@@ -119,7 +119,7 @@ def test_table_3_has_no_other_model_on_jft() -> None:
 
 @pytest.mark.parametrize("model", JFT)
 def test_every_model_of_table_3_takes_a_step(model: str, tmp_path: Path, photographs: Path) -> None:
-    """A hybrid stays a hybrid of as many stages, a ResNet a ResNet as many times wider."""
+    """The shrunk model keeps a hybrid's stages and a ResNet's width factor."""
     config = config_from_recipe(["paper-jft", "--model.name", model])
     tiny = shrunk(config.model.architecture)
     assert isinstance(build(tiny), ResNet if model.startswith("BiT") else ViT)
@@ -136,7 +136,7 @@ def test_every_model_of_table_3_takes_a_step(model: str, tmp_path: Path, photogr
 
 
 TABLE_4 = {
-    # steps, warm-up of the released code, grid of rates, share of the training images it was chosen on, B/16 (Table 5)
+    # steps, warm-up of the released code, grid of rates, fraction of the training images that selects the rate, B/16 (Table 5)
     "imagenet1k": (20_000, 500, (0.003, 0.01, 0.03, 0.06), 0.01, 83.97),
     "cifar100": (10_000, 500, (0.001, 0.003, 0.01, 0.03), 0.02, 91.67),
     "cifar10": (10_000, 500, (0.001, 0.003, 0.01, 0.03), 0.02, 98.95),
@@ -151,20 +151,20 @@ def test_table_4_has_these_rows() -> None:
 
 @pytest.mark.parametrize("task", TABLE_4)
 def test_rows_of_table_4(task: str) -> None:
-    steps, warmup, grid, share, accuracy = TABLE_4[task]
+    steps, warmup, grid, fraction, accuracy = TABLE_4[task]
     config = RECIPES[f"paper-{task}"]()
     assert (config.train.steps, config.train.batch_size, config.train.ema) == (steps, 512, None)
     assert (config.optim.name, config.optim.momentum, config.optim.nesterov) == ("sgd", 0.9, False)
     assert (config.optim.weight_decay, config.optim.clip) == (0.0, 1.0)
     assert (config.schedule.decay, config.schedule.end, config.schedule.warmup) == ("cosine", 0.0, f"{warmup}steps")
     assert config.optim.lr in grid
-    found = config.model.architecture
-    assert (found.image_size, found.dropout, found.representation_size) == (384, 0.0, None)
-    assert found.head_bias == 0.0
+    vit = config.model.architecture
+    assert (vit.image_size, vit.dropout, vit.representation_size) == (384, 0.0, None)
+    assert vit.head_bias == 0.0
     assert (config.objective.loss, config.data.source) == ("softmax", task)
     assert tuple(map(float, TASKS[task]["grid"].split(","))) == grid
-    assert TASKS[task]["share"] == share
-    assert DATA_SETS[task].val_fraction == (None if task == "flowers" else share)
+    assert TASKS[task]["share"] == fraction
+    assert DATA_SETS[task].val_fraction == (None if task == "flowers" else fraction)
     assert f"{accuracy:.2f} %" in RECIPES[f"paper-{task}"].describe()["expect"]
 
 
@@ -178,7 +178,7 @@ def test_the_best_of_table_2() -> None:
 
 
 @pytest.mark.parametrize("model", ["R50+ViT-B/16", "BiT-R50x1", "ViT-H/14"])
-def test_every_kind_of_model_is_fine_tuned_as_table_4_has_it(model: str, tmp_path: Path, photographs: Path) -> None:
+def test_every_kind_of_model_is_fine_tuned_as_in_table_4(model: str, tmp_path: Path, photographs: Path) -> None:
     trained = build(replace(shrunk(architecture(model)), num_classes=3))
     preprocessing = Preprocessing(image_size=trained.config.image_hw, channels=3)
     save_model(tmp_path / "weights", trained, ModelCard(classes=("a", "b", "c"), preprocessing=preprocessing))

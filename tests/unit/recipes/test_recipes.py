@@ -1,4 +1,4 @@
-"""Every recipe is built, and takes a step with a model of its own structure."""
+"""Every recipe builds its configuration, and takes a step with a small model of its architecture."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -25,7 +25,7 @@ from vitral.weights.folder import save_model
 
 
 def stepped(config: RunConfig, out: Path, **data: object) -> dict[str, float]:
-    """One step of a recipe on data of a test's own, with one block."""
+    """One step of a recipe with one block, on the data of a test."""
     architecture = replace(config.model.architecture, depth=1)
     config = replace(
         config,
@@ -56,18 +56,18 @@ def test_folder_then_finetune(tmp_path: Path, photographs: Path) -> None:
     assert stepped(recipe, tmp_path / "second", root=photographs)["test/loss"] > 0
 
 
-def test_finetune_without_weights_describes_a_stand_in() -> None:
+def test_finetune_without_weights_has_a_placeholder() -> None:
     assert finetune().model.architecture == ViTConfig()
     assert finetune().data == DataConfig(source="folder", workers=2)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_a_recipe_knows_its_name(name: str) -> None:
+def test_a_configuration_has_the_name_of_its_recipe(name: str) -> None:
     assert RECIPES[name]().recipe == name
 
 
 def with_a_teacher(objective: ObjectiveConfig, photographs: Path, folder: Path) -> ObjectiveConfig:
-    """An objective that learns from a teacher is given one with random weights."""
+    """The objective; distillation gets a teacher with random weights."""
     if not isinstance(objective, DistillationConfig):
         return objective
     classes = tuple(sorted(path.name for path in photographs.iterdir()))
@@ -82,7 +82,7 @@ LARGE = [name for name in RECIPES if name not in ("digits", "fashion-mnist", "fo
 
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path, photographs: Path) -> None:
-    """Everything but the sizes stays: loss, optimiser, schedule, augmentation, parts of the model."""
+    """Only the sizes change; loss, optimiser, schedule, augmentation and parts of the model are the recipe's."""
     config = RECIPES[name]()
     config = replace(
         config,
@@ -101,7 +101,7 @@ def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path,
         assert (tmp_path / "run" / "panels.png").stat().st_size > 0
 
 
-def test_the_named_model_has_its_own_row(tmp_path: Path, photographs: Path) -> None:
+def test_a_named_model_has_the_settings_of_its_row(tmp_path: Path, photographs: Path) -> None:
     config = config_from_recipe(["paper-jft", "--model.name", "R50+ViT-L/32", "--data.root", str(photographs)])
     assert (config.optim.lr, config.train.epochs) == (2e-4, 7)
     assert config.model.architecture.stem_stages == (3, 4, 6, 3)
