@@ -91,9 +91,9 @@ def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
     assert "cannot be read as an image" in output
     assert all(str(file) in output for file in broken)
     assert listed.read_text().splitlines() == [str(file.relative_to(root)) for file in broken]
-    found = screen.json("data", "check", root, "--strict", code=1)
-    assert found["num_images"] == {"train": 21}
-    assert [finding["kind"] for finding in found["findings"]] == ["unreadable"] * 3
+    result = screen.json("data", "check", root, "--strict", code=1)
+    assert result["num_images"] == {"train": 21}
+    assert [finding["kind"] for finding in result["findings"]] == ["unreadable"] * 3
     assert screen.json("data", "check", root, "--data.exclude", listed)["findings"] == []
 
 
@@ -117,16 +117,16 @@ def leaking(tmp_path: Path) -> Path:
 def test_near(screen: Screen, leaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     listed = tmp_path / "near.txt"
-    found = screen.json("data", "near", leaking, "--write", listed, "--workers", "2")
-    assert found["num_images"] == {"train": 18, "other": 21}
-    assert sorted((Path(pair["train"]).parent.name, Path(pair["like"]).name) for pair in found["pairs"]) == [
+    result = screen.json("data", "near", leaking, "--write", listed, "--workers", "2")
+    assert result["num_images"] == {"train": 18, "other": 21}
+    assert sorted((Path(pair["train"]).parent.name, Path(pair["like"]).name) for pair in result["pairs"]) == [
         ("cat", "copy-0.jpg"),
         ("coffee", "copy-1.jpg"),
         ("rocket", "copy-2.jpg"),
     ]
     names = ["train/cat/000-plain.png", "train/coffee/001-plain.tiff", "train/rocket/000-plain.gif"]
     assert listed.read_text().splitlines() == names
-    with Image.open(tmp_path / found["picture"]) as picture:
+    with Image.open(tmp_path / result["picture"]) as picture:
         assert picture.width > 3 * picture.height / 2
     output = screen.run("data", "near", leaking, "--out", tmp_path / "pairs.png")
     assert f"{leaking}: 3 of 18 training images nearly duplicate one of 21 other images" in output
@@ -139,9 +139,9 @@ def test_near(screen: Screen, leaking: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_near_against_other_data_and_by_a_model(screen: Screen, leaking: Path, tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "pairs.png")]
-    found = screen.json("data", "near", leaking / "train", "--against", leaking, *out)
-    assert len(found["pairs"]) == 3
-    assert found["num_images"] == {"train": 18, "other": 21}
+    result = screen.json("data", "near", leaking / "train", "--against", leaking, *out)
+    assert len(result["pairs"]) == 3
+    assert result["num_images"] == {"train": 18, "other": 21}
     vit = create("ViT-Ti/16", num_classes=len(CLASSES), image_size=32)
     card = ModelCard(preprocessing=Preprocessing(image_size=(32, 32), channels=3), classes=CLASSES)
     save_model(tmp_path / "model", vit, card)

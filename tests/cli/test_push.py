@@ -1,4 +1,4 @@
-"""`vitral push` as typed, to a Hub on this machine, and what others make of what they find there."""
+"""`vitral push` on the command line, to a local Hub, and other libraries that load the result."""
 
 import os
 from collections.abc import Iterator
@@ -36,7 +36,9 @@ def header(page: str) -> dict[str, object]:
     return yaml.safe_load(page.split("---")[1])
 
 
-def test_a_run_goes_up_and_comes_down(screen: Screen, trained: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_uploaded_and_downloaded(
+    screen: Screen, trained: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = screen.run("push", trained, "me/digits", "--licence", "apache-2.0", "--message", "the first")
     assert output == f"{hub.address}/me/digits\nload it anywhere with vitral.load('hf-hub:me/digits')\n"
     assert sorted(hub.repos["me/digits"]["main"]) == ["README.md", "config.json", "model.safetensors"]
@@ -56,9 +58,9 @@ def test_a_run_goes_up_and_comes_down(screen: Screen, trained: Path, hub: Hub, m
 
 
 def test_a_branch_of_a_private_repository(screen: Screen, trained: Path, hub: Hub) -> None:
-    told = screen.json("push", trained, "me/digits", "--private", "--revision", "try")
-    assert told["address"] == f"{hub.address}/me/digits"
-    assert set(told["files"]) == {"README.md", "config.json", "model.safetensors"}
+    result = screen.json("push", trained, "me/digits", "--private", "--revision", "try")
+    assert result["address"] == f"{hub.address}/me/digits"
+    assert set(result["files"]) == {"README.md", "config.json", "model.safetensors"}
     assert (hub.repos["me/digits"]["main"], hub.messages) == ({}, [f"{trained.name}, pushed by vitral"])
     assert "private" in str(hub.created[0])
     assert vitral.load("hf-hub:me/digits@try").config == load_model(trained).config
@@ -69,7 +71,7 @@ def test_a_branch_of_a_private_repository(screen: Screen, trained: Path, hub: Hu
 
 
 @pytest.mark.parametrize("form", ["timm", "transformers"])
-def test_what_is_sent_in_an_owners_format_is_read_here_too(screen: Screen, tmp_path: Path, hub: Hub, form: str) -> None:
+def test_a_model_in_another_format_is_loaded_again(screen: Screen, tmp_path: Path, hub: Hub, form: str) -> None:
     small = small_model(image_size=16)
     save_model(tmp_path / "model", small, small.card)
     screen.run("push", tmp_path / "model", "me/small", "--as", form)
@@ -81,7 +83,7 @@ def test_what_is_sent_in_an_owners_format_is_read_here_too(screen: Screen, tmp_p
     assert '("hf-hub:me/small", pretrained=True)' in page if form == "timm" else '.from_pretrained("me/small")' in page
 
 
-def test_the_page_tells_what_the_model_is(screen: Screen, trained: Path, tmp_path: Path) -> None:
+def test_the_model_card_describes_the_model(screen: Screen, trained: Path, tmp_path: Path) -> None:
     output = screen.run("push", trained, "me/digits", "--dry-run", tmp_path / "dry", "--licence", "mit")
     assert output == f"{tmp_path / 'dry'}: README.md, config.json, model.safetensors; nothing was uploaded\n"
     page, top1 = (tmp_path / "dry" / "README.md").read_text(), load_model(trained).card.metrics["test/top1"]
@@ -107,7 +109,7 @@ def test_the_page_tells_what_the_model_is(screen: Screen, trained: Path, tmp_pat
 
 
 @pytest.mark.parametrize("form", [form for form in CONFIG_FILES if form not in ("timm", "transformers")])
-def test_the_page_of_an_encoder_says_how_it_is_loaded(form: str) -> None:
+def test_the_model_card_of_an_encoder_has_its_loading_code(form: str) -> None:
     config = ModelConfig(architecture=SMALL, card=small_card())
     page = render_readme(config, name="me/small", macs=1, run={}, licence=None, format=form, other_formats=["timm"])
     assert 'model = transformers.AutoModel.from_pretrained("me/small")' in page
@@ -131,13 +133,13 @@ def test_tokens_without_rights_are_refused(
     screen: Screen, trained: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
-    told = screen.refusal("push", trained, "me/digits")
-    assert "me/digits" in told
-    assert "no write permission; log in with hf auth login" in told
+    error = screen.refusal("push", trained, "me/digits")
+    assert "me/digits" in error
+    assert "hf auth login" in error
     assert hub.repos == {}
 
 
-def test_what_cannot_be_sent_is_one_sentence(
+def test_a_failed_upload_is_one_sentence(
     screen: Screen, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert screen.refusal("push", trained, "digits").endswith("give OWNER/NAME")
@@ -146,8 +148,9 @@ def test_what_cannot_be_sent_is_one_sentence(
     )
     assert "does not exist" in screen.refusal("push", tmp_path / "nothing", "a/b")
     assert f"{tmp_path} exists" in screen.refusal("push", trained, "a/b", "--dry-run", tmp_path)
-    told = screen.refusal("push", trained, "a/b", "--as", "transformers", "--dry-run", tmp_path / "dry")
-    assert "the format transformers requires cls_token" in told
+    error = screen.refusal("push", trained, "a/b", "--as", "transformers", "--dry-run", tmp_path / "dry")
+    assert "transformers" in error
+    assert "cls_token" in error
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden files too
     monkeypatch.setenv("HF_TOKEN", "x")
     assert screen.refusal("push", trained, "a/b") == "HF_HUB_OFFLINE is set: unset it to reach the Hub"

@@ -1,4 +1,4 @@
-"""`vitral report`: the page again, from what a run left."""
+"""`vitral report`: writes the page again, from the run's files."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def test_the_same_page_again(screen, run):
     assert "evaluating" not in screen.errors
 
 
-def test_what_was_not_kept_is_evaluated_again(screen, run):
+def test_missing_predictions_are_computed_again(screen, run):
     first = screen.run("report", run) and (run / "report.html").read_bytes()
     (run / "predictions.safetensors").unlink()
     result = screen.json("report", run)
@@ -46,7 +46,7 @@ def test_without_its_images(screen, run):
     assert "The images cannot be shown: " in (run / "report.html").read_text()
 
 
-def test_what_is_no_run(screen, tmp_path):
+def test_a_folder_that_is_not_a_run(screen, tmp_path):
     assert screen.refusal("report", tmp_path) == f"{tmp_path} is not a training run: it has no run.json"
 
 

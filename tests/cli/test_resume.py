@@ -1,4 +1,4 @@
-"""A run that is killed or asked to stop, again and again, ends in the very bits of the run that was left alone."""
+"""A run that is killed or stopped, again and again, ends with the same bits as an uninterrupted run."""
 
 import os
 import random
@@ -166,7 +166,7 @@ def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_asked_to_stop(tmp_path, unbroken, signum, code):
+def test_a_signal_stops_the_run(tmp_path, unbroken, signum, code):
     run = tmp_path / "run"
     process = start(*recipe("adamw"), "--out", "run", "--data.workers", "2", cwd=tmp_path)
     process.wait_until(lambda: steps_taken(run) >= 43)

@@ -1,4 +1,4 @@
-"""A suite of tasks that is killed goes on where it was, and ends in the figures of one that was left alone."""
+"""A suite of tasks that is killed resumes, and ends with the results of an uninterrupted one."""
 
 import os
 import shutil
@@ -41,9 +41,9 @@ def start(run: Path, *, after: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def untimed(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was found, but for the time that it took."""
-    return [{key: row[key] for key in row if key != "seconds"} for row in found["tasks"]]
+def untimed(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results without their time."""
+    return [{key: row[key] for key in row if key != "seconds"} for row in result["tasks"]]
 
 
 def scores(run: Path) -> set[Path]:
@@ -51,7 +51,7 @@ def scores(run: Path) -> set[Path]:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_suite_that_is_killed_goes_on_with_the_task_it_was_at(screen: Screen, trained: Path, tmp_path: Path) -> None:
+def test_a_killed_suite_resumes_at_the_same_task(screen: Screen, trained: Path, tmp_path: Path) -> None:
     whole, killed = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed"))
     frozen = 3 * len(TITLES)  # kNN, linear probe and few-shot of each
     process = start(killed, after=frozen + 1)  # the first of two trainings on the first task is over
@@ -59,11 +59,11 @@ def test_a_suite_that_is_killed_goes_on_with_the_task_it_was_at(screen: Screen, 
     assert process.returncode == -signal.SIGKILL, said
     kept = {path: path.stat().st_mtime_ns for path in scores(killed)}
     assert len(kept) == frozen + 1
-    found = screen.json("eval", killed, *WORDS)
+    result = screen.json("eval", killed, *WORDS)
     assert f"{len(kept)} results were read from the cache" in screen.errors
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     expected = screen.json("eval", whole, *WORDS)
     assert "from the cache" not in screen.errors
-    assert untimed(found) == untimed(expected)
-    assert {row["task"] for row in found["tasks"]} == set(TITLES)
+    assert untimed(result) == untimed(expected)
+    assert {row["task"] for row in result["tasks"]} == set(TITLES)
     assert {path.name for path in scores(killed)} == {path.name for path in scores(whole)}

@@ -40,16 +40,16 @@ def digits_run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "digits"))
 
 
-def test_a_model_beside_random_weights_and_raw_pixels(screen: Screen, digits_run: Path) -> None:
-    found = screen.json("eval", digits_run, "--suite", "knn", "--baselines")
-    accuracy = {row["of"]: row["accuracy"] for row in found["tasks"]}
+def test_a_model_with_the_baselines(screen: Screen, digits_run: Path) -> None:
+    result = screen.json("eval", digits_run, "--suite", "knn", "--baselines")
+    accuracy = {row["of"]: row["accuracy"] for row in result["tasks"]}
     assert set(accuracy) == {"model", "random weights", "raw pixels"}
     assert min(accuracy.values()) > 0.3, "chance is 0.1"
-    assert all(row["num_images"] == 359 for row in found["tasks"])
-    assert found["means"]["model"]["mean"]["kNN"] == accuracy["model"]
+    assert all(row["num_images"] == 359 for row in result["tasks"])
+    assert result["means"]["model"]["mean"]["kNN"] == accuracy["model"]
 
 
-def test_features_are_kept_and_used_again(screen: Screen, digits_run: Path) -> None:
+def test_features_are_cached(screen: Screen, digits_run: Path) -> None:
     first = screen.json("eval", digits_run, "--suite", "fewshot", "--max-train", "500")
     files = {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()}
     assert sorted(path.suffix for path in files) == [".json", *[".safetensors"] * 3]
@@ -64,8 +64,8 @@ def test_features_are_kept_and_used_again(screen: Screen, digits_run: Path) -> N
     assert victim.stat().st_size > 100
 
 
-def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_run: Path, photographs: Path) -> None:
-    """Of data with a validation split and no test split, the former is what is reported."""
+def test_reported_images_are_not_trained_on(screen: Screen, digits_run: Path, photographs: Path) -> None:
+    """Data with a validation split and no test split is evaluated on the validation split."""
     root = digits_run.parent / "split"
     for part, other in (("train", 0), ("val", 1)):
         for folder in sorted(photographs.iterdir()):
@@ -74,8 +74,8 @@ def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_ru
                     (root / part / folder.name).mkdir(parents=True, exist_ok=True)
                     shutil.copy(file, root / part / folder.name)
     held_out = sum(1 for file in (root / "val").rglob("*") if file.is_file())
-    found = screen.json("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
-    (row,) = found["tasks"]
+    result = screen.json("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
+    (row,) = result["tasks"]
     assert row["num_images"] == held_out
     options = Options(suite="knn", data=DataConfig(source="folder", root=root))
     tasks, _ = open_data_task(options)
@@ -85,7 +85,9 @@ def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_ru
     assert names["val"]
 
 
-def test_other_images_under_the_same_names_are_seen_anew(screen: Screen, digits_run: Path, photographs: Path) -> None:
+def test_other_images_with_the_same_names_are_not_read_from_the_cache(
+    screen: Screen, digits_run: Path, photographs: Path
+) -> None:
     root = digits_run.parent / "same-names"
     shutil.copytree(photographs, root)
     words = ("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
@@ -100,7 +102,7 @@ def test_other_images_under_the_same_names_are_seen_anew(screen: Screen, digits_
     assert len(set((digits_run / "features").iterdir()) - known) == 4, "three splits and their score"
 
 
-def test_what_any_subject_was_measured_by_has_a_column(
+def test_a_method_that_any_subject_has_is_a_column(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Fine-tuning fails for the model, and not for random weights."""
@@ -120,7 +122,7 @@ def test_what_any_subject_was_measured_by_has_a_column(
     assert all(row["kNN"].endswith("%") for row in rows)
 
 
-def test_a_run_that_knows_a_tasks_images_is_told_of(
+def test_a_run_trained_on_a_tasks_images_is_reported(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in set(tasks_of("vtab-mini")) - {"mini-digits"}:
@@ -177,7 +179,7 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
         (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
     ],
 )
-def test_wrong_words(screen: Screen, digits_run: Path, words: tuple[str, ...], sentence: str) -> None:
+def test_wrong_arguments(screen: Screen, digits_run: Path, words: tuple[str, ...], sentence: str) -> None:
     assert sentence in screen.refusal("eval", digits_run, *words)
 
 
@@ -186,8 +188,8 @@ def test_a_folder_of_features_that_cannot_be_written(
 ) -> None:
     """Whoever may write everywhere sees no folder that cannot be written, so the system's answer is set here."""
     monkeypatch.setattr("os.access", lambda path, _: path != digits_run)
-    told = screen.refusal("eval", digits_run, "--suite", "knn")
-    assert told == f"{digits_run} cannot be written to: name another folder for cached features with --cache"
+    error = screen.refusal("eval", digits_run, "--suite", "knn")
+    assert error == f"{digits_run} cannot be written to: name another folder for cached features with --cache"
     screen.run("eval", digits_run, "--suite", "knn", "--cache", tmp_path / "new" / "features")
     assert len(list((tmp_path / "new" / "features").iterdir())) == 4
 
@@ -195,12 +197,12 @@ def test_a_folder_of_features_that_cannot_be_written(
 def test_retrieval_without_its_package(screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before anything is extracted."""
     monkeypatch.setitem(sys.modules, "faiss", None)
-    told = screen.refusal("eval", digits_run, "--suite", "retrieval")
-    assert told == "retrieval needs the package faiss: pip install 'vitral[data]'"
+    error = screen.refusal("eval", digits_run, "--suite", "retrieval")
+    assert error == "retrieval needs the package faiss: pip install 'vitral[data]'"
     assert not (digits_run / "features").exists()
 
 
-def test_fewer_images_than_shots_are_told(screen: Screen, digits_run: Path, photographs: Path) -> None:
+def test_fewer_images_than_shots_are_reported(screen: Screen, digits_run: Path, photographs: Path) -> None:
     words = ("--suite", "fewshot", "--data.source", "folder", "--data.root", photographs)
     assert len(screen.json("eval", digits_run, *words)["tasks"]) == 4
     assert "data: a class has 10 images to learn from, all of which count where more are asked for" in screen.errors
@@ -243,7 +245,7 @@ def test_images_to_choose_by_are_as_many_as_the_papers(
     sizes: tuple[int, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """2 % of CIFAR, 10 % of Pets and Flowers, 1 % of ImageNet; what the final model learns from is all of train."""
+    """2 % of CIFAR, 10 % of Pets and Flowers, 1 % of ImageNet; the final model is trained on all of train."""
     monkeypatch.setattr("vitral.commands.evaluate.suite.open_data", lambda _: arrays(**counts))
     options = Options(suite="finetune", data=DataConfig(source=source), **words)  # pyright: ignore[reportArgumentType]
     tasks, protocol = open_data_task(options)
@@ -253,24 +255,24 @@ def test_images_to_choose_by_are_as_many_as_the_papers(
     assert protocol.table4_dataset == (like if "paper" in words.values() else None)
 
 
-def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, tmp_path: Path) -> None:
+def test_a_model_trained_without_classes_names_suites_to_use(screen: Screen, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small = ("--model.image-size", "8", "--model.patch-size", "2", "--model.width", "24", "--model.depth", "1")
     words = ("--data.source", "digits", "--data.root", "None", "--train.steps", "3", "--train.track", "none")
     screen.run("train", "fashion-mnist-mae", "--out", run, *small, *words)
     assert "evaluate it with --suite knn" in screen.refusal("eval", run)
-    found = screen.json("eval", run, "--suite", "linear", "--max-train", "300")
-    assert found["tasks"][0]["accuracy"] > 0.2
+    result = screen.json("eval", run, "--suite", "linear", "--max-train", "300")
+    assert result["tasks"][0]["accuracy"] > 0.2
 
 
-def test_fine_tuning_beside_random_weights(
+def test_fine_tuning_with_the_baseline(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, augment=False)
     monkeypatch.setitem(PROTOCOLS, "light", quick)
     words = ("--max-train", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
-    found = screen.json("eval", digits_run, "--suite", "finetune", *words)
-    assert [(row["of"], row["method"], len(row["seeds"])) for row in found["tasks"]] == [
+    result = screen.json("eval", digits_run, "--suite", "finetune", *words)
+    assert [(row["of"], row["method"], len(row["seeds"])) for row in result["tasks"]] == [
         ("model", "fine-tuned", 2),
         ("random weights", "fine-tuned", 2),
     ]
@@ -279,15 +281,15 @@ def test_fine_tuning_beside_random_weights(
     assert rows[3] == ["data", "raw pixels", "-", "-", "-"]
 
 
-def test_tasks_of_vtab_beside_what_is_published(
+def test_tasks_of_vtab_with_published_accuracies(
     screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With data sets of few images; those that are not there are told and left out."""
+    """With data sets of few images; missing ones are reported and skipped."""
     few_toys(tmp_path / "data", monkeypatch)
     words = ("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "data")
-    found = screen.json(*words)
-    assert {row["task"] for row in found["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
-    assert found["published"]["L/16, I21k"]["sNORB-Elev"] == pytest.approx(0.417)
+    result = screen.json(*words)
+    assert {row["task"] for row in result["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
+    assert result["published"]["L/16, I21k"]["sNORB-Elev"] == pytest.approx(0.417)
     shown = screen.run(*words, "--out", tmp_path / "table.csv")
     assert "fine-tuned, published" in shown
     assert screen.errors.count(": there is no") == 15, "once for each data set"
@@ -308,7 +310,7 @@ def few_toys(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_task_that_breaks_off_does_not_end_the_others(
     screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first images are sound, so that it is noticed late; which task it is, is told, and the file."""
+    """Its first images are readable, so it fails late; the error names the task and the file."""
     task = small("vtab-eurosat", tmp_path / "data")
     monkeypatch.setitem(TASKS, "vtab-eurosat", task)
     source = task.open(tmp_path / "data")["test"]
@@ -317,28 +319,28 @@ def test_a_task_that_breaks_off_does_not_end_the_others(
     sentence = f"{source.name(1)} cannot be read as an image: it is not a JPEG, PNG, WEBP, BMP, TIFF or GIF file"
     assert screen.refusal_after_notes(*words).startswith(sentence), "where no other task is there"
     few_toys(tmp_path / "data", monkeypatch)
-    found = screen.json(*words, code=1)
-    assert {row["task"] for row in found["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
+    result = screen.json(*words, code=1)
+    assert {row["task"] for row in result["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
     assert f"EuroSAT, as {sentence}" in screen.errors
     assert "skipped: Clevr-Count and Clevr-Dist: there is no" in screen.errors
 
 
 def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
-    told = screen.refusal("eval", digits_run, "--suite", "vtab1k")
-    assert told == "VTAB's images cannot be shipped: name the folder with its data sets by --data.root"
-    told = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
-    assert told == f"{tmp_path}/nowhere is not a folder: name the one with VTAB's data sets by --data.root"
-    told = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
-    assert told == f"{tmp_path} has the images of no task: add those of one of the tasks above"
+    error = screen.refusal("eval", digits_run, "--suite", "vtab1k")
+    assert error == "VTAB's images cannot be shipped: name the folder with its data sets by --data.root"
+    error = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
+    assert error == f"{tmp_path}/nowhere is not a folder: name the one with VTAB's data sets by --data.root"
+    error = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
+    assert error == f"{tmp_path} has the images of no task: add those of one of the tasks above"
     first, *others = screen.errors.splitlines()[:-1]
     assert first.startswith(f"skipped: Caltech101: there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectC")
     assert len(others) == 15
 
 
-def test_a_task_that_fails_is_left_out_and_told_by_the_exit_status(
+def test_a_task_that_fails_is_skipped_with_exit_status_1(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The others are measured and written."""
+    """The others are evaluated and written."""
     names = ("mini-digits", "mini-tissue", "mini-textures")
     for name in set(tasks_of("vtab-mini")) - set(names):
         monkeypatch.delitem(TASKS, name)
@@ -347,12 +349,12 @@ def test_a_task_that_fails_is_left_out_and_told_by_the_exit_status(
     torn = with_reader(TASKS["mini-tissue"], lambda root: {**few(TASKS["mini-digits"], root), "test": Torn()})
     monkeypatch.setitem(TASKS, "mini-tissue", torn)
     words = ("eval", digits_run, "--suite", "vtab-mini")
-    found = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
-    assert {row["task"] for row in found["tasks"]} == {"Digits", "Textures"}
-    assert found["left_out"].keys() == {"Tissue"}
-    assert found["left_out"]["Tissue"].startswith("the image is torn; remove the file, or leave such files out")
+    result = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
+    assert {row["task"] for row in result["tasks"]} == {"Digits", "Textures"}
+    assert result["left_out"].keys() == {"Tissue"}
+    assert result["left_out"]["Tissue"].startswith("the image is torn; remove the file, or leave such files out")
     assert "skipped: Tissue: the image is torn" in screen.errors
-    assert found["means"]["model"].keys() == {"natural", "specialized", "mean"}
+    assert result["means"]["model"].keys() == {"natural", "specialized", "mean"}
     with (tmp_path / "table.csv").open() as file:
         assert [row["task"] for row in csv.DictReader(file)][:2] == ["Digits", "Textures"]
     screen.json(*words, "--data.on-error", "skip", code=1)
@@ -384,13 +386,13 @@ class Torn(ArraySource):
 def test_the_screen_has_room_for_the_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    """What does not fit beside the names follows below; no cell is cut or broken."""
+    """Columns that do not fit follow in a second table; no cell is cut or wrapped."""
     monkeypatch.setenv("COLUMNS", str(width))
     methods = ["kNN", "linear", "1-shot", "25-shot", "fine-tuned", f"25-shot{GRID_SUFFIX}"]
     row = {name: Score(method=name, values=[0.5, 0.6, 0.91], num_images=73_728, seconds=1234.5) for name in methods}
     groups = {"Retinopathy": "specialized", "Clevr-Count": "structured"}
-    found = {name: {title: dict(row) for title in groups} for name in ("model", "random weights")}
-    rows = suite_table(found, groups, {"H/14, JFT": {"Retinopathy": 0.766, "Clevr-Count": 0.917}})
+    result = {name: {title: dict(row) for title in groups} for name in ("model", "random weights")}
+    rows = suite_table(result, groups, {"H/14, JFT": {"Retinopathy": 0.766, "Clevr-Count": 0.917}})
     print_suite("title", rows)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width

@@ -1,4 +1,4 @@
-"""`vitral sweep` as people run it: killed and gone on with, its table, wrong words."""
+"""`vitral sweep` on the command line: killed and resumed, its table, wrong arguments."""
 
 import csv
 import io
@@ -28,8 +28,8 @@ def under_way(run: Path) -> bool:
     return steps_taken(run) >= 10
 
 
-def test_killed_and_gone_on_with(tmp_path: Path) -> None:
-    """Each kill hits another moment; what comes out is that of a sweep that nobody disturbed."""
+def test_a_killed_sweep_is_resumed(tmp_path: Path) -> None:
+    """Each kill hits another moment; the result is that of an uninterrupted sweep."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     for folder in (straight, stopped):
         folder.mkdir()
@@ -50,10 +50,10 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
         assert process.returncode == -signal.SIGKILL
     last = start(*SWEEP, "--json", cwd=stopped)
     last.ended()
-    found = json.loads(last.output.read_text())
-    assert [row["settings"]["optim.lr"] for row in found["trials"]] == ["0.01", "0.0001"]
-    assert found["best"].startswith("vitral train digits --data.val-fraction 0.1")
-    assert found["best"].endswith("--optim.lr 0.01")
+    result = json.loads(last.output.read_text())
+    assert [row["settings"]["optim.lr"] for row in result["trials"]] == ["0.01", "0.0001"]
+    assert result["best"].startswith("vitral train digits --data.val-fraction 0.1")
+    assert result["best"].endswith("--optim.lr 0.01")
     for name in ("results.json", "results.csv", "results.md", "retrained.json"):
         assert (stopped / "sweep" / name).read_bytes() == (straight / "sweep" / name).read_bytes()
     for run in ("000-seed0", "000-seed1", "001-seed0", "001-seed1", "001-all-seed5"):
@@ -77,10 +77,10 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
     assert said.count(" 1,295 training images ") == 4
     assert said.count(" 1,438 training images ") == 3
     assert len([path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]) == 7
-    found = json.loads((tmp_path / "sweep" / "retrained.json").read_text())
+    result = json.loads((tmp_path / "sweep" / "retrained.json").read_text())
     trials = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
-    assert trials[found["trial"]]["mean"] == max(row["mean"] for row in trials)
-    figure = found["figures"]["test/top1"]
+    assert trials[result["trial"]]["mean"] == max(row["mean"] for row in trials)
+    figure = result["figures"]["test/top1"]
     mean, deviation = statistics.fmean(figure["values"]), statistics.stdev(figure["values"])
     assert len(figure["values"]) == 3
     assert [figure["mean"], figure["std"]] == pytest.approx([mean, deviation])
@@ -109,7 +109,7 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seed", "3"), "leave out --seed and use --seeds"),
     ],
 )
-def test_wrong_words(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
+def test_wrong_arguments(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
     process = start("sweep", *words, cwd=tmp_path)
     said = process.ended()
     assert process.returncode == 2

@@ -1,4 +1,4 @@
-"""`vitral train` as typed: what it leaves, and one sentence for every wrong use, with nothing lost."""
+"""`vitral train` on the command line: the files it writes, and one sentence for every wrong use."""
 
 import json
 import os
@@ -23,7 +23,7 @@ PHOTOS = ["--data.root", "photos", "--data.workers", "0", "--train.batch-size", 
 
 
 class Typed:
-    """Runs `vitral` in this process, in a folder of its own, and keeps what it prints."""
+    """Runs `vitral` in this process, in a new folder, and captures its output."""
 
     def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
         self.capture = capture
@@ -41,7 +41,7 @@ class Typed:
         return output
 
     def refusal(self, *words: str | Path) -> str:
-        """What `vitral WORDS` says when it refuses: its last line, or the box of the argument parser as one line."""
+        """The error of `vitral WORDS`: its last line, or the box of the argument parser as one line."""
         assert self(*words, code=2) == ""
         assert "Traceback" not in self.errors
         last = self.errors.strip().splitlines()[-1]
@@ -102,7 +102,7 @@ class TestRuns:
         ):
             assert after[name] == before[name], name
 
-    def test_a_finished_run_goes_on_for_more_steps(self, typed, tmp_path):
+    def test_a_finished_run_is_resumed_for_more_steps(self, typed, tmp_path):
         typed(*DIGITS)
         typed("train", "--resume", "run", "--train.steps", "7")
         assert steps_taken(tmp_path / "run") == 7
@@ -318,7 +318,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("leave", [0, 4_096, 8_192, 12_288, *range(20_000, 220_000, 20_000)])
 def test_a_full_disk(typed, small_disk, straight, leave):
-    """Whatever the file that no longer fits, a sentence names it, and the run goes on once there is room."""
+    """Whichever file does not fit, the error names it, and the run can be resumed once there is room."""
     run = small_disk / "run"
     filler = fill(small_disk, leave=leave)
     sentence = typed.refusal(*FULL, "--out", run)

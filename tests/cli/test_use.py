@@ -51,7 +51,7 @@ def readable_picture(path: Path) -> bool:
 # eval
 
 
-def test_eval_tells_what_training_measured(screen: Screen, digits_run: Path) -> None:
+def test_eval_equals_the_evaluation_of_training(screen: Screen, digits_run: Path) -> None:
     figures = screen.json("eval", digits_run)
     card = load_model(digits_run).card
     for name in ("top1", "top5", "loss", "ece"):
@@ -76,14 +76,14 @@ def test_eval_prints_tables(screen: Screen, digits_run: Path, tmp_path: Path) ->
 def test_eval_writes_its_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     """Beside the pictures, which then lie where they do by default."""
     for name in ("table.md", "table.csv", "table.json"):
-        found = screen.json("eval", digits_run, "--out", tmp_path / name)
-    assert json.loads((tmp_path / "table.json").read_text()) == found
+        result = screen.json("eval", digits_run, "--out", tmp_path / name)
+    assert json.loads((tmp_path / "table.json").read_text()) == result
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert [row["class"] for row in rows] == ["all", *map(str, range(10))]
-    assert (rows[0]["top-1"], rows[0]["images"]) == (f"{found['top1']:.2%}", "359")
+    assert (rows[0]["top-1"], rows[0]["images"]) == (f"{result['top1']:.2%}", "359")
     assert float(rows[0]["seconds"]) > 0
-    assert [int(row["images"]) for row in rows[1:]] == [row["num_images"] for row in found["classes"]]
-    assert rows[4]["top-1"] == f"{found['classes'][3]['accuracy']:.2%}"
+    assert [int(row["images"]) for row in rows[1:]] == [row["num_images"] for row in result["classes"]]
+    assert rows[4]["top-1"] == f"{result['classes'][3]['accuracy']:.2%}"
     assert (tmp_path / "table.md").read_text().startswith("| class | top-1 | top-5 | loss | ECE | images | seconds |")
     assert readable_picture(digits_run / "confusion.png")
 
@@ -124,14 +124,14 @@ def test_eval_of_a_folder_that_lacks_classes(screen: Screen, model: Path, photog
 
 
 def test_eval_of_a_runs_weights_is_that_of_the_run(screen: Screen, digits_run: Path) -> None:
-    """Heads, normalisation and classes are the folder's; the weights alone would be taken for another project's."""
+    """Heads, normalisation and classes come from the folder; the weights alone look like another library's."""
     words = ("--data.source", "digits", "--data.root", "None")
-    found = screen.json("eval", digits_run / "model.safetensors", *words, "--out", digits_run / "c.png")
+    result = screen.json("eval", digits_run / "model.safetensors", *words, "--out", digits_run / "c.png")
     assert screen.errors == ""
     expected = screen.json("eval", digits_run, "--out", digits_run / "c.png")
-    for figures in (found, expected):
+    for figures in (result, expected):
         figures.pop("seconds"), figures.pop("run", None), figures.pop("model", None)
-    assert found == expected
+    assert result == expected
 
 
 def test_eval_of_a_folder_that_cannot_be_written_draws_here(
@@ -160,8 +160,8 @@ def test_eval_and_unreadable_images(screen: Screen, model: Path, tmp_path: Path)
 
 def test_eval_with_workers_is_the_same(screen: Screen, model: Path, photographs: Path) -> None:
     alone = screen.json("eval", model, "--data.root", photographs)
-    found = screen.json("eval", model, "--data.root", photographs, "--data.workers", "1")
-    assert found | {"seconds": alone["seconds"]} == alone
+    result = screen.json("eval", model, "--data.root", photographs, "--data.workers", "1")
+    assert result | {"seconds": alone["seconds"]} == alone
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_predict_reads_paths_from_standard_input(
     assert "standard input has no paths" in screen.refusal("predict", model, "-")
 
 
-def test_predict_reports_broken_and_missing_files_and_goes_on(screen: Screen, model: Path, tmp_path: Path) -> None:
+def test_predict_reports_and_skips_broken_and_missing_files(screen: Screen, model: Path, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photographs", per_class=1)
     broken = [*break_files(root), tmp_path / "missing.jpg"]
     answer = screen.json("predict", model, root, tmp_path / "missing.jpg")
@@ -430,17 +430,17 @@ def test_inspect_refuses(screen: Screen, model: Path, words: list[str], sentence
 
 @pytest.mark.parametrize("command", ["eval", "predict", "inspect"])
 def test_a_model_that_cannot_be_used_is_refused(screen: Screen, command: str, model: Path, tmp_path: Path) -> None:
-    def told(folder: Path) -> str:
+    def refusal(folder: Path) -> str:
         return screen.refusal(command, folder, *(["a.jpg"] if command != "eval" else []))
 
-    assert "does not exist: name the folder of a trained model" in told(tmp_path / "nothing")
-    assert "is not a Vitral model" in told(tmp_path)
+    assert "does not exist: name the folder of a trained model" in refusal(tmp_path / "nothing")
+    assert "is not a Vitral model" in refusal(tmp_path)
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "run.json").write_text("{}")
-    assert told(unfinished).endswith(f"finish it with: vitral train --resume {unfinished}")
+    assert refusal(unfinished).endswith(f"finish it with: vitral train --resume {unfinished}")
     (model / "config.json").write_text("[]")
-    assert "config.json" in told(model)
+    assert "config.json" in refusal(model)
 
 
 @pytest.mark.parametrize("command", ["eval", "predict", "inspect", "models", "plan", "recipes"])
@@ -462,13 +462,13 @@ OWN_PACKAGE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"
 
 
 def ended(*words: str | Path, env: dict[str, str] | None = None, **streams: Any) -> subprocess.CompletedProcess[bytes]:
-    """`vitral WORDS` in a process of its own, whose standard error is kept."""
+    """`vitral WORDS` in a new process, with captured standard error."""
     command = [sys.executable, "-m", "vitral", *map(str, words)]
     return subprocess.run(command, stderr=subprocess.PIPE, check=False, env=OWN_PACKAGE | (env or {}), **streams)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["recipes"], ["recipes", "--json"], ["models", "--help"]])
-def test_a_reader_that_leaves_is_left_quietly(words: list[str]) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(words: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
@@ -482,7 +482,7 @@ def test_standard_output_on_a_full_disk_is_one_sentence() -> None:
     assert (result.returncode, result.stderr) == (2, b"vitral: No space left on device\n")
 
 
-def test_closed_streams_stop_nothing(trained: Path, tmp_path: Path) -> None:
+def test_closed_streams_do_not_matter(trained: Path, tmp_path: Path) -> None:
     vitral = f"{sys.executable} -m vitral"
     for line, code in [
         (f"{vitral} predict {trained} - <&-", 2),

@@ -72,8 +72,10 @@ def main(run: Path, arguments: list[str], *, model: Model) -> None:
     for name, (result, seconds) in results.items():
         metrics = (f"{result.mean_iou:.2%}", f"{result.accuracy:.2%}")
         rows.append([name, *metrics, str(data.num_classes), str(result.num_images), f"{seconds:.2f}"])
-    found = [as_row(name, result) | {"seconds": round(seconds, 3)} for name, (result, seconds) in results.items()]
-    whole = {"model": str(run), "suite": "segmentation", "found": found}
+    results_json = [
+        as_row(name, result) | {"seconds": round(seconds, 3)} for name, (result, seconds) in results.items()
+    ]
+    whole = {"model": str(run), "suite": "segmentation", "found": results_json}
     if options.json:
         print_json(whole)
     else:

@@ -232,8 +232,11 @@ def open_data_task(options: Options) -> tuple[dict[str, Task], Protocol]:
                 "training images, so none can be held out for validation: raise --max-train or --data.limit, or add "
                 "images"
             )
-        kept, held_out = stratified_split(train.labels, train.classes, fraction=protocol.val_fraction, seed=0)
-        parts = {"train": Subset(source=train, indices=kept), "val": Subset(source=train, indices=held_out)}
+        train_part, val_part = stratified_split(train.labels, train.classes, fraction=protocol.val_fraction, seed=0)
+        parts = {
+            "train": Subset(source=train, indices=train_part),
+            "val": Subset(source=train, indices=val_part),
+        }
     return {"data": Task(splits={**parts, "test": data[reported]}, group="data")}, protocol
 
 
@@ -260,5 +263,5 @@ def open_tasks(options: Options, world: World) -> tuple[dict[str, Task], Protoco
 
 
 def reading_settings(recorded: DataConfig | None) -> dict[str, Any]:
-    """Settings of a run that say how to read images, whichever they are."""
+    """Settings of a run that apply to reading any images."""
     return {} if recorded is None else {"workers": recorded.workers, "on_error": recorded.on_error}
