@@ -189,7 +189,7 @@ class TestWrongUse:
     def test_an_existing_folder(self, typed, tmp_path):
         typed(*DIGITS)
         before = files(tmp_path)
-        assert typed.refusal(*DIGITS).startswith("run exists and is not empty: choose another --out, or go on with it")
+        assert typed.refusal(*DIGITS).startswith("run exists and is not empty: choose another --out, or resume it:")
         assert files(tmp_path) == before
 
     def test_a_folder_that_cannot_be_made(self, typed, tmp_path):
