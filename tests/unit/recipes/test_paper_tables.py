@@ -136,7 +136,7 @@ def test_every_model_of_table_3_takes_a_step(model: str, tmp_path: Path, photogr
 
 
 TABLE_4 = {
-    # steps, warm-up of the released code, grid of rates, fraction of the training images that selects the rate, B/16 (Table 5)
+    # steps, warm-up of the released code, grid of rates, fraction of images that selects it, B/16 (Table 5)
     "imagenet1k": (20_000, 500, (0.003, 0.01, 0.03, 0.06), 0.01, 83.97),
     "cifar100": (10_000, 500, (0.001, 0.003, 0.01, 0.03), 0.02, 91.67),
     "cifar10": (10_000, 500, (0.001, 0.003, 0.01, 0.03), 0.02, 98.95),
