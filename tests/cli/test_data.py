@@ -54,14 +54,16 @@ def test_pack_then_train(screen: Screen, photographs: Path, tmp_path: Path) -> N
     result = screen.json("data", "pack", photographs, target, "--short-side", "32", "--workers", "2")
     assert result["num_images"] == {"train": 72}
     assert result["fresh"]
-    assert "nothing to do: the copy is whole" in screen.run("data", "pack", photographs, target, "--short-side", "32")
+    assert "nothing to do: the copy is complete" in screen.run(
+        "data", "pack", photographs, target, "--short-side", "32"
+    )
     words = ["--model.image-size", "16", "--model.patch-size", "8", "--model.width", "12", "--model.depth", "1"]
     words += ["--model.num-heads", "2", "--model.mlp-dim", "12", "--train.steps", "2", "--train.batch-size", "8"]
     run = tmp_path / "run"
     screen.run("train", "folder", "--data.source", "hub", "--data.root", target, "--out", run, *words)
     assert screen.json("eval", run)["num_images"] == 12
     again = screen.refusal("data", "pack", photographs, target, "--short-side", "48")
-    assert again == f"{target} holds a copy of other data or by other settings: choose another folder"
+    assert again == f"{target} contains a copy of other data or with other settings: choose another folder"
 
 
 def test_pack_and_broken_images(screen: Screen, tmp_path: Path) -> None:
@@ -70,15 +72,15 @@ def test_pack_and_broken_images(screen: Screen, tmp_path: Path) -> None:
     sentence = screen.refusal("data", "pack", root, tmp_path / "packed")
     assert sentence.startswith(f"{broken[0]} cannot be read as an image: ")
     assert "12 train images" in screen.run("data", "pack", root, tmp_path / "packed", "--data.on-error", "skip")
-    assert screen.errors.count("left out: ") == 3
+    assert screen.errors.count("skipped: ") == 3
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["pack"], "vitral data pack takes DATA FOLDER and then flags: vitral data pack --help tells more"),
+        (["pack"], "vitral data pack takes DATA FOLDER and then flags: see vitral data pack --help"),
         (["pack", "nowhere", "x"], "nowhere does not exist: give a folder, a data set's name"),
-        (["pack", "nobody/nothing", "x"], "nobody/nothing is neither here nor to be had from the Hub"),
+        (["pack", "nobody/nothing", "x"], "nobody/nothing is neither a local path nor available on the Hub"),
         (["pack", "digits", "x", "--workers", "0"], "--workers must be at least 1, not 0"),
         (["pack", "digits", "x", "--quality", "200"], "--quality must be 1 to 100, not 200"),
         (["pack", "digits", "x", "--speed", "9"], "Unrecognized"),
@@ -91,7 +93,7 @@ def test_wrong_use(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
-    assert screen.run("data", "check", photographs) == f"{photographs}: 72 images, nothing to complain of\n"
+    assert screen.run("data", "check", photographs) == f"{photographs}: 72 images, no problems found\n"
     assert screen.json("data", "check", photographs, "--strict")["findings"] == []
     root = write_photographs(tmp_path / "photos", per_class=3)
     broken = break_files(root)
@@ -138,7 +140,7 @@ def test_near(screen: Screen, leaking: Path, tmp_path: Path, monkeypatch: pytest
     with Image.open(tmp_path / found["picture"]) as picture:
         assert picture.width > 3 * picture.height / 2
     output = screen.run("data", "near", leaking, "--out", tmp_path / "pairs.png")
-    assert f"{leaking}: 3 of 18 training images are nearly one of 21 other images" in output
+    assert f"{leaking}: 3 of 18 training images are near-duplicates of one of 21 other images" in output
     assert "0 of 15 training" in screen.run("data", "near", leaking, "--data.exclude", listed)
     words = ["--train.steps", "1", "--train.batch-size", "4", "--model.depth", "1", "--model.width", "12"]
     words += ["--model.num-heads", "2", "--model.mlp-dim", "12", "--model.image-size", "16", "--model.patch-size", "8"]
@@ -166,7 +168,7 @@ def test_near_and_broken_images(screen: Screen, leaking: Path, tmp_path: Path) -
     sentence = screen.refusal("data", "near", leaking, *out)
     assert sentence.startswith(f"{broken[0]} cannot be read as an image: ")
     assert len(screen.json("data", "near", leaking, "--data.on-error", "skip", *out)["pairs"]) == 3
-    assert screen.errors.count("left out: ") == 3
+    assert screen.errors.count("skipped: ") == 3
     wrong = {"0.9": "takes 0 to 32 bits for hashes, not 0.9: cosines need --model", "40": "not 40"}
     for value, sentence in wrong.items():
         assert sentence in screen.refusal("data", "near", leaking, "--threshold", value, *out)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from vitral.commands.checkpoint import load_checkpoint
 from vitral.commands.output import note, print_json
 from vitral.errors import UserError
-from vitral.files import whole_folder, write_atomically
+from vitral.files import atomic_folder, write_atomically
 from vitral.inspection.cost import forward_macs
 from vitral.models import Model
 from vitral.vit import ViT
@@ -92,7 +92,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 def destination(dry_run: Path | None) -> Iterator[Path]:
     """Where the files are written: the folder asked for, or one that is gone afterwards."""
     if dry_run:
-        with whole_folder(dry_run) as folder:
+        with atomic_folder(dry_run) as folder:
             yield folder
     else:
         with TemporaryDirectory(prefix="vitral-push-") as folder:

@@ -83,15 +83,15 @@ class Classification:
 
     def _by_shares(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
         assert mixed.partners is not None
-        assert mixed.shares is not None
+        assert mixed.mix_weights is not None
         own, other = self.of_labels(logits, mixed.labels), self.of_labels(logits, mixed.partners)
-        return own * mixed.shares + other * (1 - mixed.shares)
+        return own * mixed.mix_weights + other * (1 - mixed.mix_weights)
 
     def _of_both(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
         """A second class takes its logit off the loss, where it is another one and can be seen."""
         assert mixed.partners is not None
-        assert mixed.shares is not None
-        second = (mixed.partners != mixed.labels) & (mixed.shares < 1)
+        assert mixed.mix_weights is not None
+        second = (mixed.partners != mixed.labels) & (mixed.mix_weights < 1)
         logit = logits.gather(1, mixed.partners.clamp(min=0)[:, None])[:, 0]
         return self.of_labels(logits, mixed.labels) - logit * second
 

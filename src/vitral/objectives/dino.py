@@ -174,13 +174,17 @@ class DINOLearner(Learner):
         self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, "large c h w"], Float[Tensor, "small c p q"]]:
         """Two large views of each image, one after the other, and the small ones; in the model's range."""
-        shares, config = self.preprocessing.shares(images), self.config.views
+        shares, config = self.preprocessing.to_unit_range(images), self.config.views
 
         def drawn(numbers: range, area: tuple[float, float], size: tuple[int, int]) -> Float[Tensor, "views c p q"]:
             parts = [
                 view(shares, keys, number=number, area=area, size=size, jitter=config.jitter) for number in numbers
             ]
-            return self.preprocessing.scaled(torch.cat(parts)) if parts else shares.new_zeros(0, shares.shape[1], *size)
+            return (
+                self.preprocessing.from_unit_range(torch.cat(parts))
+                if parts
+                else shares.new_zeros(0, shares.shape[1], *size)
+            )
 
         large = drawn(range(2), config.global_area, self.sizes[0])
         return large, drawn(range(2, 2 + config.num_local), config.local_area, self.sizes[1])
@@ -243,8 +247,11 @@ class DINOLearner(Learner):
             for number, part in enumerate(views.split(len(images))[:2])
         }
         return [
-            *(Panel(title=title, images=as_pixels(self.preprocessing.shares(part))) for title, part in shown.items()),
-            Panel(title="image", images=as_pixels(self.preprocessing.shares(images))),
+            *(
+                Panel(title=title, images=as_pixels(self.preprocessing.to_unit_range(part)))
+                for title, part in shown.items()
+            ),
+            Panel(title="image", images=as_pixels(self.preprocessing.to_unit_range(images))),
         ]
 
 

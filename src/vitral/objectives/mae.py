@@ -137,10 +137,10 @@ class MAELearner(Learner):
         if self.config.target == "normalised":
             own = patches.flatten(2)
             values = values * (own.var(2, keepdim=True) + 1e-6).sqrt() + own.mean(2, keepdim=True)
-        shares = self.preprocessing.shares(whole)
+        shares = self.preprocessing.to_unit_range(whole)
         shown = {
             "visible": torch.full_like(patches, 0.5),
-            "predicted": self.preprocessing.shares(values.reshape(patches.shape)),
+            "predicted": self.preprocessing.to_unit_range(values.reshape(patches.shape)),
         }
         rows = {title: shares.scatter(1, across(hidden, shares), part) for title, part in shown.items()}
         return [

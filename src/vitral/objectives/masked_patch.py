@@ -120,7 +120,7 @@ class Colours:
 
     def classes(self, patches: Float[Tensor, "b m c p q"]) -> Int64[Tensor, "b m parts"]:
         """The class of each part: its channels' levels as the digits of a number to base 8, red first."""
-        means = F.adaptive_avg_pool2d(self.preprocessing.shares(patches).flatten(0, 1), self.side)
+        means = F.adaptive_avg_pool2d(self.preprocessing.to_unit_range(patches).flatten(0, 1), self.side)
         # a mean of values that were shifted and scaled may miss an edge between levels by a rounding error
         scaled = {"floor": LEVELS * means + 1e-5, "nearest": (LEVELS - 1) * means + 0.5}[self.rounding]
         levels = scaled.floor().long().clamp(0, LEVELS - 1)
@@ -176,7 +176,7 @@ class Pixels:
 
     def perfect(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m c p q"]:
         """See `Target`."""
-        return self.preprocessing.shares(patches)
+        return self.preprocessing.to_unit_range(patches)
 
 
 class MaskedPatchLearner(Learner):
@@ -221,7 +221,7 @@ class MaskedPatchLearner(Learner):
         predicted, where = self.predictions(embedded, keys)
         whole = patchify(images, grid)
         hidden = taken(whole, where)
-        shares = self.preprocessing.shares(whole)
+        shares = self.preprocessing.to_unit_range(whole)
         shown = {
             "corrupted": torch.full_like(hidden, 0.5),
             "predicted": self.target.painted(predicted.float(), hidden),

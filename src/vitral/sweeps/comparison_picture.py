@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitral.evals.paired import Difference
-from vitral.files import any_script, printable, write_atomically
+from vitral.files import font_fallback, printable, write_atomically
 from vitral.suites.published import PublishedRow
 from vitral.sweeps.compare import Contender
 
@@ -19,7 +19,7 @@ LONGEST_NAME = 34
 """Characters of a run's name that are drawn, its last."""
 
 
-@any_script()
+@font_fallback()
 def draw_comparison(runs: Sequence[Contender], path: Path, *, known: Sequence[PublishedRow] = ()) -> None:
     """Draws runs into a PNG: those with predictions in rows with their intervals, the training losses of all beside;
     below them what is published, in grey.

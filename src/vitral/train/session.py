@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vitral.data.augment.apply import augmented
+from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, OBJECTIVE, random_bits
@@ -198,10 +198,12 @@ class Session:
 
     def examples(self, batch: Batch) -> Examples:
         """A training batch in the model's range, varied on the device."""
-        assert batch.draws is not None, "a batch of evaluation is not trained on"
+        assert batch.augment_params is not None, "a batch of evaluation is not trained on"
         images, labels = self._on_device(batch.images, batch.labels)
         self.stopwatch.end("copy")
-        return augmented(images, labels, batch.draws, config=self.config.augment, preprocessing=self.preprocessing)
+        return augment_batch(
+            images, labels, batch.augment_params, config=self.config.augment, preprocessing=self.preprocessing
+        )
 
     def _on_device(self, *parts: Tensor) -> list[Tensor]:
         """The parts of a batch where the model is; while a GPU is busy with one step, the next one's arrive."""

@@ -48,9 +48,9 @@ def read_teacher(
     forward: nn.Module = torch.compile(model) if compiled else model  # pyright: ignore[reportAssignmentType]
 
     def logits(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        shares = preprocessing.shares(images).expand(-1, own.channels, -1, -1)
+        shares = preprocessing.to_unit_range(images).expand(-1, own.channels, -1, -1)
         if shares.shape[2:] != own.image_size:
             shares = F.interpolate(shares, own.image_size, mode=RESIZES[own.interpolation], antialias=True).clamp(0, 1)
-        return forward(own.scaled(shares))[:, order]
+        return forward(own.from_unit_range(shares))[:, order]
 
     return logits

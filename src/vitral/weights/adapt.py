@@ -48,7 +48,7 @@ def _fitted(card: ModelCard, target: Model, classes: tuple[str, ...]) -> tuple[M
     """The card for the adapted model, which was never measured; None where no image file has such channels."""
     size, channels = target.config.image_hw, target.config.channels
     try:
-        preprocessing = card.preprocessing.fitted(image_size=size, channels=channels)
+        preprocessing = card.preprocessing.with_input(image_size=size, channels=channels)
     except ValueError:
         return None, [f"no card: image files are read with 1 or 3 channels, not {channels}"]
     return replace(card, preprocessing=preprocessing, classes=classes, metrics={}), []

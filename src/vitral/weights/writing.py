@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitral.card import ModelCard
 from vitral.errors import UserError
-from vitral.files import whole_folder, write_atomically, write_json
+from vitral.files import atomic_folder, write_atomically, write_json
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.folder import WEIGHTS, save_model
@@ -35,13 +35,13 @@ def write_model(model: Model, destination: Path, form: str) -> list[str]:
         OSError: it cannot be written.
     """
     if form == "vitral":
-        with whole_folder(destination) as folder:
+        with atomic_folder(destination) as folder:
             save_model(folder, model, _card(model))
         return []
     if not isinstance(model, ViT):
         raise UserError(f"the format {form} is one of Vision Transformers, and this model is a ResNet")
     if is_folder(destination, form):
-        with whole_folder(destination) as folder:
+        with atomic_folder(destination) as folder:
             return write_settled(model, folder, form)
     arrays, caveats = written_as(LINEAGES[form], model)
     destination.parent.mkdir(parents=True, exist_ok=True)

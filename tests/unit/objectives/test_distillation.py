@@ -87,7 +87,7 @@ def test_unreadable_images_count_for_nothing(form: str) -> None:
 def test_labels_are_learned_as_classification_would() -> None:
     """Mixed images and smoothing included."""
     both, labels = drawn(6, 2, 4), ClassificationConfig(label_smoothing=0.1)
-    mixed = Examples(images=IMAGES, labels=LABELS, partners=LABELS.flip(0), shares=torch.linspace(0.3, 1, 6))
+    mixed = Examples(images=IMAGES, labels=LABELS, partners=LABELS.flip(0), mix_weights=torch.linspace(0.3, 1, 6))
     distilled = objective(labels=labels, share=1e-9)
     plain = objective_of(labels, Preprocessing(image_size=(2, 2), channels=1), read_teacher=pytest.fail)
     torch.testing.assert_close(distilled.loss(lambda _: both, mixed)[0], plain.loss(lambda _: both[:, 0], mixed)[0])
@@ -145,7 +145,7 @@ def test_a_teacher_sees_what_its_own_preprocessing_makes(tmp_path: Path) -> None
 def test_a_larger_teacher_of_colours_hears_small_grey_images(tmp_path: Path) -> None:
     teacher = saved(tmp_path, image_size=16, channels=3)
     large = F.interpolate(PIXELS.permute(0, 3, 1, 2).float() / 255, (16, 16), mode="bilinear", antialias=True)
-    asked = teacher(teacher.card.preprocessing.scaled(large.expand(-1, 3, -1, -1)))
+    asked = teacher(teacher.card.preprocessing.from_unit_range(large.expand(-1, 3, -1, -1)))
     torch.testing.assert_close(heard(tmp_path, STUDENT.normalise(PIXELS)), asked, rtol=1e-4, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""What the actions of `vitral data` take alike: the data first, then flags."""
+"""Arguments of the actions of `vitral data`: the data first, then flags."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,48 +11,48 @@ from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_stored
 from vitral.errors import UserError
 
-__all__ = ["DataOptions", "every_split", "parsed"]
+__all__ = ["DataOptions", "every_split", "parse"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Options that name the data."""
+    """Options for the data."""
 
     data: DataConfig
-    """The data, as in training."""
+    """The data, with the same keys as in training."""
 
 
 T = TypeVar("T", bound=DataOptions)
 
 
-def parsed(kind: type[T], words: list[str], *, program: str, places: tuple[str, ...]) -> tuple[T, list[str]]:
-    """The options, and the words before them.
+def parse(kind: type[T], words: list[str], *, program: str, places: tuple[str, ...]) -> tuple[T, list[str]]:
+    """Parses the options, and the words before them.
 
     Args:
-        kind: a frozen dataclass whose fields but `data` have defaults.
+        kind: a frozen dataclass; all fields but `data` have defaults.
         words: the arguments.
         program: such as `vitral data pack`.
-        places: what the words before the flags are; the first is the data.
+        places: names of the words before the flags; the first is the data.
 
     Raises:
-        UserError: words are missing or too many, the data is nothing, or a flag is wrong.
+        UserError: words are missing or too many, the data does not exist, or a flag is wrong.
     """
-    given = words[: next((at for at, word in enumerate(words) if word.startswith("-")), len(words))]
-    asked = words[len(given) :]
-    if {"-h", "--help"} & set(asked):
+    positional = words[: next((at for at, word in enumerate(words) if word.startswith("-")), len(words))]
+    flags = words[len(positional) :]
+    if {"-h", "--help"} & set(flags):
         default = kind(data=DataConfig(source="folder"))
-    elif len(given) != len(places):
-        raise UserError(f"{program} takes {' '.join(places)} and then flags: {program} --help tells more")
+    elif len(positional) != len(places):
+        raise UserError(f"{program} takes {' '.join(places)} and then flags: see {program} --help")
     else:
-        default = kind(data=infer_source(given[0]))
-    return parsed_by_tyro(kind, default=default, arguments=asked, program=f"{program} {' '.join(places)}"), given
+        default = kind(data=infer_source(positional[0]))
+    return parsed_by_tyro(kind, default=default, arguments=flags, program=f"{program} {' '.join(places)}"), positional
 
 
 def every_split(config: DataConfig) -> dict[str, Source]:
-    """The data's own splits, nothing held out, without the images that `exclude` lists.
+    """The splits as stored, without the excluded images; nothing is held out.
 
     Raises:
-        UserError: as `open_data`.
+        UserError: see `open_stored` and `exclude_images`.
     """
     splits = open_stored(config)
     return splits if config.exclude is None else exclude_images(splits, config.exclude, root=config.root)

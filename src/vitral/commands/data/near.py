@@ -1,4 +1,4 @@
-"""`vitral data near`: training images that are nearly test images."""
+"""`vitral data near`: finds training images that are near-duplicates of test images."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from vitral.commands.checkpoint import load_checkpoint
-from vitral.commands.data.arguments import DataOptions, parsed
+from vitral.commands.data.arguments import DataOptions, parse
 from vitral.commands.output import note, picture_path, print_json, printable, progress_bar
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.exclude import relative_name, write_list
 from vitral.data.sources.source import Source, Subset, read_from
 from vitral.data.tools.near_duplicates import embedding_pairs, hash_images, hash_pairs, thumbnail
-from vitral.data.tools.threads import parallel_map
+from vitral.data.tools.parallel_map import parallel_map
 from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_data, open_stored
 from vitral.errors import UserError
@@ -32,67 +32,67 @@ from vitral.serve.predictor import Predictor
 __all__ = ["Options", "main"]
 
 MOST_BITS = 8
-"""Default of `--threshold` for hashes: on photographs, what different ones keep clear of."""
+"""Default of `--threshold` for hashes; different photographs differ in more bits."""
 
 LEAST_COSINE = 0.95
-"""Default of `--threshold` for embeddings; what it is worth depends on the model, so look at the picture."""
+"""Default of `--threshold` for embeddings; its meaning depends on the model, so check the picture."""
 
 BATCH = 64
-"""Images that a model sees at a time."""
+"""Images per batch of the model."""
 
-SHOWN = 20
-"""Pairs that are printed."""
+MAX_PRINTED = 20
+"""Pairs that are printed; `--json` prints all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
-    """Finds training images that are nearly test images: recompressed, resized or slightly cropped copies."""
+    """Finds near-duplicates of test images among training images: recompressed, resized or slightly cropped copies."""
 
     against: str | None = None
-    """Other data whose test images are not to be trained on; by default the data's own test and validation images."""
+    """Other data to compare with (its test images); by default the data's own test and validation images."""
     threshold: float | None = None
-    """Most bits of 64 in which hashes may differ (8), or with a model the least cosine of embeddings (0.95)."""
+    """Largest number of the 64 bits in which hashes may differ (8), or with a model the smallest cosine (0.95)."""
     model: str | None = None
-    """Compares embeddings of this model, as `vitral eval` takes one, instead of hashes."""
+    """Compare embeddings of this model instead of hashes; given as for `vitral eval`."""
     write: Path | None = None
-    """File to list the training images in, for --data.exclude."""
+    """File for the names of the training images, for --data.exclude."""
     out: Path | None = None
-    """Picture of the pairs, by default near-duplicates.png here."""
+    """Picture of the pairs, by default near-duplicates.png in the current folder."""
     workers: int = os.cpu_count() or 1
-    """Images that are read at once."""
+    """Images that are read concurrently."""
     device: str = "auto"
-    """Where the model computes: cpu, cuda, cuda:1; auto takes a GPU where there is one."""
+    """Device of the model: cpu, cuda, cuda:1; auto is a GPU if there is one."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Near:
-    """A training image and the image that it is nearly."""
+    """A training image and its near-duplicate."""
 
     train: str
     like: str
     distance: float
 
 
-Look = Callable[[Source, int], np.ndarray]
-"""What is read of an image to compare it."""
+ReadImage = Callable[[Source, int], np.ndarray]
+"""Reads what is compared of image `index`."""
 
 
 def main(arguments: list[str]) -> None:
-    """Searches, and prints pairs; with `--json`, one object."""
-    options, words = parsed(Options, arguments, program="vitral data near", places=("DATA",))
+    """Searches and prints pairs; with `--json`, one object."""
+    options, words = parse(Options, arguments, program="vitral data near", places=("DATA",))
     check(options)
     picture = picture_path(options.out, default=Path("near-duplicates.png"))
     train, others = collections(options)
     find = by_hash if options.model is None else by_embedding
-    sources, found = find(options, train, others)
+    sources, matches = find(options, train, others)
     pairs = [
         Near(train=sources[0].name(pair.one), like=sources[number + 1].name(pair.other), distance=pair.distance)
-        for number, pair in found
+        for number, pair in matches
     ]
     if pairs:
-        draw_pairs(shown(options, sources, found), picture)
+        draw_pairs(sample_pairs(options, sources, matches), picture)
     if options.write is not None:
         write_list(options.write, {pair.train for pair in pairs}, root=options.data.root)
     if options.json:
@@ -104,10 +104,10 @@ def main(arguments: list[str]) -> None:
 
 
 def check(options: Options) -> None:
-    """Refuses values out of range, before anything is read.
+    """Checks the options before anything is read.
 
     Raises:
-        UserError: as it says.
+        UserError: a value is out of range.
     """
     if options.workers < 1:
         raise UserError(f"--workers must be at least 1, not {options.workers}")
@@ -121,10 +121,10 @@ def check(options: Options) -> None:
 
 
 def collections(options: Options) -> tuple[Source, list[Source]]:
-    """The training images, and those that they are not to be like.
+    """The training images, and the sources that they are compared with.
 
     Raises:
-        UserError: either is not there.
+        UserError: either does not exist.
     """
     if options.against is None:
         data = open_data(options.data)
@@ -135,71 +135,71 @@ def collections(options: Options) -> tuple[Source, list[Source]]:
 
 
 def by_hash(options: Options, train: Source, others: list[Source]) -> tuple[list[Source], list[tuple[int, Any]]]:
-    """Pairs by perceptual hash: sources without unreadable images, and pairs with the number of the other source."""
+    """The sources without unreadable images, and pairs by perceptual hash with the number of the other source."""
     threshold = MOST_BITS if options.threshold is None else int(options.threshold)
     sources, hashes = [], []
     for source in (train, *others):
         reader = Reader(source, thumbnail, options)
         hashes.append(hash_images(reader))
         sources.append(reader.readable())
-    found = [(number, hash_pairs(hashes[0], other, threshold=threshold)) for number, other in enumerate(hashes[1:])]
-    return sources, nearest_first(sources, found)
+    matches = [(number, hash_pairs(hashes[0], other, threshold=threshold)) for number, other in enumerate(hashes[1:])]
+    return sources, nearest_first(sources, matches)
 
 
 def by_embedding(options: Options, train: Source, others: list[Source]) -> tuple[list[Source], list[tuple[int, Any]]]:
-    """The same by a model's embeddings."""
+    """The same by the model's embeddings."""
     assert options.model is not None
     predictor = Predictor(load_checkpoint(options.model), device=options.device)
     preprocessing = predictor.card.preprocessing
     threshold = LEAST_COSINE if options.threshold is None else options.threshold
 
-    def look(source: Source, index: int) -> np.ndarray:
+    def read(source: Source, index: int) -> np.ndarray:
         return preprocessing.pixels(read_from(source, index, channels=preprocessing.channels))
 
     sources, vectors = [], []
     for source in (train, *others):
-        reader = Reader(source, look, options)
+        reader = Reader(source, read, options)
         vectors.append(embeddings(predictor, iter(reader)))
         sources.append(reader.readable())
-    found = [
+    matches = [
         (number, embedding_pairs(vectors[0], other, threshold=threshold)) for number, other in enumerate(vectors[1:])
     ]
-    return sources, nearest_first(sources, found)
+    return sources, nearest_first(sources, matches)
 
 
 @torch.inference_mode()
 def embeddings(predictor: Predictor, images: Iterator[np.ndarray]) -> Float32[np.ndarray, "n d"]:
-    """The model's representation of each image, a batch at a time."""
-    found, batch = [], []
+    """The model's features of each image, computed in batches."""
+    features, batch = [], []
     for image in images:
         batch.append(image)
         if len(batch) == BATCH:
-            found.append(embed(predictor, batch))
+            features.append(embed(predictor, batch))
             batch = []
     if batch:
-        found.append(embed(predictor, batch))
-    return np.concatenate(found)
+        features.append(embed(predictor, batch))
+    return np.concatenate(features)
 
 
 def embed(predictor: Predictor, batch: list[np.ndarray]) -> Float32[np.ndarray, "b d"]:
-    """The pooled features of a batch; the mean of its patches where a model pools none."""
+    """The pooled features of a batch; the mean of the patches if the model does not pool."""
     pixels = predictor.card.preprocessing.normalise(torch.from_numpy(np.stack(batch)).to(predictor.device))
     pooled = predictor.model.features(pixels).pooled.float().cpu().numpy()
     return pooled if pooled.ndim == 2 else reduce(pooled, "b n d -> b d", "mean")
 
 
 class Reader:
-    """Goes through a source once and keeps in mind which images could not be read."""
+    """Reads all images of a source once, and remembers which were readable."""
 
-    def __init__(self, source: Source, look: Look, options: Options) -> None:
+    def __init__(self, source: Source, read: ReadImage, options: Options) -> None:
         """
         Args:
             source: the images.
-            look: what is read of each.
-            options: workers, and what an unreadable image does.
+            read: reads one image.
+            options: workers, and how to handle unreadable images.
         """
-        self.source, self.look, self.options = source, look, options
-        self.kept: list[int] = []
+        self.source, self.read, self.options = source, read, options
+        self.readable_indices: list[int] = []
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with progress_bar() as bar:
@@ -208,43 +208,43 @@ class Reader:
             for index, result in enumerate(results):
                 bar.advance(task)
                 if isinstance(result, str):
-                    note(f"left out: {result}")
+                    note(f"skipped: {result}")
                     continue
-                self.kept.append(index)
+                self.readable_indices.append(index)
                 yield result
-        if not self.kept:
-            raise UserError("none of the images can be read: check them with vitral data check")
+        if not self.readable_indices:
+            raise UserError("none of the images is readable: check them with vitral data check")
 
     def one(self, index: int) -> np.ndarray | str:
-        """What is read of image `index`, or one sentence on why it cannot be."""
+        """The result for image `index`, or one sentence on why it is unreadable."""
         try:
-            return self.look(self.source, index)
+            return self.read(self.source, index)
         except UnreadableImage as error:
             if self.options.data.on_error == "stop":
-                raise UserError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
+                raise UserError(f"{error}; remove it, or skip such images with --data.on-error skip") from error
             return str(error)
 
     def readable(self) -> Source:
-        """The images that were read."""
-        return Subset(source=self.source, indices=np.array(self.kept, np.int64))
+        """The readable images."""
+        return Subset(source=self.source, indices=np.array(self.readable_indices, np.int64))
 
 
-def nearest_first(sources: list[Source], found: list[tuple[int, list[Any]]]) -> list[tuple[int, Any]]:
-    """Pairs of all the other sources in one list; an image is no copy of itself."""
+def nearest_first(sources: list[Source], matches: list[tuple[int, list[Any]]]) -> list[tuple[int, Any]]:
+    """Pairs with all sources in one list, sorted by distance; an image is not compared with itself."""
     pairs = [
         (number, pair)
-        for number, some in found
-        for pair in some
+        for number, pairs in matches
+        for pair in pairs
         if sources[0].name(pair.one) != sources[number + 1].name(pair.other)
     ]
     return sorted(pairs, key=lambda item: item[1].distance)
 
 
-def shown(options: Options, sources: list[Source], found: list[tuple[int, Any]]) -> list[ShownPair]:
-    """Pairs to draw, from the nearest to the farthest."""
+def sample_pairs(options: Options, sources: list[Source], matches: list[tuple[int, Any]]) -> list[ShownPair]:
+    """Pairs for the picture, evenly spaced from the nearest to the farthest."""
     drawn = []
-    for place in spread(len(found)):
-        number, pair = found[place]
+    for rank in spread(len(matches)):
+        number, pair = matches[rank]
         one, other = sources[0], sources[number + 1]
         images = (read_from(one, pair.one, channels=3), read_from(other, pair.other, channels=3))
         root = options.data.root
@@ -254,28 +254,30 @@ def shown(options: Options, sources: list[Source], found: list[tuple[int, Any]])
 
 
 def measure(cosine: bool, distance: float) -> str:
-    """A distance in words."""
+    """The distance in words."""
     return f"cosine {1 - distance:.3f}" if cosine else f"{distance:g} of 64 bits differ"
 
 
 def print_pairs(data: str, root: Path | None, sources: list[Source], pairs: list[Near], picture: Path) -> None:
-    """How many training images are concerned, and the nearest pairs."""
+    """Prints the number of affected training images, and the nearest pairs."""
     console = Console(highlight=False)
     train, other = len(sources[0]), sum(map(len, sources[1:]))
-    concerned = len({pair.train for pair in pairs})
+    affected = len({pair.train for pair in pairs})
     console.print(
-        printable(f"{data}: {concerned:,} of {train:,} training images are nearly one of {other:,} other images"),
+        printable(
+            f"{data}: {affected:,} of {train:,} training images are near-duplicates of one of {other:,} other images"
+        ),
         markup=False,
         soft_wrap=True,
     )
     if not pairs:
         return
-    table = Table("training image", "is nearly")
+    table = Table("training image", "near-duplicate of")
     table.add_column("distance", justify="right")
-    for pair in pairs[:SHOWN]:
+    for pair in pairs[:MAX_PRINTED]:
         names = (Text(printable(relative_name(name, root)), overflow="fold") for name in (pair.train, pair.like))
         table.add_row(*names, f"{pair.distance:.3g}")
     console.print(table)
-    if len(pairs) > SHOWN:
-        console.print(f"and {len(pairs) - SHOWN:,} more, which --json lists")
-    console.print(printable(f"pairs to judge by eye: {picture}"), markup=False, soft_wrap=True)
+    if len(pairs) > MAX_PRINTED:
+        console.print(f"and {len(pairs) - MAX_PRINTED:,} more (see --json)")
+    console.print(printable(f"picture of the pairs: {picture}"), markup=False, soft_wrap=True)
