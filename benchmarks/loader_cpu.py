@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from vitral.data.augment.apply import augmented
+from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import TrainingBatches, load
 from vitral.data.config import DataConfig
@@ -112,8 +112,10 @@ def vitral_batches(config: DataConfig) -> Iterator[object]:
     augment = AugmentConfig(crop="inception", crop_area=(0.08, 1.0), flip=True)
     batches = TrainingBatches(source=source, preprocessing=preprocessing, augment=augment, batch_size=BATCH, seed=0)
     for batch in load(batches, range(-(-len(source) // BATCH)), workers=0, pin=False):
-        assert batch.draws is not None
-        yield augmented(batch.images, batch.labels, batch.draws, config=augment, preprocessing=preprocessing)
+        assert batch.augment_params is not None
+        yield augment_batch(
+            batch.images, batch.labels, batch.augment_params, config=augment, preprocessing=preprocessing
+        )
 
 
 def time_rounds(loaders: dict[str, Callable[[], Iterator[object]]], *, rounds: int, count: int) -> dict[str, float]:

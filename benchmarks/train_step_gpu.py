@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.augment.draws import draw
+from vitral.data.augment.params import sample_params
 from vitral.data.batches import Batch
 from vitral.data.config import DataConfig
 from vitral.inspection.cost import forward_macs
@@ -112,8 +112,8 @@ def own_step(config: ViTConfig, *, batch_size: int) -> Callable[[], object]:
     session = Session(run, classes=tuple(map(str, range(CLASSES))))
     labels = torch.randint(CLASSES, (batch_size,))
     images = torch.randint(256, (batch_size, 224, 224, 3), dtype=torch.uint8)
-    draws = draw(augment, seed=0, epoch=0 * labels.numpy(), index=torch.arange(batch_size).numpy())
-    return partial(session.train_step, Batch(images=images, labels=labels, draws=draws).pin_memory(), lr=LR)
+    draws = sample_params(augment, seed=0, epoch=0 * labels.numpy(), index=torch.arange(batch_size).numpy())
+    return partial(session.train_step, Batch(images=images, labels=labels, augment_params=draws).pin_memory(), lr=LR)
 
 
 def training_steps(name: str) -> dict[str, Callable[[], object]]:

@@ -158,7 +158,7 @@ class TestWrongUse:
             (["digits", "--checkpoint.every", "often"], "'often' is not a duration"),
             (["digits", "--schedule.warmup", "5min"], "schedule.warmup must be in steps"),
             (["digits", "--model.patch-size", "3"], "image size 8x8 is not divisible by patch size 3x3: choose 6x6"),
-            (["digits", "--train.device", "cuda:99"], "device 'cuda:99' is not to be had here"),
+            (["digits", "--train.device", "cuda:99"], "device 'cuda:99' is not available"),
             (["digits", "--data.source", "folder", "--data.root", "nowhere"], "nowhere does not exist"),
             (["digits", "--data.source", "folder", "--data.root", "empty"], "empty"),
             (["digits", "--data.source", "folder", "--data.root", "single"], "single has only one class, 'cats'"),
@@ -183,7 +183,7 @@ class TestWrongUse:
 
     def test_a_gpu_that_is_not_there(self, typed, tmp_path):
         name = "cuda:99" if torch.cuda.is_available() else "cuda"
-        assert f"device '{name}' is not to be had here" in typed.refusal(*DIGITS, "--train.device", name)
+        assert f"device '{name}' is not available" in typed.refusal(*DIGITS, "--train.device", name)
         assert not (tmp_path / "run").exists()
 
     def test_an_existing_folder(self, typed, tmp_path):
@@ -215,7 +215,7 @@ class TestWrongUse:
             ),
             (["--optim.name", "sgd"], "optim.name was muon and cannot become sgd"),
             (["--train.ema", "None"], "train.ema was 0.99 and cannot become None"),
-            (["--train.device", "teapot"], "device 'teapot' is not to be had here"),
+            (["--train.device", "teapot"], "device 'teapot' is not available"),
             (["--train.steps", "3"], "the run has already taken 4 steps: give --train.steps 4 or more"),
             (["--data.root", "nowhere"], "data.root was None and cannot become nowhere"),
             (["--data.source", "idx"], "data.source was digits and cannot become idx"),

@@ -171,8 +171,8 @@ def test_eval_with_workers_is_the_same(screen: Screen, model: Path, photographs:
         (["--split", "all"], "--split all is for folders of images"),
         (["--out", "missing/a.png"], "missing does not exist"),
         (["--out", "a.pdf"], "end --out in .png, .md, .csv or .json"),
-        (["--device", "abacus"], "device 'abacus' is not to be had here"),
-        (["--device", "meta"], "device 'meta' is not to be had here: choose auto, cpu, cuda or cuda:1"),
+        (["--device", "abacus"], "device 'abacus' is not available"),
+        (["--device", "meta"], "device 'meta' is not available: choose auto, cpu, cuda or cuda:1"),
     ],
 )
 def test_eval_refuses(screen: Screen, trained: Path, words: list[str], sentence: str) -> None:

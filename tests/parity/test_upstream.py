@@ -27,7 +27,7 @@ DINO: dict[str, Any] = dict(layer_scale=0.5, gelu="erf")
 def model_with_card(**changes: Any) -> ViT:
     model = small_model(image_size=changes.pop("image_size", 16), **changes)
     assert model.card is not None
-    preprocessing = PREPROCESSING.fitted(image_size=model.config.image_hw, channels=model.config.channels)
+    preprocessing = PREPROCESSING.with_input(image_size=model.config.image_hw, channels=model.config.channels)
     model.card = replace(model.card, preprocessing=preprocessing, classes=("cat", "dog", "owl"))
     return model
 

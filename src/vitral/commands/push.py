@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from vitral.commands.loading import load_and_note
 from vitral.commands.output import note, print_json
 from vitral.errors import UserError
-from vitral.files import whole_folder, write_atomically
+from vitral.files import atomic_folder, write_atomically
 from vitral.inspection.cost import forward_macs
 from vitral.models import Model
 from vitral.vit import ViT
@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> None:
 def destination(dry_run: Path | None) -> Iterator[Path]:
     """The folder of `--dry-run`, or a temporary one."""
     if dry_run:
-        with whole_folder(dry_run) as folder:
+        with atomic_folder(dry_run) as folder:
             yield folder
     else:
         with TemporaryDirectory(prefix="vitral-push-") as folder:

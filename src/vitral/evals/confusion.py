@@ -10,7 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vitral.files import any_script, printable, write_atomically
+from vitral.files import font_fallback, printable, write_atomically
 
 __all__ = ["draw_confusion"]
 
@@ -21,7 +21,7 @@ MAX_NAME_LENGTH = 24
 """Longer class names are shortened to this number of characters."""
 
 
-@any_script()
+@font_fallback()
 def draw_confusion(confusion: Int64[Tensor, "classes classes"], classes: tuple[str, ...], path: Path) -> None:
     """Draws the number of images by true class (row) and predicted class (column) into a PNG.
 

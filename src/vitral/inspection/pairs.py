@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vitral.files import any_script, printable, write_atomically
+from vitral.files import font_fallback, printable, write_atomically
 
 __all__ = ["MOST_PAIRS", "ShownPair", "draw_pairs", "spread"]
 
@@ -35,7 +35,7 @@ def spread(count: int) -> list[int]:
     return sorted({round(index) for index in np.linspace(0, count - 1, min(count, MOST_PAIRS))})
 
 
-@any_script()
+@font_fallback()
 def draw_pairs(pairs: Sequence[ShownPair], path: Path) -> None:
     """Writes a PNG with all pairs, the names of their images and their notes.
 

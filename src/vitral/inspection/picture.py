@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from vitral.files import any_script, printable, write_atomically
+from vitral.files import font_fallback, printable, write_atomically
 from vitral.inspection.look import Look
 
 __all__ = ["MOST_LAYERS", "draw_looks", "evenly_spaced_layers", "image_title", "overlay_rollout"]
@@ -38,7 +38,7 @@ PIXEL_ART = 64
 RIGHT, WRONG, UNKNOWN, QUIET = "#23704c", "#b3372f", "#222222", "#666666"
 
 
-@any_script()
+@font_fallback()
 def draw_looks(looks: Sequence[Look], path: Path) -> None:
     """Writes a PNG with one row per image: the image, the rollout over it, and the attention of single layers.
 

@@ -144,10 +144,10 @@ class MAELearner(Learner):
         if self.config.target == "normalised":
             flat = targets.flatten(2)
             values = values * (flat.var(2, keepdim=True) + 1e-6).sqrt() + flat.mean(2, keepdim=True)
-        whole = self.preprocessing.shares(patches)
+        whole = self.preprocessing.to_unit_range(patches)
         shown = {
             "visible": torch.full_like(targets, 0.5),
-            "predicted": self.preprocessing.shares(values.reshape(targets.shape)),
+            "predicted": self.preprocessing.to_unit_range(values.reshape(targets.shape)),
         }
         pasted = {title: whole.scatter(1, expand_indices(masked, whole), part) for title, part in shown.items()}
         return [

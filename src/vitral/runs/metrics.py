@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vitral.files import naming, write_atomically
+from vitral.files import add_file_name, write_atomically
 
 __all__ = ["MetricLog", "read_metrics", "read_speed", "training_seconds"]
 
@@ -75,13 +75,13 @@ class MetricLog:
         """
         if step == self.resumed_at and ("step", *metrics) in self.written:
             return False
-        with naming(self.path):
+        with add_file_name(self.path):
             self.file.write(json.dumps({"step": step, **metrics}) + "\n")
             self.file.flush()
         return True
 
     def close(self) -> None:
         """Flushes the file to disk and closes it."""
-        with naming(self.path), self.file:
+        with add_file_name(self.path), self.file:
             self.file.flush()
             os.fsync(self.file.fileno())

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitral.evals.paired import Difference
-from vitral.files import any_script, printable, write_atomically
+from vitral.files import font_fallback, printable, write_atomically
 from vitral.suites.published import PublishedRow
 from vitral.sweeps.compare import RunSummary
 
@@ -19,7 +19,7 @@ MAX_NAME_LENGTH = 34
 """Longer names of runs are shortened to their last characters."""
 
 
-@any_script()
+@font_fallback()
 def draw_comparison(runs: Sequence[RunSummary], path: Path, *, published: Sequence[PublishedRow] = ()) -> None:
     """Draws runs into a PNG: one row per run with accuracy, difference and intervals; beside them all training losses.
 

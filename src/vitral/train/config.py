@@ -168,7 +168,9 @@ class RunConfig:
         return replace(
             self,
             model=replace(self.model, architecture=architecture),
-            preprocessing=self.preprocessing.fitted(image_size=architecture.image_hw, channels=architecture.channels),
+            preprocessing=self.preprocessing.with_input(
+                image_size=architecture.image_hw, channels=architecture.channels
+            ),
         )
 
 

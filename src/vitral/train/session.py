@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.data.augment.apply import augmented
+from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, random_bits
@@ -207,10 +207,12 @@ class Session:
 
     def examples(self, batch: Batch) -> Examples:
         """A training batch on the device, augmented and normalised."""
-        assert batch.draws is not None, "an evaluation batch has no augmentation"
+        assert batch.augment_params is not None, "an evaluation batch has no augmentation"
         images, labels = self._on_device(batch.images, batch.labels)
         self.stopwatch.end("copy")
-        return augmented(images, labels, batch.draws, config=self.config.augment, preprocessing=self.preprocessing)
+        return augment_batch(
+            images, labels, batch.augment_params, config=self.config.augment, preprocessing=self.preprocessing
+        )
 
     def _on_device(self, *tensors: Tensor) -> list[Tensor]:
         """Copies tensors to the device; on a GPU, while it still computes the step before."""

@@ -86,7 +86,7 @@ def training_batches(session: Session, source: Source, total: int) -> Iterator[B
         augment=config.augment,
         batch_size=config.train.batch_size,
         seed=config.seed,
-        share=session.world.local_range(config.train.batch_size),
+        rows=session.world.local_range(config.train.batch_size),
     )
     pin = session.device.type == "cuda"
     return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)

@@ -51,7 +51,7 @@ def _adapt_card(card: ModelCard, target: Model, classes: tuple[str, ...]) -> tup
     """Card of the adapted model, without metrics; None if image files cannot have its number of channels."""
     size, channels = target.config.image_hw, target.config.channels
     try:
-        preprocessing = card.preprocessing.fitted(image_size=size, channels=channels)
+        preprocessing = card.preprocessing.with_input(image_size=size, channels=channels)
     except ValueError:
         return None, [f"no card: image files are read with 1 or 3 channels, not {channels}"]
     return replace(card, preprocessing=preprocessing, classes=classes, metrics={}), []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitral.card import ModelCard
 from vitral.errors import UserError
-from vitral.files import whole_folder, write_atomically, write_json
+from vitral.files import atomic_folder, write_atomically, write_json
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.convert import LINEAGES, upstream_state_dict
@@ -38,13 +38,13 @@ def save_as(model: Model, destination: Path, format: str) -> list[str]:
         OSError: the destination cannot be written.
     """
     if format == "vitral":
-        with whole_folder(destination) as folder:
+        with atomic_folder(destination) as folder:
             save_model(folder, model, _card(model))
         return []
     if not isinstance(model, ViT):
         raise UserError(f"the format {format} stores Vision Transformers only, and this model is a ResNet")
     if is_folder(destination, format):
-        with whole_folder(destination) as folder:
+        with atomic_folder(destination) as folder:
             return save_upstream_folder(model, folder, format)
     tensors, caveats = upstream_state_dict(LINEAGES[format], model)
     destination.parent.mkdir(parents=True, exist_ok=True)

@@ -51,10 +51,10 @@ def assert_same(one: Batch, other: Batch) -> None:
     assert torch.equal(one.images, other.images)
     assert torch.equal(one.labels, other.labels)
     assert one.unreadable == other.unreadable
-    assert (one.draws is None) == (other.draws is None)
-    if one.draws and other.draws:
-        assert torch.equal(one.draws.flips, other.draws.flips)
-        assert torch.equal(one.draws.warps, other.draws.warps)
+    assert (one.augment_params is None) == (other.augment_params is None)
+    if one.augment_params and other.augment_params:
+        assert torch.equal(one.augment_params.flips, other.augment_params.flips)
+        assert torch.equal(one.augment_params.warps, other.augment_params.warps)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,8 @@ class TestTraining:
             return [
                 torch.cat([part.images for part in parts]),
                 torch.cat([part.labels for part in parts]),
-                torch.cat([part.draws.flips for part in parts]),
-                torch.cat([part.draws.warps for part in parts]),
+                torch.cat([part.augment_params.flips for part in parts]),
+                torch.cat([part.augment_params.warps for part in parts]),
             ]
 
         for one, other in zip(stream(3), stream(6), strict=True):
@@ -114,8 +114,8 @@ class TestTraining:
         plain = training(numbered(40))[0]
         drawn = training(numbered(40), augment=AugmentConfig(flip=True))[0]
         assert torch.equal(plain.images, drawn.images)
-        assert drawn.draws.flips.any()
-        assert flip(drawn.images, drawn.draws.flips).shape == drawn.images.shape
+        assert drawn.augment_params.flips.any()
+        assert flip(drawn.images, drawn.augment_params.flips).shape == drawn.images.shape
 
     @pytest.mark.parametrize("resize", ["squash", "crop"])
     def test_without_augmentation_pixels_are_those_of_evaluation(self, broken_photographs, resize):
@@ -131,7 +131,7 @@ class TestTraining:
         batch = training(numbered(40), augment=EVERYTHING)[0]
         copy = batch.pin_memory()
         assert {id(tensor) for tensor in pinned} == {
-            id(tensor) for tensor in (batch.images, batch.labels, batch.draws.keys, batch.draws.warps)
+            id(tensor) for tensor in (batch.images, batch.labels, batch.augment_params.keys, batch.augment_params.warps)
         }
         assert_same(batch, copy)
 
@@ -211,7 +211,7 @@ class TestEvaluation:
         read = list(load(batches, range(len(batches)), workers=workers, pin=False))
         assert torch.cat([batch.images[:, 0, 0, 0] for batch in read]).tolist() == list(range(count))
         assert torch.cat([batch.labels for batch in read]).tolist() == [index % 3 for index in range(count)]
-        assert all(batch.draws is None for batch in read)
+        assert all(batch.augment_params is None for batch in read)
         assert [len(batch.labels) for batch in read[:-1]] == [7] * (len(read) - 1)
 
     def test_uses_the_geometry_of_evaluation(self, broken_photographs):
@@ -226,11 +226,14 @@ def test_shares_of_processes_make_up_the_batch(processes):
     """Images, labels and draws, in order."""
     batches = training(numbered(50), size=12, augment=EVERYTHING)
     part = 12 // processes
-    shares = [replace(batches, share=range(start, start + part))[7] for start in range(0, 12, part)]
+    shares = [replace(batches, rows=range(start, start + part))[7] for start in range(0, 12, part)]
     assert torch.equal(torch.cat([share.images for share in shares]), batches[7].images)
     assert torch.equal(torch.cat([share.labels for share in shares]), batches[7].labels)
     for name in ("flips", "warps"):
-        assert torch.equal(torch.cat([getattr(share.draws, name) for share in shares]), getattr(batches[7].draws, name))
+        assert torch.equal(
+            torch.cat([getattr(share.augment_params, name) for share in shares]),
+            getattr(batches[7].augment_params, name),
+        )
 
 
 @pytest.mark.parametrize(("repeats", "workers"), [(1, 0), (3, 0), (1, 2)])

@@ -90,7 +90,7 @@ def test_cifar_that_is_not_whole(tmp_path: Path) -> None:
     folder = write_cifar10(tmp_path / "bin")
     file = folder / "data_batch_3.bin"
     file.write_bytes(file.read_bytes()[:-1])
-    refused("cifar10", folder, f"{file} is cut short or no file of CIFAR")
+    refused("cifar10", folder, f"{file} is truncated or not a file of CIFAR")
     file.unlink()
     refused("cifar10", folder, f"{file} cannot be read: No such file")
     python = tmp_path / "cifar-10-batches-py"
@@ -166,7 +166,7 @@ def test_flowers(tmp_path: Path) -> None:
     (tmp_path / "flowers-102" / "setid.mat").write_bytes(b"MATLAB 5.0 MAT-file, but no more")
     refused("flowers", tmp_path, "setid.mat is damaged, or no Matlab file with 'trnid'")
     savemat(tmp_path / "flowers-102" / "setid.mat", {"trnid": [0], "valid": [1], "tstid": [2]})
-    refused("flowers", tmp_path, "imagelabels.mat and setid.mat do not fit each other")
+    refused("flowers", tmp_path, "imagelabels.mat and setid.mat do not match")
     (tmp_path / "flowers-102" / "setid.mat").unlink()
     refused("flowers", tmp_path, "setid.mat cannot be read: No such file or directory; Oxford Flowers-102 needs")
 
@@ -229,7 +229,7 @@ def test_imagenet21k_holds_out_a_share(tmp_path: Path) -> None:
     write_imagenet(tmp_path)
     data = opened("imagenet21k", tmp_path / "train", test_fraction=0.5)
     assert [len(data[split]) for split in ("train", "test")] == [3, 3]
-    refused("imagenet21k", None, "ImageNet-21k needs --data.root, a folder with one folder a class")
+    refused("imagenet21k", None, "ImageNet-21k needs --data.root, a folder with one folder per class")
 
 
 def test_fashion_mnist(fashion_mnist: Path) -> None:
@@ -240,7 +240,7 @@ def test_fashion_mnist(fashion_mnist: Path) -> None:
 
 
 def test_without_a_root_it_comes_from_the_hub_or_says_where_to_get_it() -> None:
-    refused("cifar10", None, "uoft-cs/cifar10 is neither here nor to be had from the Hub")
+    refused("cifar10", None, "uoft-cs/cifar10 is neither a local path nor available on the Hub")
     refused("cifar10", None, "or give --data.root, a folder with data_batch_1.bin")
     refused("cifar10", None, CIFAR10.url.rpartition("/")[0])
     refused("pets", Path("nowhere"), "nowhere is not a folder: Oxford-IIIT Pets needs images/")

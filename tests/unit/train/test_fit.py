@@ -291,7 +291,7 @@ def test_a_resumed_run_that_fails_to_start_changes_no_file(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     train(config)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match="device 'teapot' is not to be had here"):
+    with pytest.raises(ValueError, match="device 'teapot' is not available"):
         train(replace(config, train=replace(config.train, device="teapot")), resume=True)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 

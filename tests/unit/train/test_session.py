@@ -163,7 +163,7 @@ def test_images_are_warped_on_black():
     config = replace(tiny_run(), augment=replace(tiny_run().augment, flip=False, rotate=0.0, scale=0.0))
     batch = batch_of(config)
     images = session(config).examples(replace(batch, images=torch.full_like(batch.images, 255))).images
-    shifted = batch.draws.warps[:, 0, 2] == 1
+    shifted = batch.augment_params.warps[:, 0, 2] == 1
     assert shifted.any()
     torch.testing.assert_close(images[shifted][..., -1], torch.full_like(images[shifted][..., -1], -1.0))
     torch.testing.assert_close(images[shifted][:, :, 2:6, :6], torch.ones_like(images[shifted][:, :, 2:6, :6]))
@@ -245,7 +245,7 @@ class TestDevice:
 
     @pytest.mark.parametrize("name", ["cuda:99", "teapot", "cpu:x", ""])
     def test_missing_devices_raise(self, name):
-        with pytest.raises(ValueError, match=f"^device '{name}' is not to be had here: ") as caught:
+        with pytest.raises(ValueError, match=f"^device '{name}' is not available: ") as caught:
             pick_device(name)
         assert "\n" not in str(caught.value)
 

@@ -23,7 +23,7 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.exclude import relative_name, write_list
 from vitral.data.sources.source import Source, Subset, read_from
 from vitral.data.tools.near_duplicates import embedding_pairs, hash_images, hash_pairs, thumbnail
-from vitral.data.tools.threads import parallel_map
+from vitral.data.tools.parallel_map import parallel_map
 from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_data, open_stored
 from vitral.errors import UserError

@@ -13,7 +13,7 @@ __all__ = ["FLOWERS", "open_flowers"]
 
 
 def open_flowers(root: Path) -> dict[str, Source]:
-    """Oxford Flowers-102: `jpg/image_00001.jpg` on, `imagelabels.mat` and `setid.mat`; classes have no names there.
+    """Oxford Flowers-102: `jpg/image_00001.jpg` on, `imagelabels.mat` and `setid.mat`; the classes are numbered.
 
     Raises:
         UserError: files are missing or damaged.
@@ -21,9 +21,9 @@ def open_flowers(root: Path) -> dict[str, Source]:
     folder = find_folder(root, "imagelabels.mat", "flowers-102")
     labels = load_matlab_array(folder / "imagelabels.mat", "labels").reshape(-1)
     splits = {split: load_matlab_array(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
-    listed = np.concatenate(list(splits.values()))
-    if not (np.isin(labels, NUMBERS).all() and np.isin(listed, np.arange(1, len(labels) + 1)).all()):
-        raise UserError(f"{folder}/imagelabels.mat and setid.mat do not fit each other: fetch them again")
+    indices = np.concatenate(list(splits.values()))
+    if not (np.isin(labels, NUMBERS).all() and np.isin(indices, np.arange(1, len(labels) + 1)).all()):
+        raise UserError(f"{folder}/imagelabels.mat and setid.mat do not match: fetch them again")
     return {
         split: FileSource(
             root=folder,
@@ -141,5 +141,5 @@ FLOWERS = (
     "trumpet creeper",
     "blackberry lily",
 )
-"""The authors' names of classes 1 to 102, from their page."""
+"""Names of classes 1 to 102, from the authors' page."""
 NUMBERS = np.arange(1, len(FLOWERS) + 1)

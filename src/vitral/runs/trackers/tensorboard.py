@@ -11,7 +11,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ign
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from vitral.files import naming
+from vitral.files import add_file_name
 
 __all__ = ["TensorBoard"]
 
@@ -23,7 +23,7 @@ class TensorBoard:
         """Opens a file to continue after `step` steps; TensorBoard drops the records of later steps."""
         folder = run / "tensorboard"
         self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
-        with naming(self.path):
+        with add_file_name(self.path):
             folder.mkdir(exist_ok=True)
             self.file = self.path.open("wb")
         self.records = RecordWriter(self.file)
@@ -42,10 +42,10 @@ class TensorBoard:
 
     def finish(self) -> None:
         """Closes the file."""
-        with naming(self.path):
+        with add_file_name(self.path):
             self.file.close()
 
     def _add(self, event: Event) -> None:
-        with naming(self.path):
+        with add_file_name(self.path):
             self.records.write(event.SerializeToString())
             self.file.flush()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
-from vitral.files import naming, sync_folder, write_json
+from vitral.files import add_file_name, sync_folder, write_json
 from vitral.train.duration import Duration
 
 __all__ = ["CheckpointConfig", "Checkpoints", "Saved"]
@@ -139,7 +139,7 @@ class Checkpoints:
     def _publish(self, wait: Callable[[], None], temporary: Path, final: Path, metadata: dict[str, Any]) -> None:
         """Adds checksums to a written checkpoint and renames it into place; runs in the background."""
         try:
-            with naming(final):
+            with add_file_name(final):
                 wait()
             pattern = f"shard-{self.world.rank + 1:05d}-*"
             sums: list[Any] = [{path.name: _checksum(path) for path in temporary.glob(pattern)}]

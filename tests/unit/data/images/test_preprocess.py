@@ -157,11 +157,11 @@ def test_it_is_plain_values():
 
 def test_other_channels_take_the_mean_of_shift_and_scale() -> None:
     colour = Preprocessing(image_size=(8, 8), channels=3, mean=(0.1, 0.2, 0.6), std=(0.5, 0.5, 0.2))
-    grey = colour.fitted(image_size=(4, 6), channels=1)
+    grey = colour.with_input(image_size=(4, 6), channels=1)
     assert (grey.image_size, grey.channels) == ((4, 6), 1)
     assert (grey.mean, grey.std) == (pytest.approx((0.3,)), pytest.approx((0.4,)))
-    assert colour.fitted(image_size=(8, 8), channels=3) == colour
-    assert grey.fitted(image_size=(8, 8), channels=3).mean == grey.mean
+    assert colour.with_input(image_size=(8, 8), channels=3) == colour
+    assert grey.with_input(image_size=(8, 8), channels=3).mean == grey.mean
 
 
 class TestSimpleCrop:

@@ -238,7 +238,7 @@ def test_values_out_of_range(values, sentence):
         ),
         (
             DataConfig(source="folder", class_names=("a", "b")),
-            "--data.source folder names its classes after their fold",
+            "--data.source folder takes the classes' names from their fold",
         ),
         (DataConfig(source="folder", root=Path("gone")), "gone does not exist: give an existing folder as --data.root"),
         (DataConfig(source="idx", root=Path(__file__)), f"{__file__} is a file: give the folder that holds the data"),

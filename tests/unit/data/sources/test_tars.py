@@ -143,9 +143,9 @@ def test_a_shard_that_shrinks_while_in_use_is_named(tmp_path: Path) -> None:
 def test_wrong_use(tmp_path: Path) -> None:
     write_shards(tmp_path / "shards")
     refused(tmp_path / "shards" / "train-{000..003}.tar", f"{tmp_path}/shards/train-003.tar does not exist: fetch it")
-    refused(tmp_path / "shards", "other-*.tar fits no file", splits=("train=other-*.tar",))
+    refused(tmp_path / "shards", "other-*.tar matches no file", splits=("train=other-*.tar",))
     write_shard(tmp_path / "shards" / "odd-000.tar", [{"__key__": "1", "png": png(1), "cls": 1}])
-    refused(tmp_path / "shards", "does not tell which split odd-000.tar is of")
+    refused(tmp_path / "shards", "the split of odd-000.tar is unclear")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "has no .tar files: unpack compressed ones")
     with pytest.raises(ValueError, match=r"--data\.source tars needs --data\.root"):
@@ -156,7 +156,7 @@ def test_samples_without_class_or_image(tmp_path: Path) -> None:
     file = write_shard(tmp_path / "a.tar", [{"__key__": "7", "png": png(1)}])
     refused(tmp_path, f"{file}: 7 has no class: add its .cls")
     write_shard(file, [{"__key__": "7", "png": png(1), "json": {"breed": 1}}])
-    refused(tmp_path, "or name its key in .json by --data.label-column")
+    refused(tmp_path, "or give its key in .json as --data.label-column")
     write_shard(file, [{"__key__": "7", "txt": "no picture"}])
     refused(tmp_path, f"{file} has no images")
     write_shard(file, [{"__key__": "7", "png": png(1), "jpg": png(1), "cls": 0}])

@@ -1,4 +1,4 @@
-"""Very many names in little memory."""
+"""Millions of strings in little memory."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -6,13 +6,14 @@ from typing import overload
 
 import numpy as np
 
-__all__ = ["Names"]
+__all__ = ["PackedStrings"]
 
 
-class Names(Sequence[str]):
-    """Names, each by its number; a tuple of strings takes twice the memory and more, and processes that fork copy it.
+class PackedStrings(Sequence[str]):
+    """An immutable sequence of strings in one array of bytes.
 
-    A name that is no text keeps its bytes, as names of files do.
+    A tuple takes more than twice the memory, which forked processes copy. File names that are not valid text keep their
+    bytes.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -26,10 +27,10 @@ class Names(Sequence[str]):
     @overload
     def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, index: slice) -> "Names": ...
-    def __getitem__(self, index: int | slice) -> "str | Names":
+    def __getitem__(self, index: slice) -> "PackedStrings": ...
+    def __getitem__(self, index: int | slice) -> "str | PackedStrings":
         if isinstance(index, slice):
-            return Names(self[number] for number in range(*index.indices(len(self))))
+            return PackedStrings(self[number] for number in range(*index.indices(len(self))))
         number = range(len(self))[index]
         start, end = self.ends[number : number + 2].tolist()
         return os.fsdecode(self.text[start:end].tobytes())

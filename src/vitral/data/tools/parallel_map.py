@@ -1,4 +1,4 @@
-"""Work on many images at once; decoding and hashing leave Python's lock alone, so threads do."""
+"""Maps a function over items in threads; decoding and hashing release the GIL, so threads suffice."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,20 +9,20 @@ from typing import TypeVar
 __all__ = ["parallel_map"]
 
 AHEAD = 16
-"""Pieces of work for each thread that may be done before they are asked for."""
+"""Results per thread that may be computed before they are consumed."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def parallel_map(work: Callable[[T], R], items: Iterable[T], *, threads: int, stop: Event | None = None) -> Iterator[R]:
-    """Results in the order of the items; after an error or Ctrl-C what has not begun is dropped.
+    """Yields results in the order of the items; after an error or Ctrl-C, calls that have not started are cancelled.
 
     Args:
-        work: what to do with each item.
-        items: short pieces of work, as those that run are waited for.
-        threads: how many at once.
-        stop: set when no more results are wanted, for work that looks at it in between.
+        work: the function.
+        items: its arguments; calls should be short, because running ones are waited for.
+        threads: number of threads.
+        stop: set when no more results are needed, for work that checks it.
     """
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[R]] = deque()

@@ -1,4 +1,4 @@
-"""The randomness of a batch's augmentation, each number a function of seed, epoch and sample."""
+"""Random parameters of a batch's augmentation; each is a function of seed, epoch and sample."""
 
 from dataclasses import dataclass, field, replace
 
@@ -10,62 +10,62 @@ from torch import Tensor
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.order import AUGMENTATION, MIXING, OBJECTIVE, random_bits, uniform
 
-__all__ = ["Draws", "draw"]
+__all__ = ["AugmentParams", "sample_params"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
-    """The randomness of one batch's augmentation."""
+class AugmentParams:
+    """Random parameters of one batch's augmentation."""
 
     flips: Bool[Tensor, " b"]
-    """Which images are mirrored; it stays on the host."""
+    """Which images are flipped horizontally; stays on the host."""
     warps: Float32[Tensor, "b 2 3"] | None
-    """From output to input coordinates in pixels around the centre; None where nothing warps."""
+    """Affine matrices from output to input coordinates, in pixels around the centre; None: no warp."""
     keys: Int64[Tensor, " b"]
-    """What an objective draws by, of each image: at least 0."""
-    numbers: dict[str, Float64[np.ndarray, "b n"]] = field(default_factory=dict)
-    """For each further way of varying, its own numbers in [0, 1); they stay on the host, which plans with them."""
-    mixing: Float64[np.ndarray, "pairs 5"] | None = None
-    """Likewise for each pair of neighbours."""
+    """A random key for each image, at least 0, from which an objective derives its own random numbers."""
+    uniforms: dict[str, Float64[np.ndarray, "b n"]] = field(default_factory=dict)
+    """Uniform numbers in [0, 1) for each other augmentation; they stay on the host."""
+    mix_uniforms: Float64[np.ndarray, "pairs 5"] | None = None
+    """The same for mixing each pair of neighbours."""
 
-    def pin_memory(self) -> "Draws":
+    def pin_memory(self) -> "AugmentParams":
         """A copy in page-locked memory."""
         warps = None if self.warps is None else self.warps.pin_memory()
         return replace(self, warps=warps, keys=self.keys.pin_memory())
 
 
-def draw(
+def sample_params(
     config: AugmentConfig,
     *,
     seed: int,
     epoch: Int64[np.ndarray, " b"],
     index: Int64[np.ndarray, " b"],
     pairs: Int64[np.ndarray, " pairs"] | None = None,
-) -> Draws:
-    """Draws everything that varies for the samples `index` of the epochs `epoch`.
+) -> AugmentParams:
+    """Samples the augmentation of the images `index` in the epochs `epoch`.
 
     Args:
-        config: what varies.
+        config: the augmentations.
         seed: the run's.
         epoch: of each sample.
         index: of each sample.
-        pairs: number of each pair of neighbours, counted from the run's first; None where nothing is mixed.
+        pairs: number of each pair of neighbours, counted from the run's first; None: nothing is mixed.
     """
-    numbers = {
+    uniforms = {
         name: uniform(AUGMENTATION, seed, epoch[:, None], index[:, None], first + np.arange(count)[None])
         for name, (first, count, used) in _columns(config).items()
         if used
     }
-    mixing = None
+    mix_uniforms = None
     if config.mixes and pairs is not None:
-        mixing = uniform(MIXING, seed, pairs[:, None], np.arange(5)[None])
+        mix_uniforms = uniform(MIXING, seed, pairs[:, None], np.arange(5)[None])
     flips, warps = _warps(config, seed=seed, epoch=epoch, index=index)
     keys = torch.from_numpy((random_bits(OBJECTIVE, seed, epoch, index) >> np.uint64(1)).astype(np.int64))
-    return Draws(flips=flips, warps=warps, keys=keys, numbers=numbers, mixing=mixing)
+    return AugmentParams(flips=flips, warps=warps, keys=keys, uniforms=uniforms, mix_uniforms=mix_uniforms)
 
 
 def _columns(config: AugmentConfig) -> dict[str, tuple[int, int, bool]]:
-    """Where each way of varying has its numbers: the first of them, how many, and whether they are needed."""
+    """By augmentation: the first column of its random numbers, their count, and whether it is on."""
     return {
         "vertical": (600, 1, config.flip_vertical),
         "randaugment": (700, 4 * config.randaugment_layers, config.randaugment != "none"),
@@ -78,7 +78,7 @@ def _columns(config: AugmentConfig) -> dict[str, tuple[int, int, bool]]:
 def _warps(
     config: AugmentConfig, *, seed: int, epoch: Int64[np.ndarray, " b"], index: Int64[np.ndarray, " b"]
 ) -> tuple[Bool[Tensor, " b"], Float32[Tensor, "b 2 3"] | None]:
-    """Mirroring, and shift, rotation and scale."""
+    """Horizontal flips, and affine matrices for shift, rotation and scale."""
 
     def signed(name: int) -> Float64[np.ndarray, " b"]:
         return 2 * uniform(AUGMENTATION, seed, epoch, index, name) - 1
