@@ -85,6 +85,22 @@ def test_a_wrong_path_needs_no_heavy_library(words: str, tmp_path: Path) -> None
     assert errors.count("\n") == 1
 
 
+@pytest.mark.parametrize("action", ["check nope", "pack nope packed", "near nope"])
+def test_data_that_does_not_exist_needs_no_pytorch(action: str, tmp_path: Path) -> None:
+    result, errors = probe("data", *action.split(), cwd=tmp_path)
+    assert result["code"] == 2
+    assert result["seconds"] < 1
+    assert not {"torch", "matplotlib", "datasets", "tyro"} & set(result["heavy"])
+    assert errors.startswith("vitral: nope does not exist")
+
+
+def test_the_list_of_data_sets_needs_no_pytorch(tmp_path: Path) -> None:
+    result, _ = probe("data", "list", cwd=tmp_path)
+    assert result["code"] == 0
+    assert result["seconds"] < 1
+    assert not {"torch", "matplotlib", "datasets", "tyro", "pydantic", "scipy", "sklearn"} & set(result["heavy"])
+
+
 @pytest.mark.parametrize(("words", "name"), NEAR_MISSES)
 def test_a_typo_is_answered_with_the_closest_name(words: str, name: str, tmp_path: Path) -> None:
     result, errors = probe(*words.split(), cwd=tmp_path)
