@@ -334,7 +334,7 @@ def test_predict_copes_with_file_names_that_are_no_text(screen: Screen, model: P
     ],
 )
 def test_predict_refuses(screen: Screen, model: Path, photographs: Path, words: list[str], sentence: str) -> None:
-    assert screen.refusal("predict", model, photographs, *words) == sentence
+    assert sentence in screen.refusal("predict", model, photographs, *words)
 
 
 def test_predict_refuses_the_empty_name(screen: Screen, model: Path) -> None:
