@@ -22,6 +22,7 @@ __all__ = [
     "blank_model",
     "build",
     "create",
+    "fresh",
     "give_buffers",
     "repeated",
 ]

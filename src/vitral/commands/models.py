@@ -13,7 +13,7 @@ from vitral.inspection.cost import activation_memory, cost
 from vitral.models import NAMES, architecture, blank_model
 from vitral.vit_config import ViTConfig
 
-__all__ = ["main"]
+__all__ = ["gigabytes", "main"]
 
 
 def main(options: argparse.Namespace) -> None:

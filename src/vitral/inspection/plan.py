@@ -7,6 +7,7 @@ from vitral.inspection.devices import DEVICES, Device
 
 __all__ = [
     "PAPER_CORE_DAYS",
+    "USABLE",
     "Footprint",
     "core_days",
     "exaflops",

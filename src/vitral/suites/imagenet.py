@@ -15,7 +15,8 @@ from vitral.data.sources.source import Subset
 from vitral.datasets.originals.imagenet_tests import TESTS, Right, TestSet
 from vitral.distributed.world import World
 from vitral.errors import UserError
-from vitral.evals.evaluate import check_finite, predict_all
+from vitral.evals.loop import check_finite
+from vitral.evals.predictions import predict_all
 from vitral.serve.predictor import Predictor
 
 __all__ = ["ImageNetResult", "evaluate_imagenet"]

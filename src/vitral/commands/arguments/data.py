@@ -38,7 +38,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if action not in ACTIONS:
         raise unknown_name("action", action, ACTIONS)
     if action != "list" and rest and not rest[0].startswith("-") and not {"-h", "--help"} & set(rest):
-        from vitral.datasets.guess import guessed  # only here, as the overview needs no data sets
+        from vitral.datasets.infer import infer_source  # only here, as the overview needs no data sets
 
-        guessed(rest[0])
+        infer_source(rest[0])
     return argparse.Namespace(action=action, rest=rest)

@@ -14,7 +14,7 @@ from vitral.commands.output import note, print_json, print_table, write_table
 from vitral.data.config import DataConfig
 from vitral.distributed.world import join_processes
 from vitral.errors import UserError
-from vitral.evals.evaluate import TIMEOUT
+from vitral.evals.loop import TIMEOUT
 from vitral.models import Model
 from vitral.serve.predictor import Precision, Predictor
 from vitral.suites.imagenet import ImageNetResult, evaluate_imagenet

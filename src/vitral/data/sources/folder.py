@@ -6,7 +6,7 @@ from pathlib import Path
 from vitral.data.images.decode import IMAGE_SUFFIXES
 from vitral.errors import UserError
 
-__all__ = ["ClassFiles", "list_folder", "list_images"]
+__all__ = ["SPLITS", "ClassFiles", "list_folder", "list_images"]
 
 SPLITS = {
     "train": "train",

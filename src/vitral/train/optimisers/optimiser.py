@@ -1,6 +1,7 @@
 """Optimisers by name, and their settings."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from vitral.train.optimisers.muon import Muon
 from vitral.train.optimisers.rules import ParamSettings, Rule, is_matrix, param_settings
 from vitral.train.optimisers.sgd import SGD
 
-__all__ = ["OptimConfig", "Optimiser"]
+__all__ = ["OPTIMISERS", "OptimConfig", "Optimiser"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ class Optimiser:
         for by_muon in (True, False):
             selected = [group for key, group in groups.items() if key[0] == by_muon]
             if selected:
-                make = partial(Muon, lr=config.lr) if by_muon else _makers(config)[config.name]
+                make = partial(Muon, lr=config.lr) if by_muon else OPTIMISERS[config.name](config)
                 self.parts.append(make(selected))
 
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
@@ -128,22 +129,39 @@ class Optimiser:
         scaler.update()
 
 
-def _makers(config: OptimConfig) -> dict[str, Any]:
-    """For each name a function that builds the optimiser from parameter groups."""
-    half = config.momentum_dtype == "bfloat16"
-    common = dict(lr=config.lr, momentum_dtype=getattr(torch, config.momentum_dtype))
+def _common(config: OptimConfig) -> dict[str, Any]:
+    return dict(lr=config.lr, momentum_dtype=getattr(torch, config.momentum_dtype))
+
+
+def _adamw(config: OptimConfig) -> Callable[..., torch.optim.Optimizer]:
     adam = dict(betas=config.betas, eps=1e-8)
+    if config.momentum_dtype == "bfloat16":
+        return partial(AdamW, **_common(config), **adam)
+    # PyTorch's own is fused, but its moments have the type of the parameters
+    return partial(torch.optim.AdamW, lr=config.lr, **adam, fused=True)
+
+
+def _adam(config: OptimConfig) -> Callable[..., torch.optim.Optimizer]:
+    adam = dict(betas=config.betas, eps=1e-8)
+    if config.momentum_dtype == "bfloat16":
+        return partial(Adam, **_common(config), **adam)
+    return partial(torch.optim.Adam, lr=config.lr, **adam, fused=True)
+
+
+def _sgd(config: OptimConfig) -> Callable[..., torch.optim.Optimizer]:
     sgd = dict(momentum=config.momentum, nesterov=config.nesterov)
-    # PyTorch's own are fused, but their moments have the type of the parameters
-    adamw = partial(torch.optim.AdamW, lr=config.lr, **adam, fused=True)
-    return {
-        "adamw": partial(AdamW, **common, **adam) if half else adamw,
-        "adam": partial(Adam, **common, **adam)
-        if half
-        else partial(torch.optim.Adam, lr=config.lr, **adam, fused=True),
-        "muon": adamw,
-        "sgd": partial(SGD, **common, **sgd) if half else partial(torch.optim.SGD, lr=config.lr, **sgd),
-        "lamb": partial(LAMB, **common, betas=config.betas, eps=1e-6),
-        "lars": partial(LARS, **common, momentum=config.momentum),
-        "adafactor": partial(Adafactor, **common, momentum=config.momentum, cap=config.betas[1]),
-    }
+    if config.momentum_dtype == "bfloat16":
+        return partial(SGD, **_common(config), **sgd)
+    return partial(torch.optim.SGD, lr=config.lr, **sgd)
+
+
+OPTIMISERS: dict[str, Callable[[OptimConfig], Callable[..., torch.optim.Optimizer]]] = {
+    "adamw": _adamw,
+    "adam": _adam,
+    "sgd": _sgd,
+    "muon": _adamw,  # of all but the matrices of the blocks
+    "lamb": lambda config: partial(LAMB, **_common(config), betas=config.betas, eps=1e-6),
+    "lars": lambda config: partial(LARS, **_common(config), momentum=config.momentum),
+    "adafactor": lambda config: partial(Adafactor, **_common(config), momentum=config.momentum, cap=config.betas[1]),
+}
+"""For each name of `OptimConfig.name`, what builds the optimiser of parameter groups."""
