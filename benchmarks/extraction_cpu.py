@@ -21,14 +21,14 @@ import loader_cpu
 import torch
 
 import vitral
+from vitral.card import ModelCard
 from vitral.data.batches import EvaluationBatches
-from vitral.data.card import ModelCard
 from vitral.data.config import DataConfig
-from vitral.data.opening import open_stored
-from vitral.data.pack import PackConfig, pack
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
+from vitral.data.tools.pack import PackConfig, pack
+from vitral.datasets.opening import open_stored
+from vitral.evals.evaluate import BATCH_SIZE, represented
 from vitral.serve.predictor import Predictor
-from vitral.train.evaluation import BATCH_SIZE, represented
 
 
 def main() -> None:
@@ -70,10 +70,10 @@ def contenders(predictor: Predictor, root: Path) -> dict[str, Callable[[], objec
     ready = [batches[number].images for number in range(len(batches))]
 
     def extraction(name: str) -> Callable[[], object]:
-        return lambda: represented(predictor.represent, sources[name], preprocessing=preprocessing, data=data)
+        return lambda: represented(predictor.extract_features, sources[name], preprocessing=preprocessing, data=data)
 
     return {
-        "model alone": lambda: [predictor.represent(images) for images in ready],
+        "model alone": lambda: [predictor.extract_features(images) for images in ready],
         **{f"extraction, {name}": extraction(name) for name in sources},
     }
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
+from vitral.card import ModelCard
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.weights.folder import save_model
 

@@ -31,10 +31,10 @@ from vitral.data.augment.apply import augmented
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import TrainingBatches, load
 from vitral.data.config import DataConfig
-from vitral.data.opening import open_data, open_stored
-from vitral.data.pack import PackConfig, pack
-from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import Source
+from vitral.data.images.preprocess import Preprocessing
+from vitral.data.sources.source import Source
+from vitral.data.tools.pack import PackConfig, pack
+from vitral.datasets.opening import open_data, open_stored
 
 SIZES = ((500, 375), (1600, 1200))
 BATCH = 64

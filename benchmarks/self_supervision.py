@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vitral.data.opening import open_data
+from vitral.datasets.opening import open_data
+from vitral.evals.evaluate import represented
 from vitral.evals.probe import Probe, probe
 from vitral.models import build
 from vitral.recipes.fashion_mnist import fashion_mnist
-from vitral.train.evaluation import represented
-from vitral.train.examination import KNOWN, evenly
+from vitral.train.evaluation import KNOWN, evenly
 
 PRETRAINED = {
     "masked patch, mean colour": ["fashion-mnist-masked-patch", "--objective.target", "mean_colour"],

@@ -33,9 +33,9 @@ from vitral.inspection.cost import forward_macs
 from vitral.inspection.plan import throughput
 from vitral.models import architecture, build
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
+from vitral.train.profiling.setup import known_device
 from vitral.train.session import Session
-from vitral.train.setup import known_device
 from vitral.vit_config import ViTConfig
 
 SIZES = {"S/16": ("small", 512), "B/16": ("base", 256), "L/16": ("large", 128)}

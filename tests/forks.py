@@ -22,7 +22,7 @@ __all__ = ["Fork", "pair", "start"]
 SERVER = """
 import json, os, sys, traceback
 import matplotlib.figure, torch, torch._dynamo
-import vitral.commands.train, vitral.train.shards
+import vitral.commands.train, vitral.distributed.shards
 from vitral.cli import main
 
 def child(request):

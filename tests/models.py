@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
+from vitral.card import ModelCard
+from vitral.data.images.preprocess import Preprocessing
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 

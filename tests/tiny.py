@@ -9,9 +9,9 @@ from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.order import random_bits
 from vitral.objectives.classification import ClassificationConfig
-from vitral.train.checkpoint import CheckpointConfig
+from vitral.train.checkpointing.checkpoint import CheckpointConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
 

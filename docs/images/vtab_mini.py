@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitral.data.mini.tasks import VTAB_MINI
-from vitral.data.sources import read_from
+from vitral.data.sources.source import read_from
+from vitral.datasets.mini.tasks import VTAB_MINI
 
 COLUMNS = 9
 

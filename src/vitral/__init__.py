@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitral.data.card import ModelCard
-    from vitral.data.decode import BrokenImage
-    from vitral.data.preprocess import Preprocessing
+    from vitral.card import ModelCard
+    from vitral.data.images.decode import UnreadableImage
+    from vitral.data.images.preprocess import Preprocessing
     from vitral.models import create
     from vitral.serve.predictor import Failure, Prediction, Predictor
     from vitral.vit import ViT
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "BrokenImage",
     "Failure",
     "ModelCard",
     "Prediction",
     "Predictor",
     "Preprocessing",
+    "UnreadableImage",
     "ViT",
     "ViTConfig",
     "create",
@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BrokenImage": "vitral.data.decode",
+    "UnreadableImage": "vitral.data.images.decode",
     "Failure": "vitral.serve.predictor",
-    "ModelCard": "vitral.data.card",
+    "ModelCard": "vitral.card",
     "Prediction": "vitral.serve.predictor",
     "Predictor": "vitral.serve.predictor",
-    "Preprocessing": "vitral.data.preprocess",
+    "Preprocessing": "vitral.data.images.preprocess",
     "ViT": "vitral.vit",
     "ViTConfig": "vitral.vit_config",
     "create": "vitral.models",

@@ -6,9 +6,11 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 
+from vitral.errors import UserError
+
 __all__ = ["COMMANDS", "main"]
 
-# Before torch: a thread that waits spins for some microseconds, then gives its core to a neighbour. Measured on two
+# Before torch: a thread that waits spins for some microseconds, then gives its core to a neighbour. EvalResult on two
 # cores, images/s of the digits recipe, alone and with one core taken: 1,620 and 1,510 without spinning, 2,490 and 1,170
 # with this little, 2,750 and 970 with OpenMP's most.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,7 +19,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("vitral.commands.train", "train a model: a recipe's name, or --resume RUN"),
     "recipes": ("vitral.commands.recipes", "list the recipes and what to expect of them"),
-    "eval": ("vitral.commands.evaluate", "measure a trained model on held-out images"),
+    "eval": ("vitral.commands.evaluate.command", "measure a trained model on held-out images"),
     "predict": ("vitral.commands.predict", "classify image files"),
     "report": ("vitral.commands.report", "write the page about a run again: curves, mistakes, speed, configuration"),
     "compare": ("vitral.commands.compare", "put finished runs side by side"),
@@ -26,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("vitral.commands.convert", "turn weights from one project's format into another's"),
     "push": ("vitral.commands.push", "send a model to the Hugging Face Hub"),
     "sweep": ("vitral.commands.sweep", "train a recipe with many settings and compare them"),
-    "data": ("vitral.commands.data", "list, pack and check data, and find near-duplicates"),
+    "data": ("vitral.commands.data.command", "list, pack and check data, and find near-duplicates"),
     "plan": ("vitral.commands.plan", "tell what a training run will take"),
 }
 """Each command's module, which has `main(arguments) -> None`, and one line on it."""
@@ -59,7 +61,7 @@ def run(arguments: list[str]) -> None:
             sys.stdout.flush()  # what cannot be written is an error here; at the interpreter's end it is mere noise
     except BrokenPipeError:
         raise
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         if os.environ.get("VITRAL_TRACEBACK"):
             raise
         fail(sentence(error))
@@ -82,7 +84,7 @@ def dispatch(arguments: list[str]) -> None:
         print(f"vitral {__version__}")
         return
     if arguments[0] not in COMMANDS:
-        raise ValueError(f"unknown command {arguments[0]!r}: choose one of {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command {arguments[0]!r}: choose one of {', '.join(COMMANDS)}")
     import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
+from vitral.errors import UserError
 from vitral.files import write_json
 
 __all__ = [
@@ -38,7 +39,7 @@ def from_dict(cls: type[T], values: Any, *, origin: str) -> T:
         origin: where the values come from, for the error's sentence.
 
     Raises:
-        ValueError: an unknown key, a missing one, or a value of the wrong type or out of range.
+        UserError: an unknown key, a missing one, or a value of the wrong type or out of range.
     """
     try:
         return TypeAdapter(cls).validate_python(values, extra="forbid")
@@ -47,7 +48,7 @@ def from_dict(cls: type[T], values: Any, *, origin: str) -> T:
         keys = (str(part) for part in first["loc"])
         where = ".".join(key for key in keys if not key.startswith("(")) or "the whole"  # brackets: a union's branch
         reason = "is not a known key" if first["type"].startswith("unexpected") else f"is wrong: {first['msg']}"
-        raise ValueError(f"{origin}: {where} {reason}") from None
+        raise UserError(f"{origin}: {where} {reason}") from None
 
 
 def save_config(path: Path, config: Any) -> None:
@@ -59,13 +60,13 @@ def load_config(cls: type[T], path: Path) -> T:
     """Reads a configuration back.
 
     Raises:
-        ValueError: the file is not JSON, or does not describe a `cls`.
+        UserError: the file is not JSON, or does not describe a `cls`.
         OSError: the file cannot be read.
     """
     try:
         values = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise UserError(f"{path} is not JSON: {error}") from None
     return from_dict(cls, values, origin=str(path))
 
 
@@ -78,35 +79,35 @@ def check_choices(config: Any) -> None:
     """Refuses a name that is not among those that its field allows.
 
     Raises:
-        ValueError: names the field, the choices and what was given.
+        UserError: names the field, the choices and what was given.
     """
     for field in fields(config):
         known, value = get_args(field.type), getattr(config, field.name)
         if get_origin(field.type) is Literal and value not in known:
-            raise ValueError(f"{field.name} must be one of {', '.join(known)}, not {value!r}")
+            raise UserError(f"{field.name} must be one of {', '.join(known)}, not {value!r}")
 
 
 def check_minimum(config: Any, least: int, *names: str) -> None:
-    """Refuses sizes below `least`; None is not given. Raises ValueError."""
+    """Refuses sizes below `least`; None is not given. Raises UserError."""
     for name in names:
         if (size := getattr(config, name)) is not None and size < least:
-            raise ValueError(f"{name} must be at least {least}, not {size}")
+            raise UserError(f"{name} must be at least {least}, not {size}")
 
 
 def check_shares(config: Any, *names: str) -> None:
-    """Refuses what is no share, from 0 to below 1. Raises ValueError."""
+    """Refuses what is no share, from 0 to below 1. Raises UserError."""
     for name in names:
         if not 0 <= (share := getattr(config, name)) < 1:
-            raise ValueError(f"{name} must be in [0, 1), not {share}")
+            raise UserError(f"{name} must be in [0, 1), not {share}")
 
 
 def check_divisible(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
-    """Refuses an image that whole patches do not fill. Raises ValueError with the next size that they do."""
+    """Refuses an image that whole patches do not fill. Raises UserError with the next size that they do."""
     (h, w), (p, q) = image_hw, patch_hw
     if min(h, w, p, q) < 1:
-        raise ValueError(f"image and patch size must be at least 1 pixel, not {h}x{w} and {p}x{q}")
+        raise UserError(f"image and patch size must be at least 1 pixel, not {h}x{w} and {p}x{q}")
     if h % p or w % q:
-        raise ValueError(
+        raise UserError(
             f"image size {h}x{w} is not divisible by patch size {p}x{q}: "
             f"choose {max(h // p, 1) * p}x{max(w // q, 1) * q}, or another patch size"
         )

@@ -8,6 +8,7 @@ from pydantic import Discriminator, Tag
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from vitral.errors import UserError
 from vitral.resnet import DEPTHS, ResNet, ResNetConfig
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
@@ -95,14 +96,14 @@ def architecture(name: str, **overrides: Any) -> ViTConfig | ResNetConfig:
         overrides: fields of the configuration to change.
 
     Raises:
-        ValueError: there is no such model, no such field, or its value does not fit.
+        UserError: there is no such model, no such field, or its value does not fit.
     """
     canonical, implied = _canonical_name(name)
     if bit := re.fullmatch(r"BiT-R(\d+)x([1-9]\d*)", canonical):
         return _create_config(ResNetConfig, name, {**_bit(name, int(bit[1]), int(bit[2])), **implied, **overrides})
     match = re.fullmatch(r"(?:(Axial)-|(R\d*)\+)?ViT-([\w-]+)/([1-9]\d*)", canonical)
     if match is None or match[3] not in SIZES:
-        raise ValueError(
+        raise UserError(
             f"unknown model {name!r}: a name is ViT-SIZE/PATCH with a size of {', '.join(SIZES)}, such as ViT-B/16, "
             "or a form like Axial-ViT-B/16, R50+ViT-B/16 or BiT-R50x1; vitral models lists them"
         )
@@ -168,20 +169,20 @@ def create(name: str, **overrides: Any) -> Model:
 def _create_config(kind: type, name: str, values: dict[str, Any]) -> Any:
     unknown = sorted(values.keys() - kind.__dataclass_fields__.keys())
     if unknown:
-        raise ValueError(f"{name} has no {unknown[0]}: its fields are {', '.join(kind.__dataclass_fields__)}")
+        raise UserError(f"{name} has no {unknown[0]}: its fields are {', '.join(kind.__dataclass_fields__)}")
     return kind(**values)
 
 
 def _stem(name: str, stem: str, patch: int) -> dict[str, Any]:
     if (stem, patch) not in STEMS:
         hybrids = ", ".join(f"{stem}+ViT-.../{patch}" for stem, patch in STEMS)
-        raise ValueError(f"unknown hybrid {name!r}: there are {hybrids}; for others set stem_stages and stem_width")
+        raise UserError(f"unknown hybrid {name!r}: there are {hybrids}; for others set stem_stages and stem_width")
     return STEMS[stem, patch]
 
 
 def _bit(name: str, depth: int, factor: int) -> dict[str, Any]:
     if depth not in DEPTHS:
-        raise ValueError(f"unknown model {name!r}: a BiT ResNet has {', '.join(map(str, DEPTHS))} layers")
+        raise UserError(f"unknown model {name!r}: a BiT ResNet has {', '.join(map(str, DEPTHS))} layers")
     return dict(stages=DEPTHS[depth], width_factor=factor)
 
 

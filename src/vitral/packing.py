@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitral.config import check_divisible
+from vitral.errors import UserError
 from vitral.layers.pooling import AttentionPool
 from vitral.layers.positions import PatchCoordinates
 from vitral.vit import PatchEmbed, ViT
@@ -62,11 +63,11 @@ def pack(
         num_sequences: number of sequences.
 
     Raises:
-        ValueError: an image is not divisible by the patch size, or the images do not fit.
+        UserError: an image is not divisible by the patch size, or the images do not fit.
     """
     p, q = patch_hw
     if len({image.shape[0] for image in images}) != 1:
-        raise ValueError("pack needs at least one image, and the same number of channels in all images")
+        raise UserError("pack needs at least one image, and the same number of channels in all images")
     for image in images:
         check_divisible((image.shape[1], image.shape[2]), patch_hw)
     cut = [rearrange(image, "c (gh p) (gw q) -> (gh gw) (c p q)", p=p, q=q) for image in images]
@@ -82,7 +83,7 @@ def pack(
             row for row in range(num_sequences) if num_patches[row] + count <= length and num_images[row] < max_images
         )
         if (row := next(with_room, None)) is None:
-            raise ValueError(
+            raise UserError(
                 f"{len(images)} images do not fit into {num_sequences} sequences of {length} patches and {max_images} "
                 f"images: one of {count} patches is left over"
             )
@@ -102,14 +103,14 @@ def packed_logits(model: ViT, packed: Packed) -> Float[Tensor, "images classes"]
     """Logits of each packed image, in the order given to `pack`.
 
     Raises:
-        ValueError: the model has prefix tokens, or its positions or patches need whole images, or other patches were
+        UserError: the model has prefix tokens, or its positions or patches need whole images, or other patches were
             packed than it takes.
     """
     _check(model)
     assert isinstance(model.patch_embed, PatchEmbed)
     proj = model.patch_embed.proj
     if packed.patches.shape[2] != proj.weight[0].numel():
-        raise ValueError("the images were packed with another patch size, or other channels, than the model has")
+        raise UserError("the images were packed with another patch size, or other channels, than the model has")
     stem, positions = model.positions.at_coordinates(model.pos_embed, packed.coordinates)
     patches = F.linear(packed.patches, proj.weight.flatten(1), proj.bias)
     x = model.norm_pre(model.pos_drop(stem.add(patches))).to(patches.dtype)
@@ -131,8 +132,8 @@ def _pool(model: ViT, x: Float[Tensor, "s t d"], members: Bool[Tensor, "s m t"])
 def _check(model: ViT) -> None:
     config = model.config
     if config.pool not in ("gap", "map") or config.num_registers:
-        raise ValueError("packed images have no prefix tokens: the model needs pool gap or map, and no registers")
+        raise UserError("packed images have no prefix tokens: the model needs pool gap or map, and no registers")
     if model.training and (config.patch_dropout or config.drop_path):
-        raise ValueError("patch_dropout and drop_path drop whole images, not sequences of several: set both to 0")
+        raise UserError("patch_dropout and drop_path drop whole images, not sequences of several: set both to 0")
     if config.attention != "global" or config.stem_stages is not None:
-        raise ValueError("axial attention and a hybrid's ResNet need whole images: packing cuts them into patches")
+        raise UserError("axial attention and a hybrid's ResNet need whole images: packing cuts them into patches")

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vitral.card import ModelCard
 from vitral.config import check_minimum, pair
-from vitral.data.card import ModelCard
+from vitral.errors import UserError
 from vitral.layers.resnet import GROUPS, BiTConv, PreActivated, init_resnet, stages
 
 __all__ = ["DEPTHS", "ResNet", "ResNetConfig", "ResNetFeatures"]
@@ -26,7 +27,7 @@ class ResNetConfig:
     """Architecture of a BiT ResNet; the defaults are BiT-R50x1 at 224 pixels.
 
     Raises:
-        ValueError: a size is out of range.
+        UserError: a size is out of range.
     """
 
     image_size: int | tuple[int, int] = 224
@@ -47,11 +48,11 @@ class ResNetConfig:
     def __post_init__(self) -> None:
         check_minimum(self, 1, "channels", "width_factor", "num_classes")
         if min(self.image_hw) < 1:
-            raise ValueError(f"image size must be at least 1 pixel, not {self.image_hw[0]}x{self.image_hw[1]}")
+            raise UserError(f"image size must be at least 1 pixel, not {self.image_hw[0]}x{self.image_hw[1]}")
         if not self.stages or min(self.stages) < 1:
-            raise ValueError(f"stages must name at least one unit for each stage, not {self.stages}")
+            raise UserError(f"stages must name at least one unit for each stage, not {self.stages}")
         if self.root_width < 1 or self.root_width % GROUPS:
-            raise ValueError(
+            raise UserError(
                 f"root_width must be a multiple of {GROUPS}, the groups of its norms, not {self.root_width}"
             )
 
@@ -108,7 +109,7 @@ class ResNet(nn.Module):
     def features(self, images: Float[Tensor, "b c h w"]) -> ResNetFeatures:
         """Runs everything except the head."""
         if images.shape[1] != self.config.channels:
-            raise ValueError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
+            raise UserError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
         maps = F.relu(self.norm(self.stages(self.stem(images))))
         return ResNetFeatures(map=maps, pooled=maps.mean(dim=(2, 3)))
 

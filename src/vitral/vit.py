@@ -25,8 +25,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vitral.card import ModelCard
 from vitral.config import check_divisible
-from vitral.data.card import ModelCard
+from vitral.errors import UserError
 from vitral.layers.axial import AxialAttention, AxialBlock
 from vitral.layers.depth import DropPath, SubsetBlock
 from vitral.layers.hybrid import HybridEmbed
@@ -199,7 +200,7 @@ class ViT(nn.Module):
     def patches(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
         """Embeds each patch: x_p E of Eq. 1, before positions are added."""
         if images.shape[1] != self.config.channels:
-            raise ValueError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
+            raise UserError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
         check_divisible((images.shape[2], images.shape[3]), self.config.patch_hw)
         return self.patch_embed(images)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitral.config import check_choices, check_divisible, check_minimum, check_shares, pair
+from vitral.errors import UserError
 from vitral.layers.positions import POSITIONS, Positions
 
 __all__ = ["ViTConfig"]
@@ -14,7 +15,7 @@ class ViTConfig:
     """Architecture of a Vision Transformer; the defaults are ViT-B/16 at 224 pixels.
 
     Raises:
-        ValueError: the sizes or parts do not fit together; the message says which, and what to change.
+        UserError: the sizes or parts do not fit together; the message says which, and what to change.
     """
 
     image_size: int | tuple[int, int] = 224
@@ -98,27 +99,27 @@ class ViTConfig:
         check_shares(self, "dropout", "patch_dropout", "drop_path")
         check_divisible(self.image_hw, self.patch_hw)
         if self.width % self.num_heads:
-            raise ValueError(f"width {self.width} is not divisible by {self.num_heads} heads")
+            raise UserError(f"width {self.width} is not divisible by {self.num_heads} heads")
         if not self.norm_eps > 0:
-            raise ValueError(f"norm_eps must be above 0, not {self.norm_eps}")
+            raise UserError(f"norm_eps must be above 0, not {self.norm_eps}")
         self._check_parts()
 
     def _check_parts(self) -> None:
-        """Raises ValueError for parts that contradict each other."""
+        """Raises UserError for parts that contradict each other."""
         positions = self.positions  # checks itself
         if self.attention == "axial" and (self.pool == "cls" or self.num_registers):
-            raise ValueError(
+            raise UserError(
                 "axial attention runs along rows and columns of patches, without class token or registers: "
                 "choose pool gap, map or none, and 0 registers"
             )
         if self.attention == "axial" and positions.in_attention:
-            raise ValueError(f"axial attention cannot go with position {self.position}: choose one added to tokens")
+            raise UserError(f"axial attention cannot go with position {self.position}: choose one added to tokens")
         if self.distillation and (self.pool != "cls" or self.representation_size is not None):
-            raise ValueError(
+            raise UserError(
                 "distillation needs pool cls, as its token stands beside the class token, and no tanh layer"
             )
         if self.patch_dropout and (self.attention == "axial" or not positions.only_at_stem):
-            raise ValueError(
+            raise UserError(
                 "patch_dropout leaves gaps in the grid, so it needs global attention and positions added at the stem"
             )
 

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 
 from vitral.cli import main
-from vitral.data.decode import BrokenImage
-from vitral.data.mini.tasks import VTAB_MINI
-from vitral.data.sources import Source, Subset
-from vitral.data.transfer_task import TransferTask
-from vitral.studies import kept
-from vitral.studies.finetuning import PROTOCOLS, Protocol
+from vitral.data.images.decode import UnreadableImage
+from vitral.data.sources.source import Source, Subset
+from vitral.datasets.mini.tasks import VTAB_MINI
+from vitral.datasets.transfer_task import TransferTask
+from vitral.suites import score_cache as kept
+from vitral.suites.finetuning import PROTOCOLS, Protocol
 
 TITLES = ("Digits", "Tissue")
 
@@ -39,7 +39,7 @@ class Torn(Subset):
     """Images that cannot be read."""
 
     def stored(self, index: int) -> Image.Image:
-        raise BrokenImage(f"image {index} is torn")
+        raise UnreadableImage(f"image {index} is torn")
 
 
 def tear(title: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vitral.train.predictions import PREDICTIONS, Predictions, load_predictions, save_predictions
+from vitral.runs.predictions import PREDICTIONS, SavedPredictions, load_predictions, save_predictions
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def runs(trained: Path, tmp_path: Path) -> tuple[Path, Path]:
     one, other = (shutil.copytree(trained, tmp_path / name) for name in ("one", "other"))
     kept = load_predictions(other)
     assert kept is not None
-    found = kept.judgements
+    found = kept.predictions
     wrong = (found.top[:, 0] != found.truth).nonzero()[:10, 0]
     found.top[wrong, 0] = found.truth[wrong]
     save_predictions(other, kept)
@@ -68,7 +68,7 @@ def test_a_run_without_predictions_has_no_interval(screen, runs, tmp_path):
 
 
 def test_damaged_files_are_told(screen, runs):
-    """Predictions that cannot be read, and a model that tells nothing of its training."""
+    """SavedPredictions that cannot be read, and a model that tells nothing of its training."""
     (runs[1] / PREDICTIONS).write_bytes(b"cut")
     assert screen.refusal("compare", *runs) == (
         f"{runs[1] / PREDICTIONS} is damaged: remove it, and vitral report {runs[1]} makes it again"
@@ -81,7 +81,7 @@ def test_damaged_files_are_told(screen, runs):
 
 def test_other_images_are_refused(screen, runs):
     kept = load_predictions(runs[1])
-    save_predictions(runs[1], Predictions(split="val", images="others", judgements=kept.judgements))
+    save_predictions(runs[1], SavedPredictions(split="val", images="others", predictions=kept.predictions))
     told = screen.refusal("compare", *runs)
     assert told.startswith(f"{runs[0]} and {runs[1]} were measured on different images (digits, 359 test images; ")
     assert "359 val images" in told

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from cli.screen import Screen
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
+from vitral.card import ModelCard
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.serve.predictor import Predictor
 from vitral.weights.class_names.imagenet import imagenet_classes, imagenet_identifiers

@@ -14,8 +14,8 @@ import pytest
 from cli.screen import Screen
 from cli.small_suite import TITLES, shrink
 from processes import SECONDS, SOURCES
-from vitral.data.mini.tasks import VTAB_MINI
-from vitral.studies.finetuning import PROTOCOLS
+from vitral.datasets.mini.tasks import VTAB_MINI
+from vitral.suites.finetuning import PROTOCOLS
 
 SUITE = Path(__file__).with_name("small_suite.py")
 WORDS = ("--suite", "vtab-mini", "--finetune", "light", "--device", "cpu", "--seeds", "0", "1")

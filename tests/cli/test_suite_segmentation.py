@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from cli.screen import Screen
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
+from vitral.card import ModelCard
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.weights.folder import save_model
 

@@ -17,18 +17,18 @@ from PIL import Image
 
 import vitral
 from cli.screen import Screen
-from unit.data.vtab.test_damaged import small
-from unit.data.vtab.test_structured import write_small_norb
-from vitral.commands.evaluate_suite import Options, own_task
-from vitral.commands.evaluate_tables import show, table_of
+from unit.datasets.vtab.test_damaged import small
+from unit.datasets.vtab.test_structured import write_small_norb
+from vitral.commands.evaluate.suite import Options, own_task
+from vitral.commands.evaluate.tables import show, table_of
 from vitral.data.config import DataConfig
-from vitral.data.decode import BrokenImage
-from vitral.data.mini.tasks import VTAB_MINI
-from vitral.data.sources import ArraySource, Source, Subset
-from vitral.data.transfer_task import TransferTask
-from vitral.data.vtab.tasks import VTAB1K
-from vitral.studies.finetuning import PROTOCOLS, Protocol
-from vitral.studies.transfer import GRIDDED, Score
+from vitral.data.images.decode import UnreadableImage
+from vitral.data.sources.source import ArraySource, Source, Subset
+from vitral.datasets.mini.tasks import VTAB_MINI
+from vitral.datasets.transfer_task import TransferTask
+from vitral.datasets.vtab.tasks import VTAB1K
+from vitral.suites.finetuning import PROTOCOLS, Protocol
+from vitral.suites.transfer import GRIDDED, Score
 from vitral.train.config import RunConfig
 from vitral.weights.folder import save_model
 
@@ -109,7 +109,7 @@ def test_what_any_subject_was_measured_by_has_a_column(
             raise ValueError("it diverged")
         return Score(method="fine-tuned", values=[0.5], num_images=359, seconds=1.0)
 
-    monkeypatch.setattr("vitral.studies.measuring.finetuning_score", score)
+    monkeypatch.setattr("vitral.suites.measuring.finetuning_score", score)
     words = ("--suite", "knn", "--finetune", "light", "--baselines", "--known", "300")
     screen.run("eval", digits_run, *words, "--out", tmp_path / "table.csv", code=1)
     assert "broken off: data for model, as it diverged" in screen.errors
@@ -241,7 +241,7 @@ def test_images_to_choose_by_are_as_many_as_the_papers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """2 % of CIFAR, 10 % of Pets and Flowers, 1 % of ImageNet; what the final model learns from is all of train."""
-    monkeypatch.setattr("vitral.commands.evaluate_suite.open_data", lambda _: arrays(**counts))
+    monkeypatch.setattr("vitral.commands.evaluate.suite.open_data", lambda _: arrays(**counts))
     options = Options(suite="finetune", data=DataConfig(source=source), **words)  # pyright: ignore[reportArgumentType]
     tasks, protocol = own_task(options)
     assert tuple(map(len, tasks["data"].splits.values())) == sizes
@@ -375,7 +375,7 @@ class Torn(ArraySource):
         super().__init__(title="torn", images=images, labels=labels, classes=tuple("0123456789"))
 
     def stored(self, index: int) -> Image.Image:
-        raise BrokenImage("the image is torn")
+        raise UnreadableImage("the image is torn")
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])

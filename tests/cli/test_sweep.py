@@ -14,8 +14,8 @@ from rich.console import Console
 from forks import start
 from processes import steps_taken
 from vitral.commands.sweep import table
-from vitral.studies.sweep_config import SweepConfig
-from vitral.studies.sweep_results import Result
+from vitral.sweeps.config import SweepConfig
+from vitral.sweeps.results import Result
 
 SMALL = ("--model.depth", "1", "--train.track", "none", "--train.log", "2steps", "--checkpoint.every", "4steps")
 SWEEP = (

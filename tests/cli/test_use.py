@@ -198,7 +198,7 @@ def test_eval_prints_its_figures_before_it_draws(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "a.png")
 
-    monkeypatch.setattr("vitral.commands.evaluate.draw_confusion", full)
+    monkeypatch.setattr("vitral.commands.evaluate.command.draw_confusion", full)
     assert "top-1 accuracy" in screen.run("eval", trained, "--out", tmp_path / "a.png", code=2)
     assert screen.errors == "vitral: a.png: No space left on device\n"
     assert "top1" in screen.json("eval", trained, "--out", tmp_path / "a.png", code=2)

@@ -11,21 +11,26 @@ LEVELS = (
     ("__init__", "__main__"),  # doors of the package, which nobody comes in by from inside
     ("cli",),
     ("commands",),
-    ("studies",),
+    ("sweeps",),
+    ("suites",),  # fine-tune with the recipes of the paper
     ("recipes",),
     ("train", "serve"),
-    ("objectives", "evals", "inspection", "weights"),
+    ("runs",),  # keep what evaluators predicted and objectives drew
+    ("evals", "objectives", "inspection", "weights"),
     ("models", "packing"),
     ("vit", "resnet"),
     ("vit_config",),
-    ("layers", "data", "config"),
+    ("layers", "card", "datasets"),
+    ("data",),
+    ("distributed", "config"),
     ("files", "device"),
+    ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 
 def top_level(module: str) -> str:
-    """`vitral.train.loop` is of `train`."""
+    """`vitral.train.fit` is of `train`."""
     return module.split(".")[1]
 
 

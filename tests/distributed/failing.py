@@ -2,16 +2,17 @@
 
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tiny import tiny_run
-from vitral.train.loop import fit
+from vitral.distributed.world import join_processes
+from vitral.train.fit import fit
 from vitral.train.run import Run
 from vitral.train.session import Session
-from vitral.train.world import joined
 
-with joined(timeout="2min") as world:
+with join_processes(timeout=timedelta(minutes=2)) as world:
     config = replace(tiny_run(steps=100_000), out=Path(sys.argv[1]))
     step = Session.train_step
 
@@ -22,4 +23,4 @@ with joined(timeout="2min") as world:
         return step(session, *batch, **how)
 
     Session.train_step = failing
-    fit(Run(world.by_leader(lambda: Run.create(config).path)), config, world)
+    fit(Run(world.run_on_main(lambda: Run.create(config).path)), config, world)

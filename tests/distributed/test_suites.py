@@ -13,8 +13,8 @@ from cli import small_suite
 from distributed.test_two_processes import ended, torchrun
 from forks import pair
 from processes import vitral
-from vitral.train.evaluation import read_by_first
-from vitral.train.world import ALONE, World
+from vitral.distributed.world import SINGLE_PROCESS, World
+from vitral.evals.evaluate import read_by_first
 
 
 @pytest.fixture(scope="module")
@@ -86,4 +86,4 @@ def test_a_task_that_fails_costs_no_other(run: Path, tmp_path: Path) -> None:
 
 def test_the_first_process_reads_whole_batches() -> None:
     assert [read_by_first(count, World(size=2)) for count in (0, 10, 359, 600, 1024)] == [0, 10, 256, 512, 512]
-    assert read_by_first(359, ALONE) == 359
+    assert read_by_first(359, SINGLE_PROCESS) == 359

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from distributed.runs import RUNS, with_teacher
 from forks import pair
 from processes import SECONDS, SOURCES, records, start, steps_taken, vitral, wait_until
-from vitral.train.loop import fit
+from vitral.train.fit import fit
 from vitral.train.run import Run
 
 PROBES = {"test/knn": 1.5, "test/linear": 4.5}

@@ -2,16 +2,17 @@
 
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from distributed.runs import RUNS, with_teacher
-from vitral.train.loop import fit
+from vitral.distributed.world import join_processes
+from vitral.train.fit import fit
 from vitral.train.run import Run
-from vitral.train.world import joined
 
-with joined(timeout="2min") as world:
+with join_processes(timeout=timedelta(minutes=2)) as world:
     for name, config in RUNS.items():
         config = with_teacher(replace(config, out=Path(sys.argv[1]) / name), Path(sys.argv[1]))
-        run = Run(world.by_leader(lambda config=config: Run.create(config).path))
+        run = Run(world.run_on_main(lambda config=config: Run.create(config).path))
         fit(run, config, world)
         run.close()

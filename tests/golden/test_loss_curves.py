@@ -19,12 +19,12 @@ import pytest
 import torch
 
 from tiny import ARCHITECTURE, tiny_run
-from vitral.data.card import ModelCard
+from vitral.card import ModelCard
 from vitral.data.order import uniform
 from vitral.files import write_json
 from vitral.models import build
-from vitral.train.loop import fit
-from vitral.train.metrics import read_metrics
+from vitral.runs.metrics import read_metrics
+from vitral.train.fit import fit
 from vitral.train.run import Run
 from vitral.weights.folder import save_model
 

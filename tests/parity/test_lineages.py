@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import vitral
 from vitral.weights.foreign import LINEAGES, read_foreign, recognised, written_as
-from vitral.weights.rows import from_theirs, to_theirs
+from vitral.weights.mapping import from_theirs, to_theirs
 
 TIMM = dict(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=1, mlp_ratio=2, num_classes=7)
 HF = dict(image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=2, num_attention_heads=1)

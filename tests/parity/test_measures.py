@@ -12,9 +12,9 @@ from torchmetrics.functional.classification import (
 from torchmetrics.functional.retrieval import retrieval_average_precision
 
 from vitral.data.batches import Batch
-from vitral.data.masks import UNLABELLED
-from vitral.evals.accuracy import Judgements, judge
-from vitral.evals.features import Representations
+from vitral.data.images.masks import UNLABELLED
+from vitral.evals.accuracy import Predictions, predict_batches
+from vitral.evals.features import FeatureSet
 from vitral.evals.retrieval import average_precision, retrieval
 from vitral.evals.segmentation import SegmentationHead, segmentation
 
@@ -31,7 +31,7 @@ def test_classification(sharpness: float, num_classes: int) -> None:
     logits = sharpness * drawn(count, num_classes)
     logits[torch.arange(count), labels] += sharpness
     batch = Batch(images=torch.zeros(count, 1, 1, 1, dtype=torch.uint8), labels=labels)
-    found = Judgements.joined(judge(lambda _: logits, [batch])).accuracy()
+    found = Predictions.concatenate(predict_batches(lambda _: logits, [batch])).accuracy()
     shares = logits.softmax(1)
     ece = multiclass_calibration_error(shares, labels, num_classes=num_classes, n_bins=15, norm="l1")
     assert found.ece == pytest.approx(ece.item(), abs=1e-6)
@@ -54,7 +54,7 @@ def test_retrieval_by_cosine_similarity() -> None:
     labels = torch.arange(90) % 6
     features = drawn(90, 16) + 2 * drawn(6, 16, seed=1)[labels]
     gallery, queries = (
-        Representations(features=features[rows], labels=labels[rows], readable=labels[rows] >= 0)
+        FeatureSet(features=features[rows], labels=labels[rows], readable=labels[rows] >= 0)
         for rows in (slice(60), slice(60, 90))
     )
     similarity = torch.nn.functional.normalize(queries.features) @ torch.nn.functional.normalize(gallery.features).T

@@ -16,9 +16,9 @@ from tiny import tiny_run
 from vitral.layers.positions import POSITIONS
 from vitral.models import Architecture, Model, build, repeated
 from vitral.resnet import ResNetConfig
+from vitral.runs.metrics import read_metrics
 from vitral.train.config import ModelSetup, RunConfig
-from vitral.train.loop import fit
-from vitral.train.metrics import read_metrics
+from vitral.train.fit import fit
 from vitral.train.run import Run
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import load_model, save_model

@@ -11,8 +11,8 @@ from rich.table import Table
 from vitral.commands.output import check_out, plain, print_json, printable
 from vitral.evals.paired import Difference
 from vitral.files import as_csv, as_markdown, write_atomically
-from vitral.studies.compare import Contender, contenders, different_settings
-from vitral.studies.published import SOURCES, PublishedRow, published
+from vitral.suites.published import SOURCES, PublishedRow, published
+from vitral.sweeps.compare import Contender, contenders, different_settings
 
 __all__ = ["main"]
 
@@ -82,7 +82,7 @@ def write(path: Path, runs: Sequence[Contender], known: Sequence[PublishedRow], 
     """Writes the comparison in the form that the file's ending names."""
     match path.suffix.lower():
         case ".png":
-            from vitral.studies.comparison_picture import draw_comparison  # here, as Matplotlib takes a second
+            from vitral.sweeps.comparison_picture import draw_comparison  # here, as Matplotlib takes a second
 
             draw_comparison(runs, path, known=known)
             return

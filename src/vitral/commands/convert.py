@@ -10,12 +10,13 @@ from torch import Tensor
 
 from vitral.commands.checkpoint import tell
 from vitral.commands.output import note, print_json
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.folder import WEIGHTS
 from vitral.weights.foreign import LINEAGES
 from vitral.weights.load import load_with_report
-from vitral.weights.owners import BUILDERS, Owner, owner_of
+from vitral.weights.upstream import BUILDERS, Owner, owner_of
 from vitral.weights.writing import is_folder, write_model
 
 __all__ = ["main"]
@@ -25,9 +26,9 @@ def main(arguments: list[str]) -> None:
     """Converts, gives the result to its owner's own model where that is installed, and says how far its logits are."""
     options = parsed(arguments)
     if options.to != "vitral" and options.to not in LINEAGES:
-        raise ValueError(f"--to {options.to} is not known: choose vitral, {', '.join(LINEAGES)}")
+        raise UserError(f"--to {options.to} is not known: choose vitral, {', '.join(LINEAGES)}")
     if options.destination.exists():
-        raise ValueError(f"{options.destination} is there already: name another place, or remove it first")
+        raise UserError(f"{options.destination} is there already: name another place, or remove it first")
     told = {"num_heads": options.num_heads} if options.num_heads else {}
     model, report = load_with_report(options.source, allow_missing=options.allow_missing, **told)
     caveats = write_model(model, options.destination, options.to)

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from vitral.commands.checkpoint import beside, load_checkpoint
-from vitral.commands.evaluate import held_out_images, run_data
+from vitral.commands.evaluate.command import held_out_images, run_data
 from vitral.commands.output import note, picture_path, print_json, printable
 from vitral.commands.predict import image_files
-from vitral.data.decode import BrokenImage, read_image
-from vitral.data.sources import Source, read_from
+from vitral.data.images.decode import UnreadableImage, read_image
+from vitral.data.sources.source import Source, read_from
+from vitral.errors import UserError
 from vitral.inspection.look import Look, look
 from vitral.inspection.picture import draw_looks
 from vitral.vit import ViT
@@ -27,19 +28,19 @@ def main(arguments: list[str]) -> None:
     """Draws the picture and prints where it is; with `--json`, one object with the predictions as well."""
     options = parsed(arguments)
     if not 1 <= options.count <= MOST_IMAGES:
-        raise ValueError(f"a picture shows between 1 and {MOST_IMAGES} images, not {options.count}")
+        raise UserError(f"a picture shows between 1 and {MOST_IMAGES} images, not {options.count}")
     if options.seed < 0:
-        raise ValueError(f"--seed must be at least 0, not {options.seed}")
+        raise UserError(f"--seed must be at least 0, not {options.seed}")
     model = load_checkpoint(options.run)
     if not isinstance(model, ViT):
-        raise ValueError(f"{options.run} is a ResNet, which has no attention to draw")
+        raise UserError(f"{options.run} is a ResNet, which has no attention to draw")
     picture = picture_path(options.out, default=beside(options.run, "attention.png"))
     if options.images:
         looks = list(looks_at_files(model, first(image_files(options.images))))
     else:
         looks = list(islice(looks_at_held_out(model, options.run, seed=options.seed), options.count))
     if not looks:
-        raise ValueError("not one held-out image could be read: name images to look at")
+        raise UserError("not one held-out image could be read: name images to look at")
     draw_looks(looks, picture)
     if options.json:
         print_json({"picture": str(picture), "images": [as_json(look) for look in looks]})
@@ -88,17 +89,17 @@ def looks_at_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
     """Looks at images that a run held out, in the order of `spread_over_classes`.
 
     Raises:
-        ValueError: the run's record is not there, or its data is not, or an image cannot be read, unless the run skips
+        UserError: the run's record is not there, or its data is not, or an image cannot be read, unless the run skips
             such images.
     """
     data = run_data(run)
     if data is None:
-        raise ValueError(f"{run} has no run.json that tells its data: name images to look at")
+        raise UserError(f"{run} has no run.json that tells its data: name images to look at")
     _, source = held_out_images(data, None)
     for index in spread_over_classes(source, seed=seed):
         try:
             image = read_from(source, index, channels=model.config.channels)
-        except BrokenImage as error:
+        except UnreadableImage as error:
             if data.on_error == "stop":
                 raise
             note(f"left out: {error}")

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from vitral.commands.output import print_json
 from vitral.config import to_dict
+from vitral.errors import UserError
 from vitral.inspection.cost import activation_memory, cost
 from vitral.models import NAMES, architecture, blank_model
 from vitral.vit_config import ViTConfig
@@ -20,7 +21,7 @@ def main(arguments: list[str]) -> None:
     """Prints a table of models, or of one model's parts; with `--json`, one object."""
     options = parsed(arguments)
     if options.batch_size is not None and options.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, not {options.batch_size}")
+        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
     if options.model:
         model = details(options.model, options)
         print_json(model) if options.json else print_details(model)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from vitral.errors import UserError
 from vitral.files import as_csv, as_markdown, printable, write_atomically, write_json
 
 __all__ = [
@@ -39,7 +40,7 @@ def parsed_by_tyro(kind: type[T], *, default: T, arguments: list[str], program: 
     """`default` with the changes that the arguments name, flag by flag; `--help` prints and exits.
 
     Raises:
-        ValueError: a flag is unknown or its value wrong, in one sentence instead of tyro's box of several lines.
+        UserError: a flag is unknown or its value wrong, in one sentence instead of tyro's box of several lines.
     """
     box = StringIO()
     try:
@@ -55,7 +56,7 @@ def parsed_by_tyro(kind: type[T], *, default: T, arguments: list[str], program: 
         parts = re.sub(r"^[A-Z]\w+: ", "", parts)  # the name of a class
         closest = re.search(r"Perhaps you meant:\s+(--\S+)", text)
         hint = f" (perhaps {closest[1]})" if closest else ""
-        raise ValueError(f"{parts}{hint}; {program} --help lists every key") from None
+        raise UserError(f"{parts}{hint}; {program} --help lists every key") from None
 
 
 def split_off(arguments: list[str], option: str, program: str = "vitral train") -> tuple[str | None, list[str]]:
@@ -110,12 +111,12 @@ def picture_path(out: Path | None, *, default: Path) -> Path:
     """Where a picture goes, checked before anything is computed.
 
     Raises:
-        ValueError: the folder does not exist or cannot be written to, the file's name does not end in .png, or it is
+        UserError: the folder does not exist or cannot be written to, the file's name does not end in .png, or it is
             that of a folder.
     """
     path = default if out is None else out
     if path.suffix.lower() != ".png":
-        raise ValueError(f"{path} is not named as a PNG file: end --out in .png")
+        raise UserError(f"{path} is not named as a PNG file: end --out in .png")
     check_place(path)
     return path
 
@@ -124,14 +125,14 @@ def check_place(path: Path) -> None:
     """Refuses a file that cannot be written where it is to lie.
 
     Raises:
-        ValueError: its folder does not exist or cannot be written to, or it is itself a folder.
+        UserError: its folder does not exist or cannot be written to, or it is itself a folder.
     """
     if not path.parent.is_dir():
-        raise ValueError(f"{path.parent} does not exist: make the folder, or give another --out")
+        raise UserError(f"{path.parent} does not exist: make the folder, or give another --out")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file with --out")
+        raise UserError(f"{path} is a folder: name a file with --out")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{path.parent} cannot be written to: name a file in another folder with --out")
+        raise UserError(f"{path.parent} cannot be written to: name a file in another folder with --out")
 
 
 WRITTEN = (".md", ".csv", ".json")
@@ -145,14 +146,14 @@ def check_out(path: Path | None, *, endings: tuple[str, ...] = WRITTEN) -> None:
     """Refuses, before anything is computed, a file whose ending says not what to write, or that cannot be written.
 
     Raises:
-        ValueError: as it says.
+        UserError: as it says.
     """
     if path is None:
         return
     if path.suffix.lower() not in endings:
-        raise ValueError(f"{path} says not what to write: end --out in {', '.join(endings[:-1])} or {endings[-1]}")
+        raise UserError(f"{path} says not what to write: end --out in {', '.join(endings[:-1])} or {endings[-1]}")
     if path.name in OWNED:
-        raise ValueError(f"{path} would be taken for a model's own {path.name}: name another file with --out")
+        raise UserError(f"{path} would be taken for a model's own {path.name}: name another file with --out")
     check_place(path)
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from vitral.commands.models import gigabytes
 from vitral.commands.output import print_json
+from vitral.errors import UserError
 from vitral.inspection.cost import activation_memory, cost
 from vitral.inspection.plan import (
     DATA,
@@ -66,19 +67,17 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 def check(options: argparse.Namespace) -> None:
     """Refuses what no run can have."""
     if options.device not in DEVICES:
-        raise ValueError(f"--device {options.device} is not known: choose one of {', '.join(DEVICES)}")
+        raise UserError(f"--device {options.device} is not known: choose one of {', '.join(DEVICES)}")
     if options.data not in DATA and not (options.data.isdigit() and int(options.data)):
-        raise ValueError(f"--data {options.data} is not known: name {', '.join(DATA)}, or a number of images above 0")
+        raise UserError(f"--data {options.data} is not known: name {', '.join(DATA)}, or a number of images above 0")
     if options.devices < 1 or options.batch_size < 1 or options.batch_size % options.devices:
-        raise ValueError(
-            f"--batch-size must be a multiple of --devices, not {options.batch_size} and {options.devices}"
-        )
+        raise UserError(f"--batch-size must be a multiple of --devices, not {options.batch_size} and {options.devices}")
     for flag in ("epochs", "mfu", "images_per_second"):
         value = getattr(options, flag)
         if value is not None and not (isfinite(value) and value > 0):
-            raise ValueError(f"--{flag.replace('_', '-')} must be above 0, not {value}")
+            raise UserError(f"--{flag.replace('_', '-')} must be above 0, not {value}")
     if options.mfu > 1:
-        raise ValueError(f"--mfu is a share of the peak, so at most 1, not {options.mfu}")
+        raise UserError(f"--mfu is a share of the peak, so at most 1, not {options.mfu}")
 
 
 def planned(config: Architecture, options: argparse.Namespace) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from vitral.commands.checkpoint import load_checkpoint
 from vitral.commands.output import note, print_json, printable, progress_bar
-from vitral.data.decode import IMAGE_SUFFIXES
+from vitral.data.images.decode import IMAGE_SUFFIXES
+from vitral.errors import UserError
 from vitral.serve.predictor import Failure, Prediction, Predictor
 
 __all__ = ["image_files", "main"]
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> None:
     write = write_json if options.json else write_csv if options.csv else write_table
     done = write(reported(outcomes, len(files), shown=not (options.csv and sys.stdout.isatty())), top_k)
     if not done:
-        raise ValueError(f"not one of {len(files)} images could be classified")
+        raise UserError(f"not one of {len(files)} images could be classified")
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -68,17 +69,17 @@ def image_files(places: list[str]) -> list[str]:
     """The files behind the command's arguments, in their order; those of a folder sorted.
 
     Raises:
-        ValueError: a folder has no images, standard input no paths, or a name no letters.
+        UserError: a folder has no images, standard input no paths, or a name no letters.
     """
     files: list[str] = []
     for place in places:
         if not place:
-            raise ValueError("an image has the empty name: name image files, or folders with some in them")
+            raise UserError("an image has the empty name: name image files, or folders with some in them")
         if place == "-":
             lines = [line.rstrip("\r\n") for line in sys.stdin]
             named = [line for line in lines if line]
             if not named:
-                raise ValueError("standard input has no paths: give one a line")
+                raise UserError("standard input has no paths: give one a line")
         else:
             named = [place]
         for name in named:
@@ -90,11 +91,11 @@ def folder_images(folder: str) -> list[str]:
     """The image files in a folder and the folders below, hidden ones left out.
 
     Raises:
-        ValueError: there are none, or a folder cannot be listed.
+        UserError: there are none, or a folder cannot be listed.
     """
 
     def refuse(error: OSError) -> None:
-        raise ValueError(f"{error.filename} cannot be listed: {error.strerror}")
+        raise UserError(f"{error.filename} cannot be listed: {error.strerror}")
 
     found = []
     for root, folders, names in os.walk(folder, onerror=refuse):
@@ -102,7 +103,7 @@ def folder_images(folder: str) -> list[str]:
         images = (name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."))
         found.extend(str(Path(root, name)) for name in sorted(images))
     if not found:
-        raise ValueError(f"{folder} has no images: name image files, or a folder with some in it")
+        raise UserError(f"{folder} has no images: name image files, or a folder with some in it")
     return found
 
 

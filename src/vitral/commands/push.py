@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from vitral.commands.checkpoint import load_checkpoint
 from vitral.commands.output import note, print_json
+from vitral.errors import UserError
 from vitral.files import whole_folder, write_atomically
 from vitral.inspection.cost import forward_macs
 from vitral.models import Model
@@ -33,11 +34,11 @@ def main(arguments: list[str]) -> None:
     """Writes the files, sends them, and prints where they are."""
     options = parsed(arguments)
     if options.form not in FORMATS:
-        raise ValueError(f"--as {options.form} is not known: choose {', '.join(FORMATS)}")
+        raise UserError(f"--as {options.form} is not known: choose {', '.join(FORMATS)}")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", options.name):
-        raise ValueError(f"{options.name} is no name of a model on the Hub: give OWNER/NAME")
+        raise UserError(f"{options.name} is no name of a model on the Hub: give OWNER/NAME")
     if options.dry_run and options.dry_run.exists():
-        raise ValueError(f"{options.dry_run} is there already: name another folder, or remove it first")
+        raise UserError(f"{options.dry_run} is there already: name another folder, or remove it first")
     model = load_checkpoint(options.run)
     with destination(options.dry_run) as folder:
         caveats = fill(folder, model, options)
@@ -102,10 +103,10 @@ def fill(folder: Path, model: Model, options: argparse.Namespace) -> list[str]:
     """Writes everything that is sent; a sentence for each number that is computed otherwise in the format.
 
     Raises:
-        ValueError: the model has no card, or the format no place for what it is made of.
+        UserError: the model has no card, or the format no place for what it is made of.
     """
     if model.card is None:
-        raise ValueError(f"{options.run} has no card, which tells preprocessing and class names")
+        raise UserError(f"{options.run} has no card, which tells preprocessing and class names")
     config = ModelConfig(architecture=model.config, card=model.card)
     caveats: list[str] = []
     if options.form == "vitral":
@@ -113,7 +114,7 @@ def fill(folder: Path, model: Model, options: argparse.Namespace) -> list[str]:
     elif isinstance(model, ViT):
         caveats = write_settled(model, folder, options.form)
     else:
-        raise ValueError(f"the format {options.form} is one of Vision Transformers, and this model is a ResNet")
+        raise UserError(f"the format {options.form} is one of Vision Transformers, and this model is a ResNet")
     page = model_page(
         config,
         name=options.name,

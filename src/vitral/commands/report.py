@@ -5,19 +5,20 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from vitral.commands.evaluate import judgements
+from vitral.card import ModelCard
+from vitral.commands.evaluate.command import predictions
 from vitral.commands.output import note, print_json, printable
-from vitral.data.card import ModelCard
-from vitral.data.opening import open_data
-from vitral.data.sources import Source
-from vitral.evals.accuracy import Judgements
+from vitral.data.sources.source import Source
+from vitral.datasets.opening import open_data
+from vitral.errors import UserError
+from vitral.evals.accuracy import Predictions
+from vitral.evals.evaluate import final_split
+from vitral.runs.fingerprint import fingerprint
+from vitral.runs.metrics import read_metrics
+from vitral.runs.predictions import SavedPredictions, load_predictions, save_predictions
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig
-from vitral.train.evaluation import final_split
-from vitral.train.fingerprint import fingerprint
-from vitral.train.metrics import read_metrics
-from vitral.train.predictions import Predictions, load_predictions, save_predictions
-from vitral.train.report import Findings, write_report
+from vitral.train.report import ReportData, write_report
 from vitral.train.run import Run
 from vitral.weights.folder import load_model, read_config
 
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> None:
     """Writes the page and says where it is; with `--json`, one object."""
     options = parsed(arguments)
     if not (options.run / "run.json").is_file():
-        raise ValueError(f"{options.run} is no folder of a training run: it has no run.json")
+        raise UserError(f"{options.run} is no folder of a training run: it has no run.json")
     run, config = Run.open(options.run)
     card = read_config(run.path).card if (run.path / "config.json").is_file() else None
     data = opened(config)
@@ -36,14 +37,14 @@ def main(arguments: list[str]) -> None:
     speed = json.loads(run.speed_path.read_text()) if run.speed_path.is_file() else None
     page = write_report(
         run.path,
-        Findings(
+        ReportData(
             config=config,
             card=card,
             records=read_metrics(run.metrics_path),
             speed=speed,
             data=data,
             split=split,
-            judgements=found,
+            predictions=found,
         ),
     )
     if options.json:
@@ -69,23 +70,23 @@ def opened(config: RunConfig) -> Mapping[str, Source] | str:
     """The run's images, or why they cannot be had."""
     try:
         return open_data(config.data)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         note(f"the page comes without images: {error}")
         return " ".join(str(error).split())
 
 
 def judged(
     run: Run, config: RunConfig, card: ModelCard | None, data: Mapping[str, Source] | str, *, device: str
-) -> tuple[str, Judgements | None]:
+) -> tuple[str, Predictions | None]:
     """The split of the final evaluation and what the model said of it: as kept, else evaluated again."""
     kept = load_predictions(run.path)
-    if kept and card and (isinstance(data, str) or len(kept.judgements.readable) == len(data.get(kept.split, ()))):
-        return kept.split, kept.judgements
+    if kept and card and (isinstance(data, str) or len(kept.predictions.readable) == len(data.get(kept.split, ()))):
+        return kept.split, kept.predictions
     if card is None or isinstance(data, str):
         return "test", None
     split = final_split(data)
-    if config.objective.judged_by != "labels":
+    if config.objective.evaluate_by != "labels":
         return split, None
-    found = judgements(Predictor(load_model(run.path), device=device), data[split], config.data)
-    save_predictions(run.path, Predictions(split=split, images=fingerprint(data[split]), judgements=found))
+    found = predictions(Predictor(load_model(run.path), device=device), data[split], config.data)
+    save_predictions(run.path, SavedPredictions(split=split, images=fingerprint(data[split]), predictions=found))
     return split, found

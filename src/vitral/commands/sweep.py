@@ -14,11 +14,13 @@ from rich.text import Text
 
 from vitral.commands.output import note, print_json, printable
 from vitral.commands.train import started
-from vitral.studies.sweep import Sweep
-from vitral.studies.sweep_config import Range, SweepConfig
-from vitral.studies.sweep_results import Result, short, spread
+from vitral.distributed.world import join_processes
+from vitral.errors import UserError
+from vitral.sweeps.config import Range, SweepConfig
+from vitral.sweeps.results import Result, short, spread
+from vitral.sweeps.sweep import Sweep
+from vitral.train.duration import parse_timeout
 from vitral.train.interrupts import Interrupted
-from vitral.train.world import joined
 
 __all__ = ["main"]
 
@@ -61,7 +63,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--json", action="store_true")
     known, rest = parser.parse_known_args(arguments)
     if known.out is None:
-        raise ValueError("a sweep needs --out DIR, the folder of its runs; the same folder goes on with it")
+        raise UserError("a sweep needs --out DIR, the folder of its runs; the same folder goes on with it")
     config = SweepConfig(
         recipe=rest,
         grid=by_key(map(listed, known.grid)),
@@ -71,8 +73,11 @@ def main(arguments: list[str]) -> None:
         metric=known.metric,
         retrain=[] if known.retrain is None else numbers(known.retrain, "--retrain"),
     )
-    with joined(timeout=known.timeout) as world, closing(Sweep(known.out, config, started, world)) as sweep:
-        say = note if world.leads else lambda _: None
+    with (
+        join_processes(timeout=parse_timeout(known.timeout)) as world,
+        closing(Sweep(known.out, config, started, world)) as sweep,
+    ):
+        say = note if world.is_main else lambda _: None
         try:
             results = sweep.run(say)
             figures = sweep.retrained(say) if config.retrain else {}
@@ -80,7 +85,7 @@ def main(arguments: list[str]) -> None:
             say(f"{stop}; the same command goes on with the sweep")
             raise SystemExit(128 + stop.signum) from None
         command = sweep.best_command()
-    if not world.leads:
+    if not world.is_main:
         return
     if known.json:
         rows = [
@@ -128,7 +133,7 @@ def by_key(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
     found: dict[str, T] = {}
     for key, tried in pairs:
         if key in found:
-            raise ValueError(f"{key} is named twice: give all that is to be tried of it at once")
+            raise UserError(f"{key} is named twice: give all that is to be tried of it at once")
         found[key] = tried
     return found
 
@@ -138,7 +143,7 @@ def listed(text: str) -> tuple[str, list[str]]:
     key, _, words = text.partition("=")
     values = words.split(",")
     if not key or not all(values) or len(set(values)) < len(values):
-        raise ValueError(f"--grid takes KEY=V1,V2 such as optim.lr=0.001,0.003, each value once, not {text}")
+        raise UserError(f"--grid takes KEY=V1,V2 such as optim.lr=0.001,0.003, each value once, not {text}")
     return key.removeprefix("--"), values
 
 
@@ -152,7 +157,7 @@ def ranged(text: str) -> tuple[str, Range]:
         if not key or len(words) > 2 + log or not -math.inf < low < high < math.inf or (log and low <= 0):
             raise ValueError
     except ValueError:
-        raise ValueError(f"--search takes KEY=LOW:HIGH or KEY=LOW:HIGH:log, not {text}") from None
+        raise UserError(f"--search takes KEY=LOW:HIGH or KEY=LOW:HIGH:log, not {text}") from None
     return key.removeprefix("--"), (low, high, log)
 
 
@@ -163,5 +168,5 @@ def numbers(text: str, option: str) -> list[int]:
         if len(set(found)) < len(found):
             raise ValueError
     except ValueError:
-        raise ValueError(f"{option} takes seeds, each once, such as 0,1,2, not {text or 'nothing'}") from None
+        raise UserError(f"{option} takes seeds, each once, such as 0,1,2, not {text or 'nothing'}") from None
     return found

@@ -10,13 +10,15 @@ from inspect import signature
 from pathlib import Path
 
 from vitral.commands.output import parsed_by_tyro, print_json, split_off
+from vitral.distributed.world import World, join_processes
+from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.recipes import RECIPES
 from vitral.train.config import RunConfig
+from vitral.train.duration import parse_timeout
+from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
-from vitral.train.loop import fit
 from vitral.train.run import Run
-from vitral.train.world import World, joined
 
 __all__ = ["main"]
 
@@ -50,11 +52,11 @@ def main(arguments: list[str]) -> None:
     own.add_argument("--or-resume", action="store_true")
     own.add_argument("--timeout", default="10min")
     known, rest = own.parse_known_args(arguments)
-    with joined(timeout=known.timeout) as world:
+    with join_processes(timeout=parse_timeout(known.timeout)) as world:
         run, config = opened(rest, resume=known.resume, or_resume=known.or_resume, world=world)
         with closing(run):
             figures = trained(run, config, world)
-    if not world.leads:
+    if not world.is_main:
         return
     if known.json:
         print_json({"run": str(run.path), **figures})
@@ -65,7 +67,7 @@ def main(arguments: list[str]) -> None:
 def following(run: Run, config: RunConfig) -> str:
     """What one may want to do with a finished run."""
     folder = shlex.quote(str(run.path))
-    if config.objective.judged_by != "labels":
+    if config.objective.evaluate_by != "labels":
         return f"train finetune --data.root FOLDER --model.weights {folder}"
     look = "inspect" if getattr(config.model.architecture, "attention", None) == "global" else "eval"
     return f"{look} {folder}"
@@ -76,13 +78,13 @@ def opened(changes: list[str], *, resume: Path | None, or_resume: bool, world: W
     if or_resume:
         out = split_off(changes, "--out")[0]
         if out is None or resume:
-            raise ValueError("--or-resume goes with RECIPE and --out DIR, the folder to begin or to go on with")
-        if world.by_leader(lambda: (Path(out) / "run.json").is_file()):
+            raise UserError("--or-resume goes with RECIPE and --out DIR, the folder to begin or to go on with")
+        if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
             resume, changes = Path(out), split_off(changes[1:], "--model.name")[1]
     if resume:
         return resumed(resume, changes)
     config = replace(started(changes), command=(shlex.join(("vitral", "train", *changes)),))
-    return Run(world.by_leader(lambda: Run.create(config).path)), config
+    return Run(world.run_on_main(lambda: Run.create(config).path)), config
 
 
 def trained(run: Run, config: RunConfig, world: World) -> dict[str, float]:
@@ -91,11 +93,11 @@ def trained(run: Run, config: RunConfig, world: World) -> dict[str, float]:
     try:
         return fit(run, config, world)
     except Interrupted as stop:
-        if world.leads:
+        if world.is_main:
             print(f"{stop}; {'the run is finished' if stop.finished else go_on}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
-    except (ValueError, OSError):
-        if world.leads and run.begun and any(run.checkpoints_path.glob("step_*")):
+    except (UserError, OSError):
+        if world.is_main and run.begun and any(run.checkpoints_path.glob("step_*")):
             print(f"the run is saved; {go_on}", file=sys.stderr)
         raise
 
@@ -104,7 +106,7 @@ def started(arguments: list[str]) -> RunConfig:
     """The configuration of a new run, from a recipe's name and changes to it."""
     recipe, *changes = arguments or [""]
     if recipe not in RECIPES:
-        raise ValueError(f"{recipe!r} is no recipe: after train comes one of {', '.join(RECIPES)}, or --resume RUN")
+        raise UserError(f"{recipe!r} is no recipe: after train comes one of {', '.join(RECIPES)}, or --resume RUN")
     build = RECIPES[recipe]
     if "weights" in signature(build).parameters:
         build = partial(build, weights_among(changes))
@@ -129,7 +131,7 @@ def weights_among(changes: list[str]) -> Path | None:
     """The folder after `--model.weights`, whose architecture becomes the recipe's; None only where help is asked."""
     weights, _ = split_off(changes, "--model.weights", "vitral train finetune")
     if weights is None and not {"-h", "--help"} & set(changes):
-        raise ValueError("fine-tuning starts from a trained model: name its folder with --model.weights")
+        raise UserError("fine-tuning starts from a trained model: name its folder with --model.weights")
     return Path(weights) if weights else None
 
 
@@ -139,7 +141,7 @@ def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     saved = replace(saved, out=folder)
     config = parsed_by_tyro(RunConfig, default=saved, arguments=changes, program=f"vitral train --resume {folder}")
     if config.out != folder:
-        raise ValueError(f"a run goes on in its own folder, {folder}: leave out --out, or start a new run")
+        raise UserError(f"a run goes on in its own folder, {folder}: leave out --out, or start a new run")
     if changes:
         again = shlex.join(("vitral", "train", "--resume", str(folder), *changes))
         config = replace(config, command=(*saved.command, again))

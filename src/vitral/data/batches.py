@@ -16,13 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box, crop_place
 from vitral.data.augment.draws import Draws, draw
-from vitral.data.decode import BrokenImage
-from vitral.data.jpeg import FILTERS, Jpeg
+from vitral.data.images.decode import UnreadableImage
+from vitral.data.images.jpeg import FILTERS, Jpeg
+from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import repeated_at, sample_at
-from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import Source, read_from
+from vitral.data.sources.source import Source, read_from
+from vitral.errors import UserError
 
-__all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "telling_of_dead_workers"]
+__all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "translate_worker_errors"]
 
 UNREADABLE = -100
 """Label of an image that could not be read: losses and metrics leave it out."""
@@ -41,7 +42,7 @@ class Batch:
     """Class of each image, or UNREADABLE."""
     draws: Draws | None = None
     """None in evaluation."""
-    broken: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     """One sentence for each image that could not be read."""
     seconds: float = 0.0
     """Time it took to read, in training."""
@@ -52,7 +53,7 @@ class Batch:
             images=self.images.pin_memory(),
             labels=self.labels.pin_memory(),
             draws=None if self.draws is None else self.draws.pin_memory(),
-            broken=self.broken,
+            unreadable=self.unreadable,
             seconds=self.seconds,
         )
 
@@ -150,17 +151,19 @@ def _read(
     for row in range(len(index)):
         try:
             images[row] = pixels(row)
-        except BrokenImage as error:
+        except UnreadableImage as error:
             images[row], labels[row] = 0, UNREADABLE
             broken.append(str(error))
-    return Batch(images=torch.from_numpy(images), labels=torch.from_numpy(labels), draws=draws, broken=tuple(broken))
+    return Batch(
+        images=torch.from_numpy(images), labels=torch.from_numpy(labels), draws=draws, unreadable=tuple(broken)
+    )
 
 
 def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: bool) -> Iterator[Batch]:
     """Yields the batches `numbers` of a data set in that order, read by `workers` processes (0: this one).
 
     Raises:
-        ValueError: one of the processes was killed.
+        UserError: one of the processes was killed.
     """
     with warnings.catch_warnings():
         # more workers than cores are the user's choice, and right where the disk is what is slow
@@ -175,19 +178,19 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
                 worker_init_fn=_leave_signals_to_the_trainer,
             )
         )
-    with telling_of_dead_workers():
+    with translate_worker_errors():
         yield from batches
 
 
 @contextmanager
-def telling_of_dead_workers() -> Iterator[None]:
-    """Turns PyTorch's error of a reading process that was killed, which may come up anywhere, into a ValueError."""
+def translate_worker_errors() -> Iterator[None]:
+    """Turns PyTorch's error of a reading process that was killed, which may come up anywhere, into a UserError."""
     try:
         yield
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
-        raise ValueError(
+        raise UserError(
             "a process that reads images was killed, most often because memory ran out: lower --data.workers"
         ) from error
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vitral.errors import UserError
+
 __all__ = ["ROLES", "DataConfig", "existing_folder"]
 
 ROLES = ("train", "val", "test")
@@ -16,7 +18,7 @@ class DataConfig:
     """Which images to use, and how to read them.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
     source: Literal[
@@ -71,40 +73,40 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
-            raise ValueError(f"--data.held-out must be above 0 and below 1, not {self.held_out}")
+            raise UserError(f"--data.held-out must be above 0 and below 1, not {self.held_out}")
         if self.val_share is not None and not 0 < self.val_share < 1:
-            raise ValueError(f"--data.val-share must be above 0 and below 1, not {self.val_share}")
+            raise UserError(f"--data.val-share must be above 0 and below 1, not {self.val_share}")
         if self.train_on_val and self.val_share is not None:
-            raise ValueError(
+            raise UserError(
                 "--data.val-share holds images out that --data.train-on-val would train on: leave one of them out"
             )
         if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--data.limit must be at least 1, not {self.limit}")
+            raise UserError(f"--data.limit must be at least 1, not {self.limit}")
         roles = [entry.split("=", 1)[0] for entry in self.splits if "=" in entry]
         if self.splits and (len(roles) < len(self.splits) or "train" not in roles or set(roles) - set(ROLES)):
-            raise ValueError(
+            raise UserError(
                 f"--data.splits takes train=NAME, and val=NAME and test=NAME where there are such, not {self.splits}"
             )
         if self.split_seed < 0:
-            raise ValueError(f"--data.split-seed must be at least 0, not {self.split_seed}")
+            raise UserError(f"--data.split-seed must be at least 0, not {self.split_seed}")
         if self.workers < 0:
-            raise ValueError(f"--data.workers must be at least 0, not {self.workers}")
+            raise UserError(f"--data.workers must be at least 0, not {self.workers}")
         twice = [name for name, count in Counter(self.class_names).items() if count > 1]
         if twice:
-            raise ValueError(f"--data.class-names has {twice[0]!r} twice: give every class its own name")
+            raise UserError(f"--data.class-names has {twice[0]!r} twice: give every class its own name")
 
 
 def existing_folder(config: DataConfig) -> Path:
     """The folder that `root` names.
 
     Raises:
-        ValueError: there is none.
+        UserError: there is none.
     """
     if config.root is None:
-        raise ValueError(f"--data.source {config.source} needs --data.root, the folder to read")
+        raise UserError(f"--data.source {config.source} needs --data.root, the folder to read")
     if not config.root.exists():
         package = " (Debian's package dataset-fashion-mnist brings one)" if config.source == "idx" else ""
-        raise ValueError(f"{config.root} does not exist: give an existing folder as --data.root{package}")
+        raise UserError(f"{config.root} does not exist: give an existing folder as --data.root{package}")
     if not config.root.is_dir():
-        raise ValueError(f"{config.root} is a file: give the folder that holds the data as --data.root")
+        raise UserError(f"{config.root} is a file: give the folder that holds the data as --data.root")
     return config.root

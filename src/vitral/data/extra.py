@@ -3,6 +3,8 @@
 from importlib import import_module
 from types import ModuleType
 
+from vitral.errors import UserError
+
 __all__ = ["optional"]
 
 
@@ -14,9 +16,9 @@ def optional(name: str, *, purpose: str) -> ModuleType:
         purpose: what it is needed for, as the error's sentence says it.
 
     Raises:
-        ValueError: it is not installed.
+        UserError: it is not installed.
     """
     try:
         return import_module(name)
     except ImportError:
-        raise ValueError(f"{purpose} needs the package {name}: pip install 'vitral[data]'") from None
+        raise UserError(f"{purpose} needs the package {name}: pip install 'vitral[data]'") from None

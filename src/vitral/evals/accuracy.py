@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
+from vitral.errors import UserError
 from vitral.evals.calibration import calibration
 
-__all__ = ["Accuracy", "Judgements", "judge", "measure"]
+__all__ = ["Accuracy", "Predictions", "measure", "predict_batches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Accuracy:
     predicted: Int64[Tensor, " n"]
     """The class that each was taken for."""
     num_classes: int
-    broken: tuple[str, ...]
+    unreadable: tuple[str, ...]
     """One sentence for each image that could not be read."""
 
     def metrics(self) -> Iterator[tuple[str, float]]:
@@ -60,7 +61,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgements:
+class Predictions:
     """What a classifier said of some images, a figure or two for each: far less than its logits."""
 
     truth: Int64[Tensor, " n"]
@@ -73,21 +74,21 @@ class Judgements:
     readable: Bool[Tensor, " asked"]
     """Of each image that was asked for, whether it could be read; the others have no row above."""
     num_classes: int
-    broken: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     """One sentence for each image that could not be read."""
 
     @classmethod
-    def joined(cls, parts: Sequence["Judgements"]) -> "Judgements":
+    def concatenate(cls, parts: Sequence["Predictions"]) -> "Predictions":
         """All parts as one, in their order.
 
         Raises:
-            ValueError: there are none.
+            UserError: there are none.
         """
         if not parts:
-            raise ValueError("there are no images to evaluate")
+            raise UserError("there are no images to evaluate")
         columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls.COLUMNS}
-        broken = tuple(sentence for part in parts for sentence in part.broken)
-        return cls(**columns, num_classes=parts[0].num_classes, broken=broken)
+        broken = tuple(sentence for part in parts for sentence in part.unreadable)
+        return cls(**columns, num_classes=parts[0].num_classes, unreadable=broken)
 
     COLUMNS: ClassVar = ("truth", "top", "confidence", "loss", "readable")
 
@@ -99,11 +100,13 @@ class Judgements:
         """The measures over these images.
 
         Raises:
-            ValueError: there are no images, or not one could be read.
+            UserError: there are no images, or not one could be read.
         """
         if not len(self.truth):
-            raise ValueError(
-                f"no image could be read: {self.broken[0]}" if self.broken else "there are no images to evaluate"
+            raise UserError(
+                f"no image could be read: {self.unreadable[0]}"
+                if self.unreadable
+                else "there are no images to evaluate"
             )
         hits = self.top == self.truth[:, None]
         return Accuracy(
@@ -115,14 +118,14 @@ class Judgements:
             truth=self.truth,
             predicted=self.top[:, 0].contiguous(),
             num_classes=self.num_classes,
-            broken=self.broken,
+            unreadable=self.unreadable,
         )
 
 
 @torch.no_grad()
-def judge(
+def predict_batches(
     predict: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]], batches: Iterable[Batch]
-) -> list[Judgements]:
+) -> list[Predictions]:
     """Runs a classifier over labelled batches, each an entry of the result.
 
     Args:
@@ -134,14 +137,14 @@ def judge(
         readable = batch.labels != UNREADABLE
         scores, truth = predict(batch.images).float().cpu()[readable], batch.labels[readable]
         parts.append(
-            Judgements(
+            Predictions(
                 truth=truth,
                 top=scores.topk(min(5, scores.shape[1])).indices,
                 confidence=scores.softmax(1).amax(1),
                 loss=F.cross_entropy(scores, truth, reduction="none"),
                 readable=readable,
                 num_classes=scores.shape[1],
-                broken=batch.broken,
+                unreadable=batch.unreadable,
             )
         )
     return parts
@@ -150,9 +153,9 @@ def judge(
 def measure(
     predict: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]], batches: Iterable[Batch]
 ) -> Accuracy:
-    """Runs a classifier over labelled batches, as in `judge`, and sums up.
+    """Runs a classifier over labelled batches, as in `predict_batches`, and sums up.
 
     Raises:
-        ValueError: there are no images, or not one could be read.
+        UserError: there are no images, or not one could be read.
     """
-    return Judgements.joined(judge(predict, batches)).accuracy()
+    return Predictions.concatenate(predict_batches(predict, batches)).accuracy()

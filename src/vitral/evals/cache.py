@@ -1,4 +1,4 @@
-"""Representations kept on disk, for every measure that learns from them."""
+"""FeatureSet kept on disk, for every measure that learns from them."""
 
 import hashlib
 import json
@@ -11,14 +11,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vitral import __version__
-from vitral.evals.features import Representations
+from vitral.errors import UserError
+from vitral.evals.features import FeatureSet
 from vitral.files import write_atomically
 
-__all__ = ["Cache", "name_of", "telling_of_failure", "unusable"]
+__all__ = ["Cache", "name_of", "unusable", "warn_on_failure"]
 
 
 class Cache:
-    """Representations in a folder, each under a key of all that it depends on: weights, preprocessing, data.
+    """FeatureSet in a folder, each under a key of all that it depends on: weights, preprocessing, data.
 
     Args:
         folder: where they are; made when the first is kept. None: nothing is kept or found.
@@ -29,7 +30,7 @@ class Cache:
         self.folder = folder
         self.say = say
 
-    def find(self, key: tuple[str, ...]) -> Representations | None:
+    def find(self, key: tuple[str, ...]) -> FeatureSet | None:
         """What was kept under a key; None where there is nothing, or what there is cannot be used."""
         path, name = self._place(key)
         if path is None or not path.exists():
@@ -40,14 +41,14 @@ class Cache:
             self.say(f"{unusable(path, error)}: its features are computed again")
             return None
 
-    def keep(self, key: tuple[str, ...], found: Representations) -> None:
+    def keep(self, key: tuple[str, ...], found: FeatureSet) -> None:
         """Keeps representations under a key; where that fails, it is said."""
         path, name = self._place(key)
         if path is None:
             return
-        tensors = {column: getattr(found, column).contiguous() for column in Representations.COLUMNS}
-        facts = {"key": name, "broken": json.dumps(found.broken), "sha256": _digest(tensors)}
-        with telling_of_failure(path, self.say):
+        tensors = {column: getattr(found, column).contiguous() for column in FeatureSet.COLUMNS}
+        facts = {"key": name, "broken": json.dumps(found.unreadable), "sha256": _digest(tensors)}
+        with warn_on_failure(path, self.say):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, lambda file: file.write(save(tensors, facts)))
 
@@ -63,7 +64,7 @@ def name_of(key: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def telling_of_failure(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def warn_on_failure(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """A file that cannot be written costs what would have been kept, and nothing else."""
     try:
         yield
@@ -76,25 +77,25 @@ def unusable(path: Path, error: Exception) -> str:
     return f"{path} cannot be used ({' '.join(str(error).split()) or type(error).__name__})"
 
 
-def _read(path: Path, name: str) -> Representations:
+def _read(path: Path, name: str) -> FeatureSet:
     """Features from a file.
 
     Raises:
-        ValueError: they are another model's, or of other data.
+        UserError: they are another model's, or of other data.
     """
     with safe_open(path, "pt") as file:
         facts = file.metadata()
         if facts["key"] != name:
-            raise ValueError("it holds another model's features, or other data's")
-        columns = {column: file.get_tensor(column) for column in Representations.COLUMNS}
+            raise UserError("it holds another model's features, or other data's")
+        columns = {column: file.get_tensor(column) for column in FeatureSet.COLUMNS}
         if facts["sha256"] != _digest(columns):
-            raise ValueError("its numbers are damaged")
-        return Representations(**columns, broken=tuple(json.loads(facts["broken"])))
+            raise UserError("its numbers are damaged")
+        return FeatureSet(**columns, unreadable=tuple(json.loads(facts["broken"])))
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
     """A hash of all numbers."""
     digest = hashlib.sha256()
-    for name in Representations.COLUMNS:
+    for name in FeatureSet.COLUMNS:
         digest.update(tensors[name].contiguous().numpy().data)
     return digest.hexdigest()

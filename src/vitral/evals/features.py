@@ -9,41 +9,42 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
+from vitral.errors import UserError
 
-__all__ = ["Representations", "represent"]
+__all__ = ["FeatureSet", "extract_batches"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Representations:
-    """Representations of some images, in their order."""
+class FeatureSet:
+    """FeatureSet of some images, in their order."""
 
     features: Float32[Tensor, "n d"]
     labels: Int64[Tensor, " n"]
     """Class of each image."""
     readable: Bool[Tensor, " asked"]
     """Of each image that was asked for, whether it could be read; the others have no row above."""
-    broken: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     """One sentence for each image that could not be read."""
 
     COLUMNS: ClassVar = ("features", "labels", "readable")
 
     @classmethod
-    def joined(cls, parts: Sequence["Representations"]) -> "Representations":
+    def concatenate(cls, parts: Sequence["FeatureSet"]) -> "FeatureSet":
         """All parts as one, in their order.
 
         Raises:
-            ValueError: there are none.
+            UserError: there are none.
         """
         if not parts:
-            raise ValueError("there are no images to evaluate")
+            raise UserError("there are no images to evaluate")
         columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls.COLUMNS}
-        return cls(**columns, broken=tuple(sentence for part in parts for sentence in part.broken))
+        return cls(**columns, unreadable=tuple(sentence for part in parts for sentence in part.unreadable))
 
 
 @torch.no_grad()
-def represent(
+def extract_batches(
     encode: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]], batches: Iterable[Batch]
-) -> list[Representations]:
+) -> list[FeatureSet]:
     """Encodes labelled batches, each an entry of the result.
 
     Args:
@@ -55,6 +56,6 @@ def represent(
         readable = batch.labels != UNREADABLE
         features = encode(batch.images).float().cpu()[readable]
         parts.append(
-            Representations(features=features, labels=batch.labels[readable], readable=readable, broken=batch.broken)
+            FeatureSet(features=features, labels=batch.labels[readable], readable=readable, unreadable=batch.unreadable)
         )
     return parts

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from vitral.errors import UserError
+
 __all__ = ["knn_predictions"]
 
 ROWS = 1024
@@ -36,10 +38,10 @@ def knn_predictions(
         For each of `ks` the class of each image.
 
     Raises:
-        ValueError: there are no images to learn from.
+        UserError: there are no images to learn from.
     """
     if not len(train):
-        raise ValueError("there are no images to learn from")
+        raise UserError("there are no images to learn from")
     bank, queries = (F.normalize(features.float(), dim=1) for features in (train, test))
     most = min(max(ks), len(bank))
     found: dict[int, list[Tensor]] = {k: [] for k in ks}

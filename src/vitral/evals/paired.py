@@ -7,6 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vitral.data.order import uniform
+from vitral.errors import UserError
 
 __all__ = ["Difference", "paired_difference"]
 
@@ -48,13 +49,13 @@ def paired_difference(
         seed: of the resamples.
 
     Raises:
-        ValueError: there are no images.
+        UserError: there are no images.
     """
     from scipy.stats import binom  # here, as it takes half a second
 
     count = len(one)
     if not count:
-        raise ValueError("there are no images that both classifiers were asked about")
+        raise UserError("there are no images that both classifiers were asked about")
     gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
     first, second = (uniform(seed, turn, np.arange(RESAMPLES)) for turn in range(2))
     gains = binom.ppf(first, count, gained / count)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vitral.evals.features import Representations
+from vitral.errors import UserError
+from vitral.evals.features import FeatureSet
 from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import linear_predictions
 
@@ -21,7 +22,7 @@ class Probe:
     """Accuracy of the 20 nearest neighbours' weighted vote."""
     linear: float
     """Accuracy of logistic regression."""
-    broken: tuple[str, ...]
+    unreadable: tuple[str, ...]
     """One sentence for each image that could not be read."""
 
     def metrics(self) -> Iterator[tuple[str, float]]:
@@ -33,15 +34,17 @@ class Probe:
         return f"kNN {self.knn:.2%}  linear probe {self.linear:.2%}"
 
 
-def probe(train: Representations, test: Representations, *, num_classes: int) -> Probe:
+def probe(train: FeatureSet, test: FeatureSet, *, num_classes: int) -> Probe:
     """Classifies the test images by the training images, whose classes are known.
 
     Raises:
-        ValueError: no image could be read.
+        UserError: no image could be read.
     """
     for part in (train, test):
         if not len(part.labels):
-            raise ValueError(f"no image could be read: {part.broken[0]}" if part.broken else "there are no images")
+            raise UserError(
+                f"no image could be read: {part.unreadable[0]}" if part.unreadable else "there are no images"
+            )
     by_neighbours = knn_predictions(
         train.features, train.labels, test.features, ks=(NEIGHBOURS,), num_classes=num_classes
     )[NEIGHBOURS]
@@ -50,5 +53,5 @@ def probe(train: Representations, test: Representations, *, num_classes: int) ->
         num_images=len(test.labels),
         knn=(by_neighbours == test.labels).float().mean().item(),
         linear=(by_lines == test.labels).float().mean().item(),
-        broken=test.broken,
+        unreadable=test.unreadable,
     )

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
-from vitral.data.sources import Source
+from vitral.data.sources.source import Source
+from vitral.errors import UserError
 
 __all__ = ["Relabelled", "relabel"]
 
@@ -42,14 +43,14 @@ def relabel(source: Source, classes: tuple[str, ...], *, aliases: Mapping[str, s
         aliases: the model's class behind other names that data may have for it.
 
     Raises:
-        ValueError: the data has a class that the model does not know.
+        UserError: the data has a class that the model does not know.
     """
     if source.classes == classes:
         return source
     names = [(aliases or {}).get(name, name) for name in source.classes]
     unknown = [name for name in names if name not in classes]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"the data has {_counted(unknown)} that the model does not know, such as {unknown[0]!r}; "
             f"the model's are {_listed(classes)}"
         )

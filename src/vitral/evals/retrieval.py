@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from vitral.data.extra import optional
-from vitral.evals.features import Representations
+from vitral.errors import UserError
+from vitral.evals.features import FeatureSet
 
 __all__ = ["CUTS", "Retrieval", "average_precision", "index_of", "nearest", "retrieval"]
 
@@ -39,7 +40,7 @@ class Retrieval:
         yield "mAP", self.mean_average_precision
 
 
-def retrieval(gallery: Representations, queries: Representations, *, cuts: Sequence[int] = CUTS) -> Retrieval:
+def retrieval(gallery: FeatureSet, queries: FeatureSet, *, cuts: Sequence[int] = CUTS) -> Retrieval:
     """Searches a gallery for images of each query's class, by cosine similarity.
 
     Args:
@@ -48,11 +49,11 @@ def retrieval(gallery: Representations, queries: Representations, *, cuts: Seque
         cuts: numbers of nearest images to tell recall of.
 
     Raises:
-        ValueError: faiss is not installed, or no query has an image of its class in the gallery.
+        UserError: faiss is not installed, or no query has an image of its class in the gallery.
     """
     there = torch.isin(queries.labels, gallery.labels)
     if not there.any():
-        raise ValueError("no image of the queries' classes is in the gallery: search images with the same classes")
+        raise UserError("no image of the queries' classes is in the gallery: search images with the same classes")
     asked, truth = queries.features[there], queries.labels[there]
     index = index_of(gallery.features)
     firsts, precisions = [], []
@@ -72,7 +73,7 @@ def index_of(gallery: Float[Tensor, "n d"]) -> Any:
     """An exact index of faiss for searches by cosine similarity.
 
     Raises:
-        ValueError: faiss is not installed.
+        UserError: faiss is not installed.
     """
     faiss = optional("faiss", purpose="retrieval")
     index = faiss.IndexFlatIP(gallery.shape[1])

@@ -9,7 +9,8 @@ from einops import rearrange
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from vitral.data.masks import UNLABELLED
+from vitral.data.images.masks import UNLABELLED
+from vitral.errors import UserError
 
 __all__ = ["Segmentation", "SegmentationHead", "fit_segmentation", "segmentation"]
 
@@ -77,7 +78,7 @@ def fit_segmentation(
         strength: of regularisation, relative to the mean square of a feature.
 
     Raises:
-        ValueError: no pixel has a class.
+        UserError: no pixel has a class.
     """
     gram = cross = torch.zeros(())
     for patches, masks in batches:
@@ -86,7 +87,7 @@ def fit_segmentation(
         gram = gram + tokens.T @ (tokens * shares.sum(1, keepdim=True))
         cross = cross + tokens.T @ shares
     if not cross.any():
-        raise ValueError("no pixel of the masks has a class: check their values")
+        raise UserError("no pixel of the masks has a class: check their values")
     width = len(gram) - 1
     penalty = torch.full((width + 1,), strength * gram.diagonal()[:width].mean().item(), dtype=torch.float64)
     penalty[width] = 0.0
@@ -99,7 +100,7 @@ def segmentation(head: SegmentationHead, batches: Iterable[tuple[Patches, Masks]
     """Tells every pixel of other images, and counts.
 
     Raises:
-        ValueError: there are no images, or no pixel has a class.
+        UserError: there are no images, or no pixel has a class.
     """
     confusion, count = torch.zeros(num_classes**2, dtype=torch.int64), 0
     for patches, masks in batches:
@@ -108,7 +109,7 @@ def segmentation(head: SegmentationHead, batches: Iterable[tuple[Patches, Masks]
         confusion += torch.bincount(masks[labelled] * num_classes + told[labelled], minlength=num_classes**2)
         count += len(masks)
     if not confusion.any():
-        raise ValueError("no pixel of the masks has a class: check their values")
+        raise UserError("no pixel of the masks has a class: check their values")
     return Segmentation(num_images=count, confusion=confusion.reshape(num_classes, num_classes))
 
 

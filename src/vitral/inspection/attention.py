@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.layers.positions import PositionState
 from vitral.vit import ViT
 
@@ -26,10 +27,10 @@ def attention_weights(model: ViT, images: Float[Tensor, "b c h w"]) -> list[Floa
         images: normalised, as for its `forward`.
 
     Raises:
-        ValueError: attention is axial, not among all tokens.
+        UserError: attention is axial, not among all tokens.
     """
     if model.config.attention != "global":
-        raise ValueError("this model attends along rows and columns, so it has no attention weights between all tokens")
+        raise UserError("this model attends along rows and columns, so it has no attention weights between all tokens")
     x, positions = model.embed(images)
     weights = []
     for block, pos in zip(model.blocks, positions, strict=True):

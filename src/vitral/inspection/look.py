@@ -7,7 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
 from vitral.vit import ViT
 
@@ -45,7 +45,7 @@ def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None)
         truth: its true class, if known.
 
     Raises:
-        ValueError: the model has axial attention.
+        UserError: the model has axial attention.
     """
     assert model.card is not None
     preprocessing, grid = model.card.preprocessing, model.config.grid

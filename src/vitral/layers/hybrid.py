@@ -5,6 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vitral.errors import UserError
 from vitral.layers.resnet import GROUPS, Bottleneck, PadSame, SameConv, init_resnet, stages
 
 __all__ = ["HybridEmbed"]
@@ -39,7 +40,7 @@ class HybridEmbed(nn.Module):
     """Cuts a ResNet's feature map into patches and projects each to a token.
 
     Raises:
-        ValueError: a patch does not cover whole pixels of the map, or the width does not fit GroupNorm.
+        UserError: a patch does not cover whole pixels of the map, or the width does not fit GroupNorm.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class HybridEmbed(nn.Module):
         """
         super().__init__()
         if stem_width < 1 or stem_width % GROUPS:
-            raise ValueError(f"stem_width must be a multiple of {GROUPS}, the groups of its norms, not {stem_width}")
+            raise UserError(f"stem_width must be a multiple of {GROUPS}, the groups of its norms, not {stem_width}")
         if any(count < 1 for count in stem_stages):
-            raise ValueError(f"every stage of stem_stages needs a unit, not {stem_stages}")
+            raise UserError(f"every stage of stem_stages needs a unit, not {stem_stages}")
         stride = 4 * 2 ** max(len(stem_stages) - 1, 0)
         p, q = patch_hw
         if p % stride or q % stride:
-            raise ValueError(
+            raise UserError(
                 f"patch size {p}x{q} is not a multiple of {stride}x{stride}, the stride of the stem's feature map: "
                 f"choose {max(p // stride, 1) * stride}x{max(q // stride, 1) * stride}, or fewer stages"
             )

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vitral.errors import UserError
+
 __all__ = ["LoRALinear", "add_lora", "merge_lora"]
 
 
@@ -49,7 +51,7 @@ def add_lora(
         The names of the layers.
 
     Raises:
-        ValueError: no name matches, rank or expression are invalid, or the model has adapters already.
+        UserError: no name matches, rank or expression are invalid, or the model has adapters already.
     """
     matches = _matches(model, layers)
     _check_rank(rank, matches)
@@ -74,26 +76,24 @@ def merge_lora(model: nn.Module) -> None:
 def _matches(model: nn.Module, layers: str) -> dict[str, nn.Linear]:
     """The dense layers, except the head, whose names match the regular expression."""
     if any(isinstance(layer, LoRALinear) for layer in model.modules()):
-        raise ValueError("the model has adapters already: merge them with merge_lora before adding others")
+        raise UserError("the model has adapters already: merge them with merge_lora before adding others")
     try:
         pattern = re.compile(layers)
     except re.error as error:
-        raise ValueError(f"{layers!r} is not a regular expression: {error}") from None
+        raise UserError(f"{layers!r} is not a regular expression: {error}") from None
     dense = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and name != "head"}
     if not dense:
-        raise ValueError(
-            "the model has no dense layer except its head, so there is nothing to adapt: train all weights"
-        )
+        raise UserError("the model has no dense layer except its head, so there is nothing to adapt: train all weights")
     matches = {name: layer for name, layer in dense.items() if pattern.search(name)}
     if not matches:
-        raise ValueError(f"no dense layer's name matches {layers!r}: names are like {', '.join(list(dense)[:4])}")
+        raise UserError(f"no dense layer's name matches {layers!r}: names are like {', '.join(list(dense)[:4])}")
     return matches
 
 
 def _check_rank(rank: int, layers: dict[str, nn.Linear]) -> None:
-    """Raises ValueError for a rank below 1 or above that of a layer."""
+    """Raises UserError for a rank below 1 or above that of a layer."""
     if rank < 1:
-        raise ValueError(f"the rank of LoRA adapters must be at least 1, not {rank}")
+        raise UserError(f"the rank of LoRA adapters must be at least 1, not {rank}")
     for name, layer in layers.items():
         if rank > (most := min(layer.in_features, layer.out_features)):
-            raise ValueError(f"the rank of LoRA adapters must be at most {most} for {name}, not {rank}")
+            raise UserError(f"the rank of LoRA adapters must be at most {most} for {name}, not {rank}")

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.device import over_processes
+from vitral.distributed.world import all_reduce_sum
+from vitral.errors import UserError
 
 __all__ = ["ProbeHead", "add_probe", "fold_probe"]
 
@@ -29,9 +30,9 @@ class Standardise(nn.Module):
     def batch_statistics(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
         """Mean and variance of a batch; updates the running statistics."""
         x = x.double()
-        count, total = over_processes(torch.tensor(len(x), device=x.device)), over_processes(x.sum(0))
+        count, total = all_reduce_sum(torch.tensor(len(x), device=x.device)), all_reduce_sum(x.sum(0))
         mean = total / count
-        var = over_processes((x - mean).square().sum(0)) / count
+        var = all_reduce_sum((x - mean).square().sum(0)) / count
         self.mean.lerp_(mean.to(self.mean.dtype), MOMENTUM)
         self.var.lerp_((var * count / (count - 1).clamp(min=1)).to(self.var.dtype), MOMENTUM)
         return mean.to(self.mean.dtype), var.to(self.var.dtype)
@@ -62,11 +63,11 @@ def add_probe(model: nn.Module) -> None:
     """Freezes everything but the head, and standardises the head's input; in place.
 
     Raises:
-        ValueError: the head is not a dense layer with a bias, so the probe could not be folded into it.
+        UserError: the head is not a dense layer with a bias, so the probe could not be folded into it.
     """
     head = model.get_submodule("head")
     if type(head) is not nn.Linear or head.bias is None:
-        raise ValueError(
+        raise UserError(
             "a linear probe needs one head with a bias: set --model.head-bias 0, and --model.no-distillation"
         )
     model.requires_grad_(False)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.device import over_processes
+from vitral.distributed.world import all_reduce_sum
 
 __all__ = ["Centre", "koleo", "sinkhorn"]
 
@@ -31,8 +31,8 @@ class Centre(nn.Module):
     @torch.no_grad()
     def update(self) -> None:
         """Moves the mean towards that of all outputs of all processes since the last update."""
-        count = over_processes(self.count)
-        mean = over_processes(self.total) / count.clamp(min=1)
+        count = all_reduce_sum(self.count)
+        mean = all_reduce_sum(self.total) / count.clamp(min=1)
         self.mean.lerp_(torch.where(count > 0, mean, self.mean), 1 - self.momentum)
         self.total.zero_()
         self.count.zero_()
@@ -51,7 +51,7 @@ def sinkhorn(
         torch.distributed.all_reduce(top, torch.distributed.ReduceOp.MAX)
     shares = (scaled - top).exp()
     for _ in range(rounds):
-        shares = shares / over_processes(shares.sum(0)).clamp(min=1e-300)
+        shares = shares / all_reduce_sum(shares.sum(0)).clamp(min=1e-300)
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-300)
     return shares.to(logits.dtype)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.objective import Figures, Panel
 
@@ -21,7 +22,7 @@ __all__ = ["Classification", "ClassificationConfig"]
 class ClassificationConfig:
     """What a classification step learns from."""
 
-    judged_by: ClassVar = "labels"
+    evaluate_by: ClassVar = "labels"
     name: tyro.conf.Suppress[Literal["classification"]] = "classification"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """Cross-entropy over classes, or of each class by itself, summed over classes, as the paper pre-trains."""
@@ -35,9 +36,9 @@ class ClassificationConfig:
 
     def __post_init__(self) -> None:
         if self.mixed_labels == "both" and (self.loss != "sigmoid" or self.label_smoothing):
-            raise ValueError("mixed_labels both needs the loss sigmoid, and label_smoothing 0")
+            raise UserError("mixed_labels both needs the loss sigmoid, and label_smoothing 0")
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
+            raise UserError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}")
 
 
 class Classification:

@@ -17,14 +17,15 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
-from vitral.objectives.chance import chosen
+from vitral.objectives.crops import view
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import as_pixels, taken
+from vitral.objectives.prng import sample_without_replacement
 from vitral.objectives.self_supervised import Learner, plain_vit
-from vitral.objectives.views import view
 from vitral.vit import ViT
 
 __all__ = ["DINOConfig", "DINOLearner", "Projection", "ViewConfig"]
@@ -54,10 +55,10 @@ class DINOConfig:
     """How a student learns from its own average.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
-    judged_by: ClassVar = "features"
+    evaluate_by: ClassVar = "features"
     name: tyro.conf.Suppress[Literal["dino"]] = "dino"
     views: ViewConfig = ViewConfig()
     prototypes: int = 65536
@@ -86,14 +87,14 @@ class DINOConfig:
 
     def __post_init__(self) -> None:
         if min(self.prototypes, self.hidden, self.bottleneck) < 1 or self.views.num_local < 0:
-            raise ValueError("--objective.prototypes, hidden and bottleneck must be at least 1, views.num-local 0")
+            raise UserError("--objective.prototypes, hidden and bottleneck must be at least 1, views.num-local 0")
         if not min(self.student_temperature, *self.teacher_temperature) > 0:
-            raise ValueError("--objective.student-temperature and teacher-temperature must be above 0")
+            raise UserError("--objective.student-temperature and teacher-temperature must be above 0")
         shares = (self.momentum, self.centre_momentum, self.teacher_warmup)
         if not all(0 <= share <= 1 for share in shares) or not 0 < self.masked_share < 1:
-            raise ValueError("--objective.momentum, centre-momentum, teacher-warmup and masked-share are shares of 1")
+            raise UserError("--objective.momentum, centre-momentum, teacher-warmup and masked-share are shares of 1")
         if min(self.patch_weight, self.koleo) < 0:
-            raise ValueError("--objective.patch-weight and koleo must be at least 0")
+            raise UserError("--objective.patch-weight and koleo must be at least 0")
 
 
 class Projection(nn.Module):
@@ -188,7 +189,7 @@ class DINOLearner(Learner):
         """Which patches of large views are masked; none without iBOT's loss."""
         n = (large.shape[2] // self.encoder.config.patch_hw[0]) * (large.shape[3] // self.encoder.config.patch_hw[1])
         m = max(1, round(self.config.masked_share * n)) if self.config.patch_weight > 0 else 0
-        return torch.cat([chosen(keys, m, of=n, use=MASKED + number) for number in range(2)])
+        return torch.cat([sample_without_replacement(keys, m, of=n, use=MASKED + number) for number in range(2)])
 
     def student_tokens(self, images: Float[Tensor, "b c h w"], mask: Int64[Tensor, "b m"]) -> Float[Tensor, "b t d"]:
         """Final tokens of images whose masked patches are hidden."""
@@ -256,11 +257,11 @@ def local_size(views: ViewConfig, image_hw: tuple[int, int], patch_hw: tuple[int
     """Height and width of small views, in whole patches.
 
     Raises:
-        ValueError: the size that is asked for has none.
+        UserError: the size that is asked for has none.
     """
     if views.local_size is None:
         (h, w), (p, q) = image_hw, patch_hw
         return max(1, round(h * 3 / 7 / p)) * p, max(1, round(w * 3 / 7 / q)) * q
     if any(views.local_size % patch for patch in patch_hw):
-        raise ValueError(f"--objective.views.local-size must be a multiple of the patch size {patch_hw}")
+        raise UserError(f"--objective.views.local-size must be a multiple of the patch size {patch_hw}")
     return views.local_size, views.local_size

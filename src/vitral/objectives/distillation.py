@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
+from vitral.errors import UserError
 from vitral.layers.pooling import TwoHeads
 from vitral.models import Model
 from vitral.objectives.classification import Classification, ClassificationConfig
@@ -30,10 +31,10 @@ class DistillationConfig:
     """What a student learns from its teacher, and what from labels.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
-    judged_by: ClassVar = "labels"
+    evaluate_by: ClassVar = "labels"
     name: tyro.conf.Suppress[Literal["distillation"]] = "distillation"
     teacher: Path | None = None
     """The trained model to learn from: a run's folder, another project's file, hf-hub:OWNER/NAME."""
@@ -48,9 +49,9 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise ValueError(f"--objective.share must be above 0 and at most 1, not {self.share}")
+            raise UserError(f"--objective.share must be above 0 and at most 1, not {self.share}")
         if not self.temperature > 0:
-            raise ValueError(f"--objective.temperature must be above 0, not {self.temperature}")
+            raise UserError(f"--objective.temperature must be above 0, not {self.temperature}")
 
 
 class Distillation(Classification):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.objectives.classification import Classification, ClassificationConfig
 from vitral.objectives.dino import DINOConfig, DINOLearner
 from vitral.objectives.distillation import Distillation, DistillationConfig, Teacher

@@ -9,11 +9,12 @@ import tyro
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.models import Model
-from vitral.objectives.chance import chosen
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
+from vitral.objectives.prng import sample_without_replacement
 from vitral.objectives.self_supervised import Learner, plain_vit
 from vitral.vit import ViT
 
@@ -28,10 +29,10 @@ class MAEConfig:
     """What a masked autoencoder hides, and what decodes it. The defaults are the paper's.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
-    judged_by: ClassVar = "features"
+    evaluate_by: ClassVar = "features"
     name: tyro.conf.Suppress[Literal["mae"]] = "mae"
     share: float = 0.75
     """Share of an image's patches that is hidden."""
@@ -48,9 +49,9 @@ class MAEConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise ValueError(f"--objective.share must be above 0 and below 1, not {self.share}")
+            raise UserError(f"--objective.share must be above 0 and below 1, not {self.share}")
         if min(self.width, self.depth, self.num_heads) < 1 or self.width % self.num_heads:
-            raise ValueError(
+            raise UserError(
                 "--objective.width must be a multiple of --objective.num-heads, and both and --objective.depth at "
                 f"least 1, not {self.width}, {self.num_heads} and {self.depth}"
             )
@@ -104,7 +105,7 @@ class MAELearner(Learner):
         embedded = self.encoder.patches(images)
         rows, columns = embedded.shape[1:3]
         count = rows * columns
-        order = chosen(keys, count, of=count, use=WHICH)
+        order = sample_without_replacement(keys, count, of=count, use=WHICH)
         # at least one patch on either side
         shown = min(max(round(count * (1 - self.config.share)), 1), count - 1)
         visible, hidden = order[:, :shown], order[:, shown:]
@@ -151,13 +152,13 @@ def checked(model: ViT) -> ViT:
     """The model, if it can leave patches out unseen.
 
     Raises:
-        ValueError: it cannot.
+        UserError: it cannot.
     """
     config = model.config
     if config.stem_stages is not None:
-        raise ValueError("a masked autoencoder needs patches of pixels: the ResNet of a hybrid would see hidden ones")
+        raise UserError("a masked autoencoder needs patches of pixels: the ResNet of a hybrid would see hidden ones")
     if config.attention != "global" or not model.positions.only_at_stem:
-        raise ValueError(
+        raise UserError(
             "a masked autoencoder leaves out patches, which only positions added to the first tokens allow: "
             "set --model.position sincos_2d_mae, --model.position-injection stem and --model.attention global"
         )

@@ -12,11 +12,12 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.models import Model
-from vitral.objectives.chance import chosen, uniforms
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import across, as_pixels, patchify, taken, unpatchify
+from vitral.objectives.prng import sample_without_replacement, uniforms
 from vitral.objectives.self_supervised import Learner, plain_vit
 
 __all__ = ["Colours", "MaskedPatchConfig", "MaskedPatchLearner", "Pixels", "corrupted"]
@@ -34,10 +35,10 @@ class MaskedPatchConfig:
     """What masked patch prediction hides, and what it asks for. The defaults are the paper's, or say where it is open.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
-    judged_by: ClassVar = "features"
+    evaluate_by: ClassVar = "features"
     name: tyro.conf.Suppress[Literal["masked_patch"]] = "masked_patch"
     target: Literal["mean_colour", "small_patch", "pixels"] = "mean_colour"
     """`mean_colour`: the patch's mean at 3 bits a channel, one of 512 classes (8 of grey images). `small_patch`: the
@@ -63,9 +64,9 @@ class MaskedPatchConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise ValueError(f"--objective.share must be above 0 and at most 1, not {self.share}")
+            raise UserError(f"--objective.share must be above 0 and at most 1, not {self.share}")
         if not (self.masked >= 0 and self.replaced >= 0 and self.masked + self.replaced <= 1):
-            raise ValueError(
+            raise UserError(
                 "--objective.masked and --objective.replaced are chances that add up to at most 1, "
                 f"not {self.masked} and {self.replaced}"
             )
@@ -258,4 +259,4 @@ def target_of(config: MaskedPatchConfig, preprocessing: Preprocessing) -> Target
 
 def corrupted(config: MaskedPatchConfig, keys: Int64[Tensor, " b"], *, patches: int) -> Int64[Tensor, "b m"]:
     """Which patches of each image are corrupted: the configured share of them, and at least one."""
-    return chosen(keys, max(1, round(config.share * patches)), of=patches, use=WHICH)
+    return sample_without_replacement(keys, max(1, round(config.share * patches)), of=patches, use=WHICH)

@@ -28,7 +28,7 @@ class Panel:
 class Objective(Protocol):
     """What a step learns.
 
-    Its configuration says as `judged_by` what evaluation measures: the classes that the model tells (labels), or what
+    Its configuration says as `evaluate_by` what evaluation measures: the classes that the model tells (labels), or what
     its representations are worth (features).
     """
 
@@ -36,7 +36,7 @@ class Objective(Protocol):
         """What is trained: the model alone, or with the parts that only training needs.
 
         Raises:
-            ValueError: the objective is not for such models.
+            UserError: the objective is not for such models.
         """
         ...
 

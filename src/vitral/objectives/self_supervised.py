@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.objective import Figures, Panel
 from vitral.vit import ViT
@@ -26,7 +27,7 @@ class Learner(nn.Module):
         """Its models, which begin with the same weights; the first is evaluated and kept."""
         return (self.encoder,)
 
-    def represent(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+    def extract_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """What the model that is kept makes of images in its range: the representation y of Eq. 4."""
         return self.models()[0].features(images).pooled
 
@@ -90,12 +91,12 @@ def plain_vit(model: Model, *, what: str) -> ViT:
     it learns nothing without labels.
 
     Raises:
-        ValueError: the model is another.
+        UserError: the model is another.
     """
     if not isinstance(model, ViT):
-        raise ValueError(f"{what} needs a Vision Transformer, as a ResNet has no patches: choose another --model.name")
+        raise UserError(f"{what} needs a Vision Transformer, as a ResNet has no patches: choose another --model.name")
     if model.config.patch_dropout:
-        raise ValueError(f"{what} leaves out patches itself: set --model.patch-dropout 0")
+        raise UserError(f"{what} leaves out patches itself: set --model.patch-dropout 0")
     for part in (model.head, model.pre_logits, model.pool):
         part.requires_grad_(False)
     return model

@@ -11,7 +11,7 @@ from vitral.recipes.fashion_mnist import fashion_mnist
 from vitral.recipes.folder import folder
 from vitral.recipes.images import IMAGENET, WORKERS, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
 __all__ = ["deit_distilled_imagenet1k", "distill", "fashion_mnist_distilled"]

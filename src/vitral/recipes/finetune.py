@@ -5,9 +5,9 @@ from pathlib import Path
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
 from vitral.weights.load import load_with_report

@@ -3,7 +3,7 @@
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
+from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes.finetune import finetune
 from vitral.recipes.images import IMAGENET, WORKERS, augment, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
 __all__ = [
@@ -171,7 +172,7 @@ def deit3_imagenet1k(model: str = "ViT-S/16") -> RunConfig:
         model: ViT-S/16, B/16, L/16 or H/14.
     """
     if model not in DEIT3:
-        raise ValueError(f"DeiT III has no {model}: --model.name takes {', '.join(DEIT3)}")
+        raise UserError(f"DeiT III has no {model}: --model.name takes {', '.join(DEIT3)}")
     lr, drop_path, size = DEIT3[model]
     patch = int(model.rpartition("/")[2])
     plain = architecture(model, image_size=size // patch * patch, layer_scale=1e-4, drop_path=drop_path, gelu="erf")

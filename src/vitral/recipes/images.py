@@ -3,7 +3,7 @@
 from typing import Any
 
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 
 __all__ = ["IMAGENET", "WORKERS", "augment", "centre_crop"]
 

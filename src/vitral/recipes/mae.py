@@ -9,7 +9,7 @@ from vitral.objectives.mae import MAEConfig
 from vitral.recipes.fashion_mnist import fashion_mnist
 from vitral.recipes.images import IMAGENET, WORKERS, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
 __all__ = ["fashion_mnist_mae", "mae"]

@@ -8,7 +8,7 @@ from vitral.objectives.masked_patch import MaskedPatchConfig
 from vitral.recipes.fashion_mnist import fashion_mnist
 from vitral.recipes.images import WORKERS, augment, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
 __all__ = ["fashion_mnist_masked_patch", "masked_patch"]

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitral.data.config import DataConfig
+from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes.finetune import finetune
 from vitral.recipes.images import WORKERS, augment, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
 __all__ = ["FINETUNING", "JFT", "TASKS", "Task", "paper_imagenet", "paper_imagenet21k", "paper_jft"]
@@ -97,7 +98,7 @@ def paper_imagenet(model: str = "ViT-B/16") -> RunConfig:
 
 def _row(table: dict[str, tuple[float, int]], model: str) -> tuple[float, int]:
     if model not in table:
-        raise ValueError(f"Table 3 has no {model}: --model.name takes {', '.join(table)}")
+        raise UserError(f"Table 3 has no {model}: --model.name takes {', '.join(table)}")
     return table[model]
 
 

@@ -14,9 +14,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vitral.data.card import ModelCard
-from vitral.data.decode import BrokenImage, read_image
+from vitral.card import ModelCard
+from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.device import pick_device
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig
@@ -67,11 +68,11 @@ class Predictor:
             batch_size: images that are computed together, and held in memory at most.
 
         Raises:
-            ValueError: the folder is no model, the model has no card or one that does not fit it, there is no such
+            UserError: the folder is no model, the model has no card or one that does not fit it, there is no such
                 device, or `batch_size` is below 1.
         """
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+            raise UserError(f"batch_size must be at least 1, not {batch_size}")
         self.device = pick_device(device)
         self.model = model.to(self.device).eval() if isinstance(model, Model) else load(model, device=self.device)
         self.batch_size = batch_size
@@ -86,12 +87,12 @@ class Predictor:
             top_k: how many classes to name; the 5 most probable, or all where there are fewer, when None.
 
         Raises:
-            ValueError: `images` is a single image, or `top_k` below 1 or more than the model's classes; when its turn
+            UserError: `images` is a single image, or `top_k` below 1 or more than the model's classes; when its turn
                 comes, an array is no image.
             TypeError: when its turn comes, something is no image at all.
         """
         if isinstance(images, str | Path | bytes | Image.Image):
-            raise ValueError("predict takes many images, not a single one: give a list of images")
+            raise UserError("predict takes many images, not a single one: give a list of images")
         count = self._top_k(top_k)
         return self._predict(images, count)
 
@@ -99,7 +100,7 @@ class Predictor:
         """Classifies one image.
 
         Raises:
-            BrokenImage: the image cannot be read.
+            UnreadableImage: the image cannot be read.
             ValueError, TypeError: as in `predict`.
         """
         count = self._top_k(top_k)
@@ -114,8 +115,8 @@ class Predictor:
             return self.model(self.card.preprocessing.normalise(images.to(self.device))).float()
 
     @torch.inference_mode()
-    def represent(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
-        """Representations before the head (y of Eq. 4) of images as preprocessing read them."""
+    def extract_features(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+        """FeatureSet before the head (y of Eq. 4) of images as preprocessing read them."""
         with self._arithmetic():
             return self.model.features(self.card.preprocessing.normalise(images.to(self.device))).pooled.float()
 
@@ -149,7 +150,7 @@ class Predictor:
     def _read_or_fail(self, image: ImageLike, name: str) -> UInt8[np.ndarray, "h w c"] | Failure:
         try:
             return self._read(image, name)
-        except BrokenImage as error:
+        except UnreadableImage as error:
             return Failure(name=name, reason=str(error))
 
     def _rank(self, images: list[UInt8[np.ndarray, "h w c"]], top_k: int) -> list[tuple[list[int], list[float]]]:
@@ -165,7 +166,7 @@ class Predictor:
     def _top_k(self, wanted: int | None) -> int:
         most = len(self.card.classes)
         if wanted is not None and not 1 <= wanted <= most:
-            raise ValueError(f"the model has {most} classes, so between 1 and {most} can be named, not {wanted}")
+            raise UserError(f"the model has {most} classes, so between 1 and {most} can be named, not {wanted}")
         return min(5, most) if wanted is None else wanted
 
     def _arithmetic(self) -> AbstractContextManager:
@@ -181,7 +182,7 @@ def _check(image: object, name: str) -> None:
     """Refuses what can be no image, before anything is decoded."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))):
-            raise ValueError(
+            raise UserError(
                 f"{name} is an array of {image.dtype} and shape {image.shape}: "
                 "give uint8 of shape (height, width), (height, width, 1) or (height, width, 3)"
             )
@@ -193,7 +194,7 @@ def _check(image: object, name: str) -> None:
 
 def _fitting_card(model: Model) -> ModelCard:
     if model.card is None:
-        raise ValueError(
+        raise UserError(
             "the model has no card, which tells preprocessing and class names: "
             "set model.card to a vitral.ModelCard, or load the model from its folder with vitral.load"
         )

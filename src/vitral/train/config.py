@@ -9,15 +9,16 @@ import tyro
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.models import Architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.kinds import ObjectiveConfig
-from vitral.train.checkpoint import CheckpointConfig
+from vitral.runs.trackers.trackers import AUTO, check_names
+from vitral.train.checkpointing.checkpoint import CheckpointConfig
 from vitral.train.duration import Duration
-from vitral.train.optim import OptimConfig
+from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
-from vitral.train.trackers.trackers import AUTO, check_names
 from vitral.vit_config import ViTConfig
 
 __all__ = ["ModelSetup", "RunConfig", "TrainConfig"]
@@ -47,7 +48,7 @@ class TrainConfig:
     """How long a run trains, and on what.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
     batch_size: int = 128
@@ -90,15 +91,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.accumulate < 1 or self.batch_size % self.accumulate:
-            raise ValueError(
-                f"batch_size must be a multiple of accumulate, not {self.batch_size} and {self.accumulate}"
-            )
+            raise UserError(f"batch_size must be a multiple of accumulate, not {self.batch_size} and {self.accumulate}")
         if not 0 < self.epochs < math.inf or (self.steps is not None and self.steps < 1):
-            raise ValueError(f"epochs and steps must be above 0, not {self.epochs} and {self.steps}")
+            raise UserError(f"epochs and steps must be above 0, not {self.epochs} and {self.steps}")
         if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema must be above 0 and below 1, not {self.ema}")
+            raise UserError(f"ema must be above 0 and below 1, not {self.ema}")
         if self.shards is not None and self.shards < 1:
-            raise ValueError(f"shards must be at least 1, not {self.shards}")
+            raise UserError(f"shards must be at least 1, not {self.shards}")
         for duration in (self.evaluate, self.log):
             Duration.parse(duration)
         check_names(self.track)
@@ -107,12 +106,12 @@ class TrainConfig:
         """Refuses a batch that cannot be shared evenly, or not in pairs of images that are mixed.
 
         Raises:
-            ValueError: as it says.
+            UserError: as it says.
         """
         smallest = processes * self.accumulate * (2 if in_pairs else 1)
         if self.batch_size % smallest:
             pairs = ", of pairs that are mixed" if in_pairs else ""
-            raise ValueError(
+            raise UserError(
                 f"batches of {self.batch_size} images cannot be shared evenly by {processes} processes in "
                 f"{self.accumulate} parts each{pairs}: choose a --train.batch-size that is a multiple of {smallest}"
             )
@@ -123,7 +122,7 @@ class RunConfig:
     """Everything that defines a run: the same configuration on the same machine gives the same weights.
 
     Raises:
-        ValueError: the seed is out of range.
+        UserError: the seed is out of range.
     """
 
     recipe: tyro.conf.Suppress[str]
@@ -148,22 +147,22 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if getattr(self.model.architecture, "pool", None) == "none":
-            raise ValueError("training needs one representation an image: choose pool cls, gap or map, not none")
-        if self.data.source == "images" and self.objective.judged_by == "labels":
-            raise ValueError(
+            raise UserError("training needs one representation an image: choose pool cls, gap or map, not none")
+        if self.data.source == "images" and self.objective.evaluate_by == "labels":
+            raise UserError(
                 "--data.source images has no classes to learn: choose --data.source folder, or a recipe that learns "
                 "without labels, such as masked-patch"
             )
         if self.objective.name == "dino" and self.train.ema is not None:
-            raise ValueError("DINO keeps a running average itself, its teacher: leave out --train.ema")
+            raise UserError("DINO keeps a running average itself, its teacher: leave out --train.ema")
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
-            raise ValueError("a linear probe takes no adapters and no average: --model.lora-rank None --train.ema None")
-        if self.model.probe and self.objective.judged_by != "labels":
-            raise ValueError("a linear probe learns classes: choose a recipe that does, such as finetune")
+            raise UserError("a linear probe takes no adapters and no average: --model.lora-rank None --train.ema None")
+        if self.model.probe and self.objective.evaluate_by != "labels":
+            raise UserError("a linear probe learns classes: choose a recipe that does, such as finetune")
         if self.model.lora_rank is not None and self.model.weights is None:
-            raise ValueError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
+            raise UserError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
         if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be at least 0 and below 2**63, not {self.seed}")
+            raise UserError(f"seed must be at least 0 and below 2**63, not {self.seed}")
 
     def resolved(self, *, num_classes: int) -> "RunConfig":
         """The same run with what follows from elsewhere written out: classes from the data, input from the model."""

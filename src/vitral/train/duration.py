@@ -4,8 +4,11 @@ import math
 import re
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 
-__all__ = ["LENGTHS", "Duration", "Timer"]
+from vitral.errors import UserError
+
+__all__ = ["LENGTHS", "Duration", "Timer", "parse_timeout"]
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 LENGTHS = ("steps", "epochs", "examples", "percent")
@@ -24,14 +27,14 @@ class Duration:
         """Reads `20steps` and its like.
 
         Raises:
-            ValueError: no number, a negative one, or an unknown unit.
+            UserError: no number, a negative one, or an unknown unit.
         """
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]+)", text.strip())
         unit = match[2] if match else ""
         unit = unit + "s" if unit + "s" in LENGTHS else unit
         if match is None or unit not in (*LENGTHS, *SECONDS):
             units = ", ".join((*LENGTHS, *SECONDS))
-            raise ValueError(f"{text!r} is not a duration: write a number and one of {units}, such as 20steps")
+            raise UserError(f"{text!r} is not a duration: write a number and one of {units}, such as 20steps")
         return cls(float(match[1]), unit)
 
     @property
@@ -48,12 +51,24 @@ class Duration:
             samples: images an epoch.
 
         Raises:
-            ValueError: the duration is a time.
+            UserError: the duration is a time.
         """
         if self.is_time:
-            raise ValueError(f"{self.amount:g}{self.unit} is a time; here a duration must be in {', '.join(LENGTHS)}")
+            raise UserError(f"{self.amount:g}{self.unit} is a time; here a duration must be in {', '.join(LENGTHS)}")
         per_unit = {"steps": 1, "epochs": samples / batch_size, "examples": 1 / batch_size, "percent": total / 100}
         return math.ceil(round(self.amount * per_unit[self.unit], 6))
+
+
+def parse_timeout(text: str) -> timedelta:
+    """Reads the value of `--timeout`, such as `10min`.
+
+    Raises:
+        UserError: it is no duration, or one of training instead of time.
+    """
+    duration = Duration.parse(text)
+    if not duration.is_time:
+        raise UserError(f"--timeout must be a time such as 10min, not {text}")
+    return timedelta(seconds=duration.amount * SECONDS[duration.unit])
 
 
 @dataclass(kw_only=True)

@@ -1,131 +1,127 @@
-"""Evaluating a trained model on a split of its own data, or of other data of the same classes."""
+"""What a run measures of itself now and then, as its objective says: classes told, or representations probed."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, runtime_checkable
 
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+import numpy as np
 
-from vitral.data.batches import Batch, EvaluationBatches, load
-from vitral.data.config import DataConfig
-from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import Source
-from vitral.evals.accuracy import Accuracy, Judgements, judge
-from vitral.evals.features import Representations, represent
-from vitral.train.world import ALONE, World
+from vitral.data.batches import UNREADABLE, EvaluationBatches
+from vitral.data.sources.source import Source, Subset
+from vitral.evals.accuracy import Predictions
+from vitral.evals.evaluate import extract_features, final_split, predict_all, running_split
+from vitral.evals.probe import probe
+from vitral.objectives.objective import Panel
+from vitral.train.config import RunConfig
+from vitral.train.session import Session
 
-__all__ = [
-    "TIMEOUT",
-    "check_finite",
-    "evaluate",
-    "final_split",
-    "judged",
-    "read_by_first",
-    "represented",
-    "running_split",
-]
+__all__ = ["KNOWN", "EvalResult", "SplitEvaluation", "draw_samples", "evaluate_split", "evenly", "metric_names"]
 
-Part = TypeVar("Part", Judgements, Representations)
-Compute = Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b outputs"]]
+KNOWN = 5000
+"""Training images that probes learn from at most."""
 
-BATCH_SIZE = 256
-
-TIMEOUT = "10min"
-"""How long processes that evaluate together wait for one another."""
+SHOWN = 8
+"""Images that panels show."""
 
 
-def running_split(data: Mapping[str, Source]) -> str:
-    """The split that is watched during training: validation where there is one, else test."""
-    return "val" if "val" in data else "test"
+@runtime_checkable
+class EvalResult(Protocol):
+    """The figures of one evaluation."""
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """One sentence for each image that could not be read."""
+        ...
+
+    def metrics(self) -> Iterator[tuple[str, float]]:
+        """The figures by name."""
+        ...
+
+    def headline(self) -> str:
+        """The most important figures in a few words."""
+        ...
 
 
-def final_split(data: Mapping[str, Source]) -> str:
-    """The split that is reported at the end: test where there is one, else validation."""
-    return "test" if "test" in data else "val"
+@dataclass(frozen=True, kw_only=True)
+class SplitEvaluation:
+    """An evaluation, and what was said of each image where classes were told."""
+
+    result: EvalResult
+    predictions: Predictions | None = None
 
 
-def evaluate(
-    predict: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]],
-    source: Source,
-    *,
-    preprocessing: Preprocessing,
-    data: DataConfig,
-    world: World = ALONE,
-) -> Accuracy:
-    """Measures a classifier on every image of a source; errors as in `judged`."""
-    return judged(predict, source, preprocessing=preprocessing, data=data, world=world).accuracy()
+@dataclass(frozen=True, kw_only=True)
+class Unlabelled:
+    """The evaluation of images that have no classes to probe by."""
+
+    unreadable: tuple[str, ...] = ()
+
+    def metrics(self) -> Iterator[tuple[str, float]]:
+        """None."""
+        yield from ()
+
+    def headline(self) -> str:
+        """Says so."""
+        return "not evaluated, as the images have no classes"
 
 
-def judged(
-    predict: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]],
-    source: Source,
-    *,
-    preprocessing: Preprocessing,
-    data: DataConfig,
-    world: World = ALONE,
-) -> Judgements:
-    """What a classifier says of every image of a source, exactly once each; all processes together, for all.
-
-    Raises:
-        ValueError: an image cannot be read, unless `data.on_error` is skip, or there are none.
-    """
-    parts = _parts(partial(judge, predict), predict, source, preprocessing=preprocessing, data=data, world=world)
-    return _checked(Judgements.joined(parts), data)
+MEASURES = {"labels": ("top1", "top5", "loss", "ece"), "features": ("knn", "linear")}
+"""What is measured of a split."""
 
 
-def represented(
-    encode: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]],
-    source: Source,
-    *,
-    preprocessing: Preprocessing,
-    data: DataConfig,
-    world: World = ALONE,
-) -> Representations:
-    """What a model makes of every image of a source, one row each, in order; as `judged` otherwise."""
-    parts = _parts(partial(represent, encode), encode, source, preprocessing=preprocessing, data=data, world=world)
-    return _checked(Representations.joined(parts), data)
+def metric_names(config: RunConfig, data: Mapping[str, Source]) -> list[str]:
+    """Names of the figures that a run has at its end."""
+    splits = dict.fromkeys((running_split(data), final_split(data)))
+    return [f"{split}/{measure}" for split in splits for measure in MEASURES[config.objective.evaluate_by]]
 
 
-def check_finite(outputs: Float[Tensor, "*shape"]) -> None:
-    """Refuses what a model makes of images where that is no number.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not outputs.isfinite().all():
-        raise ValueError("the model's outputs are not finite: its weights are damaged, or its training diverged")
+def evaluate_split(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
+    """Evaluates the weights to keep on a split; all processes together. Errors as in `predict_all`."""
+    return {"labels": evaluate_classifier, "features": evaluate_features}[session.config.objective.evaluate_by](
+        session, data, split
+    )
 
 
-def read_by_first(count: int, world: World) -> int:
-    """How many of `count` images the first process evaluates, in whole batches."""
-    return min(count, BATCH_SIZE * math.ceil(math.ceil(count / BATCH_SIZE) / world.size))
+def evaluate_classifier(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
+    found = predict_all(
+        session.predict,
+        data[split],
+        preprocessing=session.preprocessing,
+        data=session.config.data,
+        world=session.world,
+    )
+    return SplitEvaluation(result=found.accuracy(), predictions=found)
 
 
-def _parts(
-    read: Callable[[Iterable[Batch]], list[Part]],
-    compute: Compute,
-    source: Source,
-    *,
-    preprocessing: Preprocessing,
-    data: DataConfig,
-    world: World,
-) -> list[Part]:
-    """What `read` made of all batches, of which each process reads its share."""
-    batches = EvaluationBatches(source=source, preprocessing=preprocessing, batch_size=BATCH_SIZE)
-    each = -(-len(batches) // world.size)
-    numbers = range(len(batches))[world.rank * each : (world.rank + 1) * each]
-    found = read(load(batches, numbers, workers=data.workers, pin=False))
-    for _ in range(each - len(numbers)):
-        # where weights are in shards, all processes compute as often, or they would wait for one another
-        compute(torch.zeros(1, *preprocessing.image_size, preprocessing.channels, dtype=torch.uint8))
-    return [part for parts in world.gathered(found) for part in parts]
+def evaluate_features(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
+    train = data["train"]
+    if len(train.classes) < 2:
+        return SplitEvaluation(result=Unlabelled())
+    encoded = partial(
+        extract_features,
+        session.extract_features,
+        preprocessing=session.preprocessing,
+        data=session.config.data,
+        world=session.world,
+    )
+    known, asked = encoded(evenly(train, KNOWN)), encoded(data[split])
+    # one process computes, or each would do the same with its own rounding
+    return SplitEvaluation(
+        result=session.world.run_on_main(lambda: probe(known, asked, num_classes=len(train.classes)))
+    )
 
 
-def _checked(found: Part, data: DataConfig) -> Part:
-    """Refuses a broken image where the configuration says so."""
-    if found.broken and data.on_error == "stop":
-        raise ValueError(f"{found.broken[0]}; remove the file, or leave such files out with --data.on-error skip")
-    return found
+def draw_samples(session: Session, source: Source) -> Sequence[Panel]:
+    """A few images of a source and what the model made of them; none where the objective shows nothing."""
+    some = evenly(source, SHOWN)
+    batches = EvaluationBatches(source=some, preprocessing=session.preprocessing, batch_size=SHOWN)
+    batch = batches[0]
+    return session.panels(batch.images[batch.labels != UNREADABLE])
+
+
+def evenly(source: Source, count: int) -> Source:
+    """Some images of a source, as far apart as they can be."""
+    if len(source) <= count:
+        return source
+    return Subset(source=source, indices=np.linspace(0, len(source) - 1, count).round().astype(np.int64))

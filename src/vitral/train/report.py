@@ -15,18 +15,18 @@ import torch
 from PIL import Image
 
 from vitral import __version__
+from vitral.card import ModelCard
 from vitral.config import to_dict
-from vitral.data.card import ModelCard
-from vitral.data.decode import BrokenImage
-from vitral.data.sources import Source, read_from
-from vitral.evals.accuracy import Judgements
+from vitral.data.images.decode import UnreadableImage
+from vitral.data.sources.source import Source, read_from
+from vitral.evals.accuracy import Predictions
 from vitral.files import printable, write_atomically
-from vitral.train.charts import HEIGHT, WIDTH, Chart, Curve, chart
+from vitral.runs.charts import HEIGHT, WIDTH, Chart, Curve, chart
+from vitral.runs.metrics import training_seconds
+from vitral.runs.panels import PANELS
 from vitral.train.config import RunConfig
-from vitral.train.metrics import training_seconds
-from vitral.train.panels import PANELS
 
-__all__ = ["REPORT", "Findings", "write_report"]
+__all__ = ["REPORT", "ReportData", "write_report"]
 
 REPORT = "report.html"
 """The page's name in a run's folder."""
@@ -51,7 +51,7 @@ SIDE = 160
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
+class ReportData:
     """Everything that the page tells of a run."""
 
     config: RunConfig
@@ -65,11 +65,11 @@ class Findings:
     """Its images, or a sentence on why they cannot be had."""
     split: str = "test"
     """The split of the final evaluation."""
-    judgements: Judgements | None = None
+    predictions: Predictions | None = None
     """What the model said of that split's images."""
 
 
-def write_report(folder: Path, findings: Findings) -> Path:
+def write_report(folder: Path, findings: ReportData) -> Path:
     """Writes the page into a run's folder.
 
     Raises:
@@ -91,7 +91,7 @@ def write_report(folder: Path, findings: Findings) -> Path:
     return path
 
 
-def told(folder: Path, findings: Findings) -> dict[str, Any]:
+def told(folder: Path, findings: ReportData) -> dict[str, Any]:
     """What the page's template asks for, by name."""
     config, card = findings.config, findings.card
     classes = card.classes if card else ()
@@ -105,10 +105,10 @@ def told(folder: Path, findings: Findings) -> dict[str, Any]:
         "size": (WIDTH, HEIGHT),
         "evaluations": evaluations(findings.records),
         "split": findings.split,
-        "confusion": confusion(findings.judgements, classes),
+        "confusion": confusion(findings.predictions, classes),
         "rows": examples(findings, classes),
         "panels": inlined(folder / PANELS),
-        "broken": findings.judgements.broken if findings.judgements else (),
+        "broken": findings.predictions.unreadable if findings.predictions else (),
         "data": data_table(findings.data),
         "speed": findings.speed,
         "config": json.dumps(to_dict(config), indent=2),
@@ -122,7 +122,7 @@ def told(folder: Path, findings: Findings) -> dict[str, Any]:
     }
 
 
-def summary(findings: Findings) -> list[tuple[str, str]]:
+def summary(findings: ReportData) -> list[tuple[str, str]]:
     """The figures to see first, by name."""
     config, steps = findings.config, [record for record in findings.records if "train/loss" in record]
     last = steps[-1] if steps else {"step": 0}
@@ -174,7 +174,7 @@ def evaluations(records: list[dict[str, Any]]) -> list[tuple[int, str, float, fl
     ]
 
 
-def confusion(found: Judgements | None, classes: tuple[str, ...]) -> dict[str, Any] | None:
+def confusion(found: Predictions | None, classes: tuple[str, ...]) -> dict[str, Any] | None:
     """The confusion matrix as a table, or its largest entries where there are many classes."""
     if found is None:
         return None
@@ -199,16 +199,16 @@ def confusion(found: Judgements | None, classes: tuple[str, ...]) -> dict[str, A
     }
 
 
-def cells(found: Judgements, count: int) -> list[list[tuple[int, float]]]:
+def cells(found: Predictions, count: int) -> list[list[tuple[int, float]]]:
     """Number of images and share of its row of every cell of the confusion matrix."""
     matrix = (found.truth * count + found.top[:, 0]).bincount(minlength=count**2).reshape(count, count)
     shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
     return [list(zip(*rows, strict=True)) for rows in zip(matrix.tolist(), shares.tolist(), strict=True)]
 
 
-def examples(findings: Findings, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+def examples(findings: ReportData, classes: tuple[str, ...]) -> list[dict[str, Any]]:
     """Rows of images: the mistakes that the model was surest of, and some taken evenly from all."""
-    found, data = findings.judgements, findings.data
+    found, data = findings.predictions, findings.data
     if found is None or isinstance(data, str) or findings.split not in data:
         return []
     wrong = (found.top[:, 0] != found.truth).nonzero()[:, 0]
@@ -221,9 +221,9 @@ def examples(findings: Findings, classes: tuple[str, ...]) -> list[dict[str, Any
     ]
 
 
-def example(findings: Findings, source: Source, classes: tuple[str, ...], row: int) -> dict[str, Any]:
+def example(findings: ReportData, source: Source, classes: tuple[str, ...], row: int) -> dict[str, Any]:
     """One image and what was said of it."""
-    found = findings.judgements
+    found = findings.predictions
     assert found is not None
     index = int(found.positions()[row])
     predicted, truth = int(found.top[row, 0]), int(found.truth[row])
@@ -242,7 +242,7 @@ def picture(source: Source, index: int) -> str | None:
     """An image as an address that holds it; None where it cannot be read any more."""
     try:
         image = read_from(source, index, channels=3)
-    except (BrokenImage, OSError):
+    except (UnreadableImage, OSError):
         return None
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     form = "PNG" if max(image.size) < 64 else "JPEG"

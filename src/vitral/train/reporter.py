@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from vitral.train.doctor import Diagnosis, diagnose, speed_table
-from vitral.train.examination import Measured
-from vitral.train.metrics import MetricLog
-from vitral.train.setup import Setup
-from vitral.train.throughput import Stopwatch, Timing, peak_memory
-from vitral.train.trackers.trackers import Trackers
+from vitral.errors import UserError
+from vitral.runs.metrics import MetricLog
+from vitral.runs.trackers.trackers import Trackers
+from vitral.train.evaluation import EvalResult
+from vitral.train.profiling.bottleneck import Diagnosis, diagnose, speed_table
+from vitral.train.profiling.setup import Setup
+from vitral.train.profiling.throughput import Stopwatch, Timing, peak_memory
 
 __all__ = ["Diverged", "Reporter", "fitting"]
 
@@ -33,14 +34,14 @@ UNKNOWN = Setup()
 """Nothing is known of the machine."""
 
 
-class Diverged(ValueError):
+class Diverged(UserError):
     """A figure is not a number any more; all processes of a run see it at the same step."""
 
 
 class Reporter:
     """Gathers the figures of each step on the device and brings them over together, one wait for many steps.
 
-    Of several processes one speaks; the others only notice when a figure is not finite any more.
+    Of several processes one is_main; the others only notice when a figure is not finite any more.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Reporter:
         *,
         step: int,
         total: int,
-        speaks: bool = True,
+        is_main: bool = True,
         setup: Setup = UNKNOWN,
         stopwatch: Stopwatch | None = None,
         trackers: Trackers | None = None,
@@ -58,7 +59,7 @@ class Reporter:
         self.setup = setup
         self.stopwatch = stopwatch or Stopwatch(torch.device("cpu"))
         self.trackers = trackers or Trackers("none")
-        self.console = Console(stderr=True, highlight=False, quiet=not speaks)
+        self.console = Console(stderr=True, highlight=False, quiet=not is_main)
         self.bar = Progress(
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
@@ -69,7 +70,7 @@ class Reporter:
             expand=True,
         )
         self.task = self.bar.add_task("training", total=total, completed=step, figures="")
-        self.log = MetricLog(folder, step=step) if speaks else None
+        self.log = MetricLog(folder, step=step) if is_main else None
         self.steps: list[dict[str, Float[Tensor, ""]]] = []
         self.rates: list[float] = []
         self.images = 0
@@ -90,11 +91,11 @@ class Reporter:
         if self.log:
             self.log.close()
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Prints a line above the bar."""
         self.console.print(text, soft_wrap=True, markup=False)
 
-    def add(self, figures: dict[str, Float[Tensor, ""]], *, lr: float, images: int) -> None:
+    def log_step(self, figures: dict[str, Float[Tensor, ""]], *, lr: float, images: int) -> None:
         """Takes the figures of one step without waiting for the device."""
         self.steps.append(figures)
         self.rates.append(lr)
@@ -106,7 +107,7 @@ class Reporter:
         """Writes down the mean figures of the steps since the last time, `step` steps into the run.
 
         Raises:
-            ValueError: a loss or gradient among them is not finite.
+            UserError: a loss or gradient among them is not finite.
             OSError: the disk is full.
         """
         if not self.steps:
@@ -133,7 +134,7 @@ class Reporter:
         ]
         self.bar.update(self.task, figures=fitting(words, self.console.width - 2 * len(str(self.total)) - AROUND))
         if not self.console.is_terminal and time.monotonic() - self.spoke > QUIET_SECONDS:
-            self.say(f"step {step}/{self.total}  {'  '.join(words)}")
+            self.info(f"step {step}/{self.total}  {'  '.join(words)}")
             self.spoke = time.monotonic()
         self.steps, self.rates, self.images = [], [], 0
         if self.diagnosed is None and time.monotonic() - self.began > DIAGNOSED_AFTER:
@@ -159,13 +160,13 @@ class Reporter:
             return
         before, self.diagnosed = self.diagnosed, diagnose(self.timed, self.setup)
         if before is None or before.bound != self.diagnosed.bound:
-            self.say(f"speed: {self.diagnosed.sentence}")
+            self.info(f"speed: {self.diagnosed.sentence}")
 
-    def measured(self, step: int, split: str, result: Measured) -> None:
+    def log_eval(self, step: int, split: str, result: EvalResult) -> None:
         """Writes down an evaluation; its time does not count as training's.
 
         Raises:
-            ValueError: a figure is not finite.
+            UserError: a figure is not finite.
             OSError: the disk is full.
         """
         figures = {f"{split}/{name}": value for name, value in result.metrics()}
@@ -173,7 +174,7 @@ class Reporter:
             _check_finite(name.replace("/", " "), value, step, self.last_rate)
         self._write(step, figures)
         if figures or step == self.total:
-            self.say(f"step {step}/{self.total}  {split} {result.headline()}")
+            self.info(f"step {step}/{self.total}  {split} {result.headline()}")
         self.spoke = time.monotonic()
         self.stopwatch.reset()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from vitral.config import load_config, save_config
+from vitral.errors import UserError
 from vitral.train.config import RunConfig
 
 __all__ = ["Run", "is_free", "locked"]
@@ -37,7 +38,7 @@ class Run:
         """Makes the folder `config.out`, or the next free `runs/RECIPE-N`.
 
         Raises:
-            ValueError: the folder exists and is not empty.
+            UserError: the folder exists and is not empty.
             OSError: the folder cannot be made.
         """
         path = _next_free(config.recipe) if config.out is None else config.out
@@ -47,7 +48,7 @@ class Run:
                 if (path / "run.json").exists()
                 else ""
             )
-            raise ValueError(f"{path} exists and is not empty: choose another --out{hint}")
+            raise UserError(f"{path} exists and is not empty: choose another --out{hint}")
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
@@ -56,18 +57,18 @@ class Run:
         """Opens an existing run's folder with its saved configuration.
 
         Raises:
-            ValueError: there is no run in it.
+            UserError: there is no run in it.
         """
         run = cls(path)
         if not run.config_path.is_file():
-            raise ValueError(f"{path} holds no run to resume: it has no run.json")
+            raise UserError(f"{path} holds no run to resume: it has no run.json")
         return run, run.config()
 
     def config(self) -> RunConfig:
         """The configuration that the run is resumed with.
 
         Raises:
-            ValueError: it is damaged.
+            UserError: it is damaged.
         """
         return load_config(RunConfig, self.config_path)
 
@@ -79,7 +80,7 @@ class Run:
         """Keeps other processes from training the same run, and removes what an interrupted write left.
 
         Raises:
-            ValueError: another process is training the run.
+            UserError: another process is training the run.
         """
         self._lock = locked(self.path)
         for left in self.checkpoints_path.glob(".*.tmp"):
@@ -112,14 +113,14 @@ def locked(folder: Path) -> IO[str]:
     The lock ends with the process and is its own: reading processes that outlive a killed trainer do not hold it.
 
     Raises:
-        ValueError: another process has it.
+        UserError: another process has it.
     """
     lock = (folder / LOCK).open("w")
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         lock.close()
-        raise ValueError(f"{folder} is being trained by another process") from None
+        raise UserError(f"{folder} is being trained by another process") from None
     for left in folder.glob(".*.tmp"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     return lock

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from vitral.errors import UserError
 from vitral.train.duration import LENGTHS, Duration
 
 __all__ = ["ScheduleConfig", "learning_rate"]
@@ -14,7 +15,7 @@ class ScheduleConfig:
     """How the learning rate moves over a run.
 
     Raises:
-        ValueError: a value is out of range, or a length is a time.
+        UserError: a value is out of range, or a length is a time.
     """
 
     decay: Literal["cosine", "linear", "constant", "rsqrt"] = "cosine"
@@ -32,11 +33,11 @@ class ScheduleConfig:
         for name in ("warmup", "timescale", "cooldown"):
             duration = Duration.parse(length := getattr(self, name))
             if duration.is_time:
-                raise ValueError(f"schedule.{name} must be in {', '.join(LENGTHS)}, not {length}")
+                raise UserError(f"schedule.{name} must be in {', '.join(LENGTHS)}, not {length}")
             if duration.unit == "percent" and duration.amount > 100:
-                raise ValueError(f"schedule.{name} must be at most 100percent of the run, not {length}")
+                raise UserError(f"schedule.{name} must be at most 100percent of the run, not {length}")
         if not 0 <= self.end < math.inf:
-            raise ValueError(f"schedule.end must be at least 0, not {self.end}")
+            raise UserError(f"schedule.end must be at least 0, not {self.end}")
 
 
 def learning_rate(

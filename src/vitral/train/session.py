@@ -16,23 +16,31 @@ from vitral.data.augment.apply import augmented
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.order import DROPOUT, OBJECTIVE, random_bits
+from vitral.distributed.parallel import (
+    clip_grad_norm,
+    full_state_dict,
+    load_full_state_dict,
+    set_gradient_sync,
+    wrap_ddp,
+    wrap_fsdp,
+)
+from vitral.distributed.world import SINGLE_PROCESS, World
+from vitral.errors import UserError
 from vitral.layers.lora import add_lora, merge_lora
 from vitral.layers.probe import add_probe, fold_probe
-from vitral.models import Model, build
+from vitral.models import Model, build, repeated
 from vitral.objectives.kinds import objective_of
 from vitral.objectives.objective import Panel
 from vitral.objectives.self_supervised import Learner
-from vitral.train.average import update_average, warmed_up
-from vitral.train.checkpoint import Saved
+from vitral.train.activation_checkpointing import recompute_blocks
+from vitral.train.checkpointing.checkpoint import Saved
+from vitral.train.checkpointing.optimiser_state import blank_state, named_state
 from vitral.train.config import RunConfig
-from vitral.train.optim import Optimiser
-from vitral.train.parallel import clipped, copies, load_whole, sharded, synchronising, whole_state
-from vitral.train.recompute import recompute_blocks
-from vitral.train.rules import freeze
-from vitral.train.state import blank_state, named_state
+from vitral.train.ema import update_average, warmed_up
+from vitral.train.optimisers.optimiser import Optimiser
+from vitral.train.optimisers.rules import freeze
+from vitral.train.profiling.throughput import Stopwatch
 from vitral.train.teacher import read_teacher
-from vitral.train.throughput import Stopwatch
-from vitral.train.world import ALONE, World
 from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer
 
@@ -45,7 +53,7 @@ class Session:
     The configuration is one that `RunConfig.resolved` gave. All processes call every method.
     """
 
-    def __init__(self, config: RunConfig, *, classes: tuple[str, ...], world: World = ALONE) -> None:
+    def __init__(self, config: RunConfig, *, classes: tuple[str, ...], world: World = SINGLE_PROCESS) -> None:
         self.config = config
         self.classes = classes
         self.world = world
@@ -81,20 +89,20 @@ class Session:
         if config.train.recompute:
             for model in self.objective.models(self.model):
                 recompute_blocks(model)
-        self.spread = self._spread()
-        self.forward = torch.compile(self.spread) if compiled else self.spread
+        self.wrapped = self._wrap()
+        self.forward = torch.compile(self.wrapped) if compiled else self.wrapped
         self.optimiser = Optimiser(self.model, config.optim)
 
-    def _spread(self) -> nn.Module:
+    def _wrap(self) -> nn.Module:
         """What computes a step: the model, spread over the devices as configured."""
         train, world = self.config.train, self.world
         forward: nn.Module = self.model
         if world.size > 1 and train.parallel == "ddp":
-            forward = copies(self.model, device=self.device)
+            forward = wrap_ddp(self.model, device=self.device)
         elif world.size > 1:
             for learner in self._learners():
-                models = self.objective.models(learner)
-                sharded(learner, models, world=world, device=self.device, shards=train.shards, half=self.half)
+                blocks = [block for model in self.objective.models(learner) for block in repeated(model)]
+                wrap_fsdp(learner, blocks, world=world, device=self.device, shards=train.shards, half=self.half)
         return forward
 
     def initialise(self) -> list[str]:
@@ -104,7 +112,7 @@ class Session:
             One sentence for each thing that was not simply copied.
 
         Raises:
-            ValueError: the weights cannot be read, or are of another architecture.
+            UserError: the weights cannot be read, or are of another architecture.
         """
         if self.config.model.weights is None:
             return []
@@ -115,7 +123,7 @@ class Session:
         state = self._adapted(plain).state_dict()
         for learner in self._learners():
             for model in self.objective.models(learner):
-                load_whole(model, state)
+                load_full_state_dict(model, state)
         return notes
 
     def _learners(self) -> list[nn.Module]:
@@ -142,7 +150,7 @@ class Session:
     def finished_model(self) -> Model:
         """A copy of the weights to keep, whole and what was added merged into them, on the CPU."""
         model = self._built()
-        load_whole(model, whole_state(self.kept_model))
+        load_full_state_dict(model, full_state_dict(self.kept_model))
         merge_lora(model)
         fold_probe(model)
         return model
@@ -161,9 +169,9 @@ class Session:
         examples, parts = self.examples(batch), self.config.train.accumulate
         self.stopwatch.end("augment")
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        readable = self.world.summed((examples.labels != UNREADABLE).sum()).clamp(min=1)
+        readable = self.world.all_reduce_sum((examples.labels != UNREADABLE).sum()).clamp(min=1)
         for number, part in enumerate(examples.chunk(parts), 1):
-            synchronising(self.spread, last=number == parts)
+            set_gradient_sync(self.wrapped, last=number == parts)
             with self.autocast():
                 loss, figures = self.objective.loss(self.forward, part)
             share = (part.labels != UNREADABLE).sum() / readable
@@ -171,9 +179,9 @@ class Session:
             self.scaler.scale(loss * share * self.world.size).backward()
             for name, value in {"loss": loss.detach(), **figures}.items():
                 totals[name] += value * share
-        self.world.summed_together(totals)
+        self.world.all_reduce_sum_each(totals)
         self.optimiser.unscale(self.scaler)
-        norm = clipped(list(self.model.parameters()), norm=self.config.optim.clip)
+        norm = clip_grad_norm(list(self.model.parameters()), norm=self.config.optim.clip)
         if self.scaler.is_enabled():
             totals["skipped"] = (~norm.isfinite()).float()
             norm = norm.nan_to_num(0.0, 0.0)
@@ -185,7 +193,7 @@ class Session:
             update_average(self.average, self.model, decay=decay)
         self.stopwatch.end("compute")
         self.step += 1
-        self.unreadable |= set(batch.broken)
+        self.unreadable |= set(batch.unreadable)
         return totals
 
     def examples(self, batch: Batch) -> Examples:
@@ -215,12 +223,12 @@ class Session:
             return self.kept_model(self.preprocessing.normalise(images.to(self.device)))
 
     @torch.no_grad()
-    def represent(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
-        """Representations of images as read, by the weights to keep, of an objective that is judged by these."""
+    def extract_features(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+        """FeatureSet of images as read, by the weights to keep, of an objective that is judged by these."""
         learner = (self.average or self.model).eval()
         assert isinstance(learner, Learner)
         with self.autocast():
-            return learner.represent(self.preprocessing.normalise(images.to(self.device)))
+            return learner.extract_features(self.preprocessing.normalise(images.to(self.device)))
 
     @torch.no_grad()
     def panels(self, images: UInt8[Tensor, "b h w c"]) -> Sequence[Panel]:
@@ -244,7 +252,7 @@ class Session:
         """What a step changes and is not a tensor, as JSON can hold it."""
         return {
             "step": self.step,
-            "unreadable": sorted(set().union(*self.world.gathered(self.unreadable))),
+            "unreadable": sorted(set().union(*self.world.all_gather(self.unreadable))),
             "optimiser": self.optimiser.name,
             "average": self.average is not None,
             "scaler": self.scaler.state_dict(),
@@ -263,7 +271,7 @@ class Session:
         """Goes on where a checkpoint was made.
 
         Raises:
-            ValueError: the checkpoint belongs to another model, optimiser or average.
+            UserError: the checkpoint belongs to another model, optimiser or average.
         """
         try:
             self._check(saved)
@@ -276,19 +284,19 @@ class Session:
                 self.scaler.load_state_dict(scaler)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
-            raise ValueError(f"the checkpoint does not fit this model and optimiser: {reason}") from None
+            raise UserError(f"the checkpoint does not fit this model and optimiser: {reason}") from None
 
     def _check(self, saved: Saved) -> None:
         """Refuses what another optimiser, average or model saved, the model by the first tensor that differs."""
         if (name := saved.facts["optimiser"]) != self.optimiser.name:
-            raise ValueError(f"optim.name was {name}, not {self.optimiser.name}")
+            raise UserError(f"optim.name was {name}, not {self.optimiser.name}")
         if saved.facts["average"] != (self.average is not None):
-            raise ValueError("train.ema cannot be turned on or off")
+            raise UserError("train.ema cannot be turned on or off")
         found = {name[6:]: shape for name, (shape, _) in saved.sizes.items() if name.startswith("model.")}
         wanted = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
         odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         if odd:
-            raise ValueError(
+            raise UserError(
                 f"{len(odd)} of its tensors differ, first {odd[0]}: "
                 f"expected {wanted.get(odd[0], 'none')}, found {found.get(odd[0], 'none')}"
             )

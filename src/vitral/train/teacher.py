@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.weights.load import load
 
 __all__ = ["read_teacher"]
@@ -30,18 +31,18 @@ def read_teacher(
         compiled: whether torch.compile makes it faster.
 
     Raises:
-        ValueError: there is no such model, or it tells another number of classes, or sees grey images only.
+        UserError: there is no such model, or it tells another number of classes, or sees grey images only.
     """
     if where is None:
-        raise ValueError("distillation needs a trained model to learn from: name one with --objective.teacher")
+        raise UserError("distillation needs a trained model to learn from: name one with --objective.teacher")
     model = load(where, device=device).requires_grad_(False)
     assert model.card is not None
     own, told = model.card.preprocessing, model.card.classes
     count = model.config.num_classes
     if count != len(classes):
-        raise ValueError(f"the teacher {where} tells {count} classes, not the images' {len(classes)}: choose another")
+        raise UserError(f"the teacher {where} tells {count} classes, not the images' {len(classes)}: choose another")
     if own.channels < preprocessing.channels:
-        raise ValueError(f"the teacher {where} sees grey images, and the student colours: choose another teacher")
+        raise UserError(f"the teacher {where} sees grey images, and the student colours: choose another teacher")
     same = set(told) == set(classes)
     order = torch.tensor([told.index(name) for name in classes] if same else range(count), device=device)
     forward: nn.Module = torch.compile(model) if compiled else model  # pyright: ignore[reportAssignmentType]

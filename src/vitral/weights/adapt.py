@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from vitral.card import ModelCard
 from vitral.config import pair
-from vitral.data.card import ModelCard
+from vitral.errors import UserError
 from vitral.models import Model, build
 from vitral.weights.transfer import transfer
 
@@ -19,12 +20,12 @@ def adapted(model: Model, **asked: Any) -> tuple[Model, list[str]]:
     keeps the head. A model that is so already is returned as it is.
 
     Raises:
-        ValueError: the model has no such part, or the sizes do not fit each other.
+        UserError: the model has no such part, or the sizes do not fit each other.
     """
     config = model.config
     wrong = [name for name in asked if not hasattr(config, name)]
     if wrong:
-        raise ValueError(f"a {type(model).__name__} has no {wrong[0]} to change")
+        raise UserError(f"a {type(model).__name__} has no {wrong[0]} to change")
     if all(pair(getattr(config, name)) == pair(value) for name, value in asked.items()):
         return model, []
     fresh = asked.get("num_classes", config.num_classes) != config.num_classes

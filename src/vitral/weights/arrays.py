@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vitral.errors import UserError
+
 __all__ = ["read_arrays", "read_json"]
 
 LEGACY = b"\x80\x02\x8a\n"
@@ -25,7 +27,7 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     """Every array of a file by name, on the CPU and of the file's own precision. Nothing is unpickled.
 
     Raises:
-        ValueError: the file is of no known kind, damaged, unpacks to too much, or holds other things than arrays.
+        UserError: the file is of no known kind, damaged, unpacks to too much, or holds other things than arrays.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -39,8 +41,8 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
             return load_file(path)
     except (SafetensorError, zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is damaged, or no file of weights: {reason}") from None
-    raise ValueError(f"{path} is no file of weights: there are .npz, .safetensors and PyTorch's own")
+        raise UserError(f"{path} is damaged, or no file of weights: {reason}") from None
+    raise UserError(f"{path} is no file of weights: there are .npz, .safetensors and PyTorch's own")
 
 
 def _zipped(path: Path) -> dict[str, Tensor]:
@@ -49,7 +51,7 @@ def _zipped(path: Path) -> dict[str, Tensor]:
         members = archive.infolist()
         unpacked = sum(member.file_size for member in members)
         if unpacked > max(LARGEST_RATIO * path.stat().st_size, ALWAYS):
-            raise ValueError(f"{path} would unpack to {unpacked:,} bytes, which no file of weights does")
+            raise UserError(f"{path} would unpack to {unpacked:,} bytes, which no file of weights does")
         if any(member.filename.endswith("/data.pkl") for member in members):
             return _torch_arrays(path)
         return {
@@ -63,11 +65,11 @@ def _numpy_array(archive: zipfile.ZipFile, name: str, path: Path) -> Tensor:
             _check_size(file, archive.getinfo(name).file_size)
             array = np.lib.format.read_array(file, allow_pickle=False)
         except ValueError as error:
-            raise ValueError(f"{path}: {name} is no array: {' '.join(str(error).split())}") from None
+            raise UserError(f"{path}: {name} is no array: {' '.join(str(error).split())}") from None
     if array.dtype == np.dtype("V2"):  # how NumPy keeps the bfloat16 it does not know
         return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
     if array.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: {name} holds {array.dtype}, not numbers")
+        raise UserError(f"{path}: {name} holds {array.dtype}, not numbers")
     return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
 
 
@@ -76,10 +78,10 @@ def _check_size(file: Any, size: int) -> None:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
     if version not in readers:
-        raise ValueError(f"its form {version} is not known")
+        raise UserError(f"its form {version} is not known")
     shape, _, dtype = readers[version](file)
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"it promises {shape} numbers, and has {size} bytes")
+        raise UserError(f"it promises {shape} numbers, and has {size} bytes")
     file.seek(0)
 
 
@@ -91,7 +93,7 @@ def _torch_arrays(path: Path) -> dict[str, Tensor]:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"{path} holds other things than named tensors")
+        raise UserError(f"{path} holds other things than named tensors")
     return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}
 
 
@@ -102,7 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise UserError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is no JSON object")
+        raise UserError(f"{path} is no JSON object")
     return found

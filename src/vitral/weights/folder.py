@@ -8,9 +8,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from vitral.card import ModelCard
 from vitral.config import load_config, save_config
-from vitral.data.card import ModelCard
 from vitral.device import pick_device
+from vitral.errors import UserError
 from vitral.files import write_atomically
 from vitral.models import Architecture, Model, blank_model, give_buffers
 
@@ -24,7 +25,7 @@ class ModelConfig:
     """The content of `config.json`.
 
     Raises:
-        ValueError: card and architecture do not belong together.
+        UserError: card and architecture do not belong together.
     """
 
     architecture: Architecture
@@ -33,18 +34,18 @@ class ModelConfig:
     def __post_init__(self) -> None:
         names, outputs = len(self.card.classes), self.architecture.num_classes
         if names != outputs:
-            raise ValueError(f"the card names {names} classes, but the model tells {outputs} apart")
+            raise UserError(f"the card names {names} classes, but the model tells {outputs} apart")
         given = (self.card.preprocessing.channels, *self.card.preprocessing.image_size)
         taken = (self.architecture.channels, *self.architecture.image_hw)
         if given != taken:
-            raise ValueError(f"preprocessing gives images of shape {given}, but the model takes {taken}")
+            raise UserError(f"preprocessing gives images of shape {given}, but the model takes {taken}")
 
 
 def save_model(folder: Path, model: Model, card: ModelCard) -> None:
     """Writes a model and its card into a folder, each file atomically.
 
     Raises:
-        ValueError: card and model do not belong together.
+        UserError: card and model do not belong together.
         OSError: the folder cannot be written; what was there before stays.
     """
     config = ModelConfig(architecture=model.config, card=card)
@@ -58,13 +59,13 @@ def save_model(folder: Path, model: Model, card: ModelCard) -> None:
 def read_config(folder: Path) -> ModelConfig:
     """What a model folder says of itself, without reading its weights; errors as in `load_model`."""
     if not folder.exists():
-        raise ValueError(f"{folder} does not exist: name the folder of a trained model, such as runs/digits")
+        raise UserError(f"{folder} does not exist: name the folder of a trained model, such as runs/digits")
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing and (folder / "run.json").is_file():
         command = f"vitral train --resume {shlex.quote(str(folder))}"
-        raise ValueError(f"{folder} holds an unfinished run: finish it with: {command}")
+        raise UserError(f"{folder} holds an unfinished run: finish it with: {command}")
     if missing:
-        raise ValueError(f"{folder} is not a Vitral model: it has no {' and no '.join(missing)}")
+        raise UserError(f"{folder} is not a Vitral model: it has no {' and no '.join(missing)}")
     return load_config(ModelConfig, folder / CONFIG)
 
 
@@ -72,7 +73,7 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Mod
     """Reads a model back in float32 and evaluation mode, its card attached.
 
     Raises:
-        ValueError: the folder is no Vitral model, or its weights are damaged or do not fit its architecture, or
+        UserError: the folder is no Vitral model, or its weights are damaged or do not fit its architecture, or
             there is no such device.
         OSError: a file cannot be read.
     """
@@ -83,13 +84,13 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Mod
         with safe_open(folder / WEIGHTS, framework="pt", device=str(device)) as file:
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from None
+        raise UserError(f"{folder / WEIGHTS} is damaged: {error}") from None
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if wanted != found:
         odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         first = odd[0]
-        raise ValueError(
+        raise UserError(
             f"{folder / WEIGHTS} does not fit {CONFIG} in {len(odd)} tensors, first {first}: "
             f"expected {wanted.get(first, 'none')}, found {found.get(first, 'none')}"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.models import blank_model, give_buffers
 from vitral.vit import ViT
 from vitral.weights.arrays import read_arrays
@@ -19,7 +20,7 @@ from vitral.weights.lineages.timm import TIMM
 from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP, OPEN_CLIP, SIGLIP
 from vitral.weights.lineages.transformers import DINOV2, DINOV3, TRANSFORMERS
-from vitral.weights.rows import from_theirs, to_theirs
+from vitral.weights.mapping import from_theirs, to_theirs
 
 __all__ = ["LINEAGES", "LoadReport", "read_foreign", "written_as"]
 
@@ -75,7 +76,7 @@ def read_foreign(
         changes: fields of the architecture that the file does not tell, or that are to be otherwise.
 
     Raises:
-        ValueError: the format is not known, arrays are missing, left over or of wrong shape, or hold no numbers.
+        UserError: the format is not known, arrays are missing, left over or of wrong shape, or hold no numbers.
         OSError: the file cannot be read.
     """
     lineage, arrays = recognised(read_arrays(path), path)
@@ -85,7 +86,7 @@ def read_foreign(
         state, missing, unexpected = from_theirs(lineage.rows(config), arrays)
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
+        raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
     model = blank_model(config)
     assert isinstance(model, ViT)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -99,12 +100,12 @@ def read_foreign(
         notes.append(f"the file has no head: one of zeros for {config.num_classes} classes takes its place")
         state |= {name: torch.zeros(wanted[name]) for name in wanted if name.startswith("head.")}
     if (missing or unexpected) and not allow_missing:
-        raise ValueError(f"{path}: {_unmatched(missing, unexpected)}; allow that with --allow-missing")
+        raise UserError(f"{path}: {_unmatched(missing, unexpected)}; allow that with --allow-missing")
     for name, tensor in state.items():
         if wanted[name] != tuple(tensor.shape):
-            raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, where the model has {wanted[name]}")
+            raise UserError(f"{path}: {name} has shape {tuple(tensor.shape)}, where the model has {wanted[name]}")
         if not torch.isfinite(tensor.sum(dtype=torch.float32)):
-            raise ValueError(f"{path}: {name} holds numbers that are not finite")
+            raise UserError(f"{path}: {name} holds numbers that are not finite")
     if missing:
         model.to_empty(device="cpu").init_weights()
     else:
@@ -126,14 +127,14 @@ def recognised(arrays: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str
     """The format of a file's arrays, and the arrays as its table names them.
 
     Raises:
-        ValueError: no format is recognised; the sentence says what was found.
+        UserError: no format is recognised; the sentence says what was found.
     """
     for lineage in LINEAGES.values():
         tidy = lineage.tidied(arrays)
         if lineage.recognises(tidy):
             return lineage, tidy
     some = ", ".join(sorted(arrays)[:3]) or "nothing"
-    raise ValueError(
+    raise UserError(
         f"{path} is of no format that is known: it holds {len(arrays)} arrays such as {some}; "
         f"known are {', '.join(LINEAGES)}"
     )
@@ -153,12 +154,12 @@ def written_as(
         The arrays, and a sentence for each number that the project computes otherwise.
 
     Raises:
-        ValueError: the format has no place for what the model is made of.
+        UserError: the format has no place for what the model is made of.
     """
     known = {"attention": ("global",), "position": lineage.positions, "position_injection": ("stem",)}
     for name, values in known.items():
         if (own := getattr(model.config, name)) not in values:
-            raise ValueError(f"the format {lineage.name} cannot say that {name} is {own}")
+            raise UserError(f"the format {lineage.name} cannot say that {name} is {own}")
     state = {name: tensor.detach().cpu() for name, tensor in lineage.prepared(model).items()}
     rows = lineage.rows(model.config)
     notes = _with_zero_biases(state, [row.ours for row in rows])
@@ -166,14 +167,14 @@ def written_as(
     # a bias of zero is the same as none
     lost = [name for name in lost if not (name.endswith(".bias") and name in state and not state[name].any())]
     if lost:
-        raise ValueError(f"the format {lineage.name} has no place for {', '.join(lost[:5])}, or needs it")
+        raise UserError(f"the format {lineage.name} has no place for {', '.join(lost[:5])}, or needs it")
     arrays = lineage.finished(arrays, model.config)
     if not lineage.recognises(lineage.tidied(arrays)):
-        raise ValueError(f"the format {lineage.name} cannot hold this model: it would be taken for another format")
+        raise UserError(f"the format {lineage.name} cannot hold this model: it would be taken for another format")
     try:
         understood = lineage.config(lineage.tidied(arrays), {**_heads(model.config.num_heads), **(settings or {})})
     except (KeyError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"the format {lineage.name} cannot hold this model: it would not be read again: {error}"
         ) from None
     for name in STRUCTURE:
@@ -181,7 +182,7 @@ def written_as(
             continue  # biases of zero were added or left out; rotary positions fit any size, and no array tells it
         own, theirs = getattr(model.config, name), getattr(understood, name)
         if own != theirs and not (name == "num_classes" and not any(re.match(HEADS, key) for key in arrays)):
-            raise ValueError(f"the format {lineage.name} cannot say that {name} is {own}: it would be read as {theirs}")
+            raise UserError(f"the format {lineage.name} cannot say that {name} is {own}: it would be read as {theirs}")
     for name in ("gelu", "norm_eps"):
         own, theirs = getattr(model.config, name), getattr(understood, name)
         if own != theirs:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
+from vitral.card import ModelCard
+from vitral.data.images.preprocess import Preprocessing
 from vitral.vit_config import ViTConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
 from vitral.weights.lineages.lineage import Lineage

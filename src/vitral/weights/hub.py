@@ -12,6 +12,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from vitral.errors import UserError
+
 __all__ = ["HUB", "WEIGHTS_FILES", "download", "upload"]
 
 HUB = "hf-hub:"
@@ -26,19 +28,19 @@ def download(where: str) -> Path:
     """The folder behind `hf-hub:OWNER/NAME` or `hf-hub:OWNER/NAME@REVISION` on disk, from the cache where it has it.
 
     Raises:
-        ValueError: there is no such model or revision, it may not be read, or the Hub is out of reach.
+        UserError: there is no such model or revision, it may not be read, or the Hub is out of reach.
     """
     name, _, revision = where.removeprefix(HUB).partition("@")
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=["*.json", *WEIGHTS_FILES]))
     except LocalEntryNotFoundError:
-        raise ValueError(f"{where} is not in the cache, and the Hub is out of reach: connect, or name a file") from None
+        raise UserError(f"{where} is not in the cache, and the Hub is out of reach: connect, or name a file") from None
     except RevisionNotFoundError:
-        raise ValueError(f"{where}: there is {name}, but no revision {revision}") from None
+        raise UserError(f"{where}: there is {name}, but no revision {revision}") from None
     except RepositoryNotFoundError:
-        raise ValueError(f"{where}: there is no such model, or it is private: log in with hf auth login") from None
+        raise UserError(f"{where}: there is no such model, or it is private: log in with hf auth login") from None
     except (HfHubHTTPError, HFValidationError) as error:
-        raise ValueError(f"{where} cannot be had: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{where} cannot be had: {str(error).splitlines()[0]}") from None
 
 
 def upload(folder: Path, name: str, *, private: bool, revision: str | None, message: str) -> str:
@@ -55,10 +57,10 @@ def upload(folder: Path, name: str, *, private: bool, revision: str | None, mess
         The address of the repository.
 
     Raises:
-        ValueError: nobody is logged in, or without the right to write there, or the Hub is out of reach.
+        UserError: nobody is logged in, or without the right to write there, or the Hub is out of reach.
     """
     if get_token() is None:
-        raise ValueError("nobody is logged in to the Hub: run hf auth login, or set HF_TOKEN")
+        raise UserError("nobody is logged in to the Hub: run hf auth login, or set HF_TOKEN")
     api = HfApi()
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
@@ -66,15 +68,15 @@ def upload(folder: Path, name: str, *, private: bool, revision: str | None, mess
             api.create_branch(name, branch=revision, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, revision=revision, commit_message=message)
     except HFValidationError as error:
-        raise ValueError(f"{name} is no name of a model, which is OWNER/NAME: {error}") from None
+        raise UserError(f"{name} is no name of a model, which is OWNER/NAME: {error}") from None
     except OfflineModeIsEnabled:
-        raise ValueError("HF_HUB_OFFLINE is set: unset it to reach the Hub") from None
+        raise UserError("HF_HUB_OFFLINE is set: unset it to reach the Hub") from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
             reason = "the token is not valid" if status == 401 else "the token has no right to write there"
-            raise ValueError(f"{name} was refused by the Hub: {reason}; log in with hf auth login") from None
-        raise ValueError(f"{name} cannot be sent: {str(error).splitlines()[0]}") from None
+            raise UserError(f"{name} was refused by the Hub: {reason}; log in with hf auth login") from None
+        raise UserError(f"{name} cannot be sent: {str(error).splitlines()[0]}") from None
     except (HTTPError, ConnectionError, TimeoutError) as error:
-        raise ValueError(f"the Hub at {api.endpoint} is out of reach: {error}") from None
+        raise UserError(f"the Hub at {api.endpoint} is out of reach: {error}") from None
     return str(address)

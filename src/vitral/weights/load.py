@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vitral.device import pick_device
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.weights.adapt import adapted
 from vitral.weights.arrays import read_json
@@ -49,7 +50,7 @@ def load(
     What is not as it was in the file, and what is adapted to these wishes, is logged as a warning each.
 
     Raises:
-        ValueError: there is nothing such, or it is damaged, of an unknown format, or incomplete.
+        UserError: there is nothing such, or it is damaged, of an unknown format, or incomplete.
         OSError: it cannot be read.
     """
     wishes = dict(num_classes=num_classes, image_size=image_size, patch_size=patch_size, channels=channels)
@@ -77,7 +78,7 @@ def load_with_report(
     settings = _settings(path)
     foreign = path.is_file() or settings is not None
     if told and not foreign:
-        raise ValueError(f"{path} says itself what it is made of: leave out {', '.join(told)}")
+        raise UserError(f"{path} says itself what it is made of: leave out {', '.join(told)}")
     with _uncollected():
         if not foreign:
             return load_model(path, device=device), None
@@ -111,7 +112,7 @@ def _settings(path: Path) -> dict[str, Any] | None:
     """What another project's folder says of its model; None for Vitral's own folders and for single files.
 
     Raises:
-        ValueError: the file on preprocessing is damaged.
+        UserError: the file on preprocessing is damaged.
     """
     try:
         found = json.loads((path / "config.json").read_text())
@@ -127,4 +128,4 @@ def _weights_in(folder: Path) -> Path:
     for name in WEIGHTS_FILES:
         if (folder / name).is_file():
             return folder / name
-    raise ValueError(f"{folder} has no weights: there is no {' and no '.join(WEIGHTS_FILES)}")
+    raise UserError(f"{folder} has no weights: there is no {' and no '.join(WEIGHTS_FILES)}")

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
+from vitral.card import ModelCard
+from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 
 __all__ = ["SETTINGS", "timm_arguments", "timm_name", "transformers_config"]
@@ -24,10 +25,10 @@ def timm_name(config: ViTConfig) -> str:
     """The model of timm's that its arguments turn into this one.
 
     Raises:
-        ValueError: timm has none with such a stem, or with rotary positions and these arguments.
+        UserError: timm has none with such a stem, or with rotary positions and these arguments.
     """
     if config.position == "rope":
-        raise ValueError("timm's models with rotary positions take other arguments: write a file, .safetensors")
+        raise UserError("timm's models with rotary positions take other arguments: write a file, .safetensors")
     if config.stem_stages is None:
         special = {
             "vit_giant_patch14_dinov2": config.mlp == "swiglu",
@@ -36,7 +37,7 @@ def timm_name(config: ViTConfig) -> str:
         }
         return next((name for name, wanted in special.items() if wanted), "vit_base_patch16_224")
     if config.stem_stages not in TIMM_HYBRIDS or config.stem_width != 64:
-        raise ValueError(f"timm has no hybrid with stages {config.stem_stages} of width {config.stem_width}")
+        raise UserError(f"timm has no hybrid with stages {config.stem_stages} of width {config.stem_width}")
     return TIMM_HYBRIDS[config.stem_stages]
 
 
@@ -100,10 +101,10 @@ def transformers_config(config: ViTConfig) -> dict[str, Any]:
     """Its `config.json`, but for the classes.
 
     Raises:
-        ValueError: the hidden width is none that its gated MLP can have.
+        UserError: the hidden width is none that its gated MLP can have.
     """
     if config.position == "rope" and config.norm_eps != 1e-5:
-        raise ValueError(f"transformers' DINOv3 has norms of epsilon 1e-5, and this model of {config.norm_eps}")
+        raise UserError(f"transformers' DINOv3 has norms of epsilon 1e-5, and this model of {config.norm_eps}")
     kind, architecture = _transformers_kind(config)
     told: dict[str, Any] = dict(
         architectures=[architecture],
@@ -133,7 +134,7 @@ def transformers_config(config: ViTConfig) -> dict[str, Any]:
     ratio = round(config.mlp_dim * (1.5 if gated else 1) / config.width)
     hidden = (int(config.width * ratio * 2 / 3) + 7) // 8 * 8 if gated else config.width * ratio
     if hidden != config.mlp_dim:
-        raise ValueError(f"transformers has no DINOv2 with an MLP of {config.mlp_dim} at width {config.width}")
+        raise UserError(f"transformers has no DINOv2 with an MLP of {config.mlp_dim} at width {config.width}")
     told |= dict(
         mlp_ratio=ratio,
         use_swiglu_ffn=gated,

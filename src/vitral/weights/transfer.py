@@ -5,6 +5,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.patches import adapt_channels, resize_patches
@@ -42,7 +43,7 @@ def transfer(source: Model, target: Model, *, classes: tuple[str, ...]) -> list[
         One sentence on the head, and one on everything else that was not simply copied.
 
     Raises:
-        ValueError: the two models differ in more than a new task may choose.
+        UserError: the two models differ in more than a new task may choose.
     """
     _check_architectures(source, target)
     state, fresh = source.state_dict(), target.state_dict()
@@ -90,14 +91,14 @@ def _with_grid(state: dict[str, Tensor], fresh: dict[str, Tensor], source: ViT, 
 def _check_architectures(source: Model, target: Model) -> None:
     """Compares configurations, not only shapes: another number of heads or another GELU would fit in silence."""
     if type(source) is not type(target):
-        raise ValueError(
+        raise UserError(
             f"the trained model is a {type(source).__name__}, not a {type(target).__name__}: "
             "leave out --model.name, or start from other weights"
         )
     for field in fields(source.config):
         trained, wanted = getattr(source.config, field.name), getattr(target.config, field.name)
         if field.name not in MAY_CHANGE and trained != wanted:
-            raise ValueError(
+            raise UserError(
                 f"the trained model has another architecture: its {field.name} is {trained}, not {wanted}; "
                 f"only {', '.join(sorted(MAY_CHANGE))} may change"
             )

@@ -7,7 +7,8 @@ import numpy as np
 from safetensors.torch import save
 from torch import Tensor
 
-from vitral.data.card import ModelCard
+from vitral.card import ModelCard
+from vitral.errors import UserError
 from vitral.files import whole_folder, write_atomically, write_json
 from vitral.models import Model
 from vitral.vit import ViT
@@ -30,7 +31,7 @@ def write_model(model: Model, destination: Path, form: str) -> list[str]:
     """Writes a model in a format, whole or not at all; a sentence for each number that is computed otherwise there.
 
     Raises:
-        ValueError: the format has no place for what the model is made of.
+        UserError: the format has no place for what the model is made of.
         OSError: it cannot be written.
     """
     if form == "vitral":
@@ -38,7 +39,7 @@ def write_model(model: Model, destination: Path, form: str) -> list[str]:
             save_model(folder, model, _card(model))
         return []
     if not isinstance(model, ViT):
-        raise ValueError(f"the format {form} is one of Vision Transformers, and this model is a ResNet")
+        raise UserError(f"the format {form} is one of Vision Transformers, and this model is a ResNet")
     if is_folder(destination, form):
         with whole_folder(destination) as folder:
             return write_settled(model, folder, form)
@@ -68,5 +69,5 @@ def _write_tensors(arrays: dict[str, Tensor], path: Path) -> None:
 
 def _card(model: Model) -> ModelCard:
     if model.card is None:
-        raise ValueError("the model has no card, which tells preprocessing and class names: give it one")
+        raise UserError("the model has no card, which tells preprocessing and class names: give it one")
     return model.card

@@ -14,8 +14,8 @@ from PIL import Image
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import TrainingBatches, load
-from vitral.data.preprocess import Preprocessing
-from vitral.train.fingerprint import fingerprint
+from vitral.data.images.preprocess import Preprocessing
+from vitral.runs.fingerprint import fingerprint
 
 
 class Endless:

@@ -20,10 +20,10 @@ from vitral.data.augment.mixing import Examples, mixed
 from vitral.data.augment.randaugment import VARIANTS, randaugment
 from vitral.data.batches import TrainingBatches
 from vitral.data.config import DataConfig
-from vitral.data.opening import open_data
+from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import repeated_at, sample_at
-from vitral.data.preprocess import Preprocessing
-from vitral.train.world import World
+from vitral.datasets.opening import open_data
+from vitral.distributed.world import World
 
 GENERATOR = np.random.Generator(np.random.PCG64(0))
 
@@ -391,7 +391,7 @@ def test_processes_draw_for_their_shares_as_one_does_for_all(processes, per):
         assert batch.draws is not None
         return augmented(batch.images, batch.labels, batch.draws, config=config, preprocessing=preprocessing)
 
-    shares = [World(rank=rank, size=processes).share(16) for rank in range(processes)]
+    shares = [World(rank=rank, size=processes).local_range(16) for rank in range(processes)]
     parts = [examples_of(replace(whole, share=share)) for share in shares]
     expected = examples_of(whole)
     for name in ("images", "labels", "partners", "shares"):

@@ -20,10 +20,10 @@ from vitral.data.augment.crop import crop_box
 from vitral.data.augment.geometry import flip
 from vitral.data.batches import UNREADABLE, Batch, EvaluationBatches, TrainingBatches, load
 from vitral.data.config import DataConfig
-from vitral.data.opening import open_data
+from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import sample_at
-from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import ArraySource, FileSource, read_from
+from vitral.data.sources.source import ArraySource, FileSource, read_from
+from vitral.datasets.opening import open_data
 
 GREY = Preprocessing(image_size=(5, 4), channels=1)
 COLOUR = Preprocessing(image_size=(16, 24), channels=3)
@@ -49,7 +49,7 @@ def evaluation(source, *, size: int, preprocessing=GREY) -> EvaluationBatches:
 def assert_same(one: Batch, other: Batch) -> None:
     assert torch.equal(one.images, other.images)
     assert torch.equal(one.labels, other.labels)
-    assert one.broken == other.broken
+    assert one.unreadable == other.unreadable
     assert (one.draws is None) == (other.draws is None)
     if one.draws and other.draws:
         assert torch.equal(one.draws.flips, other.draws.flips)
@@ -75,7 +75,7 @@ class TestTraining:
             batch = batches[step]
             assert batch.images[:, 0, 0, 0].tolist() == index.tolist()
             assert batch.labels.tolist() == source.labels[index].tolist()
-            assert not batch.broken
+            assert not batch.unreadable
 
     def test_an_epoch_holds_every_image_once(self):
         batches = training(numbered(42))
@@ -139,7 +139,7 @@ class TestTraining:
         batches = training(broken_photographs, augment=EVERYTHING, preprocessing=COLOUR)
         alone = list(load(batches, range(3, 9), workers=0, pin=False))
         together = list(load(batches, range(3, 9), workers=workers, pin=False))
-        assert any(batch.broken for batch in alone)
+        assert any(batch.unreadable for batch in alone)
         for one, other in zip(alone, together, strict=True):
             assert_same(one, other)
 
@@ -165,8 +165,8 @@ class TestBroken:
         labels = broken_photographs.labels.copy()
         batch = evaluation(broken_photographs, size=21, preprocessing=COLOUR)[0]
         broken = [index for index in range(21) if "broken" in broken_photographs.files[index]]
-        assert len(batch.broken) == 3
-        for index, sentence in zip(broken, batch.broken, strict=True):
+        assert len(batch.unreadable) == 3
+        for index, sentence in zip(broken, batch.unreadable, strict=True):
             assert sentence.startswith(f"{broken_photographs.name(index)} cannot be read as an image")
         assert (batch.labels == UNREADABLE).nonzero().flatten().tolist() == broken
         assert not batch.images[broken].any()

@@ -14,11 +14,11 @@ from vitral.evals.calibration import calibration
 from vitral.evals.reliability import draw_reliability
 
 
-def batches(labels: list[int], size: int, broken: tuple[str, ...] = ()) -> list[Batch]:
+def batches(labels: list[int], size: int, unreadable: tuple[str, ...] = ()) -> list[Batch]:
     """Images that carry their own number in their only pixel."""
     pixels = torch.arange(len(labels), dtype=torch.uint8).reshape(-1, 1, 1, 1)
     parts = zip(pixels.split(size), torch.tensor(labels).split(size), strict=True)
-    return [Batch(images=images, labels=truth, broken=broken) for images, truth in parts]
+    return [Batch(images=images, labels=truth, unreadable=unreadable) for images, truth in parts]
 
 
 def scripted(logits: list[list[float]]):
@@ -73,17 +73,17 @@ def test_a_class_without_images_has_no_accuracy() -> None:
 
 
 def test_unreadable_images_do_not_count() -> None:
-    parts = batches([1, UNREADABLE, 0], size=3, broken=("b.jpg cannot be read",))
+    parts = batches([1, UNREADABLE, 0], size=3, unreadable=("b.jpg cannot be read",))
     result = measure(scripted([[0.0, 1.0], [9.0, 0.0], [1.0, 0.0]]), parts)
     assert (result.num_images, result.top1) == (2, 1.0)
-    assert result.broken == ("b.jpg cannot be read",)
+    assert result.unreadable == ("b.jpg cannot be read",)
 
 
 @pytest.mark.parametrize(
     ("parts", "sentence"),
     [
         ([], "there are no images to evaluate"),
-        (batches([UNREADABLE], size=1, broken=("b.jpg is damaged",)), "no image could be read: b.jpg is damaged"),
+        (batches([UNREADABLE], size=1, unreadable=("b.jpg is damaged",)), "no image could be read: b.jpg is damaged"),
     ],
 )
 def test_nothing_to_measure_is_an_error(parts: list[Batch], sentence: str) -> None:

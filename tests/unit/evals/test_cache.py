@@ -1,4 +1,4 @@
-"""Representations on disk: found again, and never mistaken for others."""
+"""FeatureSet on disk: found again, and never mistaken for others."""
 
 import shutil
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vitral.evals.cache import Cache
-from vitral.evals.features import Representations
+from vitral.evals.features import FeatureSet
 
 
 class Model:
@@ -17,19 +17,19 @@ class Model:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self) -> Representations:
+    def __call__(self) -> FeatureSet:
         self.calls += 1
-        return Representations(
+        return FeatureSet(
             features=torch.full((2, 3), float(self.calls)),
             labels=torch.tensor([0, 1]),
             readable=torch.tensor([True, False, True]),
-            broken=("b.jpg is broken",),
+            unreadable=("b.jpg is broken",),
         )
 
 
 def cached(
-    folder: Path | None, key: tuple[str, ...], compute: Callable[[], Representations], *, say: Callable[[str], None]
-) -> Representations:
+    folder: Path | None, key: tuple[str, ...], compute: Callable[[], FeatureSet], *, say: Callable[[str], None]
+) -> FeatureSet:
     """What was kept, or else is computed and kept."""
     cache = Cache(folder, say=say)
     found = cache.find(key)
@@ -43,7 +43,7 @@ def test_the_same_key_computes_once(tmp_path: Path) -> None:
     first, second = (cached(tmp_path / "features", ("a", "b"), model, say=said.append) for _ in range(2))
     assert model.calls == 1
     assert torch.equal(first.features, second.features)
-    assert (second.readable.tolist(), second.broken) == ([True, False, True], ("b.jpg is broken",))
+    assert (second.readable.tolist(), second.unreadable) == ([True, False, True], ("b.jpg is broken",))
     cached(tmp_path / "features", ("a", "c"), model, say=said.append)
     assert (model.calls, said) == (2, [])
     cached(None, ("a", "b"), model, say=said.append)

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from vitral.evals import linear
-from vitral.evals.features import Representations
+from vitral.evals.features import FeatureSet
 from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import FINAL, fitted, linear_predictions
 from vitral.evals.linear_sgd import sgd_heads
@@ -105,9 +105,9 @@ def test_large_sets_are_learned_by_gradient_descent(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_probe_counts_every_image() -> None:
-    def of(count: int, seed: int) -> Representations:
+    def of(count: int, seed: int) -> FeatureSet:
         features, labels = clouds(count, seed)
-        return Representations(features=features, labels=labels, readable=torch.ones(count, dtype=torch.bool))
+        return FeatureSet(features=features, labels=labels, readable=torch.ones(count, dtype=torch.bool))
 
     found = probe(of(300, 0), of(77, 1), num_classes=3)
     assert found.num_images == 77

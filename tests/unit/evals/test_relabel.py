@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitral.data.sources import ArraySource, read_from
+from vitral.data.sources.source import ArraySource, read_from
 from vitral.evals.relabel import relabel
 
 

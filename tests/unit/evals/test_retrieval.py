@@ -4,15 +4,15 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from vitral.evals.features import Representations
+from vitral.evals.features import FeatureSet
 from vitral.evals.retrieval import average_precision, index_of, nearest, retrieval
 
 
-def of(features: torch.Tensor, labels: torch.Tensor) -> Representations:
-    return Representations(features=features, labels=labels, readable=torch.ones(len(labels), dtype=torch.bool))
+def of(features: torch.Tensor, labels: torch.Tensor) -> FeatureSet:
+    return FeatureSet(features=features, labels=labels, readable=torch.ones(len(labels), dtype=torch.bool))
 
 
-def clouds(count: int, seed: int) -> Representations:
+def clouds(count: int, seed: int) -> FeatureSet:
     """Three clouds of points that overlap."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(3, (count,), generator=generator)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vitral.inspection.cost import activation_memory, cost, forward_macs
 from vitral.models import architecture, build
 from vitral.resnet import ResNetConfig
-from vitral.train.recompute import recompute_blocks
+from vitral.train.activation_checkpointing import recompute_blocks
 from vitral.vit_config import ViTConfig
 
 TINY = ViTConfig(image_size=32, patch_size=8, width=48, depth=3, num_heads=3, mlp_dim=96, num_classes=10)

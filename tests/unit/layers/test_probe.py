@@ -9,7 +9,7 @@ import torch
 from tiny import ARCHITECTURE, tiny_run
 from vitral.layers.probe import ProbeHead, add_probe, fold_probe
 from vitral.objectives.mae import MAEConfig
-from vitral.train.loop import fit
+from vitral.train.fit import fit
 from vitral.train.run import Run
 from vitral.vit import ViT
 from vitral.weights.folder import load_model

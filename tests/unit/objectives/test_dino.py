@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from scipy import stats
 
 from tiny import keys, tiny_run
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
-from vitral.objectives.chance import uniforms
+from vitral.objectives.crops import boxes, view
 from vitral.objectives.dino import DINOConfig, DINOLearner, Projection, ViewConfig, pooled
 from vitral.objectives.kinds import objective_of
-from vitral.objectives.views import boxes, view
+from vitral.objectives.prng import uniforms
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -209,10 +209,10 @@ def test_it_learns_without_collapsing(assignment: str) -> None:
         loss.backward()
         optimiser.step()
         model.after_step(progress=step / 200)
-    features = F.normalize(model.eval().represent(some[:4]), dim=1)
+    features = F.normalize(model.eval().extract_features(some[:4]), dim=1)
     similarity = features @ features.T
     assert similarity.min() < 0.5, "of a collapsed teacher all are 1"
-    probabilities = model.assigned(model.teacher_project(model.represent(some[:4])), model.centre.mean)
+    probabilities = model.assigned(model.teacher_project(model.extract_features(some[:4])), model.centre.mean)
     assert (probabilities.argmax(1).bincount(minlength=12) > 0).sum() > 1, "not all in one"
     assert model.models()[0] is model.teacher
 

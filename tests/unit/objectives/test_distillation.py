@@ -11,16 +11,16 @@ from torch import Tensor
 
 from checkpoints import newest, tensors
 from tiny import ARCHITECTURE, tiny_run
+from vitral.card import ModelCard
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.distillation import Distillation, DistillationConfig
 from vitral.objectives.kinds import objective_of
-from vitral.train.loop import fit
-from vitral.train.metrics import read_metrics
+from vitral.runs.metrics import read_metrics
+from vitral.train.fit import fit
 from vitral.train.run import Run
 from vitral.train.teacher import read_teacher
 from vitral.vit import ViT

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tiny import keys
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.kinds import objective_of
 from vitral.objectives.mae import MAEConfig, MAELearner

@@ -9,7 +9,7 @@ from torch import nn
 from tiny import keys
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.kinds import objective_of
 from vitral.objectives.masked_patch import Colours, MaskedPatchConfig, MaskedPatchLearner, Pixels, corrupted

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from shrunk import shrunk
+from vitral.card import ModelCard
 from vitral.commands.recipes import described
 from vitral.commands.train import started
-from vitral.data.card import ModelCard
 from vitral.data.config import DataConfig
-from vitral.data.preprocess import Preprocessing
-from vitral.data.presets import PRESETS
+from vitral.data.images.preprocess import Preprocessing
+from vitral.datasets.registry import PRESETS
 from vitral.models import architecture, build
 from vitral.recipes import RECIPES
 from vitral.recipes.paper import TASKS
 from vitral.resnet import ResNet, ResNetConfig
 from vitral.train.config import RunConfig
-from vitral.train.loop import fit
+from vitral.train.fit import fit
 from vitral.train.run import Run
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from shrunk import shrunk
+from vitral.card import ModelCard
 from vitral.commands.train import started
-from vitral.data.card import ModelCard
 from vitral.data.config import DataConfig
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.objectives.distillation import DistillationConfig
 from vitral.objectives.kinds import ObjectiveConfig
@@ -18,7 +18,7 @@ from vitral.recipes import RECIPES
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder
 from vitral.train.config import RunConfig
-from vitral.train.loop import fit
+from vitral.train.fit import fit
 from vitral.train.run import Run
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import save_model
@@ -94,7 +94,7 @@ def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path,
     )
     with closing(Run.create(config)) as run:
         figures = fit(run, config)
-    if config.objective.judged_by == "labels":
+    if config.objective.evaluate_by == "labels":
         assert figures["test/loss"] > 0
     else:
         assert figures.keys() == {"test/knn", "test/linear"}

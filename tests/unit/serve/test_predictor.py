@@ -12,7 +12,7 @@ from PIL import Image
 
 from models import SMALL, small_card, small_model
 from photographs import break_files, write_photographs
-from vitral.data.decode import BrokenImage, read_image
+from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.serve.predictor import Failure, Prediction, Predictor
 from vitral.vit import ViT
 from vitral.weights.folder import save_model
@@ -165,7 +165,7 @@ def test_images_are_taken_a_batch_at_a_time(predictor: Predictor) -> None:
 
 
 def test_one_broken_image_alone_is_an_error(predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(BrokenImage, match=r"missing\.jpg cannot be read as an image: there is no such file"):
+    with pytest.raises(UnreadableImage, match=r"missing\.jpg cannot be read as an image: there is no such file"):
         predictor(tmp_path / "missing.jpg")
 
 

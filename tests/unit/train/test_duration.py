@@ -1,12 +1,13 @@
 """Durations name their unit, and become steps or seconds."""
 
 import math
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitral.train.duration import Duration, Timer
+from vitral.train.duration import Duration, Timer, parse_timeout
 
 UNITS = ["steps", "epochs", "examples", "percent", "s", "min", "h"]
 AMOUNTS = st.integers(0, 10**6) | st.decimals(0, 10**4, places=3).map(float)
@@ -98,3 +99,9 @@ class TestTimer:
 
     def test_percent_of_the_run(self):
         assert Timer.every("10percent", **RUN).steps == math.ceil(RUN["total"] / 10)
+
+
+def test_a_timeout_is_a_time():
+    assert parse_timeout("10min") == timedelta(minutes=10)
+    with pytest.raises(ValueError, match="--timeout must be a time such as 10min, not 20steps"):
+        parse_timeout("20steps")

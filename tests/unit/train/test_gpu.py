@@ -12,10 +12,10 @@ from processes import records
 from tiny import ARCHITECTURE, tiny_run
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import Batch, TrainingBatches
-from vitral.data.opening import open_data
+from vitral.datasets.opening import open_data
 from vitral.objectives.classification import ClassificationConfig
 from vitral.train.config import RunConfig
-from vitral.train.loop import fit
+from vitral.train.fit import fit
 from vitral.train.run import Run
 from vitral.train.session import Session
 from vitral.weights.folder import load_model

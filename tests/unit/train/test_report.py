@@ -12,27 +12,27 @@ import pytest
 import torch
 
 from tiny import tiny_run
-from vitral.data.card import ModelCard
-from vitral.data.preprocess import Preprocessing
-from vitral.data.sources import ArraySource
-from vitral.evals.accuracy import Judgements
-from vitral.train.doctor import speed_table
-from vitral.train.predictions import PREDICTIONS, Predictions, load_predictions, save_predictions
-from vitral.train.report import Findings, confusion, data_table, write_report
-from vitral.train.setup import Setup
-from vitral.train.throughput import Timing
+from vitral.card import ModelCard
+from vitral.data.images.preprocess import Preprocessing
+from vitral.data.sources.source import ArraySource
+from vitral.evals.accuracy import Predictions
+from vitral.runs.predictions import PREDICTIONS, SavedPredictions, load_predictions, save_predictions
+from vitral.train.profiling.bottleneck import speed_table
+from vitral.train.profiling.setup import Setup
+from vitral.train.profiling.throughput import Timing
+from vitral.train.report import ReportData, confusion, data_table, write_report
 
 CLASSES = ("<script>alert(1)</script>", 'a "quoted" & b', "{{ 7 * 7 }}")
 VOID = {"meta", "img", "br", "line", "polyline", "circle"}
 
-FOUND = Judgements(
+FOUND = Predictions(
     truth=torch.tensor([0, 0, 1, 2, 2]),
     top=torch.tensor([[0, 1, 2], [1, 0, 2], [1, 0, 2], [0, 1, 2], [1, 2, 0]]),
     confidence=torch.tensor([0.9, 0.6, 0.8, 0.7, 0.95]),
     loss=torch.ones(5),
     readable=torch.tensor([True, False, True, True, True, True]),
     num_classes=3,
-    broken=("photos/<b>.jpg is cut short",),
+    unreadable=("photos/<b>.jpg is cut short",),
 )
 """Of six images the second could not be read."""
 
@@ -42,7 +42,7 @@ def source(classes: tuple[str, ...] = CLASSES) -> ArraySource:
     return ArraySource(title="<i>shades</i>", images=images, labels=np.array([0, 1, 0, 1, 2, 2]), classes=classes)
 
 
-def findings(**changes: object) -> Findings:
+def findings(**changes: object) -> ReportData:
     records = [
         {"step": 10, "train/loss": 1.5, "train/accuracy": 0.25, "lr": 0.1, "images_per_second": 640.0},
         {"step": 10, "val/top1": 0.5, "val/loss": 1.25},
@@ -50,7 +50,7 @@ def findings(**changes: object) -> Findings:
         {"step": 20, "test/top1": 0.4, "test/loss": 1.0},
     ]
     timing = Timing(steps=10, images=640, seconds=2.0, waiting=0.5, reading=1.28, compute=1.25, augment=0.05)
-    whole = Findings(
+    whole = ReportData(
         config=replace(tiny_run(), command=("vitral train digits --out 'a<b'",)),
         card=ModelCard(
             preprocessing=Preprocessing(image_size=(8, 8), channels=1),
@@ -61,7 +61,7 @@ def findings(**changes: object) -> Findings:
         records=records,
         speed=speed_table(timing, Setup(), memory=512_000_000),
         data={"train": source(), "test": source()},
-        judgements=FOUND,
+        predictions=FOUND,
     )
     return replace(whole, **changes)
 
@@ -159,12 +159,12 @@ def test_mistakes_are_the_surest_first_and_of_the_right_image(tmp_path):
 
 
 def test_an_unfinished_run_has_a_page_too(tmp_path):
-    read = page(tmp_path, card=None, judgements=None, speed=None, data="photos does not exist")
+    read = page(tmp_path, card=None, predictions=None, speed=None, data="photos does not exist")
     text = " | ".join(read.words)
     assert ", not finished yet." in text
     assert "The images cannot be shown: photos does not exist." in text
     assert not read.all("img")
-    empty = page(tmp_path, card=None, judgements=None, speed=None, data="gone", records=[])
+    empty = page(tmp_path, card=None, predictions=None, speed=None, data="gone", records=[])
     assert not empty.all("svg")
 
 
@@ -184,7 +184,7 @@ def test_many_classes_are_told_by_the_worst(tmp_path):
     truth = torch.arange(count).repeat(2)
     top = truth[:, None].clone()
     top[:30, 0] = 0
-    many = Judgements(
+    many = Predictions(
         truth=truth,
         top=top,
         confidence=torch.full((2 * count,), 0.5),
@@ -202,18 +202,18 @@ def test_many_classes_are_told_by_the_worst(tmp_path):
     assert table["rows"][0] == ("class 77", [6])
     assert (len(table["rows"]), table["more"]) == (100, 30)
     card = replace(findings().card, classes=classes)
-    read = page(tmp_path, card=card, judgements=many, data="not here")
+    read = page(tmp_path, card=card, predictions=many, data="not here")
     assert "and 30 more classes." not in read.words
     assert not any(attributes.get("class") == "confusion" for attributes in read.all("table"))
 
 
 def test_predictions_come_back(tmp_path):
-    save_predictions(tmp_path, Predictions(split="val", images="6 images", judgements=FOUND))
+    save_predictions(tmp_path, SavedPredictions(split="val", images="6 images", predictions=FOUND))
     kept = load_predictions(tmp_path)
     assert (kept.split, kept.images) == ("val", "6 images")
-    found = kept.judgements
-    assert (found.num_classes, found.broken) == (FOUND.num_classes, FOUND.broken)
-    for name in Judgements.COLUMNS:
+    found = kept.predictions
+    assert (found.num_classes, found.unreadable) == (FOUND.num_classes, FOUND.unreadable)
+    for name in Predictions.COLUMNS:
         torch.testing.assert_close(getattr(found, name), getattr(FOUND, name), rtol=0, atol=0)
     assert found.positions().tolist() == [0, 2, 3, 4, 5]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitral.evals.accuracy import Accuracy
-from vitral.train.metrics import read_metrics
+from vitral.runs.metrics import read_metrics
 from vitral.train.reporter import Reporter, fitting
 
 
@@ -17,16 +17,16 @@ def figures(loss: float, norm: float = 1.0, accuracy: float = 0.5) -> dict[str, 
 
 def result(loss: float) -> Accuracy:
     told = dict(truth=torch.tensor([0, 0, 1, 1]), predicted=torch.tensor([0, 0, 1, 0]), num_classes=2)
-    return Accuracy(num_images=4, top1=0.75, top5=1.0, loss=loss, ece=0.1, **told, broken=())
+    return Accuracy(num_images=4, top1=0.75, top5=1.0, loss=loss, ece=0.1, **told, unreadable=())
 
 
 def test_means_since_the_last_line(tmp_path):
     with Reporter(tmp_path, step=20, total=100) as reporter:
         for loss in (1.0, 2.0, 6.0):
-            reporter.add(figures(loss), lr=loss / 10, images=8)
+            reporter.log_step(figures(loss), lr=loss / 10, images=8)
         reporter.flush(23)
         reporter.flush(23)
-        reporter.add(figures(5.0), lr=0.7, images=8)
+        reporter.log_step(figures(5.0), lr=0.7, images=8)
         reporter.flush(24)
     first, second = read_metrics(tmp_path / "metrics.jsonl")
     assert first.pop("images_per_second") > 0
@@ -40,9 +40,9 @@ def test_means_since_the_last_line(tmp_path):
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_what_is_not_finite_is_named_with_step_and_rate(tmp_path, what, value):
     with Reporter(tmp_path, step=20, total=100) as reporter:
-        reporter.add(figures(1.0), lr=0.1, images=8)
-        reporter.add(figures(value) if what == "loss" else figures(1.0, value), lr=0.25, images=8)
-        reporter.add(figures(value), lr=0.3, images=8)
+        reporter.log_step(figures(1.0), lr=0.1, images=8)
+        reporter.log_step(figures(value) if what == "loss" else figures(1.0, value), lr=0.25, images=8)
+        reporter.log_step(figures(value), lr=0.3, images=8)
         sentence = f"the {what} became {value} at step 22 with learning rate 0.25: lower --optim.lr, or lengthen"
         with pytest.raises(ValueError, match=sentence):
             reporter.flush(23)
@@ -51,7 +51,7 @@ def test_what_is_not_finite_is_named_with_step_and_rate(tmp_path, what, value):
 
 def test_measurements(tmp_path, capsys):
     with Reporter(tmp_path, step=0, total=100) as reporter:
-        reporter.measured(50, "val", result(0.5))
+        reporter.log_eval(50, "val", result(0.5))
     expected = {"step": 50, "val/top1": 0.75, "val/top5": 1.0, "val/loss": 0.5, "val/ece": 0.1}
     assert read_metrics(tmp_path / "metrics.jsonl") == [expected]
     captured = capsys.readouterr()
@@ -61,9 +61,9 @@ def test_measurements(tmp_path, capsys):
 
 def test_a_measurement_that_is_not_finite(tmp_path):
     with Reporter(tmp_path, step=0, total=100) as reporter:
-        reporter.add(figures(1.0), lr=0.125, images=8)
+        reporter.log_step(figures(1.0), lr=0.125, images=8)
         with pytest.raises(ValueError, match=r"the test loss became nan at step 50 with learning rate 0\.125"):
-            reporter.measured(50, "test", result(math.nan))
+            reporter.log_eval(50, "test", result(math.nan))
 
 
 def test_a_narrow_terminal_shows_what_matters_most():
@@ -75,5 +75,5 @@ def test_a_narrow_terminal_shows_what_matters_most():
 
 def test_markup_in_names_is_no_markup(tmp_path, capsys):
     with Reporter(tmp_path, step=0, total=100) as reporter:
-        reporter.say("photos/[bold]cat[/bold].jpg is broken")
+        reporter.info("photos/[bold]cat[/bold].jpg is broken")
     assert capsys.readouterr().err == "photos/[bold]cat[/bold].jpg is broken\n"

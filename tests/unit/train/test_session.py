@@ -10,9 +10,9 @@ import torch
 
 from tiny import ARCHITECTURE, tiny_run
 from vitral.data.batches import UNREADABLE, Batch, TrainingBatches
-from vitral.data.opening import open_data
+from vitral.datasets.opening import open_data
 from vitral.device import pick_device
-from vitral.train.checkpoint import Checkpoints, Saved
+from vitral.train.checkpointing.checkpoint import Checkpoints, Saved
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 
@@ -46,7 +46,7 @@ def weights(trained: Session) -> dict[str, torch.Tensor]:
 def broken(batch: Batch, rows: list[int]) -> Batch:
     labels = batch.labels.clone()
     labels[rows] = UNREADABLE
-    return replace(batch, labels=labels, broken=tuple(f"{row} is broken" for row in rows))
+    return replace(batch, labels=labels, unreadable=tuple(f"{row} is broken" for row in rows))
 
 
 @pytest.mark.parametrize("parts", [2, 4, 64])

@@ -9,7 +9,7 @@ import torch
 from unit.weights.google_oracle import Oracle
 from vitral.models import architecture, blank_model
 from vitral.weights.foreign import LINEAGES, LoadReport, read_foreign, written_as
-from vitral.weights.rows import to_theirs
+from vitral.weights.mapping import to_theirs
 
 GENERATIONS = ("google", "google-linen", "big_vision")
 MODELS = [

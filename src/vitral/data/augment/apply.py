@@ -9,7 +9,7 @@ from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.draws import Draws
 from vitral.data.augment.geometry import flip, warp
 from vitral.data.augment.mixing import Examples, mixed
-from vitral.data.preprocess import Preprocessing
+from vitral.data.images.preprocess import Preprocessing
 
 __all__ = ["augmented"]
 

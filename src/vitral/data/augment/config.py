@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from vitral.errors import UserError
+
 __all__ = ["AugmentConfig"]
 
 
@@ -12,7 +14,7 @@ class AugmentConfig:
     """How training images vary. The defaults change nothing.
 
     Raises:
-        ValueError: a value is out of range.
+        UserError: a value is out of range.
     """
 
     crop: Literal["none", "inception", "inception_tf", "simple", "square"] = "none"
@@ -61,22 +63,22 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            raise ValueError(f"crop_area must be two shares with 0 < smallest <= largest <= 1, not {self.crop_area}")
+            raise UserError(f"crop_area must be two shares with 0 < smallest <= largest <= 1, not {self.crop_area}")
         if not 0 < self.crop_aspect[0] <= self.crop_aspect[1] < math.inf:
-            raise ValueError(f"crop_aspect must be two ratios with 0 < smallest <= largest, not {self.crop_aspect}")
+            raise UserError(f"crop_aspect must be two ratios with 0 < smallest <= largest, not {self.crop_aspect}")
         if self.shift < 0 or not 0 <= self.rotate < math.inf:
-            raise ValueError(f"shift and rotate must be at least 0, not {self.shift} and {self.rotate}")
+            raise UserError(f"shift and rotate must be at least 0, not {self.shift} and {self.rotate}")
         if not 0 <= self.scale < 1:
-            raise ValueError(f"scale must be at least 0 and below 1, not {self.scale}")
+            raise UserError(f"scale must be at least 0 and below 1, not {self.scale}")
 
         for name in ("colour_jitter", "erase", "mixup", "cutmix"):
             value, most = getattr(self, name), 1.0 if name in ("colour_jitter", "erase") else math.inf
             if not 0 <= value <= most or value == math.inf:
-                raise ValueError(f"{name} must be at least 0{' and at most 1' if most == 1 else ''}, not {value}")
+                raise UserError(f"{name} must be at least 0{' and at most 1' if most == 1 else ''}, not {value}")
         if self.randaugment_layers < 1 or self.repeats < 1 or self.randaugment_magnitude < 0:
-            raise ValueError("randaugment_layers and repeats must be at least 1, randaugment_magnitude at least 0")
+            raise UserError("randaugment_layers and repeats must be at least 1, randaugment_magnitude at least 0")
         if self.randaugment == "torchvision" and self.randaugment_magnitude > 30:
-            raise ValueError(f"torchvision's magnitudes are 0 to 30, not {self.randaugment_magnitude}")
+            raise UserError(f"torchvision's magnitudes are 0 to 30, not {self.randaugment_magnitude}")
 
     @property
     def mixes(self) -> bool:

@@ -9,6 +9,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.layers.positions.base import INJECTIONS, Fixed, Learned, Positions
 from vitral.layers.positions.coordinates import PatchCoordinates
 from vitral.layers.positions.state import PositionState
@@ -74,7 +75,7 @@ class Learned1D(Learned, Additive):
 
     def vectors_at(self, table: Tensor, coordinates: PatchCoordinates) -> Float[Tensor, "tables s t d"]:
         if self.resample != "google":
-            raise ValueError(f"patches of several grids need position_resample google, not {self.resample}")
+            raise UserError(f"patches of several grids need position_resample google, not {self.resample}")
         patches = self._patches(table)
         top, bottom, down = coordinates.neighbours(0, self.grid[0])
         left, right, along = coordinates.neighbours(1, self.grid[1])

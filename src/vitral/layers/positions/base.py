@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from vitral.errors import UserError
 from vitral.layers.positions.coordinates import PatchCoordinates
 from vitral.layers.positions.state import PositionState
 
@@ -26,7 +27,7 @@ class Positions(ABC):
     """One kind of position embeddings for one shape of model. It holds no tensor: the table is `ViT.pos_embed`.
 
     Raises:
-        ValueError: the kind does not support this injection or this width.
+        UserError: the kind does not support this injection or this width.
     """
 
     kind: str
@@ -63,12 +64,12 @@ class Positions(ABC):
 
     def __post_init__(self) -> None:
         if self.injection not in self.injections:
-            raise ValueError(
+            raise UserError(
                 f"position {self.kind} cannot go with position_injection {self.injection}: "
                 f"choose {' or '.join(self.injections)}"
             )
         if self.vector_width % self.parts:
-            raise ValueError(
+            raise UserError(
                 f"position {self.kind} needs vectors whose width is a multiple of {self.parts}, not {self.vector_width}"
             )
 
@@ -109,7 +110,7 @@ class Positions(ABC):
         """The same for patches of several images, without prefix tokens.
 
         Raises:
-            ValueError: the kind is defined on whole grids only.
+            UserError: the kind is defined on whole grids only.
         """
 
 

@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.layers.positions.base import Fixed, Learned
 from vitral.layers.positions.coordinates import PatchCoordinates
 from vitral.layers.positions.state import PositionState
@@ -53,7 +54,7 @@ class Relative(Learned):
         return torch.lerp(upper, torch.lerp(at(top + 1, left), at(top + 1, left + 1), right), below)
 
     def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
-        raise ValueError("patches of several grids have no common offsets: choose another position than relative")
+        raise UserError("patches of several grids have no common offsets: choose another position than relative")
 
 
 class Rotary(Fixed):

@@ -11,8 +11,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vitral.distributed.parallel import full_tensor, shard_like
 from vitral.train.optimisers.by_shape import ByShape, State, Tensors, keep, recalled
-from vitral.train.parallel import parted, whole
 
 __all__ = ["Adafactor"]
 
@@ -78,14 +78,16 @@ def by_square(gradients: Tensors, states: list[State], *, new: float) -> Tensors
 def by_rows_and_columns(gradients: Tensors, states: list[State], *, new: float, split: int) -> Tensors:
     """The same with a mean square of rank one: the means of rows and columns, over the mean of all."""
     # where weights are in shards, a mean needs all of them
-    squares = rearrange(torch.stack([whole(square) for square in _squared(gradients)]), "m (s r) c -> m s r c", s=split)
+    squares = rearrange(
+        torch.stack([full_tensor(square) for square in _squared(gradients)]), "m (s r) c -> m s r c", s=split
+    )
     means = {"square_rows": squares.mean(dim=-1), "square_columns": squares.mean(dim=-2)}
     for name, mean in means.items():
         torch._foreach_lerp_([state[name] for state in states], list(mean), new)
     rows, columns = (torch.stack([state[name] for state in states]) for name in means)
     factors = (rows / rows.mean(dim=-1, keepdim=True)).rsqrt()[..., None] * columns.rsqrt()[..., None, :]
     wholes = rearrange(factors, "m s r c -> m (s r) c")
-    return torch._foreach_mul(gradients, [parted(each, gradients[0]) for each in wholes])
+    return torch._foreach_mul(gradients, [shard_like(each, gradients[0]) for each in wholes])
 
 
 def _squared(gradients: Tensors) -> Tensors:

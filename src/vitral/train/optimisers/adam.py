@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitral.distributed.parallel import full_tensor
 from vitral.train.optimisers.by_shape import ByShape, State, Tensors, keep, recalled
-from vitral.train.parallel import whole
 
 __all__ = ["LAMB", "Adam", "AdamW"]
 
@@ -84,7 +84,7 @@ class LAMB(Moments):
         found = directions(gradients, states, step=step, group=group)
         if group["weight_decay"]:
             torch._foreach_add_(found, params, alpha=group["weight_decay"])
-            lengths, wanted = (whole(torch.stack(torch._foreach_norm(tensors))) for tensors in (found, params))
+            lengths, wanted = (full_tensor(torch.stack(torch._foreach_norm(tensors))) for tensors in (found, params))
             trust = torch.where((lengths > 0) & (wanted > 0), wanted / lengths, 1.0)
             torch._foreach_mul_(found, list(trust.unbind()))
         torch._foreach_add_(params, found, alpha=-group["lr"])

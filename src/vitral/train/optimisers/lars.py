@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitral.distributed.parallel import full_tensor
 from vitral.train.optimisers.by_shape import State, Tensors
 from vitral.train.optimisers.sgd import SGD
-from vitral.train.parallel import whole
 
 __all__ = ["LARS"]
 
@@ -33,7 +33,9 @@ class LARS(SGD):
     ) -> None:
         gradients = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
         if params[0].ndim > 1:
-            lengths, weights = (whole(torch.stack(torch._foreach_norm(tensors))) for tensors in (gradients, params))
+            lengths, weights = (
+                full_tensor(torch.stack(torch._foreach_norm(tensors))) for tensors in (gradients, params)
+            )
             trust = torch.where((lengths > 0) & (weights > 0), TRUST * weights / lengths, 1.0)
             torch._foreach_mul_(gradients, list(trust.unbind()))
         super().update(params, gradients, states, step=step, group=group | {"weight_decay": 0.0})

@@ -11,8 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.distributed.parallel import full_tensor, shard_like
 from vitral.train.optimisers.by_shape import ByShape, State, Tensors
-from vitral.train.parallel import parted, whole
 
 __all__ = ["Muon", "orthogonalise"]
 
@@ -60,9 +60,9 @@ class Muon(ByShape):
         nesterov = torch._foreach_mul(gradients, 1 - group["momentum"])
         torch._foreach_add_(nesterov, means, alpha=group["momentum"])
         # where weights are in shards, a matrix can only be made orthogonal as a whole
-        wholes = torch.stack([whole(each) for each in nesterov])
+        wholes = torch.stack([full_tensor(each) for each in nesterov])
         matrices = rearrange(wholes, "m (s r) c -> (m s) r c", s=group["split"])
         updates = rearrange(orthogonalise(matrices), "(m s) r c -> m (s r) c", s=group["split"])
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(params, [parted(each, params[0]) for each in updates], alpha=-group["lr"] * scale)
+        torch._foreach_add_(params, [shard_like(each, params[0]) for each in updates], alpha=-group["lr"] * scale)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import Arrays, Lineage, counted, side_of, with_folded_cls
-from vitral.weights.rows import CONV, DENSE, SAME, WITHOUT_CLS, Codec, Row, heads_in, heads_out, heads_vector
+from vitral.weights.mapping import CONV, DENSE, SAME, WITHOUT_CLS, Codec, Row, heads_in, heads_out, heads_vector
 
 __all__ = ["BIG_VISION", "GOOGLE", "GOOGLE_LINEN"]
 

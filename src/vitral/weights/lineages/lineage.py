@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
-from vitral.weights.rows import Row
+from vitral.weights.mapping import Row
 
 __all__ = ["CLIP_MEAN", "CLIP_STD", "Arrays", "Lineage", "counted", "side_of", "usual_heads", "with_folded_cls"]
 
@@ -65,11 +66,11 @@ def side_of(patches: int, *, name: str) -> int:
     """Rows of a square grid.
 
     Raises:
-        ValueError: the patches make no square.
+        UserError: the patches make no square.
     """
     side = math.isqrt(patches)
     if side * side != patches:
-        raise ValueError(f"{name} has {patches} positions of patches, which make no square grid")
+        raise UserError(f"{name} has {patches} positions of patches, which make no square grid")
     return side
 
 
@@ -77,11 +78,11 @@ def usual_heads(width: int) -> int:
     """Attention heads of models of this width, where a format does not say: 64 channels a head, but for the largest.
 
     Raises:
-        ValueError: the width is that of no known model.
+        UserError: the width is that of no known model.
     """
     heads = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 1792: 16}.get(width, width // 64)
     if not heads or width % heads:
-        raise ValueError(f"the file does not tell its attention heads, and none are usual at width {width}")
+        raise UserError(f"the file does not tell its attention heads, and none are usual at width {width}")
     return heads
 
 

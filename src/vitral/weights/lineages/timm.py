@@ -8,11 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.models import blank_model
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import Arrays, Lineage, counted, side_of, usual_heads, with_folded_cls
-from vitral.weights.rows import Row
+from vitral.weights.mapping import Row
 
 __all__ = ["TIMM"]
 
@@ -158,7 +159,7 @@ def _rotary(arrays: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     and values, none of keys, and the two layers of a gated MLP apart.
 
     Raises:
-        ValueError: keys have a bias.
+        UserError: keys have a bias.
     """
     if config.pool == "gap":
         parts = arrays["reg_token"].tensor_split([1], dim=1)
@@ -172,7 +173,7 @@ def _rotary(arrays: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
             arrays |= zip(names, map(torch.clone, arrays.pop(name).chunk(len(apart[whole]))), strict=True)
     keys = [name for name in arrays if name.endswith("attn.k_bias")]
     if any(arrays.pop(name).any() for name in keys):
-        raise ValueError("timm's models with rotary positions have no bias of keys, and this model has one")
+        raise UserError("timm's models with rotary positions have no bias of keys, and this model has one")
     return arrays
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import Arrays, Lineage, counted, side_of, usual_heads
-from vitral.weights.rows import Row
+from vitral.weights.mapping import Row
 
 __all__ = ["TORCHVISION"]
 

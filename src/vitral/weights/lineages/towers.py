@@ -11,9 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Arrays, Lineage, counted, side_of, usual_heads
-from vitral.weights.rows import DENSE, Codec, Row
+from vitral.weights.mapping import DENSE, Codec, Row
 
 __all__ = ["CLIP", "OPEN_CLIP", "SIGLIP"]
 
@@ -153,10 +154,10 @@ def _joined(arrays: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     """`SiglipVisionModel`, whose head pools; a classifier there would read the mean of the patches.
 
     Raises:
-        ValueError: the model does not pool by attention.
+        UserError: the model does not pool by attention.
     """
     if config.pool != "map":
-        raise ValueError(f"the format siglip pools by attention, and this model has pool {config.pool}")
+        raise UserError(f"the format siglip pools by attention, and this model has pool {config.pool}")
     for kind in ("weight", "bias"):
         parts = [arrays.pop(f"head.attention.{part}.{kind}") for part in ("q", "kv")]
         arrays[f"head.attention.in_proj_{kind}"] = torch.cat(parts)

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import Arrays, Lineage, counted, side_of, usual_heads
-from vitral.weights.rows import Row
+from vitral.weights.mapping import Row
 
 __all__ = ["DINOV2", "DINOV3", "TRANSFORMERS"]
 
@@ -64,7 +65,7 @@ def _config(arrays: Arrays, settings: Mapping[str, Any], *, norm_eps: float) -> 
     hidden = arrays[f"layers.0.mlp.{'gate_proj' if gated else 'fc1'}.weight"].shape[0]
     head, registers = arrays.get("classifier.weight"), arrays.get("embeddings.register_tokens")
     if head is not None and head.shape[1] != width:
-        raise ValueError("this classifier reads the class token beside the mean of the patches: read the encoder alone")
+        raise UserError("this classifier reads the class token beside the mean of the patches: read the encoder alone")
     return ViTConfig(
         image_size=size[0] if size[0] == size[1] else (size[0], size[1]),
         patch_size=p if p == q else (p, q),
@@ -179,10 +180,10 @@ def _dino3_names(arrays: dict[str, Tensor], config: ViTConfig) -> dict[str, Tens
     """The encoder alone.
 
     Raises:
-        ValueError: its keys have a bias, which changes nothing that attention gives, but has no place.
+        UserError: its keys have a bias, which changes nothing that attention gives, but has no place.
     """
     if any(array.any() for name, array in arrays.items() if name.endswith(".k_proj.bias")):
-        raise ValueError("the format dinov3 has no place for a bias of keys, and this model has one")
+        raise UserError("the format dinov3 has no place for a bias of keys, and this model has one")
     theirs = {
         r"^layers\.": "model.layer.",
         r"^layernorm\.": "norm.",
@@ -201,7 +202,7 @@ def _dino3_names(arrays: dict[str, Tensor], config: ViTConfig) -> dict[str, Tens
 
 def _dino3_config(arrays: Arrays, settings: Mapping[str, Any]) -> ViTConfig:
     if "layers.0.mlp.gate_proj.weight" in arrays and settings.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"its gate is {settings['hidden_act']}, and only silu is known here")
+        raise UserError(f"its gate is {settings['hidden_act']}, and only silu is known here")
     return _config(arrays, settings, norm_eps=1e-5)
 
 

@@ -1,0 +1,1 @@
+"""`vitral data` and its subcommands."""

@@ -1,0 +1,1 @@
+"""`vitral eval` and its suites."""

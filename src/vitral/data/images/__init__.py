@@ -1,0 +1,1 @@
+"""From bytes to pixels to a model's input: decoding and preprocessing."""

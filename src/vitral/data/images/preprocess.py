@@ -1,0 +1,158 @@
+"""The one way from an image to a model's input, shared by training, evaluation, export and serving."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from einops import rearrange
+from jaxtyping import Float32, UInt8
+from PIL import Image
+from torch import Tensor
+
+from vitral.data.images.decode import MODES
+from vitral.errors import UserError
+
+__all__ = ["Preprocessing"]
+
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+MARGIN = 4
+"""Mirrored pixels around a simple random crop."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How an image becomes a model's input; saved beside the model's weights.
+
+    Raises:
+        UserError: a value is out of range; the sentence says which and what it may be.
+    """
+
+    image_size: tyro.conf.Suppress[tuple[int, int]]
+    """Height and width of the input, in pixels; no flag of its own, as a run takes it from its model."""
+    channels: tyro.conf.Suppress[int]
+    """1 for grey, 3 for colour; taken from the model like the size."""
+    resize: Literal["squash", "crop"] = "squash"
+    """`squash`: the whole image to the input's height and width. `crop`: its centre, proportions kept."""
+    crop_ratio: float = 0.875
+    """With `crop`: share of the short side that is kept, so 224 pixels are cut out of 256."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    """Filter of the resize; all are widened for shrinking, so that nothing aliases."""
+    mean: tuple[float, ...] = (0.5,)
+    """Subtracted from values in 0..1: one number, or one a channel."""
+    std: tuple[float, ...] = (0.5,)
+    """Divides what is left: one number, or one a channel."""
+
+    def __post_init__(self) -> None:
+        if min(self.image_size) < 1:
+            raise UserError(f"image_size must be at least 1x1 pixels, not {self.image_size}")
+        if self.channels not in MODES:
+            raise UserError(f"channels must be 1 (grey) or 3 (colour), not {self.channels}")
+        if not 0 < self.crop_ratio <= 1:
+            raise UserError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise UserError(f"{name} takes one number or one for each of {self.channels} channels, not {values}")
+            if not all(math.isfinite(value) for value in values):
+                raise UserError(f"{name} must be finite, not {values}")
+        if min(self.std) <= 0:
+            raise UserError(f"std must be above 0, not {self.std}")
+
+    def fitted(self, *, image_size: tuple[int, int], channels: int) -> "Preprocessing":
+        """The same for a model of another size and other channels, whose shift and scale are the mean of the old."""
+        mean, std = (
+            values if len(values) in (1, channels) else (sum(values) / len(values),) for values in (self.mean, self.std)
+        )
+        return replace(self, image_size=image_size, channels=channels, mean=mean, std=std)
+
+    def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+        """The geometry of evaluation: squash, or centre crop.
+
+        Args:
+            image: of mode "L" or "RGB", as `channels` says.
+        """
+        return self.crop(image, (0.0, 0.0, 1.0, 1.0)) if self.resize == "squash" else self._centre_crop(image)
+
+    def crop(self, image: Image.Image, box: Box) -> UInt8[np.ndarray, "h w c"]:
+        """The geometry of training: the part of the image inside `box`, at the input's size.
+
+        Args:
+            image: of mode "L" or "RGB", as `channels` says.
+            box: left, top, right, bottom, as fractions of the image's width and height.
+        """
+        left, top, right, bottom = box
+        assert 0 <= left < right <= 1, box
+        assert 0 <= top < bottom <= 1, box
+        assert image.mode == MODES[self.channels], f"{image.mode} image for {self.channels} channels"
+        part = left * image.width, top * image.height, right * image.width, bottom * image.height
+        height, width = self.image_size
+        if image.size != (width, height) or part != (0, 0, width, height):
+            image = image.resize((width, height), FILTERS[self.interpolation], part)
+        return np.array(image).reshape(height, width, self.channels)
+
+    def simple_crop(self, image: Image.Image, place: tuple[float, float]) -> UInt8[np.ndarray, "h w c"]:
+        """The geometry of training in DeiT III (arXiv 2204.07118, section 3): the image, proportions kept, covers the
+        input; a margin of mirrored pixels is put around it, and a part of the input's size cut out.
+
+        Args:
+            image: of mode "L" or "RGB", as `channels` says.
+            place: of the part among all that fit, in [0, 1) across and down.
+        """
+        size = np.array([self.image_size[1], self.image_size[0]])
+        original = np.array(image.size)
+        # a size that is no whole number of pixels is cut, as torchvision's is
+        scale = max(Fraction(int(of), int(have)) for of, have in zip(size, original, strict=True))
+        whole = np.array([int(have * scale) for have in original.tolist()])
+        start = (np.array(place) * (whole - size + 2 * MARGIN + 1)).astype(int) - MARGIN
+        first, last = start.clip(0), (start + size).clip(max=whole)
+        box = tuple(float(edge) for edge in np.concatenate([first, last]) * np.tile(original / whole, 2))
+        width, height = (last - first).tolist()
+        part = np.array(image.resize((width, height), FILTERS[self.interpolation], box))  # pyright: ignore[reportArgumentType]
+        before, after = first - start, start + size - last
+        missing = [(int(before[axis]), int(after[axis])) for axis in (1, 0)]
+        return np.pad(part.reshape(height, width, self.channels), [*missing, (0, 0)], mode="reflect")
+
+    def normalise(self, batch: UInt8[Tensor, "b h w c"]) -> Float32[Tensor, "b c h w"]:
+        """Pixels to the model's range, on the batch's own device: (value / 255 - mean) / std."""
+        images = rearrange(batch, "b h w c -> b c h w").to(torch.float32, memory_format=torch.contiguous_format)
+        mean, std = (_planes([255 * value for value in values], batch) for values in (self.mean, self.std))
+        return images.sub_(mean).div_(std)
+
+    def shares(self, images: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
+        """The model's range back to values in 0..1."""
+        return (images * _planes(self.std, images) + _planes(self.mean, images)).clamp(0, 1)
+
+    def scaled(self, shares: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
+        """Values in 0..1 to the model's range."""
+        return (shares - _planes(self.mean, shares)) / _planes(self.std, shares)
+
+    def _centre_crop(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+        """Equals resizing the whole image to the enlarged size, then cutting out its centre.
+
+        Only the centre is computed, so an image a thousand times as wide as high costs no more than another.
+        """
+        height, width = self.image_size
+        target_height, target_width = round(height / self.crop_ratio), round(width / self.crop_ratio)
+        if target_height * image.width >= target_width * image.height:
+            whole_width, whole_height = target_height * image.width // image.height, target_height
+        else:
+            whole_width, whole_height = target_width, target_width * image.height // image.width
+        left, top = round((whole_width - width) / 2), round((whole_height - height) / 2)
+        box = left / whole_width, top / whole_height, (left + width) / whole_width, (top + height) / whole_height
+        return self.crop(image, box)
+
+
+def _planes(values: Sequence[float], like: Tensor) -> Float32[Tensor, "c 1 1"]:
+    """A plane for each value, written on the device itself: copying from the host would make it wait."""
+    return torch.stack([torch.full((1, 1), value, device=like.device) for value in values])

@@ -1,0 +1,79 @@
+"""Opens plain files: IDX files and folders of images."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vitral.data.config import DataConfig, existing_folder
+from vitral.data.sources.folder import ClassFiles, list_folder, list_images
+from vitral.data.sources.idx import LabelledImages, read_split
+from vitral.data.sources.source import ArraySource, FileSource, Source
+from vitral.errors import UserError
+
+__all__ = ["file_source", "open_folder", "open_idx", "open_images"]
+
+
+def open_idx(config: DataConfig) -> dict[str, Source]:
+    """IDX files of the names that MNIST's have.
+
+    Raises:
+        UserError: they are not there or damaged, or a label has no class.
+    """
+    root = existing_folder(config)
+    train, test = read_split(root, "train"), read_split(root, "t10k")
+    if train is None:
+        raise UserError(
+            f"{root} has no train-images-idx3-ubyte (or .gz): give the folder of the IDX files as --data.root"
+        )
+    classes = config.class_names or _numbers(int(train.labels.max()) + 1)
+    splits = {"train": train} if test is None else {"train": train, "test": test}
+    return {split: _array_source(part, classes) for split, part in splits.items()}
+
+
+def _array_source(part: LabelledImages, classes: tuple[str, ...]) -> ArraySource:
+    highest = part.labels.max()
+    if highest >= len(classes):
+        raise UserError(
+            f"{part.labels_file} has the label {highest}, but there are only {len(classes)} classes, "
+            f"0 to {len(classes) - 1}: name every class with --data.class-names, or fetch the right file"
+        )
+    return ArraySource(title=str(part.file), images=part.images, labels=part.labels, classes=classes)
+
+
+def open_folder(config: DataConfig) -> dict[str, Source]:
+    """A folder of images, one folder a class.
+
+    Raises:
+        UserError: see `list_folder`.
+    """
+    if config.class_names:
+        raise UserError("--data.source folder names its classes after their folders: leave out --data.class-names")
+    root = existing_folder(config)
+    splits = list_folder(root)
+    classes = tuple(splits["train"])
+    return {split: file_source(root, by_class, classes) for split, by_class in splits.items()}
+
+
+def open_images(config: DataConfig) -> dict[str, Source]:
+    """All images under a folder, in one class that means nothing.
+
+    Raises:
+        UserError: there are none.
+    """
+    root = existing_folder(config)
+    files = list_images(root)
+    if len(files) < 2:
+        raise UserError(f"{root} has {len(files) or 'no'} images: give a folder with some as --data.root")
+    return {"train": file_source(root, {"image": files}, ("image",))}
+
+
+def file_source(root: Path, by_class: ClassFiles, classes: tuple[str, ...]) -> FileSource:
+    """Files by class as a source that counts its labels in the order of `classes`."""
+    files = tuple(file for members in by_class.values() for file in members)
+    places = {name: place for place, name in enumerate(classes)}
+    labels = np.repeat([places[name] for name in by_class], [len(members) for members in by_class.values()])
+    return FileSource(root=root, files=files, labels=labels.astype(np.int64), classes=classes)
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(label) for label in range(count))

@@ -1,0 +1,132 @@
+"""Image folders: one folder a class, directly inside the root or inside `train/`, `val/` and `test/`."""
+
+import os
+from pathlib import Path
+
+from vitral.data.images.decode import IMAGE_SUFFIXES
+from vitral.errors import UserError
+
+__all__ = ["ClassFiles", "list_folder", "list_images"]
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names of folders, in any case, that hold a split instead of a class."""
+
+ClassFiles = dict[str, list[str]]
+"""By class, in sorted order: its image files, as paths from the root."""
+
+
+def list_folder(root: Path) -> dict[str, ClassFiles]:
+    """Lists the images of an existing folder by split and class; without split folders all are "train".
+
+    Classes and files come sorted, so the order on disk does not matter. Class folders are searched through and
+    through, symbolic links included; hidden files and files that are no images by name are passed over.
+
+    Raises:
+        UserError: there are no images, or they do not lie in class folders, or the splits' classes disagree.
+    """
+    folders, images = _entries(root)
+    if not folders:
+        if images:
+            raise UserError(
+                f"{root} has images but no class folders: put them into one folder a class, "
+                f"such as {root / 'cat' / images[0]}"
+            )
+        raise UserError(f"{root} has no class folders: give a folder with one folder of images a class")
+    split_folders = _split_folders(root, folders) or {"train": "."}
+    splits = {split: _class_files(root / name, root) for split, name in split_folders.items()}
+    for split, name in split_folders.items():
+        unknown = [repr(label) for label in splits[split] if label not in splits["train"]]
+        if unknown:
+            raise UserError(
+                f"{root / name} has classes that {root / split_folders['train']} lacks, {', '.join(unknown)}: "
+                f"rename these folders or remove them"
+            )
+    for label, files in splits["train"].items():
+        if not files:
+            raise UserError(
+                f"{root / split_folders['train'] / label} has no images to learn from: add some, or remove the folder"
+            )
+    return splits
+
+
+def list_images(root: Path) -> list[str]:
+    """All images under an existing folder, as sorted paths from it; what is passed over is as in `list_folder`.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
+    real = Path(os.path.realpath(root))
+    return sorted(_files(root, root, {str(parent) for parent in real.parents}))
+
+
+def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
+    """The folder of each split in reading order, or None where the folders are classes.
+
+    A class may well be called "train"; then its images lie beside other classes and directly inside it.
+    """
+    named = [name for name in folders if name.lower() in SPLITS]
+    trains = [name for name in named if SPLITS[name.lower()] == "train"]
+    nested = any(_entries(root / name)[0] for name in trains)
+    if not named or (len(named) < len(folders) and not nested):
+        return None
+    if not trains:
+        raise UserError(f"{root} has {', '.join(named)} but no train folder: add it, or give another folder")
+    found: dict[str, str] = {}
+    for name in sorted(named, key=lambda name: list(SPLITS).index(name.lower())):
+        other = found.setdefault(SPLITS[name.lower()], name)
+        if other != name:
+            raise UserError(f"{root} has both {other} and {name}, which mean the same: keep one of them")
+    return found
+
+
+def _class_files(folder: Path, root: Path) -> ClassFiles:
+    """The image files of each class folder in `folder`."""
+    names, images = _entries(folder)
+    if not names:
+        state = "has images but no class folders" if images else "has no class folders"
+        raise UserError(f"{folder} {state}: it needs one folder of images a class")
+    real = Path(os.path.realpath(folder))
+    above = {str(real), *map(str, real.parents)}
+    found = {name: sorted(_files(folder / name, root, set(above))) for name in names}
+    if not any(found.values()):
+        raise UserError(f"{folder} has no images in its class folders: add some, or give another folder")
+    return found
+
+
+def _files(folder: Path, root: Path, seen: set[str]) -> list[str]:
+    """Image files below `folder`; links to a folder in `seen`, passed already or above the class, are not followed."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return []
+    seen.add(real)
+    names, images = _entries(folder)
+    found = [str((folder / image).relative_to(root)) for image in images]
+    for name in names:
+        found += _files(folder / name, root, seen)
+    return found
+
+
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the image files directly inside, hidden ones left out, each sorted."""
+    folders, images = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                # os.path.isdir answers no, rather than raise, for a link that leads nowhere
+                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
+                    folders.append(entry.name)
+                elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                    images.append(entry.name)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}") from None
+    return sorted(folders), sorted(images)

@@ -1,0 +1,118 @@
+"""IDX files, the form of MNIST and Fashion-MNIST: a header of sizes, then bytes; gzipped or not."""
+
+import gzip
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from vitral.errors import UserError
+
+__all__ = ["LabelledImages", "read_images", "read_labels", "read_split"]
+
+ELEMENTS = {
+    0x08: "unsigned bytes",
+    0x09: "signed bytes",
+    0x0B: "16-bit integers",
+    0x0C: "32-bit integers",
+    0x0D: "32-bit floats",
+    0x0E: "64-bit floats",
+}
+"""What an IDX file may hold, by the third byte of its header."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledImages:
+    """One split: the images and the labels of two files that belong together."""
+
+    file: Path
+    """Where the images come from."""
+    labels_file: Path
+    """Where the labels come from."""
+    images: UInt8[np.ndarray, "n h w"]
+    """Grey values, 0 black in most data of this form."""
+    labels: Int64[np.ndarray, " n"]
+    """Class of each image."""
+
+
+def read_split(root: Path, prefix: str) -> LabelledImages | None:
+    """Reads `PREFIX-images-idx3-ubyte` and `PREFIX-labels-idx1-ubyte`, with or without `.gz`.
+
+    Args:
+        root: folder of the files.
+        prefix: `train` or `t10k`.
+
+    Returns:
+        The split, or None where neither file is there.
+
+    Raises:
+        UserError: one of the two is missing or malformed, or they disagree.
+    """
+    file, labels_file = _find(root, f"{prefix}-images", "idx3-ubyte"), _find(root, f"{prefix}-labels", "idx1-ubyte")
+    if file is None and labels_file is None:
+        return None
+    if file is None or labels_file is None:
+        missing = f"{prefix}-images-idx3-ubyte" if file is None else f"{prefix}-labels-idx1-ubyte"
+        raise UserError(f"{root} has {file or labels_file} but no {missing} (or {missing}.gz): put it there")
+    images, labels = read_images(file), read_labels(labels_file)
+    if len(images) != len(labels):
+        raise UserError(f"{file} holds {len(images)} images but {labels_file} {len(labels)} labels: they do not match")
+    return LabelledImages(file=file, labels_file=labels_file, images=images, labels=labels)
+
+
+def read_images(file: Path) -> UInt8[np.ndarray, "n h w"]:
+    """Reads a file of images.
+
+    Raises:
+        UserError: the file is not IDX, or not of images, or damaged, or empty.
+    """
+    return _read(file, what="images", axes=3)
+
+
+def read_labels(file: Path) -> Int64[np.ndarray, " n"]:
+    """Reads a file of labels.
+
+    Raises:
+        UserError: the file is not IDX, or not of labels, or damaged, or empty.
+    """
+    return _read(file, what="labels", axes=1).astype(np.int64)
+
+
+def _find(root: Path, stem: str, ending: str) -> Path | None:
+    """The file as its authors named it, or with the dot that some programs write for the second dash."""
+    names = (f"{stem}{separator}{ending}{suffix}" for separator in "-." for suffix in ("", ".gz"))
+    return next((root / name for name in names if (root / name).is_file()), None)
+
+
+def _read(file: Path, *, what: str, axes: int) -> np.ndarray:
+    content = _content(file)
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in ELEMENTS:
+        raise UserError(f"{file} is not an IDX file: it does not start with two zero bytes and a known type")
+    if content[2] != 0x08:
+        raise UserError(f"{file} holds {ELEMENTS[content[2]]}, but only unsigned bytes are read")
+    if content[3] != axes:
+        raise UserError(f"{file} has {content[3]} axes where {what} have {axes}: is it another file under this name?")
+    start = 4 + 4 * axes
+    if len(content) < start:
+        raise UserError(f"{file} ends within its header: fetch it again")
+    shape = tuple(int.from_bytes(content[at : at + 4]) for at in range(4, start, 4))
+    expected, found = math.prod(shape), len(content) - start
+    if expected != found:
+        raise UserError(f"{file} announces {expected} bytes of {what} but holds {found}: fetch it again")
+    if not expected:
+        raise UserError(f"{file} holds no {what}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _content(file: Path) -> bytes:
+    """The bytes, unpacked where they are gzipped, whatever the file's name says."""
+    try:
+        content = file.read_bytes()
+        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{file} is a damaged gzip file ({error}): fetch it again") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None

@@ -1,0 +1,50 @@
+"""From the classes as data sets write them, numbers or words, to class names and labels."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Int64
+
+from vitral.errors import UserError
+
+__all__ = ["coded"]
+
+
+def coded(
+    raw: Mapping[str, np.ndarray], *, names: tuple[str, ...], origin: str
+) -> tuple[tuple[str, ...], dict[str, Int64[np.ndarray, " n"]]]:
+    """Names of the classes, and the labels of each split.
+
+    Args:
+        raw: of each split, one whole number an image, or one word.
+        names: the classes in the order of their numbers; where empty, the sorted words or the numbers themselves.
+        origin: where the data comes from, for errors.
+
+    Raises:
+        UserError: another split has a class that "train" lacks, or a number has no name.
+    """
+    if raw["train"].dtype.kind not in "iu":
+        return _words(raw, names or tuple(np.unique(raw["train"]).tolist()), origin)
+    names = names or tuple(str(number) for number in range(int(raw["train"].max()) + 1))
+    for split, labels in raw.items():
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(names):
+            raise UserError(
+                f"{origin} has the label {low if low < 0 else high} in its {split} images, but its classes are 0 to "
+                f"{len(names) - 1}: name every class with --data.class-names, or choose splits with --data.splits"
+            )
+    return names, {split: labels.astype(np.int64) for split, labels in raw.items()}
+
+
+def _words(
+    raw: Mapping[str, np.ndarray], names: tuple[str, ...], origin: str
+) -> tuple[tuple[str, ...], dict[str, Int64[np.ndarray, " n"]]]:
+    places = {name: place for place, name in enumerate(names)}
+    for split, labels in raw.items():
+        unknown = sorted(set(np.unique(labels).tolist()) - set(places))
+        if unknown:
+            raise UserError(f"{origin} has the class {unknown[0]!r} in its {split} images, which is none of the others")
+    return names, {
+        split: np.fromiter((places[name] for name in labels.tolist()), np.int64, len(labels))
+        for split, labels in raw.items()
+    }

@@ -1,0 +1,197 @@
+"""Labelled images by index."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from PIL import Image
+
+from vitral.data.images.decode import read_image
+from vitral.data.sources.names import Names
+
+__all__ = ["ArraySource", "Changed", "FileSource", "Joined", "Source", "Subset", "read_from"]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Labelled images; any may be read at any time, in any order, in any process."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class."""
+        ...
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """Class of each image."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def stored(self, index: int) -> Path | bytes | Image.Image:
+        """Image `index` as it is stored: a file, the bytes of one, or pixels.
+
+        Raises:
+            UnreadableImage: the image cannot be fetched; whether it can be decoded, its reader finds out.
+        """
+        ...
+
+    def name(self, index: int) -> str:
+        """What to call image `index` towards people: its path, or its place such as `digits[12]`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArraySource:
+    """Images held in memory."""
+
+    title: str
+    """What the images are called."""
+    images: UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w c"]
+    labels: Int64[np.ndarray, " n"]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def stored(self, index: int) -> Image.Image:
+        """See `Source`."""
+        pixels = self.images[index]
+        grey = pixels.ndim == 3 and pixels.shape[2] == 1
+        return Image.fromarray(pixels[:, :, 0] if grey else pixels)
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        return f"{self.title}[{index}]"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileSource:
+    """Images in files, read when asked for."""
+
+    root: Path
+    files: Sequence[str]
+    """Paths from `root`; however they are given, they are kept as `Names`."""
+    labels: Int64[np.ndarray, " n"]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", Names(self.files))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def stored(self, index: int) -> Path:
+        """See `Source`."""
+        return self.root / self.files[index]
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        return str(self.root / self.files[index])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subset:
+    """Some images of another source, in the order of `indices`."""
+
+    source: Source
+    indices: Int64[np.ndarray, " n"]
+    labels: Int64[np.ndarray, " n"] = field(init=False)
+    """Class of each image."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", self.source.labels[self.indices])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class, also of one that no image here belongs to."""
+        return self.source.classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def stored(self, index: int) -> Path | bytes | Image.Image:
+        """See `Source`."""
+        return self.source.stored(int(self.indices[index]))
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        return self.source.name(int(self.indices[index]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Joined:
+    """The images of two sources of the same classes, one after the other."""
+
+    first: Source
+    second: Source
+    labels: Int64[np.ndarray, " n"] = field(init=False)
+    """Class of each image."""
+
+    def __post_init__(self) -> None:
+        assert self.first.classes == self.second.classes
+        object.__setattr__(self, "labels", np.concatenate([self.first.labels, self.second.labels]))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class."""
+        return self.first.classes
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def stored(self, index: int) -> Path | bytes | Image.Image:
+        """See `Source`."""
+        source, own = self._at(index)
+        return source.stored(own)
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        source, own = self._at(index)
+        return source.name(own)
+
+    def _at(self, index: int) -> tuple[Source, int]:
+        before = len(self.first)
+        return (self.first, index) if index < before else (self.second, index - before)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Changed:
+    """Another source, each of its images changed when it is read."""
+
+    source: Source
+    change: Callable[[Image.Image], Image.Image | bytes]
+    """From an upright colour image to another, or to the bytes of a file."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class."""
+        return self.source.classes
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """Class of each image."""
+        return self.source.labels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def stored(self, index: int) -> Image.Image | bytes:
+        """See `Source`."""
+        return self.change(read_from(self.source, index, channels=3))
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        return self.source.name(index)
+
+
+def read_from(source: Source, index: int, *, channels: int) -> Image.Image:
+    """Image `index` of a source, upright, grey (1 channel) or colour (3).
+
+    Raises:
+        UnreadableImage: the image cannot be read.
+    """
+    return read_image(source.stored(index), channels=channels, name=source.name(index))

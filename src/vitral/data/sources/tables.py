@@ -1,0 +1,231 @@
+"""Tables of images through Hugging Face's datasets: the Hub, Parquet, Arrow, folders of `save_to_disk`.
+
+Nothing is decoded or read ahead: tables are mapped into memory, and a cell of the image column gives the file's bytes.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from vitral.data.config import ROLES, DataConfig
+from vitral.data.extra import optional
+from vitral.data.images.decode import UnreadableImage
+from vitral.data.sources.folder import SPLITS
+from vitral.data.sources.labels import coded
+from vitral.data.sources.source import Source
+from vitral.errors import UserError
+
+__all__ = ["PACKED", "WHOLE", "TableSource", "open_tables"]
+
+PACKED = "vitral_pack.json"
+"""The first file of a packed copy, which tells what it is of."""
+
+WHOLE = "dataset_dict.json"
+"""The last file of a packed copy, and of any saved one with splits."""
+
+UNLABELLED = -1
+"""What data sets write for a class that is not told."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TableSource:
+    """Images in one column of a table."""
+
+    title: str
+    """What the table is called."""
+    table: Any
+    """A `datasets.Dataset` of the image column alone, in Arrow's format."""
+    labels: Int64[np.ndarray, " n"]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def stored(self, index: int) -> Path | bytes:
+        """See `Source`."""
+        cell = self.table[index].column(0)[0].as_py()
+        if cell is None or (cell["bytes"] is None and cell["path"] is None):
+            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: its cell is empty")
+        return Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        return f"{self.title}[{index}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns hold what."""
+
+    image: str
+    label: str
+
+
+def open_tables(config: DataConfig) -> dict[str, Source]:
+    """Opens tables by their place on disk or their name on the Hub, which is `config.root`.
+
+    Raises:
+        UserError: there are none, a file is damaged, or columns or splits are missing or could be several.
+    """
+    if config.root is None:
+        raise UserError("--data.source hub needs --data.root: a folder, a Parquet file, or OWNER/NAME on the Hub")
+    tables = {name: table for name, table in _load(config.root).items() if len(table)}
+    if not tables:
+        raise UserError(f"{config.root} holds no images: give another --data.root")
+    columns = _columns(config, next(iter(tables.values())).features)
+    chosen = _splits(config, tables, columns)
+    raw = {split: _raw_labels(config, tables[name], columns) for split, name in chosen.items()}
+    names = config.class_names or tuple(getattr(tables[chosen["train"]].features[columns.label], "names", None) or ())
+    classes, labels = coded(raw, names=names, origin=str(config.root))
+    return {
+        split: TableSource(
+            title=f"{config.root}/{name}",
+            table=_undecoded(tables[name], columns.image),
+            labels=labels[split],
+            classes=classes,
+        )
+        for split, name in chosen.items()
+    }
+
+
+def _load(root: Path) -> dict[str, Any]:
+    """Tables by split."""
+    datasets = optional("datasets", purpose="reading tables of images")
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    hub_name = str(root).removeprefix("hf-hub:")
+    try:
+        if not root.exists():
+            return dict(datasets.load_dataset(hub_name))
+        _check_files(root)
+        if root.is_file():
+            if root.suffix not in (".parquet", ".arrow"):
+                raise UserError(f"{root} is no .parquet or .arrow file: give such a file, or a folder of them")
+            if root.suffix == ".arrow":
+                return {"train": datasets.Dataset.from_file(str(root))}
+            return dict(datasets.load_dataset("parquet", data_files={"train": str(root)}))
+        if (root / PACKED).is_file() and not (root / WHOLE).is_file():
+            raise UserError(f"{root} is a copy that was interrupted: run `vitral data pack` again")
+        if (root / WHOLE).is_file():
+            return dict(datasets.load_from_disk(str(root)))
+        if (root / "state.json").is_file():
+            return {"train": datasets.load_from_disk(str(root))}
+        return dict(datasets.load_dataset(str(root)))
+    except (datasets.exceptions.DatasetsError, OSError) as error:
+        if root.exists():
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"{root} cannot be opened as tables of images: {reason}") from error
+        raise UserError(
+            f"{hub_name} is neither here nor to be had from the Hub ({type(error).__name__}): give a folder of Parquet "
+            f"or Arrow files as --data.root, or log in with `hf auth login` where the data is gated"
+        ) from error
+
+
+def _check_files(root: Path) -> None:
+    """Reads the frame of every file, so that a damaged one is named."""
+    arrow = optional("pyarrow", purpose="reading tables of images")
+    parquet = optional("pyarrow.parquet", purpose="reading tables of images")
+    for file in [root] if root.is_file() else sorted(root.rglob("*")):
+        try:
+            if file.suffix == ".parquet":
+                parquet.read_metadata(file)
+            elif file.suffix == ".arrow":
+                with arrow.memory_map(str(file)) as stream:
+                    _arrow_reader(arrow, stream)
+        except (arrow.ArrowInvalid, OSError) as error:
+            reason = str(error).split("\n")[0].rstrip(".")
+            raise UserError(f"{file} is damaged or cut short ({reason}): fetch it again") from None
+
+
+def _arrow_reader(arrow: Any, stream: Any) -> Any:
+    """A reader of either of Arrow's two forms of file."""
+    framed = stream.read(6) == b"ARROW1"
+    stream.seek(0)
+    return arrow.ipc.open_file(stream) if framed else arrow.ipc.open_stream(stream)
+
+
+def _columns(config: DataConfig, features: Mapping[str, Any]) -> Columns:
+    datasets = optional("datasets", purpose="reading tables of images")
+    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    images = images or [name for name, kind in features.items() if isinstance(kind, dict) and set(kind) >= CELL]
+    labels = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    labels = labels or [name for name in features if name.lower() in LABEL_NAMES]
+    return Columns(
+        image=_column(config, "image", config.image_column, images, list(features)),
+        label=_column(config, "label", config.label_column, labels, list(features)),
+    )
+
+
+CELL = {"bytes", "path"}
+"""Parts of a cell that holds an image."""
+
+LABEL_NAMES = ("label", "labels", "cls", "class", "target")
+"""Names of columns that hold classes as plain numbers or words."""
+
+
+def _column(config: DataConfig, kind: str, wanted: str | None, found: list[str], every: list[str]) -> str:
+    if wanted is not None:
+        if wanted not in every:
+            raise UserError(
+                f"{config.root} has no column {wanted!r}, only {', '.join(every)}: change --data.{kind}-column"
+            )
+        return wanted
+    if len(found) == 1:
+        return found[0]
+    state = f"several columns of {kind}s, {', '.join(found)}" if found else f"no column that is plainly of {kind}s"
+    raise UserError(f"{config.root} has {state}: choose one of {', '.join(found or every)} with --data.{kind}-column")
+
+
+def _splits(config: DataConfig, tables: Mapping[str, Any], columns: Columns) -> dict[str, str]:
+    """The table of each of our splits, in reading order."""
+    if config.splits:
+        told = dict(entry.split("=", 1) for entry in config.splits)
+        chosen = {split: told[split] for split in ROLES if split in told}
+        missing = [name for name in chosen.values() if name not in tables]
+        if missing:
+            raise UserError(
+                f"{config.root} has no split {missing[0]!r}, only {', '.join(tables)}: change --data.splits"
+            )
+        return chosen
+    if len(tables) == 1:
+        return {"train": next(iter(tables))}
+    named = {name: SPLITS[name.lower()] for name in tables if name.lower() in SPLITS}
+    # a test split whose labels are kept secret is of no use here
+    told = {name: split for name, split in named.items() if split == "train" or _is_labelled(tables[name], columns)}
+    chosen = {split: name for name, split in told.items()}
+    if "train" not in chosen or len(chosen) < len(told):
+        raise UserError(
+            f"{config.root} has the splits {', '.join(tables)}: say which is which, such as "
+            f"--data.splits train={next(iter(tables))} test={list(tables)[-1]}"
+        )
+    return {split: chosen[split] for split in ROLES if split in chosen}
+
+
+def _is_labelled(table: Any, columns: Columns) -> bool:
+    first = table.select_columns([columns.label]).with_format("arrow")[0].column(0)[0].as_py()
+    return first not in (None, UNLABELLED)
+
+
+def _raw_labels(config: DataConfig, table: Any, columns: Columns) -> np.ndarray:
+    """The label column as it is: numbers, or words."""
+    column = table.select_columns([columns.label]).with_format("arrow")[:].column(0)
+    if column.null_count:
+        raise UserError(f"{config.root} has {column.null_count} images without a {columns.label}: give each a class")
+    labels = column.to_numpy()
+    if labels.dtype.kind not in "iuO" or (labels.dtype.kind == "O" and not isinstance(labels[0], str)):
+        raise UserError(
+            f"{config.root}'s column {columns.label} holds {column.type}, which tells no class: "
+            f"choose another with --data.label-column"
+        )
+    return labels
+
+
+def _undecoded(table: Any, column: str) -> Any:
+    datasets = optional("datasets", purpose="reading tables of images")
+    alone = table.select_columns([column])
+    return alone.cast_column(column, datasets.Image(decode=False)).with_format("arrow")

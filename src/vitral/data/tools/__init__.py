@@ -1,0 +1,1 @@
+"""Checking and packing data, and finding near-duplicates."""

@@ -1,0 +1,285 @@
+"""A copy of data that is fast to read: JPEGs, shrunk once, in memory-mapped Arrow files.
+
+The copy is a folder as `datasets.save_to_disk` writes it. It is written shard by shard, each under its name only when
+it is whole, so that a copy that was interrupted goes on; what it holds depends on the data and the settings alone.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from threading import Event
+from typing import Any, Literal
+
+from PIL import Image
+
+from vitral.data.extra import optional
+from vitral.data.images.decode import UnreadableImage, read_image
+from vitral.data.sources.exclude import listed_name
+from vitral.data.sources.source import Source
+from vitral.data.sources.tables import PACKED, WHOLE
+from vitral.data.tools.threads import in_threads
+from vitral.errors import UserError
+from vitral.files import write_atomically, write_json
+
+__all__ = ["PackConfig", "Packed", "pack"]
+
+SHARD = 1000
+"""Images of each shard: few enough that little is lost when a copy is interrupted."""
+
+BATCH = 50
+"""Images that are written together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig:
+    """How images are copied.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    short_side: int | None = None
+    """Pixels of the short side of larger images, which become JPEGs; None keeps every file as it is."""
+    quality: int = 90
+    """Quality of the JPEGs that are written, 1 to 100."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What an image that cannot be read does: stop, or be left out and listed."""
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and self.short_side < 1:
+            raise UserError(f"--short-side must be at least 1 pixel, not {self.short_side}")
+        if not 1 <= self.quality <= 100:
+            raise UserError(f"--quality must be 1 to 100, not {self.quality}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What came of it."""
+
+    num_images: dict[str, int]
+    """Images of each split in the copy."""
+    num_bytes: int
+    """Size of the copy."""
+    unreadable: tuple[str, ...]
+    """One sentence for each image that was left out."""
+    fresh: bool
+    """Whether anything was written this time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A run of images that go into one file."""
+
+    split: str
+    source: Source
+    indices: range
+    file: Path
+
+    @property
+    def notes(self) -> Path:
+        """The file beside it that tells how many images it holds, and which could not be read."""
+        return self.file.with_suffix(".json")
+
+
+def pack(
+    splits: Mapping[str, Source],
+    target: Path,
+    config: PackConfig,
+    *,
+    root: Path | None,
+    threads: int,
+    advance: Callable[[int], None],
+) -> Packed:
+    """Copies data into `target`, or goes on with a copy that was begun.
+
+    Args:
+        splits: the data.
+        target: a new folder, or one with the same copy begun.
+        config: how to copy.
+        root: where the data comes from; names of images are kept from there on.
+        threads: shards that are written at once.
+        advance: called with the number of images done, as they are.
+
+    Raises:
+        UserError: `target` holds something else, or an image cannot be read and `config.on_error` is stop.
+        OSError: the disk is full or cannot be written to.
+    """
+    optional("datasets", purpose="packing")
+    plan = _plan(splits, config, root)
+    _claim(target, plan)
+    shards = [shard for split, source in splits.items() for shard in _shards(split, source, target)]
+    if (target / WHOLE).is_file():
+        return _result(target, shards, fresh=False)
+    for stale in target.glob("*/.*.tmp"):
+        stale.unlink()
+    features = _features(next(iter(splits.values())).classes)
+    stop = Event()
+
+    def tick(count: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+        advance(count)
+
+    for _ in in_threads(
+        lambda shard: _write_shard(shard, config, features, root, tick), shards, threads=threads, stop=stop
+    ):
+        pass
+    for split in splits:
+        _describe(target / split, features, [shard.file.name for shard in shards if shard.split == split], plan)
+    write_json(target / WHOLE, {"splits": list(splits)})
+    return _result(target, shards, fresh=True)
+
+
+class _Stopped(Exception):
+    """Another shard has failed, or the user has had enough."""
+
+
+def _plan(splits: Mapping[str, Source], config: PackConfig, root: Path | None) -> dict[str, Any]:
+    """Settings, and a fingerprint of each split's names, labels and classes."""
+    prints = {}
+    for split, source in splits.items():
+        digest = hashlib.sha256("\0".join(source.classes).encode(errors="surrogateescape"))
+        digest.update(source.labels.astype("<i8").tobytes())
+        for index in range(len(source)):
+            digest.update(os.fsencode(listed_name(source.name(index), root)) + b"\0")
+        prints[split] = f"{len(source)} images, {digest.hexdigest()[:16]}"
+    return {"form": 1, "short_side": config.short_side, "quality": config.quality, "splits": prints}
+
+
+def _claim(target: Path, plan: dict[str, Any]) -> None:
+    """Begins the copy, or makes sure that the one in `target` is the same."""
+    record = target / PACKED
+    if record.is_file():
+        if json.loads(record.read_text()) != plan:
+            raise UserError(f"{target} holds a copy of other data or by other settings: choose another folder")
+    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there already and no copy that was begun: choose another folder")
+    else:
+        target.mkdir(parents=True, exist_ok=True)
+        write_json(record, plan)
+    for split in plan["splits"]:
+        (target / split).mkdir(exist_ok=True)
+
+
+def _shards(split: str, source: Source, target: Path) -> list[Shard]:
+    starts = range(0, len(source), SHARD)
+    return [
+        Shard(
+            split=split,
+            source=source,
+            indices=range(start, min(start + SHARD, len(source))),
+            file=target / split / f"data-{number:05d}-of-{len(starts):05d}.arrow",
+        )
+        for number, start in enumerate(starts)
+    ]
+
+
+def _features(classes: tuple[str, ...]) -> Any:
+    datasets = optional("datasets", purpose="packing")
+    return datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(classes))})
+
+
+def _write_shard(
+    shard: Shard, config: PackConfig, features: Any, root: Path | None, advance: Callable[[int], None]
+) -> None:
+    """Writes a shard, unless it is there."""
+    if shard.file.is_file() and shard.notes.is_file():
+        advance(len(shard.indices))
+        return
+    arrow = optional("pyarrow", purpose="packing")
+    schema = features.arrow_schema
+    count, broken = 0, []
+
+    def write(file: Any) -> None:
+        nonlocal count
+        with arrow.ipc.new_stream(file, schema) as writer:
+            for start in shard.indices[::BATCH]:
+                indices = range(start, min(start + BATCH, shard.indices.stop))
+                rows = _rows(shard.source, indices, config, root, broken)
+                count += len(rows)
+                writer.write_batch(arrow.RecordBatch.from_pylist(rows, schema=schema))
+                advance(len(indices))
+
+    write_atomically(shard.file, write)
+    # after the shard: without its notes it is written again
+    write_json(shard.notes, {"num_images": count, "broken": broken})
+
+
+def _rows(
+    source: Source, indices: range, config: PackConfig, root: Path | None, broken: list[str]
+) -> list[dict[str, Any]]:
+    rows = []
+    for index in indices:
+        name = source.name(index)
+        try:
+            content = _content(source.stored(index), name, config)
+        except UnreadableImage as error:
+            if config.on_error == "stop":
+                raise UserError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
+            broken.append(str(error))
+            continue
+        path = os.fsencode(listed_name(name, root)).decode(errors="replace")
+        rows.append({"image": {"bytes": content, "path": path}, "label": int(source.labels[index])})
+    return rows
+
+
+def _content(stored: Path | bytes | Image.Image, name: str, config: PackConfig) -> bytes:
+    """The file of an image: its own where it is small enough, else a JPEG; pixels become a PNG."""
+    image = read_image(stored, channels=3, name=name)  # also where its bytes stay: a damaged file is found now
+    if config.short_side is not None and min(image.size) > config.short_side:
+        if _is_grey(stored):
+            image = read_image(stored, channels=1, name=name)
+        scale = config.short_side / min(image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        return _encoded(image.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=config.quality)
+    if isinstance(stored, Image.Image):
+        return _encoded(stored, "PNG")
+    return stored if isinstance(stored, bytes) else stored.read_bytes()
+
+
+def _is_grey(stored: Path | bytes | Image.Image) -> bool:
+    if isinstance(stored, Image.Image):
+        return stored.mode in GREY
+    with Image.open(BytesIO(stored) if isinstance(stored, bytes) else stored) as image:
+        return image.mode in GREY and not image.has_transparency_data
+
+
+GREY = ("1", "L", "I", "I;16", "F")
+"""Pillow's modes without colour."""
+
+
+def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    stream = BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def _describe(folder: Path, features: Any, files: list[str], plan: dict[str, Any]) -> None:
+    """The two files by which `datasets` knows a folder of Arrow files."""
+    fingerprint = hashlib.sha256(f"{json.dumps(plan)} {folder.name}".encode()).hexdigest()[:16]
+    write_json(folder / "dataset_info.json", {"features": features.to_dict()})
+    state = {
+        "_data_files": [{"filename": name} for name in files],
+        "_fingerprint": fingerprint,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": folder.name,
+    }
+    write_json(folder / "state.json", state)
+
+
+def _result(target: Path, shards: list[Shard], *, fresh: bool) -> Packed:
+    counts = dict.fromkeys((shard.split for shard in shards), 0)
+    broken: list[str] = []
+    for shard in shards:
+        notes = json.loads(shard.notes.read_text())
+        counts[shard.split] += notes["num_images"]
+        broken += notes["broken"]
+    size = sum(shard.file.stat().st_size for shard in shards)
+    return Packed(num_images=counts, num_bytes=size, unreadable=tuple(broken), fresh=fresh)

@@ -1,0 +1,1 @@
+"""The folder of a training run: its record, trackers, curves, predictions and report."""

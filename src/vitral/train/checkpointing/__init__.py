@@ -1,0 +1,1 @@
+"""Checkpoints: saving, resuming, and what may change between the two."""

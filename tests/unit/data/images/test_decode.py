@@ -1,0 +1,417 @@
+"""Every form of image file against pixels known by hand."""
+
+import os
+import socket
+import struct
+import warnings
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, read_image
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+ORIENTATION = 0x0112
+UPRIGHT = Image.fromarray(np.array([[0, 60, 120], [180, 220, 255]], np.uint8))
+"""Three pixels wide, two high, every one different: each flip and turn shows."""
+STORED_AS = {
+    # EXIF: where the picture's first row and first column lie in the file
+    1: [[0, 60, 120], [180, 220, 255]],
+    2: [[120, 60, 0], [255, 220, 180]],
+    3: [[255, 220, 180], [120, 60, 0]],
+    4: [[180, 220, 255], [0, 60, 120]],
+    5: [[0, 180], [60, 220], [120, 255]],
+    6: [[120, 255], [60, 220], [0, 180]],
+    7: [[255, 120], [220, 60], [180, 0]],
+    8: [[180, 0], [220, 60], [255, 120]],
+}
+
+
+def encoded(image: Image.Image, form: str, **options) -> bytes:
+    stream = BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def photograph() -> Image.Image:
+    """A smooth colour ramp that lossy formats keep to within a few levels."""
+    rows, columns = np.mgrid[0:48, 0:64]
+    return Image.fromarray(np.stack([columns * 4, rows * 5, 255 - columns * 4], axis=2).astype(np.uint8))
+
+
+def array(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "bound"),
+    [
+        ("JPEG", {"quality": 95}, 12),
+        ("PNG", {}, 0),
+        ("WEBP", {"quality": 95}, 24),
+        ("WEBP", {"lossless": True}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_formats(form, options, bound, channels):
+    image = read_image(encoded(photograph(), form, **options), channels=channels)
+    expected = photograph().convert({1: "L", 3: "RGB"}[channels])
+    assert image.mode == expected.mode
+    assert np.abs(array(image) - array(expected)).max() <= bound
+
+
+def test_gif_gives_its_first_frame():
+    first, second = Image.new("RGB", (5, 4), "red"), Image.new("RGB", (5, 4), "blue")
+    image = read_image(encoded(first, "GIF", save_all=True, append_images=[second]), channels=3)
+    assert image.size == (5, 4)
+    assert (array(image) == RED).all()
+
+
+def test_the_four_ways_to_hand_over_an_image(tmp_path):
+    content = encoded(photograph(), "PNG")
+    (tmp_path / "ramp.png").write_bytes(content)
+    stream = BytesIO(content)
+    for file in (tmp_path / "ramp.png", content, stream, photograph()):
+        assert read_image(file, channels=3).tobytes() == photograph().tobytes()
+    assert not stream.closed
+
+
+def test_an_open_file_is_read_from_where_it_stands():
+    stream = BytesIO(encoded(UPRIGHT, "PNG"))
+    stream.seek(0)
+    assert read_image(stream, channels=1).tobytes() == UPRIGHT.tobytes()
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4])
+def test_channels_are_one_or_three(channels):
+    with pytest.raises(ValueError, match=f"1 channel .grey. or 3 .colour., not {channels}"):
+        read_image(UPRIGHT, channels=channels)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", STORED_AS)
+def test_orientation(form, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = Image.fromarray(np.array(STORED_AS[orientation], np.uint8))
+    image = read_image(encoded(stored, form, exif=exif), channels=1)
+    assert array(image).tolist() == array(UPRIGHT).tolist()
+
+
+@pytest.mark.parametrize("orientation", STORED_AS)
+def test_orientation_of_a_jpeg(orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = Image.fromarray(np.array(STORED_AS[orientation], np.uint8).repeat(16, 0).repeat(16, 1))
+    image = read_image(encoded(stored, "JPEG", quality=95, exif=exif), channels=1)
+    assert image.size == (48, 32)
+    assert np.abs(array(image)[8::16, 8::16] - array(UPRIGHT)).max() <= 4
+
+
+def test_orientation_is_applied_once():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    content = encoded(Image.fromarray(np.array(STORED_AS[6], np.uint8)), "PNG", exif=exif)
+    once = read_image(content, channels=1)
+    assert read_image(once, channels=1).tobytes() == once.tobytes()
+    opened = Image.open(BytesIO(content))
+    assert read_image(opened, channels=1).tobytes() == once.tobytes()
+    assert read_image(opened, channels=1).tobytes() == once.tobytes()
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0", b"Exif\0\0" + b"\xff" * 40])
+def test_damaged_metadata_does_not_hide_the_picture(exif):
+    image = read_image(encoded(photograph(), "JPEG", exif=exif), channels=3)
+    assert image.size == (64, 48)
+    assert image.tobytes() == read_image(encoded(photograph(), "JPEG"), channels=3).tobytes()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I"])
+def test_16_bit_grey_keeps_its_order(mode):
+    ramp = np.arange(0, 65536, 16, np.uint16).reshape(64, 64)
+    deep = Image.fromarray(ramp if mode == "I;16" else ramp.astype(np.int32))
+    assert deep.mode == mode
+    # a PNG knows 16 bits only; a TIFF both
+    for file in (deep, encoded(deep, "TIFF"), *([encoded(deep, "PNG")] if mode == "I;16" else [])):
+        grey = array(read_image(file, channels=1)).ravel()
+        assert (np.diff(grey) >= 0).all()
+        assert len(np.unique(grey)) == 256
+        assert grey.tolist() == np.rint(ramp.ravel() / 257).astype(int).tolist()
+
+
+def test_16_bit_grey_in_either_byte_order():
+    values = np.array([[0, 257, 65535]])
+    for order, kind in (("I;16", "<u2"), ("I;16B", ">u2")):
+        deep = Image.frombytes(order, (3, 1), values.astype(kind).tobytes())
+        assert array(read_image(deep, channels=1)).tolist() == [[0, 1, 255]]
+        assert array(read_image(deep, channels=3)).tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize(
+    ("values", "grey"),
+    [
+        (np.float32([0, 0.5, 1]), [0, 128, 255]),
+        (np.float32([0, 0, 0]), [0, 0, 0]),
+        (np.float32([0, 100, 255]), [0, 100, 255]),
+        (np.float32([-10, 0, 10]), [0, 128, 255]),
+        (np.float32([0, 500, 1000]), [0, 128, 255]),
+        (np.float32([7000, 7000, 7000]), [0, 0, 0]),
+        (np.int32([0, 1_000_000, 2_000_000]), [0, 128, 255]),
+        (np.int32([-2_000_000_000, 0, 2_000_000_000]), [0, 128, 255]),
+    ],
+)
+def test_deep_values_are_scaled_not_cut(values, grey):
+    image = Image.fromarray(values[None])
+    assert array(read_image(image, channels=1)).tolist() == [grey]
+    assert array(read_image(encoded(image, "TIFF"), channels=1)).tolist() == [grey]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers(value):
+    image = Image.fromarray(np.float32([[0, value]]))
+    with pytest.raises(UnreadableImage, match="cannot be read as an image: some of its values are not finite"):
+        read_image(image, channels=1)
+
+
+def test_transparent_is_white_and_half_is_half():
+    image = Image.new("RGBA", (3, 1), (255, 0, 0, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    image.putpixel((2, 0), (0, 0, 0, 128))
+    for form in ("PNG", "TIFF"):
+        assert array(read_image(encoded(image, form), channels=3)).tolist() == [[[*RED], [*WHITE], [127] * 3]]
+    lossless = array(read_image(encoded(image, "WEBP", lossless=True, exact=True), channels=3))
+    assert lossless.tolist() == [[[*RED], [*WHITE], [127] * 3]]
+
+
+@pytest.mark.parametrize("mode", ["LA", "PA", "RGBA", "RGBa"])
+def test_modes_with_alpha(mode):
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    image = image.convert(mode)
+    assert array(read_image(image, channels=1)).tolist() == [[0, 255]]
+    assert array(read_image(image, channels=3)).tolist() == [[[0] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("transparency", [1, b"\xff\x00"])
+@pytest.mark.parametrize("form", ["PNG", "GIF"])
+def test_palette_with_transparency(form, transparency):
+    if form == "GIF":
+        transparency = 1  # the format knows a single transparent colour
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    content = encoded(image, form, transparency=transparency)
+    assert array(read_image(content, channels=3)).tolist() == [[[*RED], [*WHITE]]]
+
+
+def test_palette_without_transparency():
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    assert array(read_image(encoded(image, "PNG"), channels=3)).tolist() == [[[*RED], [0, 0, 255]]]
+
+
+@pytest.mark.parametrize(("mode", "value", "key"), [("L", 9, 9), ("RGB", (9, 9, 9), (9, 9, 9)), ("I;16", 900, 900)])
+def test_a_colour_declared_transparent_is_white(mode, value, key):
+    image = Image.new(mode, (2, 1))
+    image.putpixel((1, 0), value)
+    assert array(read_image(encoded(image, "PNG", transparency=key), channels=1)).tolist() == [[0, 255]]
+
+
+def test_cmyk():
+    inks = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    assert (array(read_image(encoded(inks, "TIFF"), channels=3)) == RED).all()
+    assert np.abs(array(read_image(encoded(inks, "JPEG", quality=95), channels=3)) - RED).max() <= 2
+    grey = array(read_image(encoded(inks, "TIFF"), channels=1))
+    assert (grey == 76).all()  # 0.299 * 255
+
+
+def test_ycck():
+    """CMYK whose first three inks are stored as YCbCr: made by hand, since Pillow only reads it."""
+    y, cb, cr = Image.new("RGB", (1, 1), (0, 255, 255)).convert("YCbCr").getpixel((0, 0))
+    content = encoded(Image.new("CMYK", (16, 16), (255 - y, 255 - cb, 255 - cr, 0)), "JPEG", quality=95)
+    marker = content.index(b"Adobe")
+    transform = marker + 11
+    assert content[transform] == 0
+    content = content[:transform] + b"\x02" + content[transform + 1 :]
+    assert np.abs(array(read_image(content, channels=3)) - RED).max() <= 4
+
+
+def test_one_bit():
+    image = Image.new("1", (2, 1))
+    image.putpixel((1, 0), 1)
+    for form in ("PNG", "BMP", "TIFF"):
+        assert array(read_image(encoded(image, form), channels=1)).tolist() == [[0, 255]]
+        assert array(read_image(encoded(image, form), channels=3)).tolist() == [[[0] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "RGBX"])
+def test_other_colour_spaces(mode):
+    image = Image.new("RGB", (1, 1), RED).convert(mode)
+    assert image.mode == mode
+    red, green, blue = array(read_image(image, channels=3))[0, 0]
+    assert red >= 250
+    assert max(green, blue) <= 40
+    grey = array(read_image(image, channels=1)).item()
+    assert grey == Image.new("RGB", (1, 1), (int(red), int(green), int(blue))).convert("L").getpixel((0, 0))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_pil_image_stays_as_it_is(mode):
+    image = photograph().convert(mode)
+    image.info["comment"] = "kept"
+    result = read_image(image, channels={"L": 1, "RGB": 3}[mode])
+    result.putpixel((0, 0), 77)
+    assert image.tobytes() == photograph().convert(mode).tobytes()
+    assert image.info == {"comment": "kept"}
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_cut_short(form, share, tmp_path):
+    rng = np.random.default_rng(0)
+    content = encoded(Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)), form)
+    file = tmp_path / "cut.dat"
+    file.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(file, channels=3)
+    assert str(caught.value).startswith(f"{file} cannot be read as an image: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"a cat", "it is no JPEG, PNG, WEBP, BMP, TIFF or GIF file, or damaged at its start"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is no JPEG, PNG, WEBP, BMP, TIFF or GIF file"),
+    ],
+)
+def test_what_is_no_image(content, reason, tmp_path):
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(content)
+    for given_as, name in ((file, str(file)), (content, "the image"), (BytesIO(content), "the image")):
+        with pytest.raises(UnreadableImage) as caught:
+            read_image(given_as, channels=3)
+        assert str(caught.value).startswith(f"{name} cannot be read as an image: {reason}")
+    with pytest.raises(UnreadableImage, match=r"^upload 3 cannot"):
+        read_image(content, channels=3, name="upload 3")
+
+
+def test_paths_that_are_no_files(tmp_path):
+    with pytest.raises(UnreadableImage, match=r"gone\.jpg cannot be read as an image: there is no such file"):
+        read_image(tmp_path / "gone.jpg", channels=3)
+    with pytest.raises(UnreadableImage, match="cannot be read as an image: is a directory"):
+        read_image(tmp_path, channels=3)
+
+
+def test_an_image_without_pixels():
+    with pytest.raises(UnreadableImage, match="the image cannot be read as an image: it has no pixels"):
+        read_image(Image.new("RGB", (0, 3)), channels=3)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A file of a few bytes that announces an image of any size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (60_000, 60_000)])
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_bomb(size, action, tmp_path):
+    file = tmp_path / "bomb.png"
+    file.write_bytes(png_header(*size))
+    with warnings.catch_warnings():
+        warnings.simplefilter(action, Image.DecompressionBombWarning)
+        with pytest.raises(UnreadableImage, match=r"bomb\.png cannot be read as an image: it.* pixels .*allowed"):
+            read_image(file, channels=3)
+
+
+def test_a_large_image_is_refused_without_a_warning(tmp_path, recwarn):
+    warnings.simplefilter("always")
+    with pytest.raises(UnreadableImage, match="pixels are more than the"):
+        read_image(png_header(10_000, 10_000), channels=3)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "socket.png", "device.png"])
+def test_what_is_no_ordinary_file_does_not_hang(name, tmp_path):
+    file = tmp_path / name
+    if name == "pipe.png":
+        os.mkfifo(file)
+    elif name == "socket.png":
+        file.symlink_to(tmp_path / "s")
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(str(tmp_path / "s"))
+    else:
+        file.symlink_to("/dev/zero")
+    with pytest.raises(UnreadableImage, match=f"{name} cannot be read as an image: it is no ordinary file"):
+        read_image(file, channels=3)
+
+
+def outcome(file: Path | bytes) -> Image.Image | str:
+    """The image, or the sentence that says why there is none."""
+    try:
+        return read_image(file, channels=3)
+    except UnreadableImage as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 1])
+def test_no_file_stays_open(form, share, tmp_path):
+    content = encoded(photograph(), form)
+    file = tmp_path / "photo"
+    file.write_bytes(content[: int(share * len(content))])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    found = [outcome(file) for _ in range(3)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert all(isinstance(result, Image.Image if share == 1 else str) for result in found)
+
+
+SMALL_FILES = {
+    form: encoded(photograph().resize((12, 9)), form) for form in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+}
+
+
+@given(st.sampled_from(sorted(SMALL_FILES)), st.data())
+def test_damaged_files_give_an_image_or_one_sentence(form, data):
+    content = bytearray(SMALL_FILES[form])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    del content[data.draw(st.integers(1, len(content))) :]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = outcome(bytes(content))
+    if isinstance(result, str):
+        assert result.startswith("the image cannot be read as an image: ")
+    else:
+        assert result.mode == "RGB"
+        assert min(result.size) > 0
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3]), st.integers(0, 2**32 - 1))
+def test_reading_the_result_again_changes_nothing(width, height, channels, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 4), np.uint8)
+    once = read_image(Image.fromarray(pixels), channels=channels)
+    again = read_image(once, channels=channels)
+    assert (once.mode, once.size, once.tobytes()) == (again.mode, again.size, again.tobytes())
+
+
+def test_suffixes_cover_the_formats():
+    read = {"JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF"}
+    known = {suffix for suffix, form in Image.registered_extensions().items() if form in read}
+    assert known - {".apng"} <= IMAGE_SUFFIXES <= known

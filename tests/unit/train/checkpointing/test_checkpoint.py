@@ -1,0 +1,206 @@
+"""Checkpoints: whole or not there, the newest few kept, damaged ones passed over and said."""
+
+import errno
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import vitral.files
+from vitral.train.checkpointing.checkpoint import CheckpointConfig, Checkpoints, Saved
+
+SHARD = "shard-00001-model-00001-of-00001.safetensors"
+
+
+def weight(step: int) -> torch.Tensor:
+    return torch.full((300,), float(step))
+
+
+def save(checkpoints: Checkpoints, step: int) -> None:
+    checkpoints.save({"model.weight": weight(step), "optimiser.step": torch.tensor(0.5)}, {"step": step}, step=step)
+    checkpoints.wait()
+
+
+def saved(folder: Path, *steps: int, keep: int = 9) -> Checkpoints:
+    checkpoints = Checkpoints(folder / "checkpoints", keep=keep)
+    for step in steps:
+        save(checkpoints, step)
+    return checkpoints
+
+
+def steps_of(checkpoints: Checkpoints) -> list[int]:
+    return [int(path.name.removeprefix("step_")) for path in checkpoints.paths()]
+
+
+def holds(found: Saved, step: int) -> bool:
+    """Whether everything in a checkpoint is of that step."""
+    tensors = {"model.weight": torch.zeros(300), "optimiser.step": torch.zeros(())}
+    found.read_into(tensors)
+    return found.facts["step"] == step and torch.equal(tensors["model.weight"], weight(step))
+
+
+def garbage(path: Path) -> None:
+    (path / SHARD).write_bytes(random.Random(0).randbytes(1000))
+
+
+def truncated(path: Path) -> None:
+    file = path / SHARD
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flipped(path: Path) -> None:
+    """One bit in the middle of the weights."""
+    content = bytearray((path / SHARD).read_bytes())
+    content[content.index(weight(30).numpy().tobytes()) + 600] ^= 1
+    (path / SHARD).write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    (path / SHARD).write_bytes(b"")
+
+
+def gone(path: Path) -> None:
+    (path / SHARD).unlink()
+
+
+def without_facts(path: Path) -> None:
+    (path / "state.json").unlink()
+
+
+def other_facts(path: Path) -> None:
+    """Well-formed, but not what was saved."""
+    state = json.loads((path / "state.json").read_text())
+    state["facts"]["step"] = 31
+    (path / "state.json").write_text(json.dumps(state))
+
+
+def of_something_else(path: Path) -> None:
+    (path / "state.json").write_text("[1, 2, 3]")
+
+
+def emptied(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+DAMAGE = [garbage, truncated, flipped, empty, gone, without_facts, other_facts, of_something_else, emptied]
+
+
+def test_the_newest_comes_back(tmp_path):
+    found, notes = saved(tmp_path, 10, 20, 30).newest()
+    assert holds(found, 30)
+    assert found.sizes == {"model.weight": ((300,), torch.float32), "optimiser.step": ((), torch.float32)}
+    assert notes == []
+
+
+def test_only_the_newest_stay(tmp_path):
+    assert steps_of(saved(tmp_path, *range(5, 100, 5), keep=3)) == [85, 90, 95]
+
+
+def test_the_same_step_may_be_saved_again(tmp_path):
+    assert steps_of(saved(tmp_path, 5, 10, 10, keep=2)) == [5, 10]
+
+
+def test_what_is_saved_is_what_there_was_then(tmp_path):
+    """Training goes on while the files are written."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    moving = weight(3)
+    checkpoints.save({"model.weight": moving, "optimiser.step": torch.zeros(())}, {"step": 3}, step=3)
+    moving.zero_()
+    checkpoints.wait()
+    assert holds(checkpoints.newest()[0], 3)
+
+
+def test_one_that_was_gone_back_past_is_written_anew(tmp_path):
+    checkpoints = saved(tmp_path, 10, 20)
+    truncated(checkpoints.paths()[-1])
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    assert holds(checkpoints.newest()[0], 10)
+    save(checkpoints, 20)
+    assert holds(checkpoints.newest()[0], 20)
+    assert steps_of(checkpoints) == [20]
+
+
+def test_steps_sort_as_numbers(tmp_path):
+    assert steps_of(saved(tmp_path, 9, 10, 100, 1_000_000, keep=4)) == [9, 10, 100, 1_000_000]
+
+
+def test_a_crash_while_saving_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path, 10, keep=1)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(vitral.files.os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        save(checkpoints, 20)
+    assert caught.value.filename.startswith(str(tmp_path / "checkpoints"))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000000010"]
+    assert holds(checkpoints.newest()[0], 10)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_one_is_passed_over_and_said(tmp_path, damage):
+    checkpoints = saved(tmp_path, 10, 20, 30)
+    damage(checkpoints.paths()[-1])
+    found, notes = checkpoints.newest()
+    assert holds(found, 20)
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{tmp_path}/checkpoints/step_000000030 is damaged (")
+    assert notes[0].endswith("); going back to the checkpoint before it")
+    assert "\n" not in notes[0]
+
+
+def test_two_damaged_ones(tmp_path):
+    checkpoints = saved(tmp_path, 10, 20, 30)
+    for path in checkpoints.paths()[1:]:
+        truncated(path)
+    found, notes = checkpoints.newest()
+    assert holds(found, 10)
+    assert len(notes) == 2
+
+
+def test_none_that_can_be_read(tmp_path):
+    checkpoints = saved(tmp_path, 10, 20)
+    for path in checkpoints.paths():
+        truncated(path)
+    with pytest.raises(ValueError, match=r"^no checkpoint in .* can be read: remove the folder"):
+        checkpoints.newest()
+    assert steps_of(checkpoints) == [10, 20]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_one_never_outlives_a_good_one(tmp_path, keep):
+    """Having gone back to 20, the run saves 25: 30 is damaged, and must not push it out."""
+    checkpoints = saved(tmp_path, 20, 30)
+    truncated(checkpoints.paths()[-1])
+    checkpoints.keep = keep
+    save(checkpoints, 25)
+    assert steps_of(checkpoints) == [20, 25][-keep:]
+    assert holds(checkpoints.newest()[0], 25)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_no_damage_goes_unnoticed(tmp_path, seed):
+    """Cut short, filled with noise or with zeros anywhere: either refused, or read as it was."""
+    rng = random.Random(seed)
+    checkpoints = saved(tmp_path, 10, 30)
+    path = rng.choice(sorted(checkpoints.paths()[-1].iterdir()))
+    content = bytearray(path.read_bytes())
+    start = rng.randrange(len(content))
+    end = min(start + rng.choice([1, 8, 400]), len(content))
+    content[start:end] = rng.choice([b"", rng.randbytes(end - start), bytes(end - start)])
+    path.write_bytes(content)
+    found, _ = checkpoints.newest()
+    assert found.facts["step"] in (10, 30)
+    assert holds(found, found.facts["step"])
+
+
+def test_values_out_of_range():
+    with pytest.raises(ValueError, match=r"checkpoint\.keep must be at least 1, not 0"):
+        CheckpointConfig(keep=0)
+    with pytest.raises(ValueError, match="'often' is not a duration"):
+        CheckpointConfig(every="often")
