@@ -105,7 +105,7 @@ class ViTConfig:
         self._check_parts()
 
     def _check_parts(self) -> None:
-        """Raises ValueError for parts that contradict each other."""
+        """Raises UserError for parts that contradict each other."""
         positions = self.positions  # checks itself
         if self.attention == "axial" and (self.pool == "cls" or self.num_registers):
             raise UserError(

@@ -91,7 +91,7 @@ def _matches(model: nn.Module, layers: str) -> dict[str, nn.Linear]:
 
 
 def _check_rank(rank: int, layers: dict[str, nn.Linear]) -> None:
-    """Raises ValueError for a rank below 1 or above that of a layer."""
+    """Raises UserError for a rank below 1 or above that of a layer."""
     if rank < 1:
         raise UserError(f"the rank of LoRA adapters must be at least 1, not {rank}")
     for name, layer in layers.items():
