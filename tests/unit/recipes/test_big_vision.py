@@ -47,7 +47,7 @@ def test_better_plain_baselines(epochs: int) -> None:
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith(("augreg-", "vit-s16-"))])
 def test_their_common_settings(name: str) -> None:
-    """They train on 99 % of the training images and validate on the rest; the official validation images are the test."""
+    """They train on 99 % of the training images, validate on the rest, and test on the official validation images."""
     config = RECIPES[name]()
     assert (config.data.source, config.data.val_share) == ("imagenet1k", 0.01)
     assert (config.optim.name, config.optim.betas, config.optim.clip) == ("adamw", (0.9, 0.999), 1.0)
