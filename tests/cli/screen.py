@@ -1,4 +1,4 @@
-"""Commands as typed, run in this process."""
+"""Runs commands in this process."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""`vitral` with a `vtab-mini` of two tiny tasks and a quick way to fine-tune.
+"""`vitral` with a `vtab-mini` of two tiny tasks and quick fine-tuning.
 
-KILLED_AFTER=N kills it once it has kept N results; with TORN=TITLE the images of a task cannot be read.
+KILLED_AFTER=N kills it once N results are cached; TORN=TITLE makes the images of a task unreadable.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`data`, as typed."""
+"""`vitral data` on the command line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Models by name: `models`, `plan`, and every kind of them trained and used, as typed."""
+"""`vitral models` and `vitral plan`, and every kind of model trained and used on the command line."""
 
 import math
 from pathlib import Path

@@ -48,7 +48,7 @@ TAUGHT = "fashion-mnist-distilled"
 
 
 def recipe(name: str, *, teacher: Path | None = None) -> list[str]:
-    """A tiny run with everything that has a state: momentum, average, dropout, augmentation, evaluations.
+    """A tiny run with all kinds of state: momentum, moving average, dropout, augmentation, evaluations.
 
     `name` is that of an optimiser, or of a recipe.
     """
@@ -76,7 +76,7 @@ def recipe(name: str, *, teacher: Path | None = None) -> list[str]:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of the run that nobody disturbed, by optimiser."""
+    """The folder of the uninterrupted run, by optimiser."""
     runs: dict[str, Path] = {}
 
     def run(optimiser: str) -> Path:
@@ -115,7 +115,7 @@ def in_a_save(run: Path, target: int) -> bool:
 
 
 def in_an_evaluation(run: Path, target: int) -> bool:
-    """The step before it is on record, its own figures are not."""
+    """The step before the evaluation is recorded, its metrics are not."""
     if not in_a_step(run, target):
         return False
     last = records(run)[-1]
@@ -143,7 +143,7 @@ def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
     killed = []
     command = [*recipe(name, teacher=unbroken("adamw") if name == TAUGHT else None), "--out", "run"]
     for kill, target in enumerate(sorted(moments.sample(range(5, STEPS - EVALUATE), kills))):
-        # beyond what the record says already, so that each process trains before it dies
+        # beyond the recorded steps, so that each process trains before it dies
         target = max(target, steps_taken(run) + 1)
         reached = MOMENTS[kill % len(MOMENTS)]
         process = start(*command, "--data.workers", str(WORKERS[kill % len(WORKERS)]), cwd=tmp_path)

@@ -23,7 +23,7 @@ WORDS = ("--suite", "vtab-mini", "--finetune", "light", "--device", "cpu", "--se
 
 @pytest.fixture
 def small() -> Iterator[None]:
-    """The suite as it is in `small_suite.py`."""
+    """The suite of `small_suite.py`."""
     kept = (dict(TASKS), dict(PROTOCOLS))
     shrink()
     yield
@@ -33,9 +33,7 @@ def small() -> Iterator[None]:
 
 
 def start(run: Path, *, after: int) -> subprocess.Popen[str]:
-    """The suite in a process of its own, killed after some results; of one thread as these tests are, or figures might
-    differ.
-    """
+    """The suite in a new process, killed after some results; with one thread as in these tests, for equal results."""
     environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1", "KILLED_AFTER": str(after)}
     command = [sys.executable, str(SUITE), "eval", str(run), *WORDS]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

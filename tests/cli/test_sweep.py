@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cli.screen import Screen
 from forks import start
 from processes import steps_taken
 from vitral.commands.sweep import results_table
@@ -109,12 +110,11 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seed", "3"), "leave out --seed and use --seeds"),
     ],
 )
-def test_wrong_arguments(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
-    process = start("sweep", *words, cwd=tmp_path)
-    said = process.ended()
-    assert process.returncode == 2
-    assert said.startswith("vitral: ")
-    assert sentence in said
+def test_wrong_arguments(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sentence in screen.refusal("sweep", *words)
     assert not (tmp_path / "s").exists()
 
 

@@ -1,5 +1,6 @@
 """`vitral train` on the command line: the files it writes, and one sentence for every wrong use."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -64,6 +65,29 @@ def photos(tmp_path: Path) -> Path:
     return write_photographs(tmp_path / "photos", per_class=4)
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `run`, trained by DIGITS, and `base`, trained on photographs; for reading only."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_photographs(folder / "photos", per_class=4)
+    with contextlib.chdir(folder):
+        main(DIGITS)
+        main(["train", "folder", *SMALL, *PHOTOS, "--out", "base"])
+    return folder
+
+
+@pytest.fixture
+def run(trained_once: Path, tmp_path: Path) -> Path:
+    """A finished run on the digits, in the folder that commands run in."""
+    return Path(shutil.copytree(trained_once / "run", tmp_path / "run"))
+
+
+@pytest.fixture
+def base(trained_once: Path, tmp_path: Path) -> Path:
+    """A finished run on photographs, in the folder that commands run in."""
+    return Path(shutil.copytree(trained_once / "base", tmp_path / "base"))
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -88,8 +112,8 @@ class TestRuns:
             typed(*DIGITS[:-2])
         assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["digits-1", "digits-2"]
 
+    @pytest.mark.usefixtures("run")
     def test_a_finished_run_resumed_stays_finished(self, typed, tmp_path):
-        typed(*DIGITS)
         before = files(tmp_path / "run")
         typed("train", "--resume", "run")
         after = files(tmp_path / "run")
@@ -102,8 +126,8 @@ class TestRuns:
         ):
             assert after[name] == before[name], name
 
+    @pytest.mark.usefixtures("run")
     def test_a_finished_run_is_resumed_for_more_steps(self, typed, tmp_path):
-        typed(*DIGITS)
         typed("train", "--resume", "run", "--train.steps", "7")
         assert steps_taken(tmp_path / "run") == 7
         assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["steps"] == 7
@@ -117,8 +141,8 @@ class TestRuns:
         for key in ("--seed", "--optim.lr", "--train.steps", "--data.on-error", "--model.width", "--checkpoint.every"):
             assert key in output
 
-    def test_fine_tuning_from_a_folder_of_photographs(self, typed, photos, tmp_path):
-        typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
+    @pytest.mark.usefixtures("base", "photos")
+    def test_fine_tuning_from_a_folder_of_photographs(self, typed, tmp_path):
         typed("train", "finetune", "--model.weights", "base", "--model.image-size", "160", *PHOTOS, "--out", "tuned")
         assert "positions interpolated from 8x8 to 10x10 patches" in typed.errors
         assert "head kept: the classes are the same" in typed.errors
@@ -130,16 +154,16 @@ class TestRuns:
         before, after = (load_model(tmp_path / run).blocks[0].mlp.fc1.weight for run in ("base", "tuned"))
         assert 0 < (before - after).norm() / before.norm() < 0.1
 
+    @pytest.mark.usefixtures("base")
     def test_fine_tuning_on_other_classes(self, typed, photos):
-        typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
         shutil.rmtree(photos / CLASSES[0])
         typed("train", "finetune", "--model.weights", "base", *PHOTOS, "--out", "tuned")
         assert f"new zero head for {len(CLASSES) - 1} classes" in typed.errors
 
-    def test_a_fine_tuning_run_is_resumed_without_the_weights_it_began_with(self, typed, photos, tmp_path):
-        typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
+    @pytest.mark.usefixtures("photos")
+    def test_a_fine_tuning_run_is_resumed_without_its_initial_weights(self, typed, base, tmp_path):
         typed("train", "finetune", "--model.weights", "base", *PHOTOS, "--out", "tuned")
-        shutil.rmtree(tmp_path / "base")
+        shutil.rmtree(base)
         typed("train", "--resume", "tuned", "--train.steps", "5")
         assert steps_taken(tmp_path / "tuned") == 5
 
@@ -186,8 +210,8 @@ class TestWrongUse:
         assert f"device '{name}' is not available" in typed.refusal(*DIGITS, "--train.device", name)
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.usefixtures("run")
     def test_an_existing_folder(self, typed, tmp_path):
-        typed(*DIGITS)
         before = files(tmp_path)
         assert typed.refusal(*DIGITS).startswith("run exists and is not empty: choose another --out, or resume it:")
         assert files(tmp_path) == before
@@ -237,21 +261,19 @@ class TestWrongUse:
             (["--optim.lr", "0"], "lr must be above 0"),
         ],
     )
+    @pytest.mark.usefixtures("run")
     def test_of_an_old_run_changes_nothing(self, typed, tmp_path, change, sentence):
-        typed(*DIGITS)
         before = files(tmp_path)
         assert sentence in typed.refusal("train", "--resume", "run", *change)
         assert "the run is saved" not in typed.errors
         assert files(tmp_path) == before
 
-    def test_a_damaged_configuration(self, typed, tmp_path):
-        typed(*DIGITS)
-        (tmp_path / "run" / "run.json").write_text("{")
+    def test_a_damaged_configuration(self, typed, run):
+        (run / "run.json").write_text("{")
         assert typed.refusal("train", "--resume", "run").startswith("run/run.json is not JSON")
 
-    def test_no_checkpoint_that_can_be_read(self, typed, tmp_path):
-        typed(*DIGITS)
-        for path in (tmp_path / "run" / "checkpoints").iterdir():
+    def test_no_checkpoint_that_can_be_read(self, typed, run):
+        for path in (run / "checkpoints").iterdir():
             truncate(path)
         assert typed.refusal("train", "--resume", "run").startswith("no checkpoint in run/checkpoints can be read")
 

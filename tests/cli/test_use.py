@@ -1,4 +1,4 @@
-"""Models in use, as typed: eval, predict, inspect, models, plan, recipes."""
+"""Commands that use a model: eval, predict, inspect, recipes; standard streams, and memory."""
 
 import csv
 import io
