@@ -44,7 +44,7 @@ FALLBACK_FONTS = (
 
 @contextmanager
 def font_fallback() -> Iterator[None]:
-    """Lets Matplotlib take missing glyphs from installed fonts. Others become boxes, without a warning."""
+    """Lets Matplotlib take missing glyphs from installed fonts; glyphs that no font has become boxes, silently."""
     # imported here because Matplotlib takes a second to import
     from matplotlib import font_manager, rc_context
 

@@ -57,9 +57,9 @@ def test_pack_then_train(screen: Screen, photographs: Path, tmp_path: Path) -> N
 
 def test_pack_and_broken_images(screen: Screen, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photos", per_class=2)
-    broken = break_files(root)
+    unreadable = break_files(root)
     sentence = screen.refusal("data", "pack", root, tmp_path / "packed")
-    assert sentence.startswith(f"{broken[0]} cannot be read as an image: ")
+    assert sentence.startswith(f"{unreadable[0]} cannot be read as an image: ")
     assert "12 train images" in screen.run("data", "pack", root, tmp_path / "packed", "--data.on-error", "skip")
     assert screen.errors.count("skipped: ") == 3
 
@@ -85,15 +85,15 @@ def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
     assert screen.run("data", "check", photographs) == f"{photographs}: 72 images, no problems\n"
     assert screen.json("data", "check", photographs, "--strict")["findings"] == []
     root = write_photographs(tmp_path / "photos", per_class=3)
-    broken = break_files(root)
+    unreadable = break_files(root)
     listed = tmp_path / "broken.txt"
     output = screen.run("data", "check", root, "--write", listed, "--workers", "2")
     assert "cannot be read as an image" in output
-    assert all(str(file) in output for file in broken)
-    assert listed.read_text().splitlines() == [str(file.relative_to(root)) for file in broken]
-    result = screen.json("data", "check", root, "--strict", code=1)
-    assert result["num_images"] == {"train": 21}
-    assert [finding["kind"] for finding in result["findings"]] == ["unreadable"] * 3
+    assert all(str(file) in output for file in unreadable)
+    assert listed.read_text().splitlines() == [str(file.relative_to(root)) for file in unreadable]
+    found = screen.json("data", "check", root, "--strict", code=1)
+    assert found["num_images"] == {"train": 21}
+    assert [finding["kind"] for finding in found["findings"]] == ["unreadable"] * 3
     assert screen.json("data", "check", root, "--data.exclude", listed)["findings"] == []
 
 
@@ -152,10 +152,10 @@ def test_near_against_other_data_and_by_a_model(screen: Screen, leaking: Path, t
 
 
 def test_near_and_broken_images(screen: Screen, leaking: Path, tmp_path: Path) -> None:
-    broken = break_files(leaking / "train")
+    unreadable = break_files(leaking / "train")
     out = ["--out", str(tmp_path / "pairs.png")]
     sentence = screen.refusal("data", "near", leaking, *out)
-    assert sentence.startswith(f"{broken[0]} cannot be read as an image: ")
+    assert sentence.startswith(f"{unreadable[0]} cannot be read as an image: ")
     assert len(screen.json("data", "near", leaking, "--data.on-error", "skip", *out)["pairs"]) == 3
     assert screen.errors.count("skipped: ") == 3
     wrong = {"0.9": "takes 0 to 32 bits for hashes, not 0.9", "40": "not 40"}

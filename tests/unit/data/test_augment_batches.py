@@ -206,7 +206,7 @@ def examples(count: int = 8) -> Examples:
 
 class TestMixing:
     def test_mixup_by_hand(self):
-        config = AugmentConfig(mixup=1.0)  # a share is its own number then, the greater part one's own
+        config = AugmentConfig(mixup=1.0)  # the weight equals the uniform number, or 1 minus it if that is larger
         found = mix(examples(4), np.array([[0, 0.3, 0, 0, 0], [0, 0.9, 0, 0, 0]]), config)
         assert found.partners is not None
         assert found.partners.tolist() == [1, 0, 3, 2]
@@ -214,7 +214,7 @@ class TestMixing:
         torch.testing.assert_close(found.images[:, 0, 0, 0], torch.tensor([0.3, 0.7, 2.1, 2.9]))
 
     def test_cutmix_by_hand(self):
-        """A share of 3/4 cuts half the height and half the width out of the middle."""
+        """A weight of 3/4 replaces half the height and half the width in the middle."""
         found = mix(examples(2), np.array([[0, 0.75, 0.5, 0.5, 0]]), AugmentConfig(cutmix=1.0))
         inside = torch.zeros(10, 12, dtype=torch.bool)
         inside[2:7, 3:9] = True
@@ -246,10 +246,10 @@ class TestMixing:
         torch.testing.assert_close(own, found.mix_weights)
 
     def test_broken_images_are_mixed_with_nothing(self):
-        broken = replace(examples(4), labels=torch.tensor([0, -100, 2, 3]))
-        found = mix(broken, np.array([[0, 0.4, 0, 0, 0], [0, 0.4, 0, 0, 0]]), AugmentConfig(mixup=1.0))
+        unreadable = replace(examples(4), labels=torch.tensor([0, -100, 2, 3]))
+        found = mix(unreadable, np.array([[0, 0.4, 0, 0, 0], [0, 0.4, 0, 0, 0]]), AugmentConfig(mixup=1.0))
         assert found.mix_weights.tolist() == pytest.approx([1, 1, 0.6, 0.6])
-        assert torch.equal(found.images[:2], broken.images[:2])
+        assert torch.equal(found.images[:2], unreadable.images[:2])
 
     def test_parts_of_a_batch_are_mixed_as_the_whole(self):
         numbers = GENERATOR.random((4, 5))
@@ -276,7 +276,7 @@ class TestTensorFlowsCrop:
         rng, simulated = np.random.Generator(np.random.PCG64(2)), []
         while len(simulated) < 3000:
             aspect = rng.uniform(3 / 4, 4 / 3)
-            low, high = (round(math.sqrt(share * width * height / aspect)) for share in (0.05, 1.0))
+            low, high = (round(math.sqrt(area * width * height / aspect)) for area in (0.05, 1.0))
             if round(high * aspect) > width:
                 high = math.floor((width + 0.4999999) / aspect)
             high = min(high, height)
@@ -395,10 +395,10 @@ def test_processes_draw_for_their_shares_as_one_does_for_all(processes, per):
             batch.images, batch.labels, batch.augment_params, config=config, preprocessing=preprocessing
         )
 
-    shares = [World(rank=rank, size=processes).local_range(16) for rank in range(processes)]
-    parts = [examples_of(replace(whole, rows=rows)) for rows in shares]
+    ranges = [World(rank=rank, size=processes).local_range(16) for rank in range(processes)]
+    parts = [examples_of(replace(whole, rows=rows)) for rows in ranges]
     expected = examples_of(whole)
-    for name in ("images", "labels", "partners", "shares"):
+    for name in ("images", "labels", "partners", "mix_weights"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(expected, name))
 
 

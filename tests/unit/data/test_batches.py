@@ -1,4 +1,4 @@
-"""Batches: the same for any number of workers, every image counted right, broken ones left out."""
+"""Batches: the same for any number of workers, every image counted once, unreadable ones ignored."""
 
 import errno
 import json
@@ -59,7 +59,7 @@ def assert_same(one: Batch, other: Batch) -> None:
 
 @pytest.fixture(scope="module")
 def broken_photographs(tmp_path_factory) -> FileSource:
-    """Photographs, three of them broken."""
+    """Photographs, three of them unreadable."""
     root = tmp_path_factory.mktemp("photographs") / "photos"
     write_photographs(root, per_class=3)
     break_files(root)
@@ -154,7 +154,7 @@ class Deadly(ArraySource):
         return super().stored(index)
 
 
-def test_a_reading_process_that_is_killed_is_told_of_with_the_way_out():
+def test_a_killed_worker_is_reported_with_advice():
     whole = numbered(40)
     deadly = Deadly(title="deadly", images=whole.images, labels=whole.labels, classes=whole.classes)
     with pytest.raises(ValueError, match=r"a process that reads images was killed, .*: lower --data\.workers$"):
@@ -185,13 +185,13 @@ class TestBroken:
     def test_broken_images_are_black_listed_and_have_no_label(self, broken_photographs):
         labels = broken_photographs.labels.copy()
         batch = evaluation(broken_photographs, size=21, preprocessing=COLOUR)[0]
-        broken = [index for index in range(21) if "broken" in broken_photographs.files[index]]
+        unreadable = [index for index in range(21) if "broken" in broken_photographs.files[index]]
         assert len(batch.unreadable) == 3
-        for index, sentence in zip(broken, batch.unreadable, strict=True):
+        for index, sentence in zip(unreadable, batch.unreadable, strict=True):
             assert sentence.startswith(f"{broken_photographs.name(index)} cannot be read as an image")
-        assert (batch.labels == UNREADABLE).nonzero().flatten().tolist() == broken
-        assert not batch.images[broken].any()
-        whole = [index for index in range(21) if index not in broken]
+        assert (batch.labels == UNREADABLE).nonzero().flatten().tolist() == unreadable
+        assert not batch.images[unreadable].any()
+        whole = [index for index in range(21) if index not in unreadable]
         assert batch.images[whole].flatten(1).any(1).all()
         assert batch.labels[whole].tolist() == labels[whole].tolist()
 
@@ -222,16 +222,16 @@ class TestEvaluation:
 
 
 @pytest.mark.parametrize("processes", [2, 3, 6])
-def test_shares_of_processes_make_up_the_batch(processes):
+def test_rows_of_all_processes_make_up_the_batch(processes):
     """Images, labels and draws, in order."""
     batches = training(numbered(50), size=12, augment=EVERYTHING)
-    part = 12 // processes
-    shares = [replace(batches, rows=range(start, start + part))[7] for start in range(0, 12, part)]
-    assert torch.equal(torch.cat([share.images for share in shares]), batches[7].images)
-    assert torch.equal(torch.cat([share.labels for share in shares]), batches[7].labels)
+    count = 12 // processes
+    parts = [replace(batches, rows=range(start, start + count))[7] for start in range(0, 12, count)]
+    assert torch.equal(torch.cat([part.images for part in parts]), batches[7].images)
+    assert torch.equal(torch.cat([part.labels for part in parts]), batches[7].labels)
     for name in ("flips", "warps"):
         assert torch.equal(
-            torch.cat([getattr(share.augment_params, name) for share in shares]),
+            torch.cat([getattr(part.augment_params, name) for part in parts]),
             getattr(batches[7].augment_params, name),
         )
 

@@ -1,4 +1,4 @@
-"""What kind of data lies somewhere."""
+"""Inferring the kind of data from a path."""
 
 from pathlib import Path
 

@@ -188,7 +188,7 @@ def test_imagenet_with_flat_validation_images(tmp_path: Path) -> None:
     root = write_imagenet(tmp_path)
     for number in range(1, 5):
         write_jpeg(root / "val" / f"ILSVRC2012_val_{number:08d}.JPEG", 50 * number)
-    refused("imagenet1k", root, "has no class folders, and nothing tells its classes")
+    refused("imagenet1k", root, "has no class folders and no list of classes")
     kit = root / "ILSVRC2012_devkit_t12" / "data"
     kit.mkdir(parents=True)
     savemat(kit / "meta.mat", {"synsets": SYNSETS})
@@ -208,7 +208,7 @@ def test_imagenet_as_kaggle_has_it(tmp_path: Path) -> None:
     rows = ["ImageId,PredictionString", "ILSVRC2012_val_00000002,n03000003 85 1 499 272"]
     table = tmp_path / "LOC_val_solution.csv"
     table.write_text("\n".join(rows))
-    refused("imagenet1k", tmp_path, "does not tell the class of ILSVRC2012_val_00000001.JPEG")
+    refused("imagenet1k", tmp_path, "lacks ILSVRC2012_val_00000001.JPEG")
     table.write_text("\n".join([*rows, "ILSVRC2012_val_00000001,n02000002 1 2 3 4 n02000002 5 6 7 8"]))
     assert opened("imagenet1k", tmp_path)["test"].labels.tolist() == [1, 2]
     assert opened("imagenet1k", root)["test"].labels.tolist() == [1, 2]
@@ -225,7 +225,7 @@ def test_imagenet_with_validation_folders(tmp_path: Path) -> None:
     refused("imagenet1k", root, "has classes that train lacks, such as n09999999")
 
 
-def test_imagenet21k_holds_out_a_share(tmp_path: Path) -> None:
+def test_imagenet21k_holds_out_a_fraction(tmp_path: Path) -> None:
     write_imagenet(tmp_path)
     data = opened("imagenet21k", tmp_path / "train", test_fraction=0.5)
     assert [len(data[split]) for split in ("train", "test")] == [3, 3]

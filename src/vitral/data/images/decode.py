@@ -1,4 +1,4 @@
-"""From a file to an upright 8-bit PIL image, grey or colour, whatever the file's own form."""
+"""Reads image files of any common format as upright 8-bit PIL images, grey or colour."""
 
 import errno
 import warnings
@@ -82,14 +82,17 @@ def decoding(name: str, *, kind: str = "an image", formats: tuple[str, ...] = FO
     """
     try:
         yield
+        return
     # a damaged file can make Pillow's parsers raise almost anything
     except Exception as error:
-        cause = next(filter(is_machine_error, _causes(error)), None)
-        if cause is not None:
-            if isinstance(cause, OSError) and cause.filename is None:  # an open file does not know its name
-                cause.filename = name
-            raise cause from None
-        raise UnreadableImage(f"{name} cannot be read as {kind}: {_reason(error, formats)}") from error
+        failure = error
+    # raised out here, so that a cause does not become its own context
+    cause = next(filter(is_machine_error, _causes(failure)), None)
+    if cause is not None:
+        if isinstance(cause, OSError) and cause.filename is None:  # an open file does not know its name
+            cause.filename = name
+        raise cause
+    raise UnreadableImage(f"{name} cannot be read as {kind}: {_reason(failure, formats)}") from failure
 
 
 def read_image(

@@ -79,8 +79,8 @@ def test_an_image_is_decoded_as_small_as_the_crop_allows(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", seen)
     data = encoded(photograph("astronaut", (801, 803)))
-    for share in (1.0, 0.5, 0.3, 0.24, 0.2):
-        assert cropped(data, (0.0, 0.0, share, share)).shape == (96, 96, 3)
+    for side in (1.0, 0.5, 0.3, 0.24, 0.2):
+        assert cropped(data, (0.0, 0.0, side, side)).shape == (96, 96, 3)
     assert sizes == [(101, 101), (201, 201), (402, 401), (402, 401), (803, 801)]
 
 

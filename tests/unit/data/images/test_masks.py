@@ -30,7 +30,7 @@ def test_folders_that_are_not_there(tmp_path):
         mask_pairs(tmp_path)
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match="holds no images"):
+    with pytest.raises(ValueError, match="has no images"):
         mask_pairs(tmp_path)
 
 

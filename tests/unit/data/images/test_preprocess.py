@@ -62,7 +62,7 @@ def test_centre_crop_equals_resizing_everything_then_cutting(width, height, out_
 
 
 def test_centre_crop_by_hand():
-    """256 of 512 is the short side; 224 of 256 are kept: the middle 448 pixels, every second one's mean."""
+    """256 of 512 is the short side; 224 of 256 are cropped: the middle 448 pixels, every second one's mean."""
     columns = np.arange(640) // 2 % 256
     image = Image.fromarray(np.tile(columns, (512, 1)).astype(np.uint8))
     spec = Preprocessing(image_size=(224, 224), channels=1, resize="crop")
@@ -171,7 +171,7 @@ class TestSimpleCrop:
         image = noise(*size, 3).filter(ImageFilter.BoxBlur(2))
         resized = functional.resize(image, [24], interpolation=functional.InterpolationMode.BILINEAR)
         padded = np.asarray(functional.pad(resized, [4], padding_mode="reflect")).astype(int)
-        left, top = (int(share * (side - 24 + 1)) for share, side in zip(place, padded.shape[1::-1], strict=True))
+        left, top = (int(fraction * (side - 24 + 1)) for fraction, side in zip(place, padded.shape[1::-1], strict=True))
         found = Preprocessing(image_size=(24, 24), channels=3).simple_crop(image, place)
         assert found.shape == (24, 24, 3)
         assert np.abs(found - padded[top : top + 24, left : left + 24]).max() <= 1

@@ -1,4 +1,4 @@
-"""PackedStrings kept together are the names that were given."""
+"""Packed strings equal the strings that they were made of."""
 
 import pickle
 import sys
@@ -12,10 +12,10 @@ from vitral.data.sources.packed_strings import PackedStrings
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)))))
 def test_names_come_back(names: list[str]) -> None:
-    kept = PackedStrings(names)
-    assert list(kept) == names
-    assert len(kept) == len(names)
-    assert list(kept[1:]) == names[1:]
+    packed = PackedStrings(names)
+    assert list(packed) == names
+    assert len(packed) == len(names)
+    assert list(packed[1:]) == names[1:]
 
 
 def test_a_name_that_is_no_text_keeps_its_bytes() -> None:
@@ -32,7 +32,7 @@ def test_places_count_from_either_end_and_end() -> None:
 
 def test_a_hundred_thousand_names_take_little_memory() -> None:
     names = [f"n{number // 1000:08d}/image_{number:08d}.jpg" for number in range(100_000)]
-    kept = PackedStrings(names)
-    held = kept.text.nbytes + kept.ends.nbytes
-    assert held < 0.5 * sum(map(sys.getsizeof, names))
-    assert len(pickle.dumps(kept)) < 1.01 * held
+    packed = PackedStrings(names)
+    num_bytes = packed.text.nbytes + packed.ends.nbytes
+    assert num_bytes < 0.5 * sum(map(sys.getsizeof, names))
+    assert len(pickle.dumps(packed)) < 1.01 * num_bytes

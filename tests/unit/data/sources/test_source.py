@@ -194,7 +194,7 @@ def test_a_pipe_among_the_images_is_named_and_does_not_hang(tmp_path):
 
 def test_broken_files_are_named(tmp_path):
     root = write_photographs(tmp_path / "photos", per_class=3)
-    broken = break_files(root)
+    unreadable = break_files(root)
     sentences = []
     for source in open_data(DataConfig(source="folder", root=root)).values():
         for index in range(len(source)):
@@ -202,7 +202,7 @@ def test_broken_files_are_named(tmp_path):
                 read_from(source, index, channels=3)
             except UnreadableImage as error:
                 sentences.append((source.name(index), str(error)))
-    assert sorted(name for name, _ in sentences) == [str(path) for path in broken]
+    assert sorted(name for name, _ in sentences) == [str(path) for path in unreadable]
     assert all(sentence.startswith(f"{name} cannot be read as an image: ") for name, sentence in sentences)
 
 

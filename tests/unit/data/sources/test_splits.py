@@ -1,4 +1,4 @@
-"""Held-out shares: right in number for every class, and always the same."""
+"""Stratified splits: the right number of images of every class, and always the same ones."""
 
 import numpy as np
 import pytest
@@ -19,9 +19,9 @@ def names(labels: list[int]) -> tuple[str, ...]:
 
 @given(LABELS, SHARES, st.integers(0, 2**31))
 def test_every_class_gives_its_share(labels, fraction, seed):
-    kept, held_out = stratified_split(np.array(labels), names(labels), fraction=fraction, seed=seed)
-    assert sorted([*kept, *held_out]) == list(range(len(labels)))
-    assert (np.diff(kept) > 0).all()
+    rest, held_out = stratified_split(np.array(labels), names(labels), fraction=fraction, seed=seed)
+    assert sorted([*rest, *held_out]) == list(range(len(labels)))
+    assert (np.diff(rest) > 0).all()
     assert (np.diff(held_out) > 0).all()
     for label in set(labels):
         count, found = labels.count(label), sum(labels[index] == label for index in held_out)
@@ -52,14 +52,14 @@ def test_another_seed_holds_out_others():
 
 def test_what_seed_0_holds_out():
     """Pinned: a change here changes everyone's test images."""
-    kept, held_out = stratified_split(np.arange(20) % 2, ("a", "b"), fraction=0.2, seed=0)
+    rest, held_out = stratified_split(np.arange(20) % 2, ("a", "b"), fraction=0.2, seed=0)
     assert held_out.tolist() == [4, 6, 9, 15]
-    assert len(kept) == 16
+    assert len(rest) == 16
 
 
 def test_a_class_without_images_is_left_out():
-    kept, held_out = stratified_split(np.array([0, 0, 2, 2]), ("a", "b", "c"), fraction=0.5, seed=0)
-    assert (len(kept), len(held_out)) == (2, 2)
+    rest, held_out = stratified_split(np.array([0, 0, 2, 2]), ("a", "b", "c"), fraction=0.5, seed=0)
+    assert (len(rest), len(held_out)) == (2, 2)
 
 
 def test_a_class_with_a_single_image():

@@ -95,8 +95,8 @@ def test_classes_in_json_and_names_in_a_file(tmp_path: Path) -> None:
 def test_an_index_is_kept_until_the_shard_changes(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(tmp_path / "shards")
     opened(tmp_path / "shards")
-    kept = sorted(cache.iterdir())
-    assert len(kept) == 3
+    cached = sorted(cache.iterdir())
+    assert len(cached) == 3
     with monkeypatch.context() as patch:
         patch.setattr(tarfile, "open", lambda **_: pytest.fail("a shard was read again"))
         assert sum(map(len, opened(tmp_path / "shards").values())) == 12
@@ -112,10 +112,10 @@ def refused(root: Path, sentence: str, **values) -> None:
     assert sentence in str(caught.value)
 
 
-@pytest.mark.parametrize("kept", [100, 700, 1024, 4096, -10240 + 4608])
-def test_a_shard_that_was_cut_is_named(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("size", [100, 700, 1024, 4096, -10240 + 4608])
+def test_a_truncated_shard_is_named(tmp_path: Path, size: int) -> None:
     file = write_shards(tmp_path / "shards") / "train-001.tar"
-    file.write_bytes(file.read_bytes()[:kept])
+    file.write_bytes(file.read_bytes()[:size])
     refused(tmp_path / "shards", f"{file} is ")
     refused(tmp_path / "shards", "fetch it again")
 

@@ -1,10 +1,12 @@
 """Copies that are fast to read."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -128,15 +130,27 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
 
 def test_broken_images_stop_or_are_listed(tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photos", per_class=2)
-    broken = break_files(root)
+    unreadable = break_files(root)
     with pytest.raises(ValueError, match=r"broken-cut\.jpg cannot be read .* skip such images with --data\.on-error"):
         packed(root, tmp_path / "packed")
     result = packed(root, tmp_path / "packed", on_error="skip")
     assert result.num_images == {"train": 12}
-    assert [sentence.split(" cannot")[0] for sentence in result.unreadable] == [str(file) for file in broken]
+    assert [sentence.split(" cannot")[0] for sentence in result.unreadable] == [str(file) for file in unreadable]
     source = opened(tmp_path / "packed")
     assert all(read_from(source, index, channels=3) for index in range(12))
     assert np.bincount(source.labels).tolist() == [2] * 6
+
+
+def test_notes_with_the_old_key_are_read(tmp_path: Path) -> None:
+    """Copies that were made before the key "broken" became "unreadable"."""
+    root = write_photographs(tmp_path / "photos", per_class=2)
+    break_files(root)
+    result = packed(root, tmp_path / "packed", on_error="skip")
+    (notes,) = (tmp_path / "packed" / "train").glob("data-*.json")
+    values = json.loads(notes.read_text())
+    assert set(values) == {"num_images", "unreadable"}
+    notes.write_text(json.dumps({"num_images": values["num_images"], "broken": values["unreadable"]}))
+    assert packed(root, tmp_path / "packed", on_error="skip") == replace(result, fresh=False)
 
 
 def test_the_owner_of_the_form_reads_it(photographs: Path, tmp_path: Path) -> None:

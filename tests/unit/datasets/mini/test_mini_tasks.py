@@ -57,8 +57,8 @@ def test_drawn_splits(name):
         assert len(source.classes) == len(set(source.classes)) == num_classes
         counts = np.bincount(source.labels, minlength=num_classes)
         # each class in proportion to the factors that make it, of which a split breaks one run at most at either end
-        shares = {"mini-orientation": np.array([3, 2] * 8) / 40}.get(name, np.ones(num_classes) / num_classes)
-        assert np.abs(counts - shares * len(source)).max() <= 4
+        fractions = {"mini-orientation": np.array([3, 2] * 8) / 40}.get(name, np.ones(num_classes) / num_classes)
+        assert np.abs(counts - fractions * len(source)).max() <= 4
     image = read_from(splits["test"], 999, channels=3)
     assert (image.mode, image.size) == ("RGB", (64, 64))
 
@@ -148,7 +148,7 @@ def raw_pixels(source: Source, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("name", "judge", "count", "chance"),
+    ("name", "classifier", "count", "chance"),
     [
         ("mini-count", RidgeClassifier(100), 250, 1 / 8),
         ("mini-distance", RidgeClassifier(100), 200, 1 / 6),
@@ -158,8 +158,8 @@ def raw_pixels(source: Source, count: int) -> np.ndarray:
         ("mini-elevation", RidgeClassifier(100), 500, 1 / 9),
     ],
 )
-def test_raw_pixels_beat_chance_and_stay_far_from_perfect(name, judge, count, chance):
+def test_raw_pixels_beat_chance_and_stay_far_from_perfect(name, classifier, count, chance):
     splits = TASKS[name].open(None)
-    judge.fit(raw_pixels(splits["train"], count), splits["train"].labels[:count])
-    accuracy = judge.score(raw_pixels(splits["test"], 200), splits["test"].labels[:200])
+    classifier.fit(raw_pixels(splits["train"], count), splits["train"].labels[:count])
+    accuracy = classifier.score(raw_pixels(splits["test"], 200), splits["test"].labels[:200])
     assert 1.3 * chance < accuracy < 0.7

@@ -1,4 +1,4 @@
-"""VTAB's loaders on files that are missing, cut short or garbage: images, or one sentence that names a file."""
+"""VTAB's loaders on files that are missing, truncated or garbage: images, or one sentence that names a file."""
 
 import random
 import shutil
@@ -68,14 +68,14 @@ def small(name: str, root: Path) -> Task:
 
 def read_some(splits: dict[str, Source]) -> list[str]:
     """Reads the first images of each split; a sentence for each that cannot be read."""
-    told = []
+    messages = []
     for source in splits.values():
         for index in range(min(len(source), READ)):
             try:
                 read_from(source, index, channels=3)
             except UnreadableImage as error:
-                told.append(str(error))
-    return told
+                messages.append(str(error))
+    return messages
 
 
 def damages(content: bytes, chance: random.Random) -> Iterator[bytes]:
@@ -91,17 +91,17 @@ def damages(content: bytes, chance: random.Random) -> Iterator[bytes]:
 def sentences(task: Task, root: Path) -> list[str]:
     """What is said when a task is opened and read; each a line that names something in the folder."""
     try:
-        told = read_some(task.open(root))
+        messages = read_some(task.open(root))
     except ValueError as error:
-        told = [str(error)]
-    for sentence in told:
+        messages = [str(error)]
+    for sentence in messages:
         assert "\n" not in sentence
         assert str(root) in sentence
-    return told
+    return messages
 
 
 def tables(root: Path) -> list[Path]:
-    """Files that tell of images or hold many; of KITTI's texts about one image each, the first."""
+    """Files that describe images or contain many; of KITTI's texts about one image each, the first."""
     files = {path for path in root.rglob("*") if path.is_file() and path.suffix not in IMAGES | {".txt"}}
     texts = {path for path in root.rglob("*.txt") if path.parent.name != "label_2" or path.stem == "000000"}
     return sorted(
@@ -114,8 +114,8 @@ def test_each_file_missing_or_damaged(name: str, tmp_path: Path) -> None:
     task, chance = small(name, tmp_path), random.Random(name)
     assert sentences(task, tmp_path) == []
     for file in tables(tmp_path):
-        kept = file.read_bytes()
-        for damaged in damages(kept, chance):
+        original = file.read_bytes()
+        for damaged in damages(original, chance):
             file.write_bytes(damaged)
             sentences(task, tmp_path)
         file.unlink()
@@ -123,7 +123,7 @@ def test_each_file_missing_or_damaged(name: str, tmp_path: Path) -> None:
         file.mkdir()
         assert sentences(task, tmp_path)
         file.rmdir()
-        file.write_bytes(kept)
+        file.write_bytes(original)
     assert sentences(task, tmp_path) == []
 
 

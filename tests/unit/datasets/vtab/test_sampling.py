@@ -1,4 +1,4 @@
-"""What VTAB-1k takes of a data set: complete splits, 800 and 200 images, and sentences where something is missing."""
+"""Sampling of VTAB-1k: complete splits, 800 and 200 images, and one sentence if something is missing."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -64,8 +64,8 @@ def test_sizes_of_the_complete_splits(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPLIT)
 def test_parts_have_the_sizes_of_vtab(name: str) -> None:
-    count, shares = SPLIT[name]
-    parts = split_by_fractions(numbered(count), shares)
+    count, fractions = SPLIT[name]
+    parts = split_by_fractions(numbered(count), fractions)
     assert [len(part) for part in parts] == list(SIZES[name][: len(parts)])
     assert (np.sort(np.concatenate([part.labels for part in parts])) == np.arange(count)).all()
 
@@ -106,7 +106,7 @@ def test_800_and_200_images_always_the_same(tmp_path: Path) -> None:
         assert abs(labels.mean() - most / 2) < most / 20, "spread over all"
 
 
-def test_what_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_what_is_missing_is_one_sentence(tmp_path: Path) -> None:
     task = task_of(SMALL)
     with pytest.raises(ValueError, match=r"^VTAB's images cannot be shipped: name the folder .* by --data\.root$"):
         task.open(None)
@@ -130,7 +130,7 @@ def test_what_is_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_the_first_image_of_each_split_is_read(split: str, tmp_path: Path) -> None:
-    """Lists are no use without images, and which are missing is told before any is waited for."""
+    """Lists are no use without images, so missing images are reported before anything is computed."""
     (tmp_path / "numbers").mkdir()
 
     def without(root: Path) -> dict[str, Source]:

@@ -148,7 +148,7 @@ def test_clevr(tmp_path: Path) -> None:
 
 
 def write_dsprites(root: Path) -> Path:
-    """Ten images, the corners of which tell their numbers."""
+    """Ten images, whose corners encode their numbers."""
     images = np.zeros((10, 64, 64), np.uint8)
     images[np.arange(10), 0, np.arange(10)] = 1
     latents = np.zeros((10, 6), np.int64)
@@ -180,7 +180,7 @@ def write_matrix(file: Path, values: np.ndarray, *, packed: bool = False) -> Non
 
 
 def write_small_norb(root: Path, *, train: int = 18, test: int = 6) -> Path:
-    """Image i was taken from height i % 9 and side i % 18; the left one has the shade i, the right one 200."""
+    """Image i has elevation i % 9 and azimuth i % 18; the left one has the shade i, the right one 200."""
     for (split, stem), count in zip(STEMS.items(), (train, test), strict=True):
         images = np.full((count, 2, 96, 96), 200, np.uint8)
         images[:, 0] = np.arange(count, dtype=np.uint8)[:, None, None]
@@ -271,7 +271,7 @@ def test_dmlab(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_dmlab_in_shards(shards: int, tmp_path: Path) -> None:
-    """One after the other, none left out."""
+    """One after the other, without gaps."""
     data = open_dmlab(write_dmlab(makedirs(tmp_path / "dmlab"), shards=shards).parent)
     assert data["train"].labels.tolist() == [0, 1, 2, 3, 4, 5, 0]
     assert shades(data["train"]) == [0, 10, 20, 30, 40, 50, 60]
