@@ -43,7 +43,7 @@ def test_without_its_images(screen, run):
     (run / "run.json").write_text(json.dumps(config))
     screen.run("report", run)
     assert "the page comes without images: " in screen.errors
-    assert "The images cannot be shown: " in (run / "report.html").read_text()
+    assert "The images are missing: " in (run / "report.html").read_text()
 
 
 def test_what_is_no_run(screen, tmp_path):
