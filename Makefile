@@ -10,10 +10,10 @@ UV_VERSION := 0.13.9
 # The uv on the PATH where there is one that runs, else one of the project's own.
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)
 
-.PHONY: help install demo test check bench lock clean
+.PHONY: help install demo test test-fast check bench lock clean
 
 help: ## show these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/installed ## build .venv from requirements.lock, with Vitral in it
 
@@ -27,6 +27,9 @@ demo: install ## train a Vision Transformer on images of digits, then draw what 
 test: install ## run every test (those that need a GPU are skipped where there is none)
 	$(BIN)/pytest --numprocesses=$(JOBS)
 	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m compile
+
+test-fast: install ## run the quick tests, in under 90 seconds on two cores: between commits
+	$(BIN)/pytest --numprocesses=$(JOBS) -m "not slow and not compile" tests/unit tests/golden
 
 check: install ## check style, types, and what this project promises of its own form
 	$(BIN)/ruff check

@@ -1,8 +1,8 @@
-"""What reading images adds to the extraction of representations, in the same run.
+"""How much time does reading images add to the extraction of features?
 
-A model alone, on batches that are ready in memory, beside `vitral eval`'s extraction of the same images from a packed
-copy and from the folder of JPEGs. The three take turns; a figure is the median of the rounds, a ratio that to the model
-alone in the same round.
+The model alone, on batches in memory, and the feature extraction of `vitral eval` from a packed copy of the images and
+from the folder of JPEGs. The three alternate; the table has medians of the rounds, and ratios to the model alone in the
+same round.
 
     taskset -c 0 python benchmarks/extraction_cpu.py
 """
@@ -27,16 +27,17 @@ from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.tools.pack import PackConfig, pack
 from vitral.datasets.opening import open_stored
-from vitral.evals.evaluate import BATCH_SIZE, represented
+from vitral.evals.features import extract_features
+from vitral.evals.loop import BATCH_SIZE
 from vitral.serve.predictor import Predictor
 
 
 def main() -> None:
     """Prints a Markdown table."""
-    parser = argparse.ArgumentParser(description="What reading images adds to the extraction of representations.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="ViT-Ti/16")
     parser.add_argument("--images", type=int, default=256, help="500x375 pixels each (default: 256)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: 5)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = vitral.create(options.model)
@@ -46,17 +47,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "photographs"
         loader_cpu.write_photographs(root, (500, 375), count=options.images)
-        seconds = turns(contenders(predictor, root), rounds=options.rounds)
+        seconds = time_rounds(candidates(predictor, root), rounds=options.rounds)
     print(f"{options.model}, {options.images} images of 500x375 pixels\n")
-    print("| | images/s | time, of the model alone |\n|---|---|---|")
+    print("| | images/s | time, relative to the model alone |\n|---|---|---|")
     for name, times in seconds.items():
         ratios = [mine / alone for mine, alone in zip(times, seconds["model alone"], strict=True)]
-        told = f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-        print(f"| {name} | {options.images / median(times):,.1f} | {told} |")
+        ratio = f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        print(f"| {name} | {options.images / median(times):,.1f} | {ratio} |")
 
 
-def contenders(predictor: Predictor, root: Path) -> dict[str, Callable[[], object]]:
-    """What goes once through the images, by name."""
+def candidates(predictor: Predictor, root: Path) -> dict[str, Callable[[], object]]:
+    """Functions that process all images once, by name."""
     data = DataConfig(source="folder", root=root)
     packed = root.with_name("packed")
     pack(open_stored(data), packed, PackConfig(short_side=256), root=root, threads=1, advance=lambda _: None)
@@ -70,7 +71,9 @@ def contenders(predictor: Predictor, root: Path) -> dict[str, Callable[[], objec
     ready = [batches[number].images for number in range(len(batches))]
 
     def extraction(name: str) -> Callable[[], object]:
-        return lambda: represented(predictor.extract_features, sources[name], preprocessing=preprocessing, data=data)
+        return lambda: extract_features(
+            predictor.extract_features, sources[name], preprocessing=preprocessing, data=data
+        )
 
     return {
         "model alone": lambda: [predictor.extract_features(images) for images in ready],
@@ -78,8 +81,8 @@ def contenders(predictor: Predictor, root: Path) -> dict[str, Callable[[], objec
     }
 
 
-def turns(work: dict[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each; the first turn of all is not counted."""
+def time_rounds(work: dict[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each function in each round; the first round is a warmup."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for number in range(rounds + 1):
         for name, once in work.items():

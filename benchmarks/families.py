@@ -1,10 +1,9 @@
-"""Which family learns most from the same arithmetic: ViT, hybrid, axial ViT or BiT ResNet?
+"""Which architecture is most accurate for the same arithmetic: ViT, hybrid, axial ViT or BiT ResNet?
 
     python benchmarks/families.py --epochs 2 --seeds 0 1 2
 
-Trains one small model of each family on Fashion-MNIST by `vitral train`, everything but the architecture the same, for
-as many images as cost the same number of multiply-accumulates, with each of two learning rates, and prints a Markdown
-table.
+Trains one small model of each family on Fashion-MNIST with `vitral train`, with equal settings except the architecture,
+for the same number of multiply-accumulates and with each of two learning rates, and prints a Markdown table.
 """
 
 import argparse
@@ -48,7 +47,7 @@ COMMON = ["--optim.name", "adamw", "--train.evaluate", "100epochs", "--checkpoin
 def main() -> None:
     """Trains and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=float, default=2.0, help="of the plain ViT; the others' follow")
+    parser.add_argument("--epochs", type=float, default=2.0, help="of the plain ViT; others are scaled by their cost")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}\n")
@@ -61,19 +60,20 @@ def main() -> None:
         epochs = options.epochs * cost(PLAIN).macs / counts.macs
         for rate in RATES:
             settings = [*flags, *COMMON, "--optim.lr", rate, "--train.epochs", f"{epochs:.4f}"]
-            runs = [trained(seed, settings) for seed in options.seeds]
-            found = [100 * accuracy for accuracy, _ in runs]
-            spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+            runs = [train(seed, settings) for seed in options.seeds]
+            accuracies = [100 * accuracy for accuracy, _ in runs]
+            spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
+            values = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
             print(
                 f"| {family} | {counts.parameters:,} | {counts.macs / 1e6:.2f} | {epochs:.2f} | {rate} | "
-                f"{', '.join(f'{accuracy:.2f}' for accuracy in found)} | {statistics.mean(found):.2f}{spread} % | "
+                f"{values} | {statistics.mean(accuracies):.2f}{spread} % | "
                 f"{statistics.mean(seconds for _, seconds in runs):.0f} |",
                 flush=True,
             )
 
 
-def trained(seed: int, settings: list[str]) -> tuple[float, float]:
-    """Final accuracy of one run, and its seconds."""
+def train(seed: int, settings: list[str]) -> tuple[float, float]:
+    """The test accuracy of one run, and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "vitral", "train", "fashion-mnist", "--seed", str(seed), "--json"]
         start = time.perf_counter()

@@ -1,12 +1,12 @@
-"""How fast is a model loaded, and how much memory does that take beside the file?
+"""How fast does a model load, and how much memory does it need relative to the file?
 
-ViT-L/16 from a Vitral folder and from a safetensors file in timm's format, beside `safetensors.torch.load_file` with
-`load_state_dict(assign=True)` on a model of the same shape without memory. Each in a process of its own, from a warm
-file cache; the ways take turns and the medians are compared.
+ViT-L/16 from a Vitral folder and from a safetensors file in timm's format, compared with `safetensors.torch.load_file`
+and `load_state_dict(assign=True)` on a model on the meta device. Each runs in a separate process, with a warm file
+cache, in alternation; the table compares medians.
 
     python benchmarks/load.py --rounds 7
 
-prints a Markdown table. Results are kept beside this file as `load_HARDWARE_DATE.md`.
+prints a Markdown table. Results are in this folder as `load_HARDWARE_DATE.md`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
 from vitral.weights.folder import save_model
 
-WAYS = {
+LOADERS = {
     "safetensors, plain": (
         "from safetensors.torch import load_file; from vitral.models import architecture, blank_model",
         "model = blank_model(architecture('ViT-L/16'))\n"
@@ -42,7 +42,7 @@ def memory(key):
 start, resident = time.perf_counter(), memory('VmRSS')
 {load}
 seconds = time.perf_counter() - start
-total = sum(float(tensor.sum()) for tensor in model.state_dict().values())  # every byte is really read
+total = sum(float(tensor.sum()) for tensor in model.state_dict().values())  # reads every byte
 peak = memory('VmHWM') - resident
 print(json.dumps([seconds, time.perf_counter() - start, peak]))
 """
@@ -50,7 +50,7 @@ print(json.dumps([seconds, time.perf_counter() - start, peak]))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7, help="times that each way is taken")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = create("ViT-L/16", gelu="erf", position_resample="timm")
@@ -61,18 +61,21 @@ def main() -> None:
         save_model(Path(folder) / "vitral", model, card)
         save_file(model.state_dict(), Path(folder) / "timm.safetensors")
         size = (Path(folder) / "timm.safetensors").stat().st_size
-        found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+        results: dict[str, list[list[float]]] = {name: [] for name in LOADERS}
         for _ in range(options.rounds):
-            for way, (before, load) in WAYS.items():
+            for name, (before, load) in LOADERS.items():
                 script = SCRIPT.format(before=before, load=load.format(folder=folder))
                 output = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE).stdout
-                found[way].append(json.loads(output))
-    plain = statistics.median(total for _, total, _ in found["safetensors, plain"])
+                results[name].append(json.loads(output))
+    plain = statistics.median(total for _, total, _ in results["safetensors, plain"])
     print(f"the file has {size / 1e6:,.0f} MB\n")
-    print("| way | loaded, s | and every number read, s | beside plain | peak memory / file |\n|---|---|---|---|---|")
-    for way, runs in found.items():
+    print(
+        "| loader | loaded, s | and all numbers read, s | relative to plain | peak memory / file |\n"
+        "|---|---|---|---|---|"
+    )
+    for name, runs in results.items():
         seconds, total, peak = (statistics.median(column) for column in zip(*runs, strict=True))
-        print(f"| {way} | {seconds:.3f} | {total:.3f} | {total / plain:.2f} | {peak / size:.2f} |")
+        print(f"| {name} | {seconds:.3f} | {total:.3f} | {total / plain:.2f} | {peak / size:.2f} |")
 
 
 if __name__ == "__main__":

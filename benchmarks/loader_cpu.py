@@ -1,8 +1,9 @@
-"""How many training images a second one core reads: Vitral, torchvision and timm on the same JPEGs, in the same run.
+"""How many training images per second does one core read? Vitral, torchvision and timm on the same JPEGs.
 
 Random crops resized to 224x224 pixels, flips, normalised floats at the end, batches of 64, one thread. The photographs
-are scikit-learn's and scikit-image's, cut and resized to 500x375 and 1600x1200 pixels, JPEG quality 90 or another. The
-contenders take turns; a figure is the median of the rounds, a ratio that of medians to the faster of the two others.
+are scikit-learn's and scikit-image's, cropped and resized to 500x375 and 1600x1200 pixels, with JPEG quality 90 or
+another. The loaders alternate; the table has the median of the rounds, and its ratio to the faster of torchvision and
+timm.
 
     taskset -c 0 python benchmarks/loader_cpu.py
 """
@@ -27,7 +28,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from vitral.data.augment.apply import augmented
+from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import TrainingBatches, load
 from vitral.data.config import DataConfig
@@ -43,9 +44,9 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 def main() -> None:
     """Prints a Markdown table."""
-    parser = argparse.ArgumentParser(description="Images a second that one core reads.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=192, help="images of each size (default: 192)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: 5)")
     parser.add_argument("--quality", type=int, default=90, help="of the JPEGs (default: 90)")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -54,7 +55,7 @@ def main() -> None:
         for size in SIZES:
             root = Path(folder) / "x".join(map(str, size))
             write_photographs(root, size, count=options.images, quality=options.quality)
-            times = turns(contenders(root), rounds=options.rounds, count=options.images)
+            times = time_rounds(loaders(root), rounds=options.rounds, count=options.images)
             best = min(times["torchvision"], times["timm"])
             for name, seconds in times.items():
                 rate, ratio = options.images / seconds, best / seconds
@@ -62,13 +63,16 @@ def main() -> None:
 
 
 def write_photographs(root: Path, size: tuple[int, int], *, count: int, quality: int = 90) -> None:
-    """A folder of two classes: random parts of real photographs, with the detail that a photograph of this size has."""
-    chosen = [*load_sample_images().images, *(getattr(photographs, name)() for name in ("astronaut", "coffee", "cat"))]
+    """A folder of two classes: random crops of real photographs, with the detail of a photograph of this size."""
+    originals = [
+        *load_sample_images().images,
+        *(getattr(photographs, name)() for name in ("astronaut", "coffee", "cat")),
+    ]
     random = np.random.default_rng(0)
     for number in range(count):
-        image = Image.fromarray(chosen[number % len(chosen)])
-        share = random.uniform(0.7, 1.0)
-        width, height = share * image.width, share * image.height
+        image = Image.fromarray(originals[number % len(originals)])
+        scale = random.uniform(0.7, 1.0)
+        width, height = scale * image.width, scale * image.height
         left, top = random.uniform(0, image.width - width), random.uniform(0, image.height - height)
         part = image.resize(size, Image.Resampling.LANCZOS, (left, top, left + width, top + height))
         file = root / ("even" if number % 2 == 0 else "odd") / f"{number}.jpg"
@@ -76,12 +80,12 @@ def write_photographs(root: Path, size: tuple[int, int], *, count: int, quality:
         part.save(file, quality=quality)
 
 
-def contenders(root: Path) -> dict[str, Callable[[], Iterator[object]]]:
-    """What goes once through the images of a folder, by name."""
+def loaders(root: Path) -> dict[str, Callable[[], Iterator[object]]]:
+    """Functions that read all images of a folder once, by name."""
     normalise = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
     crops = v2.Compose([v2.RandomResizedCrop(224), v2.RandomHorizontalFlip(), normalise])
-    peer = DataLoader(ImageFolder(root, transform=crops), batch_size=BATCH, shuffle=True)
-    theirs = timm.data.create_loader(
+    torchvision_loader = DataLoader(ImageFolder(root, transform=crops), batch_size=BATCH, shuffle=True)
+    timm_loader = timm.data.create_loader(
         timm.data.create_dataset("", root=str(root)), (3, 224, 224), BATCH, is_training=True, mean=MEAN, std=STD,
         use_prefetcher=False, color_jitter=None, interpolation="bilinear", num_workers=0, persistent_workers=False,
     )  # fmt: skip
@@ -89,10 +93,10 @@ def contenders(root: Path) -> dict[str, Callable[[], Iterator[object]]]:
     settings = PackConfig(short_side=384)
     pack(every_image(root), packed, settings, root=root, threads=1, advance=lambda _: None)
     return {
-        "torchvision": lambda: iter(peer),
-        "timm": lambda: iter(theirs),
-        "Vitral, folder": lambda: ours(DataConfig(source="folder", root=root, held_out=1e-9)),
-        "Vitral, packed at 384": lambda: ours(DataConfig(source="hub", root=packed, held_out=1e-9)),
+        "torchvision": lambda: iter(torchvision_loader),
+        "timm": lambda: iter(timm_loader),
+        "Vitral, folder": lambda: vitral_batches(DataConfig(source="folder", root=root, test_fraction=1e-9)),
+        "Vitral, packed at 384": lambda: vitral_batches(DataConfig(source="hub", root=packed, test_fraction=1e-9)),
     }
 
 
@@ -101,25 +105,27 @@ def every_image(root: Path) -> dict[str, Source]:
     return open_stored(DataConfig(source="folder", root=root))
 
 
-def ours(config: DataConfig) -> Iterator[object]:
-    """One epoch as a training step sees it: cropped, flipped, normalised."""
+def vitral_batches(config: DataConfig) -> Iterator[object]:
+    """One epoch as in a training step: cropped, flipped, normalised."""
     source = open_data(config)["train"]
     preprocessing = Preprocessing(image_size=(224, 224), channels=3)
     augment = AugmentConfig(crop="inception", crop_area=(0.08, 1.0), flip=True)
     batches = TrainingBatches(source=source, preprocessing=preprocessing, augment=augment, batch_size=BATCH, seed=0)
     for batch in load(batches, range(-(-len(source) // BATCH)), workers=0, pin=False):
-        assert batch.draws is not None
-        yield augmented(batch.images, batch.labels, batch.draws, config=augment, preprocessing=preprocessing)
+        assert batch.augment_params is not None
+        yield augment_batch(
+            batch.images, batch.labels, batch.augment_params, config=augment, preprocessing=preprocessing
+        )
 
 
-def turns(loaders: dict[str, Callable[[], Iterator[object]]], *, rounds: int, count: int) -> dict[str, float]:
-    """Median seconds of each; the first turn of all is not counted."""
+def time_rounds(loaders: dict[str, Callable[[], Iterator[object]]], *, rounds: int, count: int) -> dict[str, float]:
+    """Median seconds of each loader; the first round is a warmup."""
     seconds: dict[str, list[float]] = {name: [] for name in loaders}
     for number in range(rounds + 1):
         for name, loader in loaders.items():
             start = time.perf_counter()
-            seen = sum(1 for _ in loader())
-            assert seen >= count // BATCH, f"{name} gave {seen} batches"
+            num_batches = sum(1 for _ in loader())
+            assert num_batches >= count // BATCH, f"{name} gave {num_batches} batches"
             if number:
                 seconds[name].append(time.perf_counter() - start)
     return {name: median(times) for name, times in seconds.items()}

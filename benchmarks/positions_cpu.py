@@ -1,12 +1,12 @@
-"""What do positions inside attention cost beside positions added once?
+"""How much slower are positions inside attention than positions added once?
 
-Relative positions hand a bias to fused attention, rotary ones turn queries and keys. One training step of ViT-S/16 at
-224 pixels (forward, cross-entropy, backward, AdamW) with each kind and with none, in eager float32 on the CPU, the
-models taking turns step by step in one process; the medians are compared with those of a model without positions.
+Relative positions add a bias in fused attention, rotary ones rotate queries and keys. One training step of ViT-S/16 at
+224 pixels (forward, cross-entropy, backward, AdamW) with each kind and with none, in eager float32 on the CPU. The
+models alternate step by step in one process; the table compares medians with the model without positions.
 
     python benchmarks/positions_cpu.py --steps 15 --batch 8
 
-prints a Markdown table. Results are kept beside this file as `positions_cpu_HARDWARE_DATE.md`.
+prints a Markdown table. Results are in this folder as `positions_cpu_HARDWARE_DATE.md`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import os
 import statistics
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a waiting thread must not spin on a core that others need
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not spin on a core that others need
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ WARM_UP = 2
 
 
 def timed_step(model: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    """Trains the model by one step and returns how many seconds it took."""
+    """Seconds of one training step."""
     start = time.perf_counter()
     loss = cross_entropy(model(images), labels)
     optimiser.zero_grad()
@@ -54,7 +54,7 @@ def main() -> None:
                 seconds[kind].append(duration)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     print(f"batch {arguments.batch}, median of {arguments.steps} steps of each model\n")
-    print("| position | img/s | beside none | middle half of the pairwise ratios |\n|---|---|---|---|")
+    print("| position | img/s | relative to none | middle half of the pairwise ratios |\n|---|---|---|---|")
     for kind in KINDS:
         pairs = [bare / own for own, bare in zip(seconds[kind], seconds["none"], strict=True)]
         low, middle, high = statistics.quantiles(pairs, n=4)

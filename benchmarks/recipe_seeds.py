@@ -1,10 +1,10 @@
-"""What does a recipe reach, how far do seeds differ, and how long does it take?
+"""How accurate is a recipe, how much do seeds differ, and how long does it take?
 
     python benchmarks/recipe_seeds.py digits --seeds 0 1 2 3 4
     python benchmarks/recipe_seeds.py fashion-mnist --seeds 0 1 2
 
-Runs `vitral train RECIPE` once for each seed, one after another, each in a process of its own, and prints a Markdown
-table. The time is the whole command's: start, training, evaluations, pictures.
+Runs `vitral train RECIPE` once for each seed, one after another in separate processes, and prints a Markdown table.
+The time is that of the whole command: start, training, evaluation, plots.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 
 
 def main() -> None:
-    """Runs and prints; the recipe's other settings come after `--`."""
+    """Runs and prints; further settings of the recipe come after `--`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", nargs="?", default="digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -28,16 +28,16 @@ def main() -> None:
     print("| seed | test accuracy | test loss | ECE | seconds |\n|---|---|---|---|---|")
     accuracies = []
     for seed in options.seeds:
-        figures, seconds = trained(options.recipe, seed, settings)
-        accuracies.append(100 * figures["test/top1"])
-        loss, ece = figures["test/loss"], 100 * figures["test/ece"]
+        metrics, seconds = train(options.recipe, seed, settings)
+        accuracies.append(100 * metrics["test/top1"])
+        loss, ece = metrics["test/loss"], 100 * metrics["test/ece"]
         print(f"| {seed} | {accuracies[-1]:.2f} % | {loss:.4f} | {ece:.2f} % | {seconds:.0f} |", flush=True)
     spread = f" ± {statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
     print(f"\nMean {statistics.mean(accuracies):.2f}{spread} % (standard deviation over seeds)")
 
 
-def trained(recipe: str, seed: int, settings: list[str]) -> tuple[dict[str, float], float]:
-    """Final figures of one run, and its seconds."""
+def train(recipe: str, seed: int, settings: list[str]) -> tuple[dict[str, float], float]:
+    """Final metrics of one run, and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "vitral", "train", recipe, "--seed", str(seed), "--json"]
         start = time.perf_counter()

@@ -1,13 +1,13 @@
 """Is a training step on the CPU as fast as timm's?
 
 One step is forward, softmax cross-entropy, backward and an AdamW update of ViT-S/16 at 224 pixels, in eager float32,
-on random images. Vitral's model and timm's take turns step by step in one process, each going first every other time,
-so that whatever else the machine does slows both; the medians are compared. Both forms of GELU are timed, the same
-form on both sides: timm's default is the exact one, Vitral's the tanh form.
+on random images. Vitral's model and timm's alternate step by step in one process, each first every other time, so that
+other load on the machine slows both; the table compares medians. Both forms of GELU are timed, with the same form in
+both models: timm's default is the exact form, Vitral's the tanh form.
 
     python benchmarks/train_step_cpu.py --steps 15 --batch 8
 
-prints a Markdown table. Results are kept beside this file as `train_step_cpu_HARDWARE_DATE.md`.
+prints a Markdown table. Results are in this folder as `train_step_cpu_HARDWARE_DATE.md`.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a waiting thread must not spin on a core that others need
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not spin on a core that others need
 
 import timm
 import torch
@@ -31,7 +31,7 @@ IMAGE_SIZE, CLASSES, WARM_UP = 224, 1000, 2
 
 
 def stepper(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], float]:
-    """A function that trains the model by one step and returns how many seconds it took."""
+    """A function that runs one training step and returns its seconds."""
     optimiser = torch.optim.AdamW(model.train().parameters(), lr=1e-3, weight_decay=0.1)
 
     def step() -> float:
@@ -46,7 +46,7 @@ def stepper(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], fl
 
 
 def compare(gelu: str, images: Tensor, labels: Tensor, steps: int) -> dict[str, list[float]]:
-    """Seconds of each step of either model, taken in turns after a warm-up."""
+    """Seconds of each step of both models, which alternate; the first steps are a warmup."""
     models = {
         "vitral": create("ViT-S/16", gelu=gelu),
         "timm": timm.create_model("vit_small_patch16_224", act_layer=ACTIVATIONS[gelu]),
@@ -62,7 +62,7 @@ def compare(gelu: str, images: Tensor, labels: Tensor, steps: int) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Training step of ViT-S/16 at 224 on the CPU: Vitral beside timm.")
+    parser = argparse.ArgumentParser(description="Training step of ViT-S/16 at 224 on the CPU: Vitral and timm.")
     parser.add_argument("--steps", type=int, default=15, help="timed steps of each model")
     parser.add_argument("--batch", type=int, default=8, help="images in a step")
     arguments = parser.parse_args()

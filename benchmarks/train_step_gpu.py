@@ -1,18 +1,18 @@
 """Is a training step on one GPU as fast as timm's, and as fast as a Transformer with nothing but its blocks?
 
 A step is forward, softmax cross-entropy, backward and a fused AdamW update at 224 pixels, with bfloat16 autocast and
-`torch.compile`, on random images that lie on the GPU. In one process, taking turns round by round:
+`torch.compile`, on random images in GPU memory. In one process, in alternating rounds:
 
-- timm's model as it comes;
+- timm's model with its defaults;
 - the plain block: linear patch embedding, fused qkv, scaled dot-product attention, tanh GELU, mean of the tokens, which
   stay in bfloat16;
 - Vitral's model, the same step around it;
-- Vitral's own step, as `vitral train` takes it: bytes from the host's memory, mirrored, normalised, gradients clipped,
-  loss, accuracy and gradient norm kept.
+- Vitral's own step, as in `vitral train`: bytes from host memory, flips, normalisation, gradient clipping, and metrics
+  (loss, accuracy, gradient norm).
 
     python benchmarks/train_step_gpu.py --models S/16 B/16 L/16
 
-prints a Markdown table. Results are kept beside this file as `train_step_gpu_HARDWARE_DATE.md`.
+prints a Markdown table. Results are in this folder as `train_step_gpu_HARDWARE_DATE.md`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.augment.draws import draw
+from vitral.data.augment.params import sample_params
 from vitral.data.batches import Batch
 from vitral.data.config import DataConfig
 from vitral.inspection.cost import forward_macs
@@ -34,18 +34,18 @@ from vitral.inspection.plan import throughput
 from vitral.models import architecture, build
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optimisers.optimiser import OptimConfig
-from vitral.train.profiling.setup import known_device
+from vitral.train.profiling.setup import find_device
 from vitral.train.session import Session
 from vitral.vit_config import ViTConfig
 
 SIZES = {"S/16": ("small", 512), "B/16": ("base", 256), "L/16": ("large", 128)}
-"""timm's word for each model, and the images in a batch."""
+"""timm's name of each model size, and the batch size."""
 
 CLASSES, LR = 1000, 1e-3
 
 
 class PlainBlock(nn.Module):
-    """Two residual branches, and nothing that can be chosen."""
+    """Two residual branches without options."""
 
     def __init__(self, *, width: int, heads: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class PlainTransformer(nn.Module):
 
 
 def peer_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], object]:
-    """A step of a model that knows nothing of Vitral's loop."""
+    """A training step without Vitral's loop."""
     compiled = torch.compile(model.cuda().train())
     optimiser = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.1, fused=True)
 
@@ -99,7 +99,7 @@ def peer_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], 
 
 
 def own_step(config: ViTConfig, *, batch_size: int) -> Callable[[], object]:
-    """A step of `vitral train`, its batch read and in page-locked memory."""
+    """A step of `vitral train`, with its batch in page-locked memory."""
     augment = AugmentConfig(flip=True)
     run = RunConfig(
         recipe="benchmark",
@@ -112,17 +112,17 @@ def own_step(config: ViTConfig, *, batch_size: int) -> Callable[[], object]:
     session = Session(run, classes=tuple(map(str, range(CLASSES))))
     labels = torch.randint(CLASSES, (batch_size,))
     images = torch.randint(256, (batch_size, 224, 224, 3), dtype=torch.uint8)
-    draws = draw(augment, seed=0, epoch=0 * labels.numpy(), index=torch.arange(batch_size).numpy())
-    return partial(session.train_step, Batch(images=images, labels=labels, draws=draws).pin_memory(), lr=LR)
+    draws = sample_params(augment, seed=0, epoch=0 * labels.numpy(), index=torch.arange(batch_size).numpy())
+    return partial(session.train_step, Batch(images=images, labels=labels, augment_params=draws).pin_memory(), lr=LR)
 
 
-def contenders(name: str) -> dict[str, Callable[[], object]]:
-    """A step of each, by name."""
-    word, batch_size = SIZES[name]
+def training_steps(name: str) -> dict[str, Callable[[], object]]:
+    """The training step of each model, by name."""
+    size, batch_size = SIZES[name]
     images = torch.rand(batch_size, 3, 224, 224, device="cuda") * 2 - 1
     labels = torch.randint(CLASSES, (batch_size,), device="cuda")
     config = architecture(f"ViT-{name}")
-    theirs = timm.create_model(f"vit_{word}_patch16_224")
+    theirs = timm.create_model(f"vit_{size}_patch16_224")
     return {
         "timm": peer_step(theirs, images, labels),
         "plain block": peer_step(PlainTransformer(config), images, labels),
@@ -143,33 +143,36 @@ def seconds_of(step: Callable[[], object], steps: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Training step at 224 pixels on one GPU: Vitral beside timm.")
+    parser = argparse.ArgumentParser(description="Training step at 224 pixels on one GPU: Vitral and timm.")
     parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES), help="sizes (default: all)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default: 7)")
-    parser.add_argument("--steps", type=int, default=10, help="steps in a turn (default: 10)")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: 7)")
+    parser.add_argument("--steps", type=int, default=10, help="steps per round (default: 10)")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        parser.exit(2, "this needs a CUDA GPU: on a CPU, benchmarks/train_step_cpu.py asks the same\n")
+        parser.exit(2, "this needs a CUDA GPU: on a CPU, benchmarks/train_step_cpu.py is the same benchmark\n")
     torch.manual_seed(0)
     device = torch.cuda.get_device_name()
     print(f"{device}, torch {torch.__version__}, timm {timm.__version__}")
-    print(f"median of {options.rounds} turns of {options.steps} steps\n")
-    print("| model | batch | step | img/s | of timm | of the plain block | MFU |\n|---|--:|---|--:|--:|--:|--:|")
+    print(f"median of {options.rounds} rounds of {options.steps} steps\n")
+    print(
+        "| model | batch | step | img/s | relative to timm | relative to the plain block | MFU |\n"
+        "|---|--:|---|--:|--:|--:|--:|"
+    )
     for name in options.models:
-        batch_size, steps = SIZES[name][1], contenders(name)
+        batch_size, steps = SIZES[name][1], training_steps(name)
         for step in steps.values():
             seconds_of(step, 3)  # compiles
-        times: dict[str, list[float]] = {contender: [] for contender in steps}
+        times: dict[str, list[float]] = {each: [] for each in steps}
         for _ in range(options.rounds):
-            for contender, step in steps.items():
-                times[contender].append(seconds_of(step, options.steps))
-        rates = {contender: batch_size / statistics.median(times[contender]) for contender in steps}
-        known, macs = known_device(device), forward_macs(architecture(f"ViT-{name}"))
-        for contender, rate in rates.items():
-            busy = f"{rate / throughput(macs, device=known, devices=1, utilisation=1.0):.1%}" if known else "-"
+            for each, step in steps.items():
+                times[each].append(seconds_of(step, options.steps))
+        rates = {each: batch_size / statistics.median(times[each]) for each in steps}
+        gpu, macs = find_device(device), forward_macs(architecture(f"ViT-{name}"))
+        for each, rate in rates.items():
+            mfu = f"{rate / throughput(macs, device=gpu, devices=1, utilisation=1.0):.1%}" if gpu else "-"
             print(
-                f"| {name} | {batch_size} | {contender} | {rate:,.0f} | {rate / rates['timm']:.3f} | "
-                f"{rate / rates['plain block']:.3f} | {busy} |",
+                f"| {name} | {batch_size} | {each} | {rate:,.0f} | {rate / rates['timm']:.3f} | "
+                f"{rate / rates['plain block']:.3f} | {mfu} |",
                 flush=True,
             )
         del steps

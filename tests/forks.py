@@ -1,6 +1,6 @@
-"""`vitral` as processes that start in milliseconds: forks of one that has imported everything, one for all tests.
+"""`vitral` as processes that start in milliseconds: forks of a server process that has imported everything.
 
-Each is a process of its own in a group of its own, with one thread, as `processes.start` makes them.
+Each has its own process group and one thread, as with `processes.start`.
 """
 
 import functools
@@ -22,7 +22,8 @@ __all__ = ["Fork", "pair", "start"]
 SERVER = """
 import json, os, sys, traceback
 import matplotlib.figure, torch, torch._dynamo
-import vitral.commands.train, vitral.distributed.shards
+import vitral.commands.train, vitral.commands.sweep, vitral.distributed.shards
+import jinja2, sklearn.datasets, PIL.GifImagePlugin, matplotlib.backends.backend_agg
 from vitral.cli import main
 
 def child(request):
@@ -52,23 +53,23 @@ for line in sys.stdin:
             child(request)
         answer = pid
     else:
-        found, status = os.waitpid(request["pid"], os.WNOHANG)
-        answer = os.waitstatus_to_exitcode(status) if found else None
+        ended, status = os.waitpid(request["pid"], os.WNOHANG)
+        answer = os.waitstatus_to_exitcode(status) if ended else None
     print(json.dumps(answer), flush=True)
 """
 
 
 @functools.cache
 def server() -> subprocess.Popen[str]:
-    """The process that forks; it ends with this one, whose pipe it reads."""
+    """The process that forks, one for all tests; it ends with this process, whose pipe it reads."""
     environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
     return subprocess.Popen(
         [sys.executable, "-c", SERVER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 
-def asked(**request: Any) -> int | None:
-    """The server's answer."""
+def ask(**request: Any) -> int | None:
+    """Sends a request to the server and returns its answer."""
     pipes = server()
     assert pipes.stdin is not None
     assert pipes.stdout is not None
@@ -78,14 +79,14 @@ def asked(**request: Any) -> int | None:
 
 
 class Fork:
-    """A running `vitral ARGUMENTS` with variables of the environment; it has what tests use of `subprocess.Popen`."""
+    """A running `vitral ARGUMENTS`, with the interface of `subprocess.Popen` that tests use."""
 
     def __init__(self, *arguments: str | Path, cwd: Path, **variables: str) -> None:
         self.output, self.errors = cwd / f".output-{time.monotonic_ns()}", cwd / f".errors-{time.monotonic_ns()}"
-        for path in (self.output, self.errors):  # also one that is killed before its first line can be asked
+        for path in (self.output, self.errors):  # a process may be killed before it opens them, and is still read
             path.touch()
         paths = {"cwd": str(cwd), "output": str(self.output), "errors": str(self.errors)}
-        pid = asked(arguments=list(map(str, arguments)), variables=variables, **paths)
+        pid = ask(arguments=list(map(str, arguments)), variables=variables, **paths)
         assert pid is not None
         self.pid = pid
         self.returncode: int | None = None
@@ -93,23 +94,23 @@ class Fork:
     def poll(self) -> int | None:
         """The exit status, None while it runs."""
         if self.returncode is None:
-            self.returncode = asked(pid=self.pid)
+            self.returncode = ask(pid=self.pid)
         return self.returncode
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Waits for something that it brings about, or for its end."""
+        """Waits for a condition, or for the end of the process."""
         end = time.monotonic() + SECONDS
         while self.poll() is None and not condition():
-            assert time.monotonic() < end, "it never came"
+            assert time.monotonic() < end, "timeout"
             time.sleep(0.002)
 
     def ended(self) -> str:
-        """What it said on standard error, once it is over."""
+        """Waits for the end, and returns standard error."""
         self.wait_until(lambda: False)
         return self.errors.read_text()
 
     def kill(self) -> None:
-        """Kills it, as `kill -9` does."""
+        """Sends SIGKILL."""
         os.kill(self.pid, signal.SIGKILL)
 
 
@@ -119,9 +120,9 @@ def start(*arguments: str | Path, cwd: Path) -> Fork:
 
 
 def pair(*arguments: str | Path, cwd: Path) -> tuple[Fork, Fork]:
-    """Starts `vitral ARGUMENTS` twice, with what torchrun tells two processes of one another; the first leads.
+    """Starts `vitral ARGUMENTS` twice, with torchrun's environment variables; the first is the main process.
 
-    Where torchrun itself is not in question: it and its processes take ten seconds to import what these have.
+    For tests that are not about torchrun, which takes ten seconds to import what these processes have.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine, which speaks the few words that sending and fetching a model take."""
+"""A local Hugging Face Hub: a server with the few endpoints that uploads and downloads of a model use."""
 
 import base64
 import hashlib
@@ -17,15 +17,15 @@ from huggingface_hub import constants
 __all__ = ["TOKEN", "Hub", "serving"]
 
 TOKEN = "hf_secret"
-"""The one that may write."""
+"""The token with write access."""
 
 
 class Hub:
-    """Repositories in memory: the files of every branch."""
+    """Repositories in memory: the files of each branch."""
 
     def __init__(self) -> None:
         self.repos: dict[str, dict[str, dict[str, bytes]]] = {}
-        self.made: list[dict[str, Any]] = []
+        self.created: list[dict[str, Any]] = []
         self.messages: list[str] = []
         self.address = ""
 
@@ -35,14 +35,14 @@ class Hub:
             return 403 if token else 401, {}, b"{}"
         parts = [unquote(part) for part in path.strip("/").split("/")]
         if path == "/api/repos/create":
-            asked = json.loads(body)
-            self.made.append(asked)
-            name = f"{asked['organization']}/{asked['name']}"
+            request = json.loads(body)
+            self.created.append(request)
+            name = f"{request['organization']}/{request['name']}"
             self.repos.setdefault(name, {"main": {}})
             return 200, {}, json.dumps({"url": f"{self.address}/{name}", "name": name}).encode()
         if parts[:2] == ["api", "models"]:
-            what, branch = parts[4:6] if len(parts) > 5 else ("revision", "main")
-            return self._models("/".join(parts[2:4]), what, branch, body)
+            endpoint, branch = parts[4:6] if len(parts) > 5 else ("revision", "main")
+            return self._models("/".join(parts[2:4]), endpoint, branch, body)
         if path == "/api/validate-yaml":
             return 200, {}, json.dumps({"warnings": []}).encode()
         if "resolve" not in parts:
@@ -52,54 +52,54 @@ class Hub:
         headers = {"ETag": hashlib.sha1(content).hexdigest(), "X-Repo-Commit": self._commit(name, branch)}
         return 200, headers, content
 
-    def _models(self, name: str, what: str, branch: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _models(self, name: str, endpoint: str, branch: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if name not in self.repos:
             return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
-        if what == "branch":
+        if endpoint == "branch":
             self.repos[name].setdefault(branch, {})
             return 200, {}, b"{}"
         if branch not in self.repos[name] and branch != self._commit(name, branch):
             return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
         files = self._files(name, branch)
-        told: Any = {}
-        if what == "preupload":
-            asked = json.loads(body)["files"]
-            told = {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]}
-        elif what == "commit":
+        response: Any = {}
+        if endpoint == "preupload":
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            response = {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]}
+        elif endpoint == "commit":
             for line in body.decode().splitlines():
-                said = json.loads(line)
-                if said["key"] == "header":
-                    self.messages.append(said["value"]["summary"])
+                entry = json.loads(line)
+                if entry["key"] == "header":
+                    self.messages.append(entry["value"]["summary"])
                 else:
-                    files[said["value"]["path"]] = base64.b64decode(said["value"]["content"])
-            told = {"commitUrl": f"{self.address}/{name}/commit/1", "commitOid": self._commit(name, branch)}
-        elif what == "tree":
-            told = [{"type": "file", "path": f, "size": len(c), "oid": "0"} for f, c in files.items()]
-        elif what == "revision":
+                    files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            response = {"commitUrl": f"{self.address}/{name}/commit/1", "commitOid": self._commit(name, branch)}
+        elif endpoint == "tree":
+            response = [{"type": "file", "path": f, "size": len(c), "oid": "0"} for f, c in files.items()]
+        elif endpoint == "revision":
             siblings = [{"rfilename": file} for file in files]
-            told = {"id": name, "sha": self._commit(name, branch), "siblings": siblings}
-        return 200, {}, json.dumps(told).encode()
+            response = {"id": name, "sha": self._commit(name, branch), "siblings": siblings}
+        return 200, {}, json.dumps(response).encode()
 
     def _commit(self, name: str, branch: str) -> str:
-        """Stands for a branch; the one that is asked for by its commit is the same."""
-        commits = {hashlib.sha1(f"{name}@{known}".encode()).hexdigest(): known for known in self.repos[name]}
+        """The commit of a branch; a commit is its own."""
+        commits = {hashlib.sha1(f"{name}@{each}".encode()).hexdigest(): each for each in self.repos[name]}
         return branch if branch in commits else hashlib.sha1(f"{name}@{branch}".encode()).hexdigest()
 
     def _files(self, name: str, branch: str) -> dict[str, bytes]:
-        for known, files in self.repos[name].items():
-            if branch in (known, self._commit(name, known)):
+        for each, files in self.repos[name].items():
+            if branch in (each, self._commit(name, each)):
                 return files
         raise KeyError(branch)
 
 
 @contextmanager
 def serving(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """Whatever asks the Hub inside asks this one, keeps its cache in a folder, and has the token that may write."""
+    """Replaces the Hub by a local one, with its cache in a folder and the token with write access."""
     hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:
-            """Not a word."""
+            """Logs nothing."""
 
         def _respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -1,4 +1,4 @@
-"""Models small enough for a test, with cards."""
+"""Small models with cards."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,11 +13,11 @@ from vitral.vit_config import ViTConfig
 __all__ = ["SMALL", "small_card", "small_model"]
 
 SMALL = ViTConfig(image_size=(16, 24), patch_size=8, width=12, depth=2, num_heads=3, mlp_dim=24, num_classes=3)
-"""Six patches, two rows of three, of a colour image that is wider than high."""
+"""A colour image of 2 rows and 3 columns of patches."""
 
 
 def small_model(config: ViTConfig = SMALL, *, seed: int = 0, **changes: Any) -> ViT:
-    """A random model whose logits differ from image to image, with its card."""
+    """A model with its card, and random weights large enough that logits differ between images."""
     config = replace(config, **changes)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -29,7 +29,7 @@ def small_model(config: ViTConfig = SMALL, *, seed: int = 0, **changes: Any) -> 
 
 
 def small_card(config: ViTConfig = SMALL) -> ModelCard:
-    """A card for a model of that form, with classes "class 0", "class 1" and so on."""
+    """A card for this configuration, with classes "class 0", "class 1" and so on."""
     return ModelCard(
         preprocessing=Preprocessing(image_size=config.image_hw, channels=config.channels),
         classes=tuple(f"class {label}" for label in range(config.num_classes)),

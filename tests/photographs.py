@@ -1,5 +1,7 @@
 """Small image folders made of real photographs, in every file form that people have."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -9,7 +11,7 @@ import skimage.data
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-__all__ = ["CLASSES", "FORMS", "break_files", "write_photographs"]
+__all__ = ["CLASSES", "FORMS", "break_files", "png_header", "write_photographs"]
 
 PHOTOGRAPHS: dict[str, Callable[[], np.ndarray]] = {
     # all come with scikit-learn and scikit-image; nothing is fetched
@@ -99,3 +101,13 @@ def break_files(root: Path) -> list[Path]:
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     return sorted(folder / name for name in contents)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A file of a few bytes that announces an image of any size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")

@@ -1,4 +1,4 @@
-"""Architectures made small: every part stays, only sizes and repetitions shrink."""
+"""Small versions of architectures: with every module, but smaller sizes and fewer repetitions."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ __all__ = ["shrunk"]
 
 
 def shrunk(architecture: Architecture) -> Architecture:
-    """The same kind of model with four patches, two narrow blocks, and one unit in each stage of a ResNet."""
+    """The architecture with four patches, two narrow blocks, and one unit in each stage of a ResNet."""
     if isinstance(architecture, ResNetConfig):
         return replace(architecture, image_size=32, root_width=32, stages=(1,) * len(architecture.stages))
     stages = architecture.stem_stages

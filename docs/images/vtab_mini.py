@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vitral.data.sources.source import read_from
-from vitral.datasets.mini.tasks import VTAB_MINI
+from vitral.datasets.registry import tasks_of
 
 COLUMNS = 9
 
@@ -15,11 +15,14 @@ SIDE, LEFT, TITLE = 0.9, 1.25, 0.17
 """Side of an image, width of the tasks' names, height of the classes' names, in inches."""
 
 
+TASKS = tasks_of("vtab-mini")
+
+
 def draw(path: Path) -> None:
     """Draws into a PNG."""
-    width, height = LEFT + COLUMNS * (SIDE + 0.05), len(VTAB_MINI) * (SIDE + TITLE) + 0.05
+    width, height = LEFT + COLUMNS * (SIDE + 0.05), len(TASKS) * (SIDE + TITLE) + 0.05
     figure = Figure(figsize=(width, height), dpi=100)
-    for row, task in enumerate(VTAB_MINI.values()):
+    for row, task in enumerate(TASKS.values()):
         test = task.open(None)["test"]
         bottom = height - (row + 1) * (SIDE + TITLE)
         middle = (bottom + SIDE / 2) / height

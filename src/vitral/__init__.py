@@ -1,6 +1,6 @@
-"""Vitral: the Vision Transformer as one finished tool.
+"""Vitral: train, evaluate, inspect and convert Vision Transformers.
 
-The names below are imported when they are first asked for, so that `import vitral` alone is quick.
+The names below are imported on first access, so that `import vitral` alone is quick.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The command line: which command, its arguments, and what an error looks like."""
+"""The command line: dispatch to a command, and errors as one sentence."""
 
 import os
 import sys
@@ -6,38 +6,41 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 
-from vitral.errors import UserError
+from vitral.errors import UserError, unknown_name
 
 __all__ = ["COMMANDS", "main"]
 
-# Before torch: a thread that waits spins for some microseconds, then gives its core to a neighbour. EvalResult on two
-# cores, images/s of the digits recipe, alone and with one core taken: 1,620 and 1,510 without spinning, 2,490 and 1,170
-# with this little, 2,750 and 970 with OpenMP's most.
+# Set before torch is imported: a waiting thread spins for some microseconds, then yields its core. Measured on two
+# cores, images/s of the digits recipe, alone and with one core busy: 1,620 and 1,510 without spinning, 2,490 and 1,170
+# with this little, 2,750 and 970 with OpenMP's maximum.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("vitral.commands.train", "train a model: a recipe's name, or --resume RUN"),
-    "recipes": ("vitral.commands.recipes", "list the recipes and what to expect of them"),
-    "eval": ("vitral.commands.evaluate.command", "measure a trained model on held-out images"),
-    "predict": ("vitral.commands.predict", "classify image files"),
-    "report": ("vitral.commands.report", "write the page about a run again: curves, mistakes, speed, configuration"),
-    "compare": ("vitral.commands.compare", "put finished runs side by side"),
-    "inspect": ("vitral.commands.inspect", "draw what a model looks at"),
-    "models": ("vitral.commands.models", "list the models by name, size and cost"),
-    "convert": ("vitral.commands.convert", "turn weights from one project's format into another's"),
-    "push": ("vitral.commands.push", "send a model to the Hugging Face Hub"),
-    "sweep": ("vitral.commands.sweep", "train a recipe with many settings and compare them"),
-    "data": ("vitral.commands.data.command", "list, pack and check data, and find near-duplicates"),
-    "plan": ("vitral.commands.plan", "tell what a training run will take"),
+    "train": ("train", "train a model from a recipe, or resume a run"),
+    "recipes": ("recipes", "list the recipes and what to expect of them"),
+    "eval": ("evaluate.command", "evaluate a trained model on held-out images"),
+    "predict": ("predict", "classify image files"),
+    "report": ("report", "write the page about a run again: curves, mistakes, speed, configuration"),
+    "compare": ("compare", "compare finished runs"),
+    "inspect": ("inspect", "draw a model's attention"),
+    "models": ("models", "list the models by name, size and cost"),
+    "convert": ("convert", "convert weights between the formats of other libraries"),
+    "push": ("push", "upload a model to the Hugging Face Hub"),
+    "sweep": ("sweep", "train a recipe with many settings and compare them"),
+    "data": ("data.command", "list, pack and check data, and find near-duplicates"),
+    "plan": ("plan", "estimate time and memory of a training run"),
 }
-"""Each command's module, which has `main(arguments) -> None`, and one line on it."""
+"""Each command's module in `vitral.commands`, which has `main(options)`, and one line about it.
+
+The module of the same name in `vitral.commands.arguments` has `parse(arguments)`, which needs no PyTorch.
+"""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command and exits: 0 when all went well, 2 when the user can mend it, 128 + n after signal n.
+    """Runs one command and exits: 0 on success, 2 after an error that the user can fix, 128 + n after signal n.
 
-    A reader of the output that leaves early, such as `head`, counts as the signal SIGPIPE: 141, without a word.
+    If the reader of the output leaves early, as `head` does, the exit code is 141 (SIGPIPE) and nothing is printed.
     """
     prepare_streams()
     try:
@@ -45,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         raise SystemExit(141) from None
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # rich makes an exit of its own out of it
+        if isinstance(stop.__context__, BrokenPipeError):  # rich turns it into SystemExit
             raise SystemExit(141) from None
         raise
     finally:
@@ -53,12 +56,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Runs one command; errors that the user can mend become one sentence."""
+    """Runs one command; prints an error that the user can fix as one sentence."""
     try:
         try:
             dispatch(arguments)
         finally:
-            sys.stdout.flush()  # what cannot be written is an error here; at the interpreter's end it is mere noise
+            sys.stdout.flush()  # a failure to write is reported here; at the interpreter's exit it would be noise
     except BrokenPipeError:
         raise
     except (UserError, OSError) as error:
@@ -74,43 +77,46 @@ def run(arguments: list[str]) -> None:
 
 
 def dispatch(arguments: list[str]) -> None:
-    """Hands the arguments to the command they begin with."""
+    """Parses the arguments of a command, then imports and runs it."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         raise SystemExit(0 if arguments else 2)
-    if arguments[0] == "--version":
+    command, *rest = arguments
+    if command == "--version":
         from vitral import __version__
 
         print(f"vitral {__version__}")
         return
-    if arguments[0] not in COMMANDS:
-        raise UserError(f"unknown command {arguments[0]!r}: choose one of {', '.join(COMMANDS)}")
-    import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+    if command not in COMMANDS:
+        raise unknown_name("command", command, COMMANDS)
+    module, _ = COMMANDS[command]
+    options = import_module(f"vitral.commands.arguments.{module.split('.')[0]}").parse(rest)
+    import_module(f"vitral.commands.{module}").main(options)
 
 
 def prepare_streams() -> None:
-    """Gives closed standard streams a place to go; text that cannot be encoded never stops a command."""
+    """Opens closed standard streams on the null device, and replaces characters that a stream cannot encode."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open to the end
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open until the process exits
         elif isinstance(stream, TextIOWrapper):
-            # a file's name that comes in keeps its bytes, whatever they are
+            # surrogateescape preserves the bytes of file names on standard input
             stream.reconfigure(errors="surrogateescape" if name == "stdin" else "replace")
 
 
 def release_streams() -> None:
-    """Lets go of output that nobody takes, or the interpreter would try once more and complain."""
+    """Discards output that cannot be written, which the interpreter would otherwise report at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            with Path(os.devnull).open("w") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
+            with Path(os.devnull).open("w") as null:
+                os.dup2(null.fileno(), stream.fileno())
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, of the machine or of a GPU; PyTorch's errors are told by name, without importing it."""
+    """Whether the machine or a GPU ran out of memory; PyTorch's errors are matched by name, without importing it."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -119,14 +125,19 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def overview() -> str:
-    """What `vitral --help` prints."""
+    """The text of `vitral --help`."""
     lines = [f"  {name:<9} {summary}" for name, (_, summary) in COMMANDS.items()]
-    head = "usage: vitral COMMAND [arguments]\n\nThe Vision Transformer as one finished tool.\n"
-    return "\n".join([head, *lines, "\nvitral COMMAND --help tells more."])
+    head = "usage: vitral COMMAND [arguments]\n\nTrain, evaluate, inspect and convert Vision Transformers.\n"
+    foot = """
+vitral COMMAND --help describes a command.
+
+environment:
+  VITRAL_TRACEBACK=1   print the traceback of an error, instead of one sentence"""
+    return "\n".join([head, *lines, foot])
 
 
 def sentence(error: Exception) -> str:
-    """An error on one line; an operating system's error names its file."""
+    """An error on one line; an operating system's error with its file."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split())

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -58,9 +59,13 @@ def renamed(
     return decorate
 
 
+_adapter = cache(TypeAdapter)
+"""pydantic's schema of a dataclass, which takes 50 ms to build for a run's configuration."""
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The configuration as plain JSON values: tuples become lists, paths strings."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
+    return _adapter(type(config)).dump_python(config, mode="json")
 
 
 def from_dict(cls: type[T], values: Any, *, origin: str) -> T:
@@ -75,7 +80,7 @@ def from_dict(cls: type[T], values: Any, *, origin: str) -> T:
         UserError: an unknown key, a missing one, or a value of the wrong type or out of range.
     """
     try:
-        return TypeAdapter(cls).validate_python(values, extra="forbid")
+        return _adapter(cls).validate_python(values, extra="forbid")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         keys = (str(part) for part in first["loc"])

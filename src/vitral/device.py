@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Selects the device to compute on."""
 
 import re
 
@@ -10,18 +10,18 @@ __all__ = ["pick_device"]
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """The device behind `auto`, `cpu`, `cuda` or `cuda:1`; auto takes a GPU where there is one.
+    """The device behind `auto`, `cpu`, `cuda` or `cuda:1`; auto is a GPU if there is one.
 
     Raises:
-        UserError: it is none of these, or there is no such device here.
+        UserError: the name is none of these, or the device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(name)):
-        raise UserError(f"device {str(name)!r} is not to be had here: choose auto, cpu, cuda or cuda:1")
+        raise UserError(f"device {str(name)!r} is not available: choose auto, cpu, cuda or cuda:1")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from None
+        raise UserError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
     return device

@@ -14,7 +14,7 @@ class UserError(ValueError):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """` (did you mean digits?)` for the choice closest to a mistyped name, whatever its case; empty if none is close."""
+    """` (did you mean digits?)` for the choice closest to a mistyped name in any case; empty if none is close."""
     by_lower = {choice.lower(): choice for choice in choices}
     closest = get_close_matches(name.lower(), by_lower, n=1)
     return f" (did you mean {by_lower[closest[0]]}?)" if closest else ""

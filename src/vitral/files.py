@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it; and tables as text."""
+"""Writes files atomically, and formats tables as text."""
 
 import csv
 import io
@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 __all__ = [
-    "any_script",
+    "add_file_name",
     "as_csv",
     "as_markdown",
-    "naming",
+    "atomic_folder",
+    "font_fallback",
     "printable",
     "sync_folder",
     "write_atomically",
@@ -38,13 +39,13 @@ FALLBACK_FONTS = (
     "Noto Sans",
     "Unifont",
 )
-"""Families with letters that Matplotlib's own font lacks, Chinese, Japanese and Korean above all."""
+"""Font families with glyphs that Matplotlib's default font lacks, above all Chinese, Japanese and Korean."""
 
 
 @contextmanager
-def any_script() -> Iterator[None]:
-    """Pictures drawn inside take missing letters from the fonts installed; what none has becomes a box, quietly."""
-    # imported here because Matplotlib takes a second, and most files need it not
+def font_fallback() -> Iterator[None]:
+    """Lets Matplotlib take missing glyphs from installed fonts; glyphs that no font has become boxes, silently."""
+    # imported here because Matplotlib takes a second to import
     from matplotlib import font_manager, rc_context
 
     installed = set(font_manager.get_font_names())
@@ -55,13 +56,15 @@ def any_script() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """`text` with a sign of replacement for bytes of a file's name that are no text."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
+    """`text` with replacement characters for bytes of file names that are not valid text."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if "\ud800" <= character <= "\udfff" else character for character in text
+    )
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Operating-system errors inside name `path`; those of an open file name nothing by themselves."""
+def add_file_name(path: Path) -> Iterator[None]:
+    """Adds `path` to OSErrors raised inside; errors of an open file do not name it."""
     try:
         yield
     except OSError as error:
@@ -70,17 +73,17 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes `path` through a temporary file beside it: written, flushed to disk, then renamed.
+    """Writes `path` atomically: a temporary file beside it is written, flushed to disk and renamed.
 
     Args:
         path: the file to replace; its folder must exist.
         write: called with the open temporary file.
 
     Raises:
-        OSError: the disk is full or not writable; `path` keeps its old content and no temporary file stays.
+        OSError: the disk is full or not writable; `path` keeps its old content, and the temporary file is removed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with naming(path):
+    with add_file_name(path):
         try:
             with temporary.open("wb") as file:
                 write(file)
@@ -93,7 +96,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Makes the names in a folder safe on disk."""
+    """Flushes a folder's entries to disk."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -102,18 +105,18 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder to fill, which comes to `path` at the end: whole, or, where something went wrong, not at all.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that is renamed to `path` at the end, or removed if an exception was raised.
 
     Raises:
-        OSError: the folder above cannot be made or written to.
+        OSError: the parent folder cannot be created or written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as around:
-        inside = Path(around) / path.name
-        inside.mkdir()
-        yield inside
-        inside.rename(path)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as parent:
+        folder = Path(parent) / path.name
+        folder.mkdir()
+        yield folder
+        folder.rename(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -123,14 +126,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def as_csv(rows: Sequence[Sequence[Any]]) -> str:
-    """A table as CSV; the first row is its head."""
+    """A table as CSV; the first row is the header."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, its first column to the left and the others to the right; the first row is its head."""
+    """A table in Markdown; the first row is the header, the first column is left-aligned, the others right-aligned."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     lines.insert(1, "|---|" + "--:|" * (len(rows[0]) - 1))
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Models by name: the paper's, those that came after, and the names they go by elsewhere."""
+"""Models by name: the paper's, later ones, and their names in other code bases."""
 
 import re
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from pydantic import Discriminator, Tag
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from vitral.errors import UserError
+from vitral.errors import UserError, did_you_mean
 from vitral.resnet import DEPTHS, ResNet, ResNetConfig
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
@@ -22,16 +22,17 @@ __all__ = [
     "blank_model",
     "build",
     "create",
+    "fresh",
     "give_buffers",
     "repeated",
 ]
 
 Model = ViT | ResNet
-"""What is trained, measured, kept and used."""
+"""A model of either family."""
 
 
 def _family(values: Any) -> str:
-    """Which configuration plain values describe: only a ResNet has stages of its own."""
+    """The family that a configuration or its plain values belong to: only a ResNet has `stages`."""
     is_resnet = "stages" in values if isinstance(values, dict) else isinstance(values, ResNetConfig)
     return "(resnet)" if is_resnet else "(vit)"
 
@@ -70,7 +71,7 @@ STEMS: dict[tuple[str, int], dict[str, Any]] = {
     # named 16, but the released code has a max-pool too, and 8x8 patches on its map: 49 tokens of 32x32 pixels
     ("R", 16): dict(stem_stages=(), patch_size=32),
 }
-"""ResNets of the hybrids, by the name in front and the number after the slash."""
+"""ResNets of the hybrids, by the name before the plus and the number after the slash."""
 
 PLAIN = (
     *("mu/16", "s/28", "s/16", "Ti/16", "S/32", "S/16", "M/16", "B/32", "B/28", "B/16", "B/8", "L/32", "L/16", "L/14"),
@@ -80,7 +81,7 @@ HYBRID = ("R+ViT-Ti/16", "R26+ViT-S/32", "R26+ViT-B/32", "R50+ViT-B/32", "R50+Vi
 AXIAL = ("Axial-ViT-B/32", "Axial-ViT-B/16")
 RESNET = ("BiT-R50x1", "BiT-R50x2", "BiT-R101x1", "BiT-R152x1", "BiT-R152x2", "BiT-R200x3")
 NAMES = (*(f"ViT-{name}" for name in PLAIN), *HYBRID, *AXIAL, *RESNET)
-"""The models that people speak of; any other size, patch and stem may be combined in a name too."""
+"""The usual models. Other combinations of size, patch and stem are valid names too."""
 
 TIMM_SIZES = dict(
     tiny="Ti", small="S", medium="M", base="B", large="L", so400m="So400m", huge="H", giant="g", gigantic="G"
@@ -88,24 +89,25 @@ TIMM_SIZES = dict(
 
 
 def architecture(name: str, **overrides: Any) -> ViTConfig | ResNetConfig:
-    """The configuration behind a model's name.
+    """The configuration of a model's name.
 
     Args:
-        name: `ViT-B/16`, `Axial-ViT-B/16`, `R50+ViT-B/16`, `BiT-R50x1` and their like; also as Google's code spells it,
-            `ViT-B_16`, and as timm does, `vit_base_patch16_224` (the shape only: numerics are Vitral's own).
-        overrides: fields of the configuration to set otherwise.
+        name: such as `ViT-B/16`, `Axial-ViT-B/16`, `R50+ViT-B/16` or `BiT-R50x1`; also Google's spelling, `ViT-B_16`,
+            and timm's, `vit_base_patch16_224` (the shape only: numerics are Vitral's).
+        overrides: fields of the configuration to change.
 
     Raises:
-        UserError: there is no such model, or no such field, or its value does not fit.
+        UserError: there is no such model, no such field, or its value does not fit.
     """
-    own, implied = _own_name(name)
-    if bit := re.fullmatch(r"BiT-R(\d+)x([1-9]\d*)", own):
-        return _configured(ResNetConfig, name, {**_bit(name, int(bit[1]), int(bit[2])), **implied, **overrides})
-    match = re.fullmatch(r"(?:(Axial)-|(R\d*)\+)?ViT-([\w-]+)/([1-9]\d*)", own)
+    canonical, implied = _canonical_name(name)
+    if bit := re.fullmatch(r"BiT-R(\d+)x([1-9]\d*)", canonical):
+        return _create_config(ResNetConfig, name, {**_bit(name, int(bit[1]), int(bit[2])), **implied, **overrides})
+    match = re.fullmatch(r"(?:(Axial)-|(R\d*)\+)?ViT-([\w-]+)/([1-9]\d*)", canonical)
     if match is None or match[3] not in SIZES:
         raise UserError(
-            f"unknown model {name!r}: a name is ViT-SIZE/PATCH with a size of {', '.join(SIZES)}, such as ViT-B/16, "
-            "or Axial-ViT-B/16, R50+ViT-B/16, BiT-R50x1 and their like; vitral models lists them"
+            f"unknown model {name!r}{did_you_mean(name, NAMES)}: a name is ViT-SIZE/PATCH with a size of "
+            f"{', '.join(SIZES)}, such as ViT-B/16, or Axial-ViT-B/16, R50+ViT-B/16, BiT-R50x1 and their like; "
+            "vitral models lists them"
         )
     axial, stem, size, patch = match[1], match[2], match[3], int(match[4])
     parts: dict[str, Any] = {"patch_size": patch, **SIZES[size]}
@@ -113,24 +115,24 @@ def architecture(name: str, **overrides: Any) -> ViTConfig | ResNetConfig:
         parts |= _stem(name, stem, patch)
     if axial:
         parts |= dict(attention="axial", pool="gap")
-    return _configured(ViTConfig, name, {**parts, **implied, **overrides})
+    return _create_config(ViTConfig, name, {**parts, **implied, **overrides})
 
 
 def build(config: ViTConfig | ResNetConfig) -> Model:
-    """A freshly initialised model of a configuration."""
+    """A new model of a configuration, with initial weights."""
     return ResNet(config) if isinstance(config, ResNetConfig) else ViT(config)
 
 
 def fresh(model: Model, *, seed: int = 0) -> Model:
-    """A model of the same architecture and card with random weights, to compare with."""
+    """A model of the same architecture and card with initial weights, as a baseline."""
     torch.manual_seed(seed)
     other = build(model.config)
     other.card = model.card
     return other
 
 
-class _Undrawn(TorchFunctionMode):
-    """Skips drawing normal numbers: on the meta device that changes nothing, but first imports a whole compiler."""
+class _SkipNormal(TorchFunctionMode):
+    """Skips `nn.init.normal_`, for which PyTorch would import its compiler on the meta device."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
@@ -138,35 +140,35 @@ class _Undrawn(TorchFunctionMode):
 
 
 def blank_model(architecture: Architecture) -> Model:
-    """A model on the meta device: names and shapes of its tensors, without memory for them."""
-    with torch.device("meta"), _Undrawn():
+    """A model on the meta device, which has names and shapes of tensors, but no memory for them."""
+    with torch.device("meta"), _SkipNormal():
         return build(architecture)
 
 
 def give_buffers(model: Model, device: torch.device) -> None:
-    """Gives the buffers of a blank model memory and content; its parameters are assigned.
+    """Allocates and fills the buffers of a blank model, whose parameters will be assigned from a checkpoint.
 
-    `Module.to_empty` would give memory to all, and load a symbolic algebra for it.
+    `Module.to_empty` would allocate the parameters too, and import PyTorch's compiler.
     """
     for module in model.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):
             setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype, device=device))
-    if isinstance(model, ViT):
-        model.fill_computed()
+    if isinstance(model, ViT) and not model.positions.learned:
+        model.positions.fill(model.pos_embed)
 
 
 def repeated(model: Model) -> list[nn.Module]:
-    """The parts that a model repeats: a Transformer's blocks, or a ResNet's units."""
+    """The repeated parts of a model: the blocks of a Transformer or the units of a ResNet."""
     holders = [model] if isinstance(model, ViT) else model.stages
     return [block for holder in holders for block in holder.get_submodule("blocks").children()]
 
 
 def create(name: str, **overrides: Any) -> Model:
-    """A freshly initialised model, such as `create("ViT-B/16", num_classes=10)`; see `architecture`."""
+    """A new model with initial weights, such as `create("ViT-B/16", num_classes=10)`; see `architecture`."""
     return build(architecture(name, **overrides))
 
 
-def _configured(kind: type, name: str, values: dict[str, Any]) -> Any:
+def _create_config(kind: type, name: str, values: dict[str, Any]) -> Any:
     unknown = sorted(values.keys() - kind.__dataclass_fields__.keys())
     if unknown:
         raise UserError(f"{name} has no {unknown[0]}: its fields are {', '.join(kind.__dataclass_fields__)}")
@@ -175,8 +177,8 @@ def _configured(kind: type, name: str, values: dict[str, Any]) -> Any:
 
 def _stem(name: str, stem: str, patch: int) -> dict[str, Any]:
     if (stem, patch) not in STEMS:
-        known = ", ".join(f"{stem}+ViT-.../{patch}" for stem, patch in STEMS)
-        raise UserError(f"unknown hybrid {name!r}: there are {known}; others are built with stem_stages and stem_width")
+        hybrids = ", ".join(f"{stem}+ViT-.../{patch}" for stem, patch in STEMS)
+        raise UserError(f"unknown hybrid {name!r}: there are {hybrids}; for others set stem_stages and stem_width")
     return STEMS[stem, patch]
 
 
@@ -186,8 +188,8 @@ def _bit(name: str, depth: int, factor: int) -> dict[str, Any]:
     return dict(stages=DEPTHS[depth], width_factor=factor)
 
 
-def _own_name(name: str) -> tuple[str, dict[str, Any]]:
-    """A name as we write it, and what else the name says: Google's and timm's spellings are translated."""
+def _canonical_name(name: str) -> tuple[str, dict[str, Any]]:
+    """Translates Google's and timm's names to ours; returns it with the fields that the name implies."""
     if name.startswith(("ViT-", "R")) and (google := re.fullmatch(r"(.+)_(\d+)", name)):
         return f"{google[1]}/{google[2]}", {}
     plain = name.split(".")[0]

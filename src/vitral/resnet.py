@@ -1,7 +1,7 @@
-"""The paper's baseline, a ResNet as in "Big Transfer" (BiT, arXiv 1912.11370), read once from top to bottom.
+"""The paper's baseline: a ResNet as in "Big Transfer" (BiT, arXiv 1912.11370).
 
-Letters in the shapes below: `b` images, `c` channels, `h w` pixels, `d` channels of the last map, `gh gw` its rows and
-columns, 32 pixels of the image each.
+Letters in the shapes: `b` images, `c` channels, `h w` pixels, `d` channels of the last feature map, `gh gw` its rows
+and columns, with a stride of 32 pixels.
 """
 
 from dataclasses import dataclass
@@ -39,9 +39,9 @@ class ResNetConfig:
     root_width: int = 64
     """Channels of the root before the width factor."""
     width_factor: int = 1
-    """How many times wider than a plain ResNet all layers are."""
+    """Factor by which all layers are wider than those of a plain ResNet."""
     num_classes: int = 1000
-    """Classes of the head; in training they are the data's."""
+    """Classes of the head; training sets it to those of the data."""
     head_bias: float = 0.0
     """Initial bias of the head; sigmoid pre-training uses -10."""
 
@@ -63,42 +63,39 @@ class ResNetConfig:
 
     @property
     def width(self) -> int:
-        """Channels of the last map, the width of the representation."""
+        """Channels of the last feature map, and width of the representation."""
         return 4 * self.root_width * self.width_factor * 2 ** (len(self.stages) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetFeatures:
-    """What the ResNet made of a batch of images, by name."""
+    """Outputs of the ResNet for a batch of images."""
 
     map: Float[Tensor, "b d gh gw"]
-    """The last feature map, normalised and rectified."""
+    """The last feature map, after norm and ReLU."""
     pooled: Float[Tensor, "b d"]
-    """Its mean: the representation."""
+    """Its mean, the image representation."""
 
 
 class Root(nn.Module):
-    """Convolution of 7x7 pixels, then the largest of 3x3: a quarter of the image's height and width."""
+    """Convolution 7x7 and max-pool 3x3: a quarter of the image's height and width."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.conv = BiTConv(channels, width, 7, 2)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h4 w4"]:
-        # a border of zeros, not of the least number there is: where all is negative, the border wins
+        # padded with zeros, not with -inf as in nn.MaxPool2d: where all values are negative, the maximum is 0
         return F.max_pool2d(F.pad(self.conv(images), (1, 1, 1, 1)), kernel_size=3, stride=2)
 
 
 class ResNet(nn.Module):
-    """Root, stages of pre-activated units, norm, mean, head: float images in the model's range to logits.
-
-    Images may have any size.
-    """
+    """Root, stages of pre-activated units, norm, mean, head: from normalised images of any size to logits."""
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.card: ModelCard | None = None  # preprocessing, class names and the like, once the model has them
+        self.card: ModelCard | None = None  # preprocessing, class names and provenance, once they are known
         width = config.root_width * config.width_factor
         self.stem = Root(config.channels, width)
         self.stages = stages(PreActivated, units=config.stages, width=width)
@@ -110,7 +107,7 @@ class ResNet(nn.Module):
         return self.classify(self.features(images).pooled)
 
     def features(self, images: Float[Tensor, "b c h w"]) -> ResNetFeatures:
-        """Runs all but the head."""
+        """Runs everything except the head."""
         if images.shape[1] != self.config.channels:
             raise UserError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
         maps = F.relu(self.norm(self.stages(self.stem(images))))

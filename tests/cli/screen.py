@@ -1,4 +1,4 @@
-"""Commands as typed, run in this process."""
+"""Runs commands in this process."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ __all__ = ["Screen"]
 
 
 class Screen:
-    """Runs commands in this process and keeps what they print."""
+    """Runs commands in this process and captures their output."""
 
     def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
         self.capture = capture
@@ -44,7 +44,7 @@ class Screen:
         return self.errors.removeprefix("vitral: ").rstrip()
 
     def refusal_after_notes(self, *words: str | Path) -> str:
-        """As `refusal`, where lines that tell of the work so far come first."""
+        """As `refusal`, after lines about the work so far."""
         assert self.run(*words, code=2) == ""
         *_, last = self.errors.splitlines()
         assert last.startswith("vitral: ")

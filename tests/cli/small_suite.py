@@ -1,11 +1,12 @@
-"""`vitral` with a `vtab-mini` of two tiny tasks and a quick way to fine-tune.
+"""`vitral` with a `vtab-mini` of two tiny tasks and quick fine-tuning.
 
-KILLED_AFTER=N kills it once it has kept N results; with TORN=TITLE the images of a task cannot be read.
+KILLED_AFTER=N kills it once N results are cached; TORN=TITLE makes the images of a task unreadable.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,15 +18,15 @@ from PIL import Image
 from vitral.cli import main
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, Subset
-from vitral.datasets.mini.tasks import VTAB_MINI
-from vitral.datasets.transfer_task import TransferTask
+from vitral.datasets.data_set import Task
+from vitral.datasets.registry import TASKS, tasks_of
 from vitral.suites import score_cache as kept
 from vitral.suites.finetuning import PROTOCOLS, Protocol
 
 TITLES = ("Digits", "Tissue")
 
 
-def first(task: TransferTask, root: Path | None) -> dict[str, Source]:
+def first(task: Task, root: Path | None) -> dict[str, Source]:
     """A task of fewer images."""
     sizes = {"train": 60, "val": 20, "test": 50}
     return {
@@ -33,6 +34,11 @@ def first(task: TransferTask, root: Path | None) -> dict[str, Source]:
         for split, source in task.open(root).items()
         if isinstance(source, Subset)
     }
+
+
+def with_reader(task: Task, reader: Callable[[Path | None], dict[str, Source]]) -> Task:
+    """The task with other images."""
+    return replace(task, data=replace(task.data, reader=reader))
 
 
 class Torn(Subset):
@@ -44,14 +50,14 @@ class Torn(Subset):
 
 def tear(title: str) -> None:
     """Makes a task's images unreadable, once it is begun."""
-    (name,) = (name for name, task in VTAB_MINI.items() if task.title == title)
-    whole = VTAB_MINI[name].open
+    (name,) = (name for name, task in tasks_of("vtab-mini").items() if task.title == title)
+    whole = TASKS[name].open
 
     def opened(root: Path | None) -> dict[str, Source]:
         sources = whole(root).items()
         return {split: Torn(source=source, indices=np.arange(len(source))) for split, source in sources}
 
-    VTAB_MINI[name] = replace(VTAB_MINI[name], open=opened)
+    TASKS[name] = with_reader(TASKS[name], opened)
 
 
 def kill_after(count: int) -> None:
@@ -69,10 +75,10 @@ def kill_after(count: int) -> None:
 
 def shrink() -> None:
     """Makes the suite small."""
-    tasks = {name: task for name, task in VTAB_MINI.items() if task.title in TITLES}
-    VTAB_MINI.clear()
-    VTAB_MINI.update({name: replace(task, open=partial(first, task)) for name, task in tasks.items()})
-    PROTOCOLS["light"] = Protocol(rates=(0.1,), steps=15, batch_size=16, image_size=None, varied=False)
+    tasks = {name: task for name, task in tasks_of("vtab-mini").items() if task.title in TITLES}
+    TASKS.clear()
+    TASKS.update({name: with_reader(task, partial(first, task)) for name, task in tasks.items()})
+    PROTOCOLS["light"] = Protocol(rates=(0.1,), steps=15, batch_size=16, image_size=None, augment=False)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ def runs(trained: Path, tmp_path: Path) -> tuple[Path, Path]:
     one, other = (shutil.copytree(trained, tmp_path / name) for name in ("one", "other"))
     kept = load_predictions(other)
     assert kept is not None
-    found = kept.predictions
-    wrong = (found.top[:, 0] != found.truth).nonzero()[:10, 0]
-    found.top[wrong, 0] = found.truth[wrong]
+    result = kept.predictions
+    wrong = (result.top[:, 0] != result.truth).nonzero()[:10, 0]
+    result.top[wrong, 0] = result.truth[wrong]
     save_predictions(other, kept)
     config = json.loads((other / "run.json").read_text())
     config["optim"]["lr"] = 0.125
@@ -28,9 +28,9 @@ def runs(trained: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_figures_differences_and_settings(screen, runs):
-    told = screen.json("compare", *runs)
-    one, other = told["runs"]
-    assert told["baseline"] == one["run"] == str(runs[0])
+    result = screen.json("compare", *runs)
+    one, other = result["runs"]
+    assert result["baseline"] == one["run"] == str(runs[0])
     assert one["difference"] is None
     assert (other["gained"], other["lost"]) == (10, 0)
     assert other["difference"]["mean"] == pytest.approx(10 / 359)
@@ -40,8 +40,8 @@ def test_figures_differences_and_settings(screen, runs):
     assert one["num_images"] == other["num_images"] == 359
     assert one["parameters"] == 52_106
     assert one["seconds"] > 0
-    assert list(told["settings"]) == ["optim.lr"]
-    assert told["settings"]["optim.lr"][1] == 0.125
+    assert list(result["settings"]) == ["optim.lr"]
+    assert result["settings"]["optim.lr"][1] == 0.125
 
 
 def test_the_screen_and_the_files(screen, runs, tmp_path):
@@ -61,37 +61,36 @@ def test_the_screen_and_the_files(screen, runs, tmp_path):
 
 def test_a_run_without_predictions_has_no_interval(screen, runs, tmp_path):
     (runs[1] / PREDICTIONS).unlink()
-    told = screen.json("compare", *runs, "--out", tmp_path / "c.png")
-    assert [run["difference"] for run in told["runs"]] == [None, None]
-    assert told["runs"][1]["accuracy"] is None
+    result = screen.json("compare", *runs, "--out", tmp_path / "c.png")
+    assert [run["difference"] for run in result["runs"]] == [None, None]
+    assert result["runs"][1]["accuracy"] is None
     assert "Traceback" not in screen.run("compare", *reversed(runs))
 
 
-def test_damaged_files_are_told(screen, runs):
-    """SavedPredictions that cannot be read, and a model that tells nothing of its training."""
+def test_damaged_files_are_named(screen, runs):
+    """Predictions that cannot be read, and a model without its training record."""
     (runs[1] / PREDICTIONS).write_bytes(b"cut")
-    assert screen.refusal("compare", *runs) == (
-        f"{runs[1] / PREDICTIONS} is damaged: remove it, and vitral report {runs[1]} makes it again"
-    )
+    refusal = screen.refusal("compare", *runs)
+    assert refusal.startswith(f"{runs[1] / PREDICTIONS} is damaged")
+    assert f"vitral report {runs[1]}" in refusal
     (runs[1] / PREDICTIONS).unlink()
     config = json.loads((runs[1] / "config.json").read_text())
     (runs[1] / "config.json").write_text(json.dumps(config | {"card": config["card"] | {"provenance": {}}}))
-    assert "tells not for how many steps the run was trained" in screen.refusal("compare", *runs)
+    assert f"{runs[1] / 'config.json'} does not state the number of training steps" in screen.refusal("compare", *runs)
 
 
 def test_other_images_are_refused(screen, runs):
     kept = load_predictions(runs[1])
     save_predictions(runs[1], SavedPredictions(split="val", images="others", predictions=kept.predictions))
-    told = screen.refusal("compare", *runs)
-    assert told.startswith(f"{runs[0]} and {runs[1]} were measured on different images (digits, 359 test images; ")
-    assert "359 val images" in told
+    error = screen.refusal("compare", *runs)
+    assert all(text in error for text in (str(runs[0]), str(runs[1]), "digits, 359 test images"))
+    assert "359 val images" in error
 
 
 def test_wrong_use(screen, runs, tmp_path):
     one, other = runs
-    few = "comparing takes two runs at least: vitral compare RUN RUN ..."
-    assert screen.refusal("compare") == few
-    assert screen.refusal("compare", one) == few
+    for paths in ((), (one,)):
+        assert "at least two runs" in screen.refusal("compare", *paths)
     assert screen.refusal("compare", one, tmp_path / "one") == f"{one} is named twice: name each run once"
     assert "it has no run.json" in screen.refusal("compare", one, tmp_path)
     assert "end --out in .md, .csv or .png" in screen.refusal("compare", one, other, "--out", "table.pdf")
@@ -120,11 +119,12 @@ def test_published_rows_stand_below_the_runs(screen, runs, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 + 14 + 3
     assert rows[-1] == {**dict.fromkeys(rows[0], ""), "run": "ViT-H/14, JFT (Table 2)", "accuracy_mean": "0.995"}
-    told = screen.json("compare", *runs, "--published")["published"]
-    assert told[0] == {"name": "ViT-B/32, ImageNet (Table 5)", "accuracy": pytest.approx(0.9777)}
+    result = screen.json("compare", *runs, "--published")["published"]
+    assert result[0] == {"name": "ViT-B/32, ImageNet (Table 5)", "accuracy": pytest.approx(0.9777)}
     assert screen.json("compare", *runs)["published"] == []
 
 
 def test_data_of_which_nothing_is_published(screen, runs):
-    told = screen.refusal("compare", *runs, "--published")
-    assert told.startswith("the paper has no figures of the data of these runs, digits: leave out --published, which")
+    error = screen.refusal("compare", *runs, "--published")
+    assert "digits" in error
+    assert "--published" in error

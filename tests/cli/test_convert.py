@@ -1,4 +1,4 @@
-"""`vitral convert` as typed, and training from what it makes."""
+"""`vitral convert` on the command line, and training from its result."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ def test_weights_go_to_another_format_and_come_back(screen: Screen, model: Path,
         assert (facts["verified_by"], facts["compared"]) == ("Vitral", "logits")
         assert facts["largest_difference"] < 1e-5
     else:  # their GELU is the exact one
-        assert f"{form} computes with gelu erf, this model with gelu tanh" in facts["notes"]
+        assert f"{form} uses gelu erf, this model uses gelu tanh" in facts["notes"]
         assert facts["verified_by"] == f"{form} {version(form)}'s {OWNERS[form]}"
         assert 0 < facts["largest_difference"] < 0.1
     facts = screen.json("convert", there, back, "--to", "vitral", *HEADS)
@@ -58,7 +58,7 @@ def test_weights_go_to_another_format_and_come_back(screen: Screen, model: Path,
 
 
 @pytest.mark.parametrize("form", ["timm", "transformers"])
-def test_a_folder_says_everything_and_its_owner_computes_the_same(
+def test_a_folder_is_complete_and_its_owner_computes_the_same(
     screen: Screen, model: Path, tmp_path: Path, form: str
 ) -> None:
     facts = screen.json("convert", model, tmp_path / "deep" / "there", "--to", form)
@@ -75,14 +75,16 @@ def test_an_encoder_is_compared_by_features(screen: Screen, tmp_path: Path) -> N
     small = small_model(image_size=16, layer_scale=0.5, gelu="erf")
     save_model(tmp_path / "model", small, small.card)
     output = screen.run("convert", tmp_path / "model", tmp_path / "there", "--to", "dinov2")
-    assert "'s Dinov2Model, its features of random images differ from the source's by at most" in output
+    assert "'s Dinov2Model: its features of random images differ from the source's by at most" in output
 
 
-def test_a_missing_owner_is_told(screen: Screen, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_owner_is_reported(
+    screen: Screen, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     output = screen.run("convert", model, tmp_path / "there", "--to", "timm")
     assert "timm is not installed, and was not asked" in screen.errors
-    assert "read back by Vitral, its logits" in output
+    assert "loaded again by Vitral: its logits" in output
 
 
 def test_card_and_metrics_of_a_run_come_along(screen: Screen, trained: Path, tmp_path: Path) -> None:
@@ -104,10 +106,10 @@ def test_a_full_disk_leaves_nothing_behind(
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
-def test_people_are_told_what_was_recognised(screen: Screen, model: Path, tmp_path: Path) -> None:
+def test_the_recognised_format_is_reported(screen: Screen, model: Path, tmp_path: Path) -> None:
     output = screen.run("convert", model, tmp_path / "there.npz", "--to", "google")
     assert "32 tensors as google" in output
-    assert "read back by Vitral, its logits of random images differ from the source's by at most" in output
+    assert "loaded again by Vitral: its logits of random images differ from the source's by at most" in output
     screen.run("convert", tmp_path / "there.npz", tmp_path / "back", "--to", "vitral")
     assert "recognised as google: 32 tensors read" in screen.errors
 
@@ -122,8 +124,9 @@ def test_missing_arrays_are_named_and_may_be_allowed(screen: Screen, model: Path
     arrays["cls"] = np.zeros((1, 1, 12), np.float32)
     del arrays["Transformer/encoder_norm/scale"]
     np.savez(there, **arrays)
-    told = screen.refusal("convert", there, tmp_path / "back", "--to", "vitral")
-    assert "missing: Transformer/encoder_norm/scale; unexpected: novel; allow that with --allow-missing" in told
+    error = screen.refusal("convert", there, tmp_path / "back", "--to", "vitral")
+    for text in ("Transformer/encoder_norm/scale", "novel", "--allow-missing"):
+        assert text in error
     facts = screen.json("convert", there, tmp_path / "back", "--to", "vitral", "--allow-missing")
     assert (facts["missing"], facts["unexpected"]) == (["Transformer/encoder_norm/scale"], ["novel"])
 
@@ -145,16 +148,17 @@ def test_another_projects_file_classifies_images(
     assert [one["class"] for one in theirs["predictions"]] == [one["class"] for one in own["predictions"]]
 
 
-def test_another_projects_file_is_measured_and_looked_into(
+def test_another_librarys_file_can_be_evaluated_and_inspected(
     screen: Screen, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = small_model(image_size=16, num_classes=6)
     save_model(tmp_path / "model", small, small.card)
     screen.run("convert", tmp_path / "model", "there.npz", "--to", "google")
-    told = screen.refusal_after_notes("eval", "there.npz", "--data.root", photographs)
-    assert told.startswith("the data has 6 classes that the model does not know, such as 'astronaut'; the model's are")
-    assert "has no run.json that tells its data" in screen.refusal_after_notes("eval", "there.npz")
+    error = screen.refusal_after_notes("eval", "there.npz", "--data.root", photographs)
+    assert "6 classes" in error
+    assert "'astronaut'" in error
+    assert "has no run.json" in screen.refusal_after_notes("eval", "there.npz")
     save_model(tmp_path / "model", small, replace(small.card, classes=CLASSES))
     screen.run("convert", tmp_path / "model", "there", "--to", "transformers")
     own, theirs = (screen.json("eval", where, "--data.root", photographs) for where in ("model", "there"))
@@ -183,45 +187,51 @@ def test_folders_called_as_imagenets_are_matched_and_few_classes_listed(
 @pytest.mark.parametrize(
     ("form", "sentence"),
     [
-        ("pickle", "--to pickle is not known: choose vitral, google, google-linen, big_vision, timm, torchvision"),
+        (
+            "pickle",
+            "unknown format 'pickle': choose one of vitral, google, google-linen, big_vision, timm, torchvision",
+        ),
     ],
 )
 def test_unknown_formats_are_refused(screen: Screen, model: Path, tmp_path: Path, form: str, sentence: str) -> None:
     assert screen.refusal("convert", model, tmp_path / "there", "--to", form).startswith(sentence)
 
 
-def test_what_is_there_is_not_overwritten(screen: Screen, model: Path, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(screen: Screen, model: Path, tmp_path: Path) -> None:
     (tmp_path / "there.npz").write_text("mine")
-    assert "is there already" in screen.refusal("convert", model, tmp_path / "there.npz", "--to", "google")
+    assert "there.npz exists" in screen.refusal("convert", model, tmp_path / "there.npz", "--to", "google")
     assert (tmp_path / "there.npz").read_text() == "mine"
 
 
-def test_what_a_format_has_no_place_for_is_named(screen: Screen, tmp_path: Path) -> None:
+def test_an_unsupported_tensor_is_named(screen: Screen, tmp_path: Path) -> None:
     small = small_model(image_size=16, num_registers=1, layer_scale=0.1)
     save_model(tmp_path / "model", small, small.card)
-    told = screen.refusal("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "google")
-    assert told.startswith("the format google has no place for blocks.0.ls1.gamma")
+    error = screen.refusal("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "google")
+    assert "google" in error
+    assert "blocks.0.ls1.gamma" in error
     assert not (tmp_path / "there.npz").exists()
     gated = small_model(image_size=16, mlp="swiglu")
     save_model(tmp_path / "gated", gated, gated.card)
-    told = screen.refusal("convert", tmp_path / "gated", tmp_path / "there.npz", "--to", "google")
-    assert told == "the format google cannot say that mlp_dim is 24: it would be read as 48"
+    error = screen.refusal("convert", tmp_path / "gated", tmp_path / "there.npz", "--to", "google")
+    assert all(text in error for text in ("google", "mlp_dim", "24", "48"))
     pooled = small_model(image_size=16, pool="gap")
     save_model(tmp_path / "pooled", pooled, pooled.card)
-    told = screen.refusal("convert", tmp_path / "pooled", tmp_path / "there", "--to", "torchvision")
-    assert told == "the format torchvision has no place for cls_token, or needs it"
+    error = screen.refusal("convert", tmp_path / "pooled", tmp_path / "there", "--to", "torchvision")
+    assert "torchvision" in error
+    assert "cls_token" in error
 
 
-def test_files_of_no_known_format_are_refused(screen: Screen, tmp_path: Path) -> None:
+def test_files_of_an_unknown_format_are_refused(screen: Screen, tmp_path: Path) -> None:
     save_file({"a.b": torch.zeros(2)}, tmp_path / "x.safetensors")
-    told = screen.refusal("convert", tmp_path / "x.safetensors", tmp_path / "y", "--to", "vitral")
-    assert "is of no format that is known: it holds 1 arrays such as a.b" in told
+    error = screen.refusal("convert", tmp_path / "x.safetensors", tmp_path / "y", "--to", "vitral")
+    assert "x.safetensors" in error
+    assert "a.b" in error
     assert "does not exist" in screen.refusal("convert", tmp_path / "nothing", tmp_path / "y", "--to", "vitral")
     (tmp_path / "text").write_text("no weights")
-    assert "is no file of weights" in screen.refusal("convert", tmp_path / "text", tmp_path / "y", "--to", "vitral")
+    assert "is not a checkpoint" in screen.refusal("convert", tmp_path / "text", tmp_path / "y", "--to", "vitral")
 
 
 def test_the_hub_is_out_of_reach(screen: Screen, tmp_path: Path) -> None:
-    told = screen.refusal("convert", "hf-hub:nobody/nothing", tmp_path / "y", "--to", "vitral")
-    assert told == "hf-hub:nobody/nothing is not in the cache, and the Hub is out of reach: connect, or name a file"
-    assert "cannot be had" in screen.refusal("convert", "hf-hub:a/b/c", tmp_path / "y", "--to", "vitral")
+    error = screen.refusal("convert", "hf-hub:nobody/nothing", tmp_path / "y", "--to", "vitral")
+    assert error.startswith("hf-hub:nobody/nothing is not in the cache")
+    assert "cannot be downloaded" in screen.refusal("convert", "hf-hub:a/b/c", tmp_path / "y", "--to", "vitral")

@@ -1,4 +1,4 @@
-"""`data`, as typed."""
+"""`vitral data` on the command line."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from vitral.weights.folder import save_model
 def test_list(screen: Screen) -> None:
     every = {one["name"]: one for one in screen.json("data", "list")["data"]}
     assert every["imagenet1k"]["num_images"] == {"train": 1_281_167, "test": 50_000}
-    assert {name: one["val_share"] for name, one in every.items() if one["val_share"]} == {
+    assert {name: one["val_fraction"] for name, one in every.items() if one["val_fraction"]} == {
         "cifar10": 0.02,
         "cifar100": 0.02,
         "imagenet1k": 0.01,
@@ -25,15 +25,17 @@ def test_list(screen: Screen) -> None:
     assert "14,197,122" in screen.run("data", "list")
     output = screen.run("data", "list", "pets")
     assert "https://www.robots.ox.ac.uk/~vgg/data/pets/" in output
-    assert "chosen by the paper with --data.val-share 0.1" in output
+    assert "selected by the paper with --data.val-fraction 0.1" in output
     assert screen.json("data", "list", "flowers")["num_images"]["val"] == 1020
-    assert screen.refusal("data", "list", "mnist").startswith("no data set is called 'mnist': choose one of cifar10,")
+    assert screen.refusal("data", "list", "mnist").startswith("unknown data set 'mnist': choose one of cifar10,")
 
 
 def test_actions(screen: Screen) -> None:
     assert "vitral data pack DATA FOLDER" in screen.run("data", "--help")
     assert "vitral data pack DATA FOLDER" in screen.run("data", code=2)
-    assert screen.refusal("data", "unpack").startswith("unknown action 'unpack': choose one of list, pack")
+    assert screen.refusal("data", "unpack").startswith(
+        "unknown action 'unpack' (did you mean pack?): choose one of list, pack"
+    )
 
 
 def test_pack_then_train(screen: Screen, photographs: Path, tmp_path: Path) -> None:
@@ -41,7 +43,9 @@ def test_pack_then_train(screen: Screen, photographs: Path, tmp_path: Path) -> N
     result = screen.json("data", "pack", photographs, target, "--short-side", "32", "--workers", "2")
     assert result["num_images"] == {"train": 72}
     assert result["fresh"]
-    assert "nothing to do: the copy is whole" in screen.run("data", "pack", photographs, target, "--short-side", "32")
+    assert "nothing to do: the copy is complete" in screen.run(
+        "data", "pack", photographs, target, "--short-side", "32"
+    )
     words = ["--model.image-size", "16", "--model.patch-size", "8", "--model.width", "12", "--model.depth", "1"]
     words += ["--model.num-heads", "2", "--model.mlp-dim", "12", "--train.steps", "2", "--train.batch-size", "8"]
     run = tmp_path / "run"
@@ -53,17 +57,17 @@ def test_pack_then_train(screen: Screen, photographs: Path, tmp_path: Path) -> N
 
 def test_pack_and_broken_images(screen: Screen, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photos", per_class=2)
-    broken = break_files(root)
+    unreadable = break_files(root)
     sentence = screen.refusal("data", "pack", root, tmp_path / "packed")
-    assert sentence.startswith(f"{broken[0]} cannot be read as an image: ")
+    assert sentence.startswith(f"{unreadable[0]} cannot be read as an image: ")
     assert "12 train images" in screen.run("data", "pack", root, tmp_path / "packed", "--data.on-error", "skip")
-    assert screen.errors.count("left out: ") == 3
+    assert screen.errors.count("skipped: ") == 3
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["pack"], "vitral data pack takes DATA FOLDER and then flags: vitral data pack --help tells more"),
+        (["pack"], "vitral data pack takes DATA FOLDER and then flags"),
         (["pack", "nowhere", "x"], "nowhere does not exist: give a folder, a data set's name"),
         (["pack", "nobody/nothing", "x"], "nobody/nothing is neither here nor to be had from the Hub"),
         (["pack", "digits", "x", "--workers", "0"], "--workers must be at least 1, not 0"),
@@ -78,15 +82,15 @@ def test_wrong_use(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
-    assert screen.run("data", "check", photographs) == f"{photographs}: 72 images, nothing to complain of\n"
+    assert screen.run("data", "check", photographs) == f"{photographs}: 72 images, no problems\n"
     assert screen.json("data", "check", photographs, "--strict")["findings"] == []
     root = write_photographs(tmp_path / "photos", per_class=3)
-    broken = break_files(root)
+    unreadable = break_files(root)
     listed = tmp_path / "broken.txt"
     output = screen.run("data", "check", root, "--write", listed, "--workers", "2")
     assert "cannot be read as an image" in output
-    assert all(str(file) in output for file in broken)
-    assert listed.read_text().splitlines() == [str(file.relative_to(root)) for file in broken]
+    assert all(str(file) in output for file in unreadable)
+    assert listed.read_text().splitlines() == [str(file.relative_to(root)) for file in unreadable]
     found = screen.json("data", "check", root, "--strict", code=1)
     assert found["num_images"] == {"train": 21}
     assert [finding["kind"] for finding in found["findings"]] == ["unreadable"] * 3
@@ -113,19 +117,19 @@ def leaking(tmp_path: Path) -> Path:
 def test_near(screen: Screen, leaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     listed = tmp_path / "near.txt"
-    found = screen.json("data", "near", leaking, "--write", listed, "--workers", "2")
-    assert found["num_images"] == {"train": 18, "other": 21}
-    assert sorted((Path(pair["train"]).parent.name, Path(pair["like"]).name) for pair in found["pairs"]) == [
+    result = screen.json("data", "near", leaking, "--write", listed, "--workers", "2")
+    assert result["num_images"] == {"train": 18, "other": 21}
+    assert sorted((Path(pair["train"]).parent.name, Path(pair["like"]).name) for pair in result["pairs"]) == [
         ("cat", "copy-0.jpg"),
         ("coffee", "copy-1.jpg"),
         ("rocket", "copy-2.jpg"),
     ]
     names = ["train/cat/000-plain.png", "train/coffee/001-plain.tiff", "train/rocket/000-plain.gif"]
     assert listed.read_text().splitlines() == names
-    with Image.open(tmp_path / found["picture"]) as picture:
+    with Image.open(tmp_path / result["picture"]) as picture:
         assert picture.width > 3 * picture.height / 2
     output = screen.run("data", "near", leaking, "--out", tmp_path / "pairs.png")
-    assert f"{leaking}: 3 of 18 training images are nearly one of 21 other images" in output
+    assert f"{leaking}: 3 of 18 training images nearly duplicate one of 21 other images" in output
     assert "0 of 15 training" in screen.run("data", "near", leaking, "--data.exclude", listed)
     words = ["--train.steps", "1", "--train.batch-size", "4", "--model.depth", "1", "--model.width", "12"]
     words += ["--model.num-heads", "2", "--model.mlp-dim", "12", "--model.image-size", "16", "--model.patch-size", "8"]
@@ -135,9 +139,9 @@ def test_near(screen: Screen, leaking: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_near_against_other_data_and_by_a_model(screen: Screen, leaking: Path, tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "pairs.png")]
-    found = screen.json("data", "near", leaking / "train", "--against", leaking, *out)
-    assert len(found["pairs"]) == 3
-    assert found["num_images"] == {"train": 18, "other": 21}
+    result = screen.json("data", "near", leaking / "train", "--against", leaking, *out)
+    assert len(result["pairs"]) == 3
+    assert result["num_images"] == {"train": 18, "other": 21}
     vit = create("ViT-Ti/16", num_classes=len(CLASSES), image_size=32)
     card = ModelCard(preprocessing=Preprocessing(image_size=(32, 32), channels=3), classes=CLASSES)
     save_model(tmp_path / "model", vit, card)
@@ -148,12 +152,12 @@ def test_near_against_other_data_and_by_a_model(screen: Screen, leaking: Path, t
 
 
 def test_near_and_broken_images(screen: Screen, leaking: Path, tmp_path: Path) -> None:
-    broken = break_files(leaking / "train")
+    unreadable = break_files(leaking / "train")
     out = ["--out", str(tmp_path / "pairs.png")]
     sentence = screen.refusal("data", "near", leaking, *out)
-    assert sentence.startswith(f"{broken[0]} cannot be read as an image: ")
+    assert sentence.startswith(f"{unreadable[0]} cannot be read as an image: ")
     assert len(screen.json("data", "near", leaking, "--data.on-error", "skip", *out)["pairs"]) == 3
-    assert screen.errors.count("left out: ") == 3
-    wrong = {"0.9": "takes 0 to 32 bits for hashes, not 0.9: cosines need --model", "40": "not 40"}
+    assert screen.errors.count("skipped: ") == 3
+    wrong = {"0.9": "takes 0 to 32 bits for hashes, not 0.9", "40": "not 40"}
     for value, sentence in wrong.items():
         assert sentence in screen.refusal("data", "near", leaking, "--threshold", value, *out)

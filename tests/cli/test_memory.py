@@ -1,11 +1,20 @@
-"""Memory stays as it is over two thousand steps."""
+"""Memory does not grow over two thousand steps."""
 
 from pathlib import Path
 
 from processes import start, steps_taken, wait_until
 
 STEPS = 2400
-SETTINGS = ("--model.depth", "1", "--train.batch-size", "4", "--train.track", "none", "--train.evaluate", "5000steps")
+SETTINGS = (
+    "--model.depth",
+    "1",
+    "--train.batch-size",
+    "4",
+    "--train.track",
+    "none",
+    "--train.evaluate",
+    "5000steps",
+)
 
 
 def resident(pid: int) -> int:
@@ -31,5 +40,5 @@ def test_a_run_and_its_reading_process_do_not_grow(tmp_path: Path) -> None:
     for step in (160, 2160):
         wait_until(lambda step=step: steps_taken(tmp_path / "run") >= step, process)
         seen.append(resident(process.pid))
-    assert "model, record and report are in run" in process.communicate(timeout=300)[0]
+    assert "model, metrics and report are in run" in process.communicate(timeout=300)[0]
     assert seen[1] < 1.02 * seen[0]

@@ -1,4 +1,4 @@
-"""`vitral report`: the page again, from what a run left."""
+"""`vitral report`: writes the page again, from the run's files."""
 
 import json
 import shutil
@@ -20,12 +20,12 @@ def test_the_same_page_again(screen, run):
     assert "evaluating" not in screen.errors
 
 
-def test_what_was_not_kept_is_evaluated_again(screen, run):
+def test_missing_predictions_are_computed_again(screen, run):
     first = screen.run("report", run) and (run / "report.html").read_bytes()
     (run / "predictions.safetensors").unlink()
-    told = screen.json("report", run)
-    assert told["finished"]
-    assert told["report"] == f"{run}/report.html"
+    result = screen.json("report", run)
+    assert result["finished"]
+    assert result["report"] == f"{run}/report.html"
     assert (run / "report.html").read_bytes() == first
     assert (run / "predictions.safetensors").is_file()
 
@@ -42,9 +42,15 @@ def test_without_its_images(screen, run):
     config["data"] |= {"source": "folder", "root": "gone"}
     (run / "run.json").write_text(json.dumps(config))
     screen.run("report", run)
-    assert "the page comes without images: " in screen.errors
+    assert "the page is written without images: gone does not exist" in screen.errors
     assert "The images cannot be shown: " in (run / "report.html").read_text()
 
 
-def test_what_is_no_run(screen, tmp_path):
-    assert screen.refusal("report", tmp_path) == f"{tmp_path} is no folder of a training run: it has no run.json"
+def test_a_folder_that_is_not_a_run(screen, tmp_path):
+    assert screen.refusal("report", tmp_path) == f"{tmp_path} is not a training run: it has no run.json"
+
+
+@pytest.mark.parametrize("content", [b"{", b"3", b"{}", b"\xff"])
+def test_a_damaged_speed_record(screen, run, content):
+    (run / "speed.json").write_bytes(content)
+    assert screen.refusal("report", run).startswith(f"{run}/speed.json is damaged: remove it")

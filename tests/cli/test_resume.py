@@ -1,4 +1,4 @@
-"""A run that is killed or asked to stop, again and again, ends in the very bits of the run that was left alone."""
+"""A run that is killed or stopped, again and again, ends with the same bits as an uninterrupted run."""
 
 import os
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import facts, newest, tensors
+from checkpoints import metadata, newest, tensors
 from forks import start
 from processes import records, steps_taken, wrong_use
 
@@ -48,7 +48,7 @@ TAUGHT = "fashion-mnist-distilled"
 
 
 def recipe(name: str, *, teacher: Path | None = None) -> list[str]:
-    """A tiny run with everything that has a state: momentum, average, dropout, augmentation, evaluations.
+    """A tiny run with all kinds of state: momentum, moving average, dropout, augmentation, evaluations.
 
     `name` is that of an optimiser, or of a recipe.
     """
@@ -76,7 +76,7 @@ def recipe(name: str, *, teacher: Path | None = None) -> list[str]:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of the run that nobody disturbed, by optimiser."""
+    """The folder of the uninterrupted run, by optimiser."""
     runs: dict[str, Path] = {}
 
     def run(optimiser: str) -> Path:
@@ -97,7 +97,7 @@ def assert_same_run(run: Path, reference: Path) -> None:
     assert (run / "config.json").read_bytes() == (reference / "config.json").read_bytes()
     ours, theirs = newest(run), newest(reference)
     assert ours.name == theirs.name == f"step_{STEPS:09d}"
-    assert facts(ours) == facts(theirs)
+    assert metadata(ours) == metadata(theirs)
     assert contents(ours) == contents(theirs)
 
 
@@ -115,7 +115,7 @@ def in_a_save(run: Path, target: int) -> bool:
 
 
 def in_an_evaluation(run: Path, target: int) -> bool:
-    """The step before it is on record, its own figures are not."""
+    """The step before the evaluation is recorded, its metrics are not."""
     if not in_a_step(run, target):
         return False
     last = records(run)[-1]
@@ -143,7 +143,7 @@ def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
     killed = []
     command = [*recipe(name, teacher=unbroken("adamw") if name == TAUGHT else None), "--out", "run"]
     for kill, target in enumerate(sorted(moments.sample(range(5, STEPS - EVALUATE), kills))):
-        # beyond what the record says already, so that each process trains before it dies
+        # beyond the recorded steps, so that each process trains before it dies
         target = max(target, steps_taken(run) + 1)
         reached = MOMENTS[kill % len(MOMENTS)]
         process = start(*command, "--data.workers", str(WORKERS[kill % len(WORKERS)]), cwd=tmp_path)
@@ -166,7 +166,7 @@ def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_asked_to_stop(tmp_path, unbroken, signum, code):
+def test_a_signal_stops_the_run(tmp_path, unbroken, signum, code):
     run = tmp_path / "run"
     process = start(*recipe("adamw"), "--out", "run", "--data.workers", "2", cwd=tmp_path)
     process.wait_until(lambda: steps_taken(run) >= 43)
@@ -176,7 +176,7 @@ def test_asked_to_stop(tmp_path, unbroken, signum, code):
     errors = process.ended()
     assert process.returncode == code, errors
     assert "Traceback" not in errors
-    assert errors.endswith(f"stopped by {signum.name}; go on with: vitral train --resume run\n")
+    assert errors.endswith(f"stopped by {signum.name}; resume it with: vitral train --resume run\n")
     stopped_at = steps_taken(run)
     assert 43 <= stopped_at < STEPS
     assert (run / "checkpoints" / f"step_{stopped_at:09d}").exists()

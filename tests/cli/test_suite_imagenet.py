@@ -1,4 +1,4 @@
-"""`vitral eval --suite imagenet` on small test sets laid out as their authors', with a classifier of known answers."""
+"""`vitral eval --suite imagenet` on small test sets in their authors' layout, with fixed predictions."""
 
 import csv
 import json
@@ -33,8 +33,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def told_by_shade(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image of shade s is taken for class s, then s + 1, s + 2 and so on."""
+def predict_shade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of shade s is predicted as class s, then s + 1, s + 2 and so on."""
 
     def logits(self: Predictor, images: Tensor) -> Tensor:
         shade = images[:, 8, 8, 0].long()[:, None]
@@ -51,27 +51,27 @@ def write_image(file: Path, shade: int, *, frame: bool = False) -> None:
 
 
 def write_val(root: Path) -> None:
-    """Classes 10, 20, 30, 40; told right, right in the second place, wrong, right."""
+    """Classes 10, 20, 30, 40; predicted correctly, correctly in second place, wrongly, correctly."""
     for number, (label, shade) in enumerate([(10, 10), (20, 19), (30, 90), (40, 40)], 1):
         write_image(root / "val" / IDS[label] / f"ILSVRC2012_val_{number:08d}.JPEG", shade)
 
 
 def by_test(screen: Screen, model: Path, root: Path) -> dict[str, tuple[float, float, int]]:
-    told = screen.json("eval", model, "--suite", "imagenet", "--data.root", root, "--device", "cpu")
-    return {row["test"]: (row["top1"], row["top5"], row["num_images"]) for row in told["tests"]}
+    result = screen.json("eval", model, "--suite", "imagenet", "--data.root", root, "--device", "cpu")
+    return {row["test"]: (row["top1"], row["top5"], row["num_images"]) for row in result["tests"]}
 
 
 def test_original_and_reassessed_labels(screen: Screen, model: Path, tmp_path: Path) -> None:
     """Images without a reassessed label do not count, and those with several may be either."""
     write_val(tmp_path)
     (tmp_path / "real.json").write_text(json.dumps([[10, 11], [5, 19], [], [44]]))
-    found = by_test(screen, model, tmp_path)
-    assert found == {"ImageNet": (0.5, 0.75, 4), "ReaL": (2 / 3, 1.0, 3)}
-    assert "ReaL has 3 images that count here, and 46,837 when complete" in screen.errors
-    assert "left out: Sketch needs sketch in" in screen.errors
+    result = by_test(screen, model, tmp_path)
+    assert result == {"ImageNet": (0.5, 0.75, 4), "ReaL": (2 / 3, 1.0, 3)}
+    assert "ReaL has 3 labelled images here, and 46,837 when complete" in screen.errors
+    assert "skipped: Sketch needs sketch in" in screen.errors
 
 
-def test_flat_validation_images_are_told_by_the_development_kit(screen: Screen, model: Path, tmp_path: Path) -> None:
+def test_flat_validation_images_get_labels_of_the_development_kit(screen: Screen, model: Path, tmp_path: Path) -> None:
     for number, shade in ((1, 10), (2, 21)):
         write_image(tmp_path / "val" / f"ILSVRC2012_val_{number:08d}.JPEG", shade)
     rows = [
@@ -90,22 +90,23 @@ def test_v2_is_numbered(screen: Screen, model: Path, tmp_path: Path) -> None:
         write_image(folder / str(label) / "a.jpeg", shade)
     assert by_test(screen, model, tmp_path) == {"V2": (0.5, 0.75, 4)}
     write_image(folder / "1000" / "a.jpeg", 1)
-    told = screen.refusal_after_notes("eval", model, "--suite", "imagenet", "--data.root", tmp_path)
-    assert told.startswith(f"{folder} has folders that are not called 0 to 999")
+    error = screen.refusal_after_notes("eval", model, "--suite", "imagenet", "--data.root", tmp_path)
+    assert str(folder) in error
+    assert "0 to 999" in error
 
 
-def test_a_and_r_are_chosen_among_their_own_classes(screen: Screen, model: Path, tmp_path: Path) -> None:
-    """Class 13 is none of those of A, so an image taken for it is taken for the next that is one."""
+def test_a_and_r_are_restricted_to_their_own_classes(screen: Screen, model: Path, tmp_path: Path) -> None:
+    """Class 13 is not in A, so an image predicted as 13 counts as the next class that is in A."""
     for label, shade in ((10, 10), (15, 13), (20, 19), (60, 58), (70, 71), (80, 81)):
         write_image(tmp_path / "imagenet-a" / IDS[label] / "a.jpg", shade)
         write_image(tmp_path / "sketch" / IDS[label] / "a.JPEG", shade)
-    found = by_test(screen, model, tmp_path)
-    assert found["A"] == (pytest.approx(4 / 6), pytest.approx(4 / 6), 6)
-    assert found["Sketch"] == (pytest.approx(1 / 6), pytest.approx(4 / 6), 6)
+    result = by_test(screen, model, tmp_path)
+    assert result["A"] == (pytest.approx(4 / 6), pytest.approx(4 / 6), 6)
+    assert result["Sketch"] == (pytest.approx(1 / 6), pytest.approx(4 / 6), 6)
 
 
 def write_objectnet(root: Path) -> Path:
-    """Two shared classes, one of them two of ImageNet's, and one class that ImageNet has not."""
+    """Two common classes, one of them two of ImageNet's, and one class that ImageNet lacks."""
     folder = root / "objectnet-1.0"
     for name, shade in (("air_freshener", 5), ("chair", 41), ("chair", 50), ("alarm_clock", 7)):
         write_image(folder / "images" / name / f"{shade}.png", shade, frame=True)
@@ -127,8 +128,9 @@ def test_objectnet_by_its_mapping_and_without_its_frame(screen: Screen, model: P
     folder = write_objectnet(tmp_path)
     assert by_test(screen, model, tmp_path) == {"ObjectNet": (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)}
     (folder / "mappings" / "objectnet_to_imagenet_1k.json").unlink()
-    told = screen.refusal_after_notes("eval", model, "--suite", "imagenet", "--data.root", tmp_path)
-    assert told == f"{folder}/mappings/objectnet_to_imagenet_1k.json cannot be read: No such file or directory"
+    error = screen.refusal_after_notes("eval", model, "--suite", "imagenet", "--data.root", tmp_path)
+    assert f"{folder}/mappings/objectnet_to_imagenet_1k.json" in error
+    assert "No such file" in error
 
 
 def test_table_and_files(screen: Screen, model: Path, tmp_path: Path) -> None:
@@ -141,23 +143,23 @@ def test_table_and_files(screen: Screen, model: Path, tmp_path: Path) -> None:
 
 def test_wrong_use(screen: Screen, model: Path, trained: Path, tmp_path: Path) -> None:
     words = ("eval", model, "--suite", "imagenet")
-    assert screen.refusal(*words) == "no folder is named: give that of ImageNet's test sets as --data.root"
-    assert screen.refusal(*words, "--data.root", "nowhere").startswith("nowhere is no folder: give that")
+    assert screen.refusal(*words).startswith("no folder is given: ")
+    assert screen.refusal(*words, "--data.root", "nowhere").startswith("nowhere is not a folder: ")
     assert screen.refusal(*words, "--data.root", tmp_path).startswith(
         f"{tmp_path} has none of val, real.json, imagenetv2"
     )
-    told = screen.refusal("eval", trained, "--suite", "imagenet", "--data.root", tmp_path)
-    assert "is for models of ImageNet's 1,000 classes" in told
-    assert "tells 10 classes" in told
+    error = screen.refusal("eval", trained, "--suite", "imagenet", "--data.root", tmp_path)
+    assert "is for models of ImageNet's 1,000 classes" in error
+    assert "has 10 classes" in error
     (tmp_path / "real.json").write_text("[]")
-    told = screen.refusal_after_notes(*words, "--data.root", tmp_path)
-    assert told == f"{tmp_path} has no val folder: put the validation images there"
+    error = screen.refusal_after_notes(*words, "--data.root", tmp_path)
+    assert f"{tmp_path} has no val folder" in error
     write_val(tmp_path)
     (tmp_path / "real.json").unlink()
     broken = tmp_path / "val" / IDS[10] / "ILSVRC2012_val_00000001.JPEG"
     broken.write_bytes(broken.read_bytes()[:30])
     assert str(broken) in screen.refusal_after_notes(*words, "--data.root", tmp_path)
-    assert "left out: " + str(broken) in skipped(screen, *words, "--data.root", tmp_path)
+    assert "skipped: " + str(broken) in skipped(screen, *words, "--data.root", tmp_path)
 
 
 def test_a_test_that_cannot_be_read_does_not_cost_the_others(screen: Screen, model: Path, tmp_path: Path) -> None:
@@ -166,16 +168,14 @@ def test_a_test_that_cannot_be_read_does_not_cost_the_others(screen: Screen, mod
     write_image(tmp_path / "sketch" / IDS[10] / "a.JPEG", 10)
     (tmp_path / "sketch" / IDS[10] / "a.JPEG").write_bytes(b"no image")
     words = ("eval", model, "--suite", "imagenet", "--data.root", tmp_path)
-    told = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
-    assert [row["test"] for row in told["tests"]] == ["ImageNet"]
-    assert told["left_out"].keys() == {"ReaL", "Sketch"}
-    assert f"left out: ReaL, as {tmp_path}/real.json does not fit the files in val" in screen.errors
-    assert "left out: Sketch, as " in screen.errors
+    result = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
+    assert [row["test"] for row in result["tests"]] == ["ImageNet"]
+    assert result["left_out"].keys() == {"ReaL", "Sketch"}
+    assert f"skipped: ReaL: {tmp_path}/real.json does not fit the files in val" in screen.errors
+    assert "skipped: Sketch: " in screen.errors
     assert (tmp_path / "table.csv").read_text().startswith("test,top-1,top-5,images,seconds\nImageNet,50.00%,75.00%,4,")
-    told = screen.refusal(*words, "--data.limit", "3")
-    assert (
-        told == "--suite imagenet heeds --data.root, --data.on-error and --data.workers alone: leave out --data.limit"
-    )
+    error = screen.refusal(*words, "--data.limit", "3")
+    assert error == "--suite imagenet uses only --data.root, --data.on-error and --data.workers: leave out --data.limit"
 
 
 def skipped(screen: Screen, *words: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""A suite of tasks that is killed goes on where it was, and ends in the figures of one that was left alone."""
+"""A suite of tasks that is killed resumes, and ends with the results of an uninterrupted one."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 from cli.screen import Screen
 from cli.small_suite import TITLES, shrink
 from processes import SECONDS, SOURCES
-from vitral.datasets.mini.tasks import VTAB_MINI
+from vitral.datasets.registry import TASKS
 from vitral.suites.finetuning import PROTOCOLS
 
 SUITE = Path(__file__).with_name("small_suite.py")
@@ -23,27 +23,25 @@ WORDS = ("--suite", "vtab-mini", "--finetune", "light", "--device", "cpu", "--se
 
 @pytest.fixture
 def small() -> Iterator[None]:
-    """The suite as it is in `small_suite.py`."""
-    kept = (dict(VTAB_MINI), dict(PROTOCOLS))
+    """The suite of `small_suite.py`."""
+    kept = (dict(TASKS), dict(PROTOCOLS))
     shrink()
     yield
-    for table, whole in zip((VTAB_MINI, PROTOCOLS), kept, strict=True):
+    for table, whole in zip((TASKS, PROTOCOLS), kept, strict=True):
         table.clear()
         table.update(whole)
 
 
 def start(run: Path, *, after: int) -> subprocess.Popen[str]:
-    """The suite in a process of its own, killed after some results; of one thread as these tests are, or figures might
-    differ.
-    """
+    """The suite in a new process, killed after some results; with one thread as in these tests, for equal results."""
     environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1", "KILLED_AFTER": str(after)}
     command = [sys.executable, str(SUITE), "eval", str(run), *WORDS]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def untimed(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was found, but for the time that it took."""
-    return [{key: row[key] for key in row if key != "seconds"} for row in found["tasks"]]
+def untimed(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results without their time."""
+    return [{key: row[key] for key in row if key != "seconds"} for row in result["tasks"]]
 
 
 def scores(run: Path) -> set[Path]:
@@ -51,7 +49,7 @@ def scores(run: Path) -> set[Path]:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_suite_that_is_killed_goes_on_with_the_task_it_was_at(screen: Screen, trained: Path, tmp_path: Path) -> None:
+def test_a_killed_suite_resumes_at_the_same_task(screen: Screen, trained: Path, tmp_path: Path) -> None:
     whole, killed = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed"))
     frozen = 3 * len(TITLES)  # kNN, linear probe and few-shot of each
     process = start(killed, after=frozen + 1)  # the first of two trainings on the first task is over
@@ -59,11 +57,11 @@ def test_a_suite_that_is_killed_goes_on_with_the_task_it_was_at(screen: Screen, 
     assert process.returncode == -signal.SIGKILL, said
     kept = {path: path.stat().st_mtime_ns for path in scores(killed)}
     assert len(kept) == frozen + 1
-    found = screen.json("eval", killed, *WORDS)
-    assert f"had {len(kept)} of the results from before" in screen.errors
+    result = screen.json("eval", killed, *WORDS)
+    assert f"{len(kept)} results were read from the cache" in screen.errors
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     expected = screen.json("eval", whole, *WORDS)
-    assert "from before" not in screen.errors
-    assert untimed(found) == untimed(expected)
-    assert {row["task"] for row in found["tasks"]} == set(TITLES)
+    assert "from the cache" not in screen.errors
+    assert untimed(result) == untimed(expected)
+    assert {row["task"] for row in result["tasks"]} == set(TITLES)
     assert {path.name for path in scores(killed)} == {path.name for path in scores(whole)}

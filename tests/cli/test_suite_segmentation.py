@@ -1,4 +1,4 @@
-"""`vitral eval --suite segmentation`: drawn squares, told apart by the patch tokens of random weights."""
+"""`vitral eval --suite segmentation`: drawn squares, segmented by the patch tokens of random weights."""
 
 from pathlib import Path
 
@@ -42,10 +42,10 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_squares_are_found(screen: Screen, model: Path, data: Path, tmp_path: Path) -> None:
+def test_squares_are_segmented(screen: Screen, model: Path, data: Path, tmp_path: Path) -> None:
     words = ("eval", model, "--suite", "segmentation", "--data.root", data, "--device", "cpu")
-    told = screen.json(*words, "--baselines", "--out", tmp_path / "table.csv")
-    own, random = told["found"]
+    result = screen.json(*words, "--baselines", "--out", tmp_path / "table.csv")
+    own, random = result["found"]
     assert (own["of"], random["of"]) == ("model", "random weights")
     assert own["num_images"] == 11
     assert len(own["iou"]) == 3
@@ -59,14 +59,14 @@ def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> N
     words = ("eval", model, "--suite", "segmentation")
     assert (
         screen.refusal(*words)
-        == "no folder is named: give one with images/ and masks/ in train/ and in test/ as --data.root"
+        == "no folder is given: give one with images/ and masks/ in train/ and in test/ as --data.root"
     )
-    told = screen.refusal(*words, "--data.root", tmp_path)
-    assert told.startswith(f"{tmp_path}/train/images does not exist: images with masks lie in")
+    error = screen.refusal(*words, "--data.root", tmp_path)
+    assert error.startswith(f"{tmp_path}/train/images does not exist: images with masks lie in")
     assert "end --out in .md, .csv or .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
     wrong = data / "test" / "masks" / "3.png"
     Image.new("L", (64, 48), 7).save(wrong)
-    assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has pixels of class 7, and no mask")
+    assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has pixels of class 7, but no mask")
     wrong.unlink()
     assert f"1 images have no mask, such as {wrong}" in screen.refusal(*words, "--data.root", data)
 
@@ -78,23 +78,23 @@ def test_files_that_cannot_be_read(screen: Screen, model: Path, data: Path) -> N
     for broken in (image, mask):
         broken.write_bytes(broken.read_bytes()[:60])
     assert screen.refusal(*words).startswith(f"{mask} cannot be read as a mask: ")
-    assert screen.refusal(*words).endswith("or leave such files out with --data.on-error skip")
-    found = screen.json(*words, "--data.on-error", "skip")["found"][0]
-    assert (whole["num_images"], found["num_images"]) == (11, 10)
-    assert found["mean_iou"] > 0.6
-    assert f"left out: {image} cannot be read as an image" in screen.errors
-    assert f"left out: {mask} cannot be read as a mask" in screen.errors
+    assert screen.refusal(*words).endswith("--data.on-error skip")
+    result = screen.json(*words, "--data.on-error", "skip")["found"][0]
+    assert (whole["num_images"], result["num_images"]) == (11, 10)
+    assert result["mean_iou"] > 0.6
+    assert f"skipped: {image} cannot be read as an image" in screen.errors
+    assert f"skipped: {mask} cannot be read as a mask" in screen.errors
     for other in (data / "test" / "images").iterdir():
         other.write_bytes(b"")
-    told = screen.refusal_after_notes(*words, "--data.on-error", "skip")
-    assert told == f"none of the 11 images in {data}/test/images can be read"
-    told = screen.refusal(*words, "--data.workers", "2")
-    assert told == "--suite segmentation heeds --data.root and --data.on-error alone: leave out --data.workers"
+    error = screen.refusal_after_notes(*words, "--data.on-error", "skip")
+    assert error == f"none of the 11 images in {data}/test/images can be read"
+    error = screen.refusal(*words, "--data.workers", "2")
+    assert error == "--suite segmentation uses only --data.root and --data.on-error: leave out --data.workers"
 
 
 def test_a_resnet_has_no_patch_tokens(screen: Screen, data: Path, tmp_path: Path) -> None:
     resnet = create("BiT-R50x1", image_size=32, stages=(1, 1, 1, 1), num_classes=2)
     card = ModelCard(preprocessing=Preprocessing(image_size=(32, 32), channels=3), classes=("a", "b"))
     save_model(tmp_path / "resnet", resnet, card)
-    told = screen.refusal("eval", tmp_path / "resnet", "--suite", "segmentation", "--data.root", data)
-    assert told.endswith("has none: measure a Vision Transformer")
+    error = screen.refusal("eval", tmp_path / "resnet", "--suite", "segmentation", "--data.root", data)
+    assert error.endswith("has none: use a Vision Transformer")

@@ -1,10 +1,11 @@
-"""`vitral eval --suite`: representations measured through the command line."""
+"""`vitral eval --suite`: evaluation of features on the command line."""
 
 import csv
 import json
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,16 +20,16 @@ import vitral
 from cli.screen import Screen
 from unit.datasets.vtab.test_damaged import small
 from unit.datasets.vtab.test_structured import write_small_norb
-from vitral.commands.evaluate.suite import Options, own_task
-from vitral.commands.evaluate.tables import show, table_of
+from vitral.commands.evaluate.suite import Options, open_data_task
+from vitral.commands.evaluate.tables import print_suite, suite_table
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import ArraySource, Source, Subset
-from vitral.datasets.mini.tasks import VTAB_MINI
-from vitral.datasets.transfer_task import TransferTask
-from vitral.datasets.vtab.tasks import VTAB1K
+from vitral.datasets.data_set import Task
+from vitral.datasets.registry import TASKS, tasks_of
+from vitral.errors import UserError
 from vitral.suites.finetuning import PROTOCOLS, Protocol
-from vitral.suites.transfer import GRIDDED, Score
+from vitral.suites.transfer import GRID_SUFFIX, Score
 from vitral.train.config import RunConfig
 from vitral.weights.folder import save_model
 
@@ -39,32 +40,32 @@ def digits_run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "digits"))
 
 
-def test_a_model_beside_random_weights_and_raw_pixels(screen: Screen, digits_run: Path) -> None:
-    found = screen.json("eval", digits_run, "--suite", "knn", "--baselines")
-    accuracy = {row["of"]: row["accuracy"] for row in found["tasks"]}
+def test_a_model_with_the_baselines(screen: Screen, digits_run: Path) -> None:
+    result = screen.json("eval", digits_run, "--suite", "knn", "--baselines")
+    accuracy = {row["of"]: row["accuracy"] for row in result["tasks"]}
     assert set(accuracy) == {"model", "random weights", "raw pixels"}
     assert min(accuracy.values()) > 0.3, "chance is 0.1"
-    assert all(row["num_images"] == 359 for row in found["tasks"])
-    assert found["means"]["model"]["mean"]["kNN"] == accuracy["model"]
+    assert all(row["num_images"] == 359 for row in result["tasks"])
+    assert result["means"]["model"]["mean"]["kNN"] == accuracy["model"]
 
 
-def test_features_are_kept_and_used_again(screen: Screen, digits_run: Path) -> None:
-    first = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
+def test_features_are_cached(screen: Screen, digits_run: Path) -> None:
+    first = screen.json("eval", digits_run, "--suite", "fewshot", "--max-train", "500")
     files = {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()}
     assert sorted(path.suffix for path in files) == [".json", *[".safetensors"] * 3]
-    again = screen.json("eval", digits_run, "--suite", "fewshot", "--known", "500")
+    again = screen.json("eval", digits_run, "--suite", "fewshot", "--max-train", "500")
     assert {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()} == files
     assert [row["seeds"] for row in again["tasks"]] == [row["seeds"] for row in first["tasks"]]
     assert [row["method"] for row in first["tasks"]] == ["1-shot", "5-shot", "10-shot", "25-shot"]
     assert all(len(row["seeds"]) == 3 for row in first["tasks"])
     victim = next(path for path in files if path.suffix == ".safetensors")
     victim.write_bytes(victim.read_bytes()[:100])
-    screen.json("eval", digits_run, "--suite", "linear", "--known", "500")
+    screen.json("eval", digits_run, "--suite", "linear", "--max-train", "500")
     assert victim.stat().st_size > 100
 
 
-def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_run: Path, photographs: Path) -> None:
-    """Of data with a validation split and no test split, the former is what is reported."""
+def test_reported_images_are_not_trained_on(screen: Screen, digits_run: Path, photographs: Path) -> None:
+    """Data with a validation split and no test split is evaluated on the validation split."""
     root = digits_run.parent / "split"
     for part, other in (("train", 0), ("val", 1)):
         for folder in sorted(photographs.iterdir()):
@@ -73,62 +74,63 @@ def test_images_that_are_reported_are_not_learned_from(screen: Screen, digits_ru
                     (root / part / folder.name).mkdir(parents=True, exist_ok=True)
                     shutil.copy(file, root / part / folder.name)
     held_out = sum(1 for file in (root / "val").rglob("*") if file.is_file())
-    found = screen.json("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
-    (row,) = found["tasks"]
+    result = screen.json("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
+    (row,) = result["tasks"]
     assert row["num_images"] == held_out
     options = Options(suite="knn", data=DataConfig(source="folder", root=root))
-    tasks, _ = own_task(options)
+    tasks, _ = open_data_task(options)
     task = tasks["data"]
     names = {split: {source.name(index) for index in range(len(source))} for split, source in task.splits.items()}
     assert not names["test"] & (names["train"] | names["val"])
     assert names["val"]
 
 
-def test_other_images_under_the_same_names_are_seen_anew(screen: Screen, digits_run: Path, photographs: Path) -> None:
+def test_other_images_with_the_same_names_are_not_read_from_the_cache(
+    screen: Screen, digits_run: Path, photographs: Path
+) -> None:
     root = digits_run.parent / "same-names"
     shutil.copytree(photographs, root)
     words = ("eval", digits_run, "--suite", "knn", "--data.source", "folder", "--data.root", root)
     before, known = screen.json(*words)["tasks"], set((digits_run / "features").iterdir())
     assert screen.json(*words)["tasks"] == before, "to the seconds that it took"
-    assert "had 1 of the results from before" in screen.errors
+    assert "1 results were read from the cache" in screen.errors
     assert set((digits_run / "features").iterdir()) == known
     for file in (file for file in root.rglob("*") if file.is_file()):
         Image.new("RGB", (8, 8)).save(file)
     screen.json(*words)
-    assert "from before" not in screen.errors
+    assert "from the cache" not in screen.errors
     assert len(set((digits_run / "features").iterdir()) - known) == 4, "three splits and their score"
 
 
-def test_what_any_subject_was_measured_by_has_a_column(
+def test_a_method_that_any_subject_has_is_a_column(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Fine-tuning fails for the model, and not for random weights."""
 
     def score(config: RunConfig, *_: Any, **__: Any) -> Score:
         if config.model.weights is not None:
-            raise ValueError("it diverged")
+            raise UserError("it diverged")
         return Score(method="fine-tuned", values=[0.5], num_images=359, seconds=1.0)
 
     monkeypatch.setattr("vitral.suites.measuring.finetuning_score", score)
-    words = ("--suite", "knn", "--finetune", "light", "--baselines", "--known", "300")
+    words = ("--suite", "knn", "--finetune", "light", "--baselines", "--max-train", "300")
     screen.run("eval", digits_run, *words, "--out", tmp_path / "table.csv", code=1)
-    assert "broken off: data for model, as it diverged" in screen.errors
+    assert "stopped: data for model: it diverged" in screen.errors
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["fine-tuned"] for row in rows] == ["-", "50.0%", "-"]
     assert all(row["kNN"].endswith("%") for row in rows)
 
 
-def test_a_run_that_knows_a_tasks_images_is_told_of(
+def test_a_run_trained_on_a_tasks_images_is_reported(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in set(VTAB_MINI) - {"mini-digits"}:
-        monkeypatch.delitem(VTAB_MINI, name)
-    monkeypatch.setitem(
-        VTAB_MINI, "mini-digits", replace(VTAB_MINI["mini-digits"], open=partial(few, VTAB_MINI["mini-digits"]))
-    )
+    for name in set(tasks_of("vtab-mini")) - {"mini-digits"}:
+        monkeypatch.delitem(TASKS, name)
+    digits = TASKS["mini-digits"]
+    monkeypatch.setitem(TASKS, "mini-digits", with_reader(digits, partial(few, digits)))
     screen.run("eval", digits_run, "--suite", "vtab-mini")
-    assert "Digits: the run has learned from most of this task's test images" in screen.errors
+    assert "Digits: the run was trained on most of this task's test images" in screen.errors
 
 
 def test_weights_that_are_not_finite_are_refused(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_weights_that_are_not_finite_are_refused(screen: Screen, digits_run: Pat
 
 def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     for name in ("table.md", "table.csv", "table.json"):
-        output = screen.run("eval", digits_run, "--suite", "linear", "--known", "400", "--out", tmp_path / name)
+        output = screen.run("eval", digits_run, "--suite", "linear", "--max-train", "400", "--out", tmp_path / name)
         assert "linear" in output
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
     (row,) = json.loads((tmp_path / "table.json").read_text())["tasks"]
@@ -159,22 +161,25 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
         (("--suite", "knn", "--out", "no/table.md"), "no does not exist: make the folder"),
         (("--suite", "knn", "--cache", __file__), "is a file: name a folder with --cache"),
         (("--suite", "knn", "--grid"), "choose --suite fewshot, vtab-mini or vtab1k"),
-        (("--suite", "knn", "--known", "1"), "--known must be at least 2"),
-        (("--suite", "vtab-mini", "--known", "50"), "every task of vtab-mini has 1,000 images to learn from"),
+        (("--suite", "knn", "--max-train", "1"), "--max-train must be at least 2"),
+        (("--suite", "vtab-mini", "--max-train", "50"), "every task of vtab-mini has 1,000 training images"),
         (("--suite", "vtab-mini", "--data.source", "digits"), "leave out --data.source"),
         (
             ("--suite", "vtab1k", "--data.root", "x", "--data.limit", "9"),
-            "--suite vtab1k heeds --data.root, --data.on-error and --data.workers alone: leave out --data.limit",
+            "--suite vtab1k uses only --data.root, --data.on-error and --data.workers: leave out --data.limit",
         ),
-        (("--suite", "knn", "--known", "12"), "has a single image among the 12 to learn from, so none can be held out"),
+        (
+            ("--suite", "knn", "--max-train", "12"),
+            "has a single image among the 12 training images, so none can be held out",
+        ),
         (("--suite", "fewshot", "--seeds", "-1"), "--seeds takes numbers from 0 on, each once"),
         (("--suite", "fewshot", "--seeds", "0", "0"), "--seeds takes numbers from 0 on, each once"),
-        (("--suite", "knn", "--out", "run.json"), "would be taken for a model's own run.json: name another file"),
-        (("--suite=top-7",), "there is no suite 'top-7': --suite takes one of accuracy, knn"),
+        (("--suite", "knn", "--out", "run.json"), "would be read as a model's own run.json: name another file"),
+        (("--suite=top-7",), "unknown suite 'top-7': choose one of accuracy, knn"),
         (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
     ],
 )
-def test_wrong_words(screen: Screen, digits_run: Path, words: tuple[str, ...], sentence: str) -> None:
+def test_wrong_arguments(screen: Screen, digits_run: Path, words: tuple[str, ...], sentence: str) -> None:
     assert sentence in screen.refusal("eval", digits_run, *words)
 
 
@@ -183,8 +188,8 @@ def test_a_folder_of_features_that_cannot_be_written(
 ) -> None:
     """Whoever may write everywhere sees no folder that cannot be written, so the system's answer is set here."""
     monkeypatch.setattr("os.access", lambda path, _: path != digits_run)
-    told = screen.refusal("eval", digits_run, "--suite", "knn")
-    assert told == f"{digits_run} cannot be written to: name a folder to keep representations in with --cache"
+    error = screen.refusal("eval", digits_run, "--suite", "knn")
+    assert error == f"{digits_run} cannot be written to: name another folder for cached features with --cache"
     screen.run("eval", digits_run, "--suite", "knn", "--cache", tmp_path / "new" / "features")
     assert len(list((tmp_path / "new" / "features").iterdir())) == 4
 
@@ -192,16 +197,16 @@ def test_a_folder_of_features_that_cannot_be_written(
 def test_retrieval_without_its_package(screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before anything is extracted."""
     monkeypatch.setitem(sys.modules, "faiss", None)
-    told = screen.refusal("eval", digits_run, "--suite", "retrieval")
-    assert told == "retrieval needs the package faiss: pip install 'vitral[data]'"
+    error = screen.refusal("eval", digits_run, "--suite", "retrieval")
+    assert error == "retrieval needs the package faiss: pip install 'vitral[data]'"
     assert not (digits_run / "features").exists()
 
 
-def test_fewer_images_than_shots_are_told(screen: Screen, digits_run: Path, photographs: Path) -> None:
+def test_fewer_images_than_shots_are_reported(screen: Screen, digits_run: Path, photographs: Path) -> None:
     words = ("--suite", "fewshot", "--data.source", "folder", "--data.root", photographs)
     assert len(screen.json("eval", digits_run, *words)["tasks"]) == 4
     assert "data: a class has 10 images to learn from, all of which count where more are asked for" in screen.errors
-    screen.json("eval", digits_run, "--suite", "fewshot", "--known", "1000")
+    screen.json("eval", digits_run, "--suite", "fewshot", "--max-train", "1000")
     assert screen.errors == ""
 
 
@@ -229,7 +234,7 @@ def arrays(**counts: int) -> dict[str, Source]:
         ("flowers", dict(finetune="paper"), dict(train=10, val=10, test=9), (27, 3, 27)),
         ("cifar10", dict(finetune="paper"), dict(train=5000, test=9), (14700, 300, 27)),
         ("cifar10", dict(finetune="light"), dict(train=5000, test=9), (7999, 2001, 27)),
-        ("cifar10", dict(finetune="paper", known=300), dict(train=5000, test=9), (294, 6, 27)),
+        ("cifar10", dict(finetune="paper", max_train=300), dict(train=5000, test=9), (294, 6, 27)),
         ("imagenet1k", dict(finetune="paper"), dict(train=300, test=9), (891, 9, 27)),
     ],
 )
@@ -240,34 +245,34 @@ def test_images_to_choose_by_are_as_many_as_the_papers(
     sizes: tuple[int, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """2 % of CIFAR, 10 % of Pets and Flowers, 1 % of ImageNet; what the final model learns from is all of train."""
+    """2 % of CIFAR, 10 % of Pets and Flowers, 1 % of ImageNet; the final model is trained on all of train."""
     monkeypatch.setattr("vitral.commands.evaluate.suite.open_data", lambda _: arrays(**counts))
     options = Options(suite="finetune", data=DataConfig(source=source), **words)  # pyright: ignore[reportArgumentType]
-    tasks, protocol = own_task(options)
+    tasks, protocol = open_data_task(options)
     assert tuple(map(len, tasks["data"].splits.values())) == sizes
     by_size = "pets" if 3 * counts["train"] < 20_000 else "cifar10"
     like = by_size if source == "folder" else source
-    assert protocol.like == (like if "paper" in words.values() else None)
+    assert protocol.table4_dataset == (like if "paper" in words.values() else None)
 
 
-def test_a_model_that_learned_no_classes_says_how_to_measure_it(screen: Screen, tmp_path: Path) -> None:
+def test_a_model_trained_without_classes_names_suites_to_use(screen: Screen, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small = ("--model.image-size", "8", "--model.patch-size", "2", "--model.width", "24", "--model.depth", "1")
     words = ("--data.source", "digits", "--data.root", "None", "--train.steps", "3", "--train.track", "none")
     screen.run("train", "fashion-mnist-mae", "--out", run, *small, *words)
-    assert "measure it with --suite knn" in screen.refusal("eval", run)
-    found = screen.json("eval", run, "--suite", "linear", "--known", "300")
-    assert found["tasks"][0]["accuracy"] > 0.2
+    assert "evaluate it with --suite knn" in screen.refusal("eval", run)
+    result = screen.json("eval", run, "--suite", "linear", "--max-train", "300")
+    assert result["tasks"][0]["accuracy"] > 0.2
 
 
-def test_fine_tuning_beside_random_weights(
+def test_fine_tuning_with_the_baseline(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, varied=False)
+    quick = Protocol(rates=(0.03,), steps=2, batch_size=16, image_size=None, augment=False)
     monkeypatch.setitem(PROTOCOLS, "light", quick)
-    words = ("--known", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
-    found = screen.json("eval", digits_run, "--suite", "finetune", *words)
-    assert [(row["of"], row["method"], len(row["seeds"])) for row in found["tasks"]] == [
+    words = ("--max-train", "200", "--baselines", "--seeds", "0", "1", "--out", tmp_path / "table.csv")
+    result = screen.json("eval", digits_run, "--suite", "finetune", *words)
+    assert [(row["of"], row["method"], len(row["seeds"])) for row in result["tasks"]] == [
         ("model", "fine-tuned", 2),
         ("random weights", "fine-tuned", 2),
     ]
@@ -276,18 +281,18 @@ def test_fine_tuning_beside_random_weights(
     assert rows[3] == ["data", "raw pixels", "-", "-", "-"]
 
 
-def test_tasks_of_vtab_beside_what_is_published(
+def test_tasks_of_vtab_with_published_accuracies(
     screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With data sets of few images; those that are not there are told and left out."""
+    """With data sets of few images; missing ones are reported and skipped."""
     few_toys(tmp_path / "data", monkeypatch)
     words = ("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "data")
-    found = screen.json(*words)
-    assert {row["task"] for row in found["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
-    assert found["published"]["L/16, I21k"]["sNORB-Elev"] == pytest.approx(0.417)
+    result = screen.json(*words)
+    assert {row["task"] for row in result["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
+    assert result["published"]["L/16, I21k"]["sNORB-Elev"] == pytest.approx(0.417)
     shown = screen.run(*words, "--out", tmp_path / "table.csv")
     assert "fine-tuned, published" in shown
-    assert screen.errors.count(", as there is no") == 15, "once for each data set"
+    assert screen.errors.count(": there is no") == 15, "once for each data set"
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows[-1]["task"] == "all, mean"
@@ -297,74 +302,73 @@ def test_tasks_of_vtab_beside_what_is_published(
 def few_toys(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small NORB of 300 photographs, which VTAB takes for complete."""
     write_small_norb(makedirs(root / "smallnorb"), train=200, test=100)
-    for name in ("smallnorb-azimuth", "smallnorb-elevation"):
-        opened = VTAB1K[name].open
-        assert isinstance(opened, partial)
-        few = replace(opened.keywords["original"], num_images={"train": 200, "val": 50, "test": 50})
-        monkeypatch.setitem(
-            VTAB1K, name, replace(VTAB1K[name], open=partial(opened.func, original=few, folder="smallnorb"))
-        )
+    for name in ("vtab-smallnorb-azimuth", "vtab-smallnorb-elevation"):
+        few = replace(TASKS[name].data, num_images={"train": 200, "val": 50, "test": 50})
+        monkeypatch.setitem(TASKS, name, replace(TASKS[name], data=few))
 
 
 def test_a_task_that_breaks_off_does_not_end_the_others(
     screen: Screen, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first images are sound, so that it is noticed late; which task it is, is told, and the file."""
-    task = small("eurosat", tmp_path / "data")
-    monkeypatch.setitem(VTAB1K, "eurosat", task)
+    """Its first images are readable, so it fails late; the error names the task and the file."""
+    task = small("vtab-eurosat", tmp_path / "data")
+    monkeypatch.setitem(TASKS, "vtab-eurosat", task)
     source = task.open(tmp_path / "data")["test"]
     Path(source.name(1)).write_bytes(b"no image")
     words = ("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "data")
-    sentence = f"{source.name(1)} cannot be read as an image: it is no JPEG, PNG, WEBP, BMP, TIFF or GIF file"
+    sentence = f"{source.name(1)} cannot be read as an image: it is not a JPEG, PNG, WEBP, BMP, TIFF or GIF file"
     assert screen.refusal_after_notes(*words).startswith(sentence), "where no other task is there"
     few_toys(tmp_path / "data", monkeypatch)
-    found = screen.json(*words, code=1)
-    assert {row["task"] for row in found["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
-    assert f"left out: EuroSAT, as {sentence}" in screen.errors
-    assert "left out: Clevr-Count and Clevr-Dist, as there is no" in screen.errors
+    result = screen.json(*words, code=1)
+    assert {row["task"] for row in result["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
+    assert f"EuroSAT, as {sentence}" in screen.errors
+    assert "skipped: Clevr-Count and Clevr-Dist: there is no" in screen.errors
 
 
 def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
-    told = screen.refusal("eval", digits_run, "--suite", "vtab1k")
-    assert told == "VTAB's images cannot be shipped: name the folder with its data sets by --data.root"
-    told = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
-    assert told == f"{tmp_path}/nowhere is no folder: name the one with VTAB's data sets by --data.root"
-    told = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
-    assert told == f"{tmp_path} has the images of no task: put those of one there, as told above"
+    error = screen.refusal("eval", digits_run, "--suite", "vtab1k")
+    assert error == "VTAB's images cannot be shipped: name the folder with its data sets by --data.root"
+    error = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
+    assert error == f"{tmp_path}/nowhere is not a folder: name the one with VTAB's data sets by --data.root"
+    error = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
+    assert error == f"{tmp_path} has the images of no task: add those of one of the tasks above"
     first, *others = screen.errors.splitlines()[:-1]
-    assert first.startswith(
-        f"left out: Caltech101, as there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectC"
-    )
+    assert first.startswith(f"skipped: Caltech101: there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectC")
     assert len(others) == 15
 
 
-def test_a_task_that_fails_is_left_out_and_told_by_the_exit_status(
+def test_a_task_that_fails_is_skipped_with_exit_status_1(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The others are measured and written."""
+    """The others are evaluated and written."""
     names = ("mini-digits", "mini-tissue", "mini-textures")
-    for name in set(VTAB_MINI) - set(names):
-        monkeypatch.delitem(VTAB_MINI, name)
+    for name in set(tasks_of("vtab-mini")) - set(names):
+        monkeypatch.delitem(TASKS, name)
     for name in names:
-        monkeypatch.setitem(VTAB_MINI, name, replace(VTAB_MINI[name], open=partial(few, VTAB_MINI[name])))
-    torn = replace(VTAB_MINI["mini-tissue"], open=lambda root: {**few(VTAB_MINI["mini-digits"], root), "test": Torn()})
-    monkeypatch.setitem(VTAB_MINI, "mini-tissue", torn)
+        monkeypatch.setitem(TASKS, name, with_reader(TASKS[name], partial(few, TASKS[name])))
+    torn = with_reader(TASKS["mini-tissue"], lambda root: {**few(TASKS["mini-digits"], root), "test": Torn()})
+    monkeypatch.setitem(TASKS, "mini-tissue", torn)
     words = ("eval", digits_run, "--suite", "vtab-mini")
-    found = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
-    assert {row["task"] for row in found["tasks"]} == {"Digits", "Textures"}
-    assert found["left_out"].keys() == {"Tissue"}
-    assert found["left_out"]["Tissue"].startswith("the image is torn; remove the file, or leave such files out")
-    assert "left out: Tissue, as the image is torn" in screen.errors
-    assert found["means"]["model"].keys() == {"natural", "specialized", "mean"}
+    result = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
+    assert {row["task"] for row in result["tasks"]} == {"Digits", "Textures"}
+    assert result["left_out"].keys() == {"Tissue"}
+    assert result["left_out"]["Tissue"].startswith("the image is torn; remove the file, or leave such files out")
+    assert "skipped: Tissue: the image is torn" in screen.errors
+    assert result["means"]["model"].keys() == {"natural", "specialized", "mean"}
     with (tmp_path / "table.csv").open() as file:
         assert [row["task"] for row in csv.DictReader(file)][:2] == ["Digits", "Textures"]
     screen.json(*words, "--data.on-error", "skip", code=1)
-    assert "left out: Tissue, as no test image could be read: the image is torn" in screen.errors
+    assert "skipped: Tissue: no test image could be read: the image is torn" in screen.errors
 
 
-def few(task: TransferTask, root: Path | None) -> dict[str, Source]:
+def few(task: Task, root: Path | None) -> dict[str, Source]:
     """A task of a few images."""
     return {split: Subset(source=source, indices=np.arange(40)) for split, source in task.open(root).items()}
+
+
+def with_reader(task: Task, reader: Callable[[Path | None], dict[str, Source]]) -> Task:
+    """The task with other images."""
+    return replace(task, data=replace(task.data, reader=reader))
 
 
 class Torn(ArraySource):
@@ -382,18 +386,18 @@ class Torn(ArraySource):
 def test_the_screen_has_room_for_the_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    """What does not fit beside the names follows below; no cell is cut or broken."""
+    """Columns that do not fit follow in a second table; no cell is cut or wrapped."""
     monkeypatch.setenv("COLUMNS", str(width))
-    methods = ["kNN", "linear", "1-shot", "25-shot", "fine-tuned", f"25-shot{GRIDDED}"]
+    methods = ["kNN", "linear", "1-shot", "25-shot", "fine-tuned", f"25-shot{GRID_SUFFIX}"]
     row = {name: Score(method=name, values=[0.5, 0.6, 0.91], num_images=73_728, seconds=1234.5) for name in methods}
     groups = {"Retinopathy": "specialized", "Clevr-Count": "structured"}
-    found = {name: {title: dict(row) for title in groups} for name in ("model", "random weights")}
-    rows = table_of(found, groups, {"H/14, JFT": {"Retinopathy": 0.766, "Clevr-Count": 0.917}})
-    show("title", rows)
+    result = {name: {title: dict(row) for title in groups} for name in ("model", "random weights")}
+    rows = suite_table(result, groups, {"H/14, JFT": {"Retinopathy": 0.766, "Clevr-Count": 0.917}})
+    print_suite("title", rows)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
     cells = {cell.strip() for line in shown.splitlines() for cell in re.split("[│┃]", line)}
-    assert cells >= {cell.removesuffix(GRIDDED).removesuffix(" (published)") for row in rows for cell in row}
+    assert cells >= {cell.removesuffix(GRID_SUFFIX).removesuffix(" (published)") for row in rows for cell in row}
     assert "title, continued" in shown
     assert rows[1][-3:-1] == ["73728", f"{6 * 1234.5:.2f}"]
 

@@ -1,4 +1,4 @@
-"""`vitral sweep` as people run it: killed and gone on with, its table, wrong words."""
+"""`vitral sweep` on the command line: killed and resumed, its table, wrong arguments."""
 
 import csv
 import io
@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cli.screen import Screen
 from forks import start
 from processes import steps_taken
-from vitral.commands.sweep import table
+from vitral.commands.sweep import results_table
 from vitral.sweeps.config import SweepConfig
-from vitral.sweeps.results import Result
+from vitral.sweeps.results import TrialResult
 
 SMALL = ("--model.depth", "1", "--train.track", "none", "--train.log", "2steps", "--checkpoint.every", "4steps")
 SWEEP = (
-    *("sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--grid", "optim.lr=0.0001,0.01"),
+    *("sweep", "digits", "--out", "sweep", "--data.val-fraction", "0.1", "--grid", "optim.lr=0.0001,0.01"),
     *("--seeds", "0,1", "--retrain", "5", "--train.steps", "20", *SMALL),
 )
 
@@ -28,8 +29,8 @@ def under_way(run: Path) -> bool:
     return steps_taken(run) >= 10
 
 
-def test_killed_and_gone_on_with(tmp_path: Path) -> None:
-    """Each kill hits another moment; what comes out is that of a sweep that nobody disturbed."""
+def test_a_killed_sweep_is_resumed(tmp_path: Path) -> None:
+    """Each kill hits another moment; the result is that of an uninterrupted sweep."""
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     for folder in (straight, stopped):
         folder.mkdir()
@@ -50,10 +51,10 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
         assert process.returncode == -signal.SIGKILL
     last = start(*SWEEP, "--json", cwd=stopped)
     last.ended()
-    found = json.loads(last.output.read_text())
-    assert [row["settings"]["optim.lr"] for row in found["trials"]] == ["0.01", "0.0001"]
-    assert found["best"].startswith("vitral train digits --data.val-share 0.1")
-    assert found["best"].endswith("--optim.lr 0.01")
+    result = json.loads(last.output.read_text())
+    assert [row["settings"]["optim.lr"] for row in result["trials"]] == ["0.01", "0.0001"]
+    assert result["best"].startswith("vitral train digits --data.val-fraction 0.1")
+    assert result["best"].endswith("--optim.lr 0.01")
     for name in ("results.json", "results.csv", "results.md", "retrained.json"):
         assert (stopped / "sweep" / name).read_bytes() == (straight / "sweep" / name).read_bytes()
     for run in ("000-seed0", "000-seed1", "001-seed0", "001-seed1", "001-all-seed5"):
@@ -68,7 +69,7 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
     assert start("train", "digits", "--out", "run", "--train.steps", "2", *SMALL, cwd=tmp_path).ended()
     protocol = start(
         *("sweep", "finetune", "--out", "sweep", "--model.weights", "run", "--data.source", "digits"),
-        *("--data.workers", "0", "--augment.crop", "none", "--augment.no-flip", "--data.val-share", "0.1"),
+        *("--data.workers", "0", "--augment.crop", "none", "--augment.no-flip", "--data.val-fraction", "0.1"),
         *("--grid", "optim.lr=0.003,0.01,0.03,0.1", "--retrain", "0,1,2", "--train.steps", "4", *SMALL[2:]),
         cwd=tmp_path,
     )
@@ -77,10 +78,10 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
     assert said.count(" 1,295 training images ") == 4
     assert said.count(" 1,438 training images ") == 3
     assert len([path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]) == 7
-    found = json.loads((tmp_path / "sweep" / "retrained.json").read_text())
+    result = json.loads((tmp_path / "sweep" / "retrained.json").read_text())
     trials = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
-    assert trials[found["trial"]]["mean"] == max(row["mean"] for row in trials)
-    figure = found["figures"]["test/top1"]
+    assert trials[result["trial"]]["mean"] == max(row["mean"] for row in trials)
+    figure = result["figures"]["test/top1"]
     mean, deviation = statistics.fmean(figure["values"]), statistics.stdev(figure["values"])
     assert len(figure["values"]) == 3
     assert [figure["mean"], figure["std"]] == pytest.approx([mean, deviation])
@@ -91,30 +92,29 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (("digits", "--grid", "optim.lr=1"), "a sweep needs --out DIR"),
-        (("digits", "--out", "s"), "a sweep tries --grid KEY=V1,V2 or --search"),
+        (("digits", "--out", "s"), "a sweep needs --grid KEY=V1,V2 or --search"),
         (("digits", "--out", "s", "--grid", "optim.lr"), "--grid takes KEY=V1,V2"),
         (("digits", "--out", "s", "--search", "optim.lr=1e-1:1e-4"), "--search takes KEY=LOW:HIGH"),
-        (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-share 0.1"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-fraction 0.1"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"), "do not measure test/top3"),
-        (("digitz", "--out", "s", "--grid", "optim.lr=0.1"), "'digitz' is no recipe"),
+        (("digitz", "--out", "s", "--grid", "optim.lr=0.1"), "unknown recipe 'digitz' (did you mean digits?)"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "a"), "--seeds takes seeds, each once"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "0,0"), "each once, such as 0,1,2, not 0,0"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--retrain"), "--retrain takes seeds, each once"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1,0.1"), "each value once, not optim.lr=0.1,0.1"),
-        (("digits", "--out", "s", "--grid", "optim.lr=1", "--grid", "optim.lr=2"), "optim.lr is named twice"),
+        (("digits", "--out", "s", "--grid", "optim.lr=1", "--grid", "optim.lr=2"), "optim.lr occurs twice"),
         (("digits", "--out", "s", "--grid", "optim.lr=fast"), "could not convert string to float: 'fast'"),
         (("digits", "--out", "s", "--grid", "optim.rate=1"), "Unrecognized options: --optim.rate"),
         (("digits", "--out", "s", "--search", "model.depth=1.5:3.5"), "--model.depth"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--trials", "3"), "leave out --trials"),
-        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seed", "3"), "leave --seed to --seeds"),
+        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seed", "3"), "leave out --seed and use --seeds"),
     ],
 )
-def test_wrong_words(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
-    process = start("sweep", *words, cwd=tmp_path)
-    said = process.ended()
-    assert process.returncode == 2
-    assert said.startswith("vitral: ")
-    assert sentence in said
+def test_wrong_arguments(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sentence in screen.refusal("sweep", *words)
     assert not (tmp_path / "s").exists()
 
 
@@ -123,11 +123,11 @@ def test_the_table_fits_the_screen(width: int) -> None:
     """Four keys with long names and two seeds; no number and no name is broken."""
     keys = ("optim.lr", "model.depth", "optim.weight-decay", "optim.layer-decay")
     config = SweepConfig(recipe=["digits"], grid={key: ["1"] for key in keys}, seeds=[0, 1], metric="val/top1")
-    good = Result(number=0, settings=dict.fromkeys(keys, "0.01234567"), values=[0.9, 0.91])
-    failed = Result(number=1, settings=dict.fromkeys(keys, "1e30"), values=[], failure="the loss became nan")
+    good = TrialResult(number=0, settings=dict.fromkeys(keys, "0.01234567"), values=[0.9, 0.91])
+    failed = TrialResult(number=1, settings=dict.fromkeys(keys, "1e30"), values=[], failure="the loss became nan")
     console = Console(width=width, file=io.StringIO(), highlight=False)
     with console.capture() as captured:
-        console.print(table([good, failed], config))
+        console.print(results_table([good, failed], config))
     lines = captured.get().splitlines()
     assert all(len(line) <= width for line in lines)
     words = " ".join(lines).replace("│", " ").split()

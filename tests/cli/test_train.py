@@ -1,5 +1,6 @@
-"""`vitral train` as typed: what it leaves, and one sentence for every wrong use, with nothing lost."""
+"""`vitral train` on the command line: the files it writes, and one sentence for every wrong use."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from checkpoints import facts, tensors, truncate
+from checkpoints import metadata, tensors, truncate
 from photographs import CLASSES, break_files, write_photographs
 from processes import records, steps_taken, vitral
 from vitral.cli import main
@@ -23,7 +24,7 @@ PHOTOS = ["--data.root", "photos", "--data.workers", "0", "--train.batch-size", 
 
 
 class Typed:
-    """Runs `vitral` in this process, in a folder of its own, and keeps what it prints."""
+    """Runs `vitral` in this process, in a new folder, and captures its output."""
 
     def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
         self.capture = capture
@@ -41,7 +42,7 @@ class Typed:
         return output
 
     def refusal(self, *words: str | Path) -> str:
-        """What `vitral WORDS` says when it refuses: its last line, or the box of the argument parser as one line."""
+        """The error of `vitral WORDS`: its last line, or the box of the argument parser as one line."""
         assert self(*words, code=2) == ""
         assert "Traceback" not in self.errors
         last = self.errors.strip().splitlines()[-1]
@@ -64,13 +65,36 @@ def photos(tmp_path: Path) -> Path:
     return write_photographs(tmp_path / "photos", per_class=4)
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `run`, trained by DIGITS, and `base`, trained on photographs; for reading only."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_photographs(folder / "photos", per_class=4)
+    with contextlib.chdir(folder):
+        main(DIGITS)
+        main(["train", "folder", *SMALL, *PHOTOS, "--out", "base"])
+    return folder
+
+
+@pytest.fixture
+def run(trained_once: Path, tmp_path: Path) -> Path:
+    """A finished run on the digits, in the folder that commands run in."""
+    return Path(shutil.copytree(trained_once / "run", tmp_path / "run"))
+
+
+@pytest.fixture
+def base(trained_once: Path, tmp_path: Path) -> Path:
+    """A finished run on photographs, in the folder that commands run in."""
+    return Path(shutil.copytree(trained_once / "base", tmp_path / "base"))
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class TestRuns:
     def test_digits(self, typed, tmp_path):
-        assert typed(*DIGITS) == "model, record and report are in run\nnext: vitral inspect run\n"
+        assert typed(*DIGITS) == "model, metrics and report are in run\nnext: vitral inspect run\n"
         assert load_model(tmp_path / "run").card.classes == tuple("0123456789")
 
     def test_commands_to_type_quote_the_folder(self, typed):
@@ -88,8 +112,8 @@ class TestRuns:
             typed(*DIGITS[:-2])
         assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["digits-1", "digits-2"]
 
+    @pytest.mark.usefixtures("run")
     def test_a_finished_run_resumed_stays_finished(self, typed, tmp_path):
-        typed(*DIGITS)
         before = files(tmp_path / "run")
         typed("train", "--resume", "run")
         after = files(tmp_path / "run")
@@ -102,8 +126,8 @@ class TestRuns:
         ):
             assert after[name] == before[name], name
 
-    def test_a_finished_run_goes_on_for_more_steps(self, typed, tmp_path):
-        typed(*DIGITS)
+    @pytest.mark.usefixtures("run")
+    def test_a_finished_run_is_resumed_for_more_steps(self, typed, tmp_path):
         typed("train", "--resume", "run", "--train.steps", "7")
         assert steps_taken(tmp_path / "run") == 7
         assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["steps"] == 7
@@ -117,8 +141,8 @@ class TestRuns:
         for key in ("--seed", "--optim.lr", "--train.steps", "--data.on-error", "--model.width", "--checkpoint.every"):
             assert key in output
 
-    def test_fine_tuning_from_a_folder_of_photographs(self, typed, photos, tmp_path):
-        typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
+    @pytest.mark.usefixtures("base", "photos")
+    def test_fine_tuning_from_a_folder_of_photographs(self, typed, tmp_path):
         typed("train", "finetune", "--model.weights", "base", "--model.image-size", "160", *PHOTOS, "--out", "tuned")
         assert "positions interpolated from 8x8 to 10x10 patches" in typed.errors
         assert "head kept: the classes are the same" in typed.errors
@@ -130,16 +154,16 @@ class TestRuns:
         before, after = (load_model(tmp_path / run).blocks[0].mlp.fc1.weight for run in ("base", "tuned"))
         assert 0 < (before - after).norm() / before.norm() < 0.1
 
+    @pytest.mark.usefixtures("base")
     def test_fine_tuning_on_other_classes(self, typed, photos):
-        typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
         shutil.rmtree(photos / CLASSES[0])
         typed("train", "finetune", "--model.weights", "base", *PHOTOS, "--out", "tuned")
         assert f"new zero head for {len(CLASSES) - 1} classes" in typed.errors
 
-    def test_a_fine_tuning_run_is_resumed_without_the_weights_it_began_with(self, typed, photos, tmp_path):
-        typed("train", "folder", *SMALL, *PHOTOS, "--out", "base")
+    @pytest.mark.usefixtures("photos")
+    def test_a_fine_tuning_run_is_resumed_without_its_initial_weights(self, typed, base, tmp_path):
         typed("train", "finetune", "--model.weights", "base", *PHOTOS, "--out", "tuned")
-        shutil.rmtree(tmp_path / "base")
+        shutil.rmtree(base)
         typed("train", "--resume", "tuned", "--train.steps", "5")
         assert steps_taken(tmp_path / "tuned") == 5
 
@@ -148,7 +172,7 @@ class TestWrongUse:
     @pytest.mark.parametrize(
         ("words", "sentence"),
         [
-            (["digit"], "'digit' is no recipe"),
+            (["digit"], "unknown recipe 'digit' (did you mean digits?)"),
             (["digits", "--optim.learning-rate", "1"], "--optim.learning-rate"),
             (["digits", "--optim.name", "adagrad"], "adagrad"),
             (["digits", "--optim.lr", "fast"], "fast"),
@@ -158,7 +182,7 @@ class TestWrongUse:
             (["digits", "--checkpoint.every", "often"], "'often' is not a duration"),
             (["digits", "--schedule.warmup", "5min"], "schedule.warmup must be in steps"),
             (["digits", "--model.patch-size", "3"], "image size 8x8 is not divisible by patch size 3x3: choose 6x6"),
-            (["digits", "--train.device", "cuda:99"], "device 'cuda:99' is not to be had here"),
+            (["digits", "--train.device", "cuda:99"], "device 'cuda:99' is not available"),
             (["digits", "--data.source", "folder", "--data.root", "nowhere"], "nowhere does not exist"),
             (["digits", "--data.source", "folder", "--data.root", "empty"], "empty"),
             (["digits", "--data.source", "folder", "--data.root", "single"], "single has only one class, 'cats'"),
@@ -183,13 +207,13 @@ class TestWrongUse:
 
     def test_a_gpu_that_is_not_there(self, typed, tmp_path):
         name = "cuda:99" if torch.cuda.is_available() else "cuda"
-        assert f"device '{name}' is not to be had here" in typed.refusal(*DIGITS, "--train.device", name)
+        assert f"device '{name}' is not available" in typed.refusal(*DIGITS, "--train.device", name)
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.usefixtures("run")
     def test_an_existing_folder(self, typed, tmp_path):
-        typed(*DIGITS)
         before = files(tmp_path)
-        assert typed.refusal(*DIGITS).startswith("run exists and is not empty: choose another --out, or go on with it")
+        assert typed.refusal(*DIGITS).startswith("run exists and is not empty: choose another --out, or resume it:")
         assert files(tmp_path) == before
 
     def test_a_folder_that_cannot_be_made(self, typed, tmp_path):
@@ -200,58 +224,56 @@ class TestWrongUse:
     @pytest.mark.parametrize("name", ["nowhere", "empty"])
     def test_nothing_to_resume(self, typed, tmp_path, name):
         (tmp_path / "empty").mkdir()
-        assert typed.refusal("train", "--resume", name) == f"{name} holds no run to resume: it has no run.json"
+        assert typed.refusal("train", "--resume", name) == f"{name} has no run to resume: it has no run.json"
 
     @pytest.mark.parametrize(
         ("change", "sentence"),
         [
             (
                 ["--seed", "9"],
-                "seed was 0 and cannot become 9 when a run goes on, as samples would come twice or never",
+                "seed was 0 and cannot become 9 when a run resumes, because samples would be repeated or skipped",
             ),
             (
                 ["--model.depth", "2"],
-                "model.architecture.depth was 1 and cannot become 2 when a run goes on, as it would",
+                "model.architecture.depth was 1 and cannot become 2 when a run resumes, because it would",
             ),
             (["--optim.name", "sgd"], "optim.name was muon and cannot become sgd"),
             (["--train.ema", "None"], "train.ema was 0.99 and cannot become None"),
-            (["--train.device", "teapot"], "device 'teapot' is not to be had here"),
+            (["--train.device", "teapot"], "device 'teapot' is not available"),
             (["--train.steps", "3"], "the run has already taken 4 steps: give --train.steps 4 or more"),
             (["--data.root", "nowhere"], "data.root was None and cannot become nowhere"),
             (["--data.source", "idx"], "data.source was digits and cannot become idx"),
-            (["--data.held-out", "0.3"], "data.held_out was 0.2 and cannot become 0.3"),
+            (["--data.test-fraction", "0.3"], "data.test_fraction was 0.2 and cannot become 0.3"),
             (["--data.split-seed", "1"], "data.split_seed was 0 and cannot become 1"),
             (["--data.limit", "700"], "data.limit was None and cannot become 700"),
             (["--augment.repeats", "3"], "augment.repeats was 1 and cannot become 3"),
             (
                 ["--train.batch-size", "64"],
-                "train.batch_size was 128 and cannot become 64 when a run goes on, as samples would come twice or "
-                "never: leave it out, raise --train.accumulate to save memory, or start a new run",
+                "train.batch_size was 128 and cannot become 64 when a run resumes, because samples would be repeated "
+                "or skipped: remove it, raise --train.accumulate to save memory, or start a new run",
             ),
             (
                 ["--optim.lr", "0.5"],
-                "the run has taken all of its 4 steps, so nothing is left to train with optim.lr 0.5 instead of 0.01: "
-                "leave it out, or give --train.steps above 4",
+                "the run has taken all of its 4 steps, so optim.lr 0.5 instead of 0.01 would have no effect: "
+                "remove it, or give --train.steps above 4",
             ),
-            (["--out", "elsewhere"], "a run goes on in its own folder, run: leave out --out"),
+            (["--out", "elsewhere"], "a run is resumed in its own folder, run: leave out --out"),
             (["--optim.lr", "0"], "lr must be above 0"),
         ],
     )
+    @pytest.mark.usefixtures("run")
     def test_of_an_old_run_changes_nothing(self, typed, tmp_path, change, sentence):
-        typed(*DIGITS)
         before = files(tmp_path)
         assert sentence in typed.refusal("train", "--resume", "run", *change)
         assert "the run is saved" not in typed.errors
         assert files(tmp_path) == before
 
-    def test_a_damaged_configuration(self, typed, tmp_path):
-        typed(*DIGITS)
-        (tmp_path / "run" / "run.json").write_text("{")
+    def test_a_damaged_configuration(self, typed, run):
+        (run / "run.json").write_text("{")
         assert typed.refusal("train", "--resume", "run").startswith("run/run.json is not JSON")
 
-    def test_no_checkpoint_that_can_be_read(self, typed, tmp_path):
-        typed(*DIGITS)
-        for path in (tmp_path / "run" / "checkpoints").iterdir():
+    def test_no_checkpoint_that_can_be_read(self, typed, run):
+        for path in (run / "checkpoints").iterdir():
             truncate(path)
         assert typed.refusal("train", "--resume", "run").startswith("no checkpoint in run/checkpoints can be read")
 
@@ -264,7 +286,7 @@ def test_a_loss_that_is_not_finite(typed, tmp_path):
     assert " with learning rate " in sentence
     kept = sorted((tmp_path / "run" / "checkpoints").glob("step_*"))
     if kept:
-        assert "the run is saved; go on with: vitral train --resume run" in typed.errors
+        assert "the run is saved; resume it with: vitral train --resume run" in typed.errors
     for path in kept:
         assert all(tensor.isfinite().all() for tensor in tensors(path, "model").values())
 
@@ -275,10 +297,10 @@ def test_a_broken_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path
     sentence = typed.refusal(*run)
     assert any(sentence.startswith(f"{path.relative_to(tmp_path)} cannot be read as an image") for path in broken)
     assert sentence.endswith("--data.on-error skip")
-    assert "the run is saved; go on with: vitral train --resume run" in typed.errors
+    assert "the run is saved; resume it with: vitral train --resume run" in typed.errors
     before = steps_taken(tmp_path / "run")
     typed("train", "--resume", "run", "--data.on-error", "skip")
-    assert "files could not be read and were left out:" in typed.errors
+    assert "files could not be read and were skipped:" in typed.errors
     assert sum(str(path.relative_to(tmp_path)) in typed.errors for path in broken) == 3
     steps = [record["step"] for record in records(tmp_path / "run") if "train/loss" in record]
     assert steps == sorted(set(steps))
@@ -318,7 +340,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("leave", [0, 4_096, 8_192, 12_288, *range(20_000, 220_000, 20_000)])
 def test_a_full_disk(typed, small_disk, straight, leave):
-    """Whatever the file that no longer fits, a sentence names it, and the run goes on once there is room."""
+    """Whichever file does not fit, the error names it, and the run can be resumed once there is room."""
     run = small_disk / "run"
     filler = fill(small_disk, leave=leave)
     sentence = typed.refusal(*FULL, "--out", run)
@@ -326,8 +348,8 @@ def test_a_full_disk(typed, small_disk, straight, leave):
     assert sentence.endswith(": No space left on device")
     assert not list(run.rglob("*.tmp"))
     saved = sorted((run / "checkpoints").glob("step_*"))
-    assert all(facts(path)["step"] for path in saved)
-    assert bool(saved) == (f"the run is saved; go on with: vitral train --resume {run}" in typed.errors)
+    assert all(metadata(path)["step"] for path in saved)
+    assert bool(saved) == (f"the run is saved; resume it with: vitral train --resume {run}" in typed.errors)
     filler.unlink()
     typed(*(["train", "--resume", run] if (run / "run.json").exists() else [*FULL, "--out", run]))
     assert (run / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()

@@ -29,3 +29,26 @@ def test_public_names_exist(name: str) -> None:
     assert len(set(names)) == len(names), f"{name} lists a name twice"
     missing = [public for public in names if not hasattr(module, public)]
     assert not missing, f"{name} has no {missing}"
+
+
+def public_names(module: str) -> set[str]:
+    """`__all__` of a module of ours, read from its syntax tree."""
+    for node in modules()[module].body:
+        if isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "__all__" for target in node.targets):
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+@pytest.mark.parametrize("name", modules())
+def test_imports_are_of_public_names(name: str) -> None:
+    """A module imports of another only what that offers in `__all__`, or a module."""
+    for node in ast.walk(modules()[name]):
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != "vitral":
+            continue
+        known = modules()
+        source = node.module if node.module in known else f"{node.module}.__init__"
+        for alias in node.names:
+            whole = f"{node.module}.{alias.name}"
+            if whole in known or f"{whole}.__init__" in known or alias.name == "__version__":
+                continue
+            assert alias.name in public_names(source), f"{name} imports {alias.name}, which {source} does not offer"

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.project import PACKAGE, ROOT, modules
 
-MODULE_LINES, VIT_LINES = 400, 340
+MODULE_LINES, VIT_LINES = 400, 300
 FUNCTION_LINES = 60
 CONSTRUCTOR_ARGUMENTS = 10
 NESTING = 4

@@ -8,8 +8,8 @@ from typing import Any
 
 from tiny import tiny_run
 from vitral.distributed.world import join_processes
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.train.session import Session
 
 with join_processes(timeout=timedelta(minutes=2)) as world:
@@ -17,10 +17,10 @@ with join_processes(timeout=timedelta(minutes=2)) as world:
     step = Session.train_step
 
     def failing(session: Session, *batch: Any, **how: Any) -> Any:
-        """The step, or a fault."""
+        """The step, or an error."""
         if session.step == 4 and world.rank == world.size - 1:
             raise RuntimeError("a fault in one process alone")
         return step(session, *batch, **how)
 
     Session.train_step = failing
-    fit(Run(world.run_on_main(lambda: Run.create(config).path)), config, world)
+    fit(Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config, world)

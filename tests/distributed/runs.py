@@ -1,4 +1,4 @@
-"""Runs that must end alike on one process and on two, each with what could make them differ."""
+"""Runs that must be equal on one process and on two, each with a possible cause of differences."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["RUNS", "with_teacher"]
 
 
 def without_dropout(config: RunConfig) -> RunConfig:
-    """Dropout draws for each process by itself; everything else is a function of the sample."""
+    """Dropout differs between processes; everything else depends only on the sample."""
     return replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, dropout=0.0)))
 
 
@@ -32,8 +32,8 @@ RUNS = {
 # Adam makes a step as long as the rate out of any difference in rounding
 RUNS["ddp-adamw"] = replace(RUNS["ddp-adamw"], optim=replace(RUNS["ddp-adamw"].optim, lr=1e-3))
 # one batch of evaluation, so that the second process has none
-RUNS["fsdp"] = replace(RUNS["fsdp"], data=replace(RUNS["fsdp"].data, held_out=0.1))
-# matrices that are large enough to be kept as rows and columns
+RUNS["fsdp"] = replace(RUNS["fsdp"], data=replace(RUNS["fsdp"].data, test_fraction=0.1))
+# matrices that are large enough to be factored
 WIDE = replace(RUNS["fsdp-adafactor"].model.architecture, width=32, mlp_dim=48)
 RUNS["fsdp-adafactor"] = replace(RUNS["fsdp-adafactor"], model=replace(RUNS["fsdp-adafactor"].model, architecture=WIDE))
 
@@ -83,7 +83,7 @@ RUNS = {
 
 
 def with_teacher(config: RunConfig, folder: Path) -> RunConfig:
-    """The run with the teacher that lies in a folder of finished runs, where it has one."""
+    """The run with its teacher, if it has one, from a folder of finished runs."""
     if not isinstance(config.objective, DistillationConfig):
         return config
     return replace(config, objective=replace(config.objective, teacher=folder / config.objective.teacher))

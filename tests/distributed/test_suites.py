@@ -1,4 +1,4 @@
-"""Suites give the same figures on two processes as on one, at sizes that do not divide."""
+"""Suites give the same metrics on two processes as on one, also if the sizes do not divide."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from distributed.test_two_processes import ended, torchrun
 from forks import pair
 from processes import vitral
 from vitral.distributed.world import SINGLE_PROCESS, World
-from vitral.evals.evaluate import read_by_first
+from vitral.evals.loop import num_images_on_main
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,15 @@ def features(model: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
-    """One row for each image, in order, written once; then what is kept is used, or told to be damaged."""
+    """One row for each image, in order, written once; then cached features are used, or reported as damaged."""
     one, two = (Path(shutil.copytree(run, tmp_path / name / "run")) for name in ("one", "two"))
     words = ("eval", "run", "--suite", "knn", "--device", "cpu")
     vitral(*words, "--out", "table.json", cwd=one.parent)
     expected = json.loads((one.parent / "table.json").read_text())["tasks"]
     for _ in range(2):
         processes = pair(*words, "--out", "table.json", cwd=two.parent)
-        said = "".join(process.ended() for process in processes)
-        assert [process.returncode for process in processes] == [0, 0], said
+        stderr = "".join(process.ended() for process in processes)
+        assert [process.returncode for process in processes] == [0, 0], stderr
         found = json.loads((two.parent / "table.json").read_text())["tasks"]
         assert [row["seeds"] for row in found] == [row["seeds"] for row in expected]
         assert [row["num_images"] for row in found] == [359]
@@ -49,18 +49,18 @@ def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
                 torch.testing.assert_close(ours[name][key], value, rtol=0, atol=1e-5)
         victim = max((two / "features").glob("*.safetensors"))
         victim.write_bytes(victim.read_bytes()[:200])
-    assert said.count("cannot be used") == 1
-    assert "its features are computed again" in said
+    assert stderr.count("cannot be used") == 1
+    assert "its features are computed again" in stderr
 
 
 def test_the_accuracy_of_two_processes_is_that_of_one(run: Path, tmp_path: Path) -> None:
-    """Of 359 images each counts once; one process alone speaks and draws."""
+    """Of 359 images each counts once; only the main process prints and draws."""
     one, two = (Path(shutil.copytree(run, tmp_path / name / "run")) for name in ("one", "two"))
     words = ("eval", "run", "--json", "--device", "cpu")
     expected = json.loads(vitral(*words, cwd=one.parent).stdout)
     processes = pair(*words, cwd=two.parent)
-    said = "".join(process.ended() for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], said
+    stderr = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], stderr
     printed, nothing = (process.output.read_text() for process in processes)
     found = json.loads(printed)
     assert not nothing
@@ -77,13 +77,13 @@ def test_a_task_that_fails_costs_no_other(run: Path, tmp_path: Path) -> None:
     model = shutil.copytree(run, tmp_path / "run")
     words = ("eval", model, "--suite", "vtab-mini", "--device", "cpu", "--out", "table.csv")
     process = torchrun(Path(small_suite.__file__), *words, cwd=tmp_path, TORN="Tissue")
-    said = ended(process)
-    assert process.returncode == 1, said
-    assert "left out: Tissue, as image 0 is torn" in said
+    stderr = ended(process)
+    assert process.returncode == 1, stderr
+    assert "skipped: Tissue: image 0 is torn" in stderr
     with (tmp_path / "table.csv").open() as file:
         assert {row["task"] for row in csv.DictReader(file)} == {"Digits"}
 
 
 def test_the_first_process_reads_whole_batches() -> None:
-    assert [read_by_first(count, World(size=2)) for count in (0, 10, 359, 600, 1024)] == [0, 10, 256, 512, 512]
-    assert read_by_first(359, SINGLE_PROCESS) == 359
+    assert [num_images_on_main(count, World(size=2)) for count in (0, 10, 359, 600, 1024)] == [0, 10, 256, 512, 512]
+    assert num_images_on_main(359, SINGLE_PROCESS) == 359

@@ -1,4 +1,4 @@
-"""A sweep of two processes: the first decides, all train every run; also after one of them was killed."""
+"""A sweep on two processes: the main process decides, both train each run; also after one of them was killed."""
 
 import json
 import os
@@ -11,14 +11,14 @@ from forks import pair
 from processes import wait_until
 
 SWEEP = (
-    *("sweep", "digits", "--out", "sweep", "--data.val-share", "0.1", "--seeds", "3"),
+    *("sweep", "digits", "--out", "sweep", "--data.val-fraction", "0.1", "--seeds", "3"),
     *("--search", "optim.lr=1e-4:1e-1:log", "--train.steps", "60", "--model.depth", "1", "--train.track", "none"),
     *("--train.log", "1steps", "--checkpoint.every", "4steps"),
 )
 
 
 def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
-    """Killed in its second trial, gone on with, one trial more, and the best retrained."""
+    """Killed in its second trial, resumed with one more trial, and the best retrained."""
     first = torchrun("-m", "vitral", *SWEEP, "--trials", "2", cwd=tmp_path)
     checkpoints = tmp_path / "sweep" / "001-seed3" / "checkpoints"
     wait_until(lambda: any(checkpoints.glob("step_*")), first)  # they are written beside the training
@@ -26,13 +26,13 @@ def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     ended(first)
     assert first.returncode not in (0, None)
     processes = pair(*SWEEP, "--trials", "3", "--retrain", "5", cwd=tmp_path)
-    said = "".join(process.ended() for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert said.count("1 of 3 trials are over, where --trials was 2 before") == 1, "one process speaks"
-    assert said.count("trial 002 (3 of 3)") == 1
-    begun = re.findall(r"steps (\d+) to 60 of 128 images in all, 64 on each of 2 devices", said)
+    stderr = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], stderr
+    assert stderr.count("1 of 3 trials are over, where --trials was 2 before") == 1, "one process prints"
+    assert stderr.count("trial 002 (3 of 3)") == 1
+    begun = re.findall(r"steps (\d+) to 60 of 128 images in all, 64 on each of 2 devices", stderr)
     assert len(begun) == 3
-    assert int(begun[0]) in range(4, 60, 4), "the run under way goes on from one of its checkpoints"
+    assert int(begun[0]) in range(4, 60, 4), "the interrupted run resumes from one of its checkpoints"
     assert begun[1:] == ["0", "0"]
     trials = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
     assert len({row["settings"]["optim.lr"] for row in trials}) == 3
@@ -43,16 +43,16 @@ def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
 def test_a_trial_that_diverges_on_two_processes_ends_no_sweep(tmp_path: Path) -> None:
     words = [word.replace("--search", "--grid").replace("1e-4:1e-1:log", "1e30,0.01") for word in SWEEP]
     processes = pair(*words, cwd=tmp_path)
-    said = "".join(process.ended() for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], said
+    stderr = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], stderr
     first, second = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
     assert "the loss became nan at step" in first["failure"]
     assert second["values"]
 
 
-def test_what_is_wrong_is_told_once(tmp_path: Path) -> None:
+def test_an_error_is_printed_once(tmp_path: Path) -> None:
     processes = pair(*SWEEP, "--metric", "val/top3", cwd=tmp_path)
-    said = "".join(process.ended() for process in processes)
-    assert [process.returncode for process in processes] == [2, 2], said
-    assert said.count("vitral: these runs do not measure val/top3") == 1
+    stderr = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [2, 2], stderr
+    assert stderr.count("vitral: these runs do not measure val/top3") == 1
     assert not (tmp_path / "sweep").exists()

@@ -1,4 +1,4 @@
-"""Two processes equal one; they may become more or fewer; when one dies or hangs, all end."""
+"""Two processes equal one, their number may change when a run resumes, and if one dies or hangs, all end."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ from distributed.assignments import LOGITS, READABLE, assignments
 from distributed.runs import RUNS, with_teacher
 from forks import pair
 from processes import SECONDS, SOURCES, records, start, steps_taken, vitral, wait_until
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 
 PROBES = {"test/knn": 1.5, "test/linear": 4.5}
 """Of 359 images, those whose class may change where features differ in their last digits. The linear probe chooses its
@@ -51,7 +51,7 @@ def torchrun(
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """What a process said, once it is over."""
+    """Standard error of a finished process."""
     return process.communicate(timeout=SECONDS)[1]
 
 
@@ -60,15 +60,15 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with all runs of two processes."""
     folder = tmp_path_factory.mktemp("pairs")
     process = torchrun(Path(__file__).with_name("train_tiny.py"), folder, cwd=folder)
-    said = ended(process)
-    assert process.returncode == 0, said
-    assert "64 images in all, 32 on each of 2 devices" in said
-    assert said.count("step 12/12") == len(RUNS), "only one process speaks"
+    stderr = ended(process)
+    assert process.returncode == 0, stderr
+    assert "64 images in all, 32 on each of 2 devices" in stderr
+    assert stderr.count("step 12/12") == len(RUNS), "only one process prints"
     return folder
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_two_equal_one(pairs, tmp_path, name):
+def test_two_processes_equal_one(pairs, tmp_path, name):
     run = Run(tmp_path)
     fit(run, with_teacher(RUNS[name], pairs))
     run.close()
@@ -95,7 +95,7 @@ def test_two_processes_assign_as_one_that_has_no_unreadable_image(pairs):
         torch.testing.assert_close(part["centre"], expected["centre"])
 
 
-def test_more_and_fewer_processes_go_on_with_the_same_samples(tmp_path):
+def test_more_and_fewer_processes_resume_with_the_same_samples(tmp_path):
     straight = tmp_path / "straight"
     straight.mkdir()
     vitral(*LONG, cwd=straight)
@@ -107,13 +107,13 @@ def test_more_and_fewer_processes_go_on_with_the_same_samples(tmp_path):
         process = torchrun(*command, cwd=tmp_path) if processes == 2 else start(*LONG, cwd=tmp_path)
         wait_until(lambda before=before: steps_taken(run) >= before + 10, process)
         process.send_signal(signal.SIGTERM)
-        assert "stopped by SIGTERM; go on with: vitral train --resume run" in ended(process)
+        assert "stopped by SIGTERM; resume it with: vitral train --resume run" in ended(process)
         moments.append(steps_taken(run))
     print(f"2 -> 1 -> 2 processes after steps {moments}")
     assert 0 < moments[0] < moments[1] < STEPS
     processes = pair(*LONG, cwd=tmp_path)
-    said = "".join(process.ended() for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], said
+    stderr = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], stderr
     for ours, theirs in zip(losses(run), losses(straight / "run"), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
 
@@ -124,39 +124,39 @@ def losses(run: Path) -> list[tuple[int, float]]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_one_that_dies_or_hangs_ends_all(tmp_path, how):
+def test_a_process_that_dies_or_hangs_ends_all(tmp_path, how):
     process = torchrun("-m", "vitral", *LONG, "--train.steps", "100000", "--timeout", "8s", cwd=tmp_path)
     wait_until(lambda: steps_taken(tmp_path / "run") >= 5, process)
     second = workers_of(process.pid)[1]
     os.kill(second, how)
     struck = time.monotonic()
-    said = ended(process) if how == signal.SIGKILL else told_while_one_hangs(process, second)
+    stderr = ended(process) if how == signal.SIGKILL else stderr_while_one_hangs(process, second)
     assert time.monotonic() - struck < 60
     assert process.returncode not in (0, None)
-    assert "Traceback" in said
+    assert "Traceback" in stderr
     assert all(not Path(f"/proc/{worker}").exists() for worker in workers_of(process.pid))
 
 
 def test_an_error_in_one_process_ends_all_and_shows_its_traceback(tmp_path):
-    """Long before the others' patience, two minutes, is over."""
+    """Long before the timeout of two minutes."""
     process = torchrun(Path(__file__).with_name("failing.py"), tmp_path / "run", cwd=tmp_path)
     wait_until(lambda: steps_taken(tmp_path / "run") >= 4, process)
     failed = time.monotonic()
-    said = ended(process)
+    stderr = ended(process)
     assert time.monotonic() - failed < 100
     assert process.returncode not in (0, None)
-    assert "Traceback" in said
-    assert "RuntimeError: a fault in one process alone" in said
-    assert "in failing" in said, "the place where it happened"
+    assert "Traceback" in stderr
+    assert "RuntimeError: a fault in one process alone" in stderr
+    assert "in failing" in stderr, "the place of the error"
     assert not workers_of(process.pid)
 
 
-def told_while_one_hangs(process: subprocess.Popen[str], second: int) -> str:
-    """What was said; torchrun asks the others to stop, which one that is frozen can only do when thawed or killed."""
+def stderr_while_one_hangs(process: subprocess.Popen[str], second: int) -> str:
+    """Standard error of torchrun, which cannot stop a frozen process until it is killed."""
     end = time.monotonic() + SECONDS
     while len(running := workers_of(process.pid)) == 2 and time.monotonic() < end:
         time.sleep(0.1)
-    assert second in running, "the one that waited gave up"
+    assert second in running, "the waiting process failed"
     os.kill(second, signal.SIGKILL)
     return ended(process)
 

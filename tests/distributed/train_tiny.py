@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 from distributed.assignments import LOGITS, READABLE, assignments
 from distributed.runs import RUNS, with_teacher
 from vitral.distributed.world import join_processes
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 
 with join_processes(timeout=timedelta(minutes=2)) as world:
     for name, config in RUNS.items():
         config = with_teacher(replace(config, out=Path(sys.argv[1]) / name), Path(sys.argv[1]))
-        run = Run(world.run_on_main(lambda config=config: Run.create(config).path))
+        run = Run(world.run_on_main(lambda config=config: Run.create(config.out, recipe=config.recipe).path))
         fit(run, config, world)
         run.close()
     mine = assignments(LOGITS.chunk(world.size)[world.rank], READABLE.chunk(world.size)[world.rank])

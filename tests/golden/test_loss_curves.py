@@ -24,8 +24,8 @@ from vitral.data.order import uniform
 from vitral.files import write_json
 from vitral.models import build
 from vitral.runs.metrics import read_metrics
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.weights.folder import save_model
 
 CURVES = Path(__file__).with_name("loss_curves.json")
@@ -68,7 +68,7 @@ def losses(folder: Path, optimiser: str) -> list[float]:
     config = tiny_run(folder, optimiser=optimiser)
     weights = arithmetic_weights(folder.with_name("weights"))
     config = replace(config, model=replace(config.model, weights=weights))
-    run = Run.create(config)
+    run = Run.create(config.out, recipe=config.recipe)
     fit(run, config)
     run.close()
     records = read_metrics(run.metrics_path)

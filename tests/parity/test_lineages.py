@@ -1,4 +1,4 @@
-"""Other projects' weights give our model their logits, and ours written in their format load into theirs."""
+"""Upstream checkpoints give Vitral's model the same logits, and are written back unchanged."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,26 +15,26 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import vitral
-from vitral.weights.foreign import LINEAGES, read_foreign, recognised, written_as
-from vitral.weights.mapping import from_theirs, to_theirs
+from vitral.weights.convert import LINEAGES, detect_lineage, load_upstream, upstream_state_dict
+from vitral.weights.mapping import from_upstream, to_upstream
 
 TIMM = dict(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=1, mlp_ratio=2, num_classes=7)
 HF = dict(image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=2, num_attention_heads=1)
 DINO3 = dict(depth=2, img_size=32, patch_size=8, embed_dim=64, num_heads=1, num_classes=7)
-SIMPLE: dict[str, Callable[[], nn.Module]] = {
+SMALL: dict[str, Callable[[], nn.Module]] = {
     "timm": partial(VisionTransformer, **TIMM),
     "timm, mean of patches": partial(VisionTransformer, **TIMM, global_pool="avg", class_token=False, fc_norm=False),
     "timm, attention pooling": partial(VisionTransformer, **TIMM, global_pool="map", class_token=False),
     "timm, registers": partial(VisionTransformer, **TIMM, reg_tokens=3, no_embed_class=True, init_values=0.1),
-    "timm, normed queries": partial(VisionTransformer, **{**TIMM, "num_heads": 4}, qk_norm=True),
+    "timm, QK-norm": partial(VisionTransformer, **{**TIMM, "num_heads": 4}, qk_norm=True),
     "timm, gated": partial(VisionTransformer, **TIMM, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU),
-    "timm, no bias of queries": partial(VisionTransformer, **TIMM, qkv_bias=False),
-    "timm, normed after pooling": partial(VisionTransformer, **TIMM, global_pool="avg", class_token=False),
+    "timm, no qkv bias": partial(VisionTransformer, **TIMM, qkv_bias=False),
+    "timm, norm after pooling": partial(VisionTransformer, **TIMM, global_pool="avg", class_token=False),
     "timm, CLIP": partial(VisionTransformer, **TIMM, pre_norm=True, norm_layer=partial(nn.LayerNorm, eps=1e-5)),
     "timm, distilled": partial(timm.models.deit.VisionTransformerDistilled, **TIMM),
     "timm, rotary": partial(timm.create_model, "vit_small_patch16_dinov3", **DINO3),
     "timm, rotary, gated": partial(timm.create_model, "vit_small_plus_patch16_dinov3", **DINO3),
-    "timm, rotary, biased": partial(timm.create_model, "vit_small_patch16_dinov3_qkvb", **DINO3),
+    "timm, rotary, qkv bias": partial(timm.create_model, "vit_small_patch16_dinov3_qkvb", **DINO3),
     "torchvision": lambda: torchvision.models.VisionTransformer(
         image_size=32, patch_size=8, num_layers=2, num_heads=1, hidden_dim=64, mlp_dim=128, num_classes=7
     ),
@@ -49,7 +49,7 @@ SIMPLE: dict[str, Callable[[], nn.Module]] = {
         transformers.Dinov2Config(**HF, mlp_ratio=2, use_swiglu_ffn=True)
     ),
 }
-SIMPLE |= {
+SMALL |= {
     "transformers, DeiT": lambda: transformers.DeiTForImageClassificationWithTeacher(
         transformers.DeiTConfig(**HF, intermediate_size=128, num_labels=7)
     ),
@@ -64,13 +64,13 @@ SIMPLE |= {
     "clip": lambda: transformers.CLIPVisionModelWithProjection(
         transformers.CLIPVisionConfig(**HF, intermediate_size=128, projection_dim=7)
     ),
-    "clip, exact": lambda: transformers.CLIPVisionModelWithProjection(
+    "clip, exact GELU": lambda: transformers.CLIPVisionModelWithProjection(
         transformers.CLIPVisionConfig(**HF, intermediate_size=128, projection_dim=7, hidden_act="gelu")
     ),
     "siglip": lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**HF, intermediate_size=128)),
 }
 NAMED = {
-    # every size and form that released weights of these projects have; the shapes are real, the depth is two
+    # the sizes and variants of released weights, with a depth of two
     **{
         f"timm {name}": partial(timm.create_model, name, depth=2, **({"img_size": 224} if "14" in name else {}))
         for name in (
@@ -123,7 +123,7 @@ NAMED = {
 
 
 def randomised(build: Callable[[], nn.Module]) -> nn.Module:
-    """A peer's model whose every weight is random."""
+    """A peer's model with random weights everywhere."""
     torch.manual_seed(0)
     peer = build().eval()
     with torch.no_grad():
@@ -132,8 +132,8 @@ def randomised(build: Callable[[], nn.Module]) -> nn.Module:
     return peer
 
 
-def answer(peer: nn.Module, images: Tensor) -> Tensor:
-    """Logits, or what an encoder without a head pools."""
+def peer_output(peer: nn.Module, images: Tensor) -> Tensor:
+    """Logits, or the pooled output of an encoder without a head."""
     with torch.no_grad():
         output = peer(images)
     if isinstance(output, Tensor):
@@ -141,36 +141,36 @@ def answer(peer: nn.Module, images: Tensor) -> Tensor:
     return next(getattr(output, name) for name in ("logits", "image_embeds", "pooler_output") if hasattr(output, name))
 
 
-def told(peer: nn.Module, name: str) -> dict:
-    """What stands beside a file in its owner's folder: transformers' configuration, the name of timm's model."""
+def upstream_config(peer: nn.Module, name: str) -> dict:
+    """Content of the upstream `config.json`: transformers' configuration, or the name of timm's model."""
     config = getattr(peer, "config", None)
     return config.to_dict() if config is not None else {"architecture": name.partition(" ")[2]}
 
 
 def read(peer: nn.Module, folder: Path, name: str):
     save_file({name: tensor.contiguous() for name, tensor in peer.state_dict().items()}, folder / "peer.safetensors")
-    return read_foreign(folder / "peer.safetensors", settings=told(peer, name))
+    return load_upstream(folder / "peer.safetensors", upstream_config=upstream_config(peer, name))
 
 
-@pytest.mark.parametrize("name", SIMPLE)
-def test_weights_come_and_go(name: str, tmp_path: Path) -> None:
-    peer = randomised(SIMPLE[name])
+@pytest.mark.parametrize("name", SMALL)
+def test_weights_are_read_and_written_back(name: str, tmp_path: Path) -> None:
+    peer = randomised(SMALL[name])
     model, report = read(peer, tmp_path, name)
     assert report.lineage == name.split(",")[0]
     images = torch.rand(2, 3, *model.config.image_hw) * 2 - 1
     with torch.no_grad():
-        found = model.features(images).pooled if "has no head" in " ".join(report.notes) else model(images)
-    torch.testing.assert_close(found, answer(peer, images), rtol=1e-4, atol=1e-4)
-    written, caveats = written_as(LINEAGES[report.lineage], model, settings=told(peer, name))
+        output = model.features(images).pooled if "has no head" in " ".join(report.notes) else model(images)
+    torch.testing.assert_close(output, peer_output(peer, images), rtol=1e-4, atol=1e-4)
+    written, caveats = upstream_state_dict(LINEAGES[report.lineage], model, upstream_config=upstream_config(peer, name))
     assert caveats == []
-    theirs = {key: tensor for key, tensor in peer.state_dict().items() if not key.endswith("mask_token")}
-    assert set(written) == set(theirs)
-    for key, tensor in theirs.items():
+    expected = {key: tensor for key, tensor in peer.state_dict().items() if not key.endswith("mask_token")}
+    assert set(written) == set(expected)
+    for key, tensor in expected.items():
         assert torch.equal(written[key], tensor), key
 
 
-def test_an_earlier_generation_of_names_is_read(tmp_path: Path) -> None:
-    peer = randomised(SIMPLE["transformers"])
+def test_names_of_older_transformers_are_read(tmp_path: Path) -> None:
+    peer = randomised(SMALL["transformers"])
     older = {}
     for key, tensor in peer.state_dict().items():
         name = key.replace("vit.layers.", "vit.encoder.layer.")
@@ -181,17 +181,17 @@ def test_an_earlier_generation_of_names_is_read(tmp_path: Path) -> None:
         older[name] = tensor.contiguous()
     assert "vit.encoder.layer.1.intermediate.dense.weight" in older
     save_file(older, tmp_path / "older.safetensors")
-    model, report = read_foreign(tmp_path / "older.safetensors", settings=peer.config.to_dict())
+    model, report = load_upstream(tmp_path / "older.safetensors", upstream_config=peer.config.to_dict())
     assert report.lineage == "transformers"
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(model(images), answer(peer, images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model(images), peer_output(peer, images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_named_models_give_their_logits_and_gradients(name: str, tmp_path: Path) -> None:
+def test_named_models_have_the_same_logits_and_gradients(name: str, tmp_path: Path) -> None:
     peer = randomised(NAMED[name])
-    for module in peer.modules():  # timm's epsilons of a hybrid are not the released ones
+    for module in peer.modules():  # timm's epsilons differ from the released code
         if isinstance(module, nn.GroupNorm):
             module.eps = 1e-6
     model, report = read(peer, tmp_path, name)
@@ -200,28 +200,29 @@ def test_named_models_give_their_logits_and_gradients(name: str, tmp_path: Path)
     images = torch.rand(1, 3, *model.config.image_hw, dtype=torch.float64) * 2 - 1
     expected = peer(images)
     features = model.features(images)
-    found = features.pooled if "has no head" in " ".join(report.notes) else model.classify(features.pooled)
-    if "dinov3" in name:  # timm's default is the mean of the patches, the class token is DINOv3's own
-        found = features.patches.mean(1)
-    # their table of rotations is of single precision, and a hybrid's filters are standardised with another epsilon
+    output = features.pooled if "has no head" in " ".join(report.notes) else model.classify(features.pooled)
+    if "dinov3" in name:  # timm pools the mean of the patches by default, DINOv3 the class token
+        output = features.patches.mean(1)
+    # timm's rotary table is float32, and it standardises a hybrid's filters with another epsilon
     tol = 1e-4 if "dinov3" in name or ("_r" in name and "_s" in name) else 1e-9
-    torch.testing.assert_close(found / expected.std(), expected / expected.std(), rtol=tol, atol=tol)
+    torch.testing.assert_close(output / expected.std(), expected / expected.std(), rtol=tol, atol=tol)
     weights = torch.rand(expected.shape, dtype=torch.float64) / expected.std().detach()
-    (found * weights).sum().backward()
+    (output * weights).sum().backward()
     (expected * weights).sum().backward()
-    ours = {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
+    gradients = {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
     lineage = LINEAGES[report.lineage]
-    theirs = {key: value.grad for key, value in peer.named_parameters() if value.grad is not None}
-    compared, _ = to_theirs([row for row in lineage.rows(model.config) if row.ours in ours], ours)
+    peer_gradients = {key: value.grad for key, value in peer.named_parameters() if value.grad is not None}
+    mapping = [entry for entry in lineage.mapping(model.config) if entry.name in gradients]
+    compared, _, _ = to_upstream(mapping, gradients)
     if "plus" in name:
-        compared = lineage.finished(compared, model.config)  # takes the two layers of the gated MLP apart
-    # filters that are standardised with another epsilon have other gradients: test_resnets compares them with the same
-    compared = {key: grad for key, grad in compared.items() if key in theirs and "backbone" not in key}
-    left = sorted(key for key in set(theirs) - set(compared) if "backbone" not in key)
-    assert len(left) <= 4, left
+        compared = lineage.finalise(compared, model.config)  # separates the two layers of the gated MLP
+    # filters standardised with another epsilon have other gradients; test_resnets compares them with the same one
+    compared = {key: grad for key, grad in compared.items() if key in peer_gradients and "backbone" not in key}
+    uncompared = sorted(key for key in set(peer_gradients) - set(compared) if "backbone" not in key)
+    assert len(uncompared) <= 4, uncompared
     for key, gradient in compared.items():
-        expected = theirs[key]
-        if key == "pos_embed":  # rows of a class token or of registers are in these tokens themselves there, or here
+        expected = peer_gradients[key]
+        if key == "pos_embed":  # one of the two may add these rows to the tokens
             rows = min(gradient.shape[1], expected.shape[1])
             gradient, expected = gradient[:, -rows:], expected[:, -rows:]
         scale = expected.abs().max().clamp(min=1e-6)
@@ -230,113 +231,116 @@ def test_named_models_give_their_logits_and_gradients(name: str, tmp_path: Path)
 
 
 def open_clip_names(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A tower of transformers' CLIP as OpenCLIP names it."""
+    """Tensors of transformers' CLIP under OpenCLIP's names."""
     parts = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "self_attn.out_proj": "attn.out_proj"}
     parts |= {"mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
-    whole = {"embeddings.class_embedding": "class_embedding", "embeddings.patch_embedding": "conv1"}
-    whole |= {"embeddings.position_embedding.weight": "positional_embedding"}
-    whole |= {"pre_layrnorm": "ln_pre", "post_layernorm": "ln_post", "encoder.layers": "transformer.resblocks"}
-    found = {"visual.proj": arrays["visual_projection.weight"].T.contiguous()}
+    modules = {"embeddings.class_embedding": "class_embedding", "embeddings.patch_embedding": "conv1"}
+    modules |= {"embeddings.position_embedding.weight": "positional_embedding"}
+    modules |= {"pre_layrnorm": "ln_pre", "post_layernorm": "ln_post", "encoder.layers": "transformer.resblocks"}
+    renamed = {"visual.proj": arrays["visual_projection.weight"].T.contiguous()}
     for key, array in arrays.items():
         name = key.removeprefix("vision_model.")
-        for old, new in (whole | parts).items():
+        for old, new in (modules | parts).items():
             name = name.replace(old, new)
         if "_proj" not in name or "out_proj" in name or "c_proj" in name:
-            found[f"visual.{name}"] = array
+            renamed[f"visual.{name}"] = array
     for layer in range(2):
         for kind in ("weight", "bias"):
             start = f"vision_model.encoder.layers.{layer}.self_attn."
-            joined = torch.cat([arrays[f"{start}{part}_proj.{kind}"] for part in "qkv"])
-            found[f"visual.transformer.resblocks.{layer}.attn.in_proj_{kind}"] = joined
-    return found
+            fused = torch.cat([arrays[f"{start}{part}_proj.{kind}"] for part in "qkv"])
+            renamed[f"visual.transformer.resblocks.{layer}.attn.in_proj_{kind}"] = fused
+    return renamed
 
 
-def test_open_clip_is_read_beside_its_text_tower(tmp_path: Path) -> None:
-    peer = randomised(SIMPLE["clip"])
+def test_the_image_tower_of_open_clip_is_read(tmp_path: Path) -> None:
+    peer = randomised(SMALL["clip"])
     arrays = open_clip_names(peer.state_dict())
     others = {"logit_scale": torch.zeros(()), "transformer.resblocks.0.ln_1.weight": torch.zeros(9)}
     save_file({key: array.contiguous() for key, array in (arrays | others).items()}, tmp_path / "open.safetensors")
-    model, report = read_foreign(tmp_path / "open.safetensors", settings={"model_cfg": {"quick_gelu": True}})
+    model, report = load_upstream(tmp_path / "open.safetensors", upstream_config={"model_cfg": {"quick_gelu": True}})
     assert report.lineage == "open_clip"
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(model(images), answer(peer, images), rtol=1e-4, atol=1e-4)
-    written, _ = written_as(LINEAGES["open_clip"], model)
+        torch.testing.assert_close(model(images), peer_output(peer, images), rtol=1e-4, atol=1e-4)
+    written, _ = upstream_state_dict(LINEAGES["open_clip"], model)
     assert set(written) == set(arrays)
     assert all(torch.equal(written[key], array) for key, array in arrays.items())
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_models_of_images_and_texts_give_their_tower(kind: str, tmp_path: Path) -> None:
+def test_the_image_tower_of_image_text_models_is_read(kind: str, tmp_path: Path) -> None:
     sizes = dict(hidden_size=64, num_hidden_layers=1, num_attention_heads=1, intermediate_size=96)
-    vision, texts = dict(**sizes, image_size=32, patch_size=8), dict(**sizes, vocab_size=99)
+    vision, text = dict(**sizes, image_size=32, patch_size=8), dict(**sizes, vocab_size=99)
     if kind == "clip":
-        config = transformers.CLIPConfig(vision_config=vision, text_config=texts, projection_dim=5)
+        config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=5)
         peer = randomised(lambda: transformers.CLIPModel(config))
     else:
-        config = transformers.SiglipConfig(vision_config=vision, text_config=texts)
+        config = transformers.SiglipConfig(vision_config=vision, text_config=text)
         peer = randomised(lambda: transformers.SiglipModel(config))
     model, report = read(peer, tmp_path, kind)
     assert report.lineage == kind
-    assert "left out, as nothing here computes with it: " in " ".join(report.notes)
+    assert "the model does not use" in " ".join(report.notes)
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         expected = peer.get_image_features(images)
         expected = expected if isinstance(expected, Tensor) else expected.pooler_output
-        found = model(images) if kind == "clip" else model.features(images).pooled
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        output = model(images) if kind == "clip" else model.features(images).pooled
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["ViT-B/16", "ViT-L/32", "R50+ViT-B/16"])
-def test_real_sizes_come_and_go(name: str) -> None:
-    """Every format that can hold the model gives back its very bits."""
+def test_real_sizes_are_written_and_read_unchanged(name: str) -> None:
+    """Every format that can store the model returns the same bits."""
     model = vitral.create(name)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.uniform_(-1, 1)
-    state, held = model.state_dict(), []
-    for form, lineage in LINEAGES.items():
+    state, stored = model.state_dict(), []
+    for format, lineage in LINEAGES.items():
         try:
-            arrays, _ = written_as(lineage, model)
+            tensors, _ = upstream_state_dict(lineage, model)
         except ValueError:
             continue
-        found, tidy = recognised(arrays, Path("written"))
-        assert found is lineage
-        again, missing, unexpected = from_theirs(lineage.rows(model.config), tidy)
+        detected, canonical = detect_lineage(tensors, Path("written"))
+        assert detected is lineage
+        loaded, missing, unexpected = from_upstream(lineage.mapping(model.config), canonical)
         assert (missing, unexpected) == ([], [])
-        folded = {"cls_token", "pos_embed"} if form == "big_vision" else set()  # it adds the two together
-        assert all(torch.equal(again[key], tensor) for key, tensor in state.items() if key not in folded), form
-        held.append(form)
+        folded = {"cls_token", "pos_embed"} if format == "big_vision" else set()  # the format adds the two
+        assert all(torch.equal(loaded[key], tensor) for key, tensor in state.items() if key not in folded), format
+        stored.append(format)
     hybrid = name.startswith("R50")
     plain = ["google", "google-linen", "big_vision", "timm", "torchvision", "transformers"]
-    assert held == ([form for form in plain if form not in ("torchvision", "transformers")] if hybrid else plain)
+    assert stored == (
+        [format for format in plain if format not in ("torchvision", "transformers")] if hybrid else plain
+    )
 
 
-def test_a_bias_of_zero_is_as_good_as_none(tmp_path: Path) -> None:
-    """timm's CLIP has a bias of its projection, transformers' has none."""
-    peer = randomised(SIMPLE["timm, CLIP"])
+def test_a_zero_bias_may_be_left_out(tmp_path: Path) -> None:
+    """timm's CLIP has a projection bias, transformers' has none."""
+    peer = randomised(SMALL["timm, CLIP"])
     peer.get_parameter("head.bias").data.zero_()
     model, _ = read(peer, tmp_path, "timm, CLIP")
-    told = {"hidden_act": "gelu"}
-    written, notes = written_as(LINEAGES["clip"], model, settings=told)
+    config = {"hidden_act": "gelu"}
+    written, notes = upstream_state_dict(LINEAGES["clip"], model, upstream_config=config)
     assert notes == []
     assert "visual_projection.weight" in written
     save_file(written, tmp_path / "written.safetensors")
-    again, report = read_foreign(tmp_path / "written.safetensors", settings=told)
+    loaded, report = load_upstream(tmp_path / "written.safetensors", upstream_config=config)
     assert report.lineage == "clip"
     images = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-5)
+    torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=1e-5)
     model.head.bias.data.fill_(0.1)
-    with pytest.raises(ValueError, match=r"the format clip has no place for head\.bias"):
-        written_as(LINEAGES["clip"], model, settings=told)
+    with pytest.raises(ValueError, match=r"clip cannot store head\.bias"):
+        upstream_state_dict(LINEAGES["clip"], model, upstream_config=config)
 
 
-def test_biases_that_a_format_needs_are_zero(tmp_path: Path) -> None:
-    """timm's models may leave out those of queries, keys and values; torchvision's have them."""
-    model, _ = read(randomised(SIMPLE["timm, no bias of queries"]), tmp_path, "timm")
-    written, notes = written_as(LINEAGES["torchvision"], model)
-    assert notes == ["2 biases of zero were added, which the format has and the model has not"]
+def test_required_biases_are_added_as_zero(tmp_path: Path) -> None:
+    """timm's models may have no qkv bias; torchvision's always do."""
+    model, _ = read(randomised(SMALL["timm, no qkv bias"]), tmp_path, "timm")
+    written, notes = upstream_state_dict(LINEAGES["torchvision"], model)
+    assert len(notes) == 1
+    assert "2 zero biases" in notes[0]
     save_file(written, tmp_path / "written.safetensors")
-    again, _ = read_foreign(tmp_path / "written.safetensors")
+    loaded, _ = load_upstream(tmp_path / "written.safetensors")
     images = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(again(images), model(images), rtol=0, atol=1e-5)
+    torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=1e-5)

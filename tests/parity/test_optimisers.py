@@ -1,4 +1,4 @@
-"""LAMB and Adafactor beside timm's, step by step, in float64."""
+"""LAMB and Adafactor take the same steps as timm's, in float64."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from vitral.train.optimisers.adafactor import Adafactor
 from vitral.train.optimisers.adam import LAMB
 
 SHAPES = [(48, 40), (40, 48), (48, 40), (16, 33), (9,)]
-"""Two that go together, tall and wide, one that Adafactor keeps whole, and a bias."""
+"""Two of the same shape, one tall and one wide, one that Adafactor does not factorise, and a bias."""
 
 PAIRS = {
     "lamb": (
@@ -27,16 +27,16 @@ PAIRS = {
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("name", PAIRS)
 def test_fifty_steps(name, decay):
-    """With a cap that t^-0.8 comes to after eighteen steps."""
+    """With a beta2 cap that 1 - t^-0.8 reaches after eighteen steps."""
     values = [torch.randn(shape, dtype=torch.float64) for shape in SHAPES]
-    mine, other = ([torch.nn.Parameter(value.clone()) for value in values] for _ in range(2))
-    ours, theirs = PAIRS[name]
-    optimisers = ours(mine, lr=0.0), theirs(other, lr=0.0, weight_decay=decay)
+    params, peer_params = ([torch.nn.Parameter(value.clone()) for value in values] for _ in range(2))
+    build, build_peer = PAIRS[name]
+    optimisers = build(params, lr=0.0), build_peer(peer_params, lr=0.0, weight_decay=decay)
     for step in range(50):
         grads = [torch.randn(value.shape, dtype=torch.float64) for value in values]
-        for params, optimiser in zip((mine, other), optimisers, strict=True):
-            for param, grad in zip(params, grads, strict=True):
+        for group, optimiser in zip((params, peer_params), optimisers, strict=True):
+            for param, grad in zip(group, grads, strict=True):
                 param.grad = grad.clone()
             optimiser.param_groups[0] |= dict(lr=0.01 / (1 + step), weight_decay=decay)
             optimiser.step()
-        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(params, peer_params, rtol=1e-9, atol=1e-9)

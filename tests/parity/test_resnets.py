@@ -1,8 +1,8 @@
-"""BiT and the hybrids' stem give the outputs and gradients of timm's, where their numbers can be made the same.
+"""BiT and the stem of hybrids give timm's outputs and gradients, with the same epsilons where timm allows it.
 
-timm divides filters by sqrt(var + 1e-8) everywhere. For BiT its epsilon is set to the original's 1e-10, and filters are
-drawn so small that it shows. For the hybrids' std + 1e-5 there is no such setting: filters are drawn so large that no
-epsilon shows, and where it belongs is tested beside the layer.
+timm divides filters by sqrt(var + 1e-8) everywhere. For BiT, its epsilon is set to the original 1e-10, and filters are
+so small that the epsilon matters. Hybrids divide by std + 1e-5, which timm cannot: their filters are so large that no
+epsilon matters, and the tests of the layer cover the epsilon.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from vitral.resnet import ResNet, ResNetConfig
 
 
 def randomised(peer: nn.Module, *, norm_eps: float, filter_std: float) -> nn.Module:
-    """The peer with random weights, and the epsilons of the original."""
+    """The peer with random weights and the original epsilons."""
     generator = torch.Generator().manual_seed(0)
     for module in peer.modules():
         if isinstance(module, nn.GroupNorm):
@@ -38,30 +38,34 @@ def randomised(peer: nn.Module, *, norm_eps: float, filter_std: float) -> nn.Mod
 
 
 def assert_same(
-    ours: nn.Module, peer: nn.Module, images: Tensor, read: Callable[[Tensor], Tensor], names: Callable[[str], str]
+    model: nn.Module, peer: nn.Module, images: Tensor, reshape: Callable[[Tensor], Tensor], rename: Callable[[str], str]
 ) -> None:
-    """Both give the same outputs and gradients for the peer's weights."""
-    peers = dict(peer.named_parameters())
-    own = dict(ours.named_parameters())
+    """Both models give the same outputs and gradients with the peer's weights."""
+    peer_parameters = dict(peer.named_parameters())
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, parameter in peers.items():
-            own[names(name)].copy_(parameter.reshape(own[names(name)].shape))
-    assert {names(name) for name in peers} == set(own)
-    found, expected = ours(images), read(peer(images))
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    assert found.std() > 0.01
+        for name, parameter in peer_parameters.items():
+            parameters[rename(name)].copy_(parameter.reshape(parameters[rename(name)].shape))
+    assert {rename(name) for name in peer_parameters} == set(parameters)
+    output, expected = model(images), reshape(peer(images))
+    torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
+    assert output.std() > 0.01
     generator = torch.Generator().manual_seed(1)
-    weights = torch.randn(found.shape, generator=generator, dtype=torch.float64)
-    gradients = torch.autograd.grad((found * weights).sum(), own.values())
-    theirs = dict(zip(peers, torch.autograd.grad((expected * weights).sum(), peers.values()), strict=True))
-    for name, gradient in zip(own, gradients, strict=True):
-        other = next(theirs[peer] for peer in theirs if names(peer) == name).reshape(gradient.shape)
-        assert other.abs().max() > 0, name
-        torch.testing.assert_close(gradient / other.std(), other / other.std(), rtol=1e-9, atol=1e-9, msg=name)
+    weights = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    gradients = torch.autograd.grad((output * weights).sum(), parameters.values())
+    peer_gradients = dict(
+        zip(peer_parameters, torch.autograd.grad((expected * weights).sum(), peer_parameters.values()), strict=True)
+    )
+    for name, gradient in zip(parameters, gradients, strict=True):
+        reference = next(peer_gradients[key] for key in peer_gradients if rename(key) == name).reshape(gradient.shape)
+        assert reference.abs().max() > 0, name
+        torch.testing.assert_close(
+            gradient / reference.std(), reference / reference.std(), rtol=1e-9, atol=1e-9, msg=name
+        )
 
 
 @pytest.mark.parametrize("size", [(64, 64), (70, 45)])
-def test_bit_agrees(size: tuple[int, int]) -> None:
+def test_bit_equals_timm(size: tuple[int, int]) -> None:
     peer = ResNetV2(
         layers=[2, 1, 1],
         channels=[128, 256, 512],
@@ -72,11 +76,11 @@ def test_bit_agrees(size: tuple[int, int]) -> None:
         conv_layer=partial(StdConv2d, eps=1e-8),
         preact=True,
     )
-    ours = ResNet(ResNetConfig(stages=(2, 1, 1), root_width=32, num_classes=5, channels=2)).double().eval()
+    model = ResNet(ResNetConfig(stages=(2, 1, 1), root_width=32, num_classes=5, channels=2)).double().eval()
     images = torch.randn(2, 2, *size, dtype=torch.float64)
-    rename = {"head.fc.weight": "head.weight", "head.fc.bias": "head.bias"}
+    head_names = {"head.fc.weight": "head.weight", "head.fc.bias": "head.bias"}
     peer = randomised(peer, norm_eps=1e-5, filter_std=1e-5)
-    assert_same(ours, peer, images, lambda x: x, lambda name: rename.get(name, name))
+    assert_same(model, peer, images, lambda x: x, lambda name: head_names.get(name, name))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,9 @@ def test_bit_agrees(size: tuple[int, int]) -> None:
         ((1, 1), (8, 16), (24, 64)),
     ],
 )
-def test_the_hybrids_stem_agrees(stages: tuple[int, ...], patch: tuple[int, int], size: tuple[int, int]) -> None:
+def test_the_stem_of_hybrids_equals_timm(
+    stages: tuple[int, ...], patch: tuple[int, int], size: tuple[int, int]
+) -> None:
     backbone = ResNetV2(
         layers=stages,
         channels=[128 * 2**stage for stage in range(len(stages))],
@@ -101,12 +107,12 @@ def test_the_hybrids_stem_agrees(stages: tuple[int, ...], patch: tuple[int, int]
         preact=False,
     )
     stride = 4 * 2 ** max(len(stages) - 1, 0)
-    on_map = (patch[0] // stride, patch[1] // stride)
-    peer = TimmHybridEmbed(backbone, img_size=size, patch_size=on_map, in_chans=2, embed_dim=24)
-    ours = HybridEmbed(channels=2, stem_stages=stages, stem_width=32, patch_hw=patch, width=24)
+    patch_on_map = (patch[0] // stride, patch[1] // stride)
+    peer = TimmHybridEmbed(backbone, img_size=size, patch_size=patch_on_map, in_chans=2, embed_dim=24)
+    model = HybridEmbed(channels=2, stem_stages=stages, stem_width=32, patch_hw=patch, width=24)
     images = torch.randn(2, 2, *size, dtype=torch.float64)
     assert_same(
-        ours.double().eval(),
+        model.double().eval(),
         randomised(peer, norm_eps=1e-6, filter_std=1e8),
         images,
         lambda x: x.reshape(2, size[0] // patch[0], size[1] // patch[1], 24),

@@ -1,4 +1,4 @@
-"""A random `VisionTransformer` of timm and ours give the same logits and gradients."""
+"""timm's `VisionTransformer` with random weights gives Vitral's logits and gradients."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ ACTIVATIONS = {"erf": nn.GELU, "tanh": partial(nn.GELU, approximate="tanh")}
 
 
 def timm_model(config: ViTConfig) -> VisionTransformer:
-    """timm's model of the same architecture and numerics."""
+    """timm's model with the same architecture and numerics."""
     gated = config.mlp == "swiglu"
     return VisionTransformer(
         img_size=config.image_hw,
@@ -43,8 +43,8 @@ def timm_model(config: ViTConfig) -> VisionTransformer:
     )
 
 
-def to_ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The names are the same ones, but for the head that attends."""
+def convert(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Only the attention pooling has another name."""
     return {re.sub(r"^attn_pool\.", "pool.", name): tensor for name, tensor in tensors.items()}
 
 
@@ -72,15 +72,17 @@ TINY: dict[str, Any] = {
 )
 @pytest.mark.parametrize("gelu", ["tanh", "erf"])
 @pytest.mark.parametrize("pool", ["cls", "gap"])
-def test_small_models_agree(overrides: dict[str, Any], gelu: str, pool: str, assert_same: Callable[..., None]) -> None:
+def test_small_models_are_equal(
+    overrides: dict[str, Any], gelu: str, pool: str, assert_same: Callable[..., None]
+) -> None:
     config = ViTConfig(**{**TINY, **overrides}, gelu=gelu, pool=pool)
-    assert_same(ViT(config).double(), timm_model(config), to_ours, std=0.2, tol=1e-9)
+    assert_same(ViT(config).double(), timm_model(config), convert, std=0.2, tol=1e-9)
 
 
 @pytest.mark.parametrize("pool", ["cls", "gap"])
-def test_models_without_positions_agree(pool: str, assert_same: Callable[..., None]) -> None:
+def test_models_without_positions_are_equal(pool: str, assert_same: Callable[..., None]) -> None:
     config = ViTConfig(**TINY, position="none", pool=pool)
-    assert_same(ViT(config).double(), timm_model(config), to_ours, std=0.2, tol=1e-9)
+    assert_same(ViT(config).double(), timm_model(config), convert, std=0.2, tol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +98,11 @@ def test_models_without_positions_agree(pool: str, assert_same: Callable[..., No
         pytest.param({"drop_path": 0.3, "drop_path_form": "batch"}, id="subsets, in evaluation"),
     ],
 )
-def test_later_parts_agree(overrides: dict[str, Any], assert_same: Callable[..., None]) -> None:
+def test_parts_of_later_models_are_equal(overrides: dict[str, Any], assert_same: Callable[..., None]) -> None:
     config = ViTConfig(**{**TINY, **overrides}, gelu="erf")
-    assert_same(ViT(config).double(), timm_model(config), to_ours, std=0.2, tol=1e-9)
+    assert_same(ViT(config).double(), timm_model(config), convert, std=0.2, tol=1e-9)
 
 
-def test_small_16_at_224_agrees_in_float32(assert_same: Callable[..., None]) -> None:
+def test_vit_s16_is_equal_in_float32(assert_same: Callable[..., None]) -> None:
     config = architecture("ViT-S/16", gelu="erf")
-    assert_same(ViT(config), timm_model(config), to_ours, std=0.02, tol=1e-4)
+    assert_same(ViT(config), timm_model(config), convert, std=0.02, tol=1e-4)

@@ -1,11 +1,11 @@
-"""A random `VisionTransformer` of torchvision and ours give the same logits and gradients."""
+"""torchvision's `VisionTransformer` with random weights gives Vitral's logits and gradients."""
 
 from collections.abc import Callable
 from functools import partial
 
 import torchvision
 
-from parity.naming import renamed
+from parity.peers import rename_tensors
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -24,8 +24,8 @@ MODULES = {
 SINGLE = {"cls_token": "class_token", "pos_embed": "encoder.pos_embedding"}
 
 
-def test_small_models_agree(assert_same: Callable[..., None]) -> None:
+def test_small_models_are_equal(assert_same: Callable[..., None]) -> None:
     sizes = dict(image_size=16, patch_size=4, num_heads=4, mlp_dim=64, num_classes=7)
-    ours = ViT(ViTConfig(**sizes, width=32, depth=2, gelu="erf"))
+    model = ViT(ViTConfig(**sizes, width=32, depth=2, gelu="erf"))
     peer = torchvision.models.VisionTransformer(**sizes, hidden_dim=32, num_layers=2)
-    assert_same(ours.double(), peer, partial(renamed, modules=MODULES, single=SINGLE), std=0.2, tol=1e-9)
+    assert_same(model.double(), peer, partial(rename_tensors, modules=MODULES, single=SINGLE), std=0.2, tol=1e-9)

@@ -1,4 +1,4 @@
-"""A random `ViTForImageClassification` of transformers and ours give the same logits and gradients."""
+"""transformers' models with random weights give Vitral's logits and gradients."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,14 +8,14 @@ import pytest
 import transformers
 from torch import Tensor
 
-from parity.naming import Headed, renamed, without_mask_token
+from parity.peers import WithClassifier, rename_tensors, without_mask_token
 from vitral.models import architecture
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
 ACTIVATIONS = {"erf": "gelu", "tanh": "gelu_pytorch_tanh"}
 
-# The peer's module behind each of ours; the q, k and v projections are one matrix here.
+# For each of Vitral's modules, the peer's; Vitral's q, k and v projections are one matrix.
 MODULES = {
     "patch_embed.proj": ("vit.embeddings.patch_embeddings.projection",),
     "blocks.*.norm1": ("vit.layers.*.layernorm_before",),
@@ -32,15 +32,15 @@ MODULES = {
 SINGLE = {"cls_token": "vit.embeddings.cls_token", "pos_embed": "vit.embeddings.position_embeddings"}
 
 
-def to_ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Their named tensors under our names."""
-    return renamed(tensors, modules=MODULES, single=SINGLE)
+def convert(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The peer's tensors under Vitral's names."""
+    return rename_tensors(tensors, modules=MODULES, single=SINGLE)
 
 
 def transformers_model(config: ViTConfig) -> transformers.ViTForImageClassification:
-    """transformers' model of the same architecture and numerics.
+    """transformers' model with the same architecture and numerics.
 
-    It computes attention with PyTorch's fused function: its own spelling of it goes through float32 at the softmax.
+    It uses PyTorch's fused attention, because its own implementation casts to float32 for the softmax.
     """
     return transformers.ViTForImageClassification(
         transformers.ViTConfig(
@@ -82,29 +82,29 @@ TINY: dict[str, Any] = {
     ],
 )
 @pytest.mark.parametrize("gelu", ["tanh", "erf"])
-def test_small_models_agree(overrides: dict[str, Any], gelu: str, assert_same: Callable[..., None]) -> None:
+def test_small_models_are_equal(overrides: dict[str, Any], gelu: str, assert_same: Callable[..., None]) -> None:
     config = ViTConfig(**{**TINY, **overrides}, gelu=gelu)
-    assert_same(ViT(config).double(), transformers_model(config), to_ours, std=0.2, tol=1e-9)
+    assert_same(ViT(config).double(), transformers_model(config), convert, std=0.2, tol=1e-9)
 
 
-def test_small_16_at_224_agrees_in_float32(assert_same: Callable[..., None]) -> None:
+def test_vit_s16_is_equal_in_float32(assert_same: Callable[..., None]) -> None:
     config = architecture("ViT-S/16", gelu="erf", norm_eps=1e-12)
-    assert_same(ViT(config), transformers_model(config), to_ours, std=0.02, tol=1e-4)
+    assert_same(ViT(config), transformers_model(config), convert, std=0.02, tol=1e-4)
 
 
-# What later models have: registers, LayerScale, gated MLPs, rotary positions, attention pooling
+# Later models: registers, LayerScale, gated MLPs, rotary positions, attention pooling
 
 
 def encoder_names(layer: str, attention: str, **others: str) -> dict[str, tuple[str, ...]]:
-    """Names of the blocks' modules where q, k and v are three."""
-    names = {f"blocks.*.{own}": (f"{layer}.{theirs}",) for own, theirs in others.items()}
+    """Names of a block's modules where q, k and v are three projections."""
+    names = {f"blocks.*.{name}": (f"{layer}.{peer}",) for name, peer in others.items()}
     return names | {"blocks.*.attn.qkv": tuple(f"{layer}.{attention}.{x}_proj" for x in "qkv")}
 
 
 @pytest.mark.parametrize("mlp", ["gelu", "swiglu"])
-def test_dinov2_with_registers_agrees(mlp: str, assert_same: Callable[..., None]) -> None:
+def test_dinov2_with_registers_is_equal(mlp: str, assert_same: Callable[..., None]) -> None:
     config = ViTConfig(**TINY, gelu="erf", num_registers=2, layer_scale=0.1, mlp=mlp)
-    hidden = 64 if mlp == "gelu" else 96  # the peer takes two thirds of it, rounded up to a multiple of 8
+    hidden = 64 if mlp == "gelu" else 96  # the peer uses two thirds of it, rounded up to a multiple of 8
     encoder = transformers.Dinov2WithRegistersModel(
         transformers.Dinov2WithRegistersConfig(
             image_size=16,
@@ -136,13 +136,13 @@ def test_dinov2_with_registers_agrees(mlp: str, assert_same: Callable[..., None]
         "blocks.*.ls1.gamma": f"{layer}.layer_scale1.lambda1",
         "blocks.*.ls2.gamma": f"{layer}.layer_scale2.lambda1",
     }
-    peer = Headed(without_mask_token(encoder), width=32, num_classes=7)
-    assert_same(ViT(config).double(), peer, partial(renamed, modules=modules, single=single), std=0.2, tol=1e-9)
+    peer = WithClassifier(without_mask_token(encoder), width=32, num_classes=7)
+    assert_same(ViT(config).double(), peer, partial(rename_tensors, modules=modules, single=single), std=0.2, tol=1e-9)
 
 
 @pytest.mark.parametrize("image_size", [16, (8, 20)])
-def test_dinov3_agrees(image_size: int | tuple[int, int], assert_same: Callable[..., None]) -> None:
-    """Its rotary positions are computed in float32, so this is as near as they come."""
+def test_dinov3_is_equal(image_size: int | tuple[int, int], assert_same: Callable[..., None]) -> None:
+    """The peer computes rotary positions in float32, hence the larger tolerance."""
     sizes = {**TINY, "image_size": image_size}
     config = ViTConfig(**sizes, gelu="erf", num_registers=2, layer_scale=1.0, position="rope", norm_eps=1e-5)
     encoder = transformers.DINOv3ViTModel(
@@ -154,7 +154,7 @@ def test_dinov3_agrees(image_size: int | tuple[int, int], assert_same: Callable[
             num_attention_heads=4,
             intermediate_size=64,
             num_register_tokens=2,
-            key_bias=True,  # released models have none, which with turned keys is not the same as one of any value
+            key_bias=True,  # released models have none; with rotated keys, a bias changes the output
             attn_implementation="sdpa",
         )
     )
@@ -172,11 +172,11 @@ def test_dinov3_agrees(image_size: int | tuple[int, int], assert_same: Callable[
         "blocks.*.ls1.gamma": f"{layer}.layer_scale1.lambda1",
         "blocks.*.ls2.gamma": f"{layer}.layer_scale2.lambda1",
     }
-    peer = Headed(without_mask_token(encoder), width=32, num_classes=7)
-    assert_same(ViT(config), peer, partial(renamed, modules=modules, single=single), std=0.1, tol=1e-4)
+    peer = WithClassifier(without_mask_token(encoder), width=32, num_classes=7)
+    assert_same(ViT(config), peer, partial(rename_tensors, modules=modules, single=single), std=0.1, tol=1e-4)
 
 
-def test_siglip_agrees(assert_same: Callable[..., None]) -> None:
+def test_siglip_is_equal(assert_same: Callable[..., None]) -> None:
     config = ViTConfig(**TINY, gelu="tanh", pool="map")
     encoder = transformers.SiglipVisionModel(
         transformers.SiglipVisionConfig(
@@ -204,13 +204,13 @@ def test_siglip_agrees(assert_same: Callable[..., None]) -> None:
     }
     single = {"pool.latent": "encoder.head.probe"}
 
-    def to_ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Its probe's q, k and v are one matrix where ours are q, and k with v; its positions have no batch axis."""
-        theirs = dict(tensors)
-        ours = {"pos_embed": theirs.pop("encoder.embeddings.position_embedding.weight")[None]}
+    def convert(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The peer's pooling has one matrix for q, k and v, Vitral's one for q and one for k and v."""
+        remaining = dict(tensors)
+        converted = {"pos_embed": remaining.pop("encoder.embeddings.position_embedding.weight")[None]}
         for kind in ("weight", "bias"):
-            stacked = theirs.pop(f"encoder.head.attention.in_proj_{kind}")
-            ours[f"pool.q.{kind}"], ours[f"pool.kv.{kind}"] = stacked[:32], stacked[32:]
-        return ours | renamed(theirs, modules=modules, single=single)
+            fused = remaining.pop(f"encoder.head.attention.in_proj_{kind}")
+            converted[f"pool.q.{kind}"], converted[f"pool.kv.{kind}"] = fused[:32], fused[32:]
+        return converted | rename_tensors(remaining, modules=modules, single=single)
 
-    assert_same(ViT(config).double(), Headed(encoder, width=32, num_classes=7), to_ours, std=0.2, tol=1e-9)
+    assert_same(ViT(config).double(), WithClassifier(encoder, width=32, num_classes=7), convert, std=0.2, tol=1e-9)

@@ -1,4 +1,4 @@
-"""Folders and files that Vitral writes: their owners' own loaders take them, and compute the same."""
+"""Folders and files that Vitral writes are loaded by timm, transformers and torchvision, with the same outputs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,12 @@ from timm.data import create_transform, resolve_model_data_config
 from models import small_model
 from vitral.data.images.preprocess import Preprocessing
 from vitral.vit import ViT
-from vitral.weights.foreign import LINEAGES, written_as
+from vitral.weights.convert import LINEAGES, upstream_state_dict
 from vitral.weights.load import load
-from vitral.weights.upstream import Owner, owner_of
-from vitral.weights.writing import write_model
+from vitral.weights.save import save_as
+from vitral.weights.upstream_model import UpstreamModel, load_upstream_model
 
-PHOTOS = Preprocessing(
+PREPROCESSING = Preprocessing(
     image_size=(16, 16), channels=3, resize="crop", crop_ratio=0.5, interpolation="bicubic", mean=(0.1, 0.2, 0.3)
 )
 DINO: dict[str, Any] = dict(layer_scale=0.5, gelu="erf")
@@ -27,8 +27,8 @@ DINO: dict[str, Any] = dict(layer_scale=0.5, gelu="erf")
 def model_with_card(**changes: Any) -> ViT:
     model = small_model(image_size=changes.pop("image_size", 16), **changes)
     assert model.card is not None
-    seen = PHOTOS.fitted(image_size=model.config.image_hw, channels=model.config.channels)
-    model.card = replace(model.card, preprocessing=seen, classes=("cat", "dog", "owl"))
+    preprocessing = PREPROCESSING.with_input(image_size=model.config.image_hw, channels=model.config.channels)
+    model.card = replace(model.card, preprocessing=preprocessing, classes=("cat", "dog", "owl"))
     return model
 
 
@@ -36,20 +36,20 @@ def images(model: ViT) -> torch.Tensor:
     return torch.rand(2, model.config.channels, *model.config.image_hw) * 2 - 1
 
 
-def same_again(folder: Path, model: ViT) -> None:
-    """The folder is read here with everything that was said of the model."""
-    again = load(folder)
-    assert isinstance(again, ViT)
-    assert replace(again.config, position_resample="google") == replace(
-        model.config, layer_scale=again.config.layer_scale
+def assert_loads_unchanged(folder: Path, model: ViT) -> None:
+    """Vitral reads the folder with the same architecture, preprocessing and weights."""
+    loaded = load(folder)
+    assert isinstance(loaded, ViT)
+    assert replace(loaded.config, position_resample="google") == replace(
+        model.config, layer_scale=loaded.config.layer_scale
     )
-    assert again.card is not None
+    assert loaded.card is not None
     assert model.card is not None
-    assert again.card.preprocessing.resize == model.card.preprocessing.resize
-    assert again.card.preprocessing.crop_ratio == pytest.approx(model.card.preprocessing.crop_ratio, rel=0.05)
-    assert again.card.preprocessing.interpolation == model.card.preprocessing.interpolation
-    assert again.card.preprocessing.mean == model.card.preprocessing.mean
-    torch.testing.assert_close(again(seen := images(model)), model(seen), rtol=0, atol=1e-4)
+    assert loaded.card.preprocessing.resize == model.card.preprocessing.resize
+    assert loaded.card.preprocessing.crop_ratio == pytest.approx(model.card.preprocessing.crop_ratio, rel=0.05)
+    assert loaded.card.preprocessing.interpolation == model.card.preprocessing.interpolation
+    assert loaded.card.preprocessing.mean == model.card.preprocessing.mean
+    torch.testing.assert_close(loaded(batch := images(model)), model(batch), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -66,51 +66,57 @@ def same_again(folder: Path, model: ViT) -> None:
         pytest.param({"pre_norm": True, "patch_bias": False, "norm_eps": 1e-5, "gelu": "quick"}, id="CLIP"),
     ],
 )
-def test_timms_loader_takes_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_timm_loads_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
     model = model_with_card(**changes)
-    assert write_model(model, tmp_path / "there", "timm") == []
-    peer = timm.create_model(f"local-dir:{tmp_path / 'there'}", pretrained=True).eval()
-    torch.testing.assert_close(peer(seen := images(model)), model(seen), rtol=0, atol=1e-4)
+    assert save_as(model, tmp_path / "converted", "timm") == []
+    peer = timm.create_model(f"local-dir:{tmp_path / 'converted'}", pretrained=True).eval()
+    torch.testing.assert_close(peer(batch := images(model)), model(batch), rtol=0, atol=1e-4)
     assert peer.pretrained_cfg["label_names"] == ["cat", "dog", "owl"]
-    told = resolve_model_data_config(peer)
+    data_config = resolve_model_data_config(peer)
     assert model.card is not None
-    assert list(told["mean"]) == list(model.card.preprocessing.mean)
-    assert (told["crop_pct"], told["crop_mode"], told["interpolation"]) == (0.5, "center", "bicubic")
-    assert create_transform(**told) is not None
-    same_again(tmp_path / "there", model)
+    assert list(data_config["mean"]) == list(model.card.preprocessing.mean)
+    assert (data_config["crop_pct"], data_config["crop_mode"], data_config["interpolation"]) == (
+        0.5,
+        "center",
+        "bicubic",
+    )
+    assert create_transform(**data_config) is not None
+    assert_loads_unchanged(tmp_path / "converted", model)
 
 
 @pytest.mark.parametrize("changes", [{}, {"gelu": "erf", "norm_eps": 1e-12}, {"image_size": (16, 24), "channels": 1}])
-def test_transformers_loader_takes_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_transformers_loads_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
     model = model_with_card(**changes)
-    assert write_model(model, tmp_path / "there", "transformers") == []
-    peer, said = transformers.ViTForImageClassification.from_pretrained(tmp_path / "there", output_loading_info=True)
-    assert not any(said.values()), said
-    torch.testing.assert_close(peer(seen := images(model)).logits, model(seen), rtol=0, atol=1e-4)
+    assert save_as(model, tmp_path / "converted", "transformers") == []
+    peer, info = transformers.ViTForImageClassification.from_pretrained(
+        tmp_path / "converted", output_loading_info=True
+    )
+    assert not any(info.values()), info
+    torch.testing.assert_close(peer(batch := images(model)).logits, model(batch), rtol=0, atol=1e-4)
     assert peer.config.id2label == {0: "cat", 1: "dog", 2: "owl"}
 
 
-def test_transformers_processor_takes_the_folder(tmp_path: Path) -> None:
+def test_transformers_loads_the_image_processor(tmp_path: Path) -> None:
     model = model_with_card()
-    write_model(model, tmp_path / "there", "transformers")
-    same_again(tmp_path / "there", model)
-    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "there")
+    save_as(model, tmp_path / "converted", "transformers")
+    assert_loads_unchanged(tmp_path / "converted", model)
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "converted")
     pixels = torch.randint(256, (3, 32, 48), dtype=torch.uint8)
-    seen = processor(pixels, return_tensors="pt")["pixel_values"]
-    assert seen.shape == (1, 3, 16, 16)
+    batch = processor(pixels, return_tensors="pt")["pixel_values"]
+    assert batch.shape == (1, 3, 16, 16)
     middle = (pixels[:, 8:24, 16:32] / 255 - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / 0.5
-    torch.testing.assert_close(seen[0], middle, rtol=0, atol=1e-5)
+    torch.testing.assert_close(batch[0], middle, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_registers": 2}, {"mlp": "swiglu", "mlp_dim": 32, "num_registers": 1}])
-def test_dinov2s_loader_takes_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_transformers_loads_dinov2(changes: dict[str, Any], tmp_path: Path) -> None:
     model = model_with_card(**DINO, **changes)
-    assert write_model(model, tmp_path / "there", "dinov2") == []
-    peer, said = transformers.AutoModel.from_pretrained(tmp_path / "there", output_loading_info=True)
-    assert said["missing_keys"] <= {"embeddings.mask_token"}
-    assert not said["unexpected_keys"]
-    features = model.features(seen := images(model)).pooled
-    torch.testing.assert_close(peer(seen).pooler_output, features, rtol=0, atol=1e-4)
+    assert save_as(model, tmp_path / "converted", "dinov2") == []
+    peer, info = transformers.AutoModel.from_pretrained(tmp_path / "converted", output_loading_info=True)
+    assert info["missing_keys"] <= {"embeddings.mask_token"}
+    assert not info["unexpected_keys"]
+    features = model.features(batch := images(model)).pooled
+    torch.testing.assert_close(peer(batch).pooler_output, features, rtol=0, atol=1e-4)
 
 
 TOWERS: dict[str, dict[str, Any]] = {
@@ -121,64 +127,67 @@ TOWERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("form", TOWERS)
-def test_transformers_other_loaders_take_the_folder(form: str, tmp_path: Path) -> None:
-    model = model_with_card(**TOWERS[form])
+@pytest.mark.parametrize("format", TOWERS)
+def test_transformers_loads_other_model_classes(format: str, tmp_path: Path) -> None:
+    model = model_with_card(**TOWERS[format])
     for name, parameter in model.named_parameters():
-        if form == "dinov3" and name.endswith("qkv.bias"):
-            parameter.data.view(3, -1)[1] = 0  # keys have none there
-    assert write_model(model, tmp_path / "there", form) == []
-    kind = getattr(transformers, transformers.AutoConfig.from_pretrained(tmp_path / "there").architectures[0])
-    peer, said = kind.from_pretrained(tmp_path / "there", output_loading_info=True)
-    assert said["missing_keys"] <= {"embeddings.mask_token"}
-    assert not said["unexpected_keys"]
-    output = peer(seen := images(model))
-    pooled = model.features(seen).pooled
-    found = {"clip": "image_embeds", "transformers": "logits"}.get(form, "pooler_output")
-    expected = pooled if found == "pooler_output" else model.classify(pooled)
-    torch.testing.assert_close(getattr(output, found), expected, rtol=0, atol=1e-4)
-    owner = owner_of(form, tmp_path / "there" / "model.safetensors", model.config)
-    assert isinstance(owner, Owner), owner
-    torch.testing.assert_close(owner.compute(seen), expected, rtol=0, atol=1e-4)
+        if format == "dinov3" and name.endswith("qkv.bias"):
+            parameter.data.view(3, -1)[1] = 0  # DINOv3 has no key bias
+    assert save_as(model, tmp_path / "converted", format) == []
+    model_class = getattr(
+        transformers, transformers.AutoConfig.from_pretrained(tmp_path / "converted").architectures[0]
+    )
+    peer, info = model_class.from_pretrained(tmp_path / "converted", output_loading_info=True)
+    assert info["missing_keys"] <= {"embeddings.mask_token"}
+    assert not info["unexpected_keys"]
+    output = peer(batch := images(model))
+    pooled = model.features(batch).pooled
+    output_name = {"clip": "image_embeds", "transformers": "logits"}.get(format, "pooler_output")
+    expected = pooled if output_name == "pooler_output" else model.classify(pooled)
+    torch.testing.assert_close(getattr(output, output_name), expected, rtol=0, atol=1e-4)
+    upstream = load_upstream_model(format, tmp_path / "converted" / "model.safetensors", model.config)
+    assert isinstance(upstream, UpstreamModel), upstream
+    torch.testing.assert_close(upstream.forward(batch), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["timm", "transformers", "torchvision"])
-def test_a_single_file_is_judged_by_its_owner(form: str, tmp_path: Path) -> None:
-    model = model_with_card(gelu="erf", norm_eps=1e-12 if form == "transformers" else 1e-6)
-    assert write_model(model, tmp_path / "there.safetensors", form) == []
-    owner = owner_of(form, tmp_path / "there.safetensors", model.config)
-    assert isinstance(owner, Owner)
-    assert owner.title.startswith(f"{form} ")
-    assert owner.gives == "logits"
-    torch.testing.assert_close(owner.compute(seen := images(model)), model(seen), rtol=0, atol=1e-4)
+@pytest.mark.parametrize("format", ["timm", "transformers", "torchvision"])
+def test_a_single_file_is_verified_by_the_upstream_model(format: str, tmp_path: Path) -> None:
+    model = model_with_card(gelu="erf", norm_eps=1e-12 if format == "transformers" else 1e-6)
+    assert save_as(model, tmp_path / "converted.safetensors", format) == []
+    upstream = load_upstream_model(format, tmp_path / "converted.safetensors", model.config)
+    assert isinstance(upstream, UpstreamModel)
+    assert upstream.title.startswith(f"{format} ")
+    assert upstream.output == "logits"
+    torch.testing.assert_close(upstream.forward(batch := images(model)), model(batch), rtol=0, atol=1e-4)
 
 
-def test_a_hybrid_is_judged_by_timm(tmp_path: Path) -> None:
+def test_a_hybrid_is_verified_by_timm(tmp_path: Path) -> None:
     model = model_with_card(image_size=64, patch_size=32, stem_stages=(2, 2, 2, 2), gelu="erf")
-    write_model(model, tmp_path / "there.safetensors", "timm")
-    owner = owner_of("timm", tmp_path / "there.safetensors", model.config)
-    assert isinstance(owner, Owner)
-    assert owner.compute(images(model)).shape == (2, 3)
+    save_as(model, tmp_path / "converted.safetensors", "timm")
+    upstream = load_upstream_model("timm", tmp_path / "converted.safetensors", model.config)
+    assert isinstance(upstream, UpstreamModel)
+    assert upstream.forward(images(model)).shape == (2, 3)
 
 
-def test_why_an_owner_was_not_asked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_for_not_verifying_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_with_card(representation_size=12, gelu="erf")
-    write_model(model, tmp_path / "there.safetensors", "timm")
-    told = owner_of("timm", tmp_path / "there.safetensors", model.config)
-    assert str(told).startswith(f"timm {timm.__version__} does not take it: pre_logits.fc.bias")
-    odd = model_with_card(image_size=64, patch_size=32, stem_stages=(2, 1, 2, 2), gelu="erf")
-    told = owner_of("timm", tmp_path / "there.safetensors", odd.config)
-    assert str(told).endswith("timm has no hybrid with stages (2, 1, 2, 2) of width 64")
+    save_as(model, tmp_path / "converted.safetensors", "timm")
+    reason = load_upstream_model("timm", tmp_path / "converted.safetensors", model.config)
+    assert str(reason).startswith(f"timm {timm.__version__} cannot load it: pre_logits.fc.bias")
+    odd_stages = model_with_card(image_size=64, patch_size=32, stem_stages=(2, 1, 2, 2), gelu="erf")
+    reason = load_upstream_model("timm", tmp_path / "converted.safetensors", odd_stages.config)
+    assert str(reason).endswith("timm has no hybrid with stages (2, 1, 2, 2) of width 64")
     grey = model_with_card(channels=1, gelu="erf")
-    told = owner_of("torchvision", tmp_path / "there.safetensors", grey.config)
-    assert str(told).endswith("does not take it: its models take square colour images")
+    reason = load_upstream_model("torchvision", tmp_path / "converted.safetensors", grey.config)
+    assert str(reason).endswith("cannot load it: its models need square colour images")
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    assert owner_of("timm", tmp_path / "there.safetensors", model.config) == "timm is not installed, and was not asked"
+    reason = load_upstream_model("timm", tmp_path / "converted.safetensors", model.config)
+    assert str(reason).startswith("timm is not installed")
 
 
-def test_what_dinov2_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_an_mlp_that_dinov2_cannot_have_is_refused(tmp_path: Path) -> None:
     model = model_with_card(**DINO, mlp_dim=30)
     with pytest.raises(ValueError, match="transformers has no DINOv2 with an MLP of 30 at width 12"):
-        write_model(model, tmp_path / "there", "dinov2")
+        save_as(model, tmp_path / "converted", "dinov2")
     assert list(tmp_path.iterdir()) == []
-    assert written_as(LINEAGES["dinov2"], model)[1] == []
+    assert upstream_state_dict(LINEAGES["dinov2"], model)[1] == []

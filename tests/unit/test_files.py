@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vitral.files import naming, write_atomically, write_json
+from vitral.files import add_file_name, write_atomically, write_json
 
 
 def entries(folder: Path) -> list[str]:
@@ -56,7 +56,11 @@ def test_a_crash_in_the_middle_leaves_the_old_content(tmp_path, error):
 
 def test_a_full_disk_is_named_after_the_file():
     full = Path("/dev/full")
-    with pytest.raises(OSError, match="No space left on device: '/dev/full'"), naming(full), full.open("wb") as file:
+    with (
+        pytest.raises(OSError, match="No space left on device: '/dev/full'"),
+        add_file_name(full),
+        full.open("wb") as file,
+    ):
         file.write(b"x")
 
 

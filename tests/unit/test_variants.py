@@ -1,4 +1,4 @@
-"""What holds for every model, whatever parts it is made of."""
+"""Properties of every model, whatever its parts."""
 
 import math
 from dataclasses import replace
@@ -17,9 +17,9 @@ from vitral.layers.positions import POSITIONS
 from vitral.models import Architecture, Model, build, repeated
 from vitral.resnet import ResNetConfig
 from vitral.runs.metrics import read_metrics
+from vitral.runs.run import Run
 from vitral.train.config import ModelSetup, RunConfig
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import load_model, save_model
 
@@ -117,7 +117,7 @@ def test_every_parameter_learns(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, config in VARIANTS.items() if isinstance(config, ViTConfig)])
-def test_tokens_stay_in_sixteen_bits_where_the_arithmetic_is(name: str) -> None:
+def test_tokens_are_in_sixteen_bits_under_autocast(name: str) -> None:
     model = random_model(name).float()
     exact = model.features(images(name).float())
     with torch.autocast("cpu", torch.bfloat16):
@@ -134,7 +134,7 @@ def test_every_model_trains_by_the_same_loop(name: str, tmp_path: Path) -> None:
     config: RunConfig = tiny_run(tmp_path / "run", steps=2, batch_size=16, recompute=name == "recomputed")
     architecture = VARIANTS.get(name, PLAIN)
     config = replace(config, model=ModelSetup(architecture=architecture))
-    run = Run.create(config)
+    run = Run.create(config.out, recipe=config.recipe)
     try:
         figures = fit(run, config)
     finally:

@@ -1,4 +1,4 @@
-"""The model does what the paper's equations say, counts what the paper counts, and refuses what cannot be built."""
+"""The model follows the paper's equations and parameter counts, and rejects invalid configurations."""
 
 import importlib
 import math
@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 import vitral
 import vitral.vit
-from vitral.layers.places import Place
+from vitral.layers.positions import PositionState
 from vitral.models import SIZES, architecture, create
 from vitral.vit import Attention, PatchEmbed, ViT
 from vitral.vit_config import ViTConfig
@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
 }
 POOLS = ("cls", "gap")
 POSITIONS = ("none", "learned_1d")
-PLACE = Place(grid=(1, 4))
+NO_POSITIONS = PositionState(grid=(1, 4))
 
 
 def seeded(seed: int) -> Generator:
@@ -165,13 +165,13 @@ def test_the_default_configuration_is_base_16() -> None:
     assert ViTConfig().grid == (14, 14)
 
 
-def test_a_name_gives_its_sizes_and_takes_overrides() -> None:
+def test_a_name_gives_its_sizes_and_accepts_overrides() -> None:
     config = architecture("ViT-mu/8", image_size=(16, 32), depth=3, pool="gap")
     assert (config.width, config.depth, config.mlp_dim, config.num_heads) == (32, 3, 128, 2)
     assert (config.image_hw, config.patch_hw, config.grid, config.pool) == ((16, 32), (8, 8), (2, 4), "gap")
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -196,20 +196,20 @@ def test_a_name_gives_its_sizes_and_takes_overrides() -> None:
         ({"norm_eps": -1.0}, "norm_eps must be above 0, not -1.0"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(overrides: dict[str, Any], sentence: str) -> None:
+def test_sizes_that_do_not_fit_raise(overrides: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         ViTConfig(**overrides)
 
 
 @pytest.mark.parametrize("field", ["pool", "position", "gelu"])
-def test_an_unknown_part_is_refused(field: str) -> None:
-    """By the configuration itself, or before it where types are checked at run time."""
+def test_an_unknown_part_raises(field: str) -> None:
+    """The configuration raises, or the type checker before it."""
     with pytest.raises((ValueError, TypeCheckError), match=field):
         ViTConfig(**{field: "unheard-of"})
 
 
 @pytest.mark.parametrize("name", ["ViT-X/16", "ViT-B16", "ViT-B/", "ViT-B/16px", "B/16", "vit-b/16", ""])
-def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
+def test_an_unknown_name_raises_and_lists_the_sizes(name: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"unknown model {name!r}: a name is ViT-SIZE/PATCH")) as error:
         architecture(name)
     assert "mu, s, Ti, S, b, M, B, L, So400m, H, g, g-opt, G, G-opt, e" in str(error.value)
@@ -224,7 +224,7 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(name: str) -> None:
         ((2, 8, 16), "image size 8x16 is not divisible by patch size 4x3: choose 8x15, or another patch size"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(shape: tuple[int, int, int], sentence: str) -> None:
+def test_images_that_do_not_fit_raise(shape: tuple[int, int, int], sentence: str) -> None:
     model = tiny()
     for call in (model, model.features):
         with pytest.raises(ValueError, match=re.escape(sentence)):
@@ -242,9 +242,9 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_annotations_catch_a_wrong_rank_and_a_wrong_type(checked: ModuleType) -> None:
     attention = checked.Attention(width=8, num_heads=2, dropout=0.0)
-    assert attention(torch.zeros(2, 3, 8), PLACE).shape == (2, 3, 8)
+    assert attention(torch.zeros(2, 3, 8), NO_POSITIONS).shape == (2, 3, 8)
     with pytest.raises(TypeCheckError):
-        attention(torch.zeros(3, 8), PLACE)
+        attention(torch.zeros(3, 8), NO_POSITIONS)
     model = checked.ViT(ViTConfig(**TINY))
     assert model(torch.zeros(1, 2, 8, 12)).shape == (1, 5)
     with pytest.raises(TypeCheckError):
@@ -271,8 +271,8 @@ def test_the_head_bias_gives_the_published_first_sigmoid_loss(classes: int, bias
     model = create("ViT-mu/8", image_size=16, num_classes=classes, head_bias=bias).double()
     logits = model(images_for(model, batch=1))
     one_positive = F.one_hot(torch.tensor([3]), classes).double()
-    found = F.binary_cross_entropy_with_logits(logits, one_positive, reduction="sum")
-    assert found.item() == pytest.approx(loss, abs=5e-5)
+    actual = F.binary_cross_entropy_with_logits(logits, one_positive, reduction="sum")
+    assert actual.item() == pytest.approx(loss, abs=5e-5)
 
 
 def test_the_representation_layer_is_tanh_before_the_head() -> None:
@@ -310,8 +310,8 @@ def test_patches_are_in_raster_order() -> None:
     nn.init.constant_(embed.proj.weight, 1 / (2 * 4 * 3))
     nn.init.zeros_(embed.proj.bias)
     numbered = [torch.full((1, 2, 4, 3), float(index), dtype=torch.float64) for index in range(8)]
-    found = embed(paste(numbered, config)).flatten().tolist()
-    assert found == pytest.approx(range(8))
+    tokens = embed(paste(numbered, config)).flatten().tolist()
+    assert tokens == pytest.approx(range(8))
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -368,8 +368,8 @@ def test_attention_is_equations_5_to_8(num_heads: int) -> None:
     layer = Attention(width=6, num_heads=num_heads, dropout=0.0).double()
     tokens = torch.randn(2, 5, 6, dtype=torch.float64)
     expected = torch.from_numpy(attention_by_hand(layer, tokens.numpy()))
-    torch.testing.assert_close(layer(tokens, PLACE), expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(layer(tokens, PLACE, slice(1, 3)), expected[:, 1:3], rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer(tokens, NO_POSITIONS), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer(tokens, NO_POSITIONS, slice(1, 3)), expected[:, 1:3], rtol=0, atol=1e-12)
 
 
 def test_attention_weights_of_a_token_sum_to_one() -> None:
@@ -381,7 +381,7 @@ def test_attention_weights_of_a_token_sum_to_one() -> None:
         layer.qkv.bias[12:] = value
         layer.proj.weight.copy_(torch.eye(6))
         layer.proj.bias.zero_()
-    out = layer(torch.randn(2, 5, 6, dtype=torch.float64), PLACE)
+    out = layer(torch.randn(2, 5, 6, dtype=torch.float64), NO_POSITIONS)
     torch.testing.assert_close(out, value.expand(2, 5, 6), rtol=0, atol=1e-12)
 
 
@@ -468,9 +468,9 @@ def test_forward_is_the_head_over_the_features(
 
 
 def dropout_inputs_and_sources(model: ViT, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each dropout module, what it was given and what the dense layer (or position sum) before it made."""
-    made: dict[str, Tensor] = {}
-    given: dict[str, Tensor] = {}
+    """For each dropout module, its input, and the output of the dense layer (or position sum) before it."""
+    outputs: dict[str, Tensor] = {}
+    inputs_of: dict[str, Tensor] = {}
 
     def recorder(store: dict[str, Tensor], name: str, *, output: bool) -> Callable[..., None]:
         def record(_: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> None:
@@ -480,16 +480,16 @@ def dropout_inputs_and_sources(model: ViT, images: Tensor) -> dict[str, tuple[Te
 
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout):
-            module.register_forward_hook(recorder(given, name, output=False))
+            module.register_forward_hook(recorder(inputs_of, name, output=False))
         else:
-            module.register_forward_hook(recorder(made, name, output=True))
+            module.register_forward_hook(recorder(outputs, name, output=True))
     model(images)
-    tokens = torch.cat([model.cls_token.expand(len(images), -1, -1), made["patch_embed"].flatten(1, 2)], dim=1)
-    pairs = {"pos_drop": (given["pos_drop"], tokens + model.pos_embed)}
+    tokens = torch.cat([model.cls_token.expand(len(images), -1, -1), outputs["patch_embed"].flatten(1, 2)], dim=1)
+    pairs = {"pos_drop": (inputs_of["pos_drop"], tokens + model.pos_embed)}
     for index in range(len(model.blocks)):
         block = f"blocks.{index}"
         for drop, source in (("attn.drop", "attn.proj"), ("mlp.drop1", "mlp.act"), ("mlp.drop2", "mlp.fc2")):
-            pairs[f"{block}.{drop}"] = given[f"{block}.{drop}"], made[f"{block}.{source}"]
+            pairs[f"{block}.{drop}"] = inputs_of[f"{block}.{drop}"], outputs[f"{block}.{source}"]
     return pairs
 
 
@@ -509,7 +509,7 @@ def test_dropout_is_where_the_paper_puts_it_and_nowhere_else() -> None:
     assert torch.equal(model(images), model.eval()(images)), "something else than nn.Dropout is random in training"
 
 
-def test_dropout_drops_its_share_and_scales_the_rest() -> None:
+def test_dropout_drops_its_fraction_and_scales_the_rest() -> None:
     torch.manual_seed(0)
     model = tiny(image_size=(64, 48), dropout=0.3).train()
     images = images_for(model, batch=4)

@@ -1,1 +1,1 @@
-"""One module a command: its arguments, and what it prints."""
+"""One module for each command: what it runs and prints. `arguments` has what it parses."""

@@ -1,4 +1,4 @@
-"""`vitral compare`: finished runs side by side."""
+"""`vitral compare`: compares finished runs."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,32 +8,24 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vitral.commands.output import check_out, plain, print_json, printable
+from vitral.commands.output import finite, print_json, printable
 from vitral.evals.paired import Difference
 from vitral.files import as_csv, as_markdown, write_atomically
-from vitral.suites.published import SOURCES, PublishedRow, published
-from vitral.sweeps.compare import Contender, contenders, different_settings
+from vitral.suites.published import PublishedRow, published
+from vitral.sweeps.compare import RunSummary, different_settings, summarise_runs
 
 __all__ = ["main"]
 
-DESCRIPTION = """Puts finished runs side by side: final figures, the difference to the first run's accuracy with its
-95 % interval (paired bootstrap over the images that both were measured on), parameters, steps, time of training and
-images a second; then the settings that differ."""
-
-ENDINGS = (".md", ".csv", ".png")
-ON_SCREEN = ("top1", "loss", "knn", "linear")
-"""Measures that the screen has room for; --json and files have all."""
+SCREEN_METRICS = ("top1", "loss", "knn", "linear")
+"""Metrics that fit on the screen; --json and files have all."""
 
 Cells = list[list[str]]
 
 
-def main(arguments: list[str]) -> None:
+def main(options: argparse.Namespace) -> None:
     """Prints the tables, or with `--json` one object; writes the files of `--out`."""
-    options = parsed(arguments)
-    for path in options.out:
-        check_out(path, endings=ENDINGS)
-    runs = contenders(options.runs)
-    known = published(runs[0].config.data.source) if options.published else []
+    runs = summarise_runs(options.runs)
+    reference = published(runs[0].config.data.source) if options.published else []
     settings = different_settings([run.config for run in runs])
     if options.json:
         rows = [row(run) for run in runs]
@@ -41,59 +33,40 @@ def main(arguments: list[str]) -> None:
             {
                 "baseline": rows[0]["run"],
                 "runs": rows,
-                "published": [vars(row) for row in known],
+                "published": [vars(row) for row in reference],
                 "settings": settings,
                 "files": list(map(str, options.out)),
             }
         )
     else:
         console = Console(highlight=False, markup=False)
-        for cells in tables(runs, known, settings, all_figures=False):
+        for cells in tables(runs, reference, settings, all_metrics=False):
             console.print(rich_table(cells))
-    # last, as a full disk must not cost the figures
+    # last, so that a full disk does not lose the results
     for path in options.out:
-        write(path, runs, known, settings)
+        write(path, runs, reference, settings)
         if not options.json:
             print(printable(f"written: {path}"))
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="vitral compare", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="folders of finished runs, two or more")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="write the comparison into a file: a table (.md, .csv) or a picture (.png); may be given several times",
-    )
-    parser.add_argument(
-        "--published",
-        action="store_true",
-        help=f"beside what the paper's models reached on the same images: {', '.join(SOURCES)}",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(arguments)
-
-
-def write(path: Path, runs: Sequence[Contender], known: Sequence[PublishedRow], settings: dict[str, list[Any]]) -> None:
-    """Writes the comparison in the form that the file's ending names."""
+def write(
+    path: Path, runs: Sequence[RunSummary], reference: Sequence[PublishedRow], settings: dict[str, list[Any]]
+) -> None:
+    """Writes the comparison in the format of the file's ending."""
     match path.suffix.lower():
         case ".png":
-            from vitral.sweeps.comparison_picture import draw_comparison  # here, as Matplotlib takes a second
+            from vitral.sweeps.comparison_plot import draw_comparison  # here, as Matplotlib takes a second
 
-            draw_comparison(runs, path, known=known)
+            draw_comparison(runs, path, published=reference)
             return
         case ".csv":
-            text = as_csv(as_rows(runs, known, settings))
+            text = as_csv(as_rows(runs, reference, settings))
         case _:
-            text = "\n".join(map(as_markdown, tables(runs, known, settings, all_figures=True)))
+            text = "\n".join(map(as_markdown, tables(runs, reference, settings, all_metrics=True)))
     write_atomically(path, lambda file: file.write(printable(text).encode()))
 
 
-def row(run: Contender) -> dict[str, Any]:
+def row(run: RunSummary) -> dict[str, Any]:
     """Everything about a run, as numbers."""
     return {
         "run": str(run.path),
@@ -110,84 +83,79 @@ def row(run: Contender) -> dict[str, Any]:
     }
 
 
-def interval(found: Difference | None) -> dict[str, float] | None:
-    """An interval as numbers; shares are fractions."""
-    return {"mean": found.mean, "low": found.low, "high": found.high} if found else None
+def interval(difference: Difference | None) -> dict[str, float] | None:
+    """A confidence interval, as fractions."""
+    return {"mean": difference.mean, "low": difference.low, "high": difference.high} if difference else None
 
 
 def as_rows(
-    runs: Sequence[Contender], known: Sequence[PublishedRow], settings: dict[str, list[Any]]
+    runs: Sequence[RunSummary], reference: Sequence[PublishedRow], settings: dict[str, list[Any]]
 ) -> list[list[Any]]:
-    """One line a run: all figures as numbers, then the settings that differ; of what is published the accuracy."""
+    """One row per run: all metrics as numbers, then the settings that differ; of published rows the accuracy."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     costs = ("parameters", "steps", "seconds", "images_per_second")
-    shares = [f"{what}_{end}" for what in ("accuracy", "difference") for end in ("mean", "low", "high")]
-    lines = [["run", *names, "num_images", *shares, "gained", "lost", *costs, *settings]]
+    intervals = [f"{name}_{end}" for name in ("accuracy", "difference") for end in ("mean", "low", "high")]
+    rows = [["run", *names, "num_images", *intervals, "gained", "lost", *costs, *settings]]
     for index, run in enumerate(runs):
-        figures = [run.metrics.get(name) for name in names]
-        intervals = [
-            getattr(found, end, None) for found in (run.accuracy, run.difference) for end in ("mean", "low", "high")
-        ]
-        changes = [getattr(run.difference, name, None) for name in ("gained", "lost")]
-        measured = [getattr(run, name) for name in costs]
         values = [
-            *figures,
+            *(run.metrics.get(name) for name in names),
             run.num_images,
-            *intervals,
-            *changes,
-            *measured,
+            *(getattr(each, end, None) for each in (run.accuracy, run.difference) for end in ("mean", "low", "high")),
+            *(getattr(run.difference, name, None) for name in ("gained", "lost")),
+            *(getattr(run, name) for name in costs),
             *(column[index] for column in settings.values()),
         ]
-        lines.append([str(run.path), *map(plain, values)])
-    place = lines[0].index("accuracy_mean")
-    for row in known:
-        lines.append([row.name, *[""] * (place - 1), plain(row.accuracy), *[""] * (len(lines[0]) - place - 1)])
-    return lines
+        rows.append([str(run.path), *map(finite, values)])
+    column = rows[0].index("accuracy_mean")
+    for each in reference:
+        rows.append([each.name, *[""] * (column - 1), finite(each.accuracy), *[""] * (len(rows[0]) - column - 1)])
+    return rows
 
 
 def tables(
-    runs: Sequence[Contender],
-    known: Sequence[PublishedRow],
+    runs: Sequence[RunSummary],
+    reference: Sequence[PublishedRow],
     settings: dict[str, list[Any]],
     *,
-    all_figures: bool,
+    all_metrics: bool,
 ) -> list[Cells]:
-    """What is for people, row by row, the first row as head: figures, cost, and the settings that differ if any do."""
+    """Tables of text, the first row of each its header: metrics, cost, published accuracy, settings that differ."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
-    shown = [name for name in names if all_figures or name.split("/")[1] in ON_SCREEN]
-    figures, costs = (
-        [["run", "images", *shown, "points to the first"]],
-        [["run", "parameters", "steps", "time", "images/s"]],
-    )
+    names = [name for name in names if all_metrics or name.split("/")[1] in SCREEN_METRICS]
+    metrics = [["run", "images", *names, "vs first, points"]]
+    costs = [["run", "parameters", "steps", "time", "images/s"]]
     for run in runs:
-        name = str(run.path)
+        path = str(run.path)
         images = "-" if run.num_images is None else f"{run.num_images:,}"
-        figures.append([name, images, *(figure(each, run.metrics.get(each)) for each in shown), points(run.difference)])
+        metrics.append([path, images, *(metric(name, run.metrics.get(name)) for name in names), points(run.difference)])
         speed = f"{run.images_per_second:,.0f}" if run.seconds else "-"
-        costs.append([name, f"{run.parameters:,}", f"{run.steps:,}", duration(run.seconds), speed])
-    found = [figures, costs]
-    if known:
-        found.append([["published", "top-1"], *([row.name, f"{row.accuracy:.2%}"] for row in known)])
+        costs.append([path, f"{run.parameters:,}", f"{run.steps:,}", duration(run.seconds), speed])
+    result = [metrics, costs]
+    if reference:
+        result.append([["published", "top-1"], *([row.name, f"{row.accuracy:.2%}"] for row in reference)])
     if settings:
-        differ = [[key, *("-" if value is None else str(value) for value in each)] for key, each in settings.items()]
-        found.append([["setting", *(str(run.path) for run in runs)], *differ])
-    return found
+        rows = [[key, *("-" if value is None else str(value) for value in values)] for key, values in settings.items()]
+        result.append([["setting", *(str(run.path) for run in runs)], *rows])
+    return result
 
 
-def figure(name: str, value: float | None) -> str:
-    """A final figure: losses as they are, all others as percentages."""
+def metric(name: str, value: float | None) -> str:
+    """A final metric: losses as numbers, all others as percentages."""
     if value is None:
         return "-"
     return f"{value:.4f}" if name.endswith("loss") else f"{value:.2%}"
 
 
-def points(found: Difference | None) -> str:
+def points(difference: Difference | None) -> str:
     """A difference of accuracies and its interval, in percentage points."""
-    return f"{100 * found.mean:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f})" if found else "-"
+    if difference is None:
+        return "-"
+    mean, low, high = (100 * value for value in (difference.mean, difference.low, difference.high))
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """A time in seconds, minutes or hours."""
     if not seconds:
         return "-"
     for limit, unit, size in ((120, "s", 1), (7200, "min", 60)):
@@ -197,7 +165,7 @@ def duration(seconds: float) -> str:
 
 
 def rich_table(cells: Cells) -> Table:
-    """A table for the screen, names to the left and numbers to the right."""
+    """A table for the screen, with names on the left and numbers on the right."""
     table = Table()
     for index, name in enumerate(cells[0]):
         table.add_column(printable(name), justify="right" if index else "left", overflow="fold")

@@ -1,4 +1,4 @@
-"""`vitral convert`: weights from one project's format to another's."""
+"""`vitral convert`: converts weights between formats."""
 
 import argparse
 from collections.abc import Callable
@@ -8,31 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitral.commands.checkpoint import tell
+from vitral.commands.loading import note_report
 from vitral.commands.output import note, print_json
-from vitral.errors import UserError
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.folder import WEIGHTS
-from vitral.weights.foreign import LINEAGES
 from vitral.weights.load import load_with_report
-from vitral.weights.upstream import BUILDERS, Owner, owner_of
-from vitral.weights.writing import is_folder, write_model
+from vitral.weights.save import is_folder, save_as
+from vitral.weights.upstream_model import BUILDERS, UpstreamModel, load_upstream_model
 
 __all__ = ["main"]
 
 
-def main(arguments: list[str]) -> None:
-    """Converts, gives the result to its owner's own model where that is installed, and says how far its logits are."""
-    options = parsed(arguments)
-    if options.to != "vitral" and options.to not in LINEAGES:
-        raise UserError(f"--to {options.to} is not known: choose vitral, {', '.join(LINEAGES)}")
-    if options.destination.exists():
-        raise UserError(f"{options.destination} is there already: name another place, or remove it first")
-    told = {"num_heads": options.num_heads} if options.num_heads else {}
-    model, report = load_with_report(options.source, allow_missing=options.allow_missing, **told)
-    caveats = write_model(model, options.destination, options.to)
-    by, kind, difference = verified(model, options.destination, options.to)
+def main(options: argparse.Namespace) -> None:
+    """Converts, loads the result again, and prints how far its outputs are from the source's."""
+    heads = {"num_heads": options.num_heads} if options.num_heads else {}
+    model, report = load_with_report(options.source, allow_missing=options.allow_missing, **heads)
+    caveats = save_as(model, options.destination, options.to)
+    by, output, difference = verify(model, options.destination, options.to)
     if options.json:
         facts = {
             "source": str(options.source),
@@ -44,65 +37,46 @@ def main(arguments: list[str]) -> None:
             "unexpected": list(report.unexpected) if report else [],
             "notes": [*(report.notes if report else ()), *caveats],
             "verified_by": by,
-            "compared": kind,
+            "compared": output,
             "largest_difference": difference,
         }
         print_json(facts)
         return
     if report:
-        tell(report)
+        note_report(report)
     for sentence in caveats:
         note(sentence)
     print(f"{options.destination}: {len(model.state_dict())} tensors as {options.to}")
-    print(f"read back by {by}, its {kind} of random images differ from the source's by at most {difference:.1e}")
+    print(f"loaded again by {by}: its {output} of random images differ from the source's by at most {difference:.1e}")
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="vitral convert",
-        description="Converts weights. The source's format is recognised from what it holds; the result is read back, "
-        "by the model of the project that owns the format where that is installed, and compared.",
-    )
-    parser.add_argument("source", metavar="SRC", help="a file, a folder, or hf-hub:OWNER/NAME")
-    parser.add_argument(
-        "destination",
-        type=Path,
-        metavar="DST",
-        help="a new file; a new folder for vitral, and for timm, transformers and dinov2 where the name has no ending",
-    )
-    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"vitral, {', '.join(LINEAGES)}")
-    parser.add_argument("--num-heads", type=int, metavar="N", help="attention heads, where the source does not tell")
-    parser.add_argument("--allow-missing", action="store_true", help="arrays may be missing or left over")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(arguments)
-
-
-def verified(model: Model, destination: Path, form: str) -> tuple[str, str, float]:
-    """Reads what was written and computes with it: who did, what was compared, and the largest difference."""
-    whole = is_folder(destination, form)
-    heads: dict[str, Any] = {} if whole or not isinstance(model, ViT) else {"num_heads": model.config.num_heads}
-    again, _ = load_with_report(destination, **heads)
-    if form in BUILDERS and isinstance(again, ViT):
-        owner = owner_of(form, destination / WEIGHTS if whole else destination, again.config)
-        if isinstance(owner, Owner):
-            compute = model if owner.gives == "logits" else pooled(model)
-            return owner.title, owner.gives, largest_difference(model, compute, owner.compute)
+def verify(model: Model, destination: Path, form: str) -> tuple[str, str, float]:
+    """Loads the written file and compares its outputs: the library that computed them, which outputs, and the
+    largest absolute difference.
+    """
+    folder = is_folder(destination, form)
+    heads: dict[str, Any] = {} if folder or not isinstance(model, ViT) else {"num_heads": model.config.num_heads}
+    loaded, _ = load_with_report(destination, **heads)
+    if form in BUILDERS and isinstance(loaded, ViT):
+        owner = load_upstream_model(form, destination / WEIGHTS if folder else destination, loaded.config)
+        if isinstance(owner, UpstreamModel):
+            compute = model if owner.output == "logits" else pooled(model)
+            return owner.title, owner.output, largest_difference(model, compute, owner.forward)
         note(owner)
-    # a format without a head is compared by what the head would read
-    if again.head.weight.any():
-        return "Vitral", "logits", largest_difference(model, model, again)
-    return "Vitral", "features", largest_difference(model, pooled(model), pooled(again))
+    # a format without a head is compared by the head's input
+    if loaded.head.weight.any():
+        return "Vitral", "logits", largest_difference(model, model, loaded)
+    return "Vitral", "features", largest_difference(model, pooled(model), pooled(loaded))
 
 
 def pooled(model: Model) -> Callable[[Tensor], Tensor]:
-    """What the model's head reads of images."""
+    """The input of the model's head, as a function of images."""
     return lambda images: model.features(images).pooled
 
 
 @torch.inference_mode()
 def largest_difference(model: Model, one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor]) -> float:
-    """Between what two functions give for the same random images of the model's size."""
+    """The largest absolute difference of two functions' outputs for random images of the model's size."""
     config = model.config
     images = torch.rand(2, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return (one(images) - other(images)).abs().max().item()

@@ -1,4 +1,4 @@
-"""`vitral models`: the models by name and size, or one of them in detail."""
+"""`vitral models`: lists the models by name, size and cost, or shows one in detail."""
 
 import argparse
 from dataclasses import asdict
@@ -9,19 +9,15 @@ from rich.table import Table
 
 from vitral.commands.output import print_json
 from vitral.config import to_dict
-from vitral.errors import UserError
 from vitral.inspection.cost import activation_memory, cost
 from vitral.models import NAMES, architecture, blank_model
 from vitral.vit_config import ViTConfig
 
-__all__ = ["main"]
+__all__ = ["gigabytes", "main"]
 
 
-def main(arguments: list[str]) -> None:
+def main(options: argparse.Namespace) -> None:
     """Prints a table of models, or of one model's parts; with `--json`, one object."""
-    options = parsed(arguments)
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
     if options.model:
         model = details(options.model, options)
         print_json(model) if options.json else print_details(model)
@@ -33,51 +29,34 @@ def main(arguments: list[str]) -> None:
         print_table(models, options)
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="vitral models",
-        description="Lists models by name with what they cost. Any size goes with any patch that divides the image: "
-        "ViT-B/14 is a model too. With a name, shows one model in detail; Google's and timm's names are understood.",
-    )
-    parser.add_argument("model", nargs="?", metavar="NAME", help="one model, such as ViT-B/16 or vit_base_patch16_224")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the images (default: 224)")
-    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="classes of the head (default: 1000)")
-    parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="also count the memory of N images' activations in training"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(arguments)
-
-
-def configured(name: str, options: argparse.Namespace) -> Any:
-    """The model's configuration at the size asked for."""
+def finetune_config(name: str, options: argparse.Namespace) -> Any:
+    """The model's configuration at `--image-size`."""
     size = {} if options.image_size is None else {"image_size": options.image_size}
     return architecture(name, num_classes=options.classes, **size)
 
 
 def fits(name: str, options: argparse.Namespace) -> bool:
-    """Whether a listed model can be built at the size asked for: its patches may not divide it."""
+    """Whether a listed model's patches divide `--image-size`."""
     patch = getattr(architecture(name), "patch_size", 1)
     return (options.image_size or 224) % patch == 0
 
 
 def facts(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Counts of one model; it is never given memory."""
-    config = configured(name, options)
+    """Counts of one model, without allocating it."""
+    config = finetune_config(name, options)
     counts = cost(config)
     shape = {key: getattr(config, key, None) for key in ("width", "depth", "num_heads", "mlp_dim")}
-    found = {"name": name, **shape, **asdict(counts)}
+    row = {"name": name, **shape, **asdict(counts)}
     if options.batch_size:
         for label, bfloat16 in (("activation_bytes_float32", False), ("activation_bytes_bfloat16", True)):
             memory = activation_memory(config, bfloat16=bfloat16, recompute=False)
-            found[label] = memory.of(options.batch_size)
-    return found
+            row[label] = memory.of(options.batch_size)
+    return row
 
 
 def details(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Counts of one model, its parameters by part, and its whole configuration."""
-    config = configured(name, options)
+    """Counts of one model, its parameters by part, and its configuration."""
+    config = finetune_config(name, options)
     parts: dict[str, int] = {}
     for key, parameter in blank_model(config).named_parameters():
         part = key.split(".")[0]
@@ -87,7 +66,7 @@ def details(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def print_table(models: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """A line a model."""
+    """Prints one line for each model."""
     pixels = options.image_size or 224
     table = Table("model", title=f"at {pixels} pixels, {options.classes:,} classes", title_justify="left")
     memory = ("float32", "bfloat16") if options.batch_size else ()
@@ -110,22 +89,22 @@ def print_table(models: list[dict[str, Any]], options: argparse.Namespace) -> No
 
 
 def print_details(model: dict[str, Any]) -> None:
-    """One model, a line a fact."""
+    """Prints one model in detail."""
     table = Table(show_header=False, box=None, title=model["name"], title_justify="left")
     table.add_row("parameters", f"{model['parameters']:,}")
     for part, count in model["parts"].items():
         table.add_row(f"  {part}", f"{count:,}")
     if model["tokens"]:
         table.add_row("tokens", f"{model['tokens']:,}")
-    table.add_row("multiply-accumulates", f"{model['macs'] / 1e9:,.3f} billion an image")
+    table.add_row("multiply-accumulates", f"{model['macs'] / 1e9:,.3f} billion per image")
     for precision in ("float32", "bfloat16"):
-        if kept := model.get(f"activation_bytes_{precision}"):
-            table.add_row(f"activations, {precision}", gigabytes(kept))
+        if size := model.get(f"activation_bytes_{precision}"):
+            table.add_row(f"activations, {precision}", gigabytes(size))
     for key, value in model["architecture"].items():
         table.add_row(key, str(value))
     Console().print(table, highlight=False)
 
 
 def gigabytes(count: int | float) -> str:
-    """Bytes as people read them."""
+    """Bytes in GB or MB."""
     return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

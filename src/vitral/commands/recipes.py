@@ -1,4 +1,4 @@
-"""`vitral recipes`: what there is to train, and what to expect of it."""
+"""`vitral recipes`: lists the recipes and what to expect of them."""
 
 import argparse
 
@@ -10,15 +10,8 @@ from vitral.recipes import RECIPES
 __all__ = ["main"]
 
 
-def main(arguments: list[str]) -> None:
+def main(options: argparse.Namespace) -> None:
     """Prints every recipe with its command; with `--json`, one object."""
-    parser = argparse.ArgumentParser(
-        prog="vitral recipes",
-        description="Lists the recipes: what each trains, what to expect, how long it takes, where that is known from, "
-        "and what to type.",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
     recipes = [{"name": name, **recipe.describe()} for name, recipe in RECIPES.items()]
     if options.json:
         print_json({"recipes": recipes})
@@ -30,4 +23,4 @@ def main(arguments: list[str]) -> None:
         for key in ("expect", "time", "source", "command"):
             console.print(f"  {key + ':':<9}{recipe[key]}", markup=False, soft_wrap=True)
         console.print()
-    console.print("vitral train RECIPE --help lists every key that can be changed.")
+    console.print("vitral train RECIPE --help lists every key of a recipe.")

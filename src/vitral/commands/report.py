@@ -1,50 +1,47 @@
-"""`vitral report`: the page about a run, built again from what the run left."""
+"""`vitral report`: writes the page about a run again, from the run's files."""
 
 import argparse
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from vitral.card import ModelCard
-from vitral.commands.evaluate.command import predictions
+from vitral.commands.evaluate.command import predict_split
 from vitral.commands.output import note, print_json, printable
+from vitral.config import to_dict
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.errors import UserError
-from vitral.evals.accuracy import Predictions
-from vitral.evals.evaluate import final_split
+from vitral.evals.predictions import Predictions
+from vitral.evals.splits import final_split
 from vitral.runs.fingerprint import fingerprint
-from vitral.runs.metrics import read_metrics
+from vitral.runs.metrics import read_metrics, read_speed
 from vitral.runs.predictions import SavedPredictions, load_predictions, save_predictions
+from vitral.runs.report import ReportData, write_report
+from vitral.runs.run import Run
 from vitral.serve.predictor import Predictor
-from vitral.train.config import RunConfig
-from vitral.train.report import ReportData, write_report
-from vitral.train.run import Run
+from vitral.train.config import RunConfig, read_run_config
 from vitral.weights.folder import load_model, read_config
 
 __all__ = ["main"]
 
 
-def main(arguments: list[str]) -> None:
-    """Writes the page and says where it is; with `--json`, one object."""
-    options = parsed(arguments)
-    if not (options.run / "run.json").is_file():
-        raise UserError(f"{options.run} is no folder of a training run: it has no run.json")
-    run, config = Run.open(options.run)
+def main(options: argparse.Namespace) -> None:
+    """Writes the page and prints its path; with `--json`, one object."""
+    run = Run.open(options.run)
+    config = read_run_config(run)
     card = read_config(run.path).card if (run.path / "config.json").is_file() else None
-    data = opened(config)
-    split, found = judged(run, config, card, data, device=options.device)
-    speed = json.loads(run.speed_path.read_text()) if run.speed_path.is_file() else None
+    data = load_data(config)
+    split, predictions = load_or_predict(run, config, card, data, device=options.device)
+    speed = read_speed(run.speed_path)
     page = write_report(
         run.path,
         ReportData(
-            config=config,
+            settings=to_dict(config),
             card=card,
             records=read_metrics(run.metrics_path),
             speed=speed,
             data=data,
             split=split,
-            predictions=found,
+            predictions=predictions,
         ),
     )
     if options.json:
@@ -53,40 +50,27 @@ def main(arguments: list[str]) -> None:
         print(printable(f"report: {page}"))
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
-    """The command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="vitral report",
-        description="Writes RUN/report.html, the page about a run: figures, curves, mistakes, speed, configuration. "
-        "A run writes it when it ends; this builds it again, or that of a run that has not finished.",
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
-    parser.add_argument("--device", default="auto", help="where to evaluate, if that was not kept (default: auto)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(arguments)
-
-
-def opened(config: RunConfig) -> Mapping[str, Source] | str:
-    """The run's images, or why they cannot be had."""
+def load_data(config: RunConfig) -> Mapping[str, Source] | str:
+    """The run's images by split, or why they cannot be read."""
     try:
         return open_data(config.data)
     except (UserError, OSError) as error:
-        note(f"the page comes without images: {error}")
+        note(f"the page is written without images: {error}")
         return " ".join(str(error).split())
 
 
-def judged(
+def load_or_predict(
     run: Run, config: RunConfig, card: ModelCard | None, data: Mapping[str, Source] | str, *, device: str
 ) -> tuple[str, Predictions | None]:
-    """The split of the final evaluation and what the model said of it: as kept, else evaluated again."""
-    kept = load_predictions(run.path)
-    if kept and card and (isinstance(data, str) or len(kept.predictions.readable) == len(data.get(kept.split, ()))):
-        return kept.split, kept.predictions
+    """The split of the final evaluation and the model's predictions: as saved, or computed and saved."""
+    saved = load_predictions(run.path)
+    if saved and card and (isinstance(data, str) or len(saved.predictions.readable) == len(data.get(saved.split, ()))):
+        return saved.split, saved.predictions
     if card is None or isinstance(data, str):
         return "test", None
     split = final_split(data)
     if config.objective.evaluate_by != "labels":
         return split, None
-    found = predictions(Predictor(load_model(run.path), device=device), data[split], config.data)
-    save_predictions(run.path, SavedPredictions(split=split, images=fingerprint(data[split]), predictions=found))
-    return split, found
+    predictions = predict_split(Predictor(load_model(run.path), device=device), data[split], config.data)
+    save_predictions(run.path, SavedPredictions(split=split, images=fingerprint(data[split]), predictions=predictions))
+    return split, predictions

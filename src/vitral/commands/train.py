@@ -1,147 +1,129 @@
-"""`vitral train`: a new run from a recipe, or an old one resumed."""
+"""`vitral train`: trains a model from a recipe, or resumes a run."""
 
 import argparse
 import shlex
 import sys
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from vitral.commands.output import parsed_by_tyro, print_json, split_off
+from vitral.commands.arguments.flags import parse_config, pop_option
+from vitral.commands.arguments.train import check_recipe
+from vitral.commands.output import print_json
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.recipes import RECIPES
-from vitral.train.config import RunConfig
+from vitral.runs.run import Run
+from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
-from vitral.train.run import Run
 
-__all__ = ["main"]
-
-USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--seed N] [--model.name NAME] [--KEY VALUE ...]
-       vitral train --resume DIR [--KEY VALUE ...]
-       torchrun --nproc-per-node GPUS -m vitral train RECIPE --out DIR [--timeout 10min] [--KEY VALUE ...]
-
-(each with --json: one JSON object on standard output)
-
-Trains a model and leaves it in DIR (by default the next free runs/RECIPE-N), with its record,
-curves and checkpoints. Ctrl-C saves; --resume goes on exactly where the run stood. --model.name takes
-another model than the recipe's, such as R50+ViT-B/16 or BiT-R50x1, for images of the recipe's size;
-vitral models lists them. With --or-resume the same command begins a run, and goes on with it when it is
-started again. Several processes share each batch: --train.batch-size is always that of all together.
-
-recipes:
-{recipes}
-
-vitral train RECIPE --help lists every key of a recipe with its value, such as
-  vitral train digits --optim.lr 1e-3 --train.steps 300 --checkpoint.every 20steps"""
+__all__ = ["config_from_recipe", "main"]
 
 
-def main(arguments: list[str]) -> None:
-    """Trains, and prints where the model is; with `--json`, one object with the run's folder and final figures."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(recipes="\n".join(f"  {name}" for name in RECIPES)))
-        raise SystemExit(0 if arguments else 2)
-    own = argparse.ArgumentParser(prog="vitral train", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
-    own.add_argument("--json", action="store_true")
-    own.add_argument("--resume", type=Path, metavar="RUN")
-    own.add_argument("--or-resume", action="store_true")
-    own.add_argument("--timeout", default="10min")
-    known, rest = own.parse_known_args(arguments)
-    with join_processes(timeout=parse_timeout(known.timeout)) as world:
-        run, config = opened(rest, resume=known.resume, or_resume=known.or_resume, world=world)
+def main(options: argparse.Namespace) -> None:
+    """Trains, and prints where the model is; with `--json`, one object with the run's folder and final metrics."""
+    with join_processes(timeout=parse_timeout(options.timeout)) as world:
+        run, config = resolve_run(options.changes, resume=options.resume, or_resume=options.or_resume, world=world)
         with closing(run):
-            figures = trained(run, config, world)
+            metrics = train_run(run, config, world)
     if not world.is_main:
         return
-    if known.json:
-        print_json({"run": str(run.path), **figures})
+    if options.json:
+        print_json({"run": str(run.path), **metrics})
     else:
-        print(f"model, record and report are in {run.path}\nnext: vitral {following(run, config)}")
+        print(f"model, metrics and report are in {run.path}\nnext: vitral {next_command(run, config)}")
 
 
-def following(run: Run, config: RunConfig) -> str:
-    """What one may want to do with a finished run."""
+def next_command(run: Run, config: RunConfig) -> str:
+    """A command to continue with after a finished run."""
     folder = shlex.quote(str(run.path))
     if config.objective.evaluate_by != "labels":
         return f"train finetune --data.root FOLDER --model.weights {folder}"
-    look = "inspect" if getattr(config.model.architecture, "attention", None) == "global" else "eval"
-    return f"{look} {folder}"
+    has_attention = getattr(config.model.architecture, "attention", None) == "global"
+    return f"{'inspect' if has_attention else 'eval'} {folder}"
 
 
-def opened(changes: list[str], *, resume: Path | None, or_resume: bool, world: World) -> tuple[Run, RunConfig]:
-    """A new run or an old one, as the command says; the first process decides and makes the folder."""
+def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, world: World) -> tuple[Run, RunConfig]:
+    """A new run or an existing one, with its configuration; the main process creates the folder."""
     if or_resume:
-        out = split_off(changes, "--out")[0]
+        out = pop_option(changes, "--out")[0]
         if out is None or resume:
-            raise UserError("--or-resume goes with RECIPE and --out DIR, the folder to begin or to go on with")
+            raise UserError("--or-resume goes with RECIPE and --out DIR, the folder to start or to resume")
         if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
-            resume, changes = Path(out), split_off(changes[1:], "--model.name")[1]
+            resume, changes = Path(out), pop_option(changes[1:], "--model.name")[1]
     if resume:
-        return resumed(resume, changes)
-    config = replace(started(changes), command=(shlex.join(("vitral", "train", *changes)),))
-    return Run(world.run_on_main(lambda: Run.create(config).path)), config
+        return resume_run(resume, changes)
+    config = replace(config_from_recipe(changes), command=(shlex.join(("vitral", "train", *changes)),))
+    return Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config
 
 
-def trained(run: Run, config: RunConfig, world: World) -> dict[str, float]:
-    """Trains to the end; a run that stops early and can be resumed says how."""
-    go_on = f"go on with: vitral train --resume {shlex.quote(str(run.path))}"
+def train_run(run: Run, config: RunConfig, world: World) -> dict[str, float]:
+    """Trains to the end and returns the final metrics; a run that stops early prints how to resume it."""
+    how = f"resume it with: vitral train --resume {shlex.quote(str(run.path))}"
     try:
         return fit(run, config, world)
     except Interrupted as stop:
         if world.is_main:
-            print(f"{stop}; {'the run is finished' if stop.finished else go_on}", file=sys.stderr)
+            print(f"{stop}; {'the run is finished' if stop.finished else how}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
     except (UserError, OSError):
         if world.is_main and run.begun and any(run.checkpoints_path.glob("step_*")):
-            print(f"the run is saved; {go_on}", file=sys.stderr)
+            print(f"the run is saved; {how}", file=sys.stderr)
         raise
 
 
-def started(arguments: list[str]) -> RunConfig:
-    """The configuration of a new run, from a recipe's name and changes to it."""
-    recipe, *changes = arguments or [""]
-    if recipe not in RECIPES:
-        raise UserError(f"{recipe!r} is no recipe: after train comes one of {', '.join(RECIPES)}, or --resume RUN")
-    build = RECIPES[recipe]
-    if RECIPES[recipe].takes == "weights":
-        build = partial(build, weights_among(changes))
-    if RECIPES[recipe].takes == "model":
-        name, changes = split_off(changes, "--model.name")
-        build = partial(build, name) if name else build
-    default, changes = with_named_model(build(), changes)
-    return parsed_by_tyro(RunConfig, default=default, arguments=changes, program=f"vitral train {recipe}")
+def config_from_recipe(arguments: list[str]) -> RunConfig:
+    """The configuration of a new run.
+
+    Args:
+        arguments: the recipe's name, then the flags that change its configuration.
+
+    Raises:
+        UserError: there is no such recipe, or a flag is unknown or its value wrong.
+    """
+    check_recipe(arguments)
+    name, *changes = arguments
+    recipe, program = RECIPES[name], f"vitral train {name}"
+    if recipe.takes == "weights":
+        default = recipe(weights_path(changes, program))
+    elif recipe.takes == "model":
+        model, changes = pop_option(changes, "--model.name", program)
+        default = recipe(model) if model else recipe()
+    else:
+        default = recipe()
+    default, changes = replace_model(default, changes)
+    return parse_config(RunConfig, default=default, arguments=changes, program=program)
 
 
-def with_named_model(config: RunConfig, changes: list[str]) -> tuple[RunConfig, list[str]]:
-    """The recipe with the model after `--model.name`, if there is one, and the other changes."""
-    name, rest = split_off(changes, "--model.name")
+def replace_model(config: RunConfig, changes: list[str]) -> tuple[RunConfig, list[str]]:
+    """The configuration with the model of `--model.name`, if that is given, and the other flags."""
+    name, rest = pop_option(changes, "--model.name")
     if name is None:
         return config, changes
-    images = config.model.architecture
-    named = architecture(name, image_size=images.image_size, channels=images.channels)
-    return replace(config, model=replace(config.model, architecture=named)), rest
+    old = config.model.architecture
+    new = architecture(name, image_size=old.image_size, channels=old.channels)
+    return replace(config, model=replace(config.model, architecture=new)), rest
 
 
-def weights_among(changes: list[str]) -> Path | None:
-    """The folder after `--model.weights`, whose architecture becomes the recipe's; None only where help is asked."""
-    weights, _ = split_off(changes, "--model.weights", "vitral train finetune")
+def weights_path(changes: list[str], program: str) -> Path | None:
+    """The value of `--model.weights`, whose architecture becomes the recipe's; it may be missing only for `--help`."""
+    weights, _ = pop_option(changes, "--model.weights", program)
     if weights is None and not {"-h", "--help"} & set(changes):
-        raise UserError("fine-tuning starts from a trained model: name its folder with --model.weights")
+        raise UserError("fine-tuning needs a trained model: name its folder with --model.weights")
     return Path(weights) if weights else None
 
 
-def resumed(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
-    """An old run, its saved configuration changed where asked."""
-    run, saved = Run.open(folder)
-    saved = replace(saved, out=folder)
-    config = parsed_by_tyro(RunConfig, default=saved, arguments=changes, program=f"vitral train --resume {folder}")
+def resume_run(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
+    """An existing run, and its saved configuration with the changes of the flags."""
+    run = Run.open(folder)
+    saved = replace(read_run_config(run), out=folder)
+    config = parse_config(RunConfig, default=saved, arguments=changes, program=f"vitral train --resume {folder}")
     if config.out != folder:
-        raise UserError(f"a run goes on in its own folder, {folder}: leave out --out, or start a new run")
+        raise UserError(f"a run is resumed in its own folder, {folder}: leave out --out, or start a new run")
     if changes:
-        again = shlex.join(("vitral", "train", "--resume", str(folder), *changes))
-        config = replace(config, command=(*saved.command, again))
+        command = shlex.join(("vitral", "train", "--resume", str(folder), *changes))
+        config = replace(config, command=(*saved.command, command))
     return run, config

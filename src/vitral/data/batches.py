@@ -1,4 +1,4 @@
-"""Batches of uint8 images: item k of a data set is the whole k-th batch, so any number of workers gives the same."""
+"""Batches of uint8 images. Item k of a data set is the whole k-th batch, so it does not depend on the workers."""
 
 import signal
 import time
@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.augment.crop import crop_box, crop_place
-from vitral.data.augment.draws import Draws, draw
+from vitral.data.augment.crop import crop_box, crop_offset
+from vitral.data.augment.params import AugmentParams, sample_params
 from vitral.data.images.decode import UnreadableImage
-from vitral.data.images.jpeg import FILTERS, Jpeg
+from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.sources.source import Source, read_from
@@ -26,33 +26,33 @@ from vitral.errors import UserError
 __all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "translate_worker_errors"]
 
 UNREADABLE = -100
-"""Label of an image that could not be read: losses and metrics leave it out."""
+"""Label of an unreadable image; losses and metrics ignore it."""
 
 
-BOXED = ("inception", "inception_tf", "square")
-"""Crops that are boxes of the stored image."""
+BOX_CROPS = ("inception", "inception_tf", "square")
+"""Crops that are a box of the stored image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Images and labels as read, with the randomness of their augmentation."""
+    """Decoded images, their labels, and the parameters of their augmentation."""
 
     images: UInt8[Tensor, "b h w c"]
     labels: Int64[Tensor, " b"]
     """Class of each image, or UNREADABLE."""
-    draws: Draws | None = None
+    augment_params: AugmentParams | None = None
     """None in evaluation."""
     unreadable: tuple[str, ...] = ()
-    """One sentence for each image that could not be read."""
+    """One sentence for each unreadable image."""
     seconds: float = 0.0
-    """Time it took to read, in training."""
+    """Time it took to read the batch, in training."""
 
     def pin_memory(self) -> "Batch":
-        """A copy in page-locked memory; the loader calls it when the device is a GPU."""
+        """A copy in page-locked memory; the loader calls this if the device is a GPU."""
         return type(self)(
             images=self.images.pin_memory(),
             labels=self.labels.pin_memory(),
-            draws=None if self.draws is None else self.draws.pin_memory(),
+            augment_params=None if self.augment_params is None else self.augment_params.pin_memory(),
             unreadable=self.unreadable,
             seconds=self.seconds,
         )
@@ -60,58 +60,58 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingBatches(Dataset[Batch]):
-    """The endless, shuffled, augmented run through a source; item `step` is that step's batch."""
+    """Endless, shuffled, augmented batches of a source; item `step` is the batch of that step."""
 
     source: Source
     preprocessing: Preprocessing
     augment: AugmentConfig
     batch_size: int
     seed: int
-    share: range | None = None
-    """Which images of each batch to read, where several processes share it; None: all."""
+    rows: range | None = None
+    """The rows of each batch that this process reads; None: all."""
 
     def __getitem__(self, step: int) -> Batch:
         start = time.perf_counter()
-        position = step * self.batch_size + np.array(self.share or range(self.batch_size))
-        where = dict(size=len(self.source), seed=self.seed)
+        position = step * self.batch_size + np.array(self.rows or range(self.batch_size))
+        run = dict(size=len(self.source), seed=self.seed)
         if self.augment.repeats > 1:
-            own = dict(batch_size=self.batch_size, repeats=self.augment.repeats)
-            epoch, index = repeated_at(position, **own, **where)
+            repeats = dict(batch_size=self.batch_size, repeats=self.augment.repeats)
+            epoch, index = repeated_at(position, **repeats, **run)
         else:
-            epoch, index = sample_at(position, **where)
+            epoch, index = sample_at(position, **run)
 
         def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
             number = int(index[row])
             sample = dict(seed=self.seed, epoch=int(epoch[row]), index=number)
-            if self.augment.crop in BOXED and (found := self._of_jpeg(number, sample)) is not None:
-                return found
+            if self.augment.crop in BOX_CROPS and (crop := self._crop_jpeg(number, sample)) is not None:
+                return crop
             image = read_from(self.source, number, channels=self.preprocessing.channels)
             if self.augment.crop == "none":
                 return self.preprocessing.pixels(image)
             if self.augment.crop == "simple":
-                return self.preprocessing.simple_crop(image, crop_place(**sample))
+                return self.preprocessing.simple_crop(image, crop_offset(**sample))
             box = crop_box(self.augment, image.size, **sample)
             return self.preprocessing.crop(image, box)
 
         by_pair = self.augment.mix_per == "pair"
         pairs = position[::2] // 2 if by_pair else np.full((len(position) + 1) // 2, step)
-        draws = draw(self.augment, seed=self.seed, epoch=epoch, index=index, pairs=pairs)
-        batch = _read(self.source, index, self.preprocessing, pixels, draws)
+        params = sample_params(self.augment, seed=self.seed, epoch=epoch, index=index, pairs=pairs)
+        batch = _read(self.source, index, self.preprocessing, pixels, params)
         return replace(batch, seconds=time.perf_counter() - start)
 
-    def _of_jpeg(self, number: int, sample: dict[str, int]) -> UInt8[np.ndarray, "h w c"] | None:
-        """A random part of a JPEG, decoded no larger than needed; None where the image is another."""
-        wanted = self.preprocessing
-        if wanted.channels != 3 or wanted.interpolation not in FILTERS:
+    def _crop_jpeg(self, number: int, sample: dict[str, int]) -> UInt8[np.ndarray, "h w c"] | None:
+        """A random crop of a JPEG, decoded no larger than needed; None if the image is no JPEG."""
+        target = self.preprocessing
+        if target.channels != 3 or target.interpolation not in FILTERS:
             return None
         try:
-            jpeg = Jpeg.of(self.source.stored(number))
+            jpeg = LazyJpeg.open(self.source.stored(number))
         except OSError:
-            return None  # what reads any image says why
+            return None  # `read_from` raises the error
         if jpeg is None:
             return None
         box = crop_box(self.augment, jpeg.size, **sample)
-        return jpeg.crop(box, image_size=wanted.image_size, interpolation=wanted.interpolation)
+        return jpeg.crop(box, image_size=target.image_size, interpolation=target.interpolation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,31 +142,35 @@ def _read(
     index: Int64[np.ndarray, " b"],
     preprocessing: Preprocessing,
     pixels: Callable[[int], UInt8[np.ndarray, "h w c"]],
-    draws: Draws | None,
+    augment_params: AugmentParams | None,
 ) -> Batch:
-    """Reads the samples `index` with `pixels`, by row; a broken one leaves a black image that nothing counts."""
+    """Reads the samples `index` with `pixels`, by row; an unreadable image becomes black, with the label UNREADABLE."""
     images = np.empty((len(index), *preprocessing.image_size, preprocessing.channels), np.uint8)
     labels = source.labels[index]
-    broken = []
+    unreadable = []
     for row in range(len(index)):
         try:
             images[row] = pixels(row)
         except UnreadableImage as error:
             images[row], labels[row] = 0, UNREADABLE
-            broken.append(str(error))
+            unreadable.append(str(error))
     return Batch(
-        images=torch.from_numpy(images), labels=torch.from_numpy(labels), draws=draws, unreadable=tuple(broken)
+        images=torch.from_numpy(images),
+        labels=torch.from_numpy(labels),
+        augment_params=augment_params,
+        unreadable=tuple(unreadable),
     )
 
 
 def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: bool) -> Iterator[Batch]:
-    """Yields the batches `numbers` of a data set in that order, read by `workers` processes (0: this one).
+    """Yields the batches `numbers` of a data set in that order, read by `workers` processes (0: this process).
 
     Raises:
-        UserError: one of the processes was killed.
+        UserError: a worker was killed.
+        OSError: a worker could not read for a reason that is not the image's.
     """
     with warnings.catch_warnings():
-        # more workers than cores are the user's choice, and right where the disk is what is slow
+        # more workers than cores are the user's choice, and useful if the disk is slow
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         batches = iter(
             DataLoader(
@@ -175,7 +179,7 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
                 sampler=numbers,  # pyright: ignore[reportArgumentType]
                 num_workers=workers,
                 pin_memory=pin,
-                worker_init_fn=_leave_signals_to_the_trainer,
+                worker_init_fn=_ignore_signals,
             )
         )
     with translate_worker_errors():
@@ -184,9 +188,16 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
 
 @contextmanager
 def translate_worker_errors() -> Iterator[None]:
-    """Turns PyTorch's error of a reading process that was killed, which may come up anywhere, into a UserError."""
+    """Turns PyTorch's errors about its worker processes, which any call may raise, into errors of one sentence.
+
+    A worker that was killed is a UserError. An OSError of a worker comes back as one, without the worker's traceback.
+    """
     try:
         yield
+    except OSError as error:
+        if not str(error).startswith("Caught "):
+            raise
+        raise OSError(f"reading images failed: {str(error).strip().splitlines()[-1]}") from error
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -195,7 +206,7 @@ def translate_worker_errors() -> Iterator[None]:
         ) from error
 
 
-def _leave_signals_to_the_trainer(_: int) -> None:
-    """Ctrl-C, and SIGTERM from `timeout`, reach the whole process group; the first process decides what they mean."""
+def _ignore_signals(_: int) -> None:
+    """Ctrl-C, and SIGTERM from `timeout`, reach the whole process group; only the main process handles them."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Packages that not everybody needs."""
+"""Optional packages."""
 
 from importlib import import_module
 from types import ModuleType
@@ -9,11 +9,11 @@ __all__ = ["optional"]
 
 
 def optional(name: str, *, purpose: str) -> ModuleType:
-    """The package `name`, imported when it is first needed.
+    """Imports an optional package.
 
     Args:
-        name: as it is imported.
-        purpose: what it is needed for, as the error's sentence says it.
+        name: of the module.
+        purpose: what needs it, for the error's sentence.
 
     Raises:
         UserError: it is not installed.

@@ -1,8 +1,8 @@
-"""Which sample comes when: arithmetic on (seed, epoch, position), with no state to save.
+"""The order of samples as arithmetic on (seed, epoch, position), without state to save.
 
-Position `i` of epoch `e` is a sample by a keyed permutation of the data set: a Feistel network on the smallest
-even number of bits that holds every index, walked until it lands inside the data set (format-preserving encryption
-by cycle walking). One lookup costs the same at any position, for ten samples or ten million.
+A keyed permutation maps position `i` of epoch `e` to a sample: a Feistel network on the smallest even number of bits
+that holds every index, applied until the result is inside the data set (format-preserving encryption by cycle walking).
+A lookup costs the same at any position, for ten samples or ten million.
 """
 
 import numpy as np
@@ -22,17 +22,17 @@ __all__ = [
 ]
 
 ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE, DRAWING = range(6)
-"""The first integer of every draw says what it is for, so that no two uses share their random numbers."""
+"""The first integer of every random number, one for each purpose, so that no two purposes share random numbers."""
 
 ROUNDS = 6
-"""Fewest rounds of the network."""
+"""Minimum number of rounds of the network."""
 
 MIXED_BITS = 36
-"""Fewest bits that all rounds draw together: on few bits, six rounds leave some pairs of samples too close."""
+"""Minimum number of random bits over all rounds: with few bits, six rounds leave some pairs of samples too close."""
 
 
 def random_bits(*words: Int64[np.ndarray, "*#b"] | int) -> UInt64[np.ndarray, "*b"]:
-    """64 well-mixed bits from integers, the same on every machine (the finaliser of SplitMix64, word by word)."""
+    """A 64-bit hash of integers, the same on every machine (the finaliser of SplitMix64, integer by integer)."""
     with np.errstate(over="ignore"):
         state = np.zeros(1, np.uint64)
         for word in words:
@@ -44,14 +44,14 @@ def random_bits(*words: Int64[np.ndarray, "*#b"] | int) -> UInt64[np.ndarray, "*
 
 
 def uniform(*words: Int64[np.ndarray, "*#b"] | int) -> Float64[np.ndarray, "*b"]:
-    """Numbers in [0, 1), each a function of its integers alone."""
+    """Uniform numbers in [0, 1), each a function of its integers only."""
     return (random_bits(*words) >> np.uint64(11)) * 2.0**-53
 
 
 def sample_at(
     position: Int64[np.ndarray, " b"], *, size: int, seed: int
 ) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
-    """The epoch and the sample at each position of an endless run through the data.
+    """The epoch and the sample at each position of an endless pass through the data.
 
     Args:
         position: positions counted from the run's first sample, across epochs.
@@ -59,7 +59,7 @@ def sample_at(
         seed: the run's seed.
 
     Returns:
-        Epochs, and sample indices below `size`; within one epoch every sample comes exactly once.
+        Epochs, and sample indices below `size`; each epoch contains every sample exactly once.
     """
     epoch, index = np.divmod(position, size)
     half = max(1, (size - 1).bit_length() + 1 >> 1)
@@ -72,10 +72,10 @@ def sample_at(
 def repeated_at(
     position: Int64[np.ndarray, " b"], *, batch_size: int, repeats: int, size: int, seed: int
 ) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
-    """As `sample_at`, but each image comes up to `repeats` times in its batch, each time as of another epoch.
+    """Like `sample_at`, but each image is up to `repeats` times in its batch, each time with another epoch number.
 
-    The copies of an image lie apart, so that neighbours are different images; an epoch has as many batches as before,
-    of fewer images (repeated augmentation, Hoffer et al. 2020).
+    Copies of an image are not adjacent, so neighbours are different images. An epoch has the same number of batches, of
+    fewer images (repeated augmentation, Hoffer et al. 2020).
     """
     step, row = np.divmod(position, batch_size)
     images = -(-batch_size // repeats)
@@ -87,7 +87,7 @@ def repeated_at(
 def _permute(
     index: Int64[np.ndarray, " b"], epoch: Int64[np.ndarray, " b"], half: int, seed: int
 ) -> Int64[np.ndarray, " b"]:
-    """One pass of the Feistel network over `2 * half` bits: a bijection for every seed and epoch."""
+    """One pass of the Feistel network over `2 * half` bits: a bijection for each seed and epoch."""
     mask = (1 << half) - 1
     left, right = index >> half, index & mask
     for turn in range(max(ROUNDS, -(-MIXED_BITS // half))):

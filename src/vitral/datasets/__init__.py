@@ -1,1 +1,1 @@
-"""Data sets by name."""
+"""Named data sets and tasks: the registry, and their readers."""

@@ -1,79 +1,126 @@
-"""Opening the data that a configuration names."""
+"""Opens the data that a configuration names, and splits it into training, validation and test images."""
+
+from dataclasses import replace
+from pathlib import Path
 
 from vitral.data.config import DataConfig
-from vitral.data.sources.exclude import without
+from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
-from vitral.data.sources.source import Joined, Source, Subset
-from vitral.data.sources.splits import stratified
+from vitral.data.sources.source import ConcatSource, Source, Subset
+from vitral.data.sources.splits import stratified_split
 from vitral.data.sources.tables import open_tables
 from vitral.data.sources.tars import open_tars
-from vitral.datasets.digits import open_digits
-from vitral.datasets.registry import PRESETS, open_preset
-from vitral.errors import UserError
+from vitral.datasets.data_set import DataSet, Task
+from vitral.datasets.registry import DATA_SETS, TASKS
+from vitral.errors import UserError, did_you_mean
 
-__all__ = ["open_data", "open_stored"]
+__all__ = ["STORAGE", "open_data", "open_stored"]
+
+STORAGE = {
+    "folder": open_folder,
+    "images": open_images,
+    "idx": open_idx,
+    "hub": open_tables,
+    "tars": open_tars,
+}
+"""What opens each kind of storage."""
 
 
 def open_data(config: DataConfig) -> dict[str, Source]:
-    """Opens the data: "train", and "val" or "test" or both; a held-out share is called "test".
+    """Opens the data: "train", and "val" or "test" or both. Without a test split, "test" is held out of "train".
 
-    Images to leave out go last, so that a list of them never moves another image from one split to another.
+    Excluded images are removed after splitting, so that they never move another image from one split to another.
 
     Raises:
-        UserError: the data is not there, not of the promised form, or has fewer than two classes.
+        UserError: the data is missing or malformed, or has fewer than two classes.
     """
     splits = open_stored(config)
     train = splits["train"]
     if len(train.classes) < 2 and config.source != "images":
         only = ", ".join(train.classes)
-        raise UserError(f"{config.root} has only one class, {only!r}: a classifier needs at least two to tell apart")
+        raise UserError(f"{config.root} has only one class, {only!r}: a classifier needs at least two")
     if len(splits) == 1:
-        splits = _held_out(train, "test", share=config.held_out, seed=config.split_seed)
-    if config.val_share is not None:
+        splits = _hold_out(train, "test", fraction=config.test_fraction, seed=config.split_seed)
+    if config.val_fraction is not None:
         if "val" in splits:
-            raise UserError(f"{config.root} has a validation split of its own: give --data.val-share None")
-        splits |= _held_out(splits["train"], "val", share=config.val_share, seed=config.split_seed)
+            raise UserError(f"{config.root} already has a validation split: give --data.val-fraction None")
+        splits |= _hold_out(splits["train"], "val", fraction=config.val_fraction, seed=config.split_seed)
     if config.train_on_val:
-        splits = _with_val(splits, config)
+        splits = _merge_val(splits, config)
     if config.exclude is not None:
-        splits = without(splits, config.exclude, root=config.root)
+        splits = exclude_images(splits, config.exclude, root=config.root)
     if config.limit is not None and config.limit < len(splits["train"]):
-        share = config.limit / len(splits["train"])
-        splits |= {"train": _held_out(splits["train"], "kept", share=share, seed=config.split_seed)["kept"]}
+        fraction = config.limit / len(splits["train"])
+        limited = _hold_out(splits["train"], "limited", fraction=fraction, seed=config.split_seed)
+        splits |= {"train": limited["limited"]}
     return splits
 
 
 def open_stored(config: DataConfig) -> dict[str, Source]:
-    """The splits that the data has of its own, "train" among them.
+    """The splits as they are stored, with at least "train"; nothing is held out.
 
     Raises:
-        UserError: the data is not there, or not of the promised form.
+        UserError: the source is unknown, or the data is missing or malformed.
     """
-    return _OPENERS[config.source](config)
+    if config.source in STORAGE:
+        return STORAGE[config.source](config)
+    entry = DATA_SETS.get(config.source) or TASKS.get(config.source)
+    if entry is None:
+        hint = did_you_mean(config.source, [*STORAGE, *DATA_SETS, *TASKS])
+        raise UserError(
+            f"--data.source {config.source!r} is not known{hint}: choose one of {', '.join(STORAGE)}, "
+            "or a name from `vitral data list`"
+        )
+    splits = _open_named(entry, config)
+    return _rename_classes(entry, splits, config) if config.class_names else splits
 
 
-def _held_out(train: Source, name: str, *, share: float, seed: int) -> dict[str, Source]:
-    """The training images in two: those that stay, and a share of every class under another name."""
-    kept, held_out = stratified(train.labels, train.classes, share=share, seed=seed)
-    return {"train": Subset(source=train, indices=kept), name: Subset(source=train, indices=held_out)}
+def _open_named(entry: DataSet | Task, config: DataConfig) -> dict[str, Source]:
+    """A data set from its authors' files in `root`, or from the Hub if there is no `root`."""
+    data = entry.data if isinstance(entry, Task) else entry
+    if config.class_names and not data.renamable:
+        raise UserError(f"--data.source {config.source} names its classes itself: leave out --data.class-names")
+    if isinstance(entry, Task):
+        return entry.open(config.root)
+    if not entry.files:
+        if config.root is not None:
+            raise UserError(
+                f"--data.source {config.source} comes with its images: "
+                "leave out --data.root, or choose --data.source folder or --data.source idx"
+            )
+        return entry.reader(None)
+    if config.root is not None:
+        if not config.root.is_dir():
+            raise UserError(f"{config.root} is not a folder: {entry.requirements}")
+        return entry.read(config.root)
+    if entry.hub is None:
+        raise UserError(f"{entry.title} needs --data.root, a folder with {entry.files}, from {entry.origin}")
+    try:
+        return open_tables(replace(config, source="hub", root=Path(entry.hub), **entry.tables))
+    except UserError as error:
+        raise UserError(f"{error}; or give --data.root, a folder with {entry.files}, from {entry.origin}") from error
 
 
-def _with_val(splits: dict[str, Source], config: DataConfig) -> dict[str, Source]:
-    """The validation images among the training images, and the test images."""
+def _rename_classes(entry: DataSet | Task, splits: dict[str, Source], config: DataConfig) -> dict[str, Source]:
+    num_classes = entry.data.num_classes if isinstance(entry, Task) else entry.num_classes
+    if len(config.class_names) != num_classes:
+        raise UserError(
+            f"--data.class-names needs {num_classes} names for {config.source}, not {len(config.class_names)}"
+        )
+    return {split: replace(source, classes=config.class_names) for split, source in splits.items()}  # pyright: ignore
+
+
+def _hold_out(train: Source, name: str, *, fraction: float, seed: int) -> dict[str, Source]:
+    """Splits the training images in two: "train", and a fraction of every class as `name`."""
+    rest, held_out = stratified_split(train.labels, train.classes, fraction=fraction, seed=seed)
+    return {"train": Subset(source=train, indices=rest), name: Subset(source=train, indices=held_out)}
+
+
+def _merge_val(splits: dict[str, Source], config: DataConfig) -> dict[str, Source]:
+    """Adds the validation images to the training images."""
     if splits.keys() != {"train", "val", "test"}:
         raise UserError(
             f"{config.root or config.source} has no {'test' if 'val' in splits else 'validation'} split of its own, "
             "which --data.train-on-val needs: leave it out"
         )
-    return {"train": Joined(first=splits["train"], second=splits["val"]), "test": splits["test"]}
-
-
-_OPENERS = {
-    "digits": open_digits,
-    "idx": open_idx,
-    "folder": open_folder,
-    "images": open_images,
-    "hub": open_tables,
-    "tars": open_tars,
-    **dict.fromkeys(PRESETS, open_preset),
-}
+    return {"train": ConcatSource(first=splits["train"], second=splits["val"]), "test": splits["test"]}

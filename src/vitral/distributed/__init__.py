@@ -1,1 +1,1 @@
-"""Several processes that train or evaluate together: collectives, DDP, FSDP2, sharded checkpoints."""
+"""Distributed training and evaluation: collectives, DDP, FSDP2, sharded checkpoints."""

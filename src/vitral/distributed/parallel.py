@@ -1,4 +1,4 @@
-"""One model on many devices: wrap_ddp that share gradients (DDP), or weights in shards (FSDP2)."""
+"""One model on several devices: replicas that average gradients (DDP), or sharded weights (FSDP2)."""
 
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
@@ -31,7 +31,7 @@ BUFFERS = next(
     for name in ("forward_sync_buffers", "broadcast_buffers")
     if name in signature(DistributedDataParallel).parameters
 )
-"""What says whether buffers are sent before each forward pass; PyTorch 2.13 gave it the first of these names."""
+"""Argument of DDP that broadcasts buffers before each forward pass; PyTorch 2.13 gave it the first name."""
 
 
 def wrap_fsdp(
@@ -41,26 +41,26 @@ def wrap_fsdp(
     world: World,
     device: torch.device,
     shards: int | None,
-    half: torch.dtype | None,
+    dtype: torch.dtype | None,
 ) -> None:
-    """Spreads weights over the processes, in place: each keeps a part of every tensor.
+    """Shards weights over the processes, in place, with FSDP2.
 
-    A block's whole weights are gathered when it computes, and given up after. Call it before an optimiser takes the
-    parameters, as they become others.
+    A block's weights are all-gathered for its computation and freed after it. Call this before creating an optimiser,
+    because it replaces the parameters.
 
     Args:
-        learner: what is trained, the same in all processes.
-        blocks: its parts that are gathered one by one.
+        learner: the trained module, identical in all processes.
+        blocks: its submodules that are all-gathered one by one.
         world: the processes.
-        device: where they compute.
-        shards: processes that share one copy of the weights, the copies sharing gradients (HSDP); None: all.
-        half: 16-bit form in which weights travel; gradients are summed in float32 all the same.
+        device: of this process.
+        shards: processes in each group that shards the weights; groups are replicas (HSDP). None: one group.
+        dtype: 16-bit type of all-gathered weights; gradients are reduced in float32 in any case.
 
     Raises:
         UserError: the processes cannot be divided into groups of `shards`.
     """
     mesh = _mesh(world, device, shards)
-    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(learner, mesh=mesh, mp_policy=policy)
@@ -70,19 +70,19 @@ def wrap_fsdp(
 
 
 def wrap_ddp(model: nn.Module, *, device: torch.device) -> nn.Module:
-    """What to call in place of a model so that gradients are averaged over the processes."""
-    # buffers are the same in all processes, or each has its own part of a sum
-    unsent: dict[str, Any] = {BUFFERS: False}
+    """Wraps a model in DistributedDataParallel, which averages gradients over the processes."""
+    # buffers are equal in all processes, or partial sums that differ on purpose
+    options: dict[str, Any] = {BUFFERS: False}
     return DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
-        **unsent,
+        **options,
     )
 
 
 def set_gradient_sync(model: nn.Module, *, last: bool) -> None:
-    """Says whether the coming backward pass is a batch's last, hence the one whose gradients travel."""
+    """Exchanges gradients in the next backward pass only if it is the last one of a batch."""
     if isinstance(model, DistributedDataParallel):
         model.require_backward_grad_sync = last
     elif hasattr(model, "set_requires_gradient_sync"):
@@ -90,10 +90,10 @@ def set_gradient_sync(model: nn.Module, *, last: bool) -> None:
 
 
 def clip_grad_norm(parameters: list[nn.Parameter], *, norm: float | None) -> Float[Tensor, ""]:
-    """Scales gradients down to a global norm, in place; None leaves them.
+    """Clips gradients to a global norm, in place; None only computes it.
 
     Returns:
-        The norm they had, over all processes' shards.
+        The norm before clipping, over the shards of all processes.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     total = nn.utils.get_total_norm(gradients)
@@ -104,12 +104,12 @@ def clip_grad_norm(parameters: list[nn.Parameter], *, norm: float | None) -> Flo
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """All of a tensor, of which this process may have but a part; called by all processes."""
+    """The full tensor, all-gathered if it is sharded; called by all processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which is the same in all processes, in shards as another one is; nothing is sent."""
+    """Shards a full tensor, equal in all processes, as `like` is sharded; without communication."""
     if not isinstance(like, DTensor):
         return tensor
     everywhere = [Replicate()] * like.device_mesh.ndim
@@ -119,12 +119,12 @@ def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """A model's state with whole tensors; called by all processes."""
+    """A model's state dict with full tensors; called by all processes."""
     return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}
 
 
 def load_full_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Takes over whole tensors, which are the same in all processes."""
+    """Loads a state dict of full tensors, equal in all processes."""
     for name, own in model.state_dict().items():
         given = state[name].to(own.device)
         own.copy_(shard_like(given, own))
@@ -134,5 +134,5 @@ def _mesh(world: World, device: torch.device, shards: int | None) -> DeviceMesh:
     if shards is None or shards == world.size:
         return init_device_mesh(device.type, (world.size,), mesh_dim_names=("shard",))
     if world.size % shards:
-        raise UserError(f"train.shards {shards} does not divide the {world.size} processes: choose one that does")
-    return init_device_mesh(device.type, (world.size // shards, shards), mesh_dim_names=("copy", "shard"))
+        raise UserError(f"train.shards {shards} does not divide the {world.size} processes: choose a divisor")
+    return init_device_mesh(device.type, (world.size // shards, shards), mesh_dim_names=("replica", "shard"))

@@ -1,4 +1,4 @@
-"""Tensors that each process has whole or in part, as a folder of safetensors: `torch.distributed.checkpoint`."""
+"""Saving and loading of sharded tensors as a folder of safetensors files, with `torch.distributed.checkpoint`."""
 
 import warnings
 from collections.abc import Callable
@@ -15,22 +15,22 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-__all__ = ["read", "sizes", "write"]
+__all__ = ["load_tensors", "save_tensors", "tensor_sizes"]
 
-# a run on one device saves alone, as it should
+# expected: a run on one device saves without torch.distributed
 warnings.filterwarnings("ignore", "torch.distributed is disabled")
 
 
-def write(folder: Path, tensors: dict[str, Tensor], *, group: dist.ProcessGroup | None) -> Callable[[], None]:
-    """Copies the tensors and begins to write them, `shard-RANK-*` by each process.
+def save_tensors(folder: Path, tensors: dict[str, Tensor], *, group: dist.ProcessGroup | None) -> Callable[[], None]:
+    """Copies the tensors and writes them in the background; each process writes files `shard-RANK-*`.
 
     Args:
-        folder: made where it is not there.
+        folder: created if missing.
         tensors: by name; the same names in all processes.
-        group: the processes that write together; None where there is one.
+        group: the processes that write together; None if there is only one.
 
     Returns:
-        What waits until all is written, and raises OSError where it could not be.
+        A function that waits until everything is written; it raises OSError if that failed.
     """
     writing = async_save(
         tensors,
@@ -44,19 +44,19 @@ def write(folder: Path, tensors: dict[str, Tensor], *, group: dist.ProcessGroup 
         try:
             writing.result()
         except CheckpointException as error:
-            raise next(iter(error.failures.values()))[0] from None  # what went wrong, not its wrapping
+            raise next(iter(error.failures.values()))[0] from None  # the cause, not its wrapper
 
     return wait
 
 
-def read(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Fills tensors, whole ones or shards, in place; called by all processes."""
+def load_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Loads tensors by name, in place, full ones or shards; called by all processes."""
     reader = HuggingFaceStorageReader(str(folder))
     load(cast(dict[str, Any], tensors), storage_reader=reader, no_dist=not dist.is_initialized())
 
 
-def sizes(folder: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and type of every whole tensor in a folder."""
+def tensor_sizes(folder: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of each full tensor in a folder."""
     found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     tensors = {name: about for name, about in found.items() if isinstance(about, TensorStorageMetadata)}
     return {name: (tuple(about.size), about.properties.dtype) for name, about in tensors.items()}

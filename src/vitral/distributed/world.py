@@ -1,4 +1,4 @@
-"""The processes that train one run together, one device each, as torchrun starts them."""
+"""The processes of a distributed run, one for each device, as torchrun starts them, and their collectives."""
 
 import os
 import sys
@@ -23,22 +23,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process's place among all; every method with "all" in its description is called by all of them."""
+    """Rank and number of processes. Methods that mention "all" processes are collective: all of them must call it."""
 
     rank: int = 0
-    """Number of this process."""
+    """Rank of this process, from 0."""
     size: int = 1
-    """How many there are."""
+    """Number of processes."""
     local_rank: int = 0
-    """Number of this process on its machine."""
+    """Rank of this process on its machine."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """This process's own device: of several GPUs the one with its number.
+        """The device of this process: with several GPUs, the one of its local rank.
 
         Raises:
             UserError: there is no such device, or fewer GPUs than processes on this machine.
@@ -47,24 +47,24 @@ class World:
         if self.size == 1 or device.type == "cpu":
             return device
         if self.local_rank >= (count := torch.cuda.device_count()):
-            raise UserError(f"process {self.local_rank} of this machine has no GPU, as there are {count}: start fewer")
+            raise UserError(f"process {self.local_rank} has no GPU, as this machine has {count}: start fewer processes")
         device = torch.device("cuda", self.local_rank)
         torch.cuda.set_device(device)
         return device
 
     def local_range(self, count: int) -> range:
-        """This process's contiguous part of `count` things, which all processes share evenly."""
+        """This process's contiguous part of `count` items, a multiple of the number of processes."""
         assert count % self.size == 0, (count, self.size)
         part = count // self.size
         return range(self.rank * part, (self.rank + 1) * part)
 
     def all_reduce_max(self, *values: int) -> tuple[int, ...]:
-        """The largest of each value among all processes, so that all do the same; it waits for no GPU."""
+        """The maximum of each value over all processes; it does not synchronise with a GPU."""
         if self.size == 1:
             return values
-        together = torch.tensor(values)
-        dist.all_reduce(together, op=dist.ReduceOp.MAX)
-        return tuple(map(int, together))
+        maxima = torch.tensor(values)
+        dist.all_reduce(maxima, op=dist.ReduceOp.MAX)
+        return tuple(map(int, maxima))
 
     def all_reduce_sum(self, tensor: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
         """The sum of a tensor over all processes, in place, on its own device."""
@@ -72,24 +72,24 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def all_reduce_sum_each(self, figures: dict[str, Float[Tensor, ""]]) -> None:
-        """Sums figures over all processes, in place and in one message."""
+    def all_reduce_sum_dict(self, values: dict[str, Float[Tensor, ""]]) -> None:
+        """Sums each value over all processes, in place, with a single all-reduce."""
         if self.size > 1:
-            sums = self.all_reduce_sum(torch.stack(list(figures.values())))
-            figures.update(zip(figures, sums.unbind(), strict=True))
+            sums = self.all_reduce_sum(torch.stack(list(values.values())))
+            values.update(zip(values, sums.unbind(), strict=True))
 
     def all_gather(self, value: T) -> list[T]:
-        """The value of each process, for all."""
+        """The values of all processes, by rank."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
     def run_on_main(self, act: Callable[[], T]) -> T:
-        """What `act` gives in the first process, for all; the others wait.
+        """Calls `act` in the main process and returns its result in all processes.
 
         Raises:
-            UserError: as in the first process; the others leave without a word.
+            UserError: `act` raised it; the other processes exit silently with status 2.
             OSError: likewise.
         """
         if self.size == 1:
@@ -111,9 +111,9 @@ SINGLE_PROCESS = World()
 
 
 def all_reduce_sum(tensor: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
-    """The sum of a tensor over all processes, as a new tensor; the tensor itself where there is only one process.
+    """The sum of a tensor over all processes, as a new tensor; the tensor itself if there is only one process.
 
-    For layers and objectives, which know no `World`.
+    For layers and objectives, which have no `World`.
     """
     if dist.is_available() and dist.is_initialized():
         tensor = tensor.clone()
@@ -123,22 +123,22 @@ def all_reduce_sum(tensor: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
 
 @contextmanager
 def join_processes(*, timeout: timedelta) -> Iterator[World]:
-    """Joins the other processes, where torchrun or its like started several and says so in the environment.
+    """Initialises the process group if torchrun or another launcher started several processes.
 
-    Who has joined already, as the workers of a cluster's launcher have, is left joined.
+    A group that exists already, as in the workers of Ray Train, is used and not destroyed.
 
     Args:
-        timeout: how long to wait for the others before giving up.
+        timeout: of every collective.
 
     Raises:
-        UserError: the environment names several processes, but not how to meet them.
+        UserError: WORLD_SIZE is above 1, but the environment has no address of the main process.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if size == 1 and not dist.is_initialized():
         yield SINGLE_PROCESS
         return
-    mine = not dist.is_initialized()
-    if mine:
+    owns_group = not dist.is_initialized()
+    if owns_group:
         if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
             raise UserError(
                 f"WORLD_SIZE is {size}, but MASTER_ADDR and MASTER_PORT are not set: start with torchrun, or unset it"
@@ -150,6 +150,6 @@ def join_processes(*, timeout: timedelta) -> Iterator[World]:
             rank=dist.get_rank(), size=dist.get_world_size(), local_rank=int(os.environ.get("LOCAL_RANK", rank))
         )
     finally:
-        # after an error the others may be gone, and to part from them would wait for ever
-        if mine and sys.exc_info()[0] is None:
+        # after an error the other processes may be gone, and destroying the group would wait for them
+        if owns_group and sys.exc_info()[0] is None:
             dist.destroy_process_group()

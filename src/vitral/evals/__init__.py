@@ -1,1 +1,1 @@
-"""What a checkpoint is worth: one file each."""
+"""Metrics and evaluators on predictions and features, one file each."""

@@ -1,4 +1,4 @@
-"""FeatureSet kept on disk, for every measure that learns from them."""
+"""Features cached on disk, so that each is extracted once for all evaluators."""
 
 import hashlib
 import json
@@ -15,65 +15,65 @@ from vitral.errors import UserError
 from vitral.evals.features import FeatureSet
 from vitral.files import write_atomically
 
-__all__ = ["Cache", "name_of", "unusable", "warn_on_failure"]
+__all__ = ["FeatureCache", "describe_unusable", "hash_key", "warn_on_write_error"]
 
 
-class Cache:
-    """FeatureSet in a folder, each under a key of all that it depends on: weights, preprocessing, data.
+class FeatureCache:
+    """A folder of features, each file under a key of everything the features depend on: weights, preprocessing, data.
 
     Args:
-        folder: where they are; made when the first is kept. None: nothing is kept or found.
-        say: is told of a file that cannot be used.
+        folder: created on the first `save`. None: nothing is cached.
+        warn: called with a message about a file that cannot be read or written.
     """
 
-    def __init__(self, folder: Path | None, *, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path | None, *, warn: Callable[[str], None]) -> None:
         self.folder = folder
-        self.say = say
+        self.warn = warn
 
-    def find(self, key: tuple[str, ...]) -> FeatureSet | None:
-        """What was kept under a key; None where there is nothing, or what there is cannot be used."""
-        path, name = self._place(key)
+    def load(self, key: tuple[str, ...]) -> FeatureSet | None:
+        """The features under a key; None if there are none, or if the file is damaged."""
+        path, name = self._locate(key)
         if path is None or not path.exists():
             return None
         try:
             return _read(path, name)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            self.say(f"{unusable(path, error)}: its features are computed again")
+            self.warn(f"{describe_unusable(path, error)}: its features are computed again")
             return None
 
-    def keep(self, key: tuple[str, ...], found: FeatureSet) -> None:
-        """Keeps representations under a key; where that fails, it is said."""
-        path, name = self._place(key)
+    def save(self, key: tuple[str, ...], features: FeatureSet) -> None:
+        """Writes features under a key; a failure is only a warning."""
+        path, name = self._locate(key)
         if path is None:
             return
-        tensors = {column: getattr(found, column).contiguous() for column in FeatureSet.COLUMNS}
-        facts = {"key": name, "broken": json.dumps(found.unreadable), "sha256": _digest(tensors)}
-        with warn_on_failure(path, self.say):
+        tensors = {column: getattr(features, column).contiguous() for column in FeatureSet.COLUMNS}
+        metadata = {"key": name, "unreadable": json.dumps(features.unreadable), "sha256": _digest(tensors)}
+        with warn_on_write_error(path, self.warn):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda file: file.write(save(tensors, facts)))
+            write_atomically(path, lambda file: file.write(save(tensors, metadata)))
 
-    def _place(self, key: tuple[str, ...]) -> tuple[Path | None, str]:
-        """The file of a key, and the key's own name."""
-        name = name_of(key)
+    def _locate(self, key: tuple[str, ...]) -> tuple[Path | None, str]:
+        """The file of a key, and the key's hash."""
+        name = hash_key(key)
         return self.folder and self.folder / f"{name[:24]}.safetensors", name
 
 
-def name_of(key: tuple[str, ...]) -> str:
-    """A key's own name, of 64 characters, another for each version of Vitral; a file is called by the first 24."""
+def hash_key(key: tuple[str, ...]) -> str:
+    """A hash of a key and Vitral's version, 64 characters; the first 24 name the file."""
     return hashlib.sha256(json.dumps([__version__, *key]).encode()).hexdigest()
 
 
 @contextmanager
-def warn_on_failure(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """A file that cannot be written costs what would have been kept, and nothing else."""
+def warn_on_write_error(path: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """Turns an error while writing a cache file into a warning."""
     try:
         yield
     except OSError as error:
-        say(f"{path} cannot be written ({error.strerror or error}): what it would hold is not kept")
+        warn(f"{path} cannot be written ({error.strerror or error}): its content is not cached")
 
 
-def unusable(path: Path, error: Exception) -> str:
-    """What is wrong with a file, for a sentence that goes on with what is done about it."""
+def describe_unusable(path: Path, error: Exception) -> str:
+    """The start of a warning about a damaged cache file: its path and the error in one line."""
     return f"{path} cannot be used ({' '.join(str(error).split()) or type(error).__name__})"
 
 
@@ -81,16 +81,17 @@ def _read(path: Path, name: str) -> FeatureSet:
     """Features from a file.
 
     Raises:
-        UserError: they are another model's, or of other data.
+        UserError: they belong to another model or other data, or are damaged.
     """
     with safe_open(path, "pt") as file:
-        facts = file.metadata()
-        if facts["key"] != name:
-            raise UserError("it holds another model's features, or other data's")
+        metadata = file.metadata()
+        if metadata["key"] != name:
+            raise UserError("it holds the features of another model or other data")
         columns = {column: file.get_tensor(column) for column in FeatureSet.COLUMNS}
-        if facts["sha256"] != _digest(columns):
+        if metadata["sha256"] != _digest(columns):
             raise UserError("its numbers are damaged")
-        return FeatureSet(**columns, unreadable=tuple(json.loads(facts["broken"])))
+        unreadable = metadata.get("unreadable") or metadata["broken"]  # the key's first name
+        return FeatureSet(**columns, unreadable=tuple(json.loads(unreadable)))
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""Whether a classifier is right as often as it says."""
+"""Calibration of a classifier: accuracy beside confidence, and the expected calibration error."""
 
 from dataclasses import dataclass
 
@@ -11,33 +11,33 @@ __all__ = ["Calibration", "calibration"]
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Confidence and accuracy in equal bins of confidence; NaN where a bin has no images."""
+    """Confidence and accuracy in equal bins of confidence; NaN in a bin without images."""
 
     counts: Int64[Tensor, " bins"]
-    """Images."""
+    """Number of images."""
     confidence: Float64[Tensor, " bins"]
     """Mean probability of the predicted class."""
     accuracy: Float64[Tensor, " bins"]
-    """Share of right predictions."""
+    """Fraction of correct predictions."""
 
     @property
     def error(self) -> float:
-        """Expected calibration error (Guo et al. 2017, equation 3): the mean distance of the two, by images."""
+        """Expected calibration error: mean of |accuracy - confidence| over images (Guo et al. 2017, equation 3)."""
         gaps = (self.accuracy - self.confidence).abs().nan_to_num()
         return ((gaps * self.counts).sum() / self.counts.sum()).item()
 
 
-def calibration(confidence: Float[Tensor, " n"], right: Tensor, *, bins: int = 15) -> Calibration:
-    """Sorts predictions into bins, each of which holds confidences above its lower edge, up to its upper edge.
+def calibration(confidence: Float[Tensor, " n"], correct: Tensor, *, num_bins: int = 15) -> Calibration:
+    """Sorts predictions into bins (lower, upper]; a bin includes its upper edge.
 
     Args:
         confidence: probability of the predicted class.
-        right: whether each prediction was right.
-        bins: number of bins over 0..1.
+        correct: whether each prediction is correct.
+        num_bins: number of bins over 0..1.
     """
-    index = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
-    counts = index.bincount(minlength=bins)
-    sums = torch.zeros(2, bins, dtype=torch.float64)
-    sums.index_add_(1, index, torch.stack([confidence.double(), right.double()]))
+    index = (confidence * num_bins).ceil().long().sub(1).clamp(0, num_bins - 1)
+    counts = index.bincount(minlength=num_bins)
+    sums = torch.zeros(2, num_bins, dtype=torch.float64)
+    sums.index_add_(1, index, torch.stack([confidence.double(), correct.double()]))
     confidences, accuracies = sums / counts
     return Calibration(counts=counts, confidence=confidences, accuracy=accuracies)

@@ -1,4 +1,4 @@
-"""Classification by the nearest neighbours of a representation, as DINO evaluates (arXiv 2104.14294, appendix F.1)."""
+"""k-nearest-neighbour classification of features, as DINO evaluates (arXiv 2104.14294, appendix F.1)."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from vitral.errors import UserError
 
 __all__ = ["knn_predictions"]
 
-ROWS = 1024
-"""Images that are compared with all others at a time."""
+CHUNK_SIZE = 1024
+"""Test images compared with all training images at a time."""
 
 
 def knn_predictions(
@@ -24,31 +24,31 @@ def knn_predictions(
     num_classes: int,
     temperature: float | None = 0.07,
 ) -> dict[int, Int64[Tensor, " m"]]:
-    """The class that the nearest images vote for, by cosine similarity; of classes with as many votes, the first.
+    """The class with the most votes of the nearest training images by cosine similarity; the first class among equals.
 
     Args:
-        train: representations of the images whose classes are known.
+        train: features of the training images.
         labels: their classes.
-        test: representations of the images to classify.
-        ks: numbers of neighbours; where there are not as many, all vote.
-        num_classes: classes in all.
-        temperature: a neighbour's vote is exp(similarity / temperature); None: one each.
+        test: features of the test images.
+        ks: numbers of neighbours; if there are fewer training images, all vote.
+        num_classes: number of classes.
+        temperature: the weight of a vote is exp(similarity / temperature); None: every vote counts 1.
 
     Returns:
-        For each of `ks` the class of each image.
+        For each of `ks`, the predicted class of each test image.
 
     Raises:
-        UserError: there are no images to learn from.
+        UserError: there are no training images.
     """
     if not len(train):
         raise UserError("there are no images to learn from")
     bank, queries = (F.normalize(features.float(), dim=1) for features in (train, test))
-    most = min(max(ks), len(bank))
-    found: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for part in queries.split(ROWS):
-        nearest = (part @ bank.T).topk(most, dim=1)
+    num_neighbours = min(max(ks), len(bank))
+    predicted: dict[int, list[Tensor]] = {k: [] for k in ks}
+    for chunk in queries.split(CHUNK_SIZE):
+        nearest = (chunk @ bank.T).topk(num_neighbours, dim=1)
         similarity = nearest.values.double()
-        # from the nearest on, so that the largest vote is 1 and none overflows
+        # relative to the nearest, so that the largest vote is 1 and none overflows
         votes = (
             torch.ones_like(similarity)
             if temperature is None
@@ -56,7 +56,7 @@ def knn_predictions(
         )
         classes = labels[nearest.indices]
         for k in ks:
-            counts = torch.zeros(len(part), num_classes, dtype=torch.float64)
+            counts = torch.zeros(len(chunk), num_classes, dtype=torch.float64)
             counts.scatter_add_(1, classes[:, :k], votes[:, :k])
-            found[k].append(counts.argmax(1))
-    return {k: torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64) for k, parts in found.items()}
+            predicted[k].append(counts.argmax(1))
+    return {k: torch.cat(chunks) if chunks else torch.zeros(0, dtype=torch.int64) for k, chunks in predicted.items()}

@@ -1,4 +1,4 @@
-"""A linear probe: logistic regression on representations that stay as they are."""
+"""Linear probe: logistic regression on frozen features."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,19 +11,19 @@ from torch import Tensor
 from vitral.data.order import uniform
 from vitral.evals.linear_sgd import sgd_predictions
 
-__all__ = ["STRENGTHS", "fitted", "linear_predictions"]
+__all__ = ["FINAL_STEPS", "STRENGTHS", "fit_logistic_regression", "linear_predictions"]
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
-"""Inverse strengths of L2 regularisation to choose from, as scikit-learn has them (C), over standardised features."""
+"""Candidate inverse strengths of L2 regularisation (scikit-learn's C), on standardised features."""
 
-HELD_OUT = 0.2
-"""Share of the images that the strength is chosen on."""
+VAL_FRACTION = 0.2
+"""Fraction of the images held out to select the strength."""
 
-TRIED, FINAL = 200, 1000
-"""Steps of L-BFGS at most."""
+SEARCH_STEPS, FINAL_STEPS = 200, 1000
+"""Maximum number of L-BFGS steps."""
 
-LARGE = 10**9
-"""Images times features times classes from which L-BFGS takes minutes of a core."""
+MAX_LBFGS_SIZE = 10**9
+"""Images times features times classes above which L-BFGS takes minutes on one core, and SGD is used instead."""
 
 
 def linear_predictions(
@@ -34,46 +34,52 @@ def linear_predictions(
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
 ) -> Int64[Tensor, " m"]:
-    """The class that logistic regression tells; its strength is chosen on a held-out slice, then all images count.
+    """Classes predicted by logistic regression; its strength is selected on a held-out subset, then all images are fit.
 
-    Where that takes minutes, it is approached by gradient descent, a learning rate in place of the strength.
+    Large sets are fit by SGD instead, which selects a learning rate in place of the strength.
 
     Args:
-        train: representations of the images to learn from.
+        train: features of the training images.
         labels: their classes, at least two.
-        test: representations of the images to classify.
-        strengths: inverse strengths of regularisation to choose from; the first of the best is taken.
-        seed: of the held-out slice.
+        test: features of the test images.
+        strengths: candidate inverse strengths of regularisation; the first of the best is used.
+        seed: of the held-out subset.
     """
     mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
-    known, asked = ((features - mean) / std for features in (train, test))
+    train, test = ((features - mean) / std for features in (train, test))
     order = torch.from_numpy(uniform(seed, np.arange(len(labels))).argsort(kind="stable"))
-    held, rest = order.split([few := max(1, round(HELD_OUT * len(order))), len(order) - few])
-    if known.numel() * len(labels.unique()) > LARGE:
-        return sgd_predictions(known, labels, asked, held_out=held, rest=rest)
+    num_val = max(1, round(VAL_FRACTION * len(order)))
+    val, rest = order.split([num_val, len(order) - num_val])
+    if train.numel() * len(labels.unique()) > MAX_LBFGS_SIZE:
+        return sgd_predictions(train, labels, test, val=val, rest=rest)
     best = strengths[0]
     if len(strengths) > 1 and len(labels[rest].unique()) > 1:
-        models = (fitted(known[rest], labels[rest], strength, steps=TRIED) for strength in strengths)
-        scores = [np.mean(model.predict(known[held].double().numpy()) == labels[held].numpy()) for model in models]
+        models = (
+            fit_logistic_regression(train[rest], labels[rest], strength, steps=SEARCH_STEPS) for strength in strengths
+        )
+        scores = [np.mean(model.predict(train[val].double().numpy()) == labels[val].numpy()) for model in models]
         best = strengths[int(np.argmax(scores))]
-    return torch.from_numpy(fitted(known, labels, best, steps=FINAL).predict(asked.double().numpy()))
+    final = fit_logistic_regression(train, labels, best, steps=FINAL_STEPS)
+    return torch.from_numpy(final.predict(test.double().numpy()))
 
 
-def fitted(features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], strength: float, *, steps: int) -> Any:
-    """scikit-learn's logistic regression on features that are standardised.
+def fit_logistic_regression(
+    features: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], strength: float, *, steps: int
+) -> Any:
+    """scikit-learn's logistic regression.
 
     Args:
-        features: to learn from.
+        features: standardised.
         labels: their classes, at least two.
         strength: inverse strength of regularisation.
-        steps: of L-BFGS at most.
+        steps: maximum number of L-BFGS steps.
     """
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression  # takes a second
+    from sklearn.linear_model import LogisticRegression  # takes a second to import
 
     model = LogisticRegression(C=strength, max_iter=steps)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a probe that is nearly at its optimum tells as much
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near the optimum the accuracy is the same
         return model.fit(features.double().numpy(), labels.numpy())

@@ -1,4 +1,4 @@
-"""A linear probe for large sets: many learning rates at once, by gradient descent."""
+"""Linear probe for large sets: SGD with several learning rates at once."""
 
 from collections.abc import Sequence
 
@@ -11,41 +11,41 @@ from torch import Tensor
 
 from vitral.data.order import sample_at
 
-__all__ = ["RATES", "sgd_heads", "sgd_predictions"]
+__all__ = ["LEARNING_RATES", "sgd_predictions", "train_linear_heads"]
 
-RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""Learning rates to choose from, times the number of features: a step moves logits alike whatever that is."""
+LEARNING_RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Candidate learning rates times the number of features, so that a step changes logits equally for every width."""
 
 EPOCHS, BATCH_SIZE, MOMENTUM = 20, 512, 0.9
 
 
 def sgd_predictions(
-    known: Float[Tensor, "n d"],
+    train: Float[Tensor, "n d"],
     labels: Int64[Tensor, " n"],
-    asked: Float[Tensor, "m d"],
+    test: Float[Tensor, "m d"],
     *,
-    held_out: Int64[Tensor, " h"],
+    val: Int64[Tensor, " v"],
     rest: Int64[Tensor, " r"],
 ) -> Int64[Tensor, " m"]:
-    """The class that a linear head tells, its rate chosen on a held-out slice, then trained on all.
+    """Classes predicted by a linear head; its learning rate is selected on a held-out subset, then all images train it.
 
     Args:
-        known: standardised features to learn from.
+        train: standardised features of the training images.
         labels: their classes.
-        asked: features to classify.
-        held_out: rows that the rate is chosen on.
-        rest: the other rows.
+        test: standardised features of the test images.
+        val: indices of the held-out training images.
+        rest: indices of the other training images.
     """
     num_classes = int(labels.max()) + 1
-    weight, bias = sgd_heads(known[rest], labels[rest], rates=RATES, num_classes=num_classes)
-    told = logits_of(known[held_out], weight, bias).argmax(2)
-    best = RATES[int((told == labels[held_out][:, None]).sum(0).argmax())]
-    weight, bias = sgd_heads(known, labels, rates=(best,), num_classes=num_classes)
-    return torch.cat([logits_of(part, weight, bias)[:, 0].argmax(1) for part in asked.split(BATCH_SIZE)])
+    weight, bias = train_linear_heads(train[rest], labels[rest], rates=LEARNING_RATES, num_classes=num_classes)
+    predicted = head_logits(train[val], weight, bias).argmax(2)
+    best = LEARNING_RATES[int((predicted == labels[val][:, None]).sum(0).argmax())]
+    weight, bias = train_linear_heads(train, labels, rates=(best,), num_classes=num_classes)
+    return torch.cat([head_logits(chunk, weight, bias)[:, 0].argmax(1) for chunk in test.split(BATCH_SIZE)])
 
 
 @torch.no_grad()
-def sgd_heads(
+def train_linear_heads(
     features: Float[Tensor, "n d"],
     labels: Int64[Tensor, " n"],
     *,
@@ -54,15 +54,16 @@ def sgd_heads(
     epochs: int = EPOCHS,
     seed: int = 0,
 ) -> tuple[Float[Tensor, "rates classes d"], Float[Tensor, "rates classes"]]:
-    """Weights and biases of a head for each rate, all trained in one pass over the same batches: momentum 0.9, cosine
-    decay, from zero; their losses do not touch one another.
+    """Weights and biases of one head per learning rate, trained independently on the same batches.
+
+    SGD with momentum 0.9 and cosine decay, from zero weights.
 
     Args:
         features: standardised.
         labels: classes.
-        rates: learning rates, as in `RATES`.
-        num_classes: classes in all.
-        epochs: times through the features.
+        rates: learning rates, as in `LEARNING_RATES`.
+        num_classes: number of classes.
+        epochs: passes over the features.
         seed: of their order.
     """
     count, width = features.shape
@@ -75,7 +76,7 @@ def sgd_heads(
     for step in range(steps):
         rows = torch.from_numpy(sample_at(np.arange(step * batch, (step + 1) * batch), size=count, seed=seed)[1])
         x = features[rows]
-        error = logits_of(x, weight, bias).softmax(2) - F.one_hot(labels[rows], num_classes)[:, None]
+        error = head_logits(x, weight, bias).softmax(2) - F.one_hot(labels[rows], num_classes)[:, None]
         gradients = torch.einsum("b r c, b d -> r c d", error, x) / batch, error.mean(0)
         rate = peak * (1 + np.cos(np.pi * step / steps)) / 2
         for value, velocity, gradient in zip((weight, bias), velocities, gradients, strict=True):
@@ -84,9 +85,9 @@ def sgd_heads(
     return weight, bias
 
 
-def logits_of(
+def head_logits(
     x: Float[Tensor, "b d"], weight: Float[Tensor, "rates classes d"], bias: Float[Tensor, "rates classes"]
 ) -> Float[Tensor, "b rates classes"]:
-    """What each head says."""
+    """The logits of every head."""
     flat = F.linear(x, rearrange(weight, "r c d -> (r c) d"), rearrange(bias, "r c -> (r c)"))
     return rearrange(flat, "b (r c) -> b r c", r=len(weight))

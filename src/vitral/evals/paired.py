@@ -1,4 +1,4 @@
-"""Whether one classifier is better than another on the same images: the paired bootstrap."""
+"""Paired bootstrap: the confidence interval of the difference between two classifiers on the same images."""
 
 from dataclasses import dataclass
 
@@ -16,17 +16,17 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How much more accurate one classifier is than another on the same images; shares are fractions."""
+    """Accuracy of one classifier minus that of another on the same images; accuracies are fractions."""
 
     num_images: int
     gained: int
-    """Images that only the one tells right."""
+    """Images that only the first classifier predicts correctly."""
     lost: int
-    """Images that only the other tells right."""
+    """Images that only the second classifier predicts correctly."""
     low: float
-    """Lower end of the interval of the difference."""
+    """Lower end of the confidence interval."""
     high: float
-    """Upper end of it."""
+    """Upper end of the confidence interval."""
 
     @property
     def mean(self) -> float:
@@ -37,29 +37,29 @@ class Difference:
 def paired_difference(
     one: Bool[Tensor, " n"], other: Bool[Tensor, " n"], *, confidence: float = 0.95, seed: int = 0
 ) -> Difference:
-    """The difference of two accuracies with its percentile interval over 10,000 resamples of the images.
+    """The difference of two accuracies with its percentile interval over 10,000 bootstrap resamples of the images.
 
-    Resampling images with replacement leaves of each resample two counts that matter, images gained and images lost.
-    They are drawn from their joint distribution, a multinomial, so a million images cost what ten do.
+    A resample matters only by its number of images gained and lost. Both numbers are drawn from their joint
+    distribution, a multinomial, so that a million images cost as much as ten.
 
     Args:
-        one: of each image, whether the first classifier is right.
-        other: the same of the second; all False, and the result is the first's accuracy with its own interval.
-        confidence: share of resamples inside the interval.
+        one: whether the first classifier is correct on each image.
+        other: the same for the second; all False gives the accuracy of the first with its interval.
+        confidence: fraction of resamples inside the interval.
         seed: of the resamples.
 
     Raises:
         UserError: there are no images.
     """
-    from scipy.stats import binom  # here, as it takes half a second
+    from scipy.stats import binom  # takes half a second to import
 
     count = len(one)
     if not count:
-        raise UserError("there are no images that both classifiers were asked about")
+        raise UserError("there are no images that both classifiers were evaluated on")
     gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
     first, second = (uniform(seed, turn, np.arange(RESAMPLES)) for turn in range(2))
     gains = binom.ppf(first, count, gained / count)
-    # the images that are left are lost with this probability each
+    # probability that an image which is not gained is lost
     losses = binom.ppf(second, count - gains, lost / max(count - gained, 1))
     # ppf(0) is -1 by convention
     differences = (np.maximum(gains, 0) - np.maximum(losses, 0)) / count

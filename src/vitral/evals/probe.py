@@ -1,4 +1,4 @@
-"""What representations are worth, measured in passing while a model learns without labels."""
+"""kNN and linear-probe accuracy of features, evaluated during self-supervised training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,32 +10,32 @@ from vitral.evals.linear import linear_predictions
 
 __all__ = ["Probe", "probe"]
 
-NEIGHBOURS = 20
+NUM_NEIGHBOURS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """How well simple classifiers on the representations do; shares of the images that could be read."""
+    """Accuracies of simple classifiers on features; fractions of the images that could be read."""
 
     num_images: int
     knn: float
-    """Accuracy of the 20 nearest neighbours' weighted vote."""
+    """Accuracy of the weighted vote of the 20 nearest neighbours."""
     linear: float
     """Accuracy of logistic regression."""
     unreadable: tuple[str, ...]
-    """One sentence for each image that could not be read."""
+    """One message for each image that could not be read."""
 
     def metrics(self) -> Iterator[tuple[str, float]]:
-        """The figures by name."""
+        """The metrics by name."""
         yield from (("knn", self.knn), ("linear", self.linear))
 
     def headline(self) -> str:
-        """The figures in a few words."""
+        """The metrics in one line."""
         return f"kNN {self.knn:.2%}  linear probe {self.linear:.2%}"
 
 
 def probe(train: FeatureSet, test: FeatureSet, *, num_classes: int) -> Probe:
-    """Classifies the test images by the training images, whose classes are known.
+    """Fits both classifiers to the training images and evaluates them on the test images.
 
     Raises:
         UserError: no image could be read.
@@ -45,13 +45,11 @@ def probe(train: FeatureSet, test: FeatureSet, *, num_classes: int) -> Probe:
             raise UserError(
                 f"no image could be read: {part.unreadable[0]}" if part.unreadable else "there are no images"
             )
-    by_neighbours = knn_predictions(
-        train.features, train.labels, test.features, ks=(NEIGHBOURS,), num_classes=num_classes
-    )[NEIGHBOURS]
-    by_lines = linear_predictions(train.features, train.labels, test.features)
+    knn = knn_predictions(train.features, train.labels, test.features, ks=(NUM_NEIGHBOURS,), num_classes=num_classes)
+    linear = linear_predictions(train.features, train.labels, test.features)
     return Probe(
         num_images=len(test.labels),
-        knn=(by_neighbours == test.labels).float().mean().item(),
-        linear=(by_lines == test.labels).float().mean().item(),
+        knn=(knn[NUM_NEIGHBOURS] == test.labels).float().mean().item(),
+        linear=(linear == test.labels).float().mean().item(),
         unreadable=test.unreadable,
     )

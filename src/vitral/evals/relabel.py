@@ -11,12 +11,12 @@ from PIL import Image
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
 
-__all__ = ["Relabelled", "relabel"]
+__all__ = ["RelabelledSource", "relabel"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Relabelled:
-    """Another source, its labels counted in the order of `classes`."""
+class RelabelledSource:
+    """A source with its labels mapped to other classes."""
 
     source: Source
     classes: tuple[str, ...]
@@ -35,15 +35,15 @@ class Relabelled:
 
 
 def relabel(source: Source, classes: tuple[str, ...], *, aliases: Mapping[str, str] | None = None) -> Source:
-    """The source with a model's classes, matched by name; the data may lack some of them.
+    """The source with a model's classes, matched by name; the data need not have all of them.
 
     Args:
         source: the data.
         classes: the model's.
-        aliases: the model's class behind other names that data may have for it.
+        aliases: from other class names in the data to the model's.
 
     Raises:
-        UserError: the data has a class that the model does not know.
+        UserError: the data has a class that the model does not have.
     """
     if source.classes == classes:
         return source
@@ -51,16 +51,16 @@ def relabel(source: Source, classes: tuple[str, ...], *, aliases: Mapping[str, s
     unknown = [name for name in names if name not in classes]
     if unknown:
         raise UserError(
-            f"the data has {_counted(unknown)} that the model does not know, such as {unknown[0]!r}; "
-            f"the model's are {_listed(classes)}"
+            f"the data has {_count_classes(unknown)} that the model does not know, such as {unknown[0]!r}; "
+            f"the model's are {_list_names(classes)}"
         )
-    places = np.array([classes.index(name) for name in names], np.int64)
-    return Relabelled(source=source, classes=classes, labels=places[source.labels])
+    mapping = np.array([classes.index(name) for name in names], np.int64)
+    return RelabelledSource(source=source, classes=classes, labels=mapping[source.labels])
 
 
-def _counted(names: list[str]) -> str:
+def _count_classes(names: list[str]) -> str:
     return "1 class" if len(names) == 1 else f"{len(names)} classes"
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _list_names(names: tuple[str, ...]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

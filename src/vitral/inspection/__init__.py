@@ -1,1 +1,1 @@
-"""What a model looks at."""
+"""What a model attends to, and what it costs."""

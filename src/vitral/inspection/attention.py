@@ -1,4 +1,4 @@
-"""Where a model looks: attention weights, computed beside the model, and what follows from them."""
+"""Attention weights of a model, recomputed outside it, and maps and distances derived from them."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.errors import UserError
-from vitral.layers.places import Place
+from vitral.layers.positions import PositionState
 from vitral.vit import ViT
 
 __all__ = ["attention_distance", "attention_over_image", "attention_weights", "rollout"]
@@ -17,74 +17,77 @@ __all__ = ["attention_distance", "attention_over_image", "attention_weights", "r
 
 @torch.no_grad()
 def attention_weights(model: ViT, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b heads t t"]]:
-    """The weights A of Eq. 6 in every block, first block first; each row sums to 1.
+    """The weights A of Eq. 6 in each block, in order; rows sum to 1.
 
-    The model itself never forms them, as its attention is one fused operation. Have it in evaluation mode, or
-    dropout takes part.
+    The model never computes them itself, because its attention is one fused operation. Call `model.eval()` first, or
+    dropout applies.
 
     Args:
-        images: in the model's range, as for its `forward`.
+        model: the model.
+        images: normalised, as for its `forward`.
 
     Raises:
-        UserError: attention runs along rows and columns, not among all tokens.
+        UserError: attention is axial, not among all tokens.
     """
     if model.config.attention != "global":
-        raise UserError("this model attends along rows and columns: it has no attention among all tokens to show")
-    x, layout = model.embed(images)
+        raise UserError("this model attends along rows and columns, so it has no attention weights between all tokens")
+    x, positions = model.embed(images)
     weights = []
-    for block, place in zip(model.blocks, layout.places, strict=True):
-        x = place.enter(x)
-        weights.append(_weights(block, x, place))
-        x = block(x, place)
+    for block, pos in zip(model.blocks, positions, strict=True):
+        weights.append(_weights(block, x, pos))
+        x = block(x, pos)
     return weights
 
 
-def _weights(block: Any, x: Float[Tensor, "b t d"], place: Place) -> Float[Tensor, "b heads t t"]:
-    q, k, _ = block.attn.heads(block.norm1(x))
-    q, k, bias = place.attend(q, k, slice(None))
+def _weights(block: Any, x: Float[Tensor, "b t d"], pos: PositionState) -> Float[Tensor, "b heads t t"]:
+    """The weights that a block computes inside its fused attention."""
+    q, k, _ = block.attn.project_qkv(block.norm1(pos.add(x)))
+    q, k = pos.rotate(q, k)
+    bias = pos.bias(q)
     logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     return (logits if bias is None else logits + bias).softmax(dim=-1)
 
 
 def rollout(weights: Sequence[Float[Tensor, "b heads t t"]]) -> Float[Tensor, "b t t"]:
-    """How much of each input token has come to each output token through all blocks (appendix D.8).
+    """Attention from each output token to each input token through all blocks (appendix D.8); rows sum to 1.
 
-    In every block the heads are averaged, and the residual connection counts as attention to oneself; the blocks
-    are then multiplied. Rows sum to 1.
+    In each block the heads are averaged and the identity is added for the residual connection. Then the matrices of all
+    blocks are multiplied.
     """
-    tokens = torch.eye(weights[0].shape[-1], device=weights[0].device)
-    flow = tokens.expand(len(weights[0]), -1, -1)
+    identity = torch.eye(weights[0].shape[-1], device=weights[0].device)
+    result = identity.expand(len(weights[0]), -1, -1)
     for layer in weights:
-        mixed = layer.mean(dim=1) + tokens
-        flow = mixed / mixed.sum(dim=-1, keepdim=True) @ flow
-    return flow
+        mixed = layer.mean(dim=1) + identity
+        result = mixed / mixed.sum(dim=-1, keepdim=True) @ result
+    return result
 
 
 def attention_over_image(
-    attention: Float[Tensor, "b t t"], *, grid: tuple[int, int], read: slice
+    attention: Float[Tensor, "b t t"], *, grid: tuple[int, int], queries: slice
 ) -> Float[Tensor, "b {grid[0]} {grid[1]}"]:
-    """The share of attention that each patch gets from what represents the image.
+    """Fraction of attention that each patch receives from the tokens that represent the image.
 
-    That is the class token; without one, every patch alike, as pooling takes their mean.
+    These are the class token, or all patches if pooling takes their mean.
 
     Args:
-        attention: rows that sum to 1, of one block (heads averaged) or rolled out over all.
+        attention: rows that sum to 1, of one block (averaged over heads) or of the rollout.
         grid: rows and columns of patches.
-        read: the tokens that represent the image, `ViT.read`.
+        queries: the tokens that represent the image, `ViT.pool_tokens`.
     """
     patches = _first_patch(attention, grid)
-    return attention[:, read, patches:].mean(dim=1).unflatten(1, grid)
+    return attention[:, queries, patches:].mean(dim=1).unflatten(1, grid)
 
 
 def attention_distance(
     weights: Float[Tensor, "b heads t t"], *, grid: tuple[int, int], patch_size: tuple[int, int]
 ) -> Float[Tensor, " heads"]:
-    """How far each head looks, in pixels of the input, averaged over images and query patches (appendix D.7).
+    """Mean attention distance of each head in input pixels, over images and query patches (appendix D.7).
 
-    The distance between two patches is that of their centres, weighted by attention. Rows and columns of class token
-    and registers are left out and the rest is not scaled up again, so attention to these counts as no distance.
+    It is the distance between the centres of two patches, weighted by attention. Class token and registers are left out
+    as queries; as keys they count with distance 0.
 
     Args:
+        weights: attention weights of one block.
         grid: rows and columns of patches.
         patch_size: height and width of a patch in pixels.
     """
@@ -97,7 +100,7 @@ def attention_distance(
 
 
 def _first_patch(attention: Tensor, grid: tuple[int, int]) -> int:
-    """Number of class and register tokens, which come before the patches."""
+    """Number of tokens before the patches."""
     count = attention.shape[-1] - grid[0] * grid[1]
-    assert count >= 0, f"{attention.shape[-1]} tokens do not hold a {grid[0]}x{grid[1]} grid"
+    assert count >= 0, f"{attention.shape[-1]} tokens are fewer than a {grid[0]}x{grid[1]} grid"
     return count

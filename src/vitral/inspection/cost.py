@@ -1,4 +1,4 @@
-"""What a model costs: parameters, arithmetic, and the memory that training keeps, counted without running it."""
+"""Parameters, multiply-accumulates and activation memory of a model, counted without running it."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -22,24 +22,24 @@ __all__ = ["Cost", "Memory", "activation_memory", "cost", "forward_macs"]
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Counts of one model for one image at its own resolution."""
+    """Counts of a model for one image of its native size."""
 
     parameters: int
-    """Learned numbers."""
+    """Number of trained values."""
     tokens: int | None
-    """Tokens of a Transformer, the class token and registers among them; None for a ResNet."""
+    """Tokens of a Transformer, including class token and registers; None for a ResNet."""
     macs: int
-    """Multiply-accumulate operations of a forward pass: matrix products, convolutions and attention's two products."""
+    """Multiply-accumulates of a forward pass: matrix products, convolutions and the two products in attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes that a forward pass keeps for the backward pass, as they grow with the batch."""
+    """Bytes that a forward pass saves for the backward pass."""
 
     fixed: int
-    """Whatever the batch, such as copies of the weights in another precision."""
+    """Independent of the batch size, such as copies of the weights in another precision."""
     per_image: int
-    """For each image."""
+    """Per image of the batch."""
 
     def of(self, batch_size: int) -> int:
         """Bytes for a batch."""
@@ -47,28 +47,30 @@ class Memory:
 
 
 def cost(architecture: Architecture) -> Cost:
-    """Counts a model without giving it memory.
+    """Counts a model without allocating it.
 
-    All tokens go through all blocks here, as in every published figure; `ViT.forward` carries fewer through the last.
+    All tokens go through all blocks, as in published figures. `ViT.forward` computes fewer in the last block.
     """
-    parameters, macs = _by_depth(architecture, _counted)
+    parameters, macs = _by_depth(architecture, _parameters_and_macs)
     tokens = None
     if isinstance(architecture, ViTConfig):
-        tokens = architecture.positions.prefix + prod(architecture.grid)
+        tokens = architecture.num_prefix_tokens + prod(architecture.grid)
     return Cost(parameters=parameters, tokens=tokens, macs=macs)
 
 
 def forward_macs(architecture: Architecture) -> int:
-    """Multiply-accumulates that `forward` takes for one image: through the last block go only tokens that are read."""
-    return _by_depth(architecture, lambda shallow: (_macs(blank_model(shallow), lambda model, images: model(images)),))[
-        0
-    ]
+    """Multiply-accumulates of `forward` for one image; the last block computes only the tokens that are pooled."""
+
+    def count(shallow: Architecture) -> tuple[int]:
+        return (_macs(blank_model(shallow), lambda model, images: model(images)),)
+
+    return _by_depth(architecture, count)[0]
 
 
 def _by_depth(architecture: Architecture, count: Callable[[Architecture], tuple[int, ...]]) -> tuple[int, ...]:
-    """What `count` finds, told from two shallow models in a fraction of the time.
+    """The counts of a model, extrapolated from two shallow ones, which is faster.
 
-    Between its first block and its last, a Transformer's are alike, unless each is skipped with a chance of its own.
+    All blocks of a Transformer but the first and last cost the same, unless stochastic depth gives each another rate.
     """
     if not isinstance(architecture, ViTConfig) or architecture.depth <= 3 or architecture.drop_path:
         return count(architecture)
@@ -76,15 +78,14 @@ def _by_depth(architecture: Architecture, count: Callable[[Architecture], tuple[
     return tuple(b + (architecture.depth - 3) * (b - a) for a, b in zip(two, three, strict=True))
 
 
-def _counted(architecture: Architecture) -> tuple[int, int]:
-    """Parameters and multiply-accumulates."""
+def _parameters_and_macs(architecture: Architecture) -> tuple[int, int]:
     model = blank_model(architecture)
     macs = _macs(model, lambda model, images: model.classify(model.features(images).pooled))
     return sum(parameter.numel() for parameter in model.parameters()), macs
 
 
 def _macs(model: Model, run: Callable[[Model, Tensor], Tensor]) -> int:
-    """Multiply-accumulates of what is done with one image; PyTorch counts two operations for each."""
+    """Multiply-accumulates of `run` for one image; PyTorch counts two operations for each."""
     config = model.config
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run(model.eval(), torch.empty(1, config.channels, *config.image_hw, device="meta"))
@@ -92,54 +93,54 @@ def _macs(model: Model, run: Callable[[Model, Tensor], Tensor]) -> int:
 
 
 def activation_memory(architecture: Architecture, *, bfloat16: bool, recompute: bool) -> Memory:
-    """What autograd keeps of a training step's forward pass, each tensor once, parameters not counted.
+    """Bytes that autograd saves in the forward pass of a training step: each tensor once, without parameters.
 
-    The step runs on tensors without memory, on what PyTorch takes for a CPU; attention is fused there as on a GPU. Only
-    relative positions in bfloat16 take a fifth less on a GPU, which has a fused form for their gradients.
+    The step runs on fake CPU tensors, where attention is fused as on a GPU. Only relative positions in bfloat16 differ:
+    they take a fifth less on a GPU, which has a fused kernel for their gradients.
 
     Args:
-        architecture: of the model.
-        bfloat16: under a GPU's autocast, with the copies of the weights that it makes; otherwise in float32.
-        recompute: of each block only its input is kept, and one block at a time is computed again.
+        architecture: configuration of the model.
+        bfloat16: whether the step runs under a GPU's autocast, which copies the weights; otherwise in float32.
+        recompute: whether only the input of each block is saved, and one block at a time is recomputed.
     """
 
-    def kept(shallow: Architecture) -> tuple[int, int]:
-        # not from one image on: what is spread over the batch is a copy only from two images on
-        two, three = (_kept(shallow, batch, bfloat16=bfloat16, recompute=recompute) for batch in (2, 3))
+    def count(shallow: Architecture) -> tuple[int, int]:
+        # not one image: a tensor that is expanded over the batch is copied for two images or more only
+        two, three = (_saved_bytes(shallow, batch, bfloat16=bfloat16, recompute=recompute) for batch in (2, 3))
         return 3 * two - 2 * three, three - two
 
-    fixed, per_image = _by_depth(architecture, kept)
+    fixed, per_image = _by_depth(architecture, count)
     return Memory(fixed=fixed, per_image=per_image)
 
 
-def _kept(architecture: Architecture, batch: int, *, bfloat16: bool, recompute: bool) -> int:
-    """Bytes kept for one batch."""
+def _saved_bytes(architecture: Architecture, batch: int, *, bfloat16: bool, recompute: bool) -> int:
+    """Bytes saved for one batch."""
     model = blank_model(architecture).train()
     with FakeTensorMode():
-        learned = {name: torch.empty(tensor.shape, requires_grad=True) for name, tensor in model.named_parameters()}
-        computed = {name: torch.empty(tensor.shape) for name, tensor in model.named_buffers()}
-        ledger = _Ledger([*learned.values(), *computed.values()])
+        parameters = {name: torch.empty(tensor.shape, requires_grad=True) for name, tensor in model.named_parameters()}
+        buffers = {name: torch.empty(tensor.shape) for name, tensor in model.named_buffers()}
+        saved = _SavedTensors([*parameters.values(), *buffers.values()])
         for index, block in enumerate(repeated(model)):
-            ledger.follow(block, index)
+            saved.attribute_to(block, index)
         images = torch.empty(batch, architecture.channels, *architecture.image_hw)
-        arithmetic = _gpu_autocast() if bfloat16 else nullcontext()
-        with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda tensor: tensor), arithmetic:
-            torch.func.functional_call(model, learned | computed, (images,))
-    outside = ledger.bytes.pop(None)
+        autocast = _gpu_autocast() if bfloat16 else nullcontext()
+        with torch.autograd.graph.saved_tensors_hooks(saved.add, lambda tensor: tensor), autocast:
+            torch.func.functional_call(model, parameters | buffers, (images,))
+    outside = saved.bytes.pop(None)
     if not recompute:
-        return outside + sum(ledger.bytes.values())
-    return outside + sum(ledger.inputs) + max(ledger.bytes.values(), default=0)
+        return outside + sum(saved.bytes.values())
+    return outside + sum(saved.inputs) + max(saved.bytes.values(), default=0)
 
 
 @contextmanager
 def _gpu_autocast() -> Iterator[None]:
-    """The CPU's autocast to bfloat16, with norms in float32 as on a GPU: ResNets keep twice as much for that."""
+    """The CPU's autocast to bfloat16, but with norms in float32 as on a GPU, for which ResNets save twice as much."""
     with torch.autocast("cpu", torch.bfloat16), _NormsInFloat32():
         yield
 
 
 class _NormsInFloat32(TorchFunctionMode):
-    """Gives norms their input in float32."""
+    """Casts the input of norms to float32."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         if func in (F.layer_norm, F.group_norm):
@@ -147,18 +148,18 @@ class _NormsInFloat32(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Ledger:
-    """Bytes of the storages that autograd saves, by the block that was running."""
+class _SavedTensors:
+    """Bytes of the storages that autograd saves, by the block that was running; None is outside of the blocks."""
 
-    def __init__(self, own: list[Tensor]) -> None:
-        self.seen = {tensor.untyped_storage()._cdata for tensor in own}
-        self.alive: list[Tensor] = []  # a storage that is freed could give its name to the next
+    def __init__(self, uncounted: list[Tensor]) -> None:
+        self.seen = {tensor.untyped_storage()._cdata for tensor in uncounted}
+        self.alive: list[Tensor] = []  # keeps storages alive, as a new one could get the address of a freed one
         self.running: int | None = None
         self.bytes: dict[int | None, int] = defaultdict(int)
         self.inputs: list[int] = []
 
-    def follow(self, block: nn.Module, index: int) -> None:
-        """Books to `index` what is saved while the block runs."""
+    def attribute_to(self, block: nn.Module, index: int) -> None:
+        """Counts for `index` what is saved while the block runs."""
 
         def enter(_: nn.Module, arguments: tuple[Any, ...]) -> None:
             self.running = index
@@ -170,8 +171,8 @@ class _Ledger:
         block.register_forward_pre_hook(enter)
         block.register_forward_hook(leave)
 
-    def keep(self, tensor: Tensor) -> Tensor:
-        """Books a tensor that autograd saves, unless its storage is known."""
+    def add(self, tensor: Tensor) -> Tensor:
+        """Counts a tensor that autograd saves, unless its storage has been counted."""
         storage = tensor.untyped_storage()
         self.alive.append(tensor)
         if storage._cdata not in self.seen:

@@ -1,4 +1,4 @@
-"""What a model makes of one image, and where it looks to find out."""
+"""Prediction and attention maps of a model for one image."""
 
 from dataclasses import dataclass, replace
 
@@ -16,36 +16,36 @@ __all__ = ["Look", "look"]
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One image through the eyes of a model."""
+    """Prediction and attention maps of one image."""
 
     name: str
-    """What to call the image."""
+    """Name to show."""
     image: Image.Image
-    """The part of the image that the model saw, in the image's own proportions."""
+    """The part of the image that the model gets, in the image's proportions."""
     truth: str | None
-    """True class, where it is known."""
+    """True class, if known."""
     predicted: str
     """Most probable class."""
     probability: float
     """Probability of that class."""
     rollout: Float[Tensor, "gh gw"]
-    """Share of each patch in what the model concludes."""
+    """Fraction of the rolled-out attention that each patch receives."""
     layers: Float[Tensor, "l gh gw"]
-    """Share of each patch in the attention of every block, heads averaged."""
+    """Fraction of each block's attention that each patch receives, averaged over heads."""
 
 
 @torch.inference_mode()
 def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None) -> Look:
-    """Classifies one image and follows the attention.
+    """Classifies one image and computes its attention maps.
 
     Args:
-        model: in evaluation mode, with its card.
-        image: upright, of mode "L" or "RGB" as the model takes it.
-        name: what to call the image.
-        truth: its true class, where it is known.
+        model: a model in evaluation mode, with a card.
+        image: an upright image of mode "L" or "RGB", as the model requires.
+        name: name to show.
+        truth: its true class, if known.
 
     Raises:
-        UserError: the model has no attention among all its patches.
+        UserError: the model has axial attention.
     """
     assert model.card is not None
     preprocessing, grid = model.card.preprocessing, model.config.grid
@@ -53,20 +53,20 @@ def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None)
     images = preprocessing.normalise(pixels[None].to(model.head.weight.device))
     probability, index = model(images)[0].softmax(dim=0).max(dim=0)
     weights = attention_weights(model, images)
-    layers = [attention_over_image(layer.mean(dim=1), grid=grid, read=model.read)[0] for layer in weights]
+    layers = [attention_over_image(layer.mean(dim=1), grid=grid, queries=model.pool_tokens)[0] for layer in weights]
     return Look(
         name=name,
-        image=_seen(image, preprocessing),
+        image=_visible_part(image, preprocessing),
         truth=truth,
         predicted=model.card.classes[int(index)],
         probability=probability.item(),
-        rollout=attention_over_image(rollout(weights), grid=grid, read=model.read)[0].cpu(),
+        rollout=attention_over_image(rollout(weights), grid=grid, queries=model.pool_tokens)[0].cpu(),
         layers=torch.stack(layers).cpu(),
     )
 
 
-def _seen(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """The part of an image that preprocessing keeps, in about the image's own resolution."""
+def _visible_part(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """The part of an image that preprocessing keeps, at about the image's resolution."""
     if preprocessing.resize == "squash":
         return image
     height, width = preprocessing.image_size

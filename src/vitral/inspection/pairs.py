@@ -1,4 +1,4 @@
-"""A contact sheet of pairs of images, to judge by eye whether they are the same."""
+"""A contact sheet of image pairs, to compare by eye."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vitral.files import any_script, printable, write_atomically
+from vitral.files import font_fallback, printable, write_atomically
 
 __all__ = ["MOST_PAIRS", "ShownPair", "draw_pairs", "spread"]
 
 MOST_PAIRS = 24
-"""More are not drawn, but a choice from the nearest to the farthest."""
+"""Maximum number of pairs on a sheet; of more, evenly spaced ones are drawn."""
 
 COLUMNS, SIDE, ROW = 3, 1.7, 2.15
-"""Pairs in a row; in inches, the side of an image and the height of a row."""
+"""Pairs per row; side of an image and height of a row in inches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +27,17 @@ class ShownPair:
     images: tuple[Image.Image, Image.Image]
     names: tuple[str, str]
     note: str
-    """What is said of them."""
+    """Text above them."""
 
 
 def spread(count: int) -> list[int]:
-    """Which of `count` pairs to show: all, or evenly spaced ones, the first and the last among them."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, MOST_PAIRS))})
+    """Indices of the pairs to show: all of `count`, or evenly spaced ones from the first to the last."""
+    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, MOST_PAIRS))})
 
 
-@any_script()
+@font_fallback()
 def draw_pairs(pairs: Sequence[ShownPair], path: Path) -> None:
-    """Draws pairs into a PNG, each with the names of its images and the note.
+    """Writes a PNG with all pairs, the names of their images and their notes.
 
     Raises:
         OSError: the file cannot be written.
@@ -46,9 +46,9 @@ def draw_pairs(pairs: Sequence[ShownPair], path: Path) -> None:
     rows = -(-len(pairs) // columns)
     width, height = columns * (2 * SIDE + 0.45), rows * ROW + 0.15
     figure = Figure(figsize=(width, height))
-    for place, pair in enumerate(pairs):
-        left = (place % columns) * (2 * SIDE + 0.45) + 0.2
-        bottom = height - (place // columns + 1) * ROW
+    for index, pair in enumerate(pairs):
+        left = (index % columns) * (2 * SIDE + 0.45) + 0.2
+        bottom = height - (index // columns + 1) * ROW
         for side, (image, name) in enumerate(zip(pair.images, pair.names, strict=True)):
             box = (left + side * (SIDE + 0.05), bottom, SIDE, SIDE)
             axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
@@ -64,6 +64,6 @@ def draw_pairs(pairs: Sequence[ShownPair], path: Path) -> None:
 
 
 def _short(name: str, room: int = 30) -> str:
-    """The end of a name, which tells most."""
+    """The end of a name, its most informative part."""
     text = printable(name).replace("$", r"\$")
     return text if len(text) <= room else f"...{text[3 - room :]}"

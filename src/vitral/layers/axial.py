@@ -6,45 +6,46 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.layers.places import Place
+from vitral.layers.positions.state import PositionState
 
-__all__ = ["Along", "AxialBlock"]
+__all__ = ["AxialAttention", "AxialBlock"]
 
 ALL = slice(None)
 
 
-class Along(nn.Module):
-    """Attention among the patches of each row, or of each column, for itself."""
+class AxialAttention(nn.Module):
+    """Attention within each row of patches, or within each column."""
 
     def __init__(self, attn: nn.Module, axis: Literal["rows", "columns"]) -> None:
         super().__init__()
         self.attn = attn
-        self.apart, self.together = {"rows": ("gh", "gw"), "columns": ("gw", "gh")}[axis]
+        self.batch_axis, self.token_axis = {"rows": ("gh", "gw"), "columns": ("gw", "gh")}[axis]
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place, read: slice = ALL) -> Float[Tensor, "b r d"]:
-        gh, gw = place.grid
-        lines = f"(b {self.apart}) {self.together} d"
+    def forward(self, x: Float[Tensor, "b n d"], pos: PositionState, queries: slice = ALL) -> Float[Tensor, "b r d"]:
+        gh, gw = pos.grid
+        lines = f"(b {self.batch_axis}) {self.token_axis} d"
         x = rearrange(x, f"b (gh gw) d -> {lines}", gh=gh, gw=gw)
-        x = self.attn(x, Place(grid=(1, x.shape[1])))
-        return rearrange(x, f"{lines} -> b (gh gw) d", gh=gh, gw=gw)[:, read]
+        x = self.attn(x, PositionState(grid=(1, x.shape[1])))
+        return rearrange(x, f"{lines} -> b (gh gw) d", gh=gh, gw=gw)[:, queries]
 
 
 class AxialBlock(nn.Module):
     """A whole block along each row of patches, then a whole block along each column.
 
-    Each has its own norms, attention and MLP, so parameters and computation of a plain block double but for attention
-    itself. There are patches only: the paper does not say where a class token would stand.
+    Each has separate norms, attention and MLP, which doubles the parameters and, outside of attention itself, the
+    computation. All tokens must be patches: the paper does not say where a class token would go.
     """
 
     def __init__(self, rows: nn.Module, columns: nn.Module) -> None:
         """
         Args:
-            rows: a block whose attention is `Along` rows.
-            columns: a block whose attention is `Along` columns.
+            rows: a block with `AxialAttention` along rows.
+            columns: a block with `AxialAttention` along columns.
         """
         super().__init__()
         self.rows = rows
         self.columns = columns
 
-    def forward(self, x: Float[Tensor, "b n d"], place: Place, read: slice = ALL) -> Float[Tensor, "b r d"]:
-        return self.columns(self.rows(x, place), place, read)
+    def forward(self, x: Float[Tensor, "b n d"], pos: PositionState, queries: slice = ALL) -> Float[Tensor, "b r d"]:
+        x = self.rows(x, pos)
+        return self.columns(x, PositionState(grid=pos.grid), queries)  # positions were added before the rows

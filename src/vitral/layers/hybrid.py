@@ -12,7 +12,7 @@ __all__ = ["HybridEmbed"]
 
 
 class Root(nn.Module):
-    """Convolution of 7x7 pixels, norm, ReLU, largest of 3x3: a quarter of the image's height and width."""
+    """Convolution 7x7, norm, ReLU, max-pool 3x3: a quarter of the image's height and width."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -21,11 +21,11 @@ class Root(nn.Module):
         self.pool = nn.Sequential(PadSame(3, 2), nn.MaxPool2d(3, 2))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h4 w4"]:
-        return self.pool(F.relu(self.norm(self.conv(x))))  # nothing is below the border's zeros
+        return self.pool(F.relu(self.norm(self.conv(x))))  # zero padding never wins: ReLU leaves nothing below 0
 
 
 class Backbone(nn.Module):
-    """The ResNet as the released hybrids have it."""
+    """The ResNet of the released hybrids."""
 
     def __init__(self, *, channels: int, units: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -37,10 +37,10 @@ class Backbone(nn.Module):
 
 
 class HybridEmbed(nn.Module):
-    """A ResNet's feature map, cut into patches that are projected to tokens.
+    """Cuts a ResNet's feature map into patches and projects each to a token.
 
     Raises:
-        UserError: a patch is no whole number of the map's pixels, or the width does not fit GroupNorm.
+        UserError: a patch does not cover whole pixels of the map, or the width does not fit GroupNorm.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class HybridEmbed(nn.Module):
     ) -> None:
         """
         Args:
-            channels: of the images.
-            stem_stages: units in each stage; none leaves the root alone.
+            channels: channels of the images.
+            stem_stages: units in each stage; an empty tuple leaves only the root.
             stem_width: channels of the root.
             patch_hw: height and width of a patch in pixels of the image.
-            width: of a token.
-            bias: whether the projection of patches has one.
+            width: width of a token.
+            bias: whether the projection of patches has a bias.
         """
         super().__init__()
         if stem_width < 1 or stem_width % GROUPS:
@@ -71,8 +71,8 @@ class HybridEmbed(nn.Module):
         p, q = patch_hw
         if p % stride or q % stride:
             raise UserError(
-                f"patch size {p}x{q} is no multiple of {stride}x{stride}, the pixels behind one of the stem's feature "
-                f"map: choose {max(p // stride, 1) * stride}x{max(q // stride, 1) * stride}, or fewer stages"
+                f"patch size {p}x{q} is not a multiple of {stride}x{stride}, the stride of the stem's feature map: "
+                f"choose {max(p // stride, 1) * stride}x{max(q // stride, 1) * stride}, or fewer stages"
             )
         self.backbone = Backbone(channels=channels, units=stem_stages, width=stem_width)
         maps = 4 * stem_width * 2 ** (len(stem_stages) - 1) if stem_stages else stem_width
@@ -87,5 +87,5 @@ class HybridEmbed(nn.Module):
         return rearrange(tokens, "b (gh gw) d -> b gh gw d", gh=maps.shape[2] // p)
 
     def init_weights(self, generator: Generator | None = None) -> None:
-        """Draws the ResNet's weights."""
+        """Initialises the ResNet; the projection is initialised by the model."""
         init_resnet(self.backbone, generator)

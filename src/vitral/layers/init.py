@@ -1,4 +1,4 @@
-"""Initial values that PyTorch has no function for."""
+"""Initialisers that PyTorch does not have."""
 
 import math
 
@@ -8,13 +8,13 @@ __all__ = ["lecun_normal_"]
 
 
 def lecun_normal_(weight: Tensor, generator: Generator | None = None) -> None:
-    """Variance 1 / fan-in after truncation at two standard deviations, as Flax draws it.
+    """Truncated normal with variance 1 / fan-in after truncation at two standard deviations, as in Flax.
 
     Args:
-        weight: of a dense layer or a convolution, outputs first; written in place.
-        generator: source of the randomness; the global one when None.
+        weight: weight of a dense layer or convolution, output axis first; changed in place.
+        generator: source of random numbers; None: the global one.
     """
     if weight.is_meta:
-        return  # there is nothing to draw, for which PyTorch 2.11 would first import a whole compiler
+        return  # PyTorch 2.11 would import its compiler
     std = math.sqrt(1 / weight[0].numel()) / 0.87962566103423978
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)

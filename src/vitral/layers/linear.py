@@ -6,7 +6,7 @@ __all__ = ["FusedLinear"]
 
 
 class FusedLinear(nn.Linear):
-    """Several projections of the same input, computed as one matrix product; initialised and updated one by one."""
+    """Several projections of one input as one matrix product. Initialisation and Muon treat each separately."""
 
     def __init__(self, inputs: int, outputs: int, *, projections: int, bias: bool = True) -> None:
         super().__init__(inputs, projections * outputs, bias=bias)

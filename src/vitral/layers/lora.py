@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685): fine-tuning few weights beside frozen ones."""
+"""Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685): fine-tuning a few new weights next to frozen ones."""
 
 import math
 import re
@@ -14,7 +14,7 @@ __all__ = ["LoRALinear", "add_lora", "merge_lora"]
 
 
 class LoRALinear(nn.Module):
-    """A dense layer that stays as it is, plus scale * up(down(x)) of a small rank; at first it adds nothing."""
+    """base(x) + scale * up(down(x)), with a frozen dense layer `base`; `up` starts at zero."""
 
     def __init__(self, base: nn.Linear, *, rank: int, alpha: float, generator: Generator | None = None) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """The dense layer with what was learned added to its weights, in place."""
+        """The dense layer after adding the adapter to its weight, in place."""
         self.base.weight += self.scale * self.up.weight @ self.down.weight
         return self.base
 
@@ -38,62 +38,62 @@ class LoRALinear(nn.Module):
 def add_lora(
     model: nn.Module, *, layers: str, rank: int, alpha: float, generator: Generator | None = None
 ) -> list[str]:
-    """Gives dense layers adapters and freezes everything but them and the head.
+    """Adds adapters to dense layers and freezes everything except adapters and head.
 
     Args:
         model: changed in place; its head is `head`.
-        layers: regular expression that is searched in the names of dense layers, such as `attn.qkv|attn.proj`.
-        rank: of what is added.
-        alpha: what is added is scaled by alpha / rank.
-        generator: source of the first weights; the global one when None.
+        layers: regular expression to search for in the names of dense layers, such as `attn.qkv|attn.proj`.
+        rank: rank of the adapters.
+        alpha: the adapters' output is scaled by alpha / rank.
+        generator: source of the initial weights; None: the global one.
 
     Returns:
         The names of the layers.
 
     Raises:
-        UserError: no layer has such a name, the rank or the expression is impossible, or there are adapters already.
+        UserError: no name matches, rank or expression are invalid, or the model has adapters already.
     """
-    chosen = _chosen(model, layers)
-    _check_rank(rank, chosen)
+    matches = _matches(model, layers)
+    _check_rank(rank, matches)
     model.requires_grad_(False)
-    for name, layer in chosen.items():
+    for name, layer in matches.items():
         adapted = LoRALinear(layer, rank=rank, alpha=alpha, generator=generator)
         adapted.down.requires_grad_()
         adapted.up.requires_grad_()
         model.set_submodule(name, adapted)
     model.get_submodule("head").requires_grad_()
-    return list(chosen)
+    return list(matches)
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Turns adapted layers back into plain ones that compute the same, all weights trainable; in place."""
+    """Merges adapters into plain layers that compute the same, and unfreezes all weights; in place."""
     adapted = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, LoRALinear)]
     for name, layer in adapted:
         model.set_submodule(name, layer.merged())
     model.requires_grad_()
 
 
-def _chosen(model: nn.Module, layers: str) -> dict[str, nn.Linear]:
-    """The dense layers, other than the head, whose names have the regular expression in them."""
+def _matches(model: nn.Module, layers: str) -> dict[str, nn.Linear]:
+    """The dense layers, except the head, whose names match the regular expression."""
     if any(isinstance(layer, LoRALinear) for layer in model.modules()):
         raise UserError("the model has adapters already: merge them with merge_lora before adding others")
     try:
-        wanted = re.compile(layers)
+        pattern = re.compile(layers)
     except re.error as error:
-        raise UserError(f"{layers!r} is no regular expression: {error}") from None
+        raise UserError(f"{layers!r} is not a regular expression: {error}") from None
     dense = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and name != "head"}
     if not dense:
-        raise UserError("the model has no dense layer but its head, so there is nothing to adapt: train all weights")
-    chosen = {name: layer for name, layer in dense.items() if wanted.search(name)}
-    if not chosen:
-        raise UserError(f"no dense layer's name has {layers!r} in it: names are like {', '.join(list(dense)[:4])}")
-    return chosen
+        raise UserError("the model has no dense layer except its head, so there is nothing to adapt: train all weights")
+    matches = {name: layer for name, layer in dense.items() if pattern.search(name)}
+    if not matches:
+        raise UserError(f"no dense layer's name matches {layers!r}: names are like {', '.join(list(dense)[:4])}")
+    return matches
 
 
-def _check_rank(rank: int, chosen: dict[str, nn.Linear]) -> None:
-    """Refuses a rank that no adapter has, or that a layer itself does not reach."""
+def _check_rank(rank: int, layers: dict[str, nn.Linear]) -> None:
+    """Raises UserError for a rank below 1 or above that of a layer."""
     if rank < 1:
         raise UserError(f"the rank of LoRA adapters must be at least 1, not {rank}")
-    for name, layer in chosen.items():
+    for name, layer in layers.items():
         if rank > (most := min(layer.in_features, layer.out_features)):
             raise UserError(f"the rank of LoRA adapters must be at most {most} for {name}, not {rank}")

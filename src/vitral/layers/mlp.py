@@ -11,7 +11,7 @@ __all__ = ["QuickGELU", "SwiGLU"]
 
 
 class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x): what OpenAI's CLIP took for GELU."""
+    """x * sigmoid(1.702 x), the approximation of GELU in OpenAI's CLIP."""
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         return x * torch.sigmoid(1.702 * x)
@@ -20,7 +20,7 @@ class QuickGELU(nn.Module):
 class SwiGLU(nn.Module):
     """silu(gate(x)) * value(x), then a dense layer (Shazeer, arXiv 2002.05202), as in DINOv2's giant model.
 
-    Gate and value are one matrix product, `fc1`, gate first. Dropout stands after the product and after `fc2`.
+    `fc1` computes gate and value, in this order, in one matrix product. Dropout follows the product and `fc2`.
     """
 
     def __init__(self, *, width: int, hidden: int, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""Leaving out patches in training (Li et al., FLIP, arXiv 2212.00794)."""
+"""Dropping patches in training (Li et al., FLIP, arXiv 2212.00794)."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ __all__ = ["PatchDropout"]
 
 
 class PatchDropout(nn.Module):
-    """In training keeps a random share of each image's patches, in their order; tokens before them always stay."""
+    """In training keeps a random subset of each image's patches, in order. Tokens before the patches always stay."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -17,14 +17,15 @@ class PatchDropout(nn.Module):
     def forward(self, x: Float[Tensor, "b t d"], prefix: int) -> Float[Tensor, "b u d"]:
         """
         Args:
+            x: the tokens.
             prefix: number of tokens before the patches.
         """
         if not self.training or self.rate == 0:
             return x
         n = x.shape[1] - prefix
         kept = max(1, round(n * (1 - self.rate)))
-        chosen = torch.rand(x.shape[0], n, device=x.device).argsort(dim=1)[:, :kept].sort(dim=1).values
-        patches = x[:, prefix:].gather(1, chosen[:, :, None].expand(-1, -1, x.shape[2]))
+        indices = torch.rand(x.shape[0], n, device=x.device).argsort(dim=1)[:, :kept].sort(dim=1).values
+        patches = x[:, prefix:].gather(1, indices[:, :, None].expand(-1, -1, x.shape[2]))
         return torch.cat([x[:, :prefix], patches], dim=1)
 
     def extra_repr(self) -> str:

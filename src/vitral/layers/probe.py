@@ -1,4 +1,4 @@
-"""A linear probe that is trained with the loop: a head on frozen features, brought to mean 0 and variance 1."""
+"""A linear probe trained like any model: a head on frozen features, standardised to mean 0 and variance 1."""
 
 import torch
 from jaxtyping import Float
@@ -10,12 +10,12 @@ from vitral.errors import UserError
 __all__ = ["ProbeHead", "add_probe", "fold_probe"]
 
 MOMENTUM = 0.1
-"""Share of the running statistics that each batch renews."""
+"""Weight of each batch in the running statistics."""
 EPS = 1e-6
 
 
 class Standardise(nn.Module):
-    """Batch normalisation without scale and shift, by the batch of all processes; by running statistics after."""
+    """Batch normalisation without scale and shift. In training statistics are those of the batch over all processes."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -23,12 +23,12 @@ class Standardise(nn.Module):
         self.var = nn.Buffer(torch.ones(width))
 
     def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        mean, var = self.of_batch(x.detach()) if self.training else (self.mean, self.var)
+        mean, var = self.batch_statistics(x.detach()) if self.training else (self.mean, self.var)
         return (x - mean) * (var + EPS).rsqrt()
 
     @torch.no_grad()
-    def of_batch(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-        """Mean and variance of a batch, of which the running ones take note."""
+    def batch_statistics(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+        """Mean and variance of a batch; updates the running statistics."""
         x = x.double()
         count, total = all_reduce_sum(torch.tensor(len(x), device=x.device)), all_reduce_sum(x.sum(0))
         mean = total / count
@@ -51,7 +51,7 @@ class ProbeHead(nn.Linear):
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
-        """One dense layer that computes the same from features as they are."""
+        """One dense layer that computes the same from raw features."""
         scale = (self.norm.var + EPS).rsqrt()
         plain = nn.Linear(self.in_features, self.out_features, device="meta")
         plain.weight = nn.Parameter(self.weight * scale)
@@ -60,10 +60,10 @@ class ProbeHead(nn.Linear):
 
 
 def add_probe(model: nn.Module) -> None:
-    """Freezes everything but the head, which from now on sees standardised features; in place.
+    """Freezes everything but the head, and standardises the head's input; in place.
 
     Raises:
-        UserError: the head is no dense layer with a bias, into which they could be folded.
+        UserError: the head is not a dense layer with a bias, so the probe could not be folded into it.
     """
     head = model.get_submodule("head")
     if type(head) is not nn.Linear or head.bias is None:
@@ -75,7 +75,7 @@ def add_probe(model: nn.Module) -> None:
 
 
 def fold_probe(model: nn.Module) -> None:
-    """Turns a probe's head into a plain one that tells the same, all weights trainable; in place."""
+    """Replaces a probe's head by a plain one that computes the same, and unfreezes all weights; in place."""
     head = model.get_submodule("head")
     if isinstance(head, ProbeHead):
         model.set_submodule("head", head.folded())

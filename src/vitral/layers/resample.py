@@ -1,4 +1,4 @@
-"""Carrying learned positions to another grid of patches, in the way of each code base that does so."""
+"""Interpolation of learned positions to another grid of patches, as each code base does it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,41 +14,40 @@ __all__ = ["RESAMPLERS", "resample_grid", "resample_line"]
 Resampler = Callable[[Tensor, tuple[int, int]], Tensor]
 
 
-def _interpolated(
+def _interpolate(
     grid: Float[Tensor, "n d gh gw"], size: tuple[int, int], *, mode: str, corners: bool, antialias: bool = False
 ) -> Float[Tensor, "n d gh2 gw2"]:
     return F.interpolate(grid, size=size, mode=mode, align_corners=corners, antialias=antialias)
 
 
-def _with_offset(grid: Float[Tensor, "n d gh gw"], size: tuple[int, int]) -> Float[Tensor, "n d gh2 gw2"]:
-    """DINOv2's: the scale is that of a grid larger by a tenth of a patch, meant to keep the size from being rounded."""
-    scale = tuple((wanted + 0.1) / own for wanted, own in zip(size, grid.shape[2:], strict=True))
+def _interpolate_with_offset(grid: Float[Tensor, "n d gh gw"], size: tuple[int, int]) -> Float[Tensor, "n d gh2 gw2"]:
+    """DINOv2's: the scale factor is that of a grid larger by a tenth of a patch, a guard against rounding errors."""
+    scale = tuple((new + 0.1) / old for new, old in zip(size, grid.shape[2:], strict=True))
     return F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
 RESAMPLERS: dict[str, Resampler] = {
-    "google": partial(_interpolated, mode="bilinear", corners=True),
-    "timm": partial(_interpolated, mode="bicubic", corners=False, antialias=True),
-    "huggingface": partial(_interpolated, mode="bicubic", corners=False),
-    "torchvision": partial(_interpolated, mode="bicubic", corners=True),
-    "dinov2": _with_offset,
-    "mae": partial(_interpolated, mode="bicubic", corners=False),
+    "google": partial(_interpolate, mode="bilinear", corners=True),
+    "timm": partial(_interpolate, mode="bicubic", corners=False, antialias=True),
+    "huggingface": partial(_interpolate, mode="bicubic", corners=False),
+    "torchvision": partial(_interpolate, mode="bicubic", corners=True),
+    "dinov2": _interpolate_with_offset,
+    "mae": partial(_interpolate, mode="bicubic", corners=False),
 }
-"""Google's keeps the corners in place, as `scipy.ndimage.zoom` of order 1 does, and torchvision's does so too; for the
-others a position is the middle of its patch."""
+"""Google's and torchvision's align corners, as `scipy.ndimage.zoom` does; the others align edges of patches."""
 
 
 def resample_grid(
     grid: Float[Tensor, "n gh gw d"], size: tuple[int, int], *, method: str
 ) -> Float[Tensor, "n gh2 gw2 d"]:
-    """Interpolates vectors on a grid to another grid; the same grid is returned as it is.
+    """Interpolates vectors on a grid to another grid; returns the same grid unchanged.
 
-    Half precision is interpolated in single: timm and DINOv2 do so, and antialiasing on a CPU knows no other way.
+    Half precision is interpolated in float32, as in timm and DINOv2; antialiasing on a CPU does not support it.
 
     Args:
-        grid: one vector a patch.
-        size: rows and columns wanted.
-        method: a name of `RESAMPLERS`.
+        grid: one vector per patch.
+        size: new rows and columns.
+        method: a name in `RESAMPLERS`.
     """
     if tuple(grid.shape[1:3]) == size:
         return grid
@@ -58,9 +57,9 @@ def resample_grid(
 
 
 def resample_line(line: Float[Tensor, "*n length d"], length: int) -> Float[Tensor, "*n length2 d"]:
-    """Interpolates vectors on a line to another length, linearly and with its ends kept in place.
+    """Interpolates vectors on a line linearly to another length, with aligned ends.
 
-    So the middle stays, too, where both lengths are odd. A line of one is the first vector, as on Google's grids.
+    If both lengths are odd, the middle vectors are aligned too. A line of length 1 is the first vector, as in Google's.
     """
     if line.shape[-2] == length:
         return line

@@ -1,6 +1,6 @@
-"""Parts of the paper's two ResNets: the released hybrids' and BiT's (arXiv 1912.11370).
+"""Parts of the paper's two ResNets: that of the released hybrids, and BiT (arXiv 1912.11370).
 
-Both have GroupNorm and weight-standardised convolutions, but not the same numbers: each class below says which.
+Both have GroupNorm and weight-standardised convolutions, but with different constants: see each class.
 """
 
 import math
@@ -23,7 +23,7 @@ GROUPS = 32
 
 
 class PadSame(nn.Module):
-    """TensorFlow's padding with zeros: ceil(size / stride) windows fit, an odd pixel is at the bottom and right."""
+    """TensorFlow's "same" zero padding: ceil(size / stride) windows; an odd pixel goes to the bottom and right."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
@@ -36,28 +36,28 @@ class PadSame(nn.Module):
 
 
 class StandardisedConv(nn.Conv2d, ABC):
-    """A convolution without bias whose filters are shifted and scaled to mean 0 and deviation 1 at each use.
+    """A convolution without bias whose filters are standardised to mean 0 and standard deviation 1 at each call.
 
-    Padding that is the same on every side is left to the convolution: a border put around the input copies it.
+    Symmetric padding is left to the convolution, as a separate pad would copy the input.
     """
 
-    border: nn.Module
+    pad: nn.Module
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
-        return F.conv2d(self.border(input), self.standardised(), stride=self.stride, padding=self.padding[0])
+        return F.conv2d(self.pad(input), self.standardised(), stride=self.stride, padding=self.padding[0])
 
     @abstractmethod
     def standardised(self) -> Float[Tensor, "d c p q"]:
-        """The filters to convolve with. Written without `torch.var_mean`, ten times as slow as these on a CPU."""
+        """The filters to convolve with. `torch.var_mean` would be ten times slower on a CPU."""
 
 
 class SameConv(StandardisedConv):
-    """The released hybrids': std + 1e-5, and TensorFlow's padding."""
+    """As in the released hybrids: std + 1e-5, and TensorFlow's padding."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        even = stride == 1 or kernel == 1
-        super().__init__(inputs, outputs, kernel, stride=stride, padding=kernel // 2 if even else 0, bias=False)
-        self.border = nn.Identity() if even else PadSame(kernel, stride)
+        symmetric = stride == 1 or kernel == 1
+        super().__init__(inputs, outputs, kernel, stride=stride, padding=kernel // 2 if symmetric else 0, bias=False)
+        self.pad = nn.Identity() if symmetric else PadSame(kernel, stride)
 
     def standardised(self) -> Float[Tensor, "d c p q"]:
         filters = self.weight.flatten(1)
@@ -67,18 +67,18 @@ class SameConv(StandardisedConv):
 
 
 class BiTConv(StandardisedConv):
-    """BiT's: sqrt(var + 1e-10), and the same padding on every side."""
+    """As in BiT: sqrt(var + 1e-10), and symmetric padding."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-        self.border = nn.Identity()
+        self.pad = nn.Identity()
 
     def standardised(self) -> Float[Tensor, "d c p q"]:
         return F.layer_norm(self.weight, self.weight.shape[1:], eps=1e-10)
 
 
 class Bottleneck(nn.Module):
-    """The released hybrids' unit: post-activation, ResNet's first form, GroupNorm epsilon 1e-6."""
+    """The unit of the released hybrids: post-activation as in the first ResNet, GroupNorm epsilon 1e-6."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -97,15 +97,15 @@ class Bottleneck(nn.Module):
         return F.relu(self.downsample(x) + self.norm3(self.conv3(out)))
 
 
-class Kept(nn.Module):
-    """A unit's shortcut, its input as it came."""
+class IdentityShortcut(nn.Module):
+    """The shortcut of a unit that keeps its shape: the input."""
 
     def forward(self, x: Float[Tensor, "b c h w"], active: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return x
 
 
-class Projected(nn.Module):
-    """A unit's shortcut, its normed and rectified input in the channels and size of its output."""
+class ProjectedShortcut(nn.Module):
+    """The shortcut of a unit that changes its shape: a projection of the normalised and rectified input."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class Projected(nn.Module):
 
 
 class PreActivated(nn.Module):
-    """BiT's unit: norm and ReLU come before each convolution, the projection too; GroupNorm epsilon 1e-5."""
+    """The unit of BiT: norm and ReLU precede each convolution and the projection; GroupNorm epsilon 1e-5."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -124,7 +124,8 @@ class PreActivated(nn.Module):
         self.norm1, self.conv1 = nn.GroupNorm(GROUPS, inputs, eps=1e-5), BiTConv(inputs, width, 1)
         self.norm2, self.conv2 = nn.GroupNorm(GROUPS, width, eps=1e-5), BiTConv(width, width, 3, stride)
         self.norm3, self.conv3 = nn.GroupNorm(GROUPS, width, eps=1e-5), BiTConv(width, outputs, 1)
-        self.downsample = Projected(inputs, outputs, stride) if inputs != outputs or stride != 1 else Kept()
+        changes_shape = inputs != outputs or stride != 1
+        self.downsample = ProjectedShortcut(inputs, outputs, stride) if changes_shape else IdentityShortcut()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         active = F.relu(self.norm1(x))
@@ -136,23 +137,23 @@ def stages(unit: Callable[[int, int, int], nn.Module], *, units: Sequence[int], 
     """The stages after a root of `width` channels: each doubles the width, each but the first halves the map.
 
     Args:
-        unit: makes one from its input channels, width (a quarter of its output channels) and stride.
-        units: how many there are in each stage.
-        width: channels of the root, and width of the first stage.
+        unit: creates a unit from its input channels, width (a quarter of its output channels) and stride.
+        units: number of units in each stage.
+        width: channels of the root, which are the width of the first stage.
     """
     widths = [width * 2**stage for stage in range(len(units))]
-    inputs = [width, *(4 * own for own in widths)]
-    made = []
+    inputs = [width, *(4 * stage_width for stage_width in widths)]
+    modules = []
     for stage, (count, (before, after)) in enumerate(zip(units, pairwise(inputs), strict=True)):
         first = unit(before, widths[stage], 1 if stage == 0 else 2)
         others = (unit(after, widths[stage], 1) for _ in range(count - 1))
-        made.append(nn.Sequential(OrderedDict(blocks=nn.Sequential(first, *others))))
-    return nn.Sequential(*made)
+        modules.append(nn.Sequential(OrderedDict(blocks=nn.Sequential(first, *others))))
+    return nn.Sequential(*modules)
 
 
 @torch.no_grad()
 def init_resnet(resnet: nn.Module, generator: Generator | None) -> None:
-    """LeCun normal convolutions; norms 1 and 0, but 0 for a `Bottleneck`'s last: the unit begins as its shortcut."""
+    """Convolutions: LeCun normal. Norms: 1 and 0, but 0 for the last of a `Bottleneck`: it starts as its shortcut."""
     for module in resnet.modules():
         if isinstance(module, nn.Conv2d):
             lecun_normal_(module.weight, generator)

@@ -8,7 +8,7 @@ __all__ = ["LayerScale"]
 
 
 class LayerScale(nn.Module):
-    """A learned factor for each channel of what a branch adds."""
+    """A learned factor for each channel of a branch's output."""
 
     def __init__(self, width: int, *, initial: float) -> None:
         super().__init__()

@@ -93,15 +93,15 @@ class Classification:
 
     def _soft_labels(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
         assert mixed.partners is not None
-        assert mixed.shares is not None
+        assert mixed.mix_weights is not None
         own, other = self.label_loss(logits, mixed.labels), self.label_loss(logits, mixed.partners)
-        return own * mixed.shares + other * (1 - mixed.shares)
+        return own * mixed.mix_weights + other * (1 - mixed.mix_weights)
 
     def _multi_hot_labels(self, logits: Float[Tensor, "b classes"], mixed: Examples) -> Float[Tensor, " b"]:
         """Subtracts the logit of the second class, if it is another class and part of the image is visible."""
         assert mixed.partners is not None
-        assert mixed.shares is not None
-        second = (mixed.partners != mixed.labels) & (mixed.shares < 1)
+        assert mixed.mix_weights is not None
+        second = (mixed.partners != mixed.labels) & (mixed.mix_weights < 1)
         logit = logits.gather(1, mixed.partners.clamp(min=0)[:, None])[:, 0]
         return self.label_loss(logits, mixed.labels) - logit * second
 

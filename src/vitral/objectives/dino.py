@@ -195,7 +195,7 @@ class DINOLearner(Learner):
         """The two global crops of each image, all first ones before all second ones, and the local crops likewise; in
         the model's range.
         """
-        unit_range, config = self.preprocessing.shares(images), self.config.crops
+        unit_range, config = self.preprocessing.to_unit_range(images), self.config.crops
 
         def sample(indices: range, area: tuple[float, float], size: tuple[int, int]) -> Float[Tensor, "m c p q"]:
             if not indices:
@@ -204,7 +204,7 @@ class DINOLearner(Learner):
                 random_resized_crop(unit_range, keys, index=index, area=area, size=size, jitter=config.jitter)
                 for index in indices
             ]
-            return self.preprocessing.scaled(torch.cat(parts))
+            return self.preprocessing.from_unit_range(torch.cat(parts))
 
         global_crops = sample(range(2), config.global_area, self.crop_sizes[0])
         return global_crops, sample(range(2, 2 + config.num_local), config.local_area, self.crop_sizes[1])
@@ -232,7 +232,7 @@ class DINOLearner(Learner):
         readable: Bool[Tensor, " n"],
     ) -> Float[Tensor, " b"]:
         """iBOT's loss: the mean cross-entropy over masked patches of both global crops."""
-        prefix = self.encoder.positions.prefix
+        prefix = self.encoder.config.num_prefix_tokens
         with torch.no_grad():
             outputs = self.teacher_project(gather_tokens(teacher_tokens[:, prefix:], mask)).float().flatten(0, 1)
             patches = readable.repeat_interleave(mask.shape[1])
@@ -273,12 +273,14 @@ class DINOLearner(Learner):
             for number, part in enumerate(crops.split(len(images))[:2], 1)
         }
         shown["image"] = images
-        return [Panel(title=title, images=to_uint8(self.preprocessing.shares(part))) for title, part in shown.items()]
+        return [
+            Panel(title=title, images=to_uint8(self.preprocessing.to_unit_range(part))) for title, part in shown.items()
+        ]
 
 
 def pooled(model: ViT, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
     """The features of images, from their final tokens."""
-    return model.pool(tokens[:, model.read])
+    return model.pool(tokens[:, model.pool_tokens])
 
 
 def local_size(crops: CropConfig, image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:

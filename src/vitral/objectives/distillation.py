@@ -75,7 +75,7 @@ class Distillation(Classification):
     def learner(self, model: Model) -> Model:
         """See `Objective`: the model. If it has two heads, it returns the logits of both in training."""
         if isinstance(model.head, TwoHeads):
-            model.head.taught = True
+            model.head.return_both = True
         return model
 
     def loss(

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from vitral.config import renamed
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
-from vitral.layers.places import Layout, by_content, keep
 from vitral.models import Model
 from vitral.objectives.entry import BuildContext, EvaluateBy
 from vitral.objectives.objective import Panel
@@ -116,15 +115,15 @@ class MAELearner(Learner):
         # at least one visible patch, and one masked
         num_visible = min(max(round(count * (1 - self.config.masked_fraction)), 1), count - 1)
         visible, masked = order[:, :num_visible], order[:, num_visible:]
-        x, layout = self.encoder.assemble(embedded)
-        prefix = self.encoder.positions.prefix
+        x, positions = self.encoder.assemble(embedded)
+        prefix = self.encoder.config.num_prefix_tokens
         seen = torch.cat([x[:, :prefix], gather_tokens(x[:, prefix:], visible)], dim=1)
-        tokens = self.bridge(self.encoder.encode(seen, layout))
+        tokens = self.bridge(self.encoder.encode(seen, positions))
         mask_tokens = self.mask_token.to(tokens.dtype).expand(len(images), count, -1)
         patches = mask_tokens.scatter(1, expand_indices(visible, mask_tokens), tokens[:, prefix:])
-        filled, layout = self.decoder.assemble(patches.unflatten(1, (rows, columns)))
+        filled, positions = self.decoder.assemble(patches.unflatten(1, (rows, columns)))
         filled = torch.cat([filled[:, :prefix] + tokens[:, :prefix], filled[:, prefix:]], dim=1)
-        final = self.decoder.encode(filled, layout)[:, prefix:]
+        final = self.decoder.encode(filled, positions)[:, prefix:]
         return self.decoder.head(gather_tokens(final, masked)), masked, (rows, columns)
 
     def targets(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m values"]:
@@ -145,10 +144,10 @@ class MAELearner(Learner):
         if self.config.target == "normalised":
             flat = targets.flatten(2)
             values = values * (flat.var(2, keepdim=True) + 1e-6).sqrt() + flat.mean(2, keepdim=True)
-        whole = self.preprocessing.shares(patches)
+        whole = self.preprocessing.to_unit_range(patches)
         shown = {
             "visible": torch.full_like(targets, 0.5),
-            "predicted": self.preprocessing.shares(values.reshape(targets.shape)),
+            "predicted": self.preprocessing.to_unit_range(values.reshape(targets.shape)),
         }
         pasted = {title: whole.scatter(1, expand_indices(masked, whole), part) for title, part in shown.items()}
         return [
@@ -166,8 +165,7 @@ def check_maskable(model: ViT) -> ViT:
     config = model.config
     if config.stem_stages is not None:
         raise UserError("a masked autoencoder needs patches of pixels: the ResNet of a hybrid would see masked ones")
-    layout: Layout = model.positions.layout(model.pos_embed, config.grid)
-    if config.attention != "global" or any(at.enter is not keep or at.attend is not by_content for at in layout.places):
+    if config.attention != "global" or not model.positions.only_at_stem:
         raise UserError(
             "a masked autoencoder leaves out patches, which works only with positions added to the first tokens: "
             "set --model.position sincos_2d_mae, --model.position-injection stem and --model.attention global"

@@ -125,7 +125,7 @@ class Colours:
 
     def classes(self, patches: Float[Tensor, "b m c p q"]) -> Int64[Tensor, "b m parts"]:
         """The class of each part: its channels' levels as the digits of a number to base 8, red first."""
-        means = F.adaptive_avg_pool2d(self.preprocessing.shares(patches).flatten(0, 1), self.side)
+        means = F.adaptive_avg_pool2d(self.preprocessing.to_unit_range(patches).flatten(0, 1), self.side)
         # rounding errors of normalised values must not push a mean below the edge of its level
         scaled = {"floor": LEVELS * means + 1e-5, "nearest": (LEVELS - 1) * means + 0.5}[self.rounding]
         levels = scaled.floor().long().clamp(0, LEVELS - 1)
@@ -181,7 +181,7 @@ class Pixels:
 
     def draw_target(self, patches: Float[Tensor, "b m c p q"]) -> Float[Tensor, "b m c p q"]:
         """See `Target`."""
-        return self.preprocessing.shares(patches)
+        return self.preprocessing.to_unit_range(patches)
 
 
 class MaskedPatchLearner(Learner):
@@ -217,8 +217,8 @@ class MaskedPatchLearner(Learner):
         flat = embedded.flatten(1, 2)
         indices = corrupted(self.config, keys, patches=flat.shape[1])
         changed = flat.scatter(1, expand_indices(indices, flat), self.replacements(flat, indices, keys))
-        x, layout = self.encoder.assemble(changed.view_as(embedded))
-        tokens = self.encoder.encode(x, layout)[:, self.encoder.positions.prefix :]
+        x, positions = self.encoder.assemble(changed.view_as(embedded))
+        tokens = self.encoder.encode(x, positions)[:, self.encoder.config.num_prefix_tokens :]
         return self.predict(self.hidden(gather_tokens(tokens, indices))), indices
 
     def replacements(
@@ -245,7 +245,7 @@ class MaskedPatchLearner(Learner):
         predicted, indices = self.predictions(embedded, keys)
         patches = patchify(images, grid)
         targets = gather_tokens(patches, indices)
-        whole = self.preprocessing.shares(patches)
+        whole = self.preprocessing.to_unit_range(patches)
         shown = {
             "corrupted": torch.full_like(targets, 0.5),
             "predicted": self.target.draw(predicted.float(), targets),

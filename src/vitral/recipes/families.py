@@ -32,7 +32,7 @@ HOURS: dict[int, str] = {20_000: "2.4 hours", 10_000: "1.2 hours", 500: "3.6 min
 def finetuning_facts(task: Task) -> dict[str, Any]:
     """Values of the fields in the docstring of `paper.paper_finetuning`."""
     row = TASKS[task]
-    selected_on = f"{row['share']:.0%} of the training images (`--data.val-share {row['share']}`)"
+    selected_on = f"{row['share']:.0%} of the training images (`--data.val-fraction {row['share']}`)"
     if task == "flowers":  # its authors provide as many validation images as training images
         selected_on = "the authors' validation images, as the paper's tenth of the 1,020 would be one image a class"
     return {
@@ -81,4 +81,4 @@ BETTER_VIT: dict[int, dict[str, str]] = {
     150: dict(accuracy="78.6", time="3.7 hours", published="none is published for this length"),
     300: dict(accuracy="79.8", time="7.4 hours", published="none is published for this length"),
 }
-"""Accuracy of S/16 on ImageNet by epochs (arXiv 2205.01580, Table 1), and the time by `vitral plan` and as published."""
+"""By epochs: accuracy of S/16 on ImageNet (arXiv 2205.01580, Table 1), time by `vitral plan`, and published time."""

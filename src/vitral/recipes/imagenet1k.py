@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 
-def _data(*, val_share: float | None = None) -> DataConfig:
-    return DataConfig(source="imagenet1k", workers=WORKERS, val_share=val_share)
+def _data(*, val_fraction: float | None = None) -> DataConfig:
+    return DataConfig(source="imagenet1k", workers=WORKERS, val_fraction=val_fraction)
 
 
 MINIVAL = 0.01
@@ -64,7 +64,7 @@ def augreg(model: str = "ViT-B/16", *, level: str) -> RunConfig:
     return RunConfig(
         recipe=f"augreg-{level}",
         model=ModelSetup(architecture=architecture(model, head_bias=-6.9)),
-        data=_data(val_share=MINIVAL),
+        data=_data(val_fraction=MINIVAL),
         preprocessing=centre_crop(),
         augment=_big_vision_augment(layers, magnitude, mixup),
         objective=ClassificationConfig(loss="sigmoid"),
@@ -90,7 +90,7 @@ def better_vit(model: str = "ViT-S/16", *, epochs: int) -> RunConfig:
     return RunConfig(
         recipe=f"vit-s16-imagenet1k-{epochs}ep",
         model=ModelSetup(architecture=plain),
-        data=_data(val_share=MINIVAL),
+        data=_data(val_fraction=MINIVAL),
         preprocessing=centre_crop(),
         augment=_big_vision_augment(2, 10, 0.2),
         optim=OptimConfig(lr=1e-3, weight_decay=1e-4, decay_form="absolute", momentum_dtype="bfloat16", clip=1.0),

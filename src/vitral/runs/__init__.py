@@ -1,1 +1,1 @@
-"""The folder of a training run: its record, trackers, curves, predictions and report."""
+"""The folder of a training run: metrics, trackers, curves, predictions and report."""

@@ -1,4 +1,4 @@
-"""The picture of a run: loss and accuracy over its steps."""
+"""Plot of loss and accuracy over the steps of a run."""
 
 from io import BytesIO
 from itertools import product
@@ -9,18 +9,18 @@ from vitral.files import write_atomically
 
 __all__ = ["draw_curves"]
 
-TRAIN, HELD_OUT = "#9db4c0", "#c8553d"
+TRAIN, EVAL = "#9db4c0", "#c8553d"
 
-HELD_OUT_MEASURES = {
+EVAL_METRICS = {
     "loss": {"loss": ("", "o")},
     "accuracy": {"top1": ("", "o"), "knn": (", kNN", "s"), "linear": (", linear probe", "^")},
 }
-"""What is measured of held-out images: for each measure what to call it, and its mark."""
+"""For each plot the metrics of evaluations, each with its label and marker."""
 
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
-    """Draws training and held-out loss and accuracy from a run's record into a PNG."""
-    # imported here because Matplotlib takes a second, and a run needs it only when it ends
+    """Plots loss and accuracy of training and evaluation from a run's records into a PNG file."""
+    # imported here because Matplotlib takes a second, and only the end of a run needs it
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -28,10 +28,10 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         train = [(record["step"], record[f"train/{quantity}"]) for record in records if f"train/{quantity}" in record]
         if train:
             axes.plot(*zip(*train, strict=True), color=TRAIN, linewidth=1.2, label="training batches")
-        for split, (measure, (name, marker)) in product(("val", "test"), HELD_OUT_MEASURES[quantity].items()):
-            points = [(record["step"], record[key]) for record in records if (key := f"{split}/{measure}") in record]
+        for split, (metric, (name, marker)) in product(("val", "test"), EVAL_METRICS[quantity].items()):
+            points = [(record["step"], record[key]) for record in records if (key := f"{split}/{metric}") in record]
             if points:
-                style = dict(color=HELD_OUT, marker=marker, markersize=3, linestyle="-" if split == "test" else "--")
+                style = dict(color=EVAL, marker=marker, markersize=3, linestyle="-" if split == "test" else "--")
                 axes.plot(*zip(*points, strict=True), **style, label=f"{split}{name}")
         axes.set_xlabel("step")
         axes.set_title(quantity, loc="left", fontsize=11)
@@ -39,7 +39,7 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         if quantity == "accuracy":
             axes.set_ylim(0, 1.01)
-            axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         if axes.lines:
             axes.legend(frameon=False, fontsize=9)
     buffer = BytesIO()

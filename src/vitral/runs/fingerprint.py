@@ -1,4 +1,4 @@
-"""Noticing that the data of a run is not what it was."""
+"""Fingerprints that detect changes in the data of a run."""
 
 import hashlib
 import os
@@ -11,67 +11,67 @@ from jaxtyping import Int64
 from PIL import Image
 
 from vitral.data.images.decode import UnreadableImage
-from vitral.data.sources.source import Changed, FileSource, Joined, Source, Subset
+from vitral.data.sources.source import ConcatSource, FileSource, MappedSource, Source, Subset
 
 __all__ = ["contents", "fingerprint"]
 
-SAMPLED = 256
-"""Images that are looked at where they are no files of their own."""
+MAX_HASHED = 256
+"""Maximum number of images to hash if they are not separate files."""
 
-AT_ONCE = 1 << 16
-"""Labels or names that are hashed together."""
+CHUNK = 1 << 16
+"""Number of labels or names that are hashed together."""
 
 
 def fingerprint(source: Source) -> str:
-    """Number of images and classes, and a hash of labels, class names and file names; no image is read."""
+    """Number of images and classes, and a hash of labels, class names and file names. No image is read."""
     digest = hashlib.sha256("\0".join(source.classes).encode(errors="surrogateescape"))
-    for part in chain(_numbers(source.labels), _parts(source)):
+    for part in chain(_integers(source.labels), _parts(source)):
         digest.update(part)
     return f"{len(source)} images, {len(source.classes)} classes, {digest.hexdigest()[:16]}"
 
 
 def _parts(source: Source) -> Iterator[bytes]:
-    """Which images a source is made of: places in other sources, and names of files."""
+    """The images of a source: indices in other sources, and file names."""
     match source:
         case Subset():
-            yield from _numbers(source.indices)
+            yield from _integers(source.indices)
             yield from _parts(source.source)
-        case Joined():
+        case ConcatSource():
             yield from _parts(source.first)
             yield from _parts(source.second)
         case FileSource():
-            for start in range(0, len(source.files), AT_ONCE):
-                names = "\0".join(source.files[start : start + AT_ONCE])
+            for start in range(0, len(source.files), CHUNK):
+                names = "\0".join(source.files[start : start + CHUNK])
                 yield os.fsencode(names if start == 0 else f"\0{names}")
 
 
-def _numbers(numbers: Int64[np.ndarray, " n"]) -> Iterator[bytes]:
-    """Integers a part at a time: of ten million images a copy of all labels is 80 MB."""
-    for start in range(0, len(numbers), AT_ONCE):
-        yield numbers[start : start + AT_ONCE].astype("<i8").tobytes()
+def _integers(integers: Int64[np.ndarray, " n"]) -> Iterator[bytes]:
+    """Integers in chunks, as the labels of ten million images take 80 MB."""
+    for start in range(0, len(integers), CHUNK):
+        yield integers[start : start + CHUNK].astype("<i8").tobytes()
 
 
 def contents(source: Source) -> str:
-    """A hash of the images: of each file its size and the time it was written, of others 256 by what they hold."""
+    """A hash of the images: size and modification time of each file, or the content of at most 256 images in memory."""
     digest = hashlib.sha256()
     count = len(source)
     in_files = count > 0 and isinstance(_stored(source, 0), Path)
-    for index in range(0, count, 1 if in_files else max(1, count // SAMPLED)):
+    for index in range(0, count, 1 if in_files else max(1, count // MAX_HASHED)):
         match _stored(source, index):
             case Path() as file:
-                digest.update(_state(file))
+                digest.update(_file_state(file))
             case Image.Image() as image:
                 digest.update(image.tobytes())
-            case bytes() as read:
-                digest.update(read)
+            case bytes() as content:
+                digest.update(content)
             case None:
                 digest.update(b"unreadable")
     return digest.hexdigest()
 
 
 def _stored(source: Source, index: int) -> Path | bytes | Image.Image | None:
-    """An image as it is stored, before anything changes it; None where it cannot be had."""
-    while isinstance(source, Subset | Changed):
+    """An image as stored, before any changes; None if it cannot be read."""
+    while isinstance(source, Subset | MappedSource):
         if isinstance(source, Subset):
             index = int(source.indices[index])
         source = source.source
@@ -81,10 +81,10 @@ def _stored(source: Source, index: int) -> Path | bytes | Image.Image | None:
         return None
 
 
-def _state(file: Path) -> bytes:
-    """Size and time of writing."""
+def _file_state(file: Path) -> bytes:
+    """Size and modification time."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return b"missing"
-    return f"{found.st_size} {found.st_mtime_ns},".encode()
+    return f"{status.st_size} {status.st_mtime_ns},".encode()

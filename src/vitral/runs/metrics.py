@@ -1,17 +1,20 @@
-"""The record of a run: one JSON object a line."""
+"""The metrics of a run: `metrics.jsonl`, one JSON object a line, and `speed.json`."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from vitral.files import naming, write_atomically
+from vitral.files import add_file_name, write_atomically
 
-__all__ = ["MetricLog", "read_metrics", "training_seconds"]
+__all__ = ["MetricLog", "read_metrics", "read_speed", "training_seconds"]
+
+OLD_SPEED_KEYS = {"bound": "bottleneck", "diagnosis": "advice"}
+"""Keys of `speed.json` up to version 0.1, and what they are called now."""
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a run so far; a damaged line, such as one cut short by a crash, ends them."""
+    """Reads the records of a run up to the first damaged line, such as one that a crash cut short."""
     records = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
@@ -25,7 +28,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def training_seconds(records: list[dict[str, Any]], *, batch_size: int) -> float:
-    """What all steps of a record took, by their images a second; evaluations and pauses between them do not count."""
+    """Seconds spent in training steps, from the logged images per second. Evaluations and pauses do not count."""
     steps = [record for record in records if "train/loss" in record]
     before = [0, *(record["step"] for record in steps)]
     times = (
@@ -36,43 +39,49 @@ def training_seconds(records: list[dict[str, Any]], *, batch_size: int) -> float
     return sum(times, start=0.0)
 
 
+def read_speed(path: Path) -> dict[str, Any] | None:
+    """Reads `speed.json`; None if it is missing, or the run was too short to measure its speed."""
+    speed: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return speed and {OLD_SPEED_KEYS.get(key, key): value for key, value in speed.items()}
+
+
 class MetricLog:
-    """Writes the record of a run, each figure with the step it belongs to."""
+    """Appends metrics to `metrics.jsonl`."""
 
     def __init__(self, folder: Path, *, step: int) -> None:
-        """Opens the record to go on after `step` steps; what a crashed run wrote beyond them is dropped.
+        """Opens the file to continue after `step` steps; records of later steps, from before a crash, are removed.
 
         Raises:
-            OSError: the disk is full; the record so far stays.
+            OSError: the disk is full; the file is unchanged.
         """
         self.path = folder / "metrics.jsonl"
-        kept = [record for record in read_metrics(self.path) if record["step"] <= step]
-        self.known = {tuple(record) for record in kept if record["step"] == step}
+        records = [record for record in read_metrics(self.path) if record["step"] <= step]
+        self.written = {tuple(record) for record in records if record["step"] == step}
         self.resumed_at = step
-        lines = "".join(json.dumps(record) + "\n" for record in kept)
+        lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(self.path, lambda file: file.write(lines.encode()))
         self.file = self.path.open("a")
 
-    def write(self, step: int, figures: dict[str, float]) -> bool:
-        """Adds one record: figures such as `train/loss`, `test/top1` after `step` steps.
+    def write(self, step: int, metrics: dict[str, float]) -> bool:
+        """Appends one record: metrics such as `train/loss` or `test/top1` after `step` steps.
 
-        A run that crashed after its last checkpoint measures that step again when resumed: once is enough.
+        A resumed run may evaluate the step of its checkpoint again; that record is not repeated.
 
         Returns:
-            Whether it was new.
+            Whether the record was new.
 
         Raises:
             OSError: the disk is full; the error names the file.
         """
-        if step == self.resumed_at and ("step", *figures) in self.known:
+        if step == self.resumed_at and ("step", *metrics) in self.written:
             return False
-        with naming(self.path):
-            self.file.write(json.dumps({"step": step, **figures}) + "\n")
+        with add_file_name(self.path):
+            self.file.write(json.dumps({"step": step, **metrics}) + "\n")
             self.file.flush()
         return True
 
     def close(self) -> None:
-        """Makes the record safe on disk."""
-        with naming(self.path), self.file:
+        """Flushes the file to disk and closes it."""
+        with add_file_name(self.path), self.file:
             self.file.flush()
             os.fsync(self.file.fileno())

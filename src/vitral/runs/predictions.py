@@ -1,4 +1,4 @@
-"""What a finished run said of each image of its final evaluation, kept beside the model."""
+"""Predictions of a finished run for its final evaluation, saved beside the model."""
 
 import json
 from dataclasses import dataclass
@@ -7,46 +7,46 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from vitral.evals.accuracy import Predictions
+from vitral.evals.predictions import Predictions
 from vitral.files import write_atomically
 
 __all__ = ["PREDICTIONS", "SavedPredictions", "load_predictions", "save_predictions"]
 
 PREDICTIONS = "predictions.safetensors"
-"""The file's name in a run's folder."""
+"""Name of the file in a run's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedPredictions:
-    """What a model said of the images of a split."""
+    """Predictions for the images of a split."""
 
     split: str
     images: str
-    """The split's fingerprint: where it is the same, the images were."""
+    """Fingerprint of the split."""
     predictions: Predictions
 
 
-def save_predictions(folder: Path, kept: SavedPredictions) -> None:
-    """Writes what was said of the images of a split into a run's folder."""
-    found = kept.predictions
-    tensors = {name: getattr(found, name).contiguous() for name in Predictions.COLUMNS}
-    facts = {
-        "split": kept.split,
-        "images": kept.images,
-        "num_classes": str(found.num_classes),
-        "unreadable": json.dumps(found.unreadable),
+def save_predictions(folder: Path, saved: SavedPredictions) -> None:
+    """Writes predictions into a run's folder."""
+    predictions = saved.predictions
+    tensors = {name: getattr(predictions, name).contiguous() for name in Predictions.COLUMNS}
+    metadata = {
+        "split": saved.split,
+        "images": saved.images,
+        "num_classes": str(predictions.num_classes),
+        "unreadable": json.dumps(predictions.unreadable),
     }
-    write_atomically(folder / PREDICTIONS, lambda file: file.write(save(tensors, facts)))
+    write_atomically(folder / PREDICTIONS, lambda file: file.write(save(tensors, metadata)))
 
 
 def load_predictions(folder: Path) -> SavedPredictions | None:
-    """What was kept; None where nothing was, or it cannot be read any more."""
+    """Reads saved predictions; None if there are none, or the file is damaged."""
     try:
         with safe_open(folder / PREDICTIONS, "pt") as file:
-            facts = file.metadata()
+            metadata = file.metadata()
             columns = {name: file.get_tensor(name) for name in Predictions.COLUMNS}
-            unreadable = tuple(json.loads(facts.get("unreadable") or facts["broken"]))  # its first name
-            found = Predictions(**columns, num_classes=int(facts["num_classes"]), unreadable=unreadable)
-            return SavedPredictions(split=facts["split"], images=facts["images"], predictions=found)
+            unreadable = tuple(json.loads(metadata.get("unreadable") or metadata["broken"]))  # its old name
+            predictions = Predictions(**columns, num_classes=int(metadata["num_classes"]), unreadable=unreadable)
+            return SavedPredictions(split=metadata["split"], images=metadata["images"], predictions=predictions)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None

@@ -1,1 +1,1 @@
-"""Using a trained model."""
+"""Prediction with a trained model."""

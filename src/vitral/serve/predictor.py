@@ -1,4 +1,4 @@
-"""From image files to class names."""
+"""Image classification with a trained model: from image files to class names."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,19 +18,22 @@ from torch import Tensor
 from vitral.card import ModelCard
 from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.device import pick_device
-from vitral.errors import UserError
+from vitral.errors import UserError, unknown_name
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig
 from vitral.weights.load import load
 
-__all__ = ["Failure", "Prediction", "Predictor"]
+__all__ = ["Failure", "Precision", "Prediction", "Predictor"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Arithmetic of a model; auto is bfloat16 on a GPU and float32 on a CPU."""
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
-"""A file's path, a file's content, an image already open, or its pixels: uint8, of shape (h w), (h w 1) or (h w 3)."""
+"""The path or the content of a file, a PIL image, or a uint8 array of shape (h w), (h w 1) or (h w 3)."""
 
-READERS = 4
-"""Threads that read files; decoding leaves Python's lock alone most of the time."""
+NUM_READERS = 4
+"""Threads that read files; decoding releases Python's global lock most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +41,11 @@ class Prediction:
     """The most probable classes of one image."""
 
     name: str
-    """The image's path, or its place among the images such as `images[3]`."""
+    """The image's path, or its position in the input such as `images[3]`."""
     classes: tuple[str, ...]
     """Most probable class first."""
     probabilities: tuple[float, ...]
-    """Of these classes."""
+    """Probabilities of these classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,48 +55,59 @@ class Failure:
     name: str
     """As in `Prediction`."""
     reason: str
-    """One sentence, with the name in it."""
+    """The error message, which includes the name."""
 
 
 class Predictor:
-    """Classifies images with a trained model, preprocessed as in its training.
+    """Classifies images with a trained model, with the preprocessing of its training.
 
-    A model given as such is used in place: it is moved to the device and put into evaluation mode.
+    A model object is not copied: it is moved to the device and put into evaluation mode.
     """
 
-    def __init__(self, model: Model | str | Path, *, device: str | torch.device = "auto", batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        model: Model | str | Path,
+        *,
+        device: str | torch.device = "auto",
+        batch_size: int = 64,
+        precision: str = "auto",
+    ) -> None:
         """
         Args:
-            model: a model with its card, or where one is, as `vitral.load` takes it.
-            device: such as `cpu` or `cuda:1`; auto takes a GPU where there is one.
+            model: a model with its card, or the path or name of one, as in `vitral.load`.
+            device: such as `cpu` or `cuda:1`; auto is a GPU if there is one.
             batch_size: images that are computed together, and held in memory at most.
+            precision: of the arithmetic, one of `Precision`; auto is bfloat16 (autocast) on a GPU, float32 on a CPU.
 
         Raises:
             UserError: the folder is no model, the model has no card or one that does not fit it, there is no such
-                device, or `batch_size` is below 1.
+                device or precision, or `batch_size` is below 1.
         """
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
+        if precision not in get_args(Precision):
+            raise unknown_name("precision", precision, get_args(Precision))
         self.device = pick_device(device)
         self.model = model.to(self.device).eval() if isinstance(model, Model) else load(model, device=self.device)
         self.batch_size = batch_size
-        self.card = _fitting_card(self.model)
+        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
+        self.card = _valid_card(self.model)
 
     def predict(self, images: Iterable[ImageLike], *, top_k: int | None = None) -> Iterator[Prediction | Failure]:
-        """Classifies images as they come, in their order, a batch in memory at a time.
+        """Classifies images lazily and in order, with one batch in memory at a time.
 
         Args:
-            images: paths, contents of files, PIL images, or uint8 arrays of shape (h w), (h w 1) or (h w 3), mixed at
-                will.
-            top_k: how many classes to name; the 5 most probable, or all where there are fewer, when None.
+            images: paths, contents of files, PIL images, or uint8 arrays of shape (h w), (h w 1) or (h w 3), in any
+                mixture.
+            top_k: number of classes to return; None: 5, or all if there are fewer.
 
         Raises:
-            UserError: `images` is a single image, or `top_k` below 1 or more than the model's classes; when its turn
-                comes, an array is no image.
-            TypeError: when its turn comes, something is no image at all.
+            UserError: `images` is a single image, or `top_k` is below 1 or above the number of classes; during
+                iteration, an array has another type or shape.
+            TypeError: during iteration, an item has another type.
         """
         if isinstance(images, str | Path | bytes | Image.Image):
-            raise UserError("predict takes many images, not a single one: give a list of images")
+            raise UserError("predict takes several images, not a single one: give a list of images")
         count = self._top_k(top_k)
         return self._predict(images, count)
 
@@ -101,22 +116,22 @@ class Predictor:
 
         Raises:
             UnreadableImage: the image cannot be read.
-            ValueError, TypeError: as in `predict`.
+            UserError, TypeError: as in `predict`.
         """
         count = self._top_k(top_k)
         name = _name(image, 0)
-        _check(image, name)
+        _check_type(image, name)
         return self._prediction(name, *self._rank([self._read(image, name)], count)[0])
 
     @torch.inference_mode()
     def logits(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
-        """Logits of images as preprocessing read them; on a GPU computed in bfloat16."""
+        """Logits of images as preprocessing read them, in float32 whatever the arithmetic."""
         with self._arithmetic():
             return self.model(self.card.preprocessing.normalise(images.to(self.device))).float()
 
     @torch.inference_mode()
     def extract_features(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
-        """FeatureSet before the head (y of Eq. 4) of images as preprocessing read them."""
+        """Features before the head (y of Eq. 4) of images as preprocessing read them."""
         with self._arithmetic():
             return self.model.features(self.card.preprocessing.normalise(images.to(self.device))).pooled.float()
 
@@ -130,11 +145,11 @@ class Predictor:
 
     def _predict(self, images: Iterable[ImageLike], top_k: int) -> Iterator[Prediction | Failure]:
         numbered = enumerate(images)
-        with ThreadPoolExecutor(READERS) as readers:
+        with ThreadPoolExecutor(NUM_READERS) as readers:
             while batch := list(islice(numbered, self.batch_size)):
                 names = [_name(image, number) for number, image in batch]
                 for name, (_, image) in zip(names, batch, strict=True):
-                    _check(image, name)
+                    _check_type(image, name)
                 read = list(readers.map(self._read_or_fail, [image for _, image in batch], names))
                 pixels = [outcome for outcome in read if isinstance(outcome, np.ndarray)]
                 ranked = iter(self._rank(pixels, top_k) if pixels else [])
@@ -163,23 +178,22 @@ class Predictor:
         names = tuple(self.card.classes[index] for index in classes)
         return Prediction(name=name, classes=names, probabilities=tuple(probabilities))
 
-    def _top_k(self, wanted: int | None) -> int:
-        most = len(self.card.classes)
-        if wanted is not None and not 1 <= wanted <= most:
-            raise UserError(f"the model has {most} classes, so between 1 and {most} can be named, not {wanted}")
-        return min(5, most) if wanted is None else wanted
+    def _top_k(self, top_k: int | None) -> int:
+        num_classes = len(self.card.classes)
+        if top_k is not None and not 1 <= top_k <= num_classes:
+            raise UserError(f"the model has {num_classes} classes: top-k must be from 1 to {num_classes}, not {top_k}")
+        return min(5, num_classes) if top_k is None else top_k
 
     def _arithmetic(self) -> AbstractContextManager:
-        on_gpu = self.device.type == "cuda"
-        return torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
 
 def _name(image: ImageLike, number: int) -> str:
     return str(image) if isinstance(image, str | Path) else f"images[{number}]"
 
 
-def _check(image: object, name: str) -> None:
-    """Refuses what can be no image, before anything is decoded."""
+def _check_type(image: object, name: str) -> None:
+    """Checks types and shapes, before anything is decoded."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))):
             raise UserError(
@@ -192,10 +206,10 @@ def _check(image: object, name: str) -> None:
         )
 
 
-def _fitting_card(model: Model) -> ModelCard:
+def _valid_card(model: Model) -> ModelCard:
     if model.card is None:
         raise UserError(
-            "the model has no card, which tells preprocessing and class names: "
+            "the model has no card with preprocessing and class names: "
             "set model.card to a vitral.ModelCard, or load the model from its folder with vitral.load"
         )
     return ModelConfig(architecture=model.config, card=model.card).card

@@ -1,1 +1,1 @@
-"""Evaluators over many data sets: kNN, linear probe, few-shot, fine-tuning, VTAB-1k, ImageNet's test sets."""
+"""Evaluators over data sets: kNN, linear probe, few-shot, retrieval, fine-tuning, VTAB-1k, ImageNet's test sets."""

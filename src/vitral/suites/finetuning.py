@@ -1,4 +1,4 @@
-"""Fine-tuning on a few images, as on VTAB's tasks: the rate is chosen on some of them, then all are trained on."""
+"""Fine-tuning on one task, as in VTAB: validation images select the learning rate, then they are trained on too."""
 
 import math
 import time
@@ -14,90 +14,99 @@ from torch import Tensor
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import UNREADABLE
 from vitral.data.config import DataConfig
-from vitral.data.sources.source import Joined, Source
+from vitral.data.sources.source import ConcatSource, Source
 from vitral.errors import UserError
-from vitral.evals.evaluate import evaluate
+from vitral.evals.predictions import predict_all
 from vitral.recipes.families import TASKS, Task
-from vitral.recipes.finetune import finetune
+from vitral.recipes.finetune import finetune as finetune_recipe
+from vitral.runs.reporter import Diverged
 from vitral.suites.transfer import Score
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
-from vitral.train.fit import Plan, training_batches
-from vitral.train.reporter import Diverged
+from vitral.train.evaluation import predict_fn
+from vitral.train.plan import Plan
 from vitral.train.resource_errors import OutOfMemory, translate_resource_errors
 from vitral.train.session import Session
+from vitral.train.steps import train_steps
 
 __all__ = [
     "PROTOCOLS",
     "Protocol",
-    "configured",
-    "finetuned",
-    "finetuning_images",
-    "finetuning_score",
-    "own_protocol",
-    "training_images",
-    "varied_as",
+    "evaluate_finetuning",
+    "finetune",
+    "finetune_and_test",
+    "finetune_config",
+    "num_finetuning_images",
+    "num_training_images",
+    "select_protocol",
+    "with_augmentation",
 ]
 
 
 Advance = Callable[[int], None]
-Tell = Callable[[str], None]
-Keep = Callable[[RunConfig, str, Callable[[], Score]], Score]
+"""Called with a number of images that were trained on or tested."""
+
+Log = Callable[[str], None]
+"""Called with a message."""
+
+Cached = Callable[[RunConfig, str, Callable[[], Score]], Score]
+"""Calls a function that trains with a configuration and tests on a split, or returns its cached score."""
 
 METHOD = "fine-tuned"
-"""What tables call it."""
+"""Name of the scores."""
 
-CHECKED_EVERY = 50
-"""Steps after which a training that has diverged is given up."""
+CHECK_EVERY = 50
+"""Steps between checks that the loss is finite."""
 
 
 def ignore(_: object) -> None:
-    """For who wants to know nothing."""
+    """Does nothing."""
 
 
-def always(_: RunConfig, __: str, train: Callable[[], Score]) -> Score:
-    """For who keeps nothing."""
-    return train()
+def uncached(_: RunConfig, __: str, compute: Callable[[], Score]) -> Score:
+    """Calls the function."""
+    return compute()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a model is fine-tuned on any task; SGD with momentum, cosine decay, no weight decay, clipping at 1."""
+    """How to fine-tune a model: SGD with momentum, cosine decay, no weight decay, gradients clipped at norm 1."""
 
     rates: tuple[float, ...]
-    """Learning rates to choose from."""
+    """Candidate learning rates."""
     steps: int
     batch_size: int
     image_size: int | None
-    """Pixels of the sides; None: the model's own."""
-    varied: bool
-    """Whether training images are cut and mirrored, in tasks whose classes allow it."""
+    """In pixels; None: the model's own."""
+    augment: bool
+    """Whether training images are cropped and flipped, in tasks whose classes allow it."""
     warmup: str = "5percent"
-    """As in `ScheduleConfig`; the paper tells none."""
-    held_out: float = 0.2
-    """Share of the training images that the rate is chosen on, where a task has no validation images."""
-    like: str | None = None
-    """The data set of Table 4 that it is made for."""
+    """As in `ScheduleConfig`; the paper does not state it."""
+    val_fraction: float = 0.2
+    """Fraction of the training images that selects the learning rate, if a task has no validation images."""
+    table4_dataset: str | None = None
+    """The data set whose row of the paper's Table 4 is used."""
 
 
 PROTOCOLS = {
-    "light": Protocol(rates=(0.01, 0.03, 0.1, 0.3), steps=150, batch_size=64, image_size=None, varied=False),
-    "paper": Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384, varied=True),
+    "light": Protocol(rates=(0.01, 0.03, 0.1, 0.3), steps=150, batch_size=64, image_size=None, augment=False),
+    "paper": Protocol(rates=(0.01,), steps=2500, batch_size=512, image_size=384, augment=True),
 }
-"""One for small machines and models, which take larger rates; and the paper's for VTAB (Table 4, appendix B.1.1)."""
+"""One for small machines and models, which need larger rates; and the paper's for VTAB (Table 4, appendix B.1.1)."""
 
 SIZES: tuple[tuple[float, Task], ...] = ((20_000, "pets"), (500_000, "cifar10"), (math.inf, "imagenet1k"))
-"""Training images below which a data set that the paper has not is treated as one that it has; the limits are those of
-BiT's rule (Kolesnikov et al. 2020).
+"""For data sets that are not in Table 4: the row to use below each number of training images.
+
+The limits are those of BiT's rule (Kolesnikov et al. 2020).
 """
 
 
-def own_protocol(form: Literal["light", "paper"], source: str, *, num_images: int) -> Protocol:
-    """How to fine-tune on images of one's own, or on a data set by name.
+def select_protocol(form: Literal["light", "paper"], source: str, *, num_images: int) -> Protocol:
+    """The protocol for a data set.
 
     Args:
-        form: paper takes the settings of Table 4 for the data set, for others those of the set of about their size.
+        form: paper uses the row of Table 4 for the data set; for other data sets, the row for their size.
         source: as in `DataConfig`.
-        num_images: training images.
+        num_images: number of training images.
     """
     if form == "light":
         return PROTOCOLS["light"]
@@ -109,27 +118,27 @@ def own_protocol(form: Literal["light", "paper"], source: str, *, num_images: in
         rates=tuple(map(float, row["grid"].split(","))),
         steps=row["steps"],
         warmup=f"{row['warmup']}steps",
-        held_out=row["share"],
-        like=name,
+        val_fraction=row["share"],
+        table4_dataset=name,
     )
 
 
-def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConfig, device: str) -> RunConfig:
-    """The run that all tasks share, but for data, rate and seed.
+def finetune_config(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConfig, device: str) -> RunConfig:
+    """The configuration of all trainings, except data, learning rate, seed and augmentation.
 
-    Images are not varied here, see `varied_as`, and tested whole, as they are trained on.
+    Whole images are trained on and tested: they are squashed to the model's size.
 
     Args:
-        weights: the model, as `vitral.load` takes it.
+        weights: the model, as in `vitral.load`.
         protocol: how to fine-tune it.
-        fresh: begin with random weights of the same architecture instead.
+        fresh: start from random weights of the same architecture instead.
         data: how images are read.
         device: as in `TrainConfig`.
     """
-    base = finetune(weights)
+    base = finetune_recipe(weights)
     architecture = base.model.architecture
     if protocol.image_size is not None:
-        # whole patches: 378 pixels of 384 for those of 14
+        # a multiple of the patch size: 378 of 384 pixels for patches of 14
         patch = max(getattr(architecture, "patch_hw", (1, 1)))
         architecture = replace(architecture, image_size=protocol.image_size // patch * patch)
     return replace(
@@ -143,27 +152,27 @@ def configured(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConf
     )
 
 
-def varied_as(config: RunConfig, *, crop: bool, flip: bool) -> RunConfig:
-    """The run with BiT's variation, as far as a task's classes allow it."""
+def with_augmentation(config: RunConfig, *, crop: bool, flip: bool) -> RunConfig:
+    """The configuration with BiT's augmentation: random crops and flips, if a task's classes allow them."""
     return replace(config, augment=AugmentConfig(crop="square" if crop else "none", flip=flip))
 
 
-def finetuned(config: RunConfig, source: Source, *, advance: Advance = ignore, tell: Tell = ignore) -> Session:
-    """Trains on a source from the configuration's weights, without a folder for the run.
+def finetune(config: RunConfig, source: Source, *, advance: Advance = ignore, log: Log = ignore) -> Session:
+    """Trains on a source from the configuration's weights, without a run's folder.
 
     Args:
-        config: of `configured`.
+        config: from `finetune_config`.
         source: the images to train on.
-        advance: is told of the images of each step.
-        tell: is told of each image that cannot be read.
+        advance: called with the number of images of each step.
+        log: called with a message about each image that cannot be read.
 
     Raises:
-        UserError: an image cannot be read and is not to be skipped, those that can are of one class, the loss grew
-            beyond all bounds, or memory ran out.
+        UserError: an image cannot be read and `data.on_error` is stop, the readable images have a single class, the
+            loss became infinite or NaN, or memory ran out.
     """
     try:
         with translate_resource_errors(config.train):
-            return _finetuned(config, source, advance, tell)
+            return _finetuned(config, source, advance, log)
     except OutOfMemory as error:
         height, width = config.model.architecture.image_hw
         raise OutOfMemory(
@@ -172,110 +181,110 @@ def finetuned(config: RunConfig, source: Source, *, advance: Advance = ignore, t
         ) from error
 
 
-def _finetuned(config: RunConfig, source: Source, advance: Advance, tell: Tell) -> Session:
+def _finetuned(config: RunConfig, source: Source, advance: Advance, log: Log) -> Session:
     config = config.resolved(num_classes=len(source.classes))
     session = Session(config, classes=source.classes)
     session.initialise()
     plan = Plan.of(config, samples=len(source))
     seen: set[int] = set()
-    for batch in training_batches(session, source, plan.total):
-        if batch.unreadable and config.data.on_error == "stop":
-            raise UserError(f"{batch.unreadable[0]}; remove it, or skip such files with --data.on-error skip")
-        figures = session.train_step(
-            batch, lr=plan.learning_rate(session.step), progress=(session.step + 1) / plan.total
-        )
-        seen.update(batch.labels.tolist())
-        advance(config.train.batch_size)
+    for step in train_steps(session, source, plan):
+        seen.update(step.batch.labels.tolist())
+        advance(step.num_images)
         # once the loss is not finite, it stays so
-        if session.step % CHECKED_EVERY in (0, plan.total % CHECKED_EVERY) and not figures["loss"].isfinite():
-            raise Diverged(f"fine-tuning at the rate {config.optim.lr:g} diverged: its loss is not finite")
+        if (step.number % CHECK_EVERY == 0 or step.is_last) and not step.metrics["loss"].isfinite():
+            raise Diverged(f"fine-tuning at the learning rate {config.optim.lr:g} diverged: its loss is not finite")
     for sentence in sorted(session.unreadable):
-        tell(sentence)
+        log(sentence)
     if len(seen - {UNREADABLE}) < 2:
-        raise UserError("the images that can be read are of one class: there is nothing to tell apart")
+        raise UserError("the images that can be read are of one class: classification needs two or more")
     return session
 
 
-def finetuning_images(config: RunConfig, splits: Mapping[str, Source], *, rates: Sequence[float], seeds: int) -> int:
-    """The images that `finetuning_score` tells of, trained on and tested on, however often."""
-    tries = len(rates) if len(rates) > 1 else 0
-    return tries * training_images(config, splits["val"]) + seeds * training_images(config, splits["test"])
+def num_finetuning_images(
+    config: RunConfig, splits: Mapping[str, Source], *, rates: Sequence[float], num_seeds: int
+) -> int:
+    """Number of images that `evaluate_finetuning` trains on and tests, over all trainings."""
+    trial, final = (num_training_images(config, splits[split]) for split in ("val", "test"))
+    return (len(rates) if len(rates) > 1 else 0) * trial + num_seeds * final
 
 
-def training_images(config: RunConfig, asked: Source) -> int:
-    """The images that one training and its test tell of."""
-    return config.train.batch_size * (config.train.steps or 0) + len(asked)
+def num_training_images(config: RunConfig, test: Source) -> int:
+    """Number of images that one training trains on and tests."""
+    return config.train.batch_size * (config.train.steps or 0) + len(test)
 
 
-def finetuning_score(
+def evaluate_finetuning(
     config: RunConfig,
     splits: Mapping[str, Source],
     *,
     rates: Sequence[float],
     seeds: Sequence[int],
     advance: Advance = ignore,
-    tell: Tell = ignore,
-    keep: Keep = always,
+    log: Log = ignore,
+    cached: Cached = uncached,
 ) -> Score:
-    """The accuracy on the test images, for each seed, of models trained on the images of train and val together.
+    """Test accuracy after training on train and val together, for each seed.
 
     Args:
-        config: of `configured`.
+        config: from `finetune_config`.
         splits: train, val and test.
-        rates: learning rates; which is best after training on train alone, is chosen on val with the first seed.
+        rates: candidate learning rates. The best accuracy on val after training on train, with the first seed, selects
+            one.
         seeds: one final training each.
-        advance: is told of images trained and tested on.
-        tell: is told of each image that cannot be read, in every training and test.
-        keep: is handed each training with its settings and the split it is tested on, and may know its score already.
+        advance: called with numbers of images trained on and tested.
+        log: called with a message about each image that cannot be read, in every training and test.
+        cached: runs each training, or returns its cached score.
 
     Raises:
-        UserError: as `finetuned`, of the best rate.
+        UserError: see `finetune`; a candidate learning rate at which training diverges is only not selected.
     """
-    both = Joined(first=splits["train"], second=splits["val"])
-    tries: list[Score] = []
+    trainval = ConcatSource(first=splits["train"], second=splits["val"])
+    trials: list[Score] = []
     best = rates[0]
     if len(rates) > 1:
         for rate in rates:
-            first = _at(config, rate, seeds[0])
-            known = splits["train"], splits["val"]
-            tries.append(keep(first, "val", partial(_tried, first, *known, advance=advance, tell=tell)))
-        best = rates[max(range(len(rates)), key=lambda number: tries[number].mean)]
-    found: list[Score] = []
+            trial = _with_rate(config, rate, seeds[0])
+            train = partial(_try_rate, trial, splits["train"], splits["val"], advance=advance, log=log)
+            trials.append(cached(trial, "val", train))
+        best = rates[max(range(len(rates)), key=lambda number: trials[number].mean)]
+    scores: list[Score] = []
     for seed in seeds:
-        final = _at(config, best, seed)
-        found.append(keep(final, "test", partial(tested, final, both, splits["test"], advance=advance, tell=tell)))
+        final = _with_rate(config, best, seed)
+        train = partial(finetune_and_test, final, trainval, splits["test"], advance=advance, log=log)
+        scores.append(cached(final, "test", train))
     return Score(
         method=METHOD,
-        values=[score.mean for score in found],
-        num_images=found[0].num_images,
-        seconds=sum(score.seconds for score in (*tries, *found)),
+        values=[score.mean for score in scores],
+        num_images=scores[0].num_images,
+        seconds=sum(score.seconds for score in (*trials, *scores)),
     )
 
 
-def _at(config: RunConfig, rate: float, seed: int) -> RunConfig:
+def _with_rate(config: RunConfig, rate: float, seed: int) -> RunConfig:
     return replace(config, optim=replace(config.optim, lr=rate), seed=seed)
 
 
-def _tried(config: RunConfig, known: Source, asked: Source, *, advance: Advance, tell: Tell) -> Score:
-    """As `tested`; an accuracy below any where training diverged."""
+def _try_rate(config: RunConfig, train: Source, val: Source, *, advance: Advance, log: Log) -> Score:
+    """As `finetune_and_test`; an accuracy of -1 if training diverges."""
     start = time.perf_counter()
     try:
-        return tested(config, known, asked, advance=advance, tell=tell)
+        return finetune_and_test(config, train, val, advance=advance, log=log)
     except Diverged:
-        return Score(method=METHOD, values=[-1.0], num_images=len(asked), seconds=time.perf_counter() - start)
+        return Score(method=METHOD, values=[-1.0], num_images=len(val), seconds=time.perf_counter() - start)
 
 
-def tested(config: RunConfig, known: Source, asked: Source, *, advance: Advance, tell: Tell) -> Score:
-    """Of a model trained on some images the accuracy on others."""
+def finetune_and_test(config: RunConfig, train: Source, test: Source, *, advance: Advance, log: Log) -> Score:
+    """Trains on some images, and evaluates the accuracy on others."""
     start = time.perf_counter()
-    session = finetuned(config, known, advance=advance, tell=tell)
+    session = finetune(config, train, advance=advance, log=log)
+    predict_logits = predict_fn(session)
 
     def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
         advance(len(images))
-        return session.predict(images)
+        return predict_logits(images)
 
-    result = evaluate(predict, asked, preprocessing=session.preprocessing, data=config.data)
-    for sentence in result.unreadable:
-        tell(sentence)
+    result = predict_all(predict, test, preprocessing=session.preprocessing, data=config.data).accuracy()
+    for message in result.unreadable:
+        log(message)
     seconds = time.perf_counter() - start
     return Score(method=METHOD, values=[result.top1], num_images=result.num_images, seconds=seconds)

@@ -1,4 +1,4 @@
-"""What the paper's models reached, to put beside one's own."""
+"""Published accuracies of the paper's models, for comparison."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ TABLE_5: dict[str, dict[str, tuple[float | None, ...]]] = {
         "pets": (95.80, 93.40, 97.11, 95.83, 97.56),
     },
 }
-"""Percent by what was pre-trained on, data set and model of `MODELS`: at 384 pixels, without averaging."""
+"""Percent by pre-training data, data set and model of `MODELS`: at 384 pixels, without averaged weights."""
 
 TABLE_2: dict[str, dict[str, float]] = {
     "ViT-H/14, JFT": dict(imagenet1k=88.55, cifar10=99.50, cifar100=94.55, pets=97.56, flowers=99.68),
@@ -45,32 +45,34 @@ TABLE_2: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """The accuracy that a paper states."""
+    """A published accuracy."""
 
     name: str
-    """Model, what it was pre-trained on, and where that stands."""
+    """Model, pre-training data, and the table in the paper."""
     accuracy: float
-    """Top-1 on the test images, or the validation images of ImageNet; a fraction."""
+    """Top-1 accuracy on the test images (ImageNet: the validation images), as a fraction."""
 
 
 def published(source: str) -> list[PublishedRow]:
     """The paper's fine-tuned models on a data set, worst first.
 
     Raises:
-        UserError: it has none on this one.
+        UserError: the paper has none on this data set.
     """
     if source not in SOURCES:
         raise UserError(
-            f"the paper has no figures of the data of these runs, {source}: leave out --published, which knows "
+            f"the paper has no results on the data of these runs, {source}: leave out --published, which supports "
             f"{', '.join(SOURCES)}"
         )
     rows = [
-        PublishedRow(name=f"{model}, {before} (Table 5)", accuracy=percent / 100)
-        for before, sets in TABLE_5.items()
-        for model, percent in zip(MODELS, sets[source], strict=True)
+        PublishedRow(name=f"{model}, {pretraining} (Table 5)", accuracy=percent / 100)
+        for pretraining, datasets in TABLE_5.items()
+        for model, percent in zip(MODELS, datasets[source], strict=True)
         if percent is not None
     ]
-    rows += [PublishedRow(name=f"{name} (Table 2)", accuracy=sets[source] / 100) for name, sets in TABLE_2.items()]
+    rows += [
+        PublishedRow(name=f"{name} (Table 2)", accuracy=datasets[source] / 100) for name, datasets in TABLE_2.items()
+    ]
     return sorted(rows, key=lambda row: row.accuracy)
 
 
@@ -95,11 +97,12 @@ _VTAB1K: dict[str, tuple[float, float, float, float, float]] = {
     "sNORB-Azim": (33.2, 36.2, 30.5, 45.7, 30.1),
     "sNORB-Elev": (51.2, 51.1, 41.7, 35.4, 37.6),
 }
-_OF = ("H/14, JFT", "L/16, JFT", "L/16, I21k", "R50, ImageNet", "R50, scratch")
+_VTAB1K_MODELS = ("H/14, JFT", "L/16, JFT", "L/16, I21k", "R50, ImageNet", "R50, scratch")
 
 VTAB1K_PUBLISHED: dict[str, dict[str, float]] = {
-    of: {title: percents[column] / 100 for title, percents in _VTAB1K.items()} for column, of in enumerate(_OF)
+    model: {title: percents[column] / 100 for title, percents in _VTAB1K.items()}
+    for column, model in enumerate(_VTAB1K_MODELS)
 }
-"""Accuracy of fine-tuned models on VTAB-1k by model, then by task: three of the paper's Table 9, and the ResNet-50 of
-VTAB's authors, pre-trained on ImageNet and not at all.
+"""Accuracy of fine-tuned models on VTAB-1k by model and task: three of the paper's Table 9, and the ResNet-50 of VTAB's
+authors, pre-trained on ImageNet and trained from scratch.
 """

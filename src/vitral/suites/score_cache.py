@@ -1,4 +1,4 @@
-"""Scores kept on disk, so that a suite that was stopped goes on with the task it was at."""
+"""Scores cached on disk, so that an interrupted suite continues with the task it was at."""
 
 import json
 from collections.abc import Callable
@@ -6,61 +6,61 @@ from pathlib import Path
 from typing import Any
 
 from vitral.errors import UserError
-from vitral.evals.cache import name_of, unusable, warn_on_failure
+from vitral.evals.cache import describe_unusable, hash_key, warn_on_write_error
 from vitral.files import write_json
 from vitral.suites.transfer import Score
 
-__all__ = ["Kept"]
+__all__ = ["ScoreCache"]
 
 
-class Kept:
-    """Scores in a folder, each file under a key of all that they depend on: model, images, settings, this version.
+class ScoreCache:
+    """A folder of scores, each file under a key of everything they depend on: model, images, settings, version.
 
     Args:
-        folder: where they are; made when the first are kept. None: nothing is kept or found.
-        say: is told of a file that cannot be used.
+        folder: created when the first scores are written. None: nothing is cached.
+        warn: called with a message about a file that cannot be read or written.
     """
 
-    def __init__(self, folder: Path | None, *, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path | None, *, warn: Callable[[str], None]) -> None:
         self.folder = folder
-        self.say = say
-        self.taken = 0
-        """How often something was found."""
+        self.warn = warn
+        self.hits = 0
+        """How often scores were read instead of computed."""
 
-    def of(self, key: tuple[str, ...], measure: Callable[[], list[Score]]) -> list[Score]:
-        """The scores under a key, measured where there are none, and kept; where that fails, it is said."""
+    def get_or_compute(self, key: tuple[str, ...], compute: Callable[[], list[Score]]) -> list[Score]:
+        """The scores under a key; if there are none, computes and writes them. A failure to write is only a warning."""
         if self.folder is None:
-            return measure()
-        name = name_of(key)
+            return compute()
+        name = hash_key(key)
         path = self.folder / f"{name[:24]}.json"
-        found = self._read(path, name) if path.exists() else None
-        if found is not None:
-            self.taken += 1
-            return found
-        scores = measure()
-        with warn_on_failure(path, self.say):
+        cached = self._read(path, name) if path.exists() else None
+        if cached is not None:
+            self.hits += 1
+            return cached
+        scores = compute()
+        with warn_on_write_error(path, self.warn):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, {"key": name, "scores": [vars(score) for score in scores]})
         return scores
 
     def _read(self, path: Path, name: str) -> list[Score] | None:
-        """What a file holds; None where that cannot be used."""
+        """The scores in a file; None if it is damaged."""
         try:
-            kept = json.loads(path.read_text())
-            if kept["key"] != name:
-                raise UserError("it holds scores of another model, of other images or of other settings")
-            return [_score(**row) for row in kept["scores"]]
+            content = json.loads(path.read_text())
+            if content["key"] != name:
+                raise UserError("it holds the scores of another model, other images or other settings")
+            return [_parse_score(**row) for row in content["scores"]]
         except (OSError, KeyError, TypeError, ValueError) as error:
-            self.say(f"{unusable(path, error)}: its scores are measured again")
+            self.warn(f"{describe_unusable(path, error)}: its scores are computed again")
             return None
 
 
-def _score(*, method: str, values: list[Any], num_images: int, seconds: float) -> Score:
-    """A score as a file has it.
+def _parse_score(*, method: str, values: list[Any], num_images: int, seconds: float) -> Score:
+    """A score from a file.
 
     Raises:
-        TypeError: a figure is missing, or is none.
+        TypeError: a number is missing or is not a number.
     """
     if not values or not all(isinstance(value, int | float) for value in (*values, num_images, seconds)):
-        raise TypeError(f"its figures of {method} are damaged")
+        raise TypeError(f"its scores of {method} are damaged")
     return Score(method=method, values=list(map(float, values)), num_images=num_images, seconds=seconds)

@@ -1,4 +1,4 @@
-"""What frozen representations are worth on many tasks: kNN, a linear probe, few-shot least squares, retrieval."""
+"""Transfer evaluation of frozen features on one task: kNN, linear probe, few-shot least squares, retrieval."""
 
 import statistics
 import time
@@ -10,127 +10,141 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from vitral.evals.features import FeatureSet
-from vitral.evals.fewshot import GRID, SHOTS, best_strength, few, predictions
+from vitral.evals.fewshot import SHOTS, STRENGTH_GRID, best_strength, few_shot_predictions, sample_few_shot
 from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import linear_predictions
 from vitral.evals.retrieval import retrieval
 
-__all__ = ["DRAWN", "GRIDDED", "METHODS", "RETRIEVAL", "Known", "Score", "by_group", "grid_scores", "score"]
+__all__ = [
+    "GRID_SUFFIX",
+    "METHODS",
+    "RETRIEVAL",
+    "SEEDED_METHODS",
+    "Score",
+    "TaskFeatures",
+    "evaluate_features",
+    "grid_scores",
+    "group_means",
+]
 
-NEIGHBOURS = (1, 5, 10, 20, 50, 100)
-"""Numbers of neighbours to choose from."""
+NUM_NEIGHBOURS = (1, 5, 10, 20, 50, 100)
+"""Candidate numbers of neighbours."""
 
 RETRIEVAL = "retrieval"
 """The suite that ranks images instead of classifying them."""
 
-DRAWN = ("fewshot",)
-"""Suites that learn from images that are drawn with a seed."""
+SEEDED_METHODS = ("fewshot",)
+"""Suites that train on a random sample of the images."""
 
-GRIDDED = " grid"
-"""Behind the names of few-shot methods whose strength is chosen for all tasks together."""
+GRID_SUFFIX = " grid"
+"""Suffix of few-shot methods whose strength is selected over all tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What one way of measuring found on one task."""
+    """The result of one evaluation method on one task."""
 
     method: str
     values: list[float]
-    """Accuracy of each seed, a share of the test images; of retrieval the figure that the method names."""
+    """One value per seed: accuracy on the test images as a fraction, or the retrieval metric that `method` names."""
     num_images: int
-    """Test images."""
+    """Number of test images."""
     seconds: float
-    """Time without the features, which all ways share."""
+    """Time without extraction of features, which all methods share."""
 
     @property
     def mean(self) -> float:
-        """Over seeds."""
+        """Mean over seeds."""
         return statistics.fmean(self.values)
 
     @property
-    def spread(self) -> float:
-        """Standard deviation over seeds; 0 where nothing is drawn."""
+    def std(self) -> float:
+        """Standard deviation over seeds; 0 for a single value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """The images of one task, as a model sees them."""
+class TaskFeatures:
+    """The features of one task's images."""
 
     train: FeatureSet
     val: FeatureSet
-    """Part of what may be learned from, to choose settings by."""
+    """Selects hyperparameters; the final classifiers are trained on these images as well."""
     test: FeatureSet
     num_classes: int
 
+    @property
+    def trainval(self) -> FeatureSet:
+        """Training and validation images together."""
+        return FeatureSet.concatenate([self.train, self.val])
 
-def joined(one: FeatureSet, other: FeatureSet) -> FeatureSet:
-    """The images of both, which a final model learns from."""
-    return FeatureSet.concatenate([one, other])
 
-
-def score(method: str, known: Known, *, seeds: Sequence[int]) -> list[Score]:
-    """Measures a task in one way, which may have several rows.
+def evaluate_features(method: str, features: TaskFeatures, *, seeds: Sequence[int]) -> list[Score]:
+    """Evaluates a task's features with one method, which may give several scores.
 
     Raises:
         UserError: retrieval needs faiss, which is not installed.
     """
     if method == RETRIEVAL:
-        return _retrieved(known)
+        return _evaluate_retrieval(features)
     if method == "linear":
-        import_module("sklearn.linear_model")  # takes seconds, which are none of measuring
-    found = []
+        import_module("sklearn.linear_model")  # the import takes seconds, which are not part of the evaluation
+    scores = []
     for name, classify in METHODS[method].items():
         start = time.perf_counter()
-        values = [(told == known.test.labels).double().mean().item() for told in classify(known, seeds)]
+        predictions = classify(features, seeds)
+        values = [(predicted == features.test.labels).double().mean().item() for predicted in predictions]
         seconds = time.perf_counter() - start
-        found.append(Score(method=name, values=values, num_images=len(known.test.labels), seconds=seconds))
-    return found
+        scores.append(Score(method=name, values=values, num_images=len(features.test.labels), seconds=seconds))
+    return scores
 
 
-def grid_scores(tasks: Mapping[str, Known]) -> dict[str, dict[str, Score]]:
-    """Few-shot least squares as older forks of the paper's code have it, by task, then by method.
+def grid_scores(tasks: Mapping[str, TaskFeatures]) -> dict[str, dict[str, Score]]:
+    """Few-shot least squares as in older forks of the paper's code, by task and method.
 
-    The first images of each class are learned from, with the strength of the grid whose mean rank over all tasks is
-    best; ranks are those on the validation images, so that test images choose nothing.
+    Trains on the first images of each class, with the strength of the grid that has the best mean rank over all tasks.
+    Ranks are those on the validation images, so that no test image selects the strength.
     """
-    found: dict[str, dict[str, Score]] = {title: {} for title in tasks}
+    scores: dict[str, dict[str, Score]] = {title: {} for title in tasks}
     for shots in SHOTS:
-        start, right = time.perf_counter(), {}
-        for title, known in tasks.items():
-            train, asked = known.train, joined(known.val, known.test)
-            rows = few(train.labels, shots, num_classes=known.num_classes, seed=None)
-            told = predictions(
+        start, hits = time.perf_counter(), {}
+        for title, features in tasks.items():
+            train, evaluated = features.train, FeatureSet.concatenate([features.val, features.test])
+            rows = sample_few_shot(train.labels, shots, num_classes=features.num_classes, seed=None)
+            predicted = few_shot_predictions(
                 train.features[rows],
                 train.labels[rows],
-                asked.features,
-                num_classes=known.num_classes,
-                strengths=GRID,
+                evaluated.features,
+                num_classes=features.num_classes,
+                strengths=STRENGTH_GRID,
             )
-            right[title] = (told == asked.labels).double().split([len(known.val.labels), len(known.test.labels)], dim=1)
-        best = best_strength({title: on_val.mean(1).tolist() for title, (on_val, _) in right.items()})
+            sizes = [len(features.val.labels), len(features.test.labels)]
+            hits[title] = (predicted == evaluated.labels).double().split(sizes, dim=1)
+        best = best_strength({title: on_val.mean(1).tolist() for title, (on_val, _) in hits.items()})
         seconds = (time.perf_counter() - start) / len(tasks)
-        for title, (_, on_test) in right.items():
-            name, value = f"{shots}-shot{GRIDDED}", on_test[best].mean().item()
-            found[title][name] = Score(method=name, values=[value], num_images=on_test.shape[1], seconds=seconds)
-    return found
+        for title, (_, on_test) in hits.items():
+            name, value = f"{shots}-shot{GRID_SUFFIX}", on_test[best].mean().item()
+            scores[title][name] = Score(method=name, values=[value], num_images=on_test.shape[1], seconds=seconds)
+    return scores
 
 
-def _retrieved(known: Known) -> list[Score]:
-    """Test images search all others for their class; nothing is told of single images, so each figure is a row."""
+def _evaluate_retrieval(features: TaskFeatures) -> list[Score]:
+    """Test images are the queries, all others the gallery; one score per metric."""
     start = time.perf_counter()
-    found = retrieval(joined(known.train, known.val), known.test)
-    figures = list(found.metrics())
-    seconds = (time.perf_counter() - start) / len(figures)
-    return [Score(method=name, values=[value], num_images=found.num_images, seconds=seconds) for name, value in figures]
+    result = retrieval(features.trainval, features.test)
+    metrics = list(result.metrics())
+    seconds = (time.perf_counter() - start) / len(metrics)
+    return [
+        Score(method=name, values=[value], num_images=result.num_images, seconds=seconds) for name, value in metrics
+    ]
 
 
-def by_group(scores: Mapping[str, Mapping[str, Score]], groups: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Means of each way of measuring over the tasks of each group, and over all tasks as `mean`.
+def group_means(scores: Mapping[str, Mapping[str, Score]], groups: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """The mean of each method over the tasks of each group, and over all tasks as `mean`.
 
     Args:
         scores: by task, then by method.
-        groups: of each task.
+        groups: the group of each task.
     """
     table: dict[str, dict[str, float]] = {}
     methods = dict.fromkeys(method for row in scores.values() for method in row)
@@ -141,34 +155,33 @@ def by_group(scores: Mapping[str, Mapping[str, Score]], groups: Mapping[str, str
     return table
 
 
-Told = list[Int64[Tensor, " m"]]
-Classify = Callable[[Known, Sequence[int]], Told]
+Classify = Callable[[TaskFeatures, Sequence[int]], list[Int64[Tensor, " m"]]]
+"""From features and seeds to the predicted classes of the test images, once per seed or once in all."""
 
 
-def _knn(known: Known, _: Sequence[int]) -> Told:
-    """The number of neighbours is chosen on the validation images; then all images vote."""
-    train, val, test = known.train, known.val, known.test
-    asked = knn_predictions(train.features, train.labels, val.features, ks=NEIGHBOURS, num_classes=known.num_classes)
-    best = max(NEIGHBOURS, key=lambda k: ((asked[k] == val.labels).double().mean().item(), -k))
-    both = joined(train, val)
-    return [knn_predictions(both.features, both.labels, test.features, ks=(best,), num_classes=known.num_classes)[best]]
+def _knn(features: TaskFeatures, _: Sequence[int]) -> list[Int64[Tensor, " m"]]:
+    """The number of neighbours is selected on the validation images; then all images vote."""
+    train, val, trainval, num_classes = features.train, features.val, features.trainval, features.num_classes
+    predicted = knn_predictions(train.features, train.labels, val.features, ks=NUM_NEIGHBOURS, num_classes=num_classes)
+    best = max(NUM_NEIGHBOURS, key=lambda k: ((predicted[k] == val.labels).double().mean().item(), -k))
+    test = features.test.features
+    return [knn_predictions(trainval.features, trainval.labels, test, ks=(best,), num_classes=num_classes)[best]]
 
 
-def _linear(known: Known, _: Sequence[int]) -> Told:
-    both = joined(known.train, known.val)
-    return [linear_predictions(both.features, both.labels, known.test.features)]
+def _linear(features: TaskFeatures, _: Sequence[int]) -> list[Int64[Tensor, " m"]]:
+    trainval = features.trainval
+    return [linear_predictions(trainval.features, trainval.labels, features.test.features)]
 
 
-def _fewshot(shots: int) -> Classify:
-    def classify(known: Known, seeds: Sequence[int]) -> Told:
-        both, told = joined(known.train, known.val), []
+def _few_shot(shots: int) -> Classify:
+    def classify(features: TaskFeatures, seeds: Sequence[int]) -> list[Int64[Tensor, " m"]]:
+        trainval, num_classes = features.trainval, features.num_classes
+        predictions = []
         for seed in seeds:
-            rows = few(both.labels, shots, num_classes=known.num_classes, seed=seed)
-            found = predictions(
-                both.features[rows], both.labels[rows], known.test.features, num_classes=known.num_classes
-            )
-            told.append(found[0])
-        return told
+            rows = sample_few_shot(trainval.labels, shots, num_classes=num_classes, seed=seed)
+            train, labels = trainval.features[rows], trainval.labels[rows]
+            predictions.append(few_shot_predictions(train, labels, features.test.features, num_classes=num_classes)[0])
+        return predictions
 
     return classify
 
@@ -176,6 +189,6 @@ def _fewshot(shots: int) -> Classify:
 METHODS: dict[str, dict[str, Classify]] = {
     "knn": {"kNN": _knn},
     "linear": {"linear": _linear},
-    "fewshot": {f"{shots}-shot": _fewshot(shots) for shots in SHOTS},
+    "fewshot": {f"{shots}-shot": _few_shot(shots) for shots in SHOTS},
 }
-"""Ways of measuring by the name of their suite, and their rows."""
+"""Classifiers by the name of their suite, then by the name of their score."""

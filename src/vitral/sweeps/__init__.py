@@ -1,1 +1,1 @@
-"""Many runs of one recipe, and finished runs side by side."""
+"""Sweeps: many runs of one recipe; and comparisons of finished runs."""

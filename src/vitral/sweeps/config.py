@@ -1,4 +1,4 @@
-"""What a sweep tries, how often, and by which figure it chooses."""
+"""Configuration of a sweep: its settings, seeds and metric."""
 
 import itertools
 from dataclasses import asdict, dataclass, field
@@ -9,76 +9,75 @@ from vitral.errors import UserError
 __all__ = ["Range", "SweepConfig"]
 
 Range = tuple[int, int, bool] | tuple[float, float, bool]
-"""Lowest and highest value, and whether the logarithm is drawn."""
+"""Lowest and highest value, and whether to search on a logarithmic scale."""
 
-TRIALS = 20
-"""Trials of a search, where their number is not told."""
+DEFAULT_TRIALS = 20
 
-OWN = {"seed": "--seeds", "out": "--out"}
-"""What the sweep gives each run itself, and the option that says how."""
+RESERVED_KEYS = {"seed": "--seeds", "out": "--out"}
+"""Keys that the sweep sets for each run, and the option of the sweep to use instead."""
 
-CHANGEABLE = ("trials", "retrain")
-"""What may be another when a sweep is gone on with: no trial depends on it."""
+MUTABLE_FIELDS = ("trials", "retrain")
+"""Fields that may change when a sweep is resumed, because no trial depends on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """What a sweep tries; the same words go on with it.
+    """Configuration of a sweep.
 
     Raises:
-        UserError: there is nothing to try, or too many words for it.
+        UserError: there is nothing to try, or fields contradict each other.
     """
 
     recipe: list[str]
-    """The recipe's name and what all runs share, as typed."""
+    """The recipe's name and the settings of all runs, as typed."""
     grid: dict[str, list[str]] = field(default_factory=dict)
-    """Values of each key; all combinations are tried."""
+    """Values of each key; every combination is a trial."""
     search: dict[str, Range] = field(default_factory=dict)
-    """Range of each key, in whole numbers where it was written in such."""
+    """Range of each key; its ends are integers if they were written as integers."""
     trials: int | None = None
-    """Combinations that a search tries, 20 when None; a grid tries all."""
+    """Number of trials of a search; 20 when None. A grid has one trial for each combination."""
     seeds: list[int]
-    """Runs of each combination."""
+    """Seeds of each trial's runs."""
     metric: str
-    """What is compared, the mean over seeds; higher is better, unless its name ends in loss."""
+    """The metric to compare trials by, a mean over seeds; higher is better, unless its name ends in loss or ece."""
     retrain: list[int] = field(default_factory=list)
-    """Seeds of the final runs, of the best combination on all training images; empty for no such runs."""
+    """Seeds of the final runs, which train the best settings on all training images; empty for no final runs."""
 
     def __post_init__(self) -> None:
         if bool(self.grid) == bool(self.search):
-            raise UserError("a sweep tries --grid KEY=V1,V2 or --search KEY=LOW:HIGH: give one or more of either kind")
+            raise UserError("a sweep needs --grid KEY=V1,V2 or --search KEY=LOW:HIGH: give one or more of one kind")
         if self.grid and self.trials is not None:
-            raise UserError("a grid tries all its combinations: leave out --trials")
+            raise UserError("a grid has one trial for each combination: leave out --trials")
         if self.total < 1 or not self.seeds:
-            raise UserError("a sweep needs a trial and a seed at least")
-        for key, option in OWN.items():
-            shared = any(word.split("=")[0] == f"--{key}" for word in self.recipe)
-            if shared or key in self.grid or key in self.search:
-                raise UserError(f"a sweep gives each run its {key} itself: leave --{key} to {option}")
+            raise UserError("a sweep needs at least one trial and one seed")
+        for key, option in RESERVED_KEYS.items():
+            in_recipe = any(word.split("=")[0] == f"--{key}" for word in self.recipe)
+            if in_recipe or key in self.grid or key in self.search:
+                raise UserError(f"a sweep sets the {key} of each run: leave out --{key} and use {option}")
 
     @property
     def keys(self) -> list[str]:
-        """What differs between trials."""
+        """The settings that differ between trials."""
         return list(self.grid or self.search)
 
     @property
     def combinations(self) -> list[dict[str, str]]:
-        """Every combination of a grid."""
+        """The settings of every trial of a grid."""
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
     @property
     def total(self) -> int:
-        """Combinations to try."""
+        """Number of trials."""
         if self.grid:
             return len(self.combinations)
-        return TRIALS if self.trials is None else self.trials
+        return DEFAULT_TRIALS if self.trials is None else self.trials
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the metric is a loss or an error of calibration."""
+        """Whether the metric is a loss or a calibration error."""
         return self.metric.endswith(("loss", "ece"))
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes it another sweep."""
-        return {name: value for name, value in asdict(self).items() if name not in CHANGEABLE}
+        """The fields that must be equal to resume a sweep."""
+        return {name: value for name, value in asdict(self).items() if name not in MUTABLE_FIELDS}

@@ -1,4 +1,4 @@
-"""Activation checkpointing: what a block computes is not kept for the backward pass, but computed again there."""
+"""Activation checkpointing: the backward pass recomputes the activations of each block."""
 
 from functools import partial
 
@@ -10,9 +10,9 @@ __all__ = ["recompute_blocks"]
 
 
 def recompute_blocks(model: Model) -> None:
-    """Makes a Transformer's blocks, or a ResNet's units, keep their input alone; results stay the same.
+    """Makes the blocks of a Transformer, or the units of a ResNet, save only their input; results stay the same.
 
-    Names of the weights do not change. Make copies of the model before, as a copy would share its blocks' forward.
+    Parameter names stay the same. Copy the model before, because a copy made later would call the original's blocks.
     """
     for block in repeated(model):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)

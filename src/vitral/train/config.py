@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vitral.config import load_config
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
@@ -14,6 +15,7 @@ from vitral.errors import UserError
 from vitral.models import Architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.registry import ObjectiveConfig, validate_objective
+from vitral.runs.run import Run
 from vitral.runs.trackers.trackers import AUTO, check_names
 from vitral.train.checkpointing.checkpoint import CheckpointConfig
 from vitral.train.duration import Duration
@@ -21,7 +23,7 @@ from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
 
-__all__ = ["ModelSetup", "RunConfig", "TrainConfig"]
+__all__ = ["ModelSetup", "RunConfig", "TrainConfig", "read_run_config"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +31,15 @@ class ModelSetup:
     """The model a run trains."""
 
     weights: Path | None = None
-    """Trained model to start from: a folder, another project's file, hf-hub:OWNER/NAME; its head may be replaced."""
+    """Pretrained model: a folder, another project's file, or hf-hub:OWNER/NAME; its head may be replaced."""
     lora_rank: int | None = None
-    """Rank of LoRA adapters, trained with the head while the other weights stay; None trains all weights."""
+    """Rank of LoRA adapters, trained with the head while other weights are frozen; None trains all weights."""
     lora_alpha: float = 16.0
-    """Adapters are scaled by this over their rank."""
+    """Adapters are scaled by lora_alpha / lora_rank."""
     lora_layers: str = "attn.qkv|attn.proj"
-    """Regular expression that picks the dense layers to adapt by name."""
+    """Regular expression for the names of dense layers to adapt."""
     probe: bool = False
-    """Whether the head alone is trained, on features that are brought to mean 0 and variance 1: a linear probe."""
+    """Whether only the head is trained, on features normalised to mean 0 and variance 1: a linear probe."""
     architecture: Annotated[Architecture, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
         default_factory=ViTConfig
     )
@@ -45,7 +47,7 @@ class ModelSetup:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long a run trains, and on what.
+    """Length, batches, hardware and logging of training.
 
     Raises:
         UserError: a value is out of range.
@@ -54,42 +56,42 @@ class TrainConfig:
     batch_size: int = 128
     """Images in each optimiser step, over all devices."""
     epochs: float = 10.0
-    """Times through the training images."""
+    """Passes over the training images."""
     steps: int | None = None
-    """Optimiser steps; given, they count instead of epochs."""
+    """Optimiser steps; overrides epochs."""
     accumulate: int = 1
-    """Parts that each batch is split into, one after another, to save memory. The result is the same, except that a
-    linear probe standardises each part by itself.
+    """Parts of a batch whose gradients are accumulated, to save memory; equal but for rounding and dropout. A linear
+    probe standardises each part by itself.
     """
     ema: float | None = None
-    """Decay of the running average of the weights that is evaluated and saved; None keeps no average."""
+    """Decay of the moving average of the weights (EMA), which is then evaluated and saved; None: no average."""
     ema_warmup: bool = True
-    """Whether after n steps the decay is at most (1 + n) / (10 + n), so that a short run forgets its first weights;
-    without it the average is Polyak's, as of the paper's Table 2.
+    """Whether the decay after n steps is at most (1 + n) / (10 + n), so that a short run forgets its initial weights;
+    without it the average is Polyak's, as in the paper's Table 2.
     """
     evaluate: str = "1epoch"
-    """Training or time between two evaluations; one always comes at the end."""
+    """Interval of evaluations; there is always one at the end."""
     log: str = "10steps"
-    """Training between two lines of the record."""
+    """Interval of lines in metrics.jsonl."""
     track: str = AUTO
-    """Where figures go besides the record: tensorboard, wandb, trackio, several with commas between, or none.
+    """Experiment trackers: none, auto, or a comma-separated list of tensorboard, wandb, trackio.
 
-    auto is TensorBoard where it is installed.
+    auto is TensorBoard if it is installed.
     """
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`; auto takes a GPU where there is one."""
+    """`cpu`, `cuda`, `cuda:1`; auto uses a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the model; auto is bfloat16 autocast on a GPU, float32 on a CPU. float16, for GPUs that are slow in
-    bfloat16, scales the loss, and skips steps whose gradients overflow.
+    """Precision of the model; auto is bfloat16 autocast on a GPU and float32 on a CPU. float16, for GPUs without fast
+    bfloat16, uses loss scaling and skips steps whose gradients overflow.
     """
     recompute: bool = False
-    """Whether each block's activations are computed again in the backward pass: less memory, a third more time."""
+    """Whether the backward pass recomputes activations (activation checkpointing): less memory, a third more time."""
     compile: bool | None = None
-    """Whether torch.compile makes the model faster; None does so on a GPU."""
+    """Whether to use torch.compile; None: on a GPU."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """Where torchrun starts several processes: each has all weights (ddp), or its shard of every tensor (fsdp)."""
+    """With several processes: each has all weights (ddp), or a shard of each tensor (fsdp)."""
     shards: int | None = None
-    """With fsdp: processes that share one copy of the weights; None: all of them."""
+    """With fsdp: processes in a group that shards the weights; groups are replicas. None: one group."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.accumulate < 1 or self.batch_size % self.accumulate:
@@ -104,37 +106,37 @@ class TrainConfig:
             Duration.parse(duration)
         check_names(self.track)
 
-    def check_shares(self, processes: int, *, in_pairs: bool = False) -> None:
-        """Refuses a batch that cannot be shared evenly, or not in pairs of images that are mixed.
+    def check_batch_size(self, processes: int, *, in_pairs: bool = False) -> None:
+        """Checks that batches divide evenly among processes and accumulation steps, and into pairs for mixing.
 
         Raises:
-            UserError: as it says.
+            UserError: they do not.
         """
         smallest = processes * self.accumulate * (2 if in_pairs else 1)
         if self.batch_size % smallest:
-            pairs = ", of pairs that are mixed" if in_pairs else ""
+            pairs = ", in pairs for mixing" if in_pairs else ""
             raise UserError(
-                f"batches of {self.batch_size} images cannot be shared evenly by {processes} processes in "
+                f"batches of {self.batch_size} images do not divide evenly among {processes} processes with "
                 f"{self.accumulate} parts each{pairs}: choose a --train.batch-size that is a multiple of {smallest}"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that defines a run: the same configuration on the same machine gives the same weights.
+    """The complete configuration of a run. On the same machine, it determines the weights.
 
     Raises:
         UserError: the seed is out of range.
     """
 
     recipe: tyro.conf.Suppress[str]
-    """Name of the recipe this configuration came from."""
+    """Name of the recipe."""
     command: tyro.conf.Suppress[tuple[str, ...]] = ()
-    """What was typed to begin the run, and to go on with it where that changed anything."""
+    """The command that started the run, and those that resumed it with changes."""
     changes: tyro.conf.Suppress[tuple[str, ...]] = ()
-    """What became another when the run went on, each a sentence with its step."""
+    """Settings that changed when the run resumed, each a sentence with the step."""
     out: Path | None = None
-    """Folder for the run; by default the next free runs/RECIPE-N."""
+    """Folder of the run; by default the next free runs/RECIPE-N."""
     seed: int = 0
     """Seed of initial weights, order, augmentation and dropout."""
     model: ModelSetup = field(default_factory=ModelSetup)
@@ -149,20 +151,33 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if getattr(self.model.architecture, "pool", None) == "none":
-            raise UserError("training needs one representation an image: choose pool cls, gap or map, not none")
+            raise UserError("training needs one feature vector for each image: choose pool cls, gap or map, not none")
         validate_objective(self)
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
-            raise UserError("a linear probe takes no adapters and no average: --model.lora-rank None --train.ema None")
+            raise UserError(
+                "a linear probe allows no LoRA adapters and no EMA: set --model.lora-rank None --train.ema None"
+            )
         if self.model.lora_rank is not None and self.model.weights is None:
-            raise UserError("LoRA adapts a trained model: name one with model.weights, or leave out model.lora_rank")
+            raise UserError("LoRA adapts a pretrained model: set --model.weights, or remove --model.lora-rank")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed must be at least 0 and below 2**63, not {self.seed}")
 
     def resolved(self, *, num_classes: int) -> "RunConfig":
-        """The same run with what follows from elsewhere written out: classes from the data, input from the model."""
+        """The configuration with derived settings: the number of classes, and the model's image size and channels."""
         architecture = replace(self.model.architecture, num_classes=num_classes)
         return replace(
             self,
             model=replace(self.model, architecture=architecture),
-            preprocessing=self.preprocessing.fitted(image_size=architecture.image_hw, channels=architecture.channels),
+            preprocessing=self.preprocessing.with_input(
+                image_size=architecture.image_hw, channels=architecture.channels
+            ),
         )
+
+
+def read_run_config(run: Run) -> RunConfig:
+    """Reads the configuration that a run resumes with.
+
+    Raises:
+        UserError: run.json is damaged.
+    """
+    return load_config(RunConfig, run.config_path)

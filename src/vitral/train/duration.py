@@ -17,17 +17,17 @@ LENGTHS = ("steps", "epochs", "examples", "percent")
 
 @dataclass(frozen=True)
 class Duration:
-    """An amount of training or of time."""
+    """An amount of training or time."""
 
     amount: float
     unit: str
 
     @classmethod
     def parse(cls, text: str) -> "Duration":
-        """Reads `20steps` and its like.
+        """Parses a duration such as `20steps`.
 
         Raises:
-            UserError: no number, a negative one, or an unknown unit.
+            UserError: the number is missing or negative, or the unit unknown.
         """
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]+)", text.strip())
         unit = match[2] if match else ""
@@ -39,7 +39,7 @@ class Duration:
 
     @property
     def is_time(self) -> bool:
-        """Whether it is an amount of time, not of training."""
+        """Whether the unit is one of time."""
         return self.unit in SECONDS
 
     def in_steps(self, *, total: int, batch_size: int, samples: int) -> int:
@@ -60,10 +60,10 @@ class Duration:
 
 
 def parse_timeout(text: str) -> timedelta:
-    """Reads the value of `--timeout`, such as `10min`.
+    """Parses the value of `--timeout`, such as `10min`.
 
     Raises:
-        UserError: it is no duration, or one of training instead of time.
+        UserError: it is not a time.
     """
     duration = Duration.parse(text)
     if not duration.is_time:
@@ -73,25 +73,25 @@ def parse_timeout(text: str) -> timedelta:
 
 @dataclass(kw_only=True)
 class Timer:
-    """Says when something that happens every so often is due."""
+    """Decides when something periodic is due, by steps or by the clock."""
 
     steps: int | None = None
-    """Steps between two times, if it goes by steps."""
+    """Interval in steps; None if it goes by the clock."""
     seconds: float | None = None
-    """Seconds between two times, if it goes by the clock."""
+    """Interval in seconds; None if it goes by steps."""
     last: float = field(default_factory=time.monotonic)
-    """When the clock last said so, in seconds."""
+    """Monotonic time in seconds at which it was due last."""
 
     @classmethod
     def every(cls, text: str, *, total: int, batch_size: int, samples: int) -> "Timer":
-        """A timer for a duration; one of length zero is never due."""
+        """A timer with a duration as its interval; an interval of zero is never due."""
         duration = Duration.parse(text)
         if duration.is_time:
             return cls(seconds=duration.amount * SECONDS[duration.unit])
         return cls(steps=duration.in_steps(total=total, batch_size=batch_size, samples=samples))
 
     def due(self, step: int) -> bool:
-        """Whether it is time, `step` steps into the run; a time then starts anew."""
+        """Whether it is due after `step` steps; if so, the clock restarts."""
         if self.steps is not None:
             return self.steps > 0 and step % self.steps == 0
         if not self.seconds or time.monotonic() - self.last < self.seconds:

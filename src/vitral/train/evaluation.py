@@ -1,91 +1,88 @@
-"""What a run measures of itself now and then, as its objective says: classes told, or representations probed."""
+"""Evaluation of a run, as its objective requires: predictions for labels, or probes on frozen features."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
+from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, EvaluationBatches
+from vitral.data.order import OBJECTIVE, random_bits
 from vitral.data.sources.source import Source, Subset
-from vitral.evals.accuracy import Predictions
-from vitral.evals.evaluate import extract_features, final_split, predict_all, running_split
+from vitral.evals.features import extract_features
+from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.probe import probe
+from vitral.evals.result import EvalResult
+from vitral.evals.splits import final_split, running_split
 from vitral.objectives.objective import Panel
+from vitral.objectives.self_supervised import Learner
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 
-__all__ = ["KNOWN", "EvalResult", "SplitEvaluation", "draw_samples", "evaluate_split", "evenly", "metric_names"]
+__all__ = [
+    "MAX_PROBE_IMAGES",
+    "SplitEvaluation",
+    "draw_samples",
+    "evaluate_split",
+    "evenly_spaced",
+    "features_fn",
+    "metric_names",
+    "predict_fn",
+]
 
-KNOWN = 5000
-"""Training images that probes learn from at most."""
+MAX_PROBE_IMAGES = 5000
+"""Maximum number of training images that a probe is fitted on."""
 
-SHOWN = 8
-"""Images that panels show."""
+NUM_SAMPLES = 8
+"""Number of images in panels."""
 
-
-@runtime_checkable
-class EvalResult(Protocol):
-    """The figures of one evaluation."""
-
-    @property
-    def unreadable(self) -> tuple[str, ...]:
-        """One sentence for each image that could not be read."""
-        ...
-
-    def metrics(self) -> Iterator[tuple[str, float]]:
-        """The figures by name."""
-        ...
-
-    def headline(self) -> str:
-        """The most important figures in a few words."""
-        ...
+METRICS = {"labels": ("top1", "top5", "loss", "ece"), "features": ("knn", "linear")}
+"""Metrics of a split, by what the objective is evaluated by."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitEvaluation:
-    """An evaluation, and what was said of each image where classes were told."""
+    """The evaluation of a split."""
 
     result: EvalResult
     predictions: Predictions | None = None
+    """None if the objective is not evaluated by labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unlabelled:
-    """The evaluation of images that have no classes to probe by."""
+class NoLabels:
+    """The evaluation of features where images have no labels for a probe."""
 
     unreadable: tuple[str, ...] = ()
 
     def metrics(self) -> Iterator[tuple[str, float]]:
-        """None."""
+        """No metrics."""
         yield from ()
 
     def headline(self) -> str:
-        """Says so."""
+        """The reason."""
         return "not evaluated, as the images have no classes"
 
 
-MEASURES = {"labels": ("top1", "top5", "loss", "ece"), "features": ("knn", "linear")}
-"""What is measured of a split."""
-
-
 def metric_names(config: RunConfig, data: Mapping[str, Source]) -> list[str]:
-    """Names of the figures that a run has at its end."""
+    """Names of the metrics of a finished run."""
     splits = dict.fromkeys((running_split(data), final_split(data)))
-    return [f"{split}/{measure}" for split in splits for measure in MEASURES[config.objective.evaluate_by]]
+    return [f"{split}/{metric}" for split in splits for metric in METRICS[config.objective.evaluate_by]]
 
 
 def evaluate_split(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
-    """Evaluates the weights to keep on a split; all processes together. Errors as in `predict_all`."""
-    return {"labels": evaluate_classifier, "features": evaluate_features}[session.config.objective.evaluate_by](
-        session, data, split
-    )
+    """Evaluates the session's model on a split; all processes together. Errors as in `predict_all`."""
+    evaluate = {"labels": evaluate_classifier, "features": evaluate_features}
+    return evaluate[session.config.objective.evaluate_by](session, data, split)
 
 
 def evaluate_classifier(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
     found = predict_all(
-        session.predict,
+        predict_fn(session),
         data[split],
         preprocessing=session.preprocessing,
         data=session.config.data,
@@ -97,31 +94,65 @@ def evaluate_classifier(session: Session, data: Mapping[str, Source], split: str
 def evaluate_features(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
     train = data["train"]
     if len(train.classes) < 2:
-        return SplitEvaluation(result=Unlabelled())
-    encoded = partial(
+        return SplitEvaluation(result=NoLabels())
+    extract = partial(
         extract_features,
-        session.extract_features,
+        features_fn(session),
         preprocessing=session.preprocessing,
         data=session.config.data,
         world=session.world,
     )
-    known, asked = encoded(evenly(train, KNOWN)), encoded(data[split])
-    # one process computes, or each would do the same with its own rounding
+    reference, query = extract(evenly_spaced(train, MAX_PROBE_IMAGES)), extract(data[split])
+    # fitted in one process, or rounding would differ between processes
     return SplitEvaluation(
-        result=session.world.run_on_main(lambda: probe(known, asked, num_classes=len(train.classes)))
+        result=session.world.run_on_main(lambda: probe(reference, query, num_classes=len(train.classes)))
     )
 
 
+def predict_fn(session: Session) -> Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]]:
+    """A function that predicts logits from images as read, with the session's evaluation model."""
+
+    @torch.no_grad()
+    def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+        model = session.eval_model.eval()
+        with session.autocast():
+            return model(session.preprocessing.normalise(images.to(session.device)))
+
+    return predict
+
+
+def features_fn(session: Session) -> Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]]:
+    """A function that extracts features from images as read, for objectives that are evaluated by features."""
+
+    @torch.no_grad()
+    def features(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+        learner = session.eval_learner.eval()
+        assert isinstance(learner, Learner)
+        with session.autocast():
+            return learner.extract_features(session.preprocessing.normalise(images.to(session.device)))
+
+    return features
+
+
+@torch.no_grad()
 def draw_samples(session: Session, source: Source) -> Sequence[Panel]:
-    """A few images of a source and what the model made of them; none where the objective shows nothing."""
-    some = evenly(source, SHOWN)
-    batches = EvaluationBatches(source=some, preprocessing=session.preprocessing, batch_size=SHOWN)
-    batch = batches[0]
-    return session.panels(batch.images[batch.labels != UNREADABLE])
+    """Panels of a few images of a source, the same for each seed; none if the objective has no panels."""
+    batch = EvaluationBatches(
+        source=evenly_spaced(source, NUM_SAMPLES), preprocessing=session.preprocessing, batch_size=NUM_SAMPLES
+    )[0]
+    images = batch.images[batch.labels != UNREADABLE]
+    keys = random_bits(OBJECTIVE, session.config.seed, np.arange(len(images))) >> np.uint64(1)
+    examples = Examples(
+        images=session.preprocessing.normalise(images.to(session.device)),
+        labels=torch.zeros(len(images), dtype=torch.int64, device=session.device),
+        keys=torch.from_numpy(keys.astype(np.int64)).to(session.device),
+    )
+    with session.autocast():
+        return session.objective.panels(session.eval_learner.eval(), examples)
 
 
-def evenly(source: Source, count: int) -> Source:
-    """Some images of a source, as far apart as they can be."""
+def evenly_spaced(source: Source, count: int) -> Source:
+    """At most `count` images of a source, evenly spaced."""
     if len(source) <= count:
         return source
     return Subset(source=source, indices=np.linspace(0, len(source) - 1, count).round().astype(np.int64))

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 ask a run to save and stop; the step under way is finished first.
+"""Signal handling: after Ctrl-C, SIGTERM or SIGUSR1, a run finishes its step, saves and stops.
 
-SLURM can send SIGUSR1 some time before it takes a machine back.
+SLURM can send SIGUSR1 some time before it ends a job.
 """
 
 import os
@@ -14,11 +14,11 @@ from typing import Any
 __all__ = ["Interrupted", "Interrupts"]
 
 ECHO_SECONDS = 1.0
-"""Within this time a further signal says the same again: `timeout` sends each one twice, for one."""
+"""A signal within this time after the first one is ignored, because `timeout`, for one, sends each signal twice."""
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved itself, or has even finished."""
+    """A signal stopped the run after saving it, or arrived while it finished."""
 
     def __init__(self, signum: int, *, finished: bool = False) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -27,29 +27,29 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """While active, notes the first of these signals; one that comes later again acts as it always does."""
+    """A context that records the first signal; a second one, after a second, acts as usual."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._noted = 0.0
+        self._received = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        # a cluster's launcher may train in another thread, where signals cannot be caught
-        caught = threading.current_thread() is threading.main_thread()
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if caught else ():
-            self._before[signum] = signal.signal(signum, self._note)
+        # a launcher such as Ray trains in another thread, where signals cannot be handled
+        can_handle = threading.current_thread() is threading.main_thread()
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if can_handle else ():
+            self._before[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
 
-    def _note(self, signum: int, _: FrameType | None) -> None:
+    def _handle(self, signum: int, _: FrameType | None) -> None:
         if self.signum is None:
-            self.signum, self._noted = signum, time.monotonic()
+            self.signum, self._received = signum, time.monotonic()
             with suppress(OSError):
                 os.write(2, b"saving...\n")  # not print: the signal may have come in the middle of another one
-        elif time.monotonic() - self._noted > ECHO_SECONDS:
+        elif time.monotonic() - self._received > ECHO_SECONDS:
             self.__exit__()
             signal.raise_signal(signum)

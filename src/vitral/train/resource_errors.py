@@ -1,4 +1,4 @@
-"""Where the machine gives up: out of memory, without a compiler, a process killed; each told as one sentence."""
+"""User errors for failures of the machine: out of memory, no compiler, a killed process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ __all__ = ["OutOfMemory", "translate_resource_errors"]
 
 
 class OutOfMemory(UserError):
-    """The batches or the model are too large for the machine; of several processes one may be alone in this."""
+    """The batches or the model do not fit into memory. With several processes, only one may raise it."""
 
 
 @contextmanager
 def translate_resource_errors(config: TrainConfig) -> Iterator[None]:
-    """Turns errors of the machine into UserErrors that name the way out; others pass."""
+    """Translates resource errors into UserErrors that say what to change; other errors pass."""
     try:
         with translate_worker_errors():
             yield
@@ -26,16 +26,16 @@ def translate_resource_errors(config: TrainConfig) -> Iterator[None]:
         if _is_out_of_memory(error):
             raise OutOfMemory(
                 f"memory ran out with batches of {config.batch_size} images in {config.accumulate} parts: "
-                "raise --train.accumulate, or begin a run with a smaller --train.batch-size"
+                "raise --train.accumulate, or start a new run with a smaller --train.batch-size"
             ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"torch.compile failed ({reason}): install a C++ compiler, or go without: --train.compile False"
+                f"torch.compile failed ({reason}): install a C++ compiler, or set --train.compile False"
             ) from error
         raise
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """CPU tensors that do not fit raise a mere RuntimeError."""
+    """Whether memory ran out. On a CPU, PyTorch raises a RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -12,22 +12,22 @@ __all__ = ["ScheduleConfig", "learning_rate"]
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """How the learning rate moves over a run.
+    """The learning-rate schedule.
 
     Raises:
         UserError: a value is out of range, or a length is a time.
     """
 
     decay: Literal["cosine", "linear", "constant", "rsqrt"] = "cosine"
-    """Shape of the way from the base rate to the end rate; rsqrt falls for ever, so that a run may end at any time."""
+    """Shape of the decay from the peak rate to the end rate; rsqrt does not depend on the length of the run."""
     warmup: str = "5percent"
     """Length of the linear warm-up from 0, such as 10000steps, 5epochs or 5percent."""
     end: float = 0.0
-    """Learning rate at the end of cosine and linear; the paper's linear decay ends at 1e-5."""
+    """Learning rate at the end of cosine or linear decay; the paper's linear decay ends at 1e-5."""
     timescale: str = "10000steps"
-    """With rsqrt: after this long, beyond the warm-up, the rate is base / sqrt(2)."""
+    """With rsqrt: time after warm-up at which the rate is the peak rate / sqrt(2)."""
     cooldown: str = "0steps"
-    """Length of a linear way to 0 at the end, which multiplies the rate."""
+    """Length of a linear cool-down to 0 at the end of the run, which multiplies the rate."""
 
     def __post_init__(self) -> None:
         for name in ("warmup", "timescale", "cooldown"):
@@ -52,15 +52,15 @@ def learning_rate(
 ) -> float:
     """The learning rate of one step.
 
-    Warm-up and cool-down multiply the decayed rate, as in Google's code: decay runs over the steps after warm-up.
+    Warm-up and cool-down multiply the decayed rate, as in Google's code. Decay starts after warm-up.
 
     Args:
         base: the peak rate.
-        step: the step about to be taken, from 0.
+        step: number of the step, from 0.
         total: steps of the whole run.
-        warmup: steps of warm-up; the rate of step 0 is then 0.
+        warmup: steps of warm-up, which starts at 0.
         timescale: steps, with rsqrt ("Scaling Vision Transformers", arXiv 2106.04560).
-        cooldown: steps at the end.
+        cooldown: steps of cool-down.
     """
     progress = min(max((step - warmup) / max(total - warmup, 1), 0.0), 1.0)
     left = {"linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2, "constant": 1.0, "rsqrt": 1.0}[

@@ -1,20 +1,19 @@
-"""The moving parts of a run: what one step changes, and what a checkpoint holds."""
+"""The training state of a run: what a step changes, and what a checkpoint holds."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.data.augment.apply import augmented
+from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, Batch
-from vitral.data.order import DROPOUT, OBJECTIVE, random_bits
+from vitral.data.order import DROPOUT, random_bits
 from vitral.distributed.parallel import (
     clip_grad_norm,
     full_state_dict,
@@ -29,28 +28,26 @@ from vitral.layers.lora import add_lora, merge_lora
 from vitral.layers.probe import add_probe, fold_probe
 from vitral.models import Model, build, repeated
 from vitral.objectives.entry import BuildContext
-from vitral.objectives.objective import Panel
 from vitral.objectives.registry import build_objective
-from vitral.objectives.self_supervised import Learner
 from vitral.train.activation_checkpointing import recompute_blocks
 from vitral.train.checkpointing.checkpoint import Saved
-from vitral.train.checkpointing.optimiser_state import blank_state, named_state
+from vitral.train.checkpointing.optimiser_state import allocate_state, named_state
 from vitral.train.config import RunConfig
 from vitral.train.ema import update_average, warmed_up
 from vitral.train.optimisers.optimiser import Optimiser
 from vitral.train.optimisers.rules import freeze
-from vitral.train.profiling.throughput import Stopwatch
+from vitral.train.profiling.stopwatch import Stopwatch
 from vitral.train.teacher import load_teacher
 from vitral.weights.load import load_with_report
-from vitral.weights.transfer import transfer
+from vitral.weights.transfer import transfer_weights
 
 __all__ = ["Session"]
 
 
 class Session:
-    """Model, average, optimiser and objective of one run, on the device of this process.
+    """Model, average, optimiser and objective of a run, on the device of this process.
 
-    The configuration is one that `RunConfig.resolved` gave. All processes call every method.
+    The configuration comes from `RunConfig.resolved`. All processes call every method.
     """
 
     def __init__(self, config: RunConfig, *, classes: tuple[str, ...], world: World = SINGLE_PROCESS) -> None:
@@ -59,12 +56,12 @@ class Session:
         self.world = world
         self.device = world.device(config.train.device)
         on_gpu = self.device.type == "cuda"
-        self.copying = torch.cuda.Stream(self.device) if on_gpu else None
-        """Where batches travel to a GPU, beside what it computes."""
-        half = {"bfloat16": torch.bfloat16, "float16": torch.float16, "auto": torch.bfloat16 if on_gpu else None}
-        self.half = half.get(config.train.precision)
-        """The 16-bit arithmetic that the model computes in; None: float32."""
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half is torch.float16)
+        self.copy_stream = torch.cuda.Stream(self.device) if on_gpu else None
+        """Copies batches to a GPU while it computes."""
+        dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "auto": torch.bfloat16 if on_gpu else None}
+        self.autocast_dtype = dtypes.get(config.train.precision)
+        """16-bit type of autocast; None computes in float32."""
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype is torch.float16)
         compiled = on_gpu if config.train.compile is None else config.train.compile
         self.step = 0
         self.stopwatch = Stopwatch(self.device)
@@ -82,8 +79,8 @@ class Session:
             ),
         )
         torch.manual_seed(config.seed)
-        self.model = self.objective.learner(self._built()).to(self.device)
-        """What is trained: the model, with what its objective puts around it."""
+        self.model = self.objective.learner(self._build()).to(self.device)
+        """The module that is trained: the model, with the parts that its objective adds."""
         freeze(self.model, config.optim.rules)
         self.average = None if config.train.ema is None else deepcopy(self.model).requires_grad_(False)
         if config.train.recompute:
@@ -94,7 +91,7 @@ class Session:
         self.optimiser = Optimiser(self.model, config.optim)
 
     def _wrap(self) -> nn.Module:
-        """What computes a step: the model, spread over the devices as configured."""
+        """The model wrapped in DDP or FSDP, if there are several processes."""
         train, world = self.config.train, self.world
         forward: nn.Module = self.model
         if world.size > 1 and train.parallel == "ddp":
@@ -102,39 +99,40 @@ class Session:
         elif world.size > 1:
             for learner in self._learners():
                 blocks = [block for model in self.objective.models(learner) for block in repeated(model)]
-                wrap_fsdp(learner, blocks, world=world, device=self.device, shards=train.shards, half=self.half)
+                dtype = self.autocast_dtype
+                wrap_fsdp(learner, blocks, world=world, device=self.device, shards=train.shards, dtype=dtype)
         return forward
 
     def initialise(self) -> list[str]:
-        """Begins a new run: takes over trained weights where the configuration names some.
+        """Loads the pretrained weights of the configuration, if there are any.
 
         Returns:
-            One sentence for each thing that was not simply copied.
+            One note for each tensor that was not simply copied.
 
         Raises:
-            UserError: the weights cannot be read, or are of another architecture.
+            UserError: the weights cannot be read, or do not fit the architecture.
         """
         if self.config.model.weights is None:
             return []
-        plain = build(self.config.model.architecture)
-        trained, report = load_with_report(self.config.model.weights)
+        model = build(self.config.model.architecture)
+        pretrained, report = load_with_report(self.config.model.weights)
         notes = [f"weights recognised as {report.lineage}", *report.notes] if report else []
-        notes += transfer(trained, plain, classes=self.classes)
-        state = self._adapted(plain).state_dict()
+        notes += transfer_weights(pretrained, model, classes=self.classes)
+        state = self._with_adapters(model).state_dict()
         for learner in self._learners():
-            for model in self.objective.models(learner):
-                load_full_state_dict(model, state)
+            for each in self.objective.models(learner):
+                load_full_state_dict(each, state)
         return notes
 
     def _learners(self) -> list[nn.Module]:
-        """What is trained, and its average where there is one."""
+        """The trained module, and its average if there is one."""
         return [learner for learner in (self.model, self.average) if learner]
 
-    def _built(self) -> Model:
-        return self._adapted(build(self.config.model.architecture))
+    def _build(self) -> Model:
+        return self._with_adapters(build(self.config.model.architecture))
 
-    def _adapted(self, model: Model) -> Model:
-        """The model with LoRA adapters or a probe's head where the run has them."""
+    def _with_adapters(self, model: Model) -> Model:
+        """The model with the LoRA adapters or the probe's head of the configuration."""
         setup = self.config.model
         if setup.lora_rank is not None:
             add_lora(model, layers=setup.lora_layers, rank=setup.lora_rank, alpha=setup.lora_alpha)
@@ -143,24 +141,35 @@ class Session:
         return model
 
     @property
-    def kept_model(self) -> Model:
-        """The weights to evaluate and keep: the running average where there is one."""
-        return self.objective.models(self.average or self.model)[0]
+    def eval_learner(self) -> nn.Module:
+        """The module to evaluate: the average of the trained module if there is one."""
+        return self.average or self.model
 
-    def finished_model(self) -> Model:
-        """A copy of the weights to keep, whole and what was added merged into them, on the CPU."""
-        model = self._built()
-        load_full_state_dict(model, full_state_dict(self.kept_model))
+    @property
+    def eval_model(self) -> Model:
+        """The model to evaluate and save, in `eval_learner`."""
+        return self.objective.models(self.eval_learner)[0]
+
+    def export_model(self) -> Model:
+        """A copy of `eval_model` on the CPU, with full tensors and adapters merged."""
+        model = self._build()
+        load_full_state_dict(model, full_state_dict(self.eval_model))
         merge_lora(model)
         fold_probe(model)
         return model
 
     def train_step(self, batch: Batch, *, lr: float, progress: float = 0.0) -> dict[str, Float[Tensor, ""]]:
-        """Takes one optimiser step with this process's part of the batch; its figures are still on the device.
+        """Takes one optimiser step.
 
-        `progress` is the share of the run that is over with this step.
+        Dropout is seeded from (seed, step, rank), so that checkpoints need no generator state.
 
-        Dropout is seeded from (seed, step) and the process, so that no state of a random generator has to be saved.
+        Args:
+            batch: this process's part.
+            lr: the learning rate.
+            progress: fraction of the run that is complete after this step.
+
+        Returns:
+            Metrics of the whole batch, still on the device.
         """
         process = (self.world.rank,) if self.world.size > 1 else ()
         torch.manual_seed(int(random_bits(DROPOUT, self.config.seed, self.step, *process)[0] >> np.uint64(1)))
@@ -173,13 +182,13 @@ class Session:
         for number, part in enumerate(examples.chunk(parts), 1):
             set_gradient_sync(self.wrapped, last=number == parts)
             with self.autocast():
-                loss, figures = self.objective.loss(self.forward, part)
-            share = (part.labels != UNREADABLE).sum() / readable
-            # gradients are averaged over the processes, of which each has its share of the readable images
-            self.scaler.scale(loss * share * self.world.size).backward()
-            for name, value in {"loss": loss.detach(), **figures}.items():
-                totals[name] += value * share
-        self.world.all_reduce_sum_each(totals)
+                loss, metrics = self.objective.loss(self.forward, part)
+            fraction = (part.labels != UNREADABLE).sum() / readable
+            # DDP averages gradients over the processes; each has its fraction of the readable images
+            self.scaler.scale(loss * fraction * self.world.size).backward()
+            for name, value in {"loss": loss.detach(), **metrics}.items():
+                totals[name] += value * fraction
+        self.world.all_reduce_sum_dict(totals)
         self.optimiser.unscale(self.scaler)
         norm = clip_grad_norm(list(self.model.parameters()), norm=self.config.optim.clip)
         if self.scaler.is_enabled():
@@ -197,59 +206,32 @@ class Session:
         return totals
 
     def examples(self, batch: Batch) -> Examples:
-        """A training batch in the model's range, varied on the device."""
-        assert batch.draws is not None, "a batch of evaluation is not trained on"
+        """A training batch on the device, augmented and normalised."""
+        assert batch.augment_params is not None, "an evaluation batch has no augmentation"
         images, labels = self._on_device(batch.images, batch.labels)
         self.stopwatch.end("copy")
-        return augmented(images, labels, batch.draws, config=self.config.augment, preprocessing=self.preprocessing)
-
-    def _on_device(self, *parts: Tensor) -> list[Tensor]:
-        """The parts of a batch where the model is; while a GPU is busy with one step, the next one's arrive."""
-        if self.copying is None:
-            return [part.to(self.device) for part in parts]
-        computing = torch.cuda.current_stream(self.device)
-        with torch.cuda.stream(self.copying):
-            arrived = [part.to(self.device, non_blocking=True) for part in parts]
-        computing.wait_stream(self.copying)
-        for part in arrived:
-            part.record_stream(computing)  # its memory is not given away before the step is over
-        return arrived
-
-    @torch.no_grad()
-    def predict(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
-        """Logits of images as read, by the weights to keep."""
-        self.kept_model.eval()
-        with self.autocast():
-            return self.kept_model(self.preprocessing.normalise(images.to(self.device)))
-
-    @torch.no_grad()
-    def extract_features(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
-        """FeatureSet of images as read, by the weights to keep, of an objective that is judged by these."""
-        learner = (self.average or self.model).eval()
-        assert isinstance(learner, Learner)
-        with self.autocast():
-            return learner.extract_features(self.preprocessing.normalise(images.to(self.device)))
-
-    @torch.no_grad()
-    def panels(self, images: UInt8[Tensor, "b h w c"]) -> Sequence[Panel]:
-        """A few images as read and what was made of them, by the weights to keep; always drawn alike."""
-        learner = (self.average or self.model).eval()
-        numbers = np.arange(len(images))
-        keys = (random_bits(OBJECTIVE, self.config.seed, numbers) >> np.uint64(1)).astype(np.int64)
-        examples = Examples(
-            images=self.preprocessing.normalise(images.to(self.device)),
-            labels=torch.zeros(len(images), dtype=torch.int64, device=self.device),
-            keys=torch.from_numpy(keys).to(self.device),
+        return augment_batch(
+            images, labels, batch.augment_params, config=self.config.augment, preprocessing=self.preprocessing
         )
-        with self.autocast():
-            return self.objective.panels(learner, examples)
+
+    def _on_device(self, *tensors: Tensor) -> list[Tensor]:
+        """Copies tensors to the device; on a GPU, while it still computes the step before."""
+        if self.copy_stream is None:
+            return [tensor.to(self.device) for tensor in tensors]
+        computing = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self.copy_stream):
+            copies = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
+        computing.wait_stream(self.copy_stream)
+        for copy in copies:
+            copy.record_stream(computing)  # or the allocator may reuse its memory before the step ends
+        return copies
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """16-bit arithmetic where the run uses it."""
-        return torch.autocast(self.device.type, self.half) if self.half else nullcontext()
+        """Autocast to 16 bits, if the run uses it."""
+        return torch.autocast(self.device.type, self.autocast_dtype) if self.autocast_dtype else nullcontext()
 
-    def facts(self) -> dict[str, Any]:
-        """What a step changes and is not a tensor, as JSON can hold it."""
+    def metadata(self) -> dict[str, Any]:
+        """The part of a checkpoint that is not a tensor, as JSON values."""
         return {
             "step": self.step,
             "unreadable": sorted(set().union(*self.world.all_gather(self.unreadable))),
@@ -259,7 +241,7 @@ class Session:
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors a step changes, by name; shards where weights are in shards."""
+        """The tensors of a checkpoint by name: model, average and optimiser state; with FSDP, this process's shards."""
         state = {f"optimiser.{name}": value for name, value in named_state(self.optimiser, self.model).items()}
         return state | self._weights()
 
@@ -268,35 +250,37 @@ class Session:
         return {f"{kind}.{name}": value for kind, model in models.items() for name, value in model.state_dict().items()}
 
     def load(self, saved: Saved) -> None:
-        """Goes on where a checkpoint was made.
+        """Restores a checkpoint.
 
         Raises:
-            UserError: the checkpoint belongs to another model, optimiser or average.
+            UserError: the checkpoint does not fit the model, the optimiser or the average.
         """
         try:
             self._check(saved)
             weights, prefix = self._weights(), "optimiser."
             sizes = {name.removeprefix(prefix): size for name, size in saved.sizes.items() if name.startswith(prefix)}
-            blank = blank_state(self.optimiser, self.model, sizes)
-            saved.read_into(weights | {prefix + name: value for name, value in blank.items()})
-            self.step, self.unreadable = saved.facts["step"], set(saved.facts["unreadable"])
-            if self.scaler.is_enabled() and (scaler := saved.facts.get("scaler")):
+            empty = allocate_state(self.optimiser, self.model, sizes)
+            saved.load_into(weights | {prefix + name: value for name, value in empty.items()})
+            self.step, self.unreadable = saved.metadata["step"], set(saved.metadata["unreadable"])
+            if self.scaler.is_enabled() and (scaler := saved.metadata.get("scaler")):
                 self.scaler.load_state_dict(scaler)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise UserError(f"the checkpoint does not fit this model and optimiser: {reason}") from None
 
     def _check(self, saved: Saved) -> None:
-        """Refuses what another optimiser, average or model saved, the model by the first tensor that differs."""
-        if (name := saved.facts["optimiser"]) != self.optimiser.name:
+        """Raises UserError if the optimiser, the average or any tensor's shape differs."""
+        if (name := saved.metadata["optimiser"]) != self.optimiser.name:
             raise UserError(f"optim.name was {name}, not {self.optimiser.name}")
-        if saved.facts["average"] != (self.average is not None):
+        if saved.metadata["average"] != (self.average is not None):
             raise UserError("train.ema cannot be turned on or off")
-        found = {name[6:]: shape for name, (shape, _) in saved.sizes.items() if name.startswith("model.")}
-        wanted = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
-        odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-        if odd:
+        saved_shapes = {name[6:]: shape for name, (shape, _) in saved.sizes.items() if name.startswith("model.")}
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
+        names = saved_shapes.keys() | shapes.keys()
+        different = sorted(name for name in names if saved_shapes.get(name) != shapes.get(name))
+        if different:
+            first = different[0]
             raise UserError(
-                f"{len(odd)} of its tensors differ, first {odd[0]}: "
-                f"expected {wanted.get(odd[0], 'none')}, found {found.get(odd[0], 'none')}"
+                f"{len(different)} of its tensors differ, first {first}: "
+                f"expected {shapes.get(first, 'none')}, found {saved_shapes.get(first, 'none')}"
             )

@@ -44,10 +44,10 @@ def load_teacher(path: Path, context: BuildContext) -> Teacher:
     forward: nn.Module = torch.compile(model) if context.compiled else model  # pyright: ignore[reportAssignmentType]
 
     def logits(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        images = student.shares(images).expand(-1, own.channels, -1, -1)
+        images = student.to_unit_range(images).expand(-1, own.channels, -1, -1)
         if images.shape[2:] != own.image_size:
             mode = RESIZE_MODES[own.interpolation]
             images = F.interpolate(images, own.image_size, mode=mode, antialias=True).clamp(0, 1)
-        return forward(own.scaled(images))[:, order]
+        return forward(own.from_unit_range(images))[:, order]
 
     return logits

@@ -1,1 +1,1 @@
-"""Models on disk, and their weights for new tasks."""
+"""Models on disk: loading, saving, converting, and adapting to new tasks."""

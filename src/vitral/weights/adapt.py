@@ -1,4 +1,4 @@
-"""A trained model for other classes, another resolution, other patches or other channels than it was trained for."""
+"""A trained model with another number of classes or channels, another image size or another patch size."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,48 +7,51 @@ from vitral.card import ModelCard
 from vitral.config import pair
 from vitral.errors import UserError
 from vitral.models import Model, build
-from vitral.weights.transfer import transfer
+from vitral.weights.transfer import transfer_weights
 
-__all__ = ["adapted"]
+__all__ = ["adapt_model"]
 
 
-def adapted(model: Model, **asked: Any) -> tuple[Model, list[str]]:
-    """The model with `num_classes`, `image_size`, `patch_size` or `channels` as asked, and a sentence on each change.
+def adapt_model(model: Model, **changes: Any) -> tuple[Model, list[str]]:
+    """Builds a model with other `num_classes`, `image_size`, `patch_size` or `channels`, and transfers the weights.
 
-    Another number of classes gives a head of zeros, whose classes have numbers for names, without the tanh layer
-    before it; positions are resampled as the trained model resamples them (see `transfer`). The same number of classes
-    keeps the head. A model that is so already is returned as it is.
+    Another number of classes gives a zero head without the tanh layer before it; its class names are numbers. Positions
+    are interpolated as the trained model interpolates them (see `transfer_weights`). With the same number of classes,
+    the head stays. If nothing changes, the model itself is returned.
+
+    Returns:
+        The model, and one sentence for each change.
 
     Raises:
-        UserError: the model has no such part, or the sizes do not fit each other.
+        UserError: the model has no such field, or the sizes do not fit each other.
     """
     config = model.config
-    wrong = [name for name in asked if not hasattr(config, name)]
-    if wrong:
-        raise UserError(f"a {type(model).__name__} has no {wrong[0]} to change")
-    if all(pair(getattr(config, name)) == pair(value) for name, value in asked.items()):
+    unknown = [name for name in changes if not hasattr(config, name)]
+    if unknown:
+        raise UserError(f"a {type(model).__name__} has no {unknown[0]} to change")
+    if all(pair(getattr(config, name)) == pair(value) for name, value in changes.items()):
         return model, []
-    fresh = asked.get("num_classes", config.num_classes) != config.num_classes
-    if fresh and getattr(config, "representation_size", None) is not None:
-        asked["representation_size"] = None
-    target = build(replace(config, **asked))
+    new_head = changes.get("num_classes", config.num_classes) != config.num_classes
+    if new_head and getattr(config, "representation_size", None) is not None:
+        changes["representation_size"] = None
+    target = build(replace(config, **changes))
     card = model.card
-    if fresh or card is None:
+    if new_head or card is None:
         classes = tuple(f"class {label}" for label in range(target.config.num_classes))
     else:
         classes = card.classes
-    said = transfer(model, target, classes=classes)
+    notes = transfer_weights(model, target, classes=classes)
     if card is not None:
-        target.card, without = _fitted(card, target, classes)
-        said += without
-    return target.eval(), said
+        target.card, card_notes = _adapt_card(card, target, classes)
+        notes += card_notes
+    return target.eval(), notes
 
 
-def _fitted(card: ModelCard, target: Model, classes: tuple[str, ...]) -> tuple[ModelCard | None, list[str]]:
-    """The card for the adapted model, which was never measured; None where no image file has such channels."""
+def _adapt_card(card: ModelCard, target: Model, classes: tuple[str, ...]) -> tuple[ModelCard | None, list[str]]:
+    """Card of the adapted model, without metrics; None if image files cannot have its number of channels."""
     size, channels = target.config.image_hw, target.config.channels
     try:
-        preprocessing = card.preprocessing.fitted(image_size=size, channels=channels)
+        preprocessing = card.preprocessing.with_input(image_size=size, channels=channels)
     except ValueError:
         return None, [f"no card: image files are read with 1 or 3 channels, not {channels}"]
     return replace(card, preprocessing=preprocessing, classes=classes, metrics={}), []

@@ -22,10 +22,10 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The content of `config.json`.
+    """Content of `config.json`.
 
     Raises:
-        UserError: card and architecture do not belong together.
+        UserError: card and architecture do not match.
     """
 
     architecture: Architecture
@@ -34,19 +34,19 @@ class ModelConfig:
     def __post_init__(self) -> None:
         names, outputs = len(self.card.classes), self.architecture.num_classes
         if names != outputs:
-            raise UserError(f"the card names {names} classes, but the model tells {outputs} apart")
-        given = (self.card.preprocessing.channels, *self.card.preprocessing.image_size)
-        taken = (self.architecture.channels, *self.architecture.image_hw)
-        if given != taken:
-            raise UserError(f"preprocessing gives images of shape {given}, but the model takes {taken}")
+            raise UserError(f"the card names {names} classes, but the model has {outputs} outputs")
+        produced = (self.card.preprocessing.channels, *self.card.preprocessing.image_size)
+        expected = (self.architecture.channels, *self.architecture.image_hw)
+        if produced != expected:
+            raise UserError(f"preprocessing produces images of shape {produced}, but the model expects {expected}")
 
 
 def save_model(folder: Path, model: Model, card: ModelCard) -> None:
     """Writes a model and its card into a folder, each file atomically.
 
     Raises:
-        UserError: card and model do not belong together.
-        OSError: the folder cannot be written; what was there before stays.
+        UserError: card and model do not match.
+        OSError: the folder cannot be written; existing files stay unchanged.
     """
     config = ModelConfig(architecture=model.config, card=card)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def save_model(folder: Path, model: Model, card: ModelCard) -> None:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """What a model folder says of itself, without reading its weights; errors as in `load_model`."""
+    """Reads the configuration of a model folder, without its weights; raises the same errors as `load_model`."""
     if not folder.exists():
         raise UserError(f"{folder} does not exist: name the folder of a trained model, such as runs/digits")
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
@@ -70,11 +70,11 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Model:
-    """Reads a model back in float32 and evaluation mode, its card attached.
+    """Reads a model in float32 and evaluation mode, with its card.
 
     Raises:
-        UserError: the folder is no Vitral model, or its weights are damaged or do not fit its architecture, or
-            there is no such device.
+        UserError: the folder is not a Vitral model, its weights are damaged or do not fit its architecture, or the
+            device does not exist.
         OSError: a file cannot be read.
     """
     folder, device = Path(folder), pick_device(device)
@@ -85,14 +85,14 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Mod
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{folder / WEIGHTS} is damaged: {error}") from None
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if wanted != found:
-        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        first = odd[0]
+    if expected != found:
+        mismatched = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        first = mismatched[0]
         raise UserError(
-            f"{folder / WEIGHTS} does not fit {CONFIG} in {len(odd)} tensors, first {first}: "
-            f"expected {wanted.get(first, 'none')}, found {found.get(first, 'none')}"
+            f"{folder / WEIGHTS} does not fit {CONFIG} in {len(mismatched)} tensors, first {first}: "
+            f"expected {expected.get(first, 'none')}, found {found.get(first, 'none')}"
         )
     give_buffers(model, device)
     model.load_state_dict(state, assign=True)

@@ -1,4 +1,4 @@
-"""A model from wherever its weights are: a Vitral folder, another project's file or folder, the Hugging Face Hub."""
+"""Loads a model from a Vitral folder, another project's file or folder, or the Hugging Face Hub."""
 
 import gc
 import json
@@ -13,11 +13,11 @@ import torch
 from vitral.device import pick_device
 from vitral.errors import UserError
 from vitral.models import Model
-from vitral.weights.adapt import adapted
-from vitral.weights.arrays import read_json
+from vitral.weights.adapt import adapt_model
+from vitral.weights.convert import LoadReport, load_upstream
 from vitral.weights.folder import WEIGHTS, load_model
-from vitral.weights.foreign import LoadReport, read_foreign
-from vitral.weights.hub import HUB, WEIGHTS_FILES, download
+from vitral.weights.hub import HUB_PREFIX, WEIGHTS_FILES, download
+from vitral.weights.tensor_file import read_json
 
 __all__ = ["load", "load_with_report"]
 
@@ -25,71 +25,74 @@ LOG = logging.getLogger("vitral")
 
 
 def load(
-    where: str | Path,
+    source: str | Path,
     *,
     device: str | torch.device = "cpu",
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
-    **told: Any,
+    **overrides: Any,
 ) -> Model:
-    """Reads a model in float32 and evaluation mode, its card attached.
+    """Loads a model in float32 and evaluation mode, with its card.
+
+    Every conversion and every adaptation is logged as a warning.
 
     Args:
-        where: a folder that Vitral wrote, or the weights in it; another project's file (`.npz`, `.safetensors`,
-            PyTorch's) or folder; or `hf-hub:OWNER/NAME` with `@REVISION` or without. A format is recognised
-            from what it holds, not by name.
-        device: to put the model on.
-        num_classes: of the model; another number than it was trained for gives a head of zeros.
-        image_size: in pixels, for which positions are resampled.
-        patch_size: in pixels, to which the patch embedding is resized.
-        channels: of the images.
-        told: fields of the architecture that another project's file does not tell, such as `num_heads`.
-
-    What is not as it was in the file, and what is adapted to these wishes, is logged as a warning each.
+        source: a Vitral model folder, or the weights file in it; another project's file (`.npz`, `.safetensors`,
+            PyTorch) or folder; or `hf-hub:OWNER/NAME`, optionally with `@REVISION`. The format is detected from the
+            content, not from the name.
+        device: device of the model.
+        num_classes: number of classes; another number than in the source gives a zero head.
+        image_size: image size in pixels; positions are resampled to it.
+        patch_size: patch size in pixels; the patch embedding is resized to it.
+        channels: number of image channels.
+        overrides: fields of the architecture that another project's file does not store, such as `num_heads`.
 
     Raises:
-        UserError: there is nothing such, or it is damaged, of an unknown format, or incomplete.
-        OSError: it cannot be read.
+        UserError: the source does not exist, is damaged, has an unknown format, or is incomplete.
+        OSError: the source cannot be read.
     """
-    wishes = dict(num_classes=num_classes, image_size=image_size, patch_size=patch_size, channels=channels)
-    model, report = load_with_report(where, device=device, **told)
-    model, said = adapted(model, **{name: value for name, value in wishes.items() if value is not None})
-    for sentence in (*(report.notes if report else ()), *said):
-        LOG.warning("%s: %s", where, sentence)
+    changes = dict(num_classes=num_classes, image_size=image_size, patch_size=patch_size, channels=channels)
+    model, report = load_with_report(source, device=device, **overrides)
+    model, notes = adapt_model(model, **{name: value for name, value in changes.items() if value is not None})
+    for note in (*(report.notes if report else ()), *notes):
+        LOG.warning("%s: %s", source, note)
     return model.to(pick_device(device))
 
 
 def load_with_report(
-    where: str | Path, *, device: str | torch.device = "cpu", allow_missing: bool = False, **told: Any
+    source: str | Path, *, device: str | torch.device = "cpu", allow_missing: bool = False, **overrides: Any
 ) -> tuple[Model, LoadReport | None]:
-    """A model as it lies there, and what became of another project's arrays; None for a folder of Vitral's own.
+    """Loads a model without adapting it; also returns how an upstream checkpoint was converted.
 
     Args:
-        where: as in `load`.
+        source: as in `load`.
         device: as in `load`.
-        allow_missing: whether another project's arrays may be missing or left over; the report names them.
-        told: as in `load`.
+        allow_missing: whether an upstream checkpoint may have missing or unexpected tensors; the report names them.
+        overrides: as in `load`.
+
+    Returns:
+        The model, and the report; None for a Vitral folder.
     """
-    path = download(str(where)) if str(where).startswith(HUB) else Path(where)
-    if path.name == WEIGHTS and _is_own(path.parent):
-        path = path.parent  # what they mean, the folder tells
-    settings = _settings(path)
-    foreign = path.is_file() or settings is not None
-    if told and not foreign:
-        raise UserError(f"{path} says itself what it is made of: leave out {', '.join(told)}")
-    with _uncollected():
-        if not foreign:
+    path = download(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source)
+    if path.name == WEIGHTS and _is_vitral_folder(path.parent):
+        path = path.parent  # its config.json has the architecture
+    upstream_config = _read_upstream_config(path)
+    upstream = path.is_file() or upstream_config is not None
+    if overrides and not upstream:
+        raise UserError(f"{path} stores its whole architecture: leave out {', '.join(overrides)}")
+    with _garbage_collection_paused():
+        if not upstream:
             return load_model(path, device=device), None
-        file = path if path.is_file() else _weights_in(path)
-        model, report = read_foreign(file, settings=settings, allow_missing=allow_missing, **told)
+        file = path if path.is_file() else _weights_file(path)
+        model, report = load_upstream(file, upstream_config=upstream_config, allow_missing=allow_missing, **overrides)
         return model.to(pick_device(device)), report
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Garbage collection waits: a model leaves none, and looking through PyTorch's objects takes longer than it."""
+def _garbage_collection_paused() -> Iterator[None]:
+    """Loading creates no garbage, and scanning PyTorch's objects would take longer than loading."""
     active = gc.isenabled()
     gc.disable()
     try:
@@ -99,33 +102,33 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _is_own(folder: Path) -> bool:
-    """Whether Vitral wrote a folder with a model."""
+def _is_vitral_folder(folder: Path) -> bool:
+    """Whether a folder contains a model that Vitral wrote."""
     try:
-        found = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and isinstance(found.get("architecture"), dict)
+    return isinstance(config, dict) and isinstance(config.get("architecture"), dict)
 
 
-def _settings(path: Path) -> dict[str, Any] | None:
-    """What another project's folder says of its model; None for Vitral's own folders and for single files.
+def _read_upstream_config(path: Path) -> dict[str, Any] | None:
+    """Reads the JSON files of another project's folder; None for Vitral folders and for single files.
 
     Raises:
-        UserError: the file on preprocessing is damaged.
+        UserError: `preprocessor_config.json` is damaged.
     """
     try:
-        found = json.loads((path / "config.json").read_text())
+        config = json.loads((path / "config.json").read_text())
     except (OSError, ValueError):
-        return None  # what is wrong with it, the reader of Vitral's folders says
-    foreign = isinstance(found, dict) and not isinstance(found.get("architecture"), dict)
-    if not foreign or (path / "run.json").exists():
+        return None  # load_model reports the error
+    upstream = isinstance(config, dict) and not isinstance(config.get("architecture"), dict)
+    if not upstream or (path / "run.json").exists():
         return None
-    return {**found, **read_json(path / "preprocessor_config.json")}
+    return {**config, **read_json(path / "preprocessor_config.json")}
 
 
-def _weights_in(folder: Path) -> Path:
+def _weights_file(folder: Path) -> Path:
     for name in WEIGHTS_FILES:
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f"{folder} has no weights: there is no {' and no '.join(WEIGHTS_FILES)}")
+    raise UserError(f"{folder} has no weights: it contains no {' and no '.join(WEIGHTS_FILES)}")

@@ -1,4 +1,4 @@
-"""A foreign format as a table of names and shapes, read in both directions."""
+"""How the tensors of an upstream checkpoint map to Vitral's state dict: one table, used in both directions."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,97 +7,101 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "CONV",
-    "DENSE",
-    "SAME",
-    "WITHOUT_CLS",
-    "Codec",
-    "Row",
-    "from_theirs",
-    "heads_in",
-    "heads_out",
-    "heads_vector",
-    "to_theirs",
+    "FLAX_CONV",
+    "IDENTITY",
+    "POSITIONS_WITHOUT_CLS",
+    "TRANSPOSE",
+    "Layout",
+    "TensorMapping",
+    "flax_out_kernel",
+    "flax_qkv_bias",
+    "flax_qkv_kernel",
+    "from_upstream",
+    "to_upstream",
 ]
 
 
 @dataclass(frozen=True)
-class Codec:
-    """How one array is shaped here and there; writing undoes reading."""
+class Layout:
+    """How a tensor is laid out upstream; `to_upstream` is the inverse of `from_upstream`."""
 
-    read: Callable[[Tensor], Tensor]
-    write: Callable[[Tensor], Tensor]
+    from_upstream: Callable[[Tensor], Tensor]
+    to_upstream: Callable[[Tensor], Tensor]
 
 
-SAME = Codec(lambda theirs: theirs, lambda ours: ours)
-DENSE = Codec(lambda theirs: theirs.T, lambda ours: ours.T)
-"""Inputs first, as Flax has them."""
-CONV = Codec(lambda theirs: theirs.permute(3, 2, 0, 1), lambda ours: ours.permute(2, 3, 1, 0))
-"""Height, width, inputs, outputs, as Flax has them."""
+IDENTITY = Layout(lambda upstream: upstream, lambda tensor: tensor)
+TRANSPOSE = Layout(lambda upstream: upstream.T, lambda tensor: tensor.T)
+"""(inputs, outputs), as in Flax."""
+FLAX_CONV = Layout(lambda upstream: upstream.permute(3, 2, 0, 1), lambda tensor: tensor.permute(2, 3, 1, 0))
+"""(height, width, inputs, outputs)."""
 
-WITHOUT_CLS = Codec(
-    lambda theirs: torch.cat([torch.zeros_like(theirs[:, :1]), theirs], dim=1), lambda ours: ours[:, 1:]
+POSITIONS_WITHOUT_CLS = Layout(
+    lambda upstream: torch.cat([torch.zeros_like(upstream[:, :1]), upstream], dim=1), lambda tensor: tensor[:, 1:]
 )
-"""Some formats' positions have no row for the class token, whose own vector holds it."""
+"""Positions without a row for the class token; the position of that token is already added to it."""
 
 
-def heads_in(heads: int) -> Codec:
-    """A projection into heads: (inputs, heads, width of a head)."""
-    return Codec(lambda theirs: theirs.flatten(1).T, lambda ours: ours.T.unflatten(1, (heads, -1)))
+def flax_qkv_kernel(num_heads: int) -> Layout:
+    """Kernel of the query, key or value projection: (inputs, heads, head width)."""
+    return Layout(lambda upstream: upstream.flatten(1).T, lambda tensor: tensor.T.unflatten(1, (num_heads, -1)))
 
 
-def heads_vector(heads: int) -> Codec:
-    """Its bias: (heads, width of a head)."""
-    return Codec(lambda theirs: theirs.flatten(), lambda ours: ours.unflatten(0, (heads, -1)))
+def flax_qkv_bias(num_heads: int) -> Layout:
+    """Bias of the query, key or value projection: (heads, head width)."""
+    return Layout(lambda upstream: upstream.flatten(), lambda tensor: tensor.unflatten(0, (num_heads, -1)))
 
 
-def heads_out(heads: int) -> Codec:
-    """The projection out of heads: (heads, width of a head, outputs)."""
-    return Codec(lambda theirs: theirs.flatten(0, 1).T, lambda ours: ours.T.unflatten(0, (heads, -1)))
+def flax_out_kernel(num_heads: int) -> Layout:
+    """Kernel of the output projection: (heads, head width, outputs)."""
+    return Layout(lambda upstream: upstream.flatten(0, 1).T, lambda tensor: tensor.T.unflatten(0, (num_heads, -1)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One tensor of ours and what it is made of."""
+@dataclass(frozen=True)
+class TensorMapping:
+    """One tensor of the state dict, and the upstream tensors that it is made of."""
 
-    ours: str
-    """Name in a model's state."""
-    theirs: tuple[str, ...]
-    """Names in the file; several are stacked along the first axis of ours."""
-    codec: Codec = SAME
-    """Of each of them."""
+    name: str
+    """Name in Vitral's state dict."""
+    upstream: tuple[str, ...]
+    """Names upstream; several tensors are concatenated along the first axis."""
+    layout: Layout = IDENTITY
+    """Layout of each upstream tensor."""
 
 
-def from_theirs(rows: Iterable[Row], arrays: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """Turns a file's arrays into ours.
+def from_upstream(
+    mapping: Iterable[TensorMapping], tensors: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """Converts upstream tensors to Vitral's state dict.
 
     Returns:
-        Our tensors by name, names of theirs that are missing, and names of theirs that no row takes.
+        The state dict, the missing upstream names, and the upstream names that the mapping does not use.
     """
-    state, missing, unused = {}, [], set(arrays)
-    for row in rows:
-        absent = [name for name in row.theirs if name not in arrays]
-        unused -= set(row.theirs)
+    state, missing, unexpected = {}, [], set(tensors)
+    for entry in mapping:
+        absent = [name for name in entry.upstream if name not in tensors]
+        unexpected -= set(entry.upstream)
         if absent:
             missing += absent
             continue
-        parts = [row.codec.read(arrays[name]) for name in row.theirs]
-        state[row.ours] = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return state, missing, sorted(unused)
+        parts = [entry.layout.from_upstream(tensors[name]) for name in entry.upstream]
+        state[entry.name] = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return state, missing, sorted(unexpected)
 
 
-def to_theirs(rows: Iterable[Row], state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Turns our tensors into a file's arrays.
+def to_upstream(
+    mapping: Iterable[TensorMapping], state: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """Converts Vitral's state dict to upstream tensors.
 
     Returns:
-        Their arrays by name, and names of ours that the format has no place for, or needs and does not get.
+        The upstream tensors, the names that the mapping needs but `state` lacks, and the names that it does not use.
     """
-    arrays, lost = {}, set(state)
-    for row in rows:
-        if row.ours not in state:
-            lost.add(row.ours)
+    tensors, missing, unexpected = {}, [], set(state)
+    for entry in mapping:
+        if entry.name not in state:
+            missing.append(entry.name)
             continue
-        lost.discard(row.ours)
-        for name, part in zip(row.theirs, state[row.ours].chunk(len(row.theirs)), strict=True):
-            arrays[name] = row.codec.write(part).contiguous()
-    return arrays, sorted(lost)
+        unexpected.discard(entry.name)
+        for name, part in zip(entry.upstream, state[entry.name].chunk(len(entry.upstream)), strict=True):
+            tensors[name] = entry.layout.to_upstream(part).contiguous()
+    return tensors, missing, sorted(unexpected)

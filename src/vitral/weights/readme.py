@@ -1,4 +1,4 @@
-"""The page that people see of a model on the Hub: `README.md`, written from what the model says of itself."""
+"""`README.md` of a model on the Hub, written from its configuration, its card and its training run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,95 +10,95 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.models import blank_model
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import ModelConfig
-from vitral.weights.hub import HUB
-from vitral.weights.settings import SETTINGS
+from vitral.weights.hub import HUB_PREFIX
+from vitral.weights.upstream_config import CONFIG_FILES
 
-__all__ = ["model_page"]
+__all__ = ["render_readme"]
 
-SHOWN = 40
-"""Classes that are named; `config.json` has them all."""
+MAX_LISTED_CLASSES = 40
+"""Number of class names on the page; `config.json` has all of them."""
 METRICS = {"top1": ("accuracy", "top-1 accuracy"), "top5": ("top-5-accuracy", "top-5 accuracy")}
-"""What the Hub calls a figure, and what people do."""
+"""For each metric: its type on the Hub, and its title."""
 RECIPE = {
     "optimiser": "optim.name",
     "learning rate": "optim.lr",
     "weight decay": "optim.weight_decay",
     "schedule": "schedule.decay",
     "batch size": "train.batch_size",
-    "running average of the weights": "train.ema",
+    "EMA of the weights": "train.ema",
     "label smoothing": "objective.label_smoothing",
     "crop": "augment.crop",
 }
-"""The settings of a run that a reader asks for first, and where `run.json` has them."""
-IN_TIMM = 'model = timm.create_model("{place}", pretrained=True)'
-IN_TRANSFORMERS = """model = transformers.AutoModelForImageClassification.from_pretrained("{place}")
-processor = transformers.AutoImageProcessor.from_pretrained("{place}")"""
-ENCODER = 'model = transformers.AutoModel.from_pretrained("{place}")'
-LOADING = dict.fromkeys(SETTINGS, ENCODER) | {"timm": IN_TIMM, "transformers": IN_TRANSFORMERS}
-"""How the formats' owners load a folder."""
-PACKAGES = dict.fromkeys(SETTINGS, "transformers") | {"timm": "timm"}
+"""Settings of the training run on the page, and their keys in `run.json`."""
+IN_TIMM = 'model = timm.create_model("{source}", pretrained=True)'
+IN_TRANSFORMERS = """model = transformers.AutoModelForImageClassification.from_pretrained("{source}")
+processor = transformers.AutoImageProcessor.from_pretrained("{source}")"""
+ENCODER = 'model = transformers.AutoModel.from_pretrained("{source}")'
+LOADING = dict.fromkeys(CONFIG_FILES, ENCODER) | {"timm": IN_TIMM, "transformers": IN_TRANSFORMERS}
+"""Code that loads a folder of each format in its own package."""
+PACKAGES = dict.fromkeys(CONFIG_FILES, "transformers") | {"timm": "timm"}
 
 
-def model_page(
+def render_readme(
     config: ModelConfig,
     *,
     name: str,
     macs: int,
     run: Mapping[str, Any],
     licence: str | None,
-    form: str = "vitral",
-    others: Sequence[str] = (),
+    format: str = "vitral",
+    other_formats: Sequence[str] = (),
 ) -> str:
-    """The page, with the header in YAML that the Hub reads.
+    """Renders the page, with the YAML header that the Hub reads.
 
     Args:
         config: architecture and card.
         name: OWNER/NAME on the Hub.
-        macs: multiplications and additions of one image's forward pass.
-        run: the record of the training run; empty where there is none.
-        licence: as the Hub names it, such as `apache-2.0`.
-        form: the format in the repository.
-        others: formats besides that can hold the model.
+        macs: multiply-adds of one image's forward pass.
+        run: content of `run.json`; empty if there is none.
+        licence: identifier on the Hub, such as `apache-2.0`.
+        format: format of the files in the repository.
+        other_formats: other formats that can store the model.
     """
     card = config.card
     sections = {
         "Architecture": _architecture(config, macs),
         "Training": _training(card.provenance, run),
-        "Metrics": _table(["measure", "value"], [[key, _figure(key, card.metrics[key])] for key in card.metrics]),
+        "Metrics": _table(["metric", "value"], [[key, _metric_value(key, card.metrics[key])] for key in card.metrics]),
         "Preprocessing": _preprocessing(card.preprocessing),
         "Classes": _classes(card.classes),
-        "Use": _use(name, form, others),
+        "Use": _use(name, format, other_formats),
         "Licence": f"`{licence}`" if licence else "",
     }
-    parts = [f"---\n{_header(config, name, licence=licence, form=form).to_yaml()}\n---", f"# {name.split('/')[-1]}"]
-    parts.append(_sentence(config))
+    parts = [f"---\n{_header(config, name, licence=licence, format=format).to_yaml()}\n---", f"# {name.split('/')[-1]}"]
+    parts.append(_summary(config))
     parts += [f"## {title}\n\n{text}" for title, text in sections.items() if text]
     return "\n\n".join(parts) + "\n"
 
 
-def _header(config: ModelConfig, name: str, *, licence: str | None, form: str) -> ModelCardData:
+def _header(config: ModelConfig, name: str, *, licence: str | None, format: str) -> ModelCardData:
     provenance = config.card.provenance
     data, results = _data(provenance), []
     for key, value in config.card.metrics.items():
-        split, _, measure = key.rpartition("/")
-        if data and measure in METRICS:
-            kind, title = METRICS[measure]
+        split, _, metric = key.rpartition("/")
+        if data and metric in METRICS:
+            metric_type, title = METRICS[metric]
             results.append(
                 EvalResult(
                     task_type="image-classification",
                     dataset_type=data,
                     dataset_name=data,
                     dataset_split=split or None,
-                    metric_type=kind,
+                    metric_type=metric_type,
                     metric_name=title,
                     metric_value=value,
                 )
             )
     weights = str(provenance.get("weights", ""))
-    base = weights.removeprefix(HUB).partition("@")[0] if weights.startswith(HUB) else None
+    base = weights.removeprefix(HUB_PREFIX).partition("@")[0] if weights.startswith(HUB_PREFIX) else None
     return ModelCardData(
         license=licence,
-        library_name=PACKAGES.get(form, "vitral"),
+        library_name=PACKAGES.get(format, "vitral"),
         pipeline_tag="image-classification",
         tags=["vitral", "vision-transformer" if isinstance(config.architecture, ViTConfig) else "resnet"],
         base_model=base,
@@ -107,70 +107,78 @@ def _header(config: ModelConfig, name: str, *, licence: str | None, form: str) -
     )
 
 
-def _sentence(config: ModelConfig) -> str:
-    kind = "Vision Transformer" if isinstance(config.architecture, ViTConfig) else "BiT ResNet"
+def _summary(config: ModelConfig) -> str:
+    family = "Vision Transformer" if isinstance(config.architecture, ViTConfig) else "BiT ResNet"
     height, width = config.architecture.image_hw
     data = _data(config.card.provenance)
     source = f", trained on {data}" if data else ""
-    return f"A {kind} that tells {len(config.card.classes)} classes apart in images of {height}x{width} pixels{source}."
-
-
-def _architecture(config: ModelConfig, macs: int) -> str:
-    model, built = blank_model(config.architecture), config.architecture
-    rows = [
-        ["parameters", f"{sum(parameter.numel() for parameter in model.parameters()):,}"],
-        ["multiply-adds of an image", f"{macs:,}"],
-        ["input", f"{built.channels} x {built.image_hw[0]} x {built.image_hw[1]}"],
-    ]
-    if isinstance(built, ViTConfig):
-        gh, gw = built.grid
-        names = ("width", "depth", "num_heads", "mlp_dim", "mlp", "gelu", "pool", "position", "num_registers")
-        rows.append(["patches", f"{gh} x {gw} of {built.patch_hw[0]}x{built.patch_hw[1]} pixels"])
-    else:
-        names = ("stages", "root_width", "width_factor")
-    return _table(["part", "size"], rows + [[f"`{name}`", f"{getattr(built, name)}"] for name in names])
-
-
-def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    rows = [[key, _public(str(value))] for key, value in provenance.items()]
-    for title, place in RECIPE.items():
-        group, field = place.split(".")
-        if (value := (run.get(group) or {}).get(field)) is not None:
-            rows.append([title, str(value)])
-    recipe = run.get("recipe") or provenance.get("recipe")
-    command = f"\n\n```console\n$ vitral train {recipe}\n```\n\nis the recipe it began with." if recipe else ""
-    return _table(["what", "value"], rows) + command
-
-
-def _preprocessing(seen: Preprocessing) -> str:
-    height, width = seen.image_size
-    colour = "grey" if seen.channels == 1 else "colour"
-    whole = f"the whole image is resized to {height}x{width}"
-    centre = f"the centre of {height}x{width} is cut out of the image resized to 1/{seen.crop_ratio:g} of that"
     return (
-        f"As {colour}, {whole if seen.resize == 'squash' else centre} ({seen.interpolation}); "
-        f"values of 0 to 1 have {_numbers(seen.mean)} subtracted and are divided by {_numbers(seen.std)}."
+        f"A {family} that classifies images of {height}x{width} pixels into {len(config.card.classes)} classes{source}."
     )
 
 
-def _classes(classes: tuple[str, ...]) -> str:
-    more = f" and {len(classes) - SHOWN:,} more, all in `config.json`" if len(classes) > SHOWN else ""
-    return ", ".join(_plain(name) for name in classes[:SHOWN]) + more + "."
-
-
-def _use(name: str, form: str, others: Sequence[str]) -> str:
-    place = f"{HUB}{name}"
-    parts = [
-        _python(f'import vitral\n\npredictor = vitral.Predictor("{place}")\nprint(predictor("photo.jpg").classes[0])')
+def _architecture(config: ModelConfig, macs: int) -> str:
+    model, architecture = blank_model(config.architecture), config.architecture
+    rows = [
+        ["parameters", f"{sum(parameter.numel() for parameter in model.parameters()):,}"],
+        ["multiply-adds per image", f"{macs:,}"],
+        ["input", f"{architecture.channels} x {architecture.image_hw[0]} x {architecture.image_hw[1]}"],
     ]
-    if form in LOADING:
-        there = place if form == "timm" else name
-        parts.append(_python(f"import {PACKAGES[form]}\n\n{LOADING[form].format(place=there)}"))
-    for other in others:
+    if isinstance(architecture, ViTConfig):
+        gh, gw = architecture.grid
+        names = ("width", "depth", "num_heads", "mlp_dim", "mlp", "gelu", "pool", "position", "num_registers")
+        rows.append(["patches", f"{gh} x {gw} of {architecture.patch_hw[0]}x{architecture.patch_hw[1]} pixels"])
+    else:
+        names = ("stages", "root_width", "width_factor")
+    return _table(["part", "size"], rows + [[f"`{name}`", f"{getattr(architecture, name)}"] for name in names])
+
+
+def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    rows = [[key, _without_folder(str(value))] for key, value in provenance.items()]
+    for title, key in RECIPE.items():
+        group, field = key.split(".")
+        if (value := (run.get(group) or {}).get(field)) is not None:
+            rows.append([title, str(value)])
+    recipe = run.get("recipe") or provenance.get("recipe")
+    command = f"\n\nThe run started from this recipe:\n\n```console\n$ vitral train {recipe}\n```" if recipe else ""
+    return _table(["setting", "value"], rows) + command
+
+
+def _preprocessing(preprocessing: Preprocessing) -> str:
+    (height, width), ratio = preprocessing.image_size, preprocessing.crop_ratio
+    steps = [f"Convert the image to {'grey' if preprocessing.channels == 1 else 'RGB'}."]
+    if preprocessing.resize == "squash":
+        steps.append(f"Resize the whole image to {height}x{width} pixels ({preprocessing.interpolation}).")
+    else:
+        covered = f"{round(height / ratio)}x{round(width / ratio)}"
+        steps.append(f"Resize the image until it covers {covered} pixels ({preprocessing.interpolation}).")
+        steps.append(f"Crop the central {height}x{width} pixels.")
+    mean, std = _numbers(preprocessing.mean), _numbers(preprocessing.std)
+    steps.append(f"Scale the values to the range 0 to 1, subtract {mean} and divide by {std}.")
+    return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
+
+
+def _classes(classes: tuple[str, ...]) -> str:
+    hidden = max(len(classes) - MAX_LISTED_CLASSES, 0)
+    more = f" and {hidden:,} more, all in `config.json`" if hidden else ""
+    return ", ".join(_cell(name) for name in classes[:MAX_LISTED_CLASSES]) + more + "."
+
+
+def _use(name: str, format: str, other_formats: Sequence[str]) -> str:
+    model_id = f"{HUB_PREFIX}{name}"
+    parts = [
+        _python(
+            f'import vitral\n\npredictor = vitral.Predictor("{model_id}")\nprint(predictor("photo.jpg").classes[0])'
+        )
+    ]
+    if format in LOADING:
+        repository = model_id if format == "timm" else name
+        parts.append(_python(f"import {PACKAGES[format]}\n\n{LOADING[format].format(source=repository)}"))
+    for other in other_formats:
         folder = f"local-dir:{other}-model" if other == "timm" else f"{other}-model"
         parts.append(
-            f"In {PACKAGES[other]}, after `vitral convert {place} {other}-model --to {other}`:\n\n"
-            + _python(f"import {PACKAGES[other]}\n\n{LOADING[other].format(place=folder)}")
+            f"To use it in {PACKAGES[other]}, first run `vitral convert {model_id} {other}-model --to {other}`:\n\n"
+            + _python(f"import {PACKAGES[other]}\n\n{LOADING[other].format(source=folder)}")
         )
     return "\n\n".join(parts)
 
@@ -182,16 +190,16 @@ def _python(code: str) -> str:
 def _table(head: list[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
-    lines = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([_cell(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _plain(text: str) -> str:
-    """`text` as a cell of a table: on one line, without the sign that would end it."""
+def _cell(text: str) -> str:
+    """Text for a table cell: on one line, with `|` escaped."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _figure(key: str, value: float) -> str:
+def _metric_value(key: str, value: float) -> str:
     return f"{value:.4f}" if key.endswith("loss") else f"{value:.2%}"
 
 
@@ -200,9 +208,9 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def _data(provenance: Mapping[str, Any]) -> str:
-    return _public(str(provenance.get("data", "")))
+    return _without_folder(str(provenance.get("data", "")))
 
 
-def _public(value: str) -> str:
-    """A path by its last name alone: where things lay on somebody's disk is nobody's business."""
-    return value if value.startswith(HUB) else Path(value).name
+def _without_folder(value: str) -> str:
+    """Last part of a path, so that the page shows no folders of a private disk."""
+    return value if value.startswith(HUB_PREFIX) else Path(value).name

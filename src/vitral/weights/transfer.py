@@ -1,4 +1,4 @@
-"""Starting a new task from trained weights (paper, section 3.2)."""
+"""Copying trained weights into a model for a new task (paper, section 3.2)."""
 
 from dataclasses import fields
 
@@ -8,9 +8,9 @@ from torch import Tensor
 from vitral.errors import UserError
 from vitral.models import Model
 from vitral.vit import ViT
-from vitral.weights.patches import adapt_channels, resize_patches
+from vitral.weights.patch_embed import adapt_input_conv, resample_patch_embed
 
-__all__ = ["transfer"]
+__all__ = ["transfer_weights"]
 
 REGULARISATION = {"dropout", "patch_dropout", "drop_path", "drop_path_form"}
 MAY_CHANGE = {
@@ -22,40 +22,40 @@ MAY_CHANGE = {
     "head_bias",
     *REGULARISATION,
 }
-"""Parts of the architecture that a new task chooses for itself; how positions are resampled is the trained model's."""
+"""Fields in which the two architectures may differ."""
 FIRST_LAYERS = ("patch_embed.backbone.stem.conv.weight", "stem.conv.weight", "patch_embed.proj.weight")
-"""The weight that meets the image: of a hybrid, a ResNet, a plain Vision Transformer."""
+"""The first convolution: of a hybrid, of a ResNet, of a plain Vision Transformer."""
 
 
 @torch.no_grad()
-def transfer(source: Model, target: Model, *, classes: tuple[str, ...]) -> list[str]:
-    """Copies a trained model's weights into a fresh one for other classes, another resolution or other images.
+def transfer_weights(source: Model, target: Model, *, classes: tuple[str, ...]) -> list[str]:
+    """Copies a trained model's weights into `target`, which may differ in classes, image size, patch size and channels.
 
-    The whole pre-training head goes; the new one stays zero, unless head and classes are the same. Positions are
-    interpolated on the patch grid; the first layer is adapted to another patch size or other channels.
+    The new head stays zero, unless head and class names are the same. Positions are interpolated on the patch grid, and
+    the first convolution is adapted to another patch size or number of channels.
 
     Args:
         source: the trained model.
-        target: a freshly initialised model of the same architecture, written in place.
-        classes: names of the new task's classes.
+        target: a freshly initialised model of the same architecture, modified in place.
+        classes: class names of the new task.
 
     Returns:
-        One sentence on the head, and one on everything else that was not simply copied.
+        One sentence on the head, and one for each tensor that was not simply copied.
 
     Raises:
-        UserError: the two models differ in more than a new task may choose.
+        UserError: the architectures differ in a field that is not in `MAY_CHANGE`.
     """
     _check_architectures(source, target)
     state, fresh = source.state_dict(), target.state_dict()
-    said = [_with_head(state, fresh, keep=_same_head(source, target, classes), classes=len(classes))]
+    notes = [_replace_head(state, fresh, keep=_same_head(source, target, classes), classes=len(classes))]
     if source.config.channels != target.config.channels:
         first = next(name for name in FIRST_LAYERS if name in state)
-        state[first] = adapt_channels(state[first], target.config.channels)
-        said.append(f"input channels adapted from {source.config.channels} to {target.config.channels}")
+        state[first] = adapt_input_conv(state[first], target.config.channels)
+        notes.append(f"input channels adapted from {source.config.channels} to {target.config.channels}")
     if isinstance(source, ViT) and isinstance(target, ViT):
-        said += _with_grid(state, fresh, source, target)
+        notes += _resize_grid(state, fresh, source, target)
     target.load_state_dict(state)
-    return said
+    return notes
 
 
 def _same_head(source: Model, target: Model, classes: tuple[str, ...]) -> bool:
@@ -63,8 +63,8 @@ def _same_head(source: Model, target: Model, classes: tuple[str, ...]) -> bool:
     return before == after and source.card is not None and source.card.classes == classes
 
 
-def _with_head(state: dict[str, Tensor], fresh: dict[str, Tensor], *, keep: bool, classes: int) -> str:
-    """Puts the fresh head into `state` unless the trained one is kept; says which."""
+def _replace_head(state: dict[str, Tensor], fresh: dict[str, Tensor], *, keep: bool, classes: int) -> str:
+    """Replaces the head in `state` by the fresh one unless `keep`; returns a sentence on it."""
     if keep:
         return "head kept: the classes are the same"
     for name in [name for name in state if _in_head(name)]:
@@ -73,33 +73,33 @@ def _with_head(state: dict[str, Tensor], fresh: dict[str, Tensor], *, keep: bool
     return f"new zero head for {classes} classes"
 
 
-def _with_grid(state: dict[str, Tensor], fresh: dict[str, Tensor], source: ViT, target: ViT) -> list[str]:
-    """Fits patch embedding and positions in `state` to the new patches; one sentence for each that changes."""
-    said = []
+def _resize_grid(state: dict[str, Tensor], fresh: dict[str, Tensor], source: ViT, target: ViT) -> list[str]:
+    """Resizes patch embedding and positions in `state`; returns one sentence for each change."""
+    notes = []
     (p, q), (r, s) = source.config.patch_hw, target.config.patch_hw
     if (p, q) != (r, s):
         *_, height, width = fresh["patch_embed.proj.weight"].shape
-        state["patch_embed.proj.weight"] = resize_patches(state["patch_embed.proj.weight"], (height, width))
-        said.append(f"patch embedding resized from {p}x{q} to {r}x{s} pixels")
+        state["patch_embed.proj.weight"] = resample_patch_embed(state["patch_embed.proj.weight"], (height, width))
+        notes.append(f"patch embedding resized from {p}x{q} to {r}x{s} pixels")
     (a, b), (c, d) = source.config.grid, target.config.grid
     if "pos_embed" in state and (a, b) != (c, d):
         state["pos_embed"] = source.positions.resampled(state["pos_embed"], (c, d))
-        said.append(f"positions interpolated from {a}x{b} to {c}x{d} patches")
-    return said
+        notes.append(f"positions interpolated from {a}x{b} to {c}x{d} patches")
+    return notes
 
 
 def _check_architectures(source: Model, target: Model) -> None:
-    """Compares configurations, not only shapes: another number of heads or another GELU would fit in silence."""
+    """Compares configurations: with another number of heads or another GELU, the shapes would be the same."""
     if type(source) is not type(target):
         raise UserError(
             f"the trained model is a {type(source).__name__}, not a {type(target).__name__}: "
             "leave out --model.name, or start from other weights"
         )
     for field in fields(source.config):
-        trained, wanted = getattr(source.config, field.name), getattr(target.config, field.name)
-        if field.name not in MAY_CHANGE and trained != wanted:
+        before, after = getattr(source.config, field.name), getattr(target.config, field.name)
+        if field.name not in MAY_CHANGE and before != after:
             raise UserError(
-                f"the trained model has another architecture: its {field.name} is {trained}, not {wanted}; "
+                f"the trained model has another architecture: its {field.name} is {before}, not {after}; "
                 f"only {', '.join(sorted(MAY_CHANGE))} may change"
             )
 

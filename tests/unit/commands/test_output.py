@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from vitral.commands.output import parsed_by_tyro, plain
+from vitral.commands.arguments.flags import parse_config
+from vitral.commands.output import finite
 from vitral.recipes.digits import digits
 from vitral.train.config import RunConfig
 
@@ -13,11 +14,11 @@ from vitral.train.config import RunConfig
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--optm.lr 3", "Unrecognized options: --optm.lr, 3 (perhaps --optim.lr)"),
+        ("--optm.lr 3", "Unrecognized options: --optm.lr, 3 (did you mean --optim.lr?)"),
         ("--optim.lr x", "--optim.lr: could not convert string to float: 'x'"),
         ("--optim.lr -1", "optim: lr must be above 0"),
         ("--model.patch-size 3", "image size 8x8 is not divisible by patch size 3x3: choose 6x6"),
-        ("--data.held-out 2", "--data.held-out must be above 0 and below 1, not 2.0"),
+        ("--data.test-fraction 2", "--data.test-fraction must be above 0 and below 1, not 2.0"),
         ("--data.source nope", "invalid choice 'nope' for argument '--data.source'"),
         ("--train.steps", "Missing value for argument '--train.steps'"),
         ("stray", "Unrecognized options: stray"),
@@ -28,7 +29,7 @@ def test_wrong_flags_are_one_sentence(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     with pytest.raises(ValueError, match="vitral train digits --help lists every key") as error:
-        parsed_by_tyro(RunConfig, default=digits(), arguments=words.split(), program="vitral train digits")
+        parse_config(RunConfig, default=digits(), arguments=words.split(), program="vitral train digits")
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
     assert capsys.readouterr() == ("", "")
@@ -36,9 +37,9 @@ def test_wrong_flags_are_one_sentence(
 
 def test_changes_arrive() -> None:
     words = ["--optim.lr", "2e-3", "--model.image-size", "16", "8", "--train.steps", "3"]
-    config = parsed_by_tyro(RunConfig, default=digits(), arguments=words, program="vitral train digits")
+    config = parse_config(RunConfig, default=digits(), arguments=words, program="vitral train digits")
     assert (config.optim.lr, config.model.architecture.image_size, config.train.steps) == (2e-3, (16, 8), 3)
 
 
 def test_plain_has_no_numbers_that_json_lacks() -> None:
-    assert plain({"a": (1, math.nan, [math.inf])}) == {"a": [1, None, [None]]}
+    assert finite({"a": (1, math.nan, [math.inf])}) == {"a": [1, None, [None]]}

@@ -43,7 +43,7 @@ def held_bytes(field: str) -> int:
 
 
 def own_bytes(pid: int) -> int:
-    """Memory that a process shares with no other."""
+    """Private memory of a process."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box
-from vitral.data.augment.draws import draw
 from vitral.data.augment.geometry import flip, warp
+from vitral.data.augment.params import sample_params
 
 SEEDS = st.integers(0, 2**63 - 1)
 RATIOS = st.tuples(st.floats(0.1, 4), st.floats(0.1, 4)).map(lambda pair: tuple(sorted(pair)))
@@ -22,7 +22,7 @@ SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
 
 def draws_of(config: AugmentConfig, count: int, *, seed: int = 0):
-    return draw(config, seed=seed, epoch=np.zeros(count, np.int64), index=np.arange(count))
+    return sample_params(config, seed=seed, epoch=np.zeros(count, np.int64), index=np.arange(count))
 
 
 def matrices(*rows: list[list[float]]) -> torch.Tensor:
@@ -43,14 +43,14 @@ class TestDraws:
     def test_each_is_a_function_of_seed_epoch_and_sample(self):
         config = AugmentConfig(flip=True, shift=3, rotate=20.0, scale=0.2)
         epoch, index = np.array([0, 0, 1, 1, 0]), np.array([5, 6, 5, 6, 5])
-        together = draw(config, seed=9, epoch=epoch, index=index)
+        together = sample_params(config, seed=9, epoch=epoch, index=index)
         for row in range(5):
-            alone = draw(config, seed=9, epoch=epoch[row : row + 1], index=index[row : row + 1])
+            alone = sample_params(config, seed=9, epoch=epoch[row : row + 1], index=index[row : row + 1])
             assert torch.equal(alone.flips[0], together.flips[row])
             assert torch.equal(alone.warps[0], together.warps[row])
         assert torch.equal(together.warps[0], together.warps[4])
         assert len({tuple(warp.flatten().tolist()) for warp in together.warps}) == 4
-        assert not torch.equal(draw(config, seed=8, epoch=epoch, index=index).warps, together.warps)
+        assert not torch.equal(sample_params(config, seed=8, epoch=epoch, index=index).warps, together.warps)
 
     def test_half_of_the_images_are_mirrored(self):
         flips = draws_of(AugmentConfig(flip=True), 20_000).flips
@@ -219,9 +219,9 @@ class TestCrop:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"crop_area": (0.0, 1.0)}, "crop_area must be two shares"),
-        ({"crop_area": (0.5, 0.2)}, "crop_area must be two shares"),
-        ({"crop_area": (0.5, 1.2)}, "crop_area must be two shares"),
+        ({"crop_area": (0.0, 1.0)}, "crop_area must be two fractions"),
+        ({"crop_area": (0.5, 0.2)}, "crop_area must be two fractions"),
+        ({"crop_area": (0.5, 1.2)}, "crop_area must be two fractions"),
         ({"crop_aspect": (0.0, 1.0)}, "crop_aspect must be two ratios"),
         ({"crop_aspect": (2.0, 1.0)}, "crop_aspect must be two ratios"),
         ({"crop_aspect": (1.0, math.inf)}, "crop_aspect must be two ratios"),

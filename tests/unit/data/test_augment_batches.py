@@ -10,13 +10,13 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from vitral.data.augment.apply import augmented
+from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.colour import jitter, three_augment
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.augment.crop import crop_box, crop_place
-from vitral.data.augment.draws import draw
-from vitral.data.augment.erasing import erased, rectangle
-from vitral.data.augment.mixing import Examples, mixed
+from vitral.data.augment.crop import crop_box, crop_offset
+from vitral.data.augment.erasing import random_erase, sample_rectangle
+from vitral.data.augment.mixing import Examples, mix
+from vitral.data.augment.params import sample_params
 from vitral.data.augment.randaugment import VARIANTS, randaugment
 from vitral.data.batches import TrainingBatches
 from vitral.data.config import DataConfig
@@ -121,8 +121,8 @@ class TestBigVisionsForm:
 def test_operations_are_drawn_evenly(variant):
     """Chi-square over ten thousand draws, and over their signs."""
     config = AugmentConfig(randaugment=variant, randaugment_layers=2)
-    draws = draw(config, seed=3, epoch=np.zeros(10_000, np.int64), index=np.arange(10_000))
-    numbers = draws.numbers["randaugment"]
+    draws = sample_params(config, seed=3, epoch=np.zeros(10_000, np.int64), index=np.arange(10_000))
+    numbers = draws.uniforms["randaugment"]
     assert numbers.shape == (10_000, 8)
     for layer in range(2):
         names = (numbers[:, 4 * layer] * len(VARIANTS[variant])).astype(int)
@@ -150,9 +150,9 @@ class TestColours:
         assert (found[2:].int() - blurred.int()).abs().max() <= 1
 
     def test_each_is_drawn_as_often(self):
-        numbers = draw(
+        numbers = sample_params(
             AugmentConfig(three_augment=True), seed=1, epoch=np.zeros(9000, np.int64), index=np.arange(9000)
-        ).numbers["three"]
+        ).uniforms["three"]
         assert stats.chisquare(np.bincount((numbers[:, 0] * 3).astype(int))).pvalue > 1e-3
 
     @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ class TestColours:
 class TestErasing:
     def test_rectangles_have_the_shares_of_their_definition(self):
         """Kolmogorov-Smirnov beside plain rejection with another generator."""
-        found = [rectangle(row, 100, 120) for row in GENERATOR.random((4000, 40))]
+        found = [sample_rectangle(row, 100, 120) for row in GENERATOR.random((4000, 40))]
         rng = np.random.Generator(np.random.PCG64(3))
         pixels = rng.uniform(0.02, 1 / 3, 20_000) * 12_000
         aspect = np.exp(rng.uniform(math.log(0.3), math.log(10 / 3), 20_000))
@@ -190,10 +190,10 @@ class TestErasing:
         numbers = GENERATOR.random((200, 42))
         images = torch.ones(200, 3, 20, 30)
         for fill in ("mean", "noise"):
-            out = erased(images, numbers, chance=0.25, fill=fill)
+            out = random_erase(images, numbers, probability=0.25, fill=fill)
             changed = (out != 1).flatten(1).any(1).numpy()
             assert (changed == (numbers[:, 0] < 0.25)).all()
-        assert (erased(images, numbers, chance=0.25, fill="mean") == 0).any()
+        assert (random_erase(images, numbers, probability=0.25, fill="mean") == 0).any()
         filled = torch.cat([image[image != 1] for image in out])
         assert abs(filled.mean()) < 0.05
         assert filled.std() == pytest.approx(1, abs=0.05)
@@ -206,64 +206,64 @@ def examples(count: int = 8) -> Examples:
 
 class TestMixing:
     def test_mixup_by_hand(self):
-        config = AugmentConfig(mixup=1.0)  # a share is its own number then, the greater part one's own
-        found = mixed(examples(4), np.array([[0, 0.3, 0, 0, 0], [0, 0.9, 0, 0, 0]]), config)
+        config = AugmentConfig(mixup=1.0)  # the weight equals the uniform number, or 1 minus it if that is larger
+        found = mix(examples(4), np.array([[0, 0.3, 0, 0, 0], [0, 0.9, 0, 0, 0]]), config)
         assert found.partners is not None
         assert found.partners.tolist() == [1, 0, 3, 2]
-        torch.testing.assert_close(found.shares, torch.tensor([0.7, 0.7, 0.9, 0.9]))
+        torch.testing.assert_close(found.mix_weights, torch.tensor([0.7, 0.7, 0.9, 0.9]))
         torch.testing.assert_close(found.images[:, 0, 0, 0], torch.tensor([0.3, 0.7, 2.1, 2.9]))
 
     def test_cutmix_by_hand(self):
-        """A share of 3/4 cuts half the height and half the width out of the middle."""
-        found = mixed(examples(2), np.array([[0, 0.75, 0.5, 0.5, 0]]), AugmentConfig(cutmix=1.0))
+        """A weight of 3/4 replaces half the height and half the width in the middle."""
+        found = mix(examples(2), np.array([[0, 0.75, 0.5, 0.5, 0]]), AugmentConfig(cutmix=1.0))
         inside = torch.zeros(10, 12, dtype=torch.bool)
         inside[2:7, 3:9] = True
         assert (found.images[0, 0, inside] == 1).all()
         assert (found.images[0, 0, ~inside] == 0).all()
-        assert found.shares is not None
-        assert found.shares.tolist() == pytest.approx([1 - 30 / 120] * 2)
+        assert found.mix_weights is not None
+        assert found.mix_weights.tolist() == pytest.approx([1 - 30 / 120] * 2)
 
     @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0])
     def test_shares_are_of_the_beta_distribution(self, alpha):
-        numbers = draw(
+        numbers = sample_params(
             AugmentConfig(mixup=alpha), seed=0, epoch=np.zeros(2, np.int64), index=np.arange(2), pairs=np.arange(4000)
-        ).mixing
-        found = mixed(examples(8000), numbers, AugmentConfig(mixup=alpha)).shares[::2].double().numpy()
+        ).mix_uniforms
+        found = mix(examples(8000), numbers, AugmentConfig(mixup=alpha)).mix_weights[::2].double().numpy()
         beta = np.random.Generator(np.random.PCG64(1)).beta(alpha, alpha, 20_000)
         assert stats.ks_2samp(found, np.maximum(beta, 1 - beta)).pvalue > 1e-3
 
     def test_both_have_half_of_the_pairs(self):
         config = AugmentConfig(mixup=0.8, cutmix=1.0)
         numbers = GENERATOR.random((4000, 5))
-        found = mixed(examples(8000), numbers, config)
+        found = mix(examples(8000), numbers, config)
         whole = (found.images[::2].flatten(1).std(1) == 0).numpy()
         assert ((numbers[:, 0] >= 0.5) <= whole).all()
         assert stats.binomtest(int((numbers[:, 0] < 0.5).sum()), 4000).pvalue > 1e-3
 
     def test_the_loss_of_a_cut_is_by_the_area_seen(self):
-        found = mixed(examples(200), GENERATOR.random((100, 5)), AugmentConfig(cutmix=1.0))
+        found = mix(examples(200), GENERATOR.random((100, 5)), AugmentConfig(cutmix=1.0))
         own = (found.images == found.images.new_tensor(range(200))[:, None, None, None]).float().mean((1, 2, 3))
-        torch.testing.assert_close(own, found.shares)
+        torch.testing.assert_close(own, found.mix_weights)
 
     def test_broken_images_are_mixed_with_nothing(self):
-        broken = replace(examples(4), labels=torch.tensor([0, -100, 2, 3]))
-        found = mixed(broken, np.array([[0, 0.4, 0, 0, 0], [0, 0.4, 0, 0, 0]]), AugmentConfig(mixup=1.0))
-        assert found.shares.tolist() == pytest.approx([1, 1, 0.6, 0.6])
-        assert torch.equal(found.images[:2], broken.images[:2])
+        unreadable = replace(examples(4), labels=torch.tensor([0, -100, 2, 3]))
+        found = mix(unreadable, np.array([[0, 0.4, 0, 0, 0], [0, 0.4, 0, 0, 0]]), AugmentConfig(mixup=1.0))
+        assert found.mix_weights.tolist() == pytest.approx([1, 1, 0.6, 0.6])
+        assert torch.equal(found.images[:2], unreadable.images[:2])
 
     def test_parts_of_a_batch_are_mixed_as_the_whole(self):
         numbers = GENERATOR.random((4, 5))
         config = AugmentConfig(mixup=0.8, cutmix=1.0)
-        whole = mixed(examples(), numbers, config)
+        whole = mix(examples(), numbers, config)
         for half in range(2):
             rows = slice(4 * half, 4 * half + 4)
             part = replace(examples(), images=examples().images[rows], labels=examples().labels[rows])
-            assert torch.equal(mixed(part, numbers[2 * half : 2 * half + 2], config).images, whole.images[rows])
+            assert torch.equal(mix(part, numbers[2 * half : 2 * half + 2], config).images, whole.images[rows])
 
     def test_chunks_keep_what_belongs_together(self):
-        whole = mixed(examples(), GENERATOR.random((4, 5)), AugmentConfig(mixup=1.0))
+        whole = mix(examples(), GENERATOR.random((4, 5)), AugmentConfig(mixup=1.0))
         first, second = whole.chunk(2)
-        assert torch.equal(torch.cat([first.shares, second.shares]), whole.shares)
+        assert torch.equal(torch.cat([first.mix_weights, second.mix_weights]), whole.mix_weights)
         assert torch.equal(torch.cat([first.partners, second.partners]), whole.partners)
 
 
@@ -276,7 +276,7 @@ class TestTensorFlowsCrop:
         rng, simulated = np.random.Generator(np.random.PCG64(2)), []
         while len(simulated) < 3000:
             aspect = rng.uniform(3 / 4, 4 / 3)
-            low, high = (round(math.sqrt(share * width * height / aspect)) for share in (0.05, 1.0))
+            low, high = (round(math.sqrt(area * width * height / aspect)) for area in (0.05, 1.0))
             if round(high * aspect) > width:
                 high = math.floor((width + 0.4999999) / aspect)
             high = min(high, height)
@@ -308,7 +308,7 @@ class TestTensorFlowsCrop:
 
 def test_every_place_of_a_simple_crop_is_as_likely():
     """An image of the input's size has nine places along each axis."""
-    places = np.array([crop_place(seed=2, epoch=0, index=index) for index in range(10_000)])
+    places = np.array([crop_offset(seed=2, epoch=0, index=index) for index in range(10_000)])
     across, down = (places * 9).astype(int).T
     assert stats.chisquare(np.bincount(9 * across + down, minlength=81)).pvalue > 1e-3
 
@@ -351,8 +351,8 @@ def test_all_together_are_the_same_again_and_vary(channels):
     place = dict(seed=1, index=np.arange(6), pairs=np.arange(3))
 
     def varied(epoch: int) -> Examples:
-        draws = draw(EVERYTHING, epoch=np.full(6, epoch), **place)
-        return augmented(images, torch.arange(6), draws, config=EVERYTHING, preprocessing=preprocessing)
+        draws = sample_params(EVERYTHING, epoch=np.full(6, epoch), **place)
+        return augment_batch(images, torch.arange(6), draws, config=EVERYTHING, preprocessing=preprocessing)
 
     first, again, later = varied(0), varied(0), varied(1)
     assert torch.equal(first.images, again.images)
@@ -364,13 +364,15 @@ def test_all_together_are_the_same_again_and_vary(channels):
 def test_everything_stays_on_the_device_of_the_images(variant):
     """A meta tensor refuses to meet one of the host, as a GPU's does."""
     config = replace(EVERYTHING, randaugment=variant)
-    draws = draw(config, seed=1, epoch=np.zeros(64, np.int64), index=np.arange(64), pairs=np.arange(32))
+    draws = sample_params(config, seed=1, epoch=np.zeros(64, np.int64), index=np.arange(64), pairs=np.arange(32))
     images, labels = torch.empty(64, 24, 32, 3, dtype=torch.uint8), torch.empty(64, dtype=torch.long)
     preprocessing = Preprocessing(image_size=(24, 32), channels=3)
-    found = augmented(images.to("meta"), labels.to("meta"), draws, config=config, preprocessing=preprocessing)
+    found = augment_batch(images.to("meta"), labels.to("meta"), draws, config=config, preprocessing=preprocessing)
     assert found.partners is not None
-    assert found.shares is not None
-    assert {column.device.type for column in (found.images, found.labels, found.partners, found.shares)} == {"meta"}
+    assert found.mix_weights is not None
+    assert {column.device.type for column in (found.images, found.labels, found.partners, found.mix_weights)} == {
+        "meta"
+    }
 
 
 @pytest.mark.parametrize("per", ["pair", "batch"])
@@ -388,13 +390,15 @@ def test_processes_draw_for_their_shares_as_one_does_for_all(processes, per):
 
     def examples_of(batches: TrainingBatches) -> Examples:
         batch = batches[5]
-        assert batch.draws is not None
-        return augmented(batch.images, batch.labels, batch.draws, config=config, preprocessing=preprocessing)
+        assert batch.augment_params is not None
+        return augment_batch(
+            batch.images, batch.labels, batch.augment_params, config=config, preprocessing=preprocessing
+        )
 
-    shares = [World(rank=rank, size=processes).local_range(16) for rank in range(processes)]
-    parts = [examples_of(replace(whole, share=share)) for share in shares]
+    ranges = [World(rank=rank, size=processes).local_range(16) for rank in range(processes)]
+    parts = [examples_of(replace(whole, rows=rows)) for rows in ranges]
     expected = examples_of(whole)
-    for name in ("images", "labels", "partners", "shares"):
+    for name in ("images", "labels", "partners", "mix_weights"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(expected, name))
 
 

@@ -1,5 +1,6 @@
-"""Batches: the same for any number of workers, every image counted right, broken ones left out."""
+"""Batches: the same for any number of workers, every image counted once, unreadable ones ignored."""
 
+import errno
 import json
 import os
 import signal
@@ -50,19 +51,19 @@ def assert_same(one: Batch, other: Batch) -> None:
     assert torch.equal(one.images, other.images)
     assert torch.equal(one.labels, other.labels)
     assert one.unreadable == other.unreadable
-    assert (one.draws is None) == (other.draws is None)
-    if one.draws and other.draws:
-        assert torch.equal(one.draws.flips, other.draws.flips)
-        assert torch.equal(one.draws.warps, other.draws.warps)
+    assert (one.augment_params is None) == (other.augment_params is None)
+    if one.augment_params and other.augment_params:
+        assert torch.equal(one.augment_params.flips, other.augment_params.flips)
+        assert torch.equal(one.augment_params.warps, other.augment_params.warps)
 
 
 @pytest.fixture(scope="module")
 def broken_photographs(tmp_path_factory) -> FileSource:
-    """Photographs, three of them broken."""
+    """Photographs, three of them unreadable."""
     root = tmp_path_factory.mktemp("photographs") / "photos"
     write_photographs(root, per_class=3)
     break_files(root)
-    source = open_data(DataConfig(source="folder", root=root, held_out=0.3))["train"].source
+    source = open_data(DataConfig(source="folder", root=root, test_fraction=0.3))["train"].source
     assert len(source) == 21
     return source
 
@@ -92,8 +93,8 @@ class TestTraining:
             return [
                 torch.cat([part.images for part in parts]),
                 torch.cat([part.labels for part in parts]),
-                torch.cat([part.draws.flips for part in parts]),
-                torch.cat([part.draws.warps for part in parts]),
+                torch.cat([part.augment_params.flips for part in parts]),
+                torch.cat([part.augment_params.warps for part in parts]),
             ]
 
         for one, other in zip(stream(3), stream(6), strict=True):
@@ -113,8 +114,8 @@ class TestTraining:
         plain = training(numbered(40))[0]
         drawn = training(numbered(40), augment=AugmentConfig(flip=True))[0]
         assert torch.equal(plain.images, drawn.images)
-        assert drawn.draws.flips.any()
-        assert flip(drawn.images, drawn.draws.flips).shape == drawn.images.shape
+        assert drawn.augment_params.flips.any()
+        assert flip(drawn.images, drawn.augment_params.flips).shape == drawn.images.shape
 
     @pytest.mark.parametrize("resize", ["squash", "crop"])
     def test_without_augmentation_pixels_are_those_of_evaluation(self, broken_photographs, resize):
@@ -130,7 +131,7 @@ class TestTraining:
         batch = training(numbered(40), augment=EVERYTHING)[0]
         copy = batch.pin_memory()
         assert {id(tensor) for tensor in pinned} == {
-            id(tensor) for tensor in (batch.images, batch.labels, batch.draws.keys, batch.draws.warps)
+            id(tensor) for tensor in (batch.images, batch.labels, batch.augment_params.keys, batch.augment_params.warps)
         }
         assert_same(batch, copy)
 
@@ -153,24 +154,44 @@ class Deadly(ArraySource):
         return super().stored(index)
 
 
-def test_a_reading_process_that_is_killed_is_told_of_with_the_way_out():
+def test_a_killed_worker_is_reported_with_advice():
     whole = numbered(40)
     deadly = Deadly(title="deadly", images=whole.images, labels=whole.labels, classes=whole.classes)
     with pytest.raises(ValueError, match=r"a process that reads images was killed, .*: lower --data\.workers$"):
         list(load(evaluation(deadly, size=7), range(6), workers=1, pin=False))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Failing(ArraySource):
+    """Its images are sound, but the machine cannot open one more file."""
+
+    def stored(self, index: int) -> Image.Image:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), self.name(index))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_of_the_machine_end_the_reading(workers):
+    """Images must not be skipped because the machine was busy."""
+    whole = numbered(40)
+    failing = Failing(title="photos", images=whole.images, labels=whole.labels, classes=whole.classes)
+    with pytest.raises(OSError, match=r"Too many open files: 'photos\[0\]'") as caught:
+        list(load(evaluation(failing, size=7), range(6), workers=workers, pin=False))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(OSError, match=r"Too many open files: 'photos\[\d+\]'"):
+        list(load(training(failing), range(6), workers=workers, pin=False))
+
+
 class TestBroken:
     def test_broken_images_are_black_listed_and_have_no_label(self, broken_photographs):
         labels = broken_photographs.labels.copy()
         batch = evaluation(broken_photographs, size=21, preprocessing=COLOUR)[0]
-        broken = [index for index in range(21) if "broken" in broken_photographs.files[index]]
+        unreadable = [index for index in range(21) if "broken" in broken_photographs.files[index]]
         assert len(batch.unreadable) == 3
-        for index, sentence in zip(broken, batch.unreadable, strict=True):
+        for index, sentence in zip(unreadable, batch.unreadable, strict=True):
             assert sentence.startswith(f"{broken_photographs.name(index)} cannot be read as an image")
-        assert (batch.labels == UNREADABLE).nonzero().flatten().tolist() == broken
-        assert not batch.images[broken].any()
-        whole = [index for index in range(21) if index not in broken]
+        assert (batch.labels == UNREADABLE).nonzero().flatten().tolist() == unreadable
+        assert not batch.images[unreadable].any()
+        whole = [index for index in range(21) if index not in unreadable]
         assert batch.images[whole].flatten(1).any(1).all()
         assert batch.labels[whole].tolist() == labels[whole].tolist()
 
@@ -190,7 +211,7 @@ class TestEvaluation:
         read = list(load(batches, range(len(batches)), workers=workers, pin=False))
         assert torch.cat([batch.images[:, 0, 0, 0] for batch in read]).tolist() == list(range(count))
         assert torch.cat([batch.labels for batch in read]).tolist() == [index % 3 for index in range(count)]
-        assert all(batch.draws is None for batch in read)
+        assert all(batch.augment_params is None for batch in read)
         assert [len(batch.labels) for batch in read[:-1]] == [7] * (len(read) - 1)
 
     def test_uses_the_geometry_of_evaluation(self, broken_photographs):
@@ -201,15 +222,18 @@ class TestEvaluation:
 
 
 @pytest.mark.parametrize("processes", [2, 3, 6])
-def test_shares_of_processes_make_up_the_batch(processes):
+def test_rows_of_all_processes_make_up_the_batch(processes):
     """Images, labels and draws, in order."""
     batches = training(numbered(50), size=12, augment=EVERYTHING)
-    part = 12 // processes
-    shares = [replace(batches, share=range(start, start + part))[7] for start in range(0, 12, part)]
-    assert torch.equal(torch.cat([share.images for share in shares]), batches[7].images)
-    assert torch.equal(torch.cat([share.labels for share in shares]), batches[7].labels)
+    count = 12 // processes
+    parts = [replace(batches, rows=range(start, start + count))[7] for start in range(0, 12, count)]
+    assert torch.equal(torch.cat([part.images for part in parts]), batches[7].images)
+    assert torch.equal(torch.cat([part.labels for part in parts]), batches[7].labels)
     for name in ("flips", "warps"):
-        assert torch.equal(torch.cat([getattr(share.draws, name) for share in shares]), getattr(batches[7].draws, name))
+        assert torch.equal(
+            torch.cat([getattr(part.augment_params, name) for part in parts]),
+            getattr(batches[7].augment_params, name),
+        )
 
 
 @pytest.mark.parametrize(("repeats", "workers"), [(1, 0), (3, 0), (1, 2)])

@@ -108,7 +108,7 @@ PINNED_NUMBERS = [0.36818951565166946, 0.5267179955718279, 0.7376992526901169]
 
 
 def test_uses_share_no_numbers():
-    """An order's rounds and an augmentation's names are both small integers: only the use tells them apart."""
+    """An order's rounds and an augmentation's names are both small integers: only the purpose distinguishes them."""
     seen = [random_bits(use, 5, 0, np.arange(6), 0) for use in (ORDER, AUGMENTATION, DROPOUT)]
     assert len(set(np.concatenate(seen).tolist())) == 18
     assert len({ORDER, AUGMENTATION, DROPOUT}) == 3

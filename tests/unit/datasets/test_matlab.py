@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from vitral.datasets.originals.matlab import matlab_numbers
+from vitral.datasets.originals.matlab import load_matlab_array
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -19,7 +19,7 @@ def test_numbers_are_those_that_scipy_reads(kind: str, compressed: bool, tmp_pat
     savemat(file, {"text": "words", **arrays, "things": {"part": 1}}, do_compression=compressed)
     peer = loadmat(file)
     for name in arrays:
-        found = matlab_numbers(file, name)
+        found = load_matlab_array(file, name)
         assert found.dtype == peer[name].dtype
         assert found.shape == peer[name].shape
         assert (found == peer[name]).all()
@@ -43,7 +43,7 @@ def written(order: str, *, stored: int = 2) -> bytes:
 def test_numbers_of_either_byte_order_stored_small(order: str, tmp_path: Path) -> None:
     file = tmp_path / "ids.mat"
     file.write_bytes(written(order))
-    found = matlab_numbers(file, "ids")
+    found = load_matlab_array(file, "ids")
     assert found.dtype == np.float64
     assert found.tolist() == loadmat(file)["ids"].tolist() == [[3, 1, 4, 1, 5]]
 
@@ -54,18 +54,18 @@ def test_a_wrong_type_of_values_is_told(stored: int, tmp_path: Path) -> None:
     file = tmp_path / "ids.mat"
     file.write_bytes(written("<", stored=stored))
     with pytest.raises(ValueError, match=rf"^{file} is damaged, or no Matlab file with 'ids': fetch it again$"):
-        matlab_numbers(file, "ids")
+        load_matlab_array(file, "ids")
 
 
 def test_numbers_that_are_not_there(tmp_path: Path) -> None:
     file = tmp_path / "ids.mat"
     file.write_bytes(written("<"))
     with pytest.raises(ValueError, match=rf"^{file} is damaged, or no Matlab file with 'labels'"):
-        matlab_numbers(file, "labels")
+        load_matlab_array(file, "labels")
     for length in range(len(written("<")) - 3):
         file.write_bytes(written("<")[:length])
         with pytest.raises(ValueError, match="is damaged, or no Matlab file with 'ids'"):
-            matlab_numbers(file, "ids")
+            load_matlab_array(file, "ids")
     file.unlink()
     with pytest.raises(ValueError, match=rf"^{file} cannot be read: No such file or directory$"):
-        matlab_numbers(file, "ids")
+        load_matlab_array(file, "ids")

@@ -1,5 +1,9 @@
 """Data sets by name, from tiny files laid out as their authors' are."""
 
+import subprocess
+import sys
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +12,13 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision.datasets import CIFAR10, Flowers102, OxfordIIITPet
 
+from processes import SOURCES
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import Source, read_from
+from vitral.datasets.data_set import Task
 from vitral.datasets.opening import open_data
 from vitral.datasets.originals.flowers import FLOWERS
-from vitral.datasets.registry import PRESETS
+from vitral.datasets.registry import DATA_SETS, TASKS, find, tasks_of
 
 
 def opened(name: str, root: Path, **values) -> dict[str, Source]:
@@ -84,7 +90,7 @@ def test_cifar_that_is_not_whole(tmp_path: Path) -> None:
     folder = write_cifar10(tmp_path / "bin")
     file = folder / "data_batch_3.bin"
     file.write_bytes(file.read_bytes()[:-1])
-    refused("cifar10", folder, f"{file} is cut short or no file of CIFAR")
+    refused("cifar10", folder, f"{file} is truncated or not a file of CIFAR")
     file.unlink()
     refused("cifar10", folder, f"{file} cannot be read: No such file")
     python = tmp_path / "cifar-10-batches-py"
@@ -160,7 +166,7 @@ def test_flowers(tmp_path: Path) -> None:
     (tmp_path / "flowers-102" / "setid.mat").write_bytes(b"MATLAB 5.0 MAT-file, but no more")
     refused("flowers", tmp_path, "setid.mat is damaged, or no Matlab file with 'trnid'")
     savemat(tmp_path / "flowers-102" / "setid.mat", {"trnid": [0], "valid": [1], "tstid": [2]})
-    refused("flowers", tmp_path, "imagelabels.mat and setid.mat do not fit each other")
+    refused("flowers", tmp_path, "imagelabels.mat and setid.mat do not match")
     (tmp_path / "flowers-102" / "setid.mat").unlink()
     refused("flowers", tmp_path, "setid.mat cannot be read: No such file or directory; Oxford Flowers-102 needs")
 
@@ -182,7 +188,7 @@ def test_imagenet_with_flat_validation_images(tmp_path: Path) -> None:
     root = write_imagenet(tmp_path)
     for number in range(1, 5):
         write_jpeg(root / "val" / f"ILSVRC2012_val_{number:08d}.JPEG", 50 * number)
-    refused("imagenet1k", root, "has no class folders, and nothing tells its classes")
+    refused("imagenet1k", root, "has no class folders and no list of classes")
     kit = root / "ILSVRC2012_devkit_t12" / "data"
     kit.mkdir(parents=True)
     savemat(kit / "meta.mat", {"synsets": SYNSETS})
@@ -202,7 +208,7 @@ def test_imagenet_as_kaggle_has_it(tmp_path: Path) -> None:
     rows = ["ImageId,PredictionString", "ILSVRC2012_val_00000002,n03000003 85 1 499 272"]
     table = tmp_path / "LOC_val_solution.csv"
     table.write_text("\n".join(rows))
-    refused("imagenet1k", tmp_path, "does not tell the class of ILSVRC2012_val_00000001.JPEG")
+    refused("imagenet1k", tmp_path, "lacks ILSVRC2012_val_00000001.JPEG")
     table.write_text("\n".join([*rows, "ILSVRC2012_val_00000001,n02000002 1 2 3 4 n02000002 5 6 7 8"]))
     assert opened("imagenet1k", tmp_path)["test"].labels.tolist() == [1, 2]
     assert opened("imagenet1k", root)["test"].labels.tolist() == [1, 2]
@@ -212,37 +218,82 @@ def test_imagenet_with_validation_folders(tmp_path: Path) -> None:
     root = write_imagenet(tmp_path)
     refused("imagenet1k", root, "has no val folder")
     write_jpeg(root / "val" / "n03000003" / "ILSVRC2012_val_00000001.JPEG", 90)
-    data = opened("imagenet1k", root, val_share=0.5)
+    data = opened("imagenet1k", root, val_fraction=0.5)
     assert data["test"].labels.tolist() == [2]
     assert [len(data[split]) for split in ("train", "val", "test")] == [3, 3, 1]
     write_jpeg(root / "val" / "n09999999" / "ILSVRC2012_val_00000002.JPEG", 90)
     refused("imagenet1k", root, "has classes that train lacks, such as n09999999")
 
 
-def test_imagenet21k_holds_out_a_share(tmp_path: Path) -> None:
+def test_imagenet21k_holds_out_a_fraction(tmp_path: Path) -> None:
     write_imagenet(tmp_path)
-    data = opened("imagenet21k", tmp_path / "train", held_out=0.5)
+    data = opened("imagenet21k", tmp_path / "train", test_fraction=0.5)
     assert [len(data[split]) for split in ("train", "test")] == [3, 3]
-    refused("imagenet21k", None, "ImageNet-21k needs --data.root, a folder with one folder a class")
+    refused("imagenet21k", None, "ImageNet-21k needs --data.root, a folder with one folder per class")
 
 
 def test_fashion_mnist(fashion_mnist: Path) -> None:
     data = opened("fashion-mnist", fashion_mnist)
-    assert {split: len(part) for split, part in data.items()} == PRESETS["fashion-mnist"].num_images
+    assert {split: len(part) for split, part in data.items()} == DATA_SETS["fashion-mnist"].num_images
     assert data["train"].classes[0] == "T-shirt/top"
     assert np.bincount(data["test"].labels).tolist() == [1000] * 10
 
 
 def test_without_a_root_it_comes_from_the_hub_or_says_where_to_get_it() -> None:
-    refused("cifar10", None, "uoft-cs/cifar10 is neither here nor to be had from the Hub")
+    refused("cifar10", None, "uoft-cs/cifar10 is neither a local path nor available on the Hub")
     refused("cifar10", None, "or give --data.root, a folder with data_batch_1.bin")
     refused("cifar10", None, CIFAR10.url.rpartition("/")[0])
-    refused("pets", Path("nowhere"), "nowhere is no folder: Oxford-IIIT Pets needs images/")
+    refused("pets", Path("nowhere"), "nowhere is not a folder: Oxford-IIIT Pets needs images/")
     refused("pets", None, "names its classes itself", class_names=("a", "b"))
 
 
-def test_every_preset_is_a_source() -> None:
-    for name, preset in PRESETS.items():
+def test_every_data_set_is_a_source() -> None:
+    for name, data in DATA_SETS.items():
+        assert find(name) is data
         assert DataConfig(source=name).source == name
-        assert preset.origin.startswith("https://")
-        assert "train" in preset.num_images
+        assert data.origin.startswith("https://") or not data.files
+        assert "train" in data.num_images
+
+
+def test_every_name_is_of_one_entry() -> None:
+    assert not set(DATA_SETS) & set(TASKS)
+    assert list(TASKS) == [*tasks_of("vtab1k"), *tasks_of("vtab-mini")]
+    assert len(tasks_of("vtab1k")) == 19
+
+
+@pytest.mark.parametrize("name", [*DATA_SETS, *TASKS])
+def test_every_reader_is_where_the_registry_says(name: str) -> None:
+    entry = find(name)
+    reader = entry.data.reader if isinstance(entry, Task) else entry.reader
+    assert isinstance(reader, partial)
+    for place in (reader.args[0], reader.keywords.get("reader", reader.args[0])):
+        module, _, function = place.partition(":")
+        assert callable(getattr(import_module(f"vitral.datasets.{module}"), function))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("cifar", "cifar10"), ("Cifar100", "cifar100"), ("vtab-eurosta", "vtab-eurosat"), ("idxx", "idx")],
+)
+def test_a_mistyped_name_is_answered_by_the_closest(name: str, meant: str) -> None:
+    refused(name, None, f"did you mean {meant}?")
+    refused(name, Path("somewhere"), "`vitral data list`")
+
+
+def test_a_name_that_is_like_no_other() -> None:
+    refused("zzz", None, "--data.source 'zzz' is not known: choose one of folder, images, idx, hub, tars, or a name")
+    with pytest.raises(ValueError, match=r"^no data set is called 'zzz': `vitral data list`"):
+        find("zzz")
+
+
+def test_a_task_is_a_source() -> None:
+    data = open_data(DataConfig(source="mini-tissue"))
+    assert {split: len(source) for split, source in data.items()} == {"train": 800, "val": 200, "test": 1000}
+    refused("vtab-dtd", None, "name the folder with its data sets by --data.root")
+
+
+def test_the_registry_is_read_without_heavy_modules() -> None:
+    code = "import sys, vitral.datasets.registry; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": SOURCES}, capture_output=True, check=True)
+    heavy = {"torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "h5py", "datasets", "jaxtyping"}
+    assert not heavy & set(out.stdout.decode().split())

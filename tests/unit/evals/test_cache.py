@@ -1,18 +1,21 @@
-"""FeatureSet on disk: found again, and never mistaken for others."""
+"""Features on disk: read again for the same key, and never for another."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from vitral.evals.cache import Cache
+from vitral.evals.cache import FeatureCache
 from vitral.evals.features import FeatureSet
 
 
 class Model:
-    """Counts how often it is asked."""
+    """Counts how often features are computed."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -27,58 +30,72 @@ class Model:
         )
 
 
-def cached(
-    folder: Path | None, key: tuple[str, ...], compute: Callable[[], FeatureSet], *, say: Callable[[str], None]
+def load_or_compute(
+    folder: Path | None, key: tuple[str, ...], compute: Callable[[], FeatureSet], *, warn: Callable[[str], None]
 ) -> FeatureSet:
-    """What was kept, or else is computed and kept."""
-    cache = Cache(folder, say=say)
-    found = cache.find(key)
-    if found is None:
-        cache.keep(key, found := compute())
-    return found
+    cache = FeatureCache(folder, warn=warn)
+    features = cache.load(key)
+    if features is None:
+        cache.save(key, features := compute())
+    return features
 
 
-def test_the_same_key_computes_once(tmp_path: Path) -> None:
-    model, said = Model(), []
-    first, second = (cached(tmp_path / "features", ("a", "b"), model, say=said.append) for _ in range(2))
+def test_a_key_is_computed_once(tmp_path: Path) -> None:
+    model, warnings = Model(), []
+    first, second = (load_or_compute(tmp_path / "features", ("a", "b"), model, warn=warnings.append) for _ in range(2))
     assert model.calls == 1
     assert torch.equal(first.features, second.features)
     assert (second.readable.tolist(), second.unreadable) == ([True, False, True], ("b.jpg is broken",))
-    cached(tmp_path / "features", ("a", "c"), model, say=said.append)
-    assert (model.calls, said) == (2, [])
-    cached(None, ("a", "b"), model, say=said.append)
+    load_or_compute(tmp_path / "features", ("a", "c"), model, warn=warnings.append)
+    assert (model.calls, warnings) == (2, [])
+    load_or_compute(None, ("a", "b"), model, warn=warnings.append)
     assert model.calls == 3
 
 
-def test_what_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
+def test_files_with_the_first_name_of_a_key_are_read(tmp_path: Path) -> None:
+    """`unreadable` was `broken` once."""
+    load_or_compute(tmp_path, ("a",), Model(), warn=pytest.fail)
+    (path,) = tmp_path.iterdir()
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in FeatureSet.COLUMNS}
+    assert json.loads(metadata["unreadable"]) == ["b.jpg is broken"]
+    metadata["broken"] = metadata.pop("unreadable")
+    save_file(tensors, path, metadata)
+    features = FeatureCache(tmp_path, warn=pytest.fail).load(("a",))
+    assert features is not None
+    assert features.unreadable == ("b.jpg is broken",)
+
+
+def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "features").touch()
-    said: list[str] = []
-    assert cached(tmp_path / "features", ("a",), Model(), say=said.append).readable.any()
-    assert len(said) == 1
-    assert "cannot be written (File exists): what it would hold is not kept" in said[0]
+    warnings: list[str] = []
+    assert load_or_compute(tmp_path / "features", ("a",), Model(), warn=warnings.append).readable.any()
+    (warning,) = warnings
+    assert "cannot be written (File exists)" in warning
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "one bit", "of another model"])
-def test_a_file_that_cannot_be_used_is_told_of_and_made_anew(tmp_path: Path, damage: str) -> None:
-    model, said = Model(), []
-    cached(tmp_path, ("mine",), model, say=said.append)
+def test_a_damaged_file_is_a_warning_and_replaced(tmp_path: Path, damage: str) -> None:
+    model, warnings = Model(), []
+    load_or_compute(tmp_path, ("mine",), model, warn=warnings.append)
     (mine,) = tmp_path.iterdir()
     if damage == "of another model":
-        cached(tmp_path, ("theirs",), model, say=said.append)
+        load_or_compute(tmp_path, ("theirs",), model, warn=warnings.append)
         (theirs,) = set(tmp_path.iterdir()) - {mine}
         shutil.copy(theirs, mine)
     elif damage == "one bit":
-        read = bytearray(mine.read_bytes())
-        read[-1] ^= 1
-        mine.write_bytes(read)
+        content = bytearray(mine.read_bytes())
+        content[-1] ^= 1
+        mine.write_bytes(content)
     else:
         mine.write_bytes(mine.read_bytes()[: 60 if damage == "truncated" else 0])
     calls = model.calls
-    found = cached(tmp_path, ("mine",), model, say=said.append)
+    features = load_or_compute(tmp_path, ("mine",), model, warn=warnings.append)
     assert model.calls == calls + 1
-    assert found.features[0, 0] == model.calls
-    assert len(said) == 1
-    assert said[0].startswith(str(mine))
-    assert said[0].endswith("its features are computed again")
-    cached(tmp_path, ("mine",), model, say=said.append)
-    assert (model.calls, len(said)) == (calls + 1, 1)
+    assert features.features[0, 0] == model.calls
+    (warning,) = warnings
+    assert warning.startswith(str(mine))
+    assert warning.endswith("its features are computed again")
+    load_or_compute(tmp_path, ("mine",), model, warn=warnings.append)
+    assert (model.calls, len(warnings)) == (calls + 1, 1)

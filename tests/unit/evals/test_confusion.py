@@ -1,4 +1,4 @@
-"""The picture of the confusion matrix, from two classes to a thousand."""
+"""The plot of a confusion matrix, from two classes to hundreds."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ def test_any_number_of_classes_is_drawn(count: int, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_classes_without_images_are_drawn_empty(tmp_path: Path) -> None:
+def test_classes_without_images_are_drawn(tmp_path: Path) -> None:
     confusion = torch.tensor([[5, 1], [0, 0]])
     draw_confusion(confusion, ("cat", "dog"), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
-def test_names_without_letters_to_draw_them_are_drawn(tmp_path: Path) -> None:
+def test_names_with_characters_that_no_font_has_are_drawn(tmp_path: Path) -> None:
     draw_confusion(torch.eye(2, dtype=torch.int64), ("caf\udce9", "猫"), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""Data's classes are matched to a model's by name."""
+"""The classes of data are matched to a model's by name."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def source(classes: tuple[str, ...]) -> ArraySource:
     return ArraySource(title="three", images=pixels, labels=np.array([0, 1, 1]), classes=classes)
 
 
-def test_the_same_classes_need_no_change() -> None:
+def test_a_source_with_the_same_classes_is_returned_unchanged() -> None:
     data = source(("cat", "dog"))
     assert relabel(data, ("cat", "dog")) is data
 
@@ -28,18 +28,18 @@ def test_labels_follow_the_names(classes: tuple[str, ...]) -> None:
     assert read_from(changed, 2, channels=1).getpixel((0, 0)) == 2
 
 
-def test_data_may_have_other_names_for_a_class() -> None:
+def test_aliases_of_class_names() -> None:
     changed = relabel(source(("n01", "dog")), ("dog", "cat"), aliases={"n01": "cat", "n02": "dog"})
     assert changed.labels.tolist() == [1, 0, 0]
-    with pytest.raises(ValueError, match="1 class that the model does not know, such as 'n03'"):
+    with pytest.raises(ValueError, match=r"1 class .* such as 'n03'"):
         relabel(source(("n03", "dog")), ("dog", "cat"), aliases={"n01": "cat"})
 
 
-def test_a_class_that_the_model_does_not_know_is_named() -> None:
-    with pytest.raises(ValueError, match=r"1 class that the model does not know, such as 'dog'; the model's are cat"):
+def test_a_class_that_the_model_does_not_have_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"1 class .* such as 'dog'; .* cat"):
         relabel(source(("cat", "dog")), ("cat", "cow"))
 
 
-def test_long_lists_of_classes_are_cut() -> None:
+def test_long_lists_of_classes_are_shortened() -> None:
     with pytest.raises(ValueError, match=r"2 classes .* 8, 9 and 90 more$"):
         relabel(source(("cat", "dog")), tuple(map(str, range(100))))

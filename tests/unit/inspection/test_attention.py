@@ -1,4 +1,4 @@
-"""Attention as the model itself forms it, and what follows from it by the paper's words."""
+"""Attention weights equal those inside the model; rollout and distance follow the paper."""
 
 from typing import Any
 
@@ -22,21 +22,21 @@ from vitral.inspection.attention import attention_distance, attention_over_image
         dict(position="rope"),
     ],
 )
-def test_recomputed_weights_give_what_the_blocks_give(changes: dict[str, Any]) -> None:
+def test_recomputed_weights_give_the_output_of_each_blocks_attention(changes: dict[str, Any]) -> None:
     model = small_model(**changes)
     images = torch.rand(2, 3, 16, 24)
     landmarks = model.features(images).landmarks
-    places = model.positions.layout(model.pos_embed, model.config.grid).places
+    _, positions = model.positions.at_grid(model.pos_embed, model.config.grid)
     weights = attention_weights(model, images)
     assert len(weights) == 2
-    for index, (block, place) in enumerate(zip(model.blocks, places, strict=True)):
-        x = block.norm1(place.enter(landmarks["embedded" if index == 0 else f"blocks.{index - 1}"]))
-        values = block.attn.heads(x)[2]
+    for index, (block, pos) in enumerate(zip(model.blocks, positions, strict=True)):
+        x = block.norm1(pos.add(landmarks["embedded" if index == 0 else f"blocks.{index - 1}"]))
+        values = block.attn.project_qkv(x)[2]
         mixed = rearrange(weights[index] @ values, "b heads t k -> b t (heads k)")
-        assert_close(block.attn.proj(mixed), block.attn(x, place))
+        assert_close(block.attn.proj(mixed), block.attn(x, pos))
 
 
-def test_attention_along_rows_and_columns_is_none_among_all() -> None:
+def test_axial_attention_raises() -> None:
     with pytest.raises(ValueError, match="this model attends along rows and columns"):
         attention_weights(small_model(pool="gap", attention="axial"), torch.rand(2, 3, 16, 24))
 
@@ -64,18 +64,18 @@ def test_rollout_multiplies_later_layers_from_the_left() -> None:
     assert_close(rollout([first, second]), torch.tensor([[[0.75, 0.25], [0.5, 0.5]]]))
 
 
-def test_attention_to_oneself_stays() -> None:
+def test_rollout_of_identities_is_the_identity() -> None:
     assert_close(rollout([torch.eye(3).expand(2, 4, 3, 3)] * 5), torch.eye(3).expand(2, 3, 3))
 
 
-def test_the_class_tokens_row_lies_over_the_image() -> None:
+def test_the_class_tokens_row_becomes_a_map_of_the_image() -> None:
     attention = torch.arange(49.0).reshape(1, 7, 7)
-    assert attention_over_image(attention, grid=(2, 3), read=slice(0, 1)).tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    assert attention_over_image(attention, grid=(2, 3), queries=slice(0, 1)).tolist() == [[[1, 2, 3], [4, 5, 6]]]
 
 
 def test_without_a_class_token_rows_are_averaged() -> None:
     attention = torch.tensor([[[0.2, 0.8], [0.6, 0.4]]])
-    assert_close(attention_over_image(attention, grid=(1, 2), read=slice(0, None)), torch.tensor([[[0.4, 0.6]]]))
+    assert_close(attention_over_image(attention, grid=(1, 2), queries=slice(0, None)), torch.tensor([[[0.4, 0.6]]]))
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_distance_of_uniform_attention(side: int, patch: int, pixels: float) -> 
     assert distance.tolist() == pytest.approx([pixels, pixels], abs=1e-3)
 
 
-def test_distance_of_attention_to_oneself_is_zero() -> None:
+def test_distance_of_the_identity_is_zero() -> None:
     weights = torch.eye(7).expand(2, 3, 7, 7)
     assert attention_distance(weights, grid=(2, 3), patch_size=(8, 8)).tolist() == [0, 0, 0]
 
 
-def test_distance_leaves_the_class_token_out_and_knows_tall_patches() -> None:
+def test_distance_leaves_the_class_token_out_and_supports_tall_patches() -> None:
     weights = torch.zeros(1, 1, 3, 3)
     weights[0, 0, 1] = torch.tensor([0.5, 0.0, 0.5])  # half to the class token, half to the other patch
     weights[0, 0, 2] = torch.tensor([0.0, 1.0, 0.0])
@@ -101,10 +101,10 @@ def test_distance_leaves_the_class_token_out_and_knows_tall_patches() -> None:
     assert attention_distance(weights, grid=(2, 1), patch_size=(10, 4)).item() == pytest.approx(7.5)
 
 
-def test_tokens_that_are_no_grid_are_refused() -> None:
-    with pytest.raises(AssertionError, match="5 tokens do not hold a 2x3 grid"):
-        attention_over_image(torch.zeros(1, 5, 5), grid=(2, 3), read=slice(0, 1))
+def test_too_few_tokens_for_the_grid_raise() -> None:
+    with pytest.raises(AssertionError, match="5 tokens are fewer than a 2x3 grid"):
+        attention_over_image(torch.zeros(1, 5, 5), grid=(2, 3), queries=slice(0, 1))
 
 
-def test_the_small_model_has_the_grid_that_these_tests_take() -> None:
+def test_the_small_model_has_the_grid_that_these_tests_use() -> None:
     assert SMALL.grid == (2, 3)

@@ -80,8 +80,8 @@ def test_operations_are_those_of_scaling_vision_transformers(
     in them.
     """
     for side, published in zip(pixels, gigaflops, strict=True):
-        found = 2 * cost(architecture(name, image_size=side, num_classes=1)).macs / 1e9
-        assert abs(found - published) < 0.05 + 0.015 * published
+        actual = 2 * cost(architecture(name, image_size=side, num_classes=1)).macs / 1e9
+        assert abs(actual - published) < 0.05 + 0.015 * published
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def gpu_autocast() -> Iterator[None]:
 def really_kept(config: ViTConfig | ResNetConfig, batch: int, *, bfloat16: bool) -> int:
     """Bytes that autograd keeps when a step really runs."""
     model = build(config).train()
-    known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    uncounted = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -143,7 +143,7 @@ def really_kept(config: ViTConfig | ResNetConfig, batch: int, *, bfloat16: bool)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), arithmetic:
         output = model(torch.randn(batch, 3, *config.image_hw))
     assert output.requires_grad
-    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in known)
+    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in uncounted)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])

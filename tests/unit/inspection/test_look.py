@@ -1,4 +1,4 @@
-"""One image through the eyes of a model."""
+"""Prediction and attention maps of one image."""
 
 from dataclasses import replace
 
@@ -18,18 +18,18 @@ def image() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8))
 
 
-def test_a_look_is_what_the_model_says_and_attends_to(image: Image.Image) -> None:
+def test_prediction_and_maps_are_those_of_the_model(image: Image.Image) -> None:
     model = small_model()
     preprocessing = model.card.preprocessing
     images = preprocessing.normalise(torch.from_numpy(preprocessing.pixels(image).copy())[None])
-    seen = look(model, image, name="a.jpg", truth="class 1")
+    result = look(model, image, name="a.jpg", truth="class 1")
     probabilities = model(images).softmax(1)[0]
-    assert seen.predicted == f"class {int(probabilities.argmax())}"
-    assert seen.probability == pytest.approx(probabilities.max().item())
-    assert (seen.name, seen.truth) == ("a.jpg", "class 1")
+    assert result.predicted == f"class {int(probabilities.argmax())}"
+    assert result.probability == pytest.approx(probabilities.max().item())
+    assert (result.name, result.truth) == ("a.jpg", "class 1")
     weights = attention_weights(model, images)
-    assert_close(seen.rollout, rollout(weights)[0, 0, 1:].reshape(2, 3))
-    assert_close(seen.layers[1], weights[1][0].mean(0)[0, 1:].reshape(2, 3))
+    assert_close(result.rollout, rollout(weights)[0, 0, 1:].reshape(2, 3))
+    assert_close(result.layers[1], weights[1][0].mean(0)[0, 1:].reshape(2, 3))
 
 
 def test_a_squashed_image_is_shown_whole(image: Image.Image) -> None:

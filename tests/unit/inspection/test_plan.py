@@ -3,7 +3,8 @@
 import pytest
 
 from vitral.inspection.cost import Cost, Memory, cost
-from vitral.inspection.plan import DATA, DEVICES, PAPER_CORE_DAYS, core_days, exaflops, footprint, throughput
+from vitral.inspection.devices import DATA, DEVICES
+from vitral.inspection.plan import PAPER_CORE_DAYS, core_days, exaflops, footprint, throughput
 from vitral.models import architecture
 
 
@@ -31,8 +32,8 @@ from vitral.models import architecture
     ],
 )
 def test_the_rule_gives_table_6(name: str, epochs: int, published: float) -> None:
-    found = exaflops(cost(architecture(name)).macs, images=epochs * DATA["jft300m"])
-    assert found == pytest.approx(published, rel=0.05)
+    actual = exaflops(cost(architecture(name)).macs, images=epochs * DATA["jft300m"])
+    assert actual == pytest.approx(published, rel=0.05)
 
 
 def test_speed_is_peak_times_share_over_work() -> None:

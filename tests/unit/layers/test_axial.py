@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vitral.layers.places import Place
+from vitral.layers.positions import PositionState
 from vitral.models import architecture
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
@@ -41,31 +41,33 @@ def tokens(count: int) -> Tensor:
 def test_a_block_is_one_block_for_each_row_then_one_for_each_column(model: ViT) -> None:
     block, x = model.blocks[0], tokens(8)
     grid = rearrange(x, "b (gh gw) d -> b gh gw d", gh=2)
-    rows = torch.stack([block.rows(grid[:, row], Place(grid=(1, 4))) for row in range(2)], dim=1)
-    both = torch.stack([block.columns(rows[:, :, column], Place(grid=(2, 1))) for column in range(4)], dim=2)
-    torch.testing.assert_close(block(x, Place(grid=(2, 4))), both.flatten(1, 2), rtol=0, atol=1e-12)
+    rows = torch.stack([block.rows(grid[:, row], PositionState(grid=(1, 4))) for row in range(2)], dim=1)
+    both = torch.stack([block.columns(rows[:, :, column], PositionState(grid=(2, 1))) for column in range(4)], dim=2)
+    torch.testing.assert_close(block(x, PositionState(grid=(2, 4))), both.flatten(1, 2), rtol=0, atol=1e-12)
 
 
 def test_in_one_block_a_patch_reaches_its_row_and_then_every_column(model: ViT) -> None:
     x = tokens(8)
     changed = x.clone()
     changed[:, 0] *= -1  # row 0, column 0
-    place = Place(grid=(2, 4))
-    once = (model.blocks[0](changed, place) - model.blocks[0](x, place)).abs().amax(dim=(0, 2))
-    assert once.min() > 1e-9, "the row hands it to each column, so one block reaches every patch"
+    pos = PositionState(grid=(2, 4))
+    once = (model.blocks[0](changed, pos) - model.blocks[0](x, pos)).abs().amax(dim=(0, 2))
+    assert once.min() > 1e-9, "attention along the row, then along each column, reaches every patch"
     along_rows = model.blocks[0].rows
-    row = (along_rows(changed[:, 4:], Place(grid=(1, 4))) - along_rows(x[:, 4:], Place(grid=(1, 4)))).abs()
+    row = (
+        along_rows(changed[:, 4:], PositionState(grid=(1, 4))) - along_rows(x[:, 4:], PositionState(grid=(1, 4)))
+    ).abs()
     assert row.max() == 0
 
 
 def test_on_a_single_row_the_columns_attend_to_one_token(model: ViT) -> None:
     """The softmax over one token is 1: attention is then a dense layer of the token itself."""
     columns, x = model.blocks[0].columns, tokens(5)
-    found = columns(rearrange(x, "b n d -> (b n) 1 d"), Place(grid=(1, 1))).reshape(x.shape)
+    outputs = columns(rearrange(x, "b n d -> (b n) 1 d"), PositionState(grid=(1, 1))).reshape(x.shape)
     normed = columns.norm1(x)
     attn = columns.attn.attn
     after = x + attn.proj(attn.qkv(normed)[..., 48:])
-    torch.testing.assert_close(found, after + columns.mlp(columns.norm2(after)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(outputs, after + columns.mlp(columns.norm2(after)), rtol=0, atol=1e-12)
 
 
 def test_axial_blocks_double_the_parameters_of_the_blocks() -> None:
@@ -82,8 +84,8 @@ def test_stochastic_depth_skips_images_not_their_rows(form: str) -> None:
     torch.nn.init.ones_(block.mlp.fc2.bias)
     torch.nn.init.zeros_(block.mlp.fc2.weight)
     torch.nn.init.zeros_(block.attn.attn.proj.weight)
-    added = block(x, Place(grid=(2, 4))) - x
-    assert (added == added[:, :1, :1]).all(), "all of an image's patches share one lot"
+    added = block(x, PositionState(grid=(2, 4))) - x
+    assert (added == added[:, :1, :1]).all(), "all patches of an image are dropped together"
     assert set(added[:, 0, 0].tolist()) == {0.0, 2.0}
 
 

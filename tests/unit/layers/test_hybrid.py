@@ -68,11 +68,11 @@ def test_windows_of_the_root_end_beyond_the_last_pixel() -> None:
     x = torch.randn(1, 1, 16, 24, dtype=torch.float64)
     root.conv.weight.detach().normal_()
     convolved = F.conv2d(F.pad(x, (2, 3, 2, 3)), root.conv.standardised(), stride=2)
-    found, active = root(x), F.relu(root.norm(convolved))
-    assert found.shape == (1, 32, 4, 6)
+    actual, active = root(x), F.relu(root.norm(convolved))
+    assert actual.shape == (1, 32, 4, 6)
     for row, column in ((0, 0), (1, 2), (3, 5)):
         window = active[..., 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
-        torch.testing.assert_close(found[..., row, column], window.amax(dim=(2, 3)), rtol=0, atol=1e-12)
+        torch.testing.assert_close(actual[..., row, column], window.amax(dim=(2, 3)), rtol=0, atol=1e-12)
 
 
 def test_tokens_are_a_convolution_of_the_map() -> None:
@@ -115,7 +115,7 @@ def test_a_new_stem_is_drawn_as_the_authors_draw_it() -> None:
         (dict(stem_stages=(1, 0)), "every stage of stem_stages needs a unit, not (1, 0)"),
         (
             dict(patch_hw=(4, 4)),
-            "patch size 4x4 is no multiple of 8x8, the pixels behind one of the stem's feature map",
+            "patch size 4x4 is not a multiple of 8x8, the stride of the stem's feature map",
         ),
         (dict(patch_hw=(20, 8)), "choose 16x8, or fewer stages"),
     ],

@@ -69,11 +69,11 @@ def test_adapters_and_head_learn_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("layers", "rank", "sentence"),
     [
-        ("conv", 2, "no dense layer's name has 'conv' in it: names are like blocks.0.attn.qkv, blocks.0.attn.proj"),
-        ("head", 2, "no dense layer's name has 'head' in it"),
+        ("conv", 2, "no dense layer's name matches 'conv': names are like blocks.0.attn.qkv, blocks.0.attn.proj"),
+        ("head", 2, "no dense layer's name matches 'head'"),
         ("attn", 0, "the rank of LoRA adapters must be at least 1, not 0"),
         ("attn", 13, "the rank of LoRA adapters must be at most 12 for blocks.0.attn.qkv, not 13"),
-        ("attn(", 2, "is no regular expression"),
+        ("attn(", 2, "is not a regular expression"),
     ],
 )
 def test_what_cannot_be_adapted_is_refused(layers: str, rank: int, sentence: str) -> None:
@@ -96,7 +96,7 @@ def test_a_merged_model_is_adapted_again() -> None:
 
 def test_a_resnet_has_nothing_to_adapt() -> None:
     resnet = build(ResNetConfig(image_size=16, stages=(1,), root_width=32, num_classes=3))
-    with pytest.raises(ValueError, match="no dense layer but its head, so there is nothing to adapt"):
+    with pytest.raises(ValueError, match="no dense layer except its head, so there is nothing to adapt"):
         add_lora(resnet, layers="attn", rank=2, alpha=1.0)
     assert all(parameter.requires_grad for parameter in resnet.parameters())
 

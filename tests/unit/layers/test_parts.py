@@ -1,24 +1,25 @@
-"""The parts that the paper did not have."""
+"""Parts that the paper does not have."""
 
 import math
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitral.layers.depth import DropPath, SubsetBlock
+from vitral.layers.depth import DropPath, SubsetBlock, add_to_subset
 from vitral.layers.linear import FusedLinear
 from vitral.layers.mlp import SwiGLU
 from vitral.layers.patch_dropout import PatchDropout
-from vitral.layers.places import Place
 from vitral.layers.pooling import AttentionPool
+from vitral.layers.positions import PositionState
 from vitral.layers.scale import LayerScale
 from vitral.vit import MLP, Attention, Block, ViT
 from vitral.vit_config import ViTConfig
 
-PLACE = Place(grid=(1, 5))
+NO_POSITIONS = PositionState(grid=(1, 5))
 CONFIG = ViTConfig(image_size=8, patch_size=4, channels=1, width=24, depth=4, num_heads=3, mlp_dim=32, num_classes=3)
 
 
@@ -65,9 +66,9 @@ def test_a_subset_saves_the_computation_of_the_rest() -> None:
     for name in ("attn", "mlp"):
         part = getattr(block, name)
         part.register_forward_pre_hook(lambda _, arguments, name=name: rows.update({name: len(arguments[0])}))
-    block(tokens(10), PLACE)
+    block(tokens(10), NO_POSITIONS)
     assert rows == {"attn": 6, "mlp": 6}
-    block.eval()(tokens(10), PLACE)
+    block.eval()(tokens(10), NO_POSITIONS)
     assert rows == {"attn": 16, "mlp": 16}
 
 
@@ -75,43 +76,46 @@ def test_in_evaluation_a_subset_block_is_the_block() -> None:
     block = random_block()
     subset, x = SubsetBlock(block, 0.4), tokens()
     assert set(subset.state_dict()) == set(block.state_dict())
-    for read in (slice(None), slice(0, 1)):
-        assert torch.equal(subset.eval()(x, PLACE, read), block.eval()(x, PLACE, read))
+    for queries in (slice(None), slice(0, 1)):
+        assert torch.equal(subset.eval()(x, NO_POSITIONS, queries), block.eval()(x, NO_POSITIONS, queries))
 
 
 def test_each_branch_adds_its_mean_over_many_draws() -> None:
-    block = random_block()
-    subset, x = SubsetBlock(block, 0.5).train(), tokens(4)
+    block, x = random_block(), tokens(4)
     branch = block.mlp(block.norm2(x))
     total = torch.zeros_like(x)
     for _ in range(4000):
-        total += subset._added(x, x, lambda some: block.mlp(block.norm2(some))) - x
+        total += add_to_subset(x, x, lambda some: block.mlp(block.norm2(some)), 0.5) - x
     error = (total / 4000 - branch).abs().max()
     assert error < 5 * branch.abs().max() / math.sqrt(4000)
 
 
 def test_images_outside_the_subset_stay() -> None:
-    block, x = SubsetBlock(random_block(), 0.5).train(), tokens(6)
-    added = block._added(x, x, lambda some: torch.ones_like(some))
+    x = tokens(6)
+    added = add_to_subset(x, x, torch.ones_like, 0.5)
     assert sorted((added - x).amax(dim=(1, 2)).tolist()) == pytest.approx([0, 0, 0, 2, 2, 2])
 
 
 def test_a_subset_of_all_images_is_the_block() -> None:
     block, x = random_block(), tokens(4)
     subset = SubsetBlock(block, 0.1).train()
-    for read in (slice(None), slice(0, 1)):
-        torch.testing.assert_close(subset(x, PLACE, read), block(x, PLACE, read), rtol=0, atol=1e-12)
+    for queries in (slice(None), slice(0, 1)):
+        torch.testing.assert_close(
+            subset(x, NO_POSITIONS, queries), block(x, NO_POSITIONS, queries), rtol=0, atol=1e-12
+        )
 
 
-def test_one_image_is_never_left_out() -> None:
+def test_a_single_image_is_never_skipped() -> None:
     block, x = random_block(), tokens(1)
-    torch.testing.assert_close(SubsetBlock(block, 0.9).train()(x, PLACE), block(x, PLACE), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        SubsetBlock(block, 0.9).train()(x, NO_POSITIONS), block(x, NO_POSITIONS), rtol=0, atol=1e-12
+    )
 
 
 def test_reduced_precision_leaves_the_tokens_in_theirs() -> None:
     block, x = SubsetBlock(random_block().float(), 0.5).train(), tokens(4).float()
     with torch.autocast("cpu", torch.bfloat16):
-        out = block(x, PLACE)
+        out = block(x, NO_POSITIONS)
     assert out.dtype == torch.float32
     gradients = torch.autograd.grad(out.sum(), list(block.parameters()))
     assert all(gradient.isfinite().all() and gradient.dtype == torch.float32 for gradient in gradients)
@@ -121,18 +125,18 @@ def test_reduced_precision_leaves_the_tokens_in_theirs() -> None:
 
 
 @pytest.mark.parametrize("prefix", [0, 2])
-def test_patches_are_left_out_and_stay_in_order(prefix: int) -> None:
+def test_patches_are_dropped_and_stay_in_order(prefix: int) -> None:
     x = torch.arange(prefix + 10.0)[None, :, None].expand(50, -1, 4)
     out = PatchDropout(0.6)(x, prefix)
     assert out.shape == (50, prefix + 4, 4)
     assert torch.equal(out[:, :prefix], x[:, :prefix])
     kept = out[:, prefix:, 0]
     assert (kept.diff(dim=1) > 0).all()
-    assert len(kept.unique(dim=0)) > 20, "every image loses others"
+    assert len(kept.unique(dim=0)) > 20, "each image drops different patches"
     assert kept.unique().tolist() == list(range(prefix, prefix + 10))
 
 
-def test_patches_are_all_there_in_evaluation() -> None:
+def test_evaluation_keeps_all_patches() -> None:
     x = torch.randn(2, 5, 4)
     assert PatchDropout(0.6).eval()(x, 1) is x
     assert PatchDropout(0.0)(x, 1) is x
@@ -148,7 +152,7 @@ def test_a_model_learns_from_some_patches() -> None:
 # LayerScale, gated MLP, attention pooling
 
 
-def test_layer_scale_begins_as_it_is_told() -> None:
+def test_layer_scale_starts_from_its_initial_value() -> None:
     layer = LayerScale(4, initial=0.1)
     assert torch.equal(layer(torch.ones(1, 2, 4)), torch.full((1, 2, 4), 0.1))
     nn.init.zeros_(layer.gamma)
@@ -165,14 +169,14 @@ def test_swiglu_written_out() -> None:
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
 
 
-def test_gated_weights_begin_as_two_matrices() -> None:
+def test_gated_weights_are_initialised_as_two_matrices() -> None:
     model = ViT(ViTConfig(**{**CONFIG.__dict__, "mlp": "swiglu", "width": 96, "mlp_dim": 200}))
     for half in model.blocks[0].mlp.fc1.weight.chunk(2):
         bound = math.sqrt(6 / (96 + 200))
         assert 0.99 * bound < half.abs().max().item() <= bound
 
 
-def test_attention_pooling_begins_as_big_visions() -> None:
+def test_attention_pooling_is_initialised_as_in_big_vision() -> None:
     model = ViT(ViTConfig(**{**CONFIG.__dict__, "pool": "map", "width": 96}))
     pool = model.pool
     assert isinstance(pool, AttentionPool)
@@ -184,13 +188,14 @@ def test_attention_pooling_begins_as_big_visions() -> None:
     assert pool.mlp.fc1.bias.std().item() == pytest.approx(1e-6, rel=0.5)
 
 
-def test_attention_pooling_of_some_tokens_is_that_of_these_alone() -> None:
-    pool = AttentionPool(width=8, num_heads=2, mlp=MLP(width=8, hidden=16, gelu="tanh", dropout=0.0), norm_eps=1e-6)
+def test_attention_pooling_of_a_set_ignores_other_tokens() -> None:
+    mlp = partial(MLP, width=8, hidden=16, gelu="tanh", dropout=0.0)
+    pool = AttentionPool(width=8, num_heads=2, norm=partial(nn.LayerNorm, 8), mlp=mlp)
     for parameter in pool.double().parameters():
         nn.init.normal_(parameter)
     x = tokens(2)
-    among = torch.tensor([[True, True, False, False, False], [False, False, True, True, True]])[None]
-    both = pool.gather(x, among)
+    members = torch.tensor([[True, True, False, False, False], [False, False, True, True, True]])[None]
+    both = pool.pool_sets(x, members)
     torch.testing.assert_close(both[:, 0], pool(x[:, :2]), rtol=0, atol=1e-12)
     torch.testing.assert_close(both[:, 1], pool(x[:, 2:]), rtol=0, atol=1e-12)
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from vitral.inspection.attention import attention_weights
-from vitral.layers.positions import INJECTIONS, POSITIONS
+from vitral.layers.positions import INJECTIONS, POSITIONS, PositionState
+from vitral.models import blank_model, give_buffers
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -39,9 +41,10 @@ def images(*hw: int, batch: int = 2) -> Tensor:
 
 
 def added_at_stem(model: ViT, grid: tuple[int, int] = (2, 4)) -> Tensor:
-    """What the tokens of a grid get, one row each."""
-    zeros = torch.zeros(1, model.positions.prefix + math.prod(grid), 24, dtype=torch.float64)
-    return model.positions.layout(model.pos_embed, grid).stem(zeros)[0]
+    """What the stem adds to the tokens of a grid, one row per token."""
+    zeros = torch.zeros(1, model.config.num_prefix_tokens + math.prod(grid), 24, dtype=torch.float64)
+    stem, _ = model.positions.at_grid(model.pos_embed, grid)
+    return stem.add(zeros)[0]
 
 
 # Which pairs there are
@@ -58,7 +61,7 @@ def test_the_pairs_are_those_of_table_8_and_their_like() -> None:
     ("kind", "injection"),
     [(kind, injection) for kind in POSITIONS for injection in INJECTIONS if (kind, injection) not in PAIRS],
 )
-def test_a_meaningless_pair_is_refused(kind: str, injection: str) -> None:
+def test_an_unsupported_pair_raises(kind: str, injection: str) -> None:
     with pytest.raises(ValueError, match=f"position {kind} cannot go with position_injection {injection}: choose stem"):
         replace(TINY, position=kind, position_injection=injection)
 
@@ -66,18 +69,24 @@ def test_a_meaningless_pair_is_refused(kind: str, injection: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (dict(position="learned_2d", width=9, num_heads=3), "learned_2d needs a multiple of 2, not vectors of 9"),
-        (dict(position="sincos_2d", width=18, num_heads=3), "sincos_2d needs a multiple of 4, not vectors of 18"),
-        (dict(position="rope", width=30, num_heads=3), "rope needs a multiple of 4, not vectors of 10"),
-        (dict(attention="axial"), "class token and registers have no place: choose pool gap, map or none"),
-        (dict(attention="axial", pool="gap", num_registers=1), "class token and registers have no place"),
+        (
+            dict(position="learned_2d", width=9, num_heads=3),
+            "learned_2d needs vectors whose width is a multiple of 2, not 9",
+        ),
+        (
+            dict(position="sincos_2d", width=18, num_heads=3),
+            "sincos_2d needs vectors whose width is a multiple of 4, not 18",
+        ),
+        (dict(position="rope", width=30, num_heads=3), "rope needs vectors whose width is a multiple of 4, not 10"),
+        (dict(attention="axial"), "without class token or registers: choose pool gap, map or none"),
+        (dict(attention="axial", pool="gap", num_registers=1), "without class token or registers"),
         (dict(attention="axial", pool="gap", position="rope"), "axial attention cannot go with position rope"),
         (dict(patch_dropout=0.5, position="relative"), "patch_dropout leaves gaps in the grid"),
         (dict(patch_dropout=0.5, position_injection="every_layer"), "patch_dropout leaves gaps in the grid"),
         (dict(patch_dropout=0.5, attention="axial", pool="gap"), "patch_dropout leaves gaps in the grid"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(changes: dict[str, Any], sentence: str) -> None:
+def test_parts_that_do_not_fit_raise(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         replace(TINY, **changes)
 
@@ -104,7 +113,7 @@ def test_parts_that_do_not_fit_are_refused(changes: dict[str, Any], sentence: st
         (dict(position="rope"), 0),
     ],
 )
-def test_learned_positions_have_the_numbers_they_should(changes: dict[str, Any], count: int) -> None:
+def test_learned_positions_have_the_expected_number_of_parameters(changes: dict[str, Any], count: int) -> None:
     def parameters(config: ViTConfig) -> int:
         return sum(parameter.numel() for parameter in ViT(config).parameters())
 
@@ -126,25 +135,25 @@ def test_learned_positions_start_normal_with_deviation_0_02(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "injection"), [pair for pair in PAIRS if pair[0] not in ("none", "relative", "rope")])
 def test_positions_are_added_where_the_injection_says(kind: str, injection: str) -> None:
     model = random_model(position=kind, position_injection=injection, num_registers=2)
-    layout = model.positions.layout(model.pos_embed, (2, 4))
+    stem, blocks = model.positions.at_grid(model.pos_embed, (2, 4))
     zeros = torch.zeros(1, 1 + 2 + 8, 24, dtype=torch.float64)
-    stem = layout.stem(zeros)
-    assert not stem[0, 1:3].any(), "registers have no position"
-    assert len(stem[0, 3:].unique(dim=0)) == 8, "every patch gets another vector"
-    entered = [place.enter(zeros) for place in layout.places]
-    assert not entered[0].any()
-    for later in entered[1:]:
+    at_stem = stem.add(zeros)
+    assert not at_stem[0, 1:3].any(), "registers have no position"
+    assert len(at_stem[0, 3:].unique(dim=0)) == 8, "every patch gets another vector"
+    first, *later = (pos.add(zeros) for pos in blocks)
+    assert not first.any()
+    for added in later:
         if injection == "stem":
-            assert not later.any()
+            assert not added.any()
         elif injection == "every_layer_shared":
-            assert torch.equal(later, stem)
+            assert torch.equal(added, at_stem)
         else:
-            assert later.any()
-            assert not torch.equal(later, stem)
+            assert added.any()
+            assert not torch.equal(added, at_stem)
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
-def test_a_block_works_on_what_entered_it(injection: str) -> None:
+def test_a_block_adds_its_positions_to_its_input(injection: str) -> None:
     model = random_model(position_injection=injection)
     features = model.features(images())
     x = features.landmarks["embedded"]
@@ -152,7 +161,7 @@ def test_a_block_works_on_what_entered_it(injection: str) -> None:
     for index, block in enumerate(model.blocks):
         added = {"stem": 0 * table[0], "every_layer": table[index % len(table)], "every_layer_shared": table[0]}
         x = x if index == 0 else x + added[injection]
-        x = block(x, model.positions.layout(table, (2, 4)).places[index])
+        x = block(x, PositionState(grid=(2, 4)))
         torch.testing.assert_close(features.landmarks[f"blocks.{index}"], x, rtol=0, atol=1e-12)
 
 
@@ -207,10 +216,10 @@ def test_relative_attention_adds_the_query_times_the_offsets_embedding(
         num_registers=registers,
     )
     weights = attention_weights(model, images())
-    x, layout = model.embed(images())
+    x, positions = model.embed(images())
     first = int(pool == "cls") + registers
     for index, block in enumerate(model.blocks):
-        q, k, _ = block.attn.heads(block.norm1(x))
+        q, k, _ = block.attn.project_qkv(block.norm1(x))
         logits = q @ k.mT
         table = model.pos_embed[index if per_layer else 0].expand(3, -1, -1)
         for query in range(8):
@@ -218,11 +227,11 @@ def test_relative_attention_adds_the_query_times_the_offsets_embedding(
                 embedding = table[:, query - key + 8 - 1]
                 logits[:, :, first + query, first + key] += (q[:, :, first + query] * embedding).sum(-1)
         torch.testing.assert_close(weights[index], (logits / math.sqrt(8)).softmax(-1), rtol=0, atol=1e-12)
-        x = block(x, layout.places[index])
+        x = block(x, positions[index])
     torch.testing.assert_close(model(images()), model.classify(model.features(images()).pooled), rtol=0, atol=1e-12)
 
 
-def test_relative_attention_without_embeddings_is_by_content_alone() -> None:
+def test_relative_attention_with_zero_embeddings_is_plain_attention() -> None:
     model, bare = random_model(position="relative"), ViT(replace(TINY, position="none")).double().eval()
     bare.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name != "pos_embed"})
     assert (model(images()) - bare(images())).abs().max() > 1e-3
@@ -231,23 +240,22 @@ def test_relative_attention_without_embeddings_is_by_content_alone() -> None:
     torch.testing.assert_close(model(images()), bare(images()), rtol=0, atol=1e-12)
 
 
-def test_relative_attention_sees_offsets_not_places() -> None:
-    """A row of patches moved by one cell keeps its weights among itself."""
+def test_relative_attention_depends_on_offsets_alone() -> None:
+    """Moving all patches by one place moves the bias with them."""
     model = random_model(position="relative", pool="gap")
-    place = model.positions.layout(model.pos_embed, (2, 4)).places[0]
+    _, (pos, *_) = model.positions.at_grid(model.pos_embed, (2, 4))
     q = torch.randn(1, 3, 8, 8, dtype=torch.float64)
-    _, _, bias = place.attend(q, q, slice(None))
-    _, _, moved = place.attend(q.roll(1, dims=2), q.roll(1, dims=2), slice(None))
+    bias, moved = pos.bias(q), pos.bias(q.roll(1, dims=2))
     torch.testing.assert_close(moved[:, :, 1:, 1:], bias[:, :, :-1, :-1], rtol=0, atol=1e-12)
 
 
 def test_rotary_attention_depends_on_differences_of_position_alone() -> None:
-    """Queries and keys that are everywhere the same give logits that only the offset between two patches tells."""
+    """If all patches have the same query and key, the logit of a pair depends only on the offset between them."""
     model = random_model(position="rope", image_size=(16, 12))
-    place = model.positions.layout(model.pos_embed, (4, 4)).places[0]
+    _, (pos, *_) = model.positions.at_grid(model.pos_embed, (4, 4))
     same = torch.randn(1, 3, 1, 8, dtype=torch.float64).expand(-1, -1, 17, -1)
-    q, k, bias = place.attend(same, same, slice(None))
-    assert bias is None
+    q, k = pos.rotate(same, same)
+    assert pos.bias(q) is None
     logits = (q @ k.mT)[0, 0]
     torch.testing.assert_close(q[:, :, 0], same[:, :, 0], rtol=0, atol=0)
     patches = logits[1:, 1:].reshape(4, 4, 4, 4)
@@ -297,3 +305,97 @@ def test_relative_offsets_keep_their_middle_and_ends() -> None:
     assert wider.shape == (3, 1, 31, 8)
     for own, other in ((0, 0), (7, 15), (14, 30)):
         torch.testing.assert_close(wider[:, :, other], model.pos_embed[:, :, own], rtol=0, atol=1e-12)
+
+
+# Fixed positions, and their cache
+
+FIXED = [kind for kind, positions in POSITIONS.items() if not positions.learned and kind != "none"]
+OTHER_GRIDS = [(rows, columns) for rows in range(3, 7) for columns in range(1, 7)]
+
+
+@pytest.mark.parametrize("kind", [*FIXED, "none"])
+@pytest.mark.parametrize("pool", ["cls", "gap"])
+def test_a_fixed_table_has_the_shape_that_is_computed(kind: str, pool: str) -> None:
+    positions = replace(TINY, position=kind, pool=pool, num_registers=2).positions
+    assert positions.shape == positions.compute((2, 4)).shape
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_a_blank_model_leaves_its_table_to_be_filled(kind: str) -> None:
+    config = replace(TINY, position=kind)
+    model = blank_model(config)
+    assert model.pos_embed.is_meta
+    give_buffers(model, torch.device("cpu"))
+    assert torch.equal(model.pos_embed, ViT(config).pos_embed)
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_a_fixed_table_is_computed_once_per_grid_dtype_and_device(kind: str) -> None:
+    model = random_model(position=kind)
+    double, single, meta = (model.pos_embed.to(dtype) for dtype in (torch.float64, torch.float32, "meta"))
+    tables = [model.positions.resampled(table, (5, 3)) for table in (double, single, meta)]
+    assert [(table.dtype, table.device.type) for table in tables] == [
+        (torch.float64, "cpu"),
+        (torch.float32, "cpu"),
+        (torch.float64, "meta"),
+    ]
+    for table, source in zip(tables, (double, single, meta), strict=True):
+        assert model.positions.resampled(source, (5, 3)) is table
+    assert torch.equal(tables[1], tables[0].float())
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_cached_tables_of_models_and_grids_are_not_mixed_up(kind: str) -> None:
+    models = [random_model(position=kind, width=width, num_registers=1) for width in (24, 48)]
+    for _ in range(2):
+        for grid in OTHER_GRIDS:  # more than the cache holds
+            for model in models:
+                assert torch.equal(model.positions.resampled(model.pos_embed, grid), model.positions.compute(grid))
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_a_table_cached_in_inference_mode_can_be_trained_with(kind: str) -> None:
+    model = random_model(position=kind, num_registers=3)
+    with torch.inference_mode():
+        before = model(images(20, 9))
+    logits = model(images(20, 9))
+    logits.sum().backward()
+    assert torch.equal(logits.detach(), before.clone())
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_fake_tensors_do_not_enter_the_cache(kind: str) -> None:
+    model = random_model(position=kind, num_registers=4)
+    with FakeTensorMode():
+        fake = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in model.named_parameters()}
+        fake["pos_embed"] = torch.empty(model.pos_embed.shape, dtype=torch.float64)
+        logits = torch.func.functional_call(model, fake, (torch.empty(2, 2, 28, 9, dtype=torch.float64),))
+    assert isinstance(logits, FakeTensor)
+    assert not isinstance(model(images(28, 9)), FakeTensor)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("kind", FIXED)
+def test_one_compiled_graph_serves_all_grids(kind: str) -> None:
+    torch.compiler.reset()
+    model = random_model(position=kind)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
+    for hw in ((12, 15), (20, 9), (24, 30)):
+        torch.testing.assert_close(compiled(images(*hw)), model(images(*hw)), rtol=0, atol=1e-12)
+    assert len(graphs) == 1
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("kind", FIXED)
+def test_a_model_can_be_exported_at_another_grid(kind: str) -> None:
+    model = random_model(position=kind, num_registers=5)
+    expected = model(images(20, 9))
+    exported = torch.export.export(model, (images(20, 9),)).module()
+    torch.testing.assert_close(exported(images(20, 9)), expected, rtol=0, atol=1e-12)
+    assert torch.equal(model(images(20, 9)), expected)

@@ -9,8 +9,8 @@ import torch
 from tiny import ARCHITECTURE, tiny_run
 from vitral.layers.probe import ProbeHead, add_probe, fold_probe
 from vitral.objectives.mae import MAEConfig
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.vit import ViT
 from vitral.weights.folder import load_model
 
@@ -25,7 +25,7 @@ def features(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_features_are_normalised_as_by_batch_norm() -> None:
-    """Outputs, running statistics and what is told afterwards."""
+    """Outputs, running statistics and outputs in evaluation."""
     ours, theirs = head(), torch.nn.BatchNorm1d(5, affine=False, eps=1e-6, momentum=0.1)
     for seed in range(4):
         some = features(9, seed)
@@ -75,7 +75,7 @@ def test_a_run_probes_a_trained_model_and_leaves_the_rest_as_it_was(tmp_path: Pa
 
 
 def fitted(config) -> dict[str, float]:
-    run = Run.create(config)
+    run = Run.create(config.out, recipe=config.recipe)
     figures = fit(run, config)
     run.close()
     return figures
@@ -85,7 +85,7 @@ def test_what_a_probe_cannot_be_is_refused() -> None:
     config = tiny_run(ema=None)
     model = replace(config.model, probe=True)
     for changes in ({"train": replace(config.train, ema=0.9)}, {"model": replace(model, lora_rank=2)}):
-        with pytest.raises(ValueError, match="a linear probe takes no adapters and no average"):
+        with pytest.raises(ValueError, match="a linear probe allows no LoRA adapters and no EMA"):
             replace(config, **{"model": model, **changes})
     with pytest.raises(ValueError, match="a linear probe learns classes"):
         replace(config, model=model, objective=MAEConfig())

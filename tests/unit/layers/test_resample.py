@@ -50,8 +50,8 @@ def test_halfway_by_hand() -> None:
 def test_dinov2_places_its_samples_a_tenth_of_a_patch_too_densely(target: tuple[int, int]) -> None:
     """Along each axis output i is read at (i + 1/2) M / (g + 0.1) - 1/2, not at (i + 1/2) M / g - 1/2."""
     grid = grid_of((16, 16)).double()
-    found = resample_grid(grid, target, method="dinov2")
-    assert found.shape == (2, *target, 3)
+    actual = resample_grid(grid, target, method="dinov2")
+    assert actual.shape == (2, *target, 3)
 
     def weights(own: int, wanted: int) -> torch.Tensor:
         """Cubic convolution (a = -3/4) with the border repeated."""
@@ -66,7 +66,7 @@ def test_dinov2_places_its_samples_a_tenth_of_a_patch_too_densely(target: tuple[
         return matrix
 
     expected = torch.einsum("ai,bj,nijd->nabd", weights(16, target[0]), weights(16, target[1]), grid)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
 
 
 def test_mae_is_bicubic_about_the_middle_of_patches() -> None:
@@ -78,11 +78,11 @@ def test_mae_is_bicubic_about_the_middle_of_patches() -> None:
 @pytest.mark.parametrize("length", [1, 3, 7, 20])
 def test_a_line_keeps_its_ends_and_is_linear_between(length: int) -> None:
     line = torch.randn(2, 3, 5, 4, dtype=torch.float64)
-    found = resample_line(line, length)
+    actual = resample_line(line, length)
     places = np.linspace(0, 4, length) if length > 1 else np.zeros(1)
     for layer, head, channel in np.ndindex(2, 3, 4):
         expected = np.interp(places, np.arange(5), line[layer, head, :, channel])
-        np.testing.assert_allclose(found[layer, head, :, channel], expected, atol=1e-12)
+        np.testing.assert_allclose(actual[layer, head, :, channel], expected, atol=1e-12)
     assert resample_line(line, 5) is line
 
 

@@ -111,11 +111,11 @@ def test_bits_unit_written_out(inputs: int, stride: int) -> None:
 
 
 def test_stages_double_in_width_and_halve_the_map() -> None:
-    made = stages(PreActivated, units=(1, 2, 1), width=32)
-    assert [len(stage.blocks) for stage in made] == [1, 2, 1]
+    modules = stages(PreActivated, units=(1, 2, 1), width=32)
+    assert [len(stage.blocks) for stage in modules] == [1, 2, 1]
     x = torch.zeros(1, 32, 16, 16)
     shapes = []
-    for stage in made:
+    for stage in modules:
         x = stage(x)
         shapes.append(tuple(x.shape[1:]))
     assert shapes == [(128, 16, 16), (256, 8, 8), (512, 4, 4)]

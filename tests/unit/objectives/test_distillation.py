@@ -20,8 +20,8 @@ from vitral.objectives.classification import ClassificationConfig
 from vitral.objectives.distillation import Distillation, DistillationConfig
 from vitral.objectives.registry import build_objective
 from vitral.runs.metrics import read_metrics
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.train.teacher import load_teacher
 from vitral.vit import ViT
 from vitral.weights.folder import load_model, save_model
@@ -91,7 +91,7 @@ def test_unreadable_images_are_ignored(form: str) -> None:
 def test_the_labels_loss_equals_classification() -> None:
     """With mixed images and label smoothing."""
     both, labels = random_logits(6, 2, 4), ClassificationConfig(label_smoothing=0.1)
-    mixed = Examples(images=IMAGES, labels=LABELS, partners=LABELS.flip(0), shares=torch.linspace(0.3, 1, 6))
+    mixed = Examples(images=IMAGES, labels=LABELS, partners=LABELS.flip(0), mix_weights=torch.linspace(0.3, 1, 6))
     distilled = objective(labels=labels, teacher_weight=1e-9)
     plain = build_objective(labels, build_context(Preprocessing(image_size=(2, 2), channels=1)))
     torch.testing.assert_close(distilled.loss(lambda _: both, mixed)[0], plain.loss(lambda _: both[:, 0], mixed)[0])
@@ -149,7 +149,7 @@ def test_a_teacher_receives_images_of_its_own_preprocessing(tmp_path: Path) -> N
 def test_a_larger_colour_teacher_receives_small_grey_images(tmp_path: Path) -> None:
     teacher = save_teacher(tmp_path, image_size=16, channels=3)
     large = F.interpolate(PIXELS.permute(0, 3, 1, 2).float() / 255, (16, 16), mode="bilinear", antialias=True)
-    expected = teacher(teacher.card.preprocessing.scaled(large.expand(-1, 3, -1, -1)))
+    expected = teacher(teacher.card.preprocessing.from_unit_range(large.expand(-1, 3, -1, -1)))
     torch.testing.assert_close(teacher_logits(tmp_path, STUDENT.normalise(PIXELS)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -182,7 +182,7 @@ def test_a_run_learns_from_its_teacher_and_saves_a_plain_model(tmp_path: Path) -
         model=replace(config.model, architecture=replace(ARCHITECTURE, distillation=True, dropout=0.0)),
         objective=DistillationConfig(teacher=tmp_path / "teacher", teacher_weight=1.0),
     )
-    with closing(Run.create(config)) as run:
+    with closing(Run.create(config.out, recipe=config.recipe)) as run:
         fit(run, config)
     agreement = [
         row["train/agreement"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "train/agreement" in row

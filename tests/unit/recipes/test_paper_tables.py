@@ -9,17 +9,17 @@ import pytest
 
 from shrunk import shrunk
 from vitral.card import ModelCard
-from vitral.commands.train import started
+from vitral.commands.train import config_from_recipe
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
-from vitral.datasets.registry import PRESETS
+from vitral.datasets.registry import DATA_SETS
 from vitral.models import architecture, build
 from vitral.recipes import RECIPES
 from vitral.recipes.families import TASKS
 from vitral.resnet import ResNet, ResNetConfig
+from vitral.runs.run import Run
 from vitral.train.config import RunConfig
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import save_model
@@ -70,14 +70,14 @@ SOURCES = {"paper-jft": "folder", "paper-imagenet21k": "imagenet21k", "paper-ima
 
 
 def fitted(config: RunConfig) -> dict[str, float]:
-    with closing(Run.create(config)) as run:
+    with closing(Run.create(config.out, recipe=config.recipe)) as run:
         return fit(run, config)
 
 
 @pytest.mark.parametrize("row", TABLE_3, ids=lambda row: f"{row[0]}-{row[1]}")
 def test_rows_of_table_3(row: tuple[Any, ...]) -> None:
     recipe, model, epochs, rate, decay, weight_decay, dropout, clip = row
-    config = started([recipe, "--model.name", model])
+    config = config_from_recipe([recipe, "--model.name", model])
     vit = config.model.architecture
     assert (config.train.epochs, config.train.steps, config.train.batch_size) == (epochs, None, 4096)
     assert (config.optim.name, config.optim.lr, config.optim.betas) == ("adamw", rate, (0.9, 0.999))
@@ -96,7 +96,7 @@ def test_rows_of_table_3(row: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("model", JFT)
 def test_the_models_of_table_3(model: str) -> None:
     """Architecture, units of the ResNet, total stride, and a tanh layer of the tokens' width."""
-    vit = started(["paper-jft", "--model.name", model]).model.architecture
+    vit = config_from_recipe(["paper-jft", "--model.name", model]).model.architecture
     if model.startswith("BiT"):
         assert isinstance(vit, ResNetConfig)
         assert (vit.stages, vit.width_factor) == (STAGES[model], int(model[-1]))
@@ -120,7 +120,7 @@ def test_table_3_has_no_other_model_on_jft() -> None:
 @pytest.mark.parametrize("model", JFT)
 def test_every_model_of_table_3_takes_a_step(model: str, tmp_path: Path, photographs: Path) -> None:
     """The shrunk model keeps a hybrid's stages and a ResNet's width factor."""
-    config = started(["paper-jft", "--model.name", model])
+    config = config_from_recipe(["paper-jft", "--model.name", model])
     tiny = shrunk(config.model.architecture)
     assert isinstance(build(tiny), ResNet if model.startswith("BiT") else ViT)
     stages = tiny.stages if isinstance(tiny, ResNetConfig) else tiny.stem_stages or ()
@@ -164,7 +164,7 @@ def test_rows_of_table_4(task: str) -> None:
     assert (config.objective.loss, config.data.source) == ("softmax", task)
     assert tuple(map(float, TASKS[task]["grid"].split(","))) == grid
     assert TASKS[task]["share"] == fraction
-    assert PRESETS[task].val_share == (None if task == "flowers" else fraction)
+    assert DATA_SETS[task].val_fraction == (None if task == "flowers" else fraction)
     assert f"{accuracy:.2f} %" in RECIPES[f"paper-{task}"].describe()["expect"]
 
 
@@ -182,7 +182,7 @@ def test_every_kind_of_model_is_fine_tuned_as_in_table_4(model: str, tmp_path: P
     trained = build(replace(shrunk(architecture(model)), num_classes=3))
     preprocessing = Preprocessing(image_size=trained.config.image_hw, channels=3)
     save_model(tmp_path / "weights", trained, ModelCard(classes=("a", "b", "c"), preprocessing=preprocessing))
-    config = started(["paper-pets", "--model.weights", str(tmp_path / "weights")])
+    config = config_from_recipe(["paper-pets", "--model.weights", str(tmp_path / "weights")])
     tuned, largest = config.model.architecture, RECIPES["paper-imagenet1k-512"](tmp_path / "weights").model.architecture
     assert (tuned.image_size, largest.image_size) == ((378, 518) if model.endswith("/14") else (384, 512))
     assert type(tuned) is type(trained.config)

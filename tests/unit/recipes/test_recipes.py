@@ -8,7 +8,7 @@ import pytest
 
 from shrunk import shrunk
 from vitral.card import ModelCard
-from vitral.commands.train import started
+from vitral.commands.train import config_from_recipe
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
@@ -17,9 +17,9 @@ from vitral.objectives.registry import ObjectiveConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.finetune import finetune
 from vitral.recipes.folder import folder
+from vitral.runs.run import Run
 from vitral.train.config import RunConfig
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import save_model
 
@@ -34,7 +34,7 @@ def stepped(config: RunConfig, out: Path, **data: object) -> dict[str, float]:
         data=replace(config.data, workers=0, **data),
         train=replace(config.train, steps=1),
     )
-    with closing(Run.create(config)) as run:
+    with closing(Run.create(config.out, recipe=config.recipe)) as run:
         return fit(run, config)
 
 
@@ -92,7 +92,7 @@ def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path,
         objective=with_a_teacher(config.objective, photographs, tmp_path / "teacher"),
         train=replace(config.train, steps=2, batch_size=12, evaluate="1epoch", log="1steps"),
     )
-    with closing(Run.create(config)) as run:
+    with closing(Run.create(config.out, recipe=config.recipe)) as run:
         figures = fit(run, config)
     if config.objective.evaluate_by == "labels":
         assert figures["test/loss"] > 0
@@ -102,7 +102,7 @@ def test_a_large_recipe_takes_a_step_at_a_small_scale(name: str, tmp_path: Path,
 
 
 def test_a_named_model_has_the_settings_of_its_row(tmp_path: Path, photographs: Path) -> None:
-    config = started(["paper-jft", "--model.name", "R50+ViT-L/32", "--data.root", str(photographs)])
+    config = config_from_recipe(["paper-jft", "--model.name", "R50+ViT-L/32", "--data.root", str(photographs)])
     assert (config.optim.lr, config.train.epochs) == (2e-4, 7)
     assert config.model.architecture.stem_stages == (3, 4, 6, 3)
     assert config.model.architecture.head_bias == -10

@@ -1,4 +1,4 @@
-"""Images that are other images than before are told apart, although their names and labels are the same."""
+"""Fingerprints change with names, labels or contents of images."""
 
 import hashlib
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitral.data.sources.source import ArraySource, Changed, FileSource, Joined, Source, Subset
-from vitral.runs.fingerprint import AT_ONCE, contents, fingerprint
+from vitral.data.sources.source import ArraySource, ConcatSource, FileSource, MappedSource, Source, Subset
+from vitral.runs.fingerprint import CHUNK, contents, fingerprint
 
 LABELS = np.array([0, 1])
 
@@ -22,11 +22,11 @@ def test_images_in_files(tmp_path: Path) -> None:
     for name in files:
         Image.new("L", (4, 4)).save(tmp_path / name)
     source: Source = FileSource(root=tmp_path, files=files, labels=LABELS, classes=("a", "b"))
-    source = Subset(source=Changed(source=source, change=lambda image: image), indices=np.array([1]))
+    source = Subset(source=MappedSource(source=source, transform=lambda image: image), indices=np.array([1]))
     before, named = contents(source), fingerprint(source)
     assert contents(source) == before
     Image.new("L", (40, 40), 7).save(tmp_path / "one.png")
-    assert contents(source) == before, "it is not one of these"
+    assert contents(source) == before, "the subset does not contain it"
     Image.new("L", (40, 40), 7).save(tmp_path / "two.png")
     assert contents(source) != before
     assert fingerprint(source) == named
@@ -40,7 +40,7 @@ def test_files_of_joined_sources(tmp_path: Path) -> None:
             FileSource(root=tmp_path, files=files, labels=LABELS, classes=("a", "b"))
             for files in (("one.png", "two.png"), ("three.png", last))
         )
-        return Subset(source=Joined(first=first, second=second), indices=np.arange(4))
+        return Subset(source=ConcatSource(first=first, second=second), indices=np.arange(4))
 
     assert fingerprint(joined("four.png")) == fingerprint(joined("four.png")) != fingerprint(joined("five.png"))
 
@@ -49,12 +49,12 @@ def test_images_in_memory() -> None:
     assert contents(in_memory(1)) == contents(in_memory(1)) != contents(in_memory(2))
 
 
-def test_parts_hashed_one_after_another_are_the_whole() -> None:
-    """As runs that were saved before have it."""
-    count = 2 * AT_ONCE + 3
+def test_hashing_in_chunks_equals_hashing_at_once() -> None:
+    """Saved runs have this fingerprint."""
+    count = 2 * CHUNK + 3
     labels, files = np.arange(count) % 2, [f"a/{number}.png" for number in range(count)]
     indices = np.arange(0, count, 2)
     source: Source = FileSource(root=Path(), files=files, labels=labels, classes=("a", "b"))
     digest = hashlib.sha256(b"a\0b" + labels[indices].tobytes() + indices.tobytes() + "\0".join(files).encode())
-    said = f"{len(indices)} images, 2 classes, {digest.hexdigest()[:16]}"
-    assert fingerprint(Subset(source=source, indices=indices)) == said
+    expected = f"{len(indices)} images, 2 classes, {digest.hexdigest()[:16]}"
+    assert fingerprint(Subset(source=source, indices=indices)) == expected

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vitral.runs.metrics import MetricLog, read_metrics
+from vitral.runs.metrics import MetricLog, read_metrics, read_speed
 
 
 def written(folder: Path, *, step: int, records: list[tuple[int, dict[str, float]]]) -> Path:
@@ -91,3 +91,12 @@ def test_opening_never_loses_the_record(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         MetricLog(tmp_path, step=10)
     assert [record["step"] for record in read_metrics(path)] == [10]
+
+
+def test_speed_under_its_old_names(tmp_path):
+    path = tmp_path / "speed.json"
+    assert read_speed(path) is None
+    path.write_text("null")
+    assert read_speed(path) is None
+    path.write_text('{"bound": "decode", "diagnosis": "the run waits", "steps": 3}')
+    assert read_speed(path) == {"bottleneck": "decode", "advice": "the run waits", "steps": 3}

@@ -1,4 +1,4 @@
-"""From files, bytes and PIL images to class names, as many as come."""
+"""Classification of files, bytes, PIL images and arrays."""
 
 import itertools
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ def noise() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))
 
 
-def files(root: Path) -> list[Path]:
+def list_files(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.is_file())
 
 
-def test_every_form_of_photograph_is_classified_as_the_model_says(predictor: Predictor, photographs: Path) -> None:
-    paths = files(photographs)
+def test_every_file_format_gives_the_probabilities_of_the_model(predictor: Predictor, photographs: Path) -> None:
+    paths = list_files(photographs)
     results = list(predictor.predict(paths, top_k=3))
     assert [result.name for result in results] == [str(path) for path in paths]
     preprocessing = predictor.card.preprocessing
@@ -41,13 +41,13 @@ def test_every_form_of_photograph_is_classified_as_the_model_says(predictor: Pre
         with torch.no_grad():
             probabilities = predictor.model(preprocessing.normalise(pixels[None])).softmax(1)[0]
         assert isinstance(result, Prediction)
-        expected = {f"class {label}": share for label, share in enumerate(probabilities.tolist())}
+        expected = {f"class {label}": value for label, value in enumerate(probabilities.tolist())}
         assert dict(zip(result.classes, result.probabilities, strict=True)) == pytest.approx(expected, abs=1e-5)
         assert list(result.probabilities) == sorted(result.probabilities, reverse=True)
 
 
-def test_paths_bytes_and_pil_images_are_the_same(predictor: Predictor, photographs: Path) -> None:
-    path = photographs / "cat" / "005-rotated.jpeg"  # lies on its side unless its note is read
+def test_paths_bytes_and_pil_images_give_the_same(predictor: Predictor, photographs: Path) -> None:
+    path = photographs / "cat" / "005-rotated.jpeg"  # on its side unless its EXIF orientation is applied
     with Image.open(path) as opened:
         forms = [path, str(path), path.read_bytes(), opened]
         results = list(predictor.predict(forms))
@@ -55,11 +55,11 @@ def test_paths_bytes_and_pil_images_are_the_same(predictor: Predictor, photograp
     assert len({result.probabilities for result in results}) == 1
     alone = predictor(path)
     assert (alone.name, alone.classes) == (results[0].name, results[0].classes)
-    # a matrix product of one row may round otherwise than one of four
+    # a matrix product of one row may round differently than one of four
     assert alone.probabilities == pytest.approx(results[0].probabilities, abs=1e-6)
 
 
-def test_arrays_are_images_too(predictor: Predictor) -> None:
+def test_arrays_are_classified_as_images(predictor: Predictor) -> None:
     image = noise()
     colour, grey = np.asarray(image), np.asarray(image.convert("L"))
     assert predictor(colour) == predictor(image)
@@ -69,21 +69,21 @@ def test_arrays_are_images_too(predictor: Predictor) -> None:
 
 
 @pytest.fixture
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Annotations mean nothing, as outside these tests."""
+def without_shape_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns off the check of annotations, as outside these tests."""
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
 
 
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize("image", ["photo.jpg", Path("photo.jpg"), b"photo", Image.new("L", (2, 2))])
-def test_a_single_image_is_no_list(predictor: Predictor, image: object) -> None:
+def test_predict_refuses_a_single_image(predictor: Predictor, image: object) -> None:
     with pytest.raises(ValueError, match="give a list of images"):
         predictor.predict(image)
 
 
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize(
-    ("image", "error", "sentence"),
+    ("image", "error", "message"),
     [
         (np.zeros((4, 4, 3)), ValueError, r"images\[1\] is an array of float64 and shape \(4, 4, 3\): give uint8 of"),
         (np.zeros((4, 4, 4), np.uint8), ValueError, r"images\[1\] is an array of uint8 and shape \(4, 4, 4\): give"),
@@ -92,23 +92,23 @@ def test_a_single_image_is_no_list(predictor: Predictor, image: object) -> None:
         (None, TypeError, r"images\[1\] is of type NoneType: give a path"),
     ],
 )
-def test_what_is_no_image_is_refused(
-    predictor: Predictor, image: object, error: type[Exception], sentence: str
+def test_other_types_and_shapes_are_refused(
+    predictor: Predictor, image: object, error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=sentence):
+    with pytest.raises(error, match=message):
         list(predictor.predict([noise(), image]))
-    with pytest.raises(error, match=sentence.replace("1", "0", 1)):
+    with pytest.raises(error, match=message.replace("1", "0", 1)):
         predictor(image)
 
 
-def test_a_model_is_used_in_place() -> None:
+def test_a_model_is_not_copied() -> None:
     model = small_model().train()
     predictor = Predictor(model, device=torch.device("cpu"))
     assert predictor.model is model
     assert not model.training
 
 
-def test_a_note_of_orientation_is_followed(predictor: Predictor, photographs: Path) -> None:
+def test_exif_orientation_is_applied(predictor: Predictor, photographs: Path) -> None:
     path = photographs / "cat" / "005-rotated.jpeg"
     with Image.open(path) as stored:
         lying = Image.fromarray(np.asarray(stored))
@@ -117,18 +117,18 @@ def test_a_note_of_orientation_is_followed(predictor: Predictor, photographs: Pa
     assert predictor(lying).probabilities != predictor(path).probabilities
 
 
-def test_the_size_of_batches_changes_nothing(photographs: Path) -> None:
-    paths = files(photographs)[:20]
+def test_predictions_do_not_depend_on_the_batch_size(photographs: Path) -> None:
+    paths = list_files(photographs)[:20]
     few, many = (list(Predictor(small_model(), batch_size=size).predict(paths)) for size in (1, 64))
     for one, other in zip(few, many, strict=True):
         assert one.classes == other.classes
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
-def test_broken_files_come_out_in_their_place(predictor: Predictor, tmp_path: Path) -> None:
+def test_unreadable_files_give_failures_in_order(predictor: Predictor, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photographs", per_class=2)
     broken = {str(path) for path in break_files(root)}
-    paths = [*files(root), tmp_path / "missing.jpg"]
+    paths = [*list_files(root), tmp_path / "missing.jpg"]
     results = list(predictor.predict(paths))
     assert [result.name for result in results] == [str(path) for path in paths]
     failures = [result for result in results if isinstance(result, Failure)]
@@ -138,38 +138,38 @@ def test_broken_files_come_out_in_their_place(predictor: Predictor, tmp_path: Pa
         assert "\n" not in failure.reason
 
 
-def test_a_batch_of_broken_files_alone(predictor: Predictor) -> None:
+def test_a_batch_of_unreadable_files_only(predictor: Predictor) -> None:
     results = list(predictor.predict([b"a cat"] * 9))
     assert [type(result) for result in results] == [Failure] * 9
     assert results[8].name == "images[8]"
 
 
-def test_no_images_give_nothing(predictor: Predictor) -> None:
+def test_no_images_give_no_predictions(predictor: Predictor) -> None:
     assert list(predictor.predict([])) == []
 
 
-def test_images_are_taken_a_batch_at_a_time(predictor: Predictor) -> None:
-    taken = 0
+def test_images_are_read_one_batch_at_a_time(predictor: Predictor) -> None:
+    num_read = 0
 
     def endless() -> Iterator[Image.Image]:
-        nonlocal taken
+        nonlocal num_read
         while True:
-            taken += 1
-            yield Image.new("RGB", (30, 20), (taken % 256, 0, 0))
+            num_read += 1
+            yield Image.new("RGB", (30, 20), (num_read % 256, 0, 0))
 
     results = predictor.predict(endless())
-    assert taken == 0
+    assert num_read == 0
     names = [result.name for result in itertools.islice(results, 8)]
     assert names == [f"images[{number}]" for number in range(8)]
-    assert taken == 14
+    assert num_read == 14
 
 
-def test_one_broken_image_alone_is_an_error(predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(UnreadableImage, match=r"missing\.jpg cannot be read as an image: there is no such file"):
+def test_a_single_unreadable_image_is_an_error(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage, match=r"missing\.jpg cannot be read"):
         predictor(tmp_path / "missing.jpg")
 
 
-def test_five_classes_are_named_at_most_unless_asked() -> None:
+def test_top_k_is_five_by_default() -> None:
     image = Image.new("RGB", (10, 10))
     many = Predictor(small_model(num_classes=8))
     assert len(many(image).classes) == 5
@@ -179,11 +179,11 @@ def test_five_classes_are_named_at_most_unless_asked() -> None:
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 4])
-def test_classes_out_of_range_are_refused_at_once(predictor: Predictor, top_k: int) -> None:
-    sentence = f"the model has 3 classes, so between 1 and 3 can be named, not {top_k}"
-    with pytest.raises(ValueError, match=sentence):
+def test_a_top_k_out_of_range_is_refused_before_iteration(predictor: Predictor, top_k: int) -> None:
+    message = f"3 classes.*not {top_k}"
+    with pytest.raises(ValueError, match=message):
         predictor.predict([], top_k=top_k)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=message):
         predictor(Image.new("RGB", (10, 10)), top_k=top_k)
 
 
@@ -196,47 +196,72 @@ def test_a_model_on_disk(tmp_path: Path) -> None:
         assert Predictor(folder)(image) == expected
 
 
-def test_logits_are_the_models_own(predictor: Predictor) -> None:
+def test_logits_equal_the_model(predictor: Predictor) -> None:
     images = torch.randint(0, 256, (3, 16, 24, 3), dtype=torch.uint8)
     floats = predictor.card.preprocessing.normalise(images)
     torch.testing.assert_close(predictor.logits(images), predictor.model(floats).detach())
 
 
-def test_a_model_in_training_is_used_without_dropout() -> None:
+def test_a_model_in_training_mode_is_evaluated_without_dropout() -> None:
     model = small_model(dropout=0.5).train()
     predictor, image = Predictor(model), noise()
     assert predictor(image) == predictor(image)
 
 
 def test_a_model_without_card_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"has no card.*: set model\.card to a vitral\.ModelCard, or load"):
+    with pytest.raises(ValueError, match=r"has no card.*vitral\.ModelCard"):
         Predictor(ViT(SMALL))
 
 
-def test_a_card_that_does_not_fit_is_refused() -> None:
+def test_a_card_with_other_classes_is_refused() -> None:
     model = small_model()
     model.card = small_card(replace(SMALL, num_classes=2))
-    with pytest.raises(ValueError, match="the card names 2 classes, but the model tells 3 apart"):
+    with pytest.raises(ValueError, match=r"2 classes, .* 3"):
         Predictor(model)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"device": "abacus"}, "device 'abacus' is not to be had here"),
-        ({"device": "meta"}, "device 'meta' is not to be had here: choose auto, cpu, cuda or cuda:1"),
-        ({"device": torch.device("mps")}, "device 'mps' is not to be had here: choose auto, cpu, cuda or cuda:1"),
+        ({"device": "abacus"}, "device 'abacus' is not available"),
+        ({"device": "meta"}, "device 'meta' is not available: choose auto, cpu, cuda or cuda:1"),
+        ({"precision": "float16"}, "unknown precision 'float16' .did you mean bfloat16.*: choose one of auto, float32"),
+        ({"device": torch.device("mps")}, "device 'mps' is not available: choose auto, cpu, cuda or cuda:1"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments: dict, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
+def test_wrong_arguments_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Predictor(small_model(), **arguments)
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")]
+)
+def test_precision_on_a_cpu(precision: str, dtype: str) -> None:
+    """Of the arithmetic; logits and features are float32."""
+    computed: list[torch.dtype] = []
+    model = small_model()
+    model.blocks[0].mlp.fc1.register_forward_hook(lambda *arguments: computed.append(arguments[-1].dtype))
+    predictor = Predictor(model, device="cpu", precision=precision)
+    pixels = torch.zeros(2, *predictor.card.preprocessing.image_size, 3, dtype=torch.uint8)
+    assert predictor.logits(pixels).dtype == predictor.extract_features(pixels).dtype == torch.float32
+    assert computed == [getattr(torch, dtype)] * 2
+
+
 @pytest.mark.gpu
-def test_a_gpu_agrees_within_bfloat16() -> None:
+@pytest.mark.parametrize(("precision", "dtype"), [("auto", "bfloat16"), ("float32", "float32")])
+def test_precision_on_a_gpu(precision: str, dtype: str) -> None:
+    computed: list[torch.dtype] = []
+    model = small_model()
+    model.blocks[0].mlp.fc1.register_forward_hook(lambda *arguments: computed.append(arguments[-1].dtype))
+    Predictor(model, device="cuda", precision=precision)(noise())
+    assert computed == [getattr(torch, dtype)]
+
+
+@pytest.mark.gpu
+def test_a_gpu_agrees_within_bfloat16_precision() -> None:
     image = noise()
-    here, there = (Predictor(small_model(), device=device)(image, top_k=3) for device in ("cpu", "cuda"))
-    expected = dict(zip(here.classes, here.probabilities, strict=True))
-    assert dict(zip(there.classes, there.probabilities, strict=True)) == pytest.approx(expected, abs=0.1)
+    on_cpu, on_gpu = (Predictor(small_model(), device=device)(image, top_k=3) for device in ("cpu", "cuda"))
+    expected = dict(zip(on_cpu.classes, on_cpu.probabilities, strict=True))
+    assert dict(zip(on_gpu.classes, on_gpu.probabilities, strict=True)) == pytest.approx(expected, abs=0.1)

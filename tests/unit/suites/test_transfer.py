@@ -1,14 +1,23 @@
-"""Measures of frozen representations: settings chosen on validation images alone, every test image counted."""
+"""Evaluation of frozen features: only validation images select hyperparameters; every test image counts."""
 
 import pytest
 import torch
 
 from vitral.evals.features import FeatureSet
-from vitral.evals.fewshot import GRID, few, predictions
-from vitral.suites.transfer import METHODS, RETRIEVAL, Known, Score, by_group, grid_scores, score
+from vitral.evals.fewshot import STRENGTH_GRID, few_shot_predictions, sample_few_shot
+from vitral.suites.transfer import (
+    METHODS,
+    RETRIEVAL,
+    Score,
+    TaskFeatures,
+    evaluate_features,
+    grid_scores,
+    group_means,
+)
 
 
-def clouds(count: int, seed: int) -> FeatureSet:
+def clusters(count: int, seed: int) -> FeatureSet:
+    """Three overlapping Gaussian clusters."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     centres = 3 * torch.eye(3, 5)
@@ -16,73 +25,77 @@ def clouds(count: int, seed: int) -> FeatureSet:
     return FeatureSet(features=features, labels=labels, readable=torch.ones(count, dtype=torch.bool))
 
 
-KNOWN = Known(train=clouds(120, 0), val=clouds(30, 1), test=clouds(77, 2), num_classes=3)
+FEATURES = TaskFeatures(train=clusters(120, 0), val=clusters(30, 1), test=clusters(77, 2), num_classes=3)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_measure_tells_clouds_apart(method: str) -> None:
-    for found in score(method, KNOWN, seeds=(0, 1)):
-        assert found.num_images == 77
-        assert len(found.values) == (2 if "shot" in found.method else 1)
-        assert found.mean > (0.6 if found.method == "1-shot" else 0.85)
-        assert all(value * 77 == pytest.approx(round(value * 77)) for value in found.values)
+def test_every_method_classifies_clusters(method: str) -> None:
+    for score in evaluate_features(method, FEATURES, seeds=(0, 1)):
+        assert score.num_images == 77
+        assert len(score.values) == (2 if "shot" in score.method else 1)
+        assert score.mean > (0.6 if score.method == "1-shot" else 0.85)
+        assert all(value * 77 == pytest.approx(round(value * 77)) for value in score.values)
 
 
-def test_retrieval_has_a_row_for_each_figure() -> None:
-    scores = score(RETRIEVAL, KNOWN, seeds=(0,))
-    assert len({each.seconds for each in scores}) == 1, "one search made them all"
-    found = {each.method: each.mean for each in scores}
-    assert list(found) == ["recall@1", "recall@5", "recall@10", "mAP"]
-    assert 0.8 < found["recall@1"] <= found["recall@5"] <= found["recall@10"] <= 1.0
-    assert 0.6 < found["mAP"] < 1.0
+def test_retrieval_has_a_score_for_each_metric() -> None:
+    scores = evaluate_features(RETRIEVAL, FEATURES, seeds=(0,))
+    assert len({score.seconds for score in scores}) == 1, "all come from one search"
+    means = {score.method: score.mean for score in scores}
+    assert list(means) == ["recall@1", "recall@5", "recall@10", "mAP"]
+    assert 0.8 < means["recall@1"] <= means["recall@5"] <= means["recall@10"] <= 1.0
+    assert 0.6 < means["mAP"] < 1.0
 
 
-def test_the_same_seeds_give_the_same() -> None:
-    first, second = (score("fewshot", KNOWN, seeds=(3, 4)) for _ in range(2))
-    assert [found.values for found in first] == [found.values for found in second]
-    other = score("fewshot", KNOWN, seeds=(5, 6))
-    assert [found.values for found in first] != [found.values for found in other]
+def test_scores_are_a_function_of_the_seeds() -> None:
+    first, second, other = (
+        [score.values for score in evaluate_features("fewshot", FEATURES, seeds=seeds)]
+        for seeds in ((3, 4), (3, 4), (5, 6))
+    )
+    assert first == second
+    assert first != other
 
 
-def test_test_images_choose_nothing() -> None:
-    """With other labels of the test images, what is told of them stays."""
+def test_test_labels_do_not_influence_predictions() -> None:
     classify = METHODS["knn"]["kNN"]
-    turned = FeatureSet(features=KNOWN.test.features, labels=(KNOWN.test.labels + 1) % 3, readable=KNOWN.test.readable)
-    other = Known(train=KNOWN.train, val=KNOWN.val, test=turned, num_classes=3)
-    assert torch.equal(classify(KNOWN, (0,))[0], classify(other, (0,))[0])
+    test = FEATURES.test
+    shifted = FeatureSet(features=test.features, labels=(test.labels + 1) % 3, readable=test.readable)
+    other = TaskFeatures(train=FEATURES.train, val=FEATURES.val, test=shifted, num_classes=3)
+    assert torch.equal(classify(FEATURES, (0,))[0], classify(other, (0,))[0])
 
 
-def test_means_by_group_weigh_tasks_alike() -> None:
+def test_group_means_weight_tasks_equally() -> None:
     def row(value: float) -> dict[str, Score]:
         return {"kNN": Score(method="kNN", values=[value], num_images=1, seconds=0.0)}
 
     scores = {"a": row(0.2), "b": row(0.4), "c": row(0.9)}
-    found = by_group(scores, {"a": "natural", "b": "natural", "c": "structured"})
-    assert found["natural"]["kNN"] == pytest.approx(0.3)
-    assert found["structured"]["kNN"] == pytest.approx(0.9)
-    assert found["mean"]["kNN"] == pytest.approx(0.5)
+    means = group_means(scores, {"a": "natural", "b": "natural", "c": "structured"})
+    assert means["natural"]["kNN"] == pytest.approx(0.3)
+    assert means["structured"]["kNN"] == pytest.approx(0.9)
+    assert means["mean"]["kNN"] == pytest.approx(0.5)
 
 
-def test_a_score_has_mean_and_deviation() -> None:
-    found = Score(method="5-shot", values=[0.2, 0.4], num_images=10, seconds=0.1)
-    assert (found.mean, found.spread) == (pytest.approx(0.3), pytest.approx(0.02**0.5))
-    assert Score(method="kNN", values=[0.5], num_images=1, seconds=0.0).spread == 0
+def test_mean_and_standard_deviation_of_a_score() -> None:
+    score = Score(method="5-shot", values=[0.2, 0.4], num_images=10, seconds=0.1)
+    assert (score.mean, score.std) == (pytest.approx(0.3), pytest.approx(0.02**0.5))
+    assert Score(method="kNN", values=[0.5], num_images=1, seconds=0.0).std == 0
 
 
-def test_the_grid_has_one_strength_for_all_tasks_chosen_on_val() -> None:
-    """Two tasks alike come to what one alone does; by hand for the strength that is best on its validation images."""
-    alone = grid_scores({"a": KNOWN})["a"]
+def test_the_grid_selects_one_strength_for_all_tasks_on_val() -> None:
+    """Two equal tasks give the scores of one; by hand for the strength that is best on its validation images."""
+    alone = grid_scores({"a": FEATURES})["a"]
     assert list(alone) == ["1-shot grid", "5-shot grid", "10-shot grid", "25-shot grid"]
-    twice = grid_scores({"a": KNOWN, "b": KNOWN})
-    assert [row.values for row in twice["b"].values()] == [row.values for row in alone.values()]
-    rows = few(KNOWN.train.labels, 5, num_classes=3, seed=None)
+    twice = grid_scores({"a": FEATURES, "b": FEATURES})
+    assert [score.values for score in twice["b"].values()] == [score.values for score in alone.values()]
+    train = FEATURES.train
+    rows = sample_few_shot(train.labels, 5, num_classes=3, seed=None)
 
-    def told(asked: FeatureSet) -> torch.Tensor:
-        train = KNOWN.train
-        classes = predictions(train.features[rows], train.labels[rows], asked.features, num_classes=3, strengths=GRID)
-        return (classes == asked.labels).double().mean(1)
+    def accuracies(test: FeatureSet) -> torch.Tensor:
+        predicted = few_shot_predictions(
+            train.features[rows], train.labels[rows], test.features, num_classes=3, strengths=STRENGTH_GRID
+        )
+        return (predicted == test.labels).double().mean(1)
 
-    best = int(told(KNOWN.val).argmax())
-    assert alone["5-shot grid"].values == [pytest.approx(told(KNOWN.test)[best].item())]
+    best = int(accuracies(FEATURES.val).argmax())
+    assert alone["5-shot grid"].values == [pytest.approx(accuracies(FEATURES.test)[best].item())]
     assert alone["25-shot grid"].mean > 0.85
     assert alone["5-shot grid"].num_images == 77

@@ -1,4 +1,4 @@
-"""Durations name their unit, and become steps or seconds."""
+"""Durations with units, in steps or seconds, and timers."""
 
 import math
 from datetime import timedelta
@@ -15,7 +15,7 @@ RUN = dict(total=1000, batch_size=100, samples=250)
 
 
 @given(AMOUNTS, st.sampled_from(UNITS), st.sampled_from(["", " "]))
-def test_reads_what_is_written(amount, unit, space):
+def test_parse(amount, unit, space):
     duration = Duration.parse(f"{amount:.3f}{space}{unit}")
     assert duration.amount == pytest.approx(amount)
     assert duration.unit == unit
@@ -23,14 +23,14 @@ def test_reads_what_is_written(amount, unit, space):
 
 
 @pytest.mark.parametrize(("text", "unit"), [("1step", "steps"), ("1 epoch", "epochs"), (" 1example ", "examples")])
-def test_one_needs_no_plural(text, unit):
+def test_singular_units(text, unit):
     assert Duration.parse(text) == Duration(1.0, unit)
 
 
 @pytest.mark.parametrize(
     "text", ["", "20", "steps", "-1steps", "1.5.2s", "1e3steps", "5 minutes", "nan s", "1 2s", "5%"]
 )
-def test_what_is_no_duration(text):
+def test_invalid_durations_raise(text):
     with pytest.raises(ValueError, match="is not a duration: write a number and one of steps, epochs, examples, per"):
         Duration.parse(text)
 
@@ -55,18 +55,18 @@ def test_steps_by_hand(text, steps):
 
 
 @given(st.integers(1, 10**5), st.integers(1, 4096), st.integers(1, 10**7))
-def test_whole_epochs_cover_every_sample_and_no_step_more(epochs, batch_size, samples):
+def test_whole_epochs_cover_every_sample_without_extra_steps(epochs, batch_size, samples):
     steps = Duration(float(epochs), "epochs").in_steps(total=0, batch_size=batch_size, samples=samples)
     assert (steps - 1) * batch_size < epochs * samples + 1e-3 * batch_size
     assert steps * batch_size >= epochs * samples - 1e-3 * batch_size
 
 
 @given(st.integers(1, 10**6))
-def test_all_percents_are_the_whole_run(total):
+def test_100_percent_is_the_whole_run(total):
     assert Duration(100.0, "percent").in_steps(total=total, batch_size=1, samples=1) == total
 
 
-def test_a_time_is_no_number_of_steps():
+def test_times_have_no_number_of_steps():
     with pytest.raises(ValueError, match="5min is a time; here a duration must be in steps, epochs"):
         Duration.parse("5min").in_steps(**RUN)
 
@@ -77,7 +77,7 @@ class TestTimer:
         assert [step for step in range(1, 11) if timer.due(step)] == [3, 6, 9]
 
     @pytest.mark.parametrize("text", ["0steps", "0s"])
-    def test_nothing_is_never_due(self, text):
+    def test_an_interval_of_zero_is_never_due(self, text):
         timer = Timer.every(text, **RUN)
         assert not any(timer.due(step) for step in range(1, 50))
 
@@ -93,15 +93,15 @@ class TestTimer:
         assert timer.steps is None
         assert timer.seconds == seconds
 
-    def test_the_same_moments_whatever_came_before(self):
-        """A resumed run is due where the first would have been."""
+    def test_steps_do_not_depend_on_the_start(self):
+        """A resumed run is due at the same steps."""
         assert [step for step in range(50, 60) if Timer.every("4steps", **RUN).due(step)] == [52, 56]
 
     def test_percent_of_the_run(self):
         assert Timer.every("10percent", **RUN).steps == math.ceil(RUN["total"] / 10)
 
 
-def test_a_timeout_is_a_time():
+def test_parse_timeout():
     assert parse_timeout("10min") == timedelta(minutes=10)
     with pytest.raises(ValueError, match="--timeout must be a time such as 10min, not 20steps"):
         parse_timeout("20steps")

@@ -1,4 +1,4 @@
-"""The running average: by hand, and no worse than the weights themselves, however short the run."""
+"""EMA: by hand, and no worse than the weights themselves in a short run."""
 
 import math
 from dataclasses import replace
@@ -10,9 +10,9 @@ import torch
 from tiny import ARCHITECTURE, tiny_run
 from vitral.data.batches import TrainingBatches
 from vitral.datasets.opening import open_data
+from vitral.runs.run import Run
 from vitral.train.ema import update_average, warmed_up
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.train.session import Session
 from vitral.vit import ViT
 
@@ -35,7 +35,7 @@ def test_an_update_by_hand():
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])
-def test_at_its_limits_it_is_the_model_or_stays(decay):
+def test_decay_zero_copies_and_decay_one_keeps(decay):
     average, model = ViT(ARCHITECTURE), ViT(ARCHITECTURE)
     expected = [param.clone() for param in (average if decay else model).parameters()]
     update_average(average, model, decay=decay)
@@ -43,12 +43,12 @@ def test_at_its_limits_it_is_the_model_or_stays(decay):
         torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
-def test_a_short_run_is_not_worse_with_it(tmp_path: Path):
+def test_ema_does_not_hurt_a_short_run(tmp_path: Path):
     """A decay of 0.99 from the start would leave three quarters of the initial weights after 30 steps."""
     losses = []
     for ema in (None, 0.99):
         config = tiny_run(tmp_path / str(ema), steps=30, ema=ema, log="10steps", optimiser="muon")
-        run = Run.create(config)
+        run = Run.create(config.out, recipe=config.recipe)
         losses.append(fit(run, config)["test/loss"])
         run.close()
     assert losses[0] < 2.2 < math.log(10)
@@ -56,7 +56,7 @@ def test_a_short_run_is_not_worse_with_it(tmp_path: Path):
 
 
 def test_polyaks_average_has_the_same_decay_from_the_start(tmp_path: Path):
-    """Beside a hand-kept average of what a run without one passes through."""
+    """Compared with the average of the weights of a run without EMA."""
     config = tiny_run(tmp_path / "run", ema=0.5, ema_warmup=False)
     config, classes = config.resolved(num_classes=10), tuple(map(str, range(10)))
     averaged, plain = (
@@ -71,7 +71,7 @@ def test_polyaks_average_has_the_same_decay_from_the_start(tmp_path: Path):
         for session in (averaged, plain):
             session.train_step(batches[step], lr=0.01)
         expected = 0.5 * expected + 0.5 * plain.model.head.weight.detach()
-    torch.testing.assert_close(averaged.kept_model.head.weight, expected)
+    torch.testing.assert_close(averaged.eval_model.head.weight, expected)
 
 
 def test_frozen_weights_are_not_averaged():

@@ -1,7 +1,8 @@
-"""The loop within one process: what it leaves, where it goes on, and what it makes of broken images."""
+"""The lifecycle of a run in one process: its files, resuming, errors and unreadable images."""
 
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,27 +11,29 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from checkpoints import facts, newest, tensors, truncate
+from checkpoints import metadata, newest, tensors, truncate
 from photographs import break_files, write_photographs
 from tiny import ARCHITECTURE, tiny_run
 from vitral import __version__
 from vitral.data.config import DataConfig
+from vitral.data.sources.source import Source
+from vitral.files import write_json
 from vitral.runs.metrics import read_metrics
-from vitral.train.config import RunConfig
-from vitral.train.fit import Plan, fit
+from vitral.runs.run import Run
+from vitral.train.config import RunConfig, read_run_config
+from vitral.train.evaluation import SplitEvaluation, evaluate_split
+from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
-from vitral.train.run import Run
-from vitral.train.schedule import ScheduleConfig
 from vitral.train.session import Session
 from vitral.weights.folder import load_model
 
 
 @pytest.fixture
 def train() -> Iterator:
-    """Trains in a fresh folder, or in one that is there; gives the figures."""
+    """Trains in a new folder, or resumes in an existing one; returns the metrics."""
 
     def fit_in(config: RunConfig, *, resume: bool = False) -> dict[str, float]:
-        run = Run.open(config.out)[0] if resume else Run.create(config)
+        run = Run.open(config.out) if resume else Run.create(config.out, recipe=config.recipe)
         try:
             return fit(run, config)
         finally:
@@ -51,7 +54,7 @@ def same_weights(one: Path, other: Path) -> bool:
     return (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
 
 
-def test_a_run_leaves_all_of_itself(tmp_path, train):
+def test_a_finished_run_has_all_files(tmp_path, train):
     figures = train(tiny_run(tmp_path / "run", evaluate="5steps"))
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"run.json", "config.json", "model.safetensors", "metrics.jsonl", "curves.png", "checkpoints"}
@@ -71,21 +74,40 @@ def test_a_run_leaves_all_of_itself(tmp_path, train):
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_average_is_what_is_kept(tmp_path, train):
+def test_the_ema_is_saved(tmp_path, train):
     train(tiny_run(tmp_path / "run"))
     state = newest(tmp_path / "run")
-    kept = load_file(tmp_path / "run" / "model.safetensors")
-    assert all(torch.equal(kept[name], tensors(state, "average")[name]) for name in kept)
-    assert not torch.equal(kept["head.weight"], tensors(state, "model")["head.weight"])
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(saved[name], tensors(state, "average")[name]) for name in saved)
+    assert not torch.equal(saved["head.weight"], tensors(state, "model")["head.weight"])
 
 
-def test_a_finished_run_resumed_ends_the_same(tmp_path, train):
+def test_resuming_a_finished_run_changes_nothing(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     first = train(config)
     record, model = ((tmp_path / "run" / name).read_bytes() for name in ("metrics.jsonl", "model.safetensors"))
     assert train(config, resume=True) == first
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == record
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == model
+
+
+def test_the_final_checkpoint_is_on_disk_before_the_final_evaluation(tmp_path, train, monkeypatch):
+    """Evaluation starts data workers, and a process must not fork while a thread writes."""
+    evaluated: list[tuple[int, bool]] = []
+
+    def slow_write(path: Path, value: object) -> None:
+        time.sleep(0.3)
+        write_json(path, value)
+
+    def evaluate(session: Session, data: dict[str, Source], split: str) -> SplitEvaluation:
+        path = tmp_path / "run" / "checkpoints" / f"step_{session.step:09d}"
+        evaluated.append((session.step, path.is_dir()))
+        return evaluate_split(session, data, split)
+
+    monkeypatch.setattr("vitral.train.checkpointing.checkpoint.write_json", slow_write)
+    monkeypatch.setattr("vitral.train.fit.evaluate_split", evaluate)
+    train(tiny_run(tmp_path / "run"))
+    assert evaluated == [(12, True)]
 
 
 def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path, train, capsys):
@@ -96,13 +118,13 @@ def test_a_damaged_checkpoint_costs_only_its_steps(tmp_path, train, capsys):
     truncate(damaged)
     capsys.readouterr()
     train(config, resume=True)
-    said = capsys.readouterr().err
-    assert f"{damaged} is damaged" in said
-    assert "steps 8 to 12" in said
+    stderr = capsys.readouterr().err
+    assert f"{damaged} is damaged" in stderr
+    assert "steps 8 to 12" in stderr
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, train):
+def test_a_checkpoint_of_another_run_raises(tmp_path, train):
     train(tiny_run(tmp_path / "run"))
     wider = replace(ARCHITECTURE, width=32)
     other = replace(tiny_run(tmp_path / "other"), model=replace(tiny_run().model, architecture=wider))
@@ -114,21 +136,21 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, train):
         train(tiny_run(tmp_path / "run"), resume=True)
     assert str(caught.value).startswith(f"{swapped}: ")
     assert "29 of its tensors differ, first blocks.0.attn.proj.bias: expected (16,), found (32,)" in str(caught.value)
-    assert str(caught.value).endswith("; put back what was changed, or start a new run")
+    assert str(caught.value).endswith("; undo the change, or start a new run")
 
 
-def test_the_configuration_that_is_saved_is_the_one_that_trains(tmp_path, train):
+def test_the_resolved_configuration_is_saved(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     config = replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, num_classes=7)))
     train(config)
-    saved = Run.open(tmp_path / "run")[1]
+    saved = read_run_config(Run.open(tmp_path / "run"))
     assert saved.model.architecture == load_model(tmp_path / "run").config
     assert saved.preprocessing == load_model(tmp_path / "run").card.preprocessing
     assert saved.model.architecture.num_classes == 10
     assert saved == config.resolved(num_classes=10)
 
 
-def test_changed_data_is_noticed(tmp_path, train):
+def test_changed_data_raises(tmp_path, train):
     root = tmp_path / "photos"
     write_photographs(root, per_class=4)
     config = tiny_run(tmp_path / "run", batch_size=8, steps=2)
@@ -139,23 +161,23 @@ def test_changed_data_is_noticed(tmp_path, train):
     before = (tmp_path / "run" / "run.json").read_bytes()
     one = min(path for path in root.rglob("*") if path.is_file())
     renamed = one.rename(one.with_stem("another"))
-    with pytest.raises(ValueError, match=r"^the data has changed since this run began: start a new run, or put"):
+    with pytest.raises(ValueError, match=r"^the training data has changed since this run started"):
         train(replace(config, train=replace(config.train, steps=4)), resume=True)
     assert (tmp_path / "run" / "run.json").read_bytes() == before
     renamed.rename(one)
     train(replace(config, train=replace(config.train, steps=4), data=replace(data, workers=1)), resume=True)
 
 
-def test_fewer_steps_than_were_taken_are_refused(tmp_path, train):
+def test_fewer_steps_than_the_checkpoint_raise(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     train(config)
     with pytest.raises(ValueError, match=r"^the run has already taken 12 steps: give --train\.steps 12 or more$"):
         train(replace(config, train=replace(config.train, steps=11)), resume=True)
-    assert Run.open(tmp_path / "run")[1] == config.resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == config.resolved(num_classes=10)
 
 
 class Failing:
-    """A session's step that fails."""
+    """Replaces a session's step and raises an error."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -164,7 +186,7 @@ class Failing:
         raise self.error
 
 
-def test_a_changed_configuration_is_saved_once_it_is_known_to_work(tmp_path, train, monkeypatch):
+def test_a_changed_configuration_is_saved_with_its_first_checkpoint(tmp_path, train, monkeypatch):
     config = tiny_run(tmp_path / "run")
     train(config)
     longer = replace(config, train=replace(config.train, steps=14), optim=replace(config.optim, lr=1e-3))
@@ -172,14 +194,14 @@ def test_a_changed_configuration_is_saved_once_it_is_known_to_work(tmp_path, tra
         patch.setattr(Session, "train_step", Failing(MemoryError()))
         with pytest.raises(ValueError, match="memory ran out"):
             train(longer, resume=True)
-    assert Run.open(tmp_path / "run")[1] == config.resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == config.resolved(num_classes=10)
     train(longer, resume=True)
     changed = ("optim.lr is 0.001 instead of 0.01 from step 12 on", "train.steps is 14 instead of 12 from step 12 on")
-    assert Run.open(tmp_path / "run")[1] == replace(longer, changes=changed).resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == replace(longer, changes=changed).resolved(num_classes=10)
     assert load_model(tmp_path / "run").card.provenance["changes"] == "; ".join(changed)
 
 
-def test_what_was_changed_is_told_and_stays_on_record(tmp_path, train, capsys):
+def test_changes_are_printed_and_recorded(tmp_path, train, capsys):
     config = tiny_run(tmp_path / "run")
     train(config)
     for steps in (14, 16):
@@ -188,14 +210,14 @@ def test_what_was_changed_is_told_and_stays_on_record(tmp_path, train, capsys):
             f"changed: train.steps is {steps} instead of {steps - 2} from step {steps - 2} on"
             in capsys.readouterr().err
         )
-    assert [change.rpartition(" from ")[2] for change in Run.open(tmp_path / "run")[1].changes] == [
+    assert [change.rpartition(" from ")[2] for change in read_run_config(Run.open(tmp_path / "run")).changes] == [
         "step 12 on",
         "step 14 on",
     ]
-    assert "Changed on the way: train.steps is 14 instead of 12" in (tmp_path / "run" / "report.html").read_text()
+    assert "Changed while resuming: train.steps is 14 instead of 12" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_settings_of_the_machine_change_nothing_and_are_not_told(tmp_path, train, capsys):
+def test_changed_hardware_settings_are_not_recorded(tmp_path, train, capsys):
     config = tiny_run(tmp_path / "run")
     train(config)
     before = (tmp_path / "run" / "run.json").read_bytes()
@@ -208,49 +230,49 @@ def test_settings_of_the_machine_change_nothing_and_are_not_told(tmp_path, train
     )
     train(elsewhere, resume=True)
     assert "changed" not in capsys.readouterr().err
-    assert (tmp_path / "run" / "run.json").read_bytes() == before, "nothing was trained with them"
+    assert (tmp_path / "run" / "run.json").read_bytes() == before, "no step was trained with them"
     assert "changes" not in load_model(tmp_path / "run").card.provenance
 
 
-def test_a_run_that_has_saved_nothing_yet_begins_with_whatever_is_changed(tmp_path, train, monkeypatch):
-    """Such as a smaller batch, where the first step took too much memory."""
+def test_any_setting_may_change_before_the_first_checkpoint(tmp_path, train, monkeypatch):
+    """Such as the batch size, if the first step ran out of memory."""
     config = tiny_run(tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(Session, "train_step", Failing(MemoryError()))
-        with pytest.raises(ValueError, match="begin a run with a smaller"):
+        with pytest.raises(ValueError, match=r"smaller --train\.batch-size"):
             train(config)
     smaller = replace(config, train=replace(config.train, batch_size=32))
     train(smaller, resume=True)
-    assert Run.open(tmp_path / "run")[1] == smaller.resolved(num_classes=10)
+    assert read_run_config(Run.open(tmp_path / "run")) == smaller.resolved(num_classes=10)
 
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (MemoryError(), "^memory ran out with batches of 64 images in 1 parts: raise --train.accumulate, or begin"),
+        (MemoryError(), "^memory ran out with batches of 64 images in 1 parts: raise --train.accumulate, or start"),
         (torch.OutOfMemoryError("CUDA out of memory."), "^memory ran out with batches of 64 images"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "^memory ran out with batches of 64"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "lower --data.workers$"),
         (torch._dynamo.exc.InternalTorchDynamoError("no compiler"), "^torch.compile failed .no compiler.: install a"),
     ],
 )
-def test_a_machine_that_gives_up_is_told_of_in_a_sentence(tmp_path, train, monkeypatch, error, sentence):
+def test_resource_errors_become_user_errors(tmp_path, train, monkeypatch, error, sentence):
     monkeypatch.setattr(Session, "train_step", Failing(error))
     with pytest.raises(ValueError, match=sentence):
         train(tiny_run(tmp_path / "run"))
 
 
-def test_other_errors_stay_what_they_are(tmp_path, train, monkeypatch):
+def test_other_errors_propagate(tmp_path, train, monkeypatch):
     monkeypatch.setattr(Session, "train_step", Failing(RuntimeError("a fault of our own")))
     with pytest.raises(RuntimeError, match="a fault of our own"):
         train(tiny_run(tmp_path / "run"))
 
 
-def test_a_signal_while_the_run_finishes_is_honoured_after_it(tmp_path, train, monkeypatch):
+def test_a_signal_while_the_run_finishes_is_raised_after_it(tmp_path, train, monkeypatch):
     def draw(*_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("vitral.train.fit.draw_curves", draw)
+    monkeypatch.setattr("vitral.train.artefacts.draw_curves", draw)
     with pytest.raises(Interrupted) as caught:
         train(tiny_run(tmp_path / "run"))
     assert caught.value.finished
@@ -258,18 +280,18 @@ def test_a_signal_while_the_run_finishes_is_honoured_after_it(tmp_path, train, m
     assert load_model(tmp_path / "run").card.provenance["steps"] == 12
 
 
-def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path, train):
+def test_a_run_that_fails_to_start_leaves_no_folder(tmp_path, train):
     config = replace(tiny_run(tmp_path / "run"), data=DataConfig(source="folder", root=tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="nowhere does not exist"):
         train(config)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_resumed_run_that_cannot_begin_loses_nothing(tmp_path, train):
+def test_a_resumed_run_that_fails_to_start_changes_no_file(tmp_path, train):
     config = tiny_run(tmp_path / "run")
     train(config)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match="device 'teapot' is not to be had here"):
+    with pytest.raises(ValueError, match="device 'teapot' is not available"):
         train(replace(config, train=replace(config.train, device="teapot")), resume=True)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
@@ -283,10 +305,10 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, trai
         assert all(tensor.isfinite().all() for tensor in tensors(path).values())
 
 
-class TestBroken:
+class TestUnreadable:
     @pytest.fixture
     def config(self, tmp_path) -> RunConfig:
-        """A run over photographs, three of which are broken."""
+        """A run over photographs, three of which are unreadable."""
         root = tmp_path / "photos"
         write_photographs(root, per_class=4)
         break_files(root)
@@ -295,24 +317,24 @@ class TestBroken:
         data = DataConfig(source="folder", root=root)
         return replace(config, model=replace(config.model, architecture=architecture), data=data)
 
-    def test_stops_the_run_and_is_named_with_the_way_on(self, config, train):
+    def test_an_unreadable_image_stops_the_run_which_can_resume(self, config, train):
         with pytest.raises(ValueError, match=r"broken-\w+\.\w+ cannot be read as an image: .*--data\.on-error skip"):
             train(config)
         step = max(losses(config.out), default=0)
-        assert facts(newest(config.out))["step"] == step
+        assert metadata(newest(config.out))["step"] == step
         skipping = replace(config, data=replace(config.data, on_error="skip"))
         train(skipping, resume=True)
         straight = replace(skipping, out=config.out.with_name("straight"))
         train(straight)
         assert same_weights(config.out, straight.out)
 
-    def test_skipped_ones_are_counted_and_listed(self, config, train, capsys):
+    def test_skipped_images_are_counted_and_listed(self, config, train, capsys):
         config = replace(config, data=replace(config.data, on_error="skip"))
         train(config)
-        said = capsys.readouterr().err
-        assert "3 files could not be read and were left out:" in said
+        stderr = capsys.readouterr().err
+        assert "3 files could not be read and were skipped:" in stderr
         for name in ("broken-cut.jpg", "broken-empty.jpg", "broken-text.png"):
-            assert said.count(name) == 1
+            assert stderr.count(name) == 1
 
     def test_skipping_does_not_depend_on_workers(self, config, train):
         runs = [config.out.with_name(f"workers-{workers}") for workers in (0, 2)]
@@ -321,67 +343,19 @@ class TestBroken:
         assert same_weights(*runs)
 
 
-class TestPlan:
-    def plan(self, **train: object) -> Plan:
-        return Plan.of(tiny_run(None, **{"batch_size": 100, **train}), samples=250)
-
-    def test_epochs_become_steps(self):
-        assert self.plan(steps=None, epochs=2.0).total == 5
-
-    def test_steps_count_instead_of_epochs(self):
-        assert self.plan(steps=7, epochs=2.0).total == 7
-
-    def test_takes_at_least_one_step(self):
-        assert self.plan(steps=None, epochs=1e-9).total == 1
-
-    def test_rates_follow_the_schedule(self):
-        plan = self.plan(steps=12)
-        assert plan.schedule["warmup"] == 2
-        assert [plan.learning_rate(step) for step in (0, 1, 2, 12)] == [0, 5e-3, 1e-2, 0]
-
-    @pytest.mark.parametrize(
-        ("schedule", "sentence"),
-        [
-            (dict(warmup="2steps"), None),
-            (dict(warmup="4steps", cooldown="8steps"), None),
-            (dict(warmup="0steps", cooldown="12steps"), None),
-            (
-                dict(warmup="10000steps"),
-                "warning: a warm-up of 10000 steps does not fit into a run of 12, whose learning rate is never 0.01 "
-                "but 1.1e-05 at most: shorten --schedule.warmup, or train for longer",
-            ),
-            (dict(warmup="12steps"), "warning: a warm-up of 12 steps does"),
-            (dict(warmup="6steps", cooldown="8steps"), "warning: a warm-up of 6 steps and a cool-down of 8 do not fit"),
-            (
-                dict(warmup="0steps", cooldown="24steps"),
-                "is never 0.01 but 0.005 at most: shorten --schedule.warmup or",
-            ),
-        ],
-    )
-    def test_a_schedule_that_does_not_fit_is_told(self, schedule, sentence):
-        config = replace(tiny_run(None), schedule=ScheduleConfig(decay="constant", **schedule))
-        plan = Plan.of(config, samples=250)
-        peak = max(map(plan.learning_rate, range(plan.total)))
-        assert (peak == config.optim.lr) == (sentence is None)
-        assert [sentence in warning for warning in plan.warnings()] == ([] if sentence is None else [True])
-
-    def test_evaluation_by_epochs(self):
-        assert self.plan(evaluate="2epochs").evaluate.steps == 5
-
-
-def test_the_best_on_validation_images_is_kept_also_when_the_run_resumes(tmp_path, train):
+def test_the_best_model_on_validation_images_is_saved_also_after_resuming(tmp_path, train):
     tiny = tiny_run(tmp_path / "run", evaluate="3steps", steps=24)
     checkpoint = replace(tiny.checkpoint, keep=9)
-    tiny = replace(tiny, data=replace(tiny.data, val_share=0.2), checkpoint=checkpoint)
+    tiny = replace(tiny, data=replace(tiny.data, val_fraction=0.2), checkpoint=checkpoint)
     train(tiny)
     records = read_metrics(tmp_path / "run" / "metrics.jsonl")
     scores = {record["step"]: record["val/top1"] for record in records if "val/top1" in record}
     best = load_model(tmp_path / "run" / "best").card
     assert best.provenance["steps"] == max(scores, key=lambda step: (scores[step], -step))
     assert best.metrics["val/top1"] == max(scores.values())
-    kept = (tmp_path / "run" / "best" / "model.safetensors").read_bytes()
+    before = (tmp_path / "run" / "best" / "model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "run" / "best")
     for step in (step for step in range(4, 25, 4) if step >= best.provenance["steps"]):
         shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{step:09d}")
     train(tiny, resume=True)
-    assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == kept
+    assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == before

@@ -1,4 +1,4 @@
-"""Training on a GPU: the run that a CPU makes, within its arithmetic, and never waiting for the device in a step."""
+"""Training on a GPU: close to the same run on a CPU, and without synchronisation in a step."""
 
 import warnings
 from collections.abc import Iterator
@@ -14,27 +14,27 @@ from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import Batch, TrainingBatches
 from vitral.datasets.opening import open_data
 from vitral.objectives.classification import ClassificationConfig
-from vitral.train.config import RunConfig
+from vitral.runs.run import Run
+from vitral.train.config import RunConfig, read_run_config
 from vitral.train.fit import fit
-from vitral.train.run import Run
 from vitral.train.session import Session
 from vitral.weights.folder import load_model
 
 pytestmark = pytest.mark.gpu
 
 VARIED = AugmentConfig(flip=True, shift=1, rotate=10.0, mixup=0.5, cutmix=0.5, erase=0.3)
-"""Everything that the digits' one channel allows."""
+"""All augmentations that support one channel."""
 
 
 def run_on(device: str, out: Path | None = None, **train: object) -> RunConfig:
-    """A tiny run without dropout, which every device draws in a way of its own."""
+    """A tiny run without dropout, which differs between devices."""
     config = tiny_run(out, optimiser="sgd", device=device, **train)
     return replace(config, model=replace(config.model, architecture=replace(ARCHITECTURE, dropout=0.0)))
 
 
 def trained(config: RunConfig) -> list[dict[str, float]]:
-    """The record of a whole run."""
-    run = Run.create(config)
+    """The metrics of a complete run."""
+    run = Run.create(config.out, recipe=config.recipe)
     try:
         fit(run, config)
     finally:
@@ -58,14 +58,14 @@ def test_float32_equals_the_cpu(tmp_path):
 
 
 @pytest.mark.compile
-def test_compiled_bfloat16_is_near(tmp_path):
+def test_compiled_bfloat16_is_close(tmp_path):
     here, there = (trained(run_on(device, tmp_path / device)) for device in ("cpu", "cuda"))
     assert losses(there) == pytest.approx(losses(here), abs=0.05)
     assert losses(there) != losses(here), "bfloat16 rounds"
 
 
 @pytest.mark.compile
-def test_the_record_tells_memory_and_useful_work(tmp_path):
+def test_metrics_have_memory_and_mfu(tmp_path):
     lines = [line for line in trained(run_on("cuda", tmp_path / "run")) if "images_per_second" in line]
     assert all(0 < line["memory_bytes"] < 1e9 for line in lines)
     if "H100" in torch.cuda.get_device_name() or "H200" in torch.cuda.get_device_name():
@@ -73,7 +73,7 @@ def test_the_record_tells_memory_and_useful_work(tmp_path):
 
 
 @pytest.mark.parametrize("saved", ["cpu", "cuda"])
-def test_a_run_goes_on_on_another_device(tmp_path, saved):
+def test_a_run_resumes_on_another_device(tmp_path, saved):
     """Its losses are those of the run that stayed."""
     config = run_on(saved, tmp_path / "straight", precision="float32", compile=False)
     # the schedule must not see that a run is cut short
@@ -81,7 +81,8 @@ def test_a_run_goes_on_on_another_device(tmp_path, saved):
     straight = trained(config)
     trained(replace(config, out=tmp_path / "moved", train=replace(config.train, steps=8)))
     other = {"cpu": "cuda", "cuda": "cpu"}[saved]
-    run, config = Run.open(tmp_path / "moved")
+    run = Run.open(tmp_path / "moved")
+    config = read_run_config(run)
     config = replace(config, out=tmp_path / "moved", train=replace(config.train, steps=12, device=other))
     try:
         fit(run, config)
@@ -104,7 +105,7 @@ def no_waiting() -> Iterator[None]:
 
 
 def stepping(config: RunConfig) -> tuple[Session, Batch]:
-    """A session that has taken two steps, and a batch in page-locked memory."""
+    """A session after two steps, and a batch in pinned memory."""
     config = config.resolved(num_classes=10)
     session = Session(config, classes=tuple("0123456789"))
     batch = TrainingBatches(
@@ -120,7 +121,7 @@ def stepping(config: RunConfig) -> tuple[Session, Batch]:
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd", "muon", "lamb", "lars", "adafactor"])
-def test_a_step_never_waits(optimiser, request):
+def test_a_step_never_synchronises(optimiser, request):
     config = tiny_run(optimiser=optimiser, device="cuda", compile=False, accumulate=2)
     config = replace(config, augment=VARIED, objective=ClassificationConfig(loss="sigmoid"))
     session, batch = stepping(config)
@@ -130,7 +131,7 @@ def test_a_step_never_waits(optimiser, request):
     assert all(torch.isfinite(value) for value in figures.values())
 
 
-def test_float16_is_near_with_a_scaled_loss(tmp_path):
+def test_float16_with_loss_scaling_is_close(tmp_path):
     half, exact = (
         losses(trained(run_on("cuda", tmp_path / precision, precision=precision, compile=False)))
         for precision in ("float16", "float32")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 are noted, once; later ones act as always."""
+"""Ctrl-C, SIGTERM and SIGUSR1 are recorded once; later signals act as usual."""
 
 import os
 import signal
@@ -11,22 +11,22 @@ from vitral.train.interrupts import Interrupted, Interrupts
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Every handler is the old one again afterwards."""
+    """Checks that all handlers are restored."""
     before = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
     yield
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_is_noted(signum):
+def test_a_signal_is_recorded(signum):
     with Interrupts() as interrupts:
         assert interrupts.signum is None
         os.kill(os.getpid(), signum)
         assert interrupts.signum == signum
 
 
-def test_outside_the_main_thread_nothing_is_caught():
-    """Where a cluster's launcher trains, signals are its own."""
+def test_no_handlers_outside_the_main_thread():
+    """A launcher that trains in another thread handles signals itself."""
 
     def active() -> tuple[object, object]:
         with Interrupts() as interrupts:
@@ -36,14 +36,14 @@ def test_outside_the_main_thread_nothing_is_caught():
         assert pool.submit(active).result() == (signal.getsignal(signal.SIGTERM), None)
 
 
-def test_says_at_once_that_it_saves(capfd):
+def test_saving_is_announced_at_once(capfd):
     with Interrupts():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         assert capfd.readouterr().err == "saving...\n"
 
 
-def test_two_at_once_are_one():
+def test_signals_in_quick_succession_count_once():
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
@@ -60,7 +60,7 @@ def usual_interrupt():
 
 
 @pytest.mark.usefixtures("usual_interrupt")
-def test_a_later_one_acts_as_always(monkeypatch):
+def test_a_later_signal_acts_as_usual(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     with Interrupts() as interrupts:
@@ -71,5 +71,5 @@ def test_a_later_one_acts_as_always(monkeypatch):
         assert interrupts.signum == signal.SIGINT
 
 
-def test_says_by_what():
+def test_the_message_names_the_signal():
     assert str(Interrupted(signal.SIGTERM)) == "stopped by SIGTERM"

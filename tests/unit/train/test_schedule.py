@@ -1,4 +1,4 @@
-"""Learning rates against hand values and a second formula."""
+"""Learning rates against hand-computed values and a second formula."""
 
 import math
 from functools import partial
@@ -12,7 +12,7 @@ def rates(config: ScheduleConfig, *, base: float, total: int, warmup: int) -> li
     return [learning_rate(config, base=base, step=step, total=total, warmup=warmup) for step in range(total + 1)]
 
 
-def test_warmup_begins_at_zero_and_rises_in_a_line():
+def test_warmup_is_linear_from_zero():
     found = rates(ScheduleConfig(decay="constant"), base=8.0, total=20, warmup=4)
     assert found == [0.0, 2.0, 4.0, 6.0] + [8.0] * 17
 
@@ -29,7 +29,7 @@ def test_cosine_by_hand():
     assert found[14] == 0
 
 
-def test_linear_ends_at_its_end():
+def test_linear_decay_reaches_the_end_rate():
     found = rates(ScheduleConfig(decay="linear", end=1e-5), base=1e-3, total=12, warmup=2)
     assert found[2] == 1e-3
     assert found[7] == pytest.approx((1e-3 + 1e-5) / 2)
@@ -37,7 +37,7 @@ def test_linear_ends_at_its_end():
 
 
 def test_warmup_multiplies_the_decayed_rate():
-    """Also where the end rate is not zero: the first rate is."""
+    """The first rate is zero, also if the end rate is not."""
     config = ScheduleConfig(decay="cosine", end=0.1)
     assert rates(config, base=1.0, total=100, warmup=10)[5] == 0.5
     assert rates(config, base=1.0, total=100, warmup=10)[0] == 0
@@ -67,7 +67,7 @@ def test_rsqrt_halves_its_square_after_the_time_scale():
 
 @pytest.mark.parametrize("decay", ["cosine", "linear", "constant", "rsqrt"])
 def test_fifty_steps_with_a_cooldown(decay):
-    """The way to zero multiplies what the rate would be without it."""
+    """The cool-down multiplies the rate without it."""
     config = ScheduleConfig(decay=decay, end=1e-4)
     lengths = dict(base=3e-3, total=50, warmup=5, timescale=7)
     for step in range(51):

@@ -1,4 +1,4 @@
-"""One training step: accumulation, clipping, the running average, seeded dropout, and what a checkpoint holds."""
+"""One training step: accumulation, clipping, EMA, seeded dropout, and checkpoints."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from vitral.datasets.opening import open_data
 from vitral.device import pick_device
 from vitral.train.checkpointing.checkpoint import Checkpoints, Saved
 from vitral.train.config import RunConfig
+from vitral.train.evaluation import predict_fn
 from vitral.train.session import Session
 
 CLASSES = tuple(str(label) for label in range(10))
@@ -43,10 +44,10 @@ def weights(trained: Session) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in trained.model.state_dict().items()}
 
 
-def broken(batch: Batch, rows: list[int]) -> Batch:
+def with_unreadable(batch: Batch, rows: list[int]) -> Batch:
     labels = batch.labels.clone()
     labels[rows] = UNREADABLE
-    return replace(batch, labels=labels, unreadable=tuple(f"{row} is broken" for row in rows))
+    return replace(batch, labels=labels, unreadable=tuple(f"{row} is unreadable" for row in rows))
 
 
 @pytest.mark.parametrize("parts", [2, 4, 64])
@@ -55,7 +56,7 @@ def test_accumulation_equals_one_big_batch(parts, rows):
     """Also where some parts hold fewer readable images than others, or none."""
     whole = without_dropout(tiny_run(), name="sgd")
     split = replace(whole, train=replace(whole.train, accumulate=parts))
-    batch = broken(batch_of(whole), rows)
+    batch = with_unreadable(batch_of(whole), rows)
     one, other = session(whole), session(split)
     with torch.no_grad():
         for trained in (one, other):
@@ -75,7 +76,7 @@ def test_accumulation_of_mixed_images_equals_one_big_batch(loss):
     augment = replace(whole.augment, mixup=0.8, cutmix=1.0)
     whole = replace(whole, augment=augment, objective=replace(whole.objective, loss=loss))
     split = replace(whole, train=replace(whole.train, accumulate=64))
-    batch = broken(batch_of(whole), [0, 7])
+    batch = with_unreadable(batch_of(whole), [0, 7])
     one, other = session(whole), session(split)
     figures = [trained.train_step(batch, lr=0.01) for trained in (one, other)]
     for name, value in figures[0].items():
@@ -108,13 +109,13 @@ def test_running_average_by_hand():
         trained.train_step(batch_of(config, step), lr=0.01)
         now = weights(trained)
         expected = {name: decay * expected[name] + (1 - decay) * now[name] for name in now}
-    for name, tensor in trained.kept_model.state_dict().items():
+    for name, tensor in trained.eval_model.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_without_average_the_weights_themselves_are_kept():
+def test_without_ema_the_model_itself_is_evaluated():
     trained = session(tiny_run(ema=None))
-    assert trained.kept_model is trained.model
+    assert trained.eval_model is trained.model
 
 
 def test_dropout_depends_on_seed_and_step_alone():
@@ -144,14 +145,14 @@ def test_initial_weights_depend_on_the_seed_alone():
     assert not torch.equal(first.model.blocks[0].attn.qkv.weight, other.model.blocks[0].attn.qkv.weight)
 
 
-def test_a_batch_without_a_readable_image_is_survived():
+def test_a_batch_without_readable_images():
     config = without_dropout(tiny_run(optimiser="sgd"))
     trained = session(config)
     before = weights(trained)
-    figures = trained.train_step(broken(batch_of(config), list(range(64))), lr=0.1)
+    figures = trained.train_step(with_unreadable(batch_of(config), list(range(64))), lr=0.1)
     assert figures["loss"] == 0
     assert figures["gradient_norm"] == 0
-    assert trained.unreadable == {f"{row} is broken" for row in range(64)}
+    assert trained.unreadable == {f"{row} is unreadable" for row in range(64)}
     for name, tensor in weights(trained).items():
         decay = 0.1 * config.optim.weight_decay if name.endswith("weight") and tensor.ndim > 1 else 0
         torch.testing.assert_close(tensor, before[name] * (1 - decay))
@@ -162,20 +163,20 @@ def test_images_are_warped_on_black():
     config = replace(tiny_run(), augment=replace(tiny_run().augment, flip=False, rotate=0.0, scale=0.0))
     batch = batch_of(config)
     images = session(config).examples(replace(batch, images=torch.full_like(batch.images, 255))).images
-    shifted = batch.draws.warps[:, 0, 2] == 1
+    shifted = batch.augment_params.warps[:, 0, 2] == 1
     assert shifted.any()
     torch.testing.assert_close(images[shifted][..., -1], torch.full_like(images[shifted][..., -1], -1.0))
     torch.testing.assert_close(images[shifted][:, :, 2:6, :6], torch.ones_like(images[shifted][:, :, 2:6, :6]))
 
 
-def test_evaluation_draws_nothing_and_changes_nothing():
+def test_evaluation_is_deterministic_and_changes_nothing():
     config = tiny_run()
     trained = session(config)
     trained.train_step(batch_of(config), lr=0.01)
     images = batch_of(config).images
     before = weights(trained)
-    first = trained.predict(images)
-    assert torch.equal(first, trained.predict(images))
+    first = predict_fn(trained)(images)
+    assert torch.equal(first, predict_fn(trained)(images))
     assert not first.requires_grad
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(trained).items())
 
@@ -183,25 +184,25 @@ def test_evaluation_draws_nothing_and_changes_nothing():
 def saved(trained: Session, folder: Path) -> Saved:
     """The checkpoint of a session."""
     checkpoints = Checkpoints(folder, keep=1)
-    checkpoints.save(trained.tensors(), trained.facts(), step=trained.step)
+    checkpoints.save(trained.tensors(), trained.metadata(), step=trained.step)
     checkpoints.wait()
     return checkpoints.newest()[0]
 
 
 class TestState:
-    def test_goes_on_where_it_stood(self, tmp_path):
+    def test_resumes_exactly(self, tmp_path):
         config = tiny_run()
         trained, resumed = session(config), session(config)
-        trained.train_step(broken(batch_of(config), [3]), lr=0.01)
+        trained.train_step(with_unreadable(batch_of(config), [3]), lr=0.01)
         resumed.load(saved(trained, tmp_path))
         assert resumed.step == 1
-        assert resumed.unreadable == {"3 is broken"}
+        assert resumed.unreadable == {"3 is unreadable"}
         for each in (trained, resumed):
             each.train_step(batch_of(config, 1), lr=0.01)
         for name, tensor in weights(trained).items():
             assert torch.equal(tensor, weights(resumed)[name])
-        for name, tensor in trained.kept_model.state_dict().items():
-            assert torch.equal(tensor, resumed.kept_model.state_dict()[name])
+        for name, tensor in trained.eval_model.state_dict().items():
+            assert torch.equal(tensor, resumed.eval_model.state_dict()[name])
 
     @pytest.mark.parametrize(
         ("change", "reason"),
@@ -212,7 +213,7 @@ class TestState:
             ("average", "train.ema cannot be turned on or off"),
         ],
     )
-    def test_of_another_run_is_refused(self, tmp_path, change, reason):
+    def test_a_checkpoint_of_another_run_raises(self, tmp_path, change, reason):
         config = tiny_run()
         trained = session(config)
         trained.train_step(batch_of(config), lr=0.01)
@@ -227,7 +228,7 @@ class TestState:
         assert "\n" not in str(caught.value)
         assert str(caught.value).endswith(reason)
 
-    def test_that_is_none(self, tmp_path):
+    def test_a_checkpoint_of_something_else_raises(self, tmp_path):
         checkpoints = Checkpoints(tmp_path, keep=1)
         checkpoints.save({"model.x": torch.zeros(1)}, {"step": 1}, step=1)
         checkpoints.wait()
@@ -239,12 +240,12 @@ class TestDevice:
     def test_cpu(self):
         assert pick_device("cpu") == torch.device("cpu")
 
-    def test_auto_takes_a_gpu_where_there_is_one(self):
+    def test_auto_uses_a_gpu_if_there_is_one(self):
         assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
     @pytest.mark.parametrize("name", ["cuda:99", "teapot", "cpu:x", ""])
-    def test_one_that_is_not_there(self, name):
-        with pytest.raises(ValueError, match=f"^device '{name}' is not to be had here: ") as caught:
+    def test_missing_devices_raise(self, name):
+        with pytest.raises(ValueError, match=f"^device '{name}' is not available: ") as caught:
             pick_device(name)
         assert "\n" not in str(caught.value)
 
@@ -257,14 +258,14 @@ def test_bfloat16_on_request():
     single.model.load_state_dict(trained.model.state_dict())
     images = batch_of(config).images
     trained.average = single.average = None
-    difference = (trained.predict(images).float() - single.predict(images)).abs().max()
+    difference = (predict_fn(trained)(images).float() - predict_fn(single)(images)).abs().max()
     assert 0 < difference < 0.3
     assert np.isfinite(trained.train_step(batch_of(config), lr=0.01)["loss"].item())
     assert trained.model.head.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_float16_skips_steps_that_overflow_and_remembers_its_scale(optimiser):
+def test_float16_skips_steps_that_overflow_and_saves_its_scale(optimiser):
     config = tiny_run(precision="float16", optimiser=optimiser, ema=None)
     trained = session(config)
     batch = batch_of(config)
@@ -282,4 +283,4 @@ def test_float16_skips_steps_that_overflow_and_remembers_its_scale(optimiser):
     expected = plain.train_step(batch, lr=0.01)
     assert found["gradient_norm"].item() == pytest.approx(expected["gradient_norm"].item(), rel=0.02)
     assert any((before[name] != value).any() for name, value in weights(trained).items())
-    assert trained.facts()["scaler"]["scale"] == 2.0**8
+    assert trained.metadata()["scaler"]["scale"] == 2.0**8

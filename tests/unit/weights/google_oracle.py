@@ -1,7 +1,7 @@
-"""Google's Vision Transformers in plain NumPy, from the paper's equations and the layout of the files alone.
+"""Reference implementation of Google's Vision Transformers in NumPy, from the paper and the layout of the files.
 
-Knows nothing of Vitral: it makes the arrays of a file, names and shapes as each generation has them, and computes the
-logits that the original code would.
+It is independent of Vitral: it draws the arrays of a file with the names and shapes of each generation, and computes
+the logits of the original code.
 """
 
 import math
@@ -16,7 +16,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Oracle:
-    """One model of one generation of files."""
+    """A model in one generation of files."""
 
     generation: str = "google"
     """`google`, `google-linen` or `big_vision`."""
@@ -34,7 +34,7 @@ class Oracle:
 
     @property
     def names(self) -> tuple[str, str, str, str]:
-        """Attention, second norm and MLP of a block, and the positions."""
+        """Names of a block's attention, second norm and MLP, and of the positions."""
         if self.generation == "google":
             return (
                 "MultiHeadDotProductAttention_1",
@@ -47,12 +47,12 @@ class Oracle:
 
     @property
     def side(self) -> int:
-        """Pixels of the image's side."""
+        """Image size in pixels."""
         stride = 1 if self.stages is None else 4 * 2 ** max(len(self.stages) - 1, 0)
         return self.grid * self.patch * stride
 
     def arrays(self, *, seed: int = 0) -> Arrays:
-        """A file's content, random."""
+        """Random content of a file."""
         random = np.random.default_rng(seed)
 
         def draw(*shape: int, around: float = 0.0) -> np.ndarray:
@@ -60,37 +60,37 @@ class Oracle:
 
         attention, norm2, mlp, positions = self.names
         d, channels = self.width, 3
-        found: Arrays = {}
+        arrays: Arrays = {}
         if self.stages is not None:
-            channels = self._draw_resnet(found, draw)
-        found |= {"embedding/kernel": draw(self.patch, self.patch, channels, d), "embedding/bias": draw(d)}
+            channels = self._draw_resnet(arrays, draw)
+        arrays |= {"embedding/kernel": draw(self.patch, self.patch, channels, d), "embedding/bias": draw(d)}
         if self.pool == "cls":
-            found["cls"] = draw(1, 1, d)
+            arrays["cls"] = draw(1, 1, d)
         rows = self.grid**2 + (self.pool == "cls" and self.generation != "big_vision")
-        found[positions] = draw(1, rows, d)
+        arrays[positions] = draw(1, rows, d)
         for index in range(self.depth):
             block = f"Transformer/encoderblock_{index}"
-            self._draw_block(found, draw, block, (f"{block}/{attention}", f"{block}/{norm2}", f"{block}/{mlp}"))
-            found |= {f"{block}/LayerNorm_0/scale": draw(d, around=1), f"{block}/LayerNorm_0/bias": draw(d)}
-        found |= {
+            self._draw_block(arrays, draw, block, (f"{block}/{attention}", f"{block}/{norm2}", f"{block}/{mlp}"))
+            arrays |= {f"{block}/LayerNorm_0/scale": draw(d, around=1), f"{block}/LayerNorm_0/bias": draw(d)}
+        arrays |= {
             "Transformer/encoder_norm/scale": draw(d, around=1),
             "Transformer/encoder_norm/bias": draw(d),
         }
         if self.pool == "map":
             head = "MAPHead_0"
-            found[f"{head}/probe"] = draw(1, 1, d)
+            arrays[f"{head}/probe"] = draw(1, 1, d)
             parts = (f"{head}/MultiHeadDotProductAttention_0", f"{head}/LayerNorm_0", f"{head}/MlpBlock_0")
-            self._draw_block(found, draw, head, parts)
+            self._draw_block(arrays, draw, head, parts)
         if self.hidden is not None:
-            found |= {"pre_logits/kernel": draw(d, self.hidden), "pre_logits/bias": draw(self.hidden)}
-        return found | {"head/kernel": draw(self.hidden or d, self.classes), "head/bias": draw(self.classes)}
+            arrays |= {"pre_logits/kernel": draw(d, self.hidden), "pre_logits/bias": draw(self.hidden)}
+        return arrays | {"head/kernel": draw(self.hidden or d, self.classes), "head/bias": draw(self.classes)}
 
-    def _draw_block(self, found: Arrays, draw, block: str, parts: tuple[str, str, str]) -> None:
+    def _draw_block(self, arrays: Arrays, draw, block: str, parts: tuple[str, str, str]) -> None:
         d, h, k = self.width, self.heads, self.width // self.heads
         attention, norm, mlp = parts
         for name in ("query", "key", "value"):
-            found |= {f"{attention}/{name}/kernel": draw(d, h, k), f"{attention}/{name}/bias": draw(h, k)}
-        found |= {
+            arrays |= {f"{attention}/{name}/kernel": draw(d, h, k), f"{attention}/{name}/bias": draw(h, k)}
+        arrays |= {
             f"{attention}/out/kernel": draw(h, k, d),
             f"{attention}/out/bias": draw(d),
             f"{norm}/scale": draw(d, around=1),
@@ -101,11 +101,11 @@ class Oracle:
             f"{mlp}/Dense_1/bias": draw(d),
         }
 
-    def _draw_resnet(self, found: Arrays, draw) -> int:
+    def _draw_resnet(self, arrays: Arrays, draw) -> int:
         def normed(name: str, width: int) -> None:
-            found[f"{name}/scale"], found[f"{name}/bias"] = draw(width, around=1), draw(width)
+            arrays[f"{name}/scale"], arrays[f"{name}/bias"] = draw(width, around=1), draw(width)
 
-        found["conv_root/kernel"] = draw(7, 7, 3, self.root)
+        arrays["conv_root/kernel"] = draw(7, 7, 3, self.root)
         normed("gn_root", self.root)
         inputs = self.root
         for stage, units in enumerate(self.stages or (), start=1):
@@ -114,16 +114,16 @@ class Oracle:
                 name = f"block{stage}/unit{unit}"
                 shapes = ((1, 1, inputs, width), (3, 3, width, width), (1, 1, width, 4 * width))
                 for index, shape in enumerate(shapes, start=1):
-                    found[f"{name}/conv{index}/kernel"] = draw(*shape)
+                    arrays[f"{name}/conv{index}/kernel"] = draw(*shape)
                     normed(f"{name}/gn{index}", shape[-1])
                 if unit == 1:
-                    found[f"{name}/conv_proj/kernel"] = draw(1, 1, inputs, 4 * width)
+                    arrays[f"{name}/conv_proj/kernel"] = draw(1, 1, inputs, 4 * width)
                     normed(f"{name}/gn_proj", 4 * width)
                 inputs = 4 * width
         return inputs
 
     def logits(self, arrays: Arrays, images: np.ndarray) -> np.ndarray:
-        """From images (b, h, w, c) in -1..1, in float64."""
+        """Logits in float64, for images (b, h, w, c) in -1..1."""
         a = {name: array.astype(np.float64) for name, array in arrays.items()}
         attention, norm2, mlp, positions = self.names
         x = images.astype(np.float64) if self.stages is None else self._resnet(a, images.astype(np.float64))
@@ -139,12 +139,12 @@ class Oracle:
             block = f"Transformer/encoderblock_{index}"
             z = layer_norm(x, a, f"{block}/LayerNorm_0")
             x = x + attend(z, z, a, f"{block}/{attention}")
-            x = x + perceive(layer_norm(x, a, f"{block}/{norm2}"), a, f"{block}/{mlp}")
+            x = x + mlp_block(layer_norm(x, a, f"{block}/{norm2}"), a, f"{block}/{mlp}")
         x = layer_norm(x, a, "Transformer/encoder_norm")
         if self.pool == "map":
             probe = np.broadcast_to(a["MAPHead_0/probe"], (b, 1, self.width))
             x = attend(probe, x, a, "MAPHead_0/MultiHeadDotProductAttention_0")
-            x = x + perceive(layer_norm(x, a, "MAPHead_0/LayerNorm_0"), a, "MAPHead_0/MlpBlock_0")
+            x = x + mlp_block(layer_norm(x, a, "MAPHead_0/LayerNorm_0"), a, "MAPHead_0/MlpBlock_0")
         y = x.mean(axis=1) if self.pool == "gap" else x[:, 0]
         if self.hidden is not None:
             y = np.tanh(y @ a["pre_logits/kernel"] + a["pre_logits/bias"])
@@ -166,7 +166,7 @@ class Oracle:
 
 
 def windows(x: np.ndarray, kernel: int, stride: int, *, fill: float) -> np.ndarray:
-    """(b, rows, columns, kernel, kernel, c) with TensorFlow's SAME padding."""
+    """Windows (b, rows, columns, kernel, kernel, c) with TensorFlow's SAME padding."""
     sizes = x.shape[1:3]
     pads = [max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in sizes]
     x = np.pad(x, ((0, 0), *((pad // 2, pad - pad // 2) for pad in pads), (0, 0)), constant_values=fill)
@@ -175,7 +175,7 @@ def windows(x: np.ndarray, kernel: int, stride: int, *, fill: float) -> np.ndarr
 
 
 def convolve(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
-    """With filters of mean 0 and deviation 1."""
+    """Convolution with filters standardised to mean 0 and standard deviation 1."""
     mean, std = kernel.mean(axis=(0, 1, 2)), kernel.std(axis=(0, 1, 2))
     filters = (kernel - mean) / (std + 1e-5)
     return np.einsum("byxhwc,hwcd->byxd", windows(x, kernel.shape[0], stride, fill=0.0), filters)
@@ -194,7 +194,7 @@ def layer_norm(x: np.ndarray, a: Arrays, name: str) -> np.ndarray:
 
 
 def attend(queries: np.ndarray, x: np.ndarray, a: Arrays, name: str) -> np.ndarray:
-    """Eq. 5 to 8, head by head in one einsum."""
+    """Multi-head attention, Eq. 5 to 8."""
     q, k, v = (
         np.einsum("btd,dhk->bhtk", tokens, a[f"{name}/{part}/kernel"]) + a[f"{name}/{part}/bias"][None, :, None]
         for part, tokens in (("query", queries), ("key", x), ("value", x))
@@ -206,8 +206,8 @@ def attend(queries: np.ndarray, x: np.ndarray, a: Arrays, name: str) -> np.ndarr
     return np.einsum("bqhk,hkd->bqd", mixed, a[f"{name}/out/kernel"]) + a[f"{name}/out/bias"]
 
 
-def perceive(x: np.ndarray, a: Arrays, name: str) -> np.ndarray:
-    """Dense, GELU in its tanh form, dense."""
+def mlp_block(x: np.ndarray, a: Arrays, name: str) -> np.ndarray:
+    """Dense layer, tanh GELU, dense layer."""
     x = x @ a[f"{name}/Dense_0/kernel"] + a[f"{name}/Dense_0/bias"]
     x = x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
     return x @ a[f"{name}/Dense_1/kernel"] + a[f"{name}/Dense_1/bias"]

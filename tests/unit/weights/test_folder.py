@@ -1,4 +1,4 @@
-"""A model on disk comes back as it was, and a folder that is none is refused in one sentence."""
+"""A saved model is read back unchanged, and an invalid folder gives a one-line error."""
 
 import json
 import sys
@@ -33,7 +33,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def refusal(folder: Path) -> str:
-    """The one sentence that a folder is refused with."""
+    """The one-line error for a folder."""
     with pytest.raises(ValueError, match=r"\S") as caught:
         load_model(folder)
     assert "\n" not in str(caught.value)
@@ -48,29 +48,29 @@ def test_round_trip(changes: dict[str, Any], tmp_path: Path) -> None:
     model = small_model(**changes)
     card = replace(model.card, provenance={"seed": 3, "data": "x"}, metrics={"test/top1": 0.5})
     save_model(tmp_path, model, card)
-    back = load_model(str(tmp_path))
+    loaded = load_model(str(tmp_path))
     images = torch.rand(2, model.config.channels, *model.config.image_hw)
-    assert torch.equal(back(images), model(images))
-    assert (back.config, back.card) == (model.config, card)
-    assert not back.training
-    assert all(parameter.requires_grad for parameter in back.parameters())
+    assert torch.equal(loaded(images), model(images))
+    assert (loaded.config, loaded.card) == (model.config, card)
+    assert not loaded.training
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_weights_in_half_precision_come_back_in_single(folder: Path) -> None:
+def test_half_precision_weights_are_loaded_in_float32(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, folder / "model.safetensors")
     assert {tensor.dtype for tensor in load_model(folder).state_dict().values()} == {torch.float32}
 
 
-def test_no_such_folder(tmp_path: Path) -> None:
-    assert "does not exist: name the folder of a trained model" in refusal(tmp_path / "nothing")
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    assert "does not exist: name the folder of a trained model" in refusal(tmp_path / "missing")
 
 
-def test_a_folder_of_other_things(tmp_path: Path) -> None:
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
     assert refusal(tmp_path).endswith("is not a Vitral model: it has no config.json and no model.safetensors")
 
 
-def test_a_file_is_no_folder(folder: Path) -> None:
+def test_a_file_is_not_a_folder(folder: Path) -> None:
     assert "is not a Vitral model" in refusal(folder / "config.json")
 
 
@@ -79,7 +79,7 @@ def test_a_missing_file_is_named(folder: Path) -> None:
     assert refusal(folder).endswith("is not a Vitral model: it has no model.safetensors")
 
 
-def test_an_unfinished_run_tells_how_to_finish_it(tmp_path: Path) -> None:
+def test_the_error_for_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     assert refusal(tmp_path).endswith(f"finish it with: vitral train --resume {tmp_path}")
     (tmp_path / "my run").mkdir()
@@ -87,10 +87,10 @@ def test_an_unfinished_run_tells_how_to_finish_it(tmp_path: Path) -> None:
     assert refusal(tmp_path / "my run").endswith(f"finish it with: vitral train --resume '{tmp_path}/my run'")
 
 
-@pytest.mark.parametrize("keep", [0, 5, 100, -1])
-def test_weights_cut_short(folder: Path, keep: int) -> None:
+@pytest.mark.parametrize("length", [0, 5, 100, -1])
+def test_truncated_weights(folder: Path, length: int) -> None:
     content = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(content[:keep])
+    (folder / "model.safetensors").write_bytes(content[:length])
     assert "model.safetensors is damaged" in refusal(folder)
 
 
@@ -107,39 +107,41 @@ def test_weights_of_another_depth(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "reason"),
     [
         (lambda values: values.update(colour="red"), "colour is not a known key"),
         (lambda values: values["architecture"].update(wdth=3), "architecture.wdth is not a known key"),
         (lambda values: values["architecture"].update(depth="deep"), "architecture.depth is wrong"),
         (lambda values: values["card"].pop("classes"), "card.classes is wrong"),
-        (lambda values: values["card"]["classes"].pop(), "the card names 2 classes, but the model tells 3 apart"),
+        (lambda values: values["card"]["classes"].pop(), "the card names 2 classes, but the model has 3 outputs"),
         (lambda values: values["architecture"].update(width=13), "width 13 is not divisible by 3 heads"),
         (
             lambda values: values["card"]["preprocessing"].update(image_size=[16, 16]),
-            r"preprocessing gives images of shape (3, 16, 16), but the model takes (3, 16, 24)",
+            "images of shape (3, 16, 16), but the model expects (3, 16, 24)",
         ),
     ],
 )
-def test_a_wrong_config_is_told_by_place(folder: Path, change: Callable[[dict[str, Any]], None], sentence: str) -> None:
+def test_a_wrong_value_in_the_config_is_named(
+    folder: Path, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
     edit(folder, change)
-    told = refusal(folder)
-    assert told.startswith(str(folder / "config.json"))
-    assert sentence in told
+    error = refusal(folder)
+    assert error.startswith(str(folder / "config.json"))
+    assert reason in error
 
 
-def test_a_config_that_is_no_json(folder: Path) -> None:
+def test_a_config_that_is_not_json(folder: Path) -> None:
     (folder / "config.json").write_text("{")
     assert "config.json is not JSON" in refusal(folder)
 
 
-def test_a_card_of_another_model_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="names 4 classes, but the model tells 3 apart"):
+def test_a_card_for_another_model_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="names 4 classes, but the model has 3 outputs"):
         save_model(tmp_path / "model", small_model(), small_card(replace(SMALL, num_classes=4)))
     assert not (tmp_path / "model").exists()
 
 
-def test_the_config_alone_can_be_read(folder: Path) -> None:
+def test_the_config_can_be_read_without_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"")
     assert read_config(folder).architecture == SMALL
 

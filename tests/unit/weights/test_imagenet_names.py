@@ -1,4 +1,4 @@
-"""ImageNet's class names stand in the order of the models that tell them apart; timm's own lists say which."""
+"""ImageNet's class names are in the order of the logits, as in timm's lists."""
 
 from collections import Counter
 from pathlib import Path
@@ -19,14 +19,14 @@ FILES = {
 }
 
 
-def peers_words() -> dict[str, str]:
-    """WordNet's words for each identifier."""
+def lemmas_by_identifier() -> dict[str, str]:
+    """WordNet's lemmas of each identifier, from timm."""
     lines = (LISTS / "imagenet_synset_to_lemma.txt").read_text().splitlines()
     return dict(line.split("\t", 1) for line in lines)
 
 
 @pytest.mark.parametrize("count", FILES)
-def test_each_list_is_in_the_peers_order(count: int) -> None:
+def test_each_list_is_in_timms_order(count: int) -> None:
     classes, order = imagenet_classes(count), (LISTS / FILES[count]).read_text().split()
     assert classes is not None
     assert len(set(classes)) == count == len(order)
@@ -34,20 +34,20 @@ def test_each_list_is_in_the_peers_order(count: int) -> None:
     assert tuple(imagenet_aliases(classes).values()) == classes
 
 
-def test_names_are_wordnets_and_tell_all_classes_apart() -> None:
-    words, classes = peers_words(), imagenet_classes(21843)
+def test_names_are_unique_wordnet_lemmas() -> None:
+    lemmas, classes = lemmas_by_identifier(), imagenet_classes(21843)
     assert classes is not None
-    known = imagenet_aliases(classes)
-    firsts = Counter(words[identifier].split(", ")[0] for identifier in known)
-    alike = Counter(words[identifier] for identifier in known)
-    for identifier, name in known.items():
-        first, whole = words[identifier].split(", ")[0], words[identifier]
-        assert name == (first if firsts[first] == 1 else whole if alike[whole] == 1 else f"{whole} ({identifier})")
+    names = imagenet_aliases(classes)
+    firsts = Counter(lemmas[identifier].split(", ")[0] for identifier in names)
+    duplicates = Counter(lemmas[identifier] for identifier in names)
+    for identifier, name in names.items():
+        first, whole = lemmas[identifier].split(", ")[0], lemmas[identifier]
+        assert name == (first if firsts[first] == 1 else whole if duplicates[whole] == 1 else f"{whole} ({identifier})")
     assert (classes[0], classes[-1]) == ("organism", "knothole")
-    assert (known["n02099601"], known["n02084071"]) == ("golden retriever", "dog")
+    assert (names["n02099601"], names["n02084071"]) == ("golden retriever", "dog")
 
 
-def test_other_lists_are_not_known() -> None:
+def test_other_lists_have_no_names() -> None:
     assert imagenet_classes(999) is None
     assert imagenet_aliases(("cat", "dog")) == {}
     assert imagenet_aliases(tuple(f"class {label}" for label in range(1000))) == {}

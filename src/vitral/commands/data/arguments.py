@@ -1,17 +1,17 @@
-"""What the actions of `vitral data` take alike: the data first, then flags."""
+"""Arguments of the actions of `vitral data`: the data first, then flags."""
 
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vitral.commands.output import parsed_by_tyro
+from vitral.commands.arguments.flags import parse_config
 from vitral.data.config import DataConfig
-from vitral.data.sources.exclude import without
+from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.source import Source
-from vitral.datasets.guess import guessed
+from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_stored
 from vitral.errors import UserError
 
-__all__ = ["DataOptions", "every_split", "parsed"]
+__all__ = ["DataOptions", "check_workers", "open_every_split", "parse_options"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,34 +25,46 @@ class DataOptions:
 T = TypeVar("T", bound=DataOptions)
 
 
-def parsed(kind: type[T], words: list[str], *, program: str, places: tuple[str, ...]) -> tuple[T, list[str]]:
-    """The options, and the words before them.
+def parse_options(
+    cls: type[T], arguments: list[str], *, program: str, positionals: tuple[str, ...]
+) -> tuple[T, list[str]]:
+    """The options, and the positional arguments before them.
 
     Args:
-        kind: a frozen dataclass whose fields but `data` have defaults.
-        words: the arguments.
+        cls: a frozen dataclass with defaults for all fields but `data`.
+        arguments: as typed.
         program: such as `vitral data pack`.
-        places: what the words before the flags are; the first is the data.
+        positionals: names of the positional arguments; the first is the data.
 
     Raises:
-        UserError: words are missing or too many, the data is nothing, or a flag is wrong.
+        UserError: an argument is missing or there are too many, the data does not exist, or a flag is wrong.
     """
-    given = words[: next((at for at, word in enumerate(words) if word.startswith("-")), len(words))]
-    asked = words[len(given) :]
-    if {"-h", "--help"} & set(asked):
-        default = kind(data=DataConfig(source="folder"))
-    elif len(given) != len(places):
-        raise UserError(f"{program} takes {' '.join(places)} and then flags: {program} --help tells more")
+    values = arguments[: next((n for n, word in enumerate(arguments) if word.startswith("-")), len(arguments))]
+    flags = arguments[len(values) :]
+    if {"-h", "--help"} & set(flags):
+        default = cls(data=DataConfig(source="folder"))
+    elif len(values) != len(positionals):
+        raise UserError(f"{program} takes {' '.join(positionals)} and then flags: see {program} --help")
     else:
-        default = kind(data=guessed(given[0]))
-    return parsed_by_tyro(kind, default=default, arguments=asked, program=f"{program} {' '.join(places)}"), given
+        default = cls(data=infer_source(values[0]))
+    return parse_config(cls, default=default, arguments=flags, program=f"{program} {' '.join(positionals)}"), values
 
 
-def every_split(config: DataConfig) -> dict[str, Source]:
-    """The data's own splits, nothing held out, without the images that `exclude` lists.
+def check_workers(workers: int) -> None:
+    """Checks the value of `--workers`.
+
+    Raises:
+        UserError: it is below 1.
+    """
+    if workers < 1:
+        raise UserError(f"--workers must be at least 1, not {workers}")
+
+
+def open_every_split(config: DataConfig) -> dict[str, Source]:
+    """The data's splits as stored, with no images held out, and without those that `exclude` lists.
 
     Raises:
         UserError: as `open_data`.
     """
     splits = open_stored(config)
-    return splits if config.exclude is None else without(splits, config.exclude, root=config.root)
+    return splits if config.exclude is None else exclude_images(splits, config.exclude, root=config.root)

@@ -1,4 +1,4 @@
-"""`vitral data check`: what is wrong with data."""
+"""`vitral data check`: reports problems in data."""
 
 import os
 from collections import Counter
@@ -9,43 +9,41 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from vitral.commands.data.arguments import DataOptions, every_split, parsed
+from vitral.commands.data.arguments import DataOptions, check_workers, open_every_split, parse_options
 from vitral.commands.output import print_json, printable, progress_bar
 from vitral.data.sources.exclude import write_list
 from vitral.data.tools.check import KINDS, CheckConfig, Finding, check
-from vitral.errors import UserError
 
 __all__ = ["Options", "main"]
 
-SHOWN = 20
-"""ReportData of each kind that are printed; `--json` has all."""
+MAX_PRINTED = 20
+"""Findings of each kind that are printed; `--json` has all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
-    """Reads every image, and finds files that cannot be read, copies, classes that disagree, odd sizes."""
+    """Read every image, and report unreadable files, duplicates, conflicting classes and unusual sizes."""
 
     smallest: int = 32
-    """Pixels of the short side below which an image is called tiny."""
+    """Images with a shorter side of fewer pixels are reported as tiny."""
     largest: int = 50_000_000
-    """Pixels in all above which an image is called huge."""
+    """Images with more pixels in total are reported as huge."""
     write: Path | None = None
-    """File to list the images in that cannot be read, for --data.exclude."""
+    """File to write the names of unreadable images to, for --data.exclude."""
     strict: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Exit with code 1 where anything was found."""
+    """Exit with code 1 if anything is reported."""
     workers: int = os.cpu_count() or 1
-    """Images that are read at once."""
+    """Number of threads that read images."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object."""
 
 
 def main(arguments: list[str]) -> None:
-    """Checks, and prints a table of what was found; with `--json`, one object."""
-    options, words = parsed(Options, arguments, program="vitral data check", places=("DATA",))
-    if options.workers < 1:
-        raise UserError(f"--workers must be at least 1, not {options.workers}")
+    """Checks, and prints a table of findings; with `--json`, one object."""
+    options, words = parse_options(Options, arguments, program="vitral data check", positionals=("DATA",))
+    check_workers(options.workers)
     config = CheckConfig(smallest=options.smallest, largest=options.largest)
-    splits = every_split(options.data)
+    splits = open_every_split(options.data)
     total = sum(map(len, splits.values()))
     with progress_bar() as bar:
         task = bar.add_task("checking", total=total)
@@ -63,20 +61,20 @@ def main(arguments: list[str]) -> None:
 
 
 def print_findings(data: str, total: int, findings: list[Finding]) -> None:
-    """How many of each kind, then the first of each."""
+    """Prints the number of findings of each kind, then the first of each."""
     console = Console(highlight=False)
     counts = Counter(finding.kind for finding in findings)
     if not findings:
-        console.print(printable(f"{data}: {total:,} images, nothing to complain of"), markup=False, soft_wrap=True)
+        console.print(printable(f"{data}: {total:,} images, no problems"), markup=False, soft_wrap=True)
         return
-    table = Table("found", "meaning", title=printable(f"{data}: {total:,} images"), title_justify="left")
-    table.add_column("times", justify="right")
+    table = Table("finding", "meaning", title=printable(f"{data}: {total:,} images"), title_justify="left")
+    table.add_column("count", justify="right")
     for kind, count in counts.items():
         table.add_row(kind, KINDS[kind], f"{count:,}")
     console.print(table)
     for kind, count in counts.items():
         console.print(f"\n{kind}", style="bold")
-        for finding in [finding for finding in findings if finding.kind == kind][:SHOWN]:
+        for finding in [finding for finding in findings if finding.kind == kind][:MAX_PRINTED]:
             console.print(printable(f"  {finding.detail}"), markup=False, soft_wrap=True)
-        if count > SHOWN:
-            console.print(f"  and {count - SHOWN:,} more, which --json lists")
+        if count > MAX_PRINTED:
+            console.print(f"  and {count - MAX_PRINTED:,} more, which --json lists")

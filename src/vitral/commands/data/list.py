@@ -1,4 +1,4 @@
-"""`vitral data list`: the data sets that are known by name."""
+"""`vitral data list`: the data sets and tasks that have a name."""
 
 import argparse
 from typing import Any
@@ -7,67 +7,86 @@ from rich.console import Console
 from rich.table import Table
 
 from vitral.commands.output import print_json
-from vitral.datasets.registry import PRESETS
-from vitral.errors import UserError
+from vitral.datasets.data_set import Task
+from vitral.datasets.registry import DATA_SETS, TASKS, find
 
 __all__ = ["main"]
 
+SPLITS = ("train", "val", "test")
+
+GROUPS = {
+    "data": "data sets",
+    "vtab1k": "VTAB-1k (vitral eval MODEL --suite vtab1k): 800 and 200 of the training and validation images are used",
+    "vtab-mini": "vtab-mini (vitral eval MODEL --suite vtab-mini)",
+}
+"""Title of each group of the table."""
+
 
 def main(arguments: list[str]) -> None:
-    """Prints a table of the data sets, or one of them in detail; with `--json`, one object."""
-    parser = argparse.ArgumentParser(
-        prog="vitral data list", description="Lists the data sets that --data.source knows by name."
-    )
+    """Prints a table of all data sets and tasks, or one of them in detail; with `--json`, one object."""
+    parser = argparse.ArgumentParser(prog="vitral data list", description="Lists the names that --data.source accepts.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="one of them, to show in detail")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     if options.name is None:
-        every = [facts(name) for name in PRESETS]
-        print_json({"data": every}) if options.json else print_table(every)
+        entries = [facts(name) for name in (*DATA_SETS, *TASKS)]
+        print_json({"data": entries}) if options.json else print_table(entries)
         return
-    if options.name not in PRESETS:
-        raise UserError(f"no data set is called {options.name!r}: choose one of {', '.join(PRESETS)}")
-    one = facts(options.name)
-    print_json(one) if options.json else print_details(one)
+    entry = facts(options.name)
+    print_json(entry) if options.json else print_details(entry)
 
 
 def facts(name: str) -> dict[str, Any]:
-    """What is known of a data set."""
-    preset = PRESETS[name]
-    keys = ("title", "num_classes", "num_images", "needs", "origin", "hub", "val_share", "remark")
-    return {"name": name, **{key: getattr(preset, key) for key in keys}}
+    """Everything about a data set or task that can be printed.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    entry = find(name)
+    data = entry.data if isinstance(entry, Task) else entry
+    group = entry.suite if isinstance(entry, Task) else "data"
+    keys = ("num_classes", "num_images", "files", "origin", "hub", "val_fraction", "remark")
+    values = {key: getattr(data, key) for key in keys}
+    if isinstance(entry, Task):
+        # a task has its own splits, and comes from files alone
+        values |= {"hub": None, "val_fraction": None, "folder": entry.folder}
+    return {"name": name, "title": entry.title, "group": group, **values}
 
 
-def print_table(every: list[dict[str, Any]]) -> None:
-    """A line a data set."""
-    table = Table("name", "data set")
-    for column in ("classes", "train", "val", "test"):
-        table.add_column(column, justify="right")
-    for one in every:
-        counts = (f"{one['num_images'][split]:,}" if split in one["num_images"] else "" for split in COLUMNS)
-        table.add_row(one["name"], one["title"], f"{one['num_classes']:,}", *counts)
+def print_table(entries: list[dict[str, Any]]) -> None:
+    """One line per data set."""
     console = Console(highlight=False)
-    console.print(table)
-    console.print("vitral data list NAME tells what one needs, and where to get it.")
+    for group, title in GROUPS.items():
+        table = Table(title=title, title_justify="left")
+        table.add_column("name", no_wrap=True)
+        table.add_column("data set")
+        for column in ("classes", *SPLITS):
+            table.add_column(column, justify="right")
+        for entry in entries:
+            if entry["group"] == group:
+                counts = (f"{entry['num_images'][split]:,}" if split in entry["num_images"] else "" for split in SPLITS)
+                table.add_row(entry["name"], entry["title"], f"{entry['num_classes']:,}", *counts)
+        console.print(table)
+    console.print("vitral data list NAME shows which files one needs, and where to get them.")
 
 
-COLUMNS = ("train", "val", "test")
-
-
-def print_details(one: dict[str, Any]) -> None:
-    """One data set, a line a fact, and how to train on it."""
-    table = Table(show_header=False, box=None, title=f"{one['title']}, {one['num_classes']:,} classes")
+def print_details(entry: dict[str, Any]) -> None:
+    """One data set, one line per fact, and how to train on it."""
+    table = Table(show_header=False, box=None, title=f"{entry['title']}, {entry['num_classes']:,} classes")
     table.title_justify = "left"
-    for split, count in one["num_images"].items():
+    for split, count in entry["num_images"].items():
         table.add_row(split, f"{count:,} images")
-    table.add_row("files", f"{one['needs']}")
-    table.add_row("from", one["origin"])
-    if one["hub"]:
-        table.add_row("or from the Hub", f"{one['hub']} (without --data.root)")
-    if one["val_share"]:
-        table.add_row("learning rate", f"chosen by the paper with --data.val-share {one['val_share']:g}")
-    if one["remark"]:
-        table.add_row("", one["remark"])
+    if entry["files"]:
+        inside = f" in the folder {entry['folder']} of --data.root" if entry.get("folder") else ""
+        table.add_row("files", f"{entry['files']}{inside}")
+        table.add_row("from", entry["origin"])
+    if entry["hub"]:
+        table.add_row("or from the Hub", f"{entry['hub']} (without --data.root)")
+    if entry["val_fraction"]:
+        table.add_row("learning rate", f"chosen in the paper with --data.val-fraction {entry['val_fraction']:g}")
+    if entry["remark"]:
+        table.add_row("", entry["remark"])
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"vitral train finetune --data.source {one['name']} --data.root FOLDER", soft_wrap=True)
+    root = " --data.root FOLDER" if entry["files"] else ""
+    console.print(f"vitral train finetune --data.source {entry['name']}{root}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What suites check of their arguments alike, before anything is computed."""
+"""Checks of arguments that several suites have, before anything is computed."""
 
 import os
 from dataclasses import fields
@@ -11,27 +11,27 @@ __all__ = ["check_cache", "check_data"]
 
 
 def check_cache(folder: Path | None) -> None:
-    """Refuses a folder to keep things in that cannot be made or written to.
+    """Checks that a cache folder exists or can be created.
 
     Raises:
-        UserError: as it says.
+        UserError: it cannot be created, or is read-only.
     """
     if folder is None:
         return
-    above = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not above.is_dir():
-        raise UserError(f"{above} is a file: name a folder with --cache")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"{above} cannot be written to: name a folder to keep representations in with --cache")
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir():
+        raise UserError(f"{existing} is a file: name a folder with --cache")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{existing} cannot be written to: name another folder for cached features with --cache")
 
 
 def check_data(data: DataConfig, default: DataConfig, *, used: tuple[str, ...], suite: str) -> None:
-    """Refuses settings of the data that a suite, which has its own way to find images, would not heed.
+    """Checks that no setting of the data was changed that a suite does not use.
 
     Args:
-        data: as the user has it.
-        default: as it would be without a word.
-        used: fields that the suite heeds.
+        data: as the user finetune_config it.
+        default: as it is without the user's flags.
+        used: fields that the suite uses.
         suite: its name.
 
     Raises:
@@ -39,8 +39,8 @@ def check_data(data: DataConfig, default: DataConfig, *, used: tuple[str, ...], 
     """
     for name in (field.name for field in fields(data) if field.name not in used):
         if getattr(data, name) != getattr(default, name):
-            heeded = ", ".join(map(flag, used[:-1])) + f" and {flag(used[-1])}"
-            raise UserError(f"--suite {suite} heeds {heeded} alone: leave out {flag(name)}")
+            flags = ", ".join(map(flag, used[:-1])) + f" and {flag(used[-1])}"
+            raise UserError(f"--suite {suite} uses only {flags}: leave out {flag(name)}")
 
 
 def flag(field: str) -> str:

@@ -1,6 +1,7 @@
-"""`vitral eval`: what a trained model is worth on held-out images."""
+"""`vitral eval`: evaluates a trained model on held-out images."""
 
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vitral.commands.checkpoint import beside, load_checkpoint
+from vitral.commands.arguments.checks import check_output, picture_path
+from vitral.commands.arguments.evaluate import FEATURE_SUITES
+from vitral.commands.arguments.flags import parse_config
 from vitral.commands.evaluate import imagenet, segmentation, suite
-from vitral.commands.evaluate.suite import SUITES
-from vitral.commands.output import (
-    check_out,
-    note,
-    parsed_by_tyro,
-    picture_path,
-    print_json,
-    printable,
-    progress_bar,
-    split_off,
-    write_table,
-)
+from vitral.commands.loading import load_and_note, output_path
+from vitral.commands.output import note, print_json, printable, progress_bar, write_table
 from vitral.config import load_config
 from vitral.data.config import DataConfig
 from vitral.data.sources.folder import list_folder
@@ -35,159 +28,133 @@ from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.opening import open_data
 from vitral.distributed.world import SINGLE_PROCESS, World, join_processes
 from vitral.errors import UserError
-from vitral.evals.accuracy import Accuracy, Predictions
+from vitral.evals.accuracy import Accuracy
 from vitral.evals.calibration import calibration
 from vitral.evals.confusion import draw_confusion
-from vitral.evals.evaluate import TIMEOUT, check_finite, final_split, predict_all, read_by_first
+from vitral.evals.loop import TIMEOUT, check_finite, num_images_on_main
+from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
+from vitral.evals.splits import final_split
 from vitral.models import Model
-from vitral.serve.predictor import Predictor
+from vitral.serve.predictor import Precision, Predictor
 from vitral.train.config import RunConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases
 
-__all__ = ["Options", "held_out_images", "main", "predictions", "run_data"]
+__all__ = ["Options", "main", "open_split", "predict_split", "run_data"]
 
-USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE ...] [--out FILE] [--json]
+OTHER_SUITES = {"imagenet": imagenet.main, "segmentation": segmentation.main}
+"""Suites that evaluate neither features of whole images nor the run's classes."""
 
-Measures a trained model on images it did not learn from: top-1 and top-5 accuracy, loss, calibration error (ECE)
-and the accuracy of every class; draws the confusion matrix into RUN/confusion.png, and confidence beside
-accuracy into RUN/reliability.png. --out names another picture (.png), or a file for the table (.md, .csv, .json).
-
-The images are those that the run held out. Others, in one folder a class:
-  vitral eval RUN --data.source folder --data.root photos --split all
-What its frozen representations are worth, whatever its classifier is:
-  vitral eval RUN --suite knn|linear|fewshot|finetune|retrieval [--data.KEY VALUE ...] [--baselines] [--out TABLE.md]
-  vitral eval RUN --suite vtab-mini [--finetune light|paper]     ten small tasks that need no download
-  vitral eval RUN --suite segmentation --data.root DIR     train/ and test/, images/ and masks/ in each
-  vitral eval RUN --suite imagenet --data.root DIR     validation images, ReaL, V2, ObjectNet, A, R, Sketch
-  vitral eval RUN --suite vtab1k --data.root DIR [--finetune light|paper]     VTAB's nineteen tasks
-
-A model without its run's record (run.json), another project's file or folder, or hf-hub:OWNER/NAME needs --data.root;
-all images there are taken then. Folders are matched to classes by name; ImageNet's may be WordNet's n01440764 as well.
-
-vitral eval RUN --help lists every key with its value."""
-
-OTHERS = {"imagenet": imagenet.main, "segmentation": segmentation.main}
-"""Suites that measure neither representations of whole images nor the run's own classes."""
-
-MOST_CLASSES = 100
-"""More are not listed one and all."""
+MAX_CLASSES = 100
+"""With more classes, only those that occur are listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Measures a trained model on images it did not learn from."""
+    """Evaluate a trained model on held-out images."""
 
     suite: Literal["accuracy"] = "accuracy"
-    """What to measure; knn, linear, fewshot, finetune, retrieval, vtab-mini, vtab1k, imagenet and segmentation have
-    options of their own.
+    """What to evaluate; knn, linear, fewshot, finetune, retrieval, vtab-mini, vtab1k, imagenet and segmentation have
+    their own options.
     """
     split: Literal["test", "val", "train", "all"] | None = None
-    """Which images; by default the held-out ones. all: every image of a folder that has no splits."""
+    """Which images; by default the held-out ones. all: every image of a folder without splits."""
     data: DataConfig
     """The images; by default the run's own."""
     out: Path | None = None
     """File for the table: .md, .csv or .json. Or, as .png, the picture of the confusion matrix, by default
-    RUN/confusion.png; here where RUN is no folder. That of confidence and accuracy lies beside it.
+    RUN/confusion.png, or here if RUN is not a folder. The reliability diagram is written beside it.
     """
     device: str = "auto"
-    """cpu, cuda, cuda:1; auto takes a GPU where there is one."""
+    """cpu, cuda, cuda:1; auto: a GPU if there is one."""
+    precision: Precision = "auto"
+    """auto: bfloat16 on a GPU, float32 on a CPU."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object."""
 
 
-def main(arguments: list[str]) -> None:
-    """Measures a model by the suite that is named, by default its classifier's accuracy."""
-    if not arguments or arguments[0].startswith("-"):
-        asked = arguments[:1] in (["-h"], ["--help"])
-        if arguments and not asked:
-            raise UserError(f"name the model's folder before {arguments[0]}: vitral eval RUN {arguments[0]} ...")
-        print(USAGE)
-        raise SystemExit(0 if asked else 2)
-    run = Path(arguments[0])
-    name, _ = split_off(arguments[1:], "--suite", "vitral eval")
-    known = ("accuracy", *SUITES, *OTHERS)
-    if name not in (None, *known):
-        raise UserError(f"there is no suite {name!r}: --suite takes one of {', '.join(known)}")
-    model = load_checkpoint(run)
-    recorded = run_data(run)
-    if name in OTHERS:
-        OTHERS[name](run, arguments[1:], model=model)
-    elif name in SUITES:
-        suite.main(run, arguments[1:], model=model, recorded=recorded)
+def main(options: Namespace) -> None:
+    """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
+    model = load_and_note(options.run)
+    if options.suite in OTHER_SUITES:
+        OTHER_SUITES[options.suite](options.run, options.rest, model=model)
+        return
+    data = run_data(options.run)
+    if options.suite in FEATURE_SUITES:
+        suite.main(options.run, options.rest, model=model, recorded=data)
     else:
-        measure_accuracy(run, arguments[1:], model=model, recorded=recorded)
+        evaluate_accuracy(options.run, options.rest, model=model, recorded=data)
 
 
-def measure_accuracy(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
-    """Evaluates and prints tables; with `--json`, one object with the same figures and the confusion matrix."""
+def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
+    """Prints tables; with `--json`, one object with the same metrics and the confusion matrix."""
     if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.evaluate_by != "labels":
         raise UserError(
-            f"{run} has learned without classes, so there is no accuracy: measure it with --suite knn or linear, or "
+            f"{run} was trained without classes, so it has no accuracy: evaluate it with --suite knn or linear, or "
             "fine-tune it first"
         )
     default = recorded or DataConfig(source="folder")
-    options = parsed(run, arguments, data=default)
+    options = parse_options(run, arguments, data=default)
     if recorded is None and options.data == default:
-        raise UserError(f"{run} has no run.json that tells its data: name the images with --data.root")
-    check_out(options.out, endings=(".png", ".md", ".csv", ".json"))
+        raise UserError(f"{run} has no run.json that names its data: name the images with --data.root")
+    check_output(options.out, suffixes=(".png", ".md", ".csv", ".json"))
     drawn = options.out if options.out and options.out.suffix.lower() == ".png" else None
-    picture = picture_path(drawn, default=beside(run, "confusion.png"))
+    picture = picture_path(drawn, default=output_path(run, "confusion.png"))
     reliability = picture.with_name(f"{picture.stem}-reliability.png" if drawn else "reliability.png")
     unsplit = recorded is None and options.split is None and options.data.source == "folder"
-    split, source = held_out_images(options.data, "all" if unsplit else options.split)
+    split, source = open_split(options.data, "all" if unsplit else options.split)
     with join_processes(timeout=TIMEOUT) as world:
-        predictor = Predictor(model, device=world.device(options.device))
+        predictor = Predictor(model, device=world.device(options.device), precision=options.precision)
         classes = predictor.card.classes
         source = relabel(source, classes, aliases=imagenet_aliases(classes))
         start = time.perf_counter()
-        told = predictions(predictor, source, options.data, world=world)
+        predictions = predict_split(predictor, source, options.data, world=world)
         seconds = time.perf_counter() - start
     if not world.is_main:
         return
-    check_finite(told.confidence)
-    classes, result = occurring(classes, told.accuracy())
+    check_finite(predictions.confidence)
+    classes, result = select_classes(classes, predictions.accuracy())
     for sentence in result.unreadable:
-        note(f"left out: {sentence}")
+        note(f"skipped: {sentence}")
     whole = as_json(run, split, classes, result, picture) | {"seconds": round(seconds, 3)}
     if options.json:
         print_json(whole)
     else:
         print_tables(run, split, classes, result, seconds)
-    # last, as a full disk must not cost the figures
+    # last, so that a full disk does not lose the results
     if options.out is not None and drawn is None:
         write_table(options.out, as_rows(classes, result, seconds), whole)
     draw_confusion(result.confusion(), classes, picture)
-    draw_reliability(calibration(told.confidence, told.top[:, 0] == told.truth), reliability)
+    draw_reliability(calibration(predictions.confidence, predictions.top[:, 0] == predictions.truth), reliability)
     if not options.json:
-        print(printable(f"confusion matrix: {picture}\nconfidence and accuracy: {reliability}"))
+        print(printable(f"confusion matrix: {picture}\nreliability diagram: {reliability}"))
 
 
-def parsed(run: Path, arguments: list[str], *, data: DataConfig) -> Options:
-    """The command's arguments; `data` gives way altogether where they name a source of another kind."""
+def parse_options(run: Path, arguments: list[str], *, data: DataConfig) -> Options:
+    """The command's options; if they name a source of another kind, nothing of `data` is used."""
     program = f"vitral eval {run}"
-    options = parsed_by_tyro(Options, default=Options(data=data), arguments=arguments, program=program)
+    options = parse_config(Options, default=Options(data=data), arguments=arguments, program=program)
     if options.data.source == data.source:
         return options
     default = Options(data=DataConfig(source=options.data.source))
-    return parsed_by_tyro(Options, default=default, arguments=arguments, program=program)
+    return parse_config(Options, default=default, arguments=arguments, program=program)
 
 
 def run_data(run: Path) -> DataConfig | None:
-    """The data a run was trained on; None where its record did not come along with the model."""
+    """The data that a run was trained on; None for a model without run.json."""
     record = run / "run.json"
     return load_config(RunConfig, record).data if record.is_file() else None
 
 
-def held_out_images(config: DataConfig, split: str | None) -> tuple[str, Source]:
-    """The images of a split, by default of the one that a run reports at its end, and the split's name.
+def open_split(config: DataConfig, split: str | None) -> tuple[str, Source]:
+    """A split's name and images, by default of the split that a run is evaluated on at its end.
 
     Raises:
-        UserError: the data is not there, or has no such split.
+        UserError: the data is missing, or has no such split.
     """
     if split == "all":
-        return split, every_image(config)
+        return split, open_all(config)
     data = open_data(config)
     split = split or final_split(data)
     if split not in data:
@@ -195,32 +162,32 @@ def held_out_images(config: DataConfig, split: str | None) -> tuple[str, Source]
     return split, data[split]
 
 
-def every_image(config: DataConfig) -> FileSource:
-    """All images of a folder without splits, even if it has one class alone, or a single image of some.
+def open_all(config: DataConfig) -> FileSource:
+    """All images of a folder without splits, which may have a single class, and single images of a class.
 
     Raises:
-        UserError: the data is no such folder.
+        UserError: the data is not such a folder.
     """
     if config.source != "folder":
-        raise UserError(f"--split all is for folders of images: --data.source {config.source} has splits of its own")
+        raise UserError(f"--split all is for folders of images: --data.source {config.source} has splits")
     root = config.root
     if root is None or not root.is_dir():
-        raise UserError(f"{root or '--data.root'} is no folder: give the folder of the images as --data.root")
+        raise UserError(f"{root or '--data.root'} is not a folder: give the folder of the images as --data.root")
     splits = list_folder(root)
     if len(splits) > 1:
-        raise UserError(f"{root} has splits of its own: choose one with --split, of {', '.join(splits)}")
+        raise UserError(f"{root} has splits: choose one with --split, of {', '.join(splits)}")
     classes = splits["train"]
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
     files = tuple(file for members in classes.values() for file in members)
     return FileSource(root=root, files=files, labels=labels, classes=tuple(classes))
 
 
-def predictions(
+def predict_split(
     predictor: Predictor, source: Source, data: DataConfig, *, world: World = SINGLE_PROCESS
 ) -> Predictions:
-    """Evaluates with a progress bar, which is the first process's own of all that share the work."""
-    with progress_bar(shown=world.is_main) as bar:
-        task = bar.add_task("evaluating", total=read_by_first(len(source), world))
+    """Predictions for all images, with a progress bar on the main process."""
+    with progress_bar(enabled=world.is_main) as bar:
+        task = bar.add_task("evaluating", total=num_images_on_main(len(source), world))
 
         def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
             bar.advance(task, len(images))
@@ -229,25 +196,26 @@ def predictions(
         return predict_all(predict, source, preprocessing=predictor.card.preprocessing, data=data, world=world)
 
 
-def occurring(classes: tuple[str, ...], result: Accuracy) -> tuple[tuple[str, ...], Accuracy]:
-    """All classes, of many those alone that some image has or is taken for; and the result for these."""
-    if len(classes) <= MOST_CLASSES:
+def select_classes(classes: tuple[str, ...], result: Accuracy) -> tuple[tuple[str, ...], Accuracy]:
+    """All classes, or of many only those that are the true or predicted class of an image; and the result for these."""
+    if len(classes) <= MAX_CLASSES:
         return classes, result
-    seen = torch.cat([result.truth, result.predicted]).unique()
-    kept = tuple(classes[index] for index in seen.tolist())
-    truth, predicted = (torch.searchsorted(seen, part) for part in (result.truth, result.predicted))
-    return kept, replace(result, truth=truth, predicted=predicted, num_classes=len(kept))
+    present = torch.cat([result.truth, result.predicted]).unique()
+    names = tuple(classes[index] for index in present.tolist())
+    truth, predicted = (torch.searchsorted(present, labels) for labels in (result.truth, result.predicted))
+    return names, replace(result, truth=truth, predicted=predicted, num_classes=len(names))
 
 
 def as_json(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, picture: Path) -> dict[str, Any]:
-    """Everything that was measured; accuracies are fractions."""
+    """All results; accuracies are fractions."""
     return {
         "run": str(run),
         "split": split,
         "num_images": result.num_images,
         **dict(result.metrics()),
         "classes": [
-            {"name": name, "num_images": count, "accuracy": share} for name, count, share in of_classes(classes, result)
+            {"name": name, "num_images": count, "accuracy": accuracy}
+            for name, count, accuracy in by_class(classes, result)
         ],
         "confusion": result.confusion().tolist(),
         "unreadable": list(result.unreadable),
@@ -256,30 +224,30 @@ def as_json(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, p
 
 
 def as_rows(classes: tuple[str, ...], result: Accuracy, seconds: float) -> list[list[str]]:
-    """A head, then one row for all images and one for each class."""
+    """A header, then one row for all images and one for each class."""
     rows = [["class", "top-1", "top-5", "loss", "ECE", "images", "seconds"]]
     whole = (f"{result.top1:.2%}", f"{result.top5:.2%}", f"{result.loss:.4f}", f"{result.ece:.2%}")
     rows.append(["all", *whole, str(result.num_images), f"{seconds:.2f}"])
-    for name, count, share in of_classes(classes, result):
-        rows.append([name, f"{share:.2%}" if count else "-", "", "", "", str(count), ""])
+    for name, count, accuracy in by_class(classes, result):
+        rows.append([name, f"{accuracy:.2%}" if count else "-", "", "", "", str(count), ""])
     return rows
 
 
-def of_classes(classes: tuple[str, ...], result: Accuracy) -> Iterator[tuple[str, int, float]]:
-    """Of each class its name, its images and its accuracy."""
+def by_class(classes: tuple[str, ...], result: Accuracy) -> Iterator[tuple[str, int, float]]:
+    """The name of each class, its number of images, and its accuracy."""
     counts = result.truth.bincount(minlength=len(classes)).tolist()
     return zip(classes, counts, result.per_class().tolist(), strict=True)
 
 
 def print_tables(run: Path, split: str, classes: tuple[str, ...], result: Accuracy, seconds: float) -> None:
-    """Overall figures, then those of every class."""
+    """Prints the metrics of all images, then of every class."""
     console = Console(highlight=False)
     console.print(printable(f"{run}, {split} images"), markup=False, soft_wrap=True)
-    whole = Table("measure")
+    whole = Table("metric")
     whole.add_column("value", justify="right")
     whole.add_row("images", f"{result.num_images:,}")
     if result.unreadable:
-        whole.add_row("left out, unreadable", f"{len(result.unreadable):,}")
+        whole.add_row("unreadable, skipped", f"{len(result.unreadable):,}")
     whole.add_row("top-1 accuracy", f"{result.top1:.2%}")
     whole.add_row("top-5 accuracy", f"{result.top5:.2%}")
     whole.add_row("loss (nats)", f"{result.loss:.4f}")
@@ -289,6 +257,6 @@ def print_tables(run: Path, split: str, classes: tuple[str, ...], result: Accura
     table = Table("class")
     table.add_column("accuracy", justify="right")
     table.add_column("images", justify="right")
-    for name, count, share in of_classes(classes, result):
-        table.add_row(printable(name), f"{share:.2%}" if count else "-", f"{count:,}")
+    for name, count, accuracy in by_class(classes, result):
+        table.add_row(printable(name), f"{accuracy:.2%}" if count else "-", f"{count:,}")
     console.print(table)

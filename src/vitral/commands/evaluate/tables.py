@@ -1,4 +1,4 @@
-"""Tables and JSON of what suites measure."""
+"""Tables and JSON of a suite's results."""
 
 import statistics
 from collections.abc import Iterable, Mapping
@@ -8,101 +8,104 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 
-from vitral.commands.output import show_table
-from vitral.suites.transfer import GRIDDED, Score, by_group
+from vitral.commands.output import print_table
+from vitral.suites.transfer import GRID_SUFFIX, Score, group_means
 
-__all__ = ["as_json", "show", "table_of"]
+__all__ = ["as_json", "print_suite", "suite_table"]
 
 PUBLISHED = " (published)"
-"""Behind the names of columns that others measured."""
+"""Ending of a published column's name."""
 
 COSTS = ("images", "seconds")
-"""Columns of what all measures of a task share: its test images, and the time without reading them."""
+"""Columns for all methods of a task: its test images, and the time without reading them."""
 
 EDGE = 3
-"""What a column takes on the screen beside its text."""
+"""Characters of a column besides its text."""
 
-Found = Mapping[str, Mapping[str, Mapping[str, Score]]]
+Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
 """Scores by subject, task and method."""
 
 
-def table_of(found: Found, groups: Mapping[str, str], known: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """A head, then a row for each task and subject, and the means by group where there are several tasks.
+def suite_table(
+    scores: Scores, groups: Mapping[str, str], published: Mapping[str, Mapping[str, float]]
+) -> list[list[str]]:
+    """A header, a row for each task and subject, and the mean of each group if there are several tasks.
 
     Args:
-        found: scores by subject, task and method.
-        groups: of each task.
-        known: published accuracies of fine-tuned models, by model and task; each a column, beside the first subject.
+        scores: by subject, task and method.
+        groups: group of each task.
+        published: accuracies of fine-tuned models, by model and task; each a column, beside the first subject.
     """
-    methods = list(dict.fromkeys(name for tasks in found.values() for scores in tasks.values() for name in scores))
-    rows = [["task", "of", *methods, *COSTS, *(f"{of}{PUBLISHED}" for of in known)]]
+    methods = list(dict.fromkeys(name for tasks in scores.values() for row in tasks.values() for name in row))
+    rows = [["task", "of", *methods, *COSTS, *(f"{model}{PUBLISHED}" for model in published)]]
     for title in groups:
-        for number, (name, scores) in enumerate(found.items()):
-            cells = (told(scores[title].get(method)) for method in methods)
-            beside = ("" if number else f"{column[title]:.1%}" for column in known.values())
-            rows.append([title, name, *cells, *costs(scores[title].values()), *beside])
+        for number, (name, tasks) in enumerate(scores.items()):
+            cells = (accuracy(tasks[title].get(method)) for method in methods)
+            reference = ("" if number else f"{column[title]:.1%}" for column in published.values())
+            rows.append([title, name, *cells, *costs(tasks[title].values()), *reference])
     if len(groups) > 1:
         for group in (*dict.fromkeys(groups.values()), "mean"):
             members = [title for title in groups if group in (groups[title], "mean")]
-            for number, (name, scores) in enumerate(found.items()):
-                means = by_group(scores, groups)[group]
-                shares = (f"{means[method]:.1%}" if method in means else "-" for method in methods)
-                published = (statistics.fmean(column[title] for title in members) for column in known.values())
-                beside = ("" if number else f"{mean:.1%}" for mean in published)
-                rows.append([f"{group}, mean" if group != "mean" else "all, mean", name, *shares, "", "", *beside])
+            for number, (name, tasks) in enumerate(scores.items()):
+                means = group_means(tasks, groups)[group]
+                cells = (f"{means[method]:.1%}" if method in means else "-" for method in methods)
+                averages = (statistics.fmean(column[title] for title in members) for column in published.values())
+                reference = ("" if number else f"{mean:.1%}" for mean in averages)
+                label = f"{group}, mean" if group != "mean" else "all, mean"
+                rows.append([label, name, *cells, "", "", *reference])
     return rows
 
 
-def told(found: Score | None) -> str:
-    """Accuracy, and its deviation where something is drawn; a dash where there is none."""
-    if found is None:
+def accuracy(score: Score | None) -> str:
+    """Accuracy, with its standard deviation over several seeds; a dash for None."""
+    if score is None:
         return "-"
-    return f"{found.mean:.1%}" + (f" ± {100 * found.spread:.1f}" if len(found.values) > 1 else "")
+    return f"{score.mean:.1%}" + (f" ± {100 * score.std:.1f}" if len(score.values) > 1 else "")
 
 
 def costs(scores: Iterable[Score]) -> tuple[str, str]:
-    """The test images, and the seconds that all measures took together."""
+    """The number of test images, and the seconds of all methods together."""
     rows = list(scores)
     if not rows:
         return "-", "-"
     return str(rows[0].num_images), f"{sum(row.seconds for row in rows):.2f}"
 
 
-def show(title: str, rows: list[list[str]]) -> None:
-    """The table on the screen, in parts that it has room for; the grid's and the published columns are one each."""
-    apart = {ending: [n for n, name in enumerate(rows[0]) if name.endswith(ending)] for ending in (GRIDDED, PUBLISHED)}
-    own = [n for n in range(2, len(rows[0])) if n not in (*apart[GRIDDED], *apart[PUBLISHED])]
-    show_parts(title, [[*row[:2], *(row[n] for n in own)] for row in rows], names=2)
-    for caption, ending, names in (
-        ("strength chosen for all tasks", GRIDDED, 2),
+def print_suite(title: str, rows: list[list[str]]) -> None:
+    """Prints the table in parts that fit on the screen; the grid's and the published columns are separate parts."""
+    special = {end: [n for n, name in enumerate(rows[0]) if name.endswith(end)] for end in (GRID_SUFFIX, PUBLISHED)}
+    own = [n for n in range(2, len(rows[0])) if n not in (*special[GRID_SUFFIX], *special[PUBLISHED])]
+    print_parts(title, [[*row[:2], *(row[n] for n in own)] for row in rows], text_columns=2)
+    for caption, ending, text_columns in (
+        ("regularisation selected over all tasks", GRID_SUFFIX, 2),
         ("fine-tuned, published", PUBLISHED, 1),
     ):
-        if columns := apart[ending]:
-            cells = [[*row[:names], *(row[n] for n in columns)] for row in rows if row[columns[0]]]
+        if columns := special[ending]:
+            cells = [[*row[:text_columns], *(row[n] for n in columns)] for row in rows if row[columns[0]]]
             cells[0] = [name.removesuffix(ending) for name in cells[0]]
-            show_parts(caption, cells, names=names)
+            print_parts(caption, cells, text_columns=text_columns)
 
 
-def show_parts(title: str, rows: list[list[str]], *, names: int) -> None:
-    """A table on the screen, of more columns than it has room for in several, each with the names."""
+def print_parts(title: str, rows: list[list[str]], *, text_columns: int) -> None:
+    """Prints a table; if it has too many columns for the screen, in several, each with the text columns."""
     widths = [max(cell_len(row[n]) for row in rows) + EDGE for n in range(len(rows[0]))]
-    room = Console().width - sum(widths[:names]) - 1
+    room = Console().width - sum(widths[:text_columns]) - 1
     parts: list[list[int]] = [[]]
-    for n in range(names, len(widths)):
+    for n in range(text_columns, len(widths)):
         if parts[-1] and sum(widths[m] for m in parts[-1]) + widths[n] > room:
             parts.append([])
         parts[-1].append(n)
     for number, part in enumerate(parts):
-        cells = [[*row[:names], *(row[n] for n in part)] for row in rows if any(row[n] for n in part)]
-        show_table(f"{title}, continued" if number else title, cells, names=names)
+        cells = [[*row[:text_columns], *(row[n] for n in part)] for row in rows if any(row[n] for n in part)]
+        print_table(f"{title}, continued" if number else title, cells, text_columns=text_columns)
 
 
 def as_json(
-    where: Path, suite: str, found: Found, groups: Mapping[str, str], left_out: Mapping[str, str]
+    run: Path, suite: str, scores: Scores, groups: Mapping[str, str], left_out: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Everything that was measured; accuracies are shares, and tasks that failed have a sentence each."""
+    """All results; accuracies are fractions, and tasks that failed have a sentence each."""
     return {
-        "model": str(where),
+        "model": str(run),
         "suite": suite,
         "tasks": [
             {
@@ -111,15 +114,15 @@ def as_json(
                 "of": name,
                 "method": score.method,
                 "accuracy": score.mean,
-                "deviation": score.spread,
+                "deviation": score.std,
                 "seeds": score.values,
                 "num_images": score.num_images,
                 "seconds": round(score.seconds, 3),
             }
-            for name, tasks in found.items()
-            for title, scores in tasks.items()
-            for score in scores.values()
+            for name, tasks in scores.items()
+            for title, row in tasks.items()
+            for score in row.values()
         ],
-        "means": {name: by_group(tasks, groups) for name, tasks in found.items()},
+        "means": {name: group_means(tasks, groups) for name, tasks in scores.items()},
         "left_out": dict(left_out),
     }

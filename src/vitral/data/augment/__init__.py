@@ -1,1 +1,1 @@
-"""How training images vary: drawn by arithmetic on (seed, epoch, sample), applied to whole batches on the device."""
+"""Data augmentation: sampled by arithmetic on (seed, epoch, sample), applied to whole batches on the device."""

@@ -1,4 +1,4 @@
-"""Colours of uint8 images, each image by its own draw: DeiT III's three choices, and jitter."""
+"""Colour augmentation of uint8 images, different for each image: DeiT III's 3-Augment, and colour jitter."""
 
 from itertools import permutations
 
@@ -13,44 +13,44 @@ __all__ = ["jitter", "three_augment"]
 
 Images = UInt8[Tensor, "b c h w"]
 LUMA = (0.2989, 0.587, 0.114)
-"""Shares of red, green and blue in grey (ITU-R BT.601), as torchvision has them."""
-REACH = 6
-"""Pixels that a blur reaches: three deviations of the widest."""
+"""Weights of red, green and blue in grey (ITU-R BT.601), as in torchvision."""
+BLUR_RADIUS = 6
+"""Radius of the blur kernel in pixels: three standard deviations of the widest."""
 
 
-def three_augment(images: Images, numbers: Float64[np.ndarray, "b 2"]) -> Images:
-    """Greyscale, solarising or Gaussian blur, evenly drawn (DeiT III, arXiv 2204.07118, section 3)."""
-    which = (numbers[:, 0] * 3).astype(int)
-    deviation = (0.1 + 1.9 * numbers[:, 1]).astype(np.float32)
+def three_augment(images: Images, uniforms: Float64[np.ndarray, "b 2"]) -> Images:
+    """Greyscale, solarisation or Gaussian blur with equal probability (DeiT III, arXiv 2204.07118, section 3)."""
+    which = (uniforms[:, 0] * 3).astype(int)
+    deviation = (0.1 + 1.9 * uniforms[:, 1]).astype(np.float32)
     out = images.clone()
-    for kind, change in enumerate((_greyscale, _solarised, _blurred)):
-        rows, amount = _those(which == kind, deviation, images.device)
+    for kind, change in enumerate((_greyscale, _solarise, _blur)):
+        rows, amount = _select(which == kind, deviation, images.device)
         if len(rows):
             out[rows] = change(out[rows], amount)
     return out
 
 
-def jitter(images: Images, numbers: Float64[np.ndarray, "b 6"], *, strength: float) -> Images:
-    """Brightness, contrast and saturation by factors within 1 - strength and 1 + strength, in an order of its own."""
-    factors = (1 + strength * (2 * numbers[:, :3] - 1)).astype(np.float32)
+def jitter(images: Images, uniforms: Float64[np.ndarray, "b 6"], *, strength: float) -> Images:
+    """Scales brightness, contrast and saturation by factors in 1 - strength .. 1 + strength, in random order."""
+    factors = (1 + strength * (2 * uniforms[:, :3] - 1)).astype(np.float32)
     orders = np.array(list(permutations(range(3))))
-    order = orders[(numbers[:, 3] * len(orders)).astype(int)]
+    order = orders[(uniforms[:, 3] * len(orders)).astype(int)]
     out = images.clone()
     for turn in range(3):
         for kind, towards in enumerate((_black, _mean_grey, _grey)):
-            rows, factor = _those(order[:, turn] == kind, factors[:, kind], images.device)
+            rows, factor = _select(order[:, turn] == kind, factors[:, kind], images.device)
             if len(rows):
-                chosen, factor = out[rows], factor[:, None, None, None]
-                changed = torch.lerp(towards(chosen), chosen.float(), factor)
+                selected, factor = out[rows], factor[:, None, None, None]
+                changed = torch.lerp(towards(selected), selected.float(), factor)
                 out[rows] = changed.clamp_(0, 255).to(torch.uint8)
     return out
 
 
-def _those(
-    chosen: Bool[np.ndarray, " b"], amounts: Float32[np.ndarray, " b"], device: torch.device
+def _select(
+    mask: Bool[np.ndarray, " b"], amounts: Float32[np.ndarray, " b"], device: torch.device
 ) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
-    """The rows that are chosen, and their amounts, on a device."""
-    rows = np.flatnonzero(chosen)
+    """The rows of the mask and their amounts, on a device."""
+    rows = np.flatnonzero(mask)
     both = torch.from_numpy(rows), torch.from_numpy(amounts[rows])
     return both[0].to(device, non_blocking=True), both[1].to(device, non_blocking=True)
 
@@ -59,7 +59,7 @@ def _greyscale(images: Images, _: Float[Tensor, " b"]) -> Images:
     return _grey(images).expand(images.shape).to(torch.uint8)
 
 
-def _solarised(images: Images, _: Float[Tensor, " b"]) -> Images:
+def _solarise(images: Images, _: Float[Tensor, " b"]) -> Images:
     return torch.where(images < 128, images, 255 - images)
 
 
@@ -72,21 +72,21 @@ def _mean_grey(images: Images) -> Float[Tensor, "b 1 1 1"]:
 
 
 def _grey(images: Images) -> Float[Tensor, "b 1 h w"]:
-    """In whole levels, cut as torchvision's are; a grey image is its own."""
+    """Rounded down to whole levels, as in torchvision; a grey image is returned as it is."""
     if images.shape[1] != 3:
         return images.float()
-    red, green, blue = (plane * share for plane, share in zip(images.split(1, 1), LUMA, strict=True))
+    red, green, blue = (plane * weight for plane, weight in zip(images.split(1, 1), LUMA, strict=True))
     return red.add_(green).add_(blue).floor_()
 
 
-def _blurred(images: Images, deviation: Float[Tensor, " b"]) -> Images:
-    """Gaussian, each image with its own deviation in pixels; borders mirror."""
-    reach = torch.arange(-REACH, REACH + 1, device=images.device)
-    kernels = torch.exp(-0.5 * (reach / deviation[:, None]) ** 2)
+def _blur(images: Images, deviation: Float[Tensor, " b"]) -> Images:
+    """Gaussian blur with a standard deviation in pixels for each image; borders are reflected."""
+    offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, device=images.device)
+    kernels = torch.exp(-0.5 * (offsets / deviation[:, None]) ** 2)
     kernels = rearrange(kernels / kernels.sum(1, keepdim=True), "b k -> b 1 k")
     b, c, h, w = images.shape
-    pad = min(REACH, h - 1, w - 1)
-    kernels = kernels[..., REACH - pad : REACH + pad + 1]
+    pad = min(BLUR_RADIUS, h - 1, w - 1)
+    kernels = kernels[..., BLUR_RADIUS - pad : BLUR_RADIUS + pad + 1]
     kernels = kernels / kernels.sum(-1, keepdim=True)
     padded = F.pad(images.float(), (pad, pad, pad, pad), mode="reflect")
     columns = rearrange(padded, "b c h w -> 1 b (c h) w")

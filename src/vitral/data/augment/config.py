@@ -1,4 +1,4 @@
-"""What training images may vary in."""
+"""Configuration of data augmentation."""
 
 import math
 from dataclasses import dataclass
@@ -11,59 +11,59 @@ __all__ = ["AugmentConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How training images vary. The defaults change nothing.
+    """How training images are augmented. The defaults change nothing.
 
     Raises:
         UserError: a value is out of range.
     """
 
     crop: Literal["none", "inception", "inception_tf", "simple", "square"] = "none"
-    """`inception`: a random part of the image, resized to the model's size, as torchvision draws it: area evenly,
-    aspect evenly in its logarithm, ten attempts. `inception_tf`: as TensorFlow and big_vision: aspect evenly, then
-    height, a hundred attempts. `simple`: DeiT III's: the short side is resized, 4 pixels around are mirrored, and a
-    part of the model's size is cut out. `square`: BiT's: the whole image is squashed to 7/6 of the model's size, and a
-    part of the model's size is cut out. The two settings below do not concern these.
+    """`inception`: a random crop resized to the model's size, sampled as in torchvision: uniform area, log-uniform
+    aspect ratio, ten attempts. `inception_tf`: as in TensorFlow and big_vision: uniform aspect ratio, then height, a
+    hundred attempts. `simple`: DeiT III's simple random crop: the short side is resized, 4 pixels are added by
+    reflection, and the model's size is cropped. `square`: BiT's: the whole image is squashed to 7/6 of the model's
+    size, and the model's size is cropped. The next two settings apply to the inception crops only.
     """
     crop_area: tuple[float, float] = (0.05, 1.0)
-    """Smallest and largest share of the image's area that the crop keeps."""
+    """Smallest and largest area of the crop, as a fraction of the image's."""
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    """Smallest and largest width over height of the crop."""
+    """Smallest and largest aspect ratio (width / height) of the crop."""
     flip: bool = False
-    """Mirror each image with probability one half, left to right."""
+    """Flip each image horizontally with probability 0.5."""
     flip_vertical: bool = False
-    """Mirror each image with probability one half, top to bottom."""
+    """Flip each image vertically with probability 0.5."""
     shift: int = 0
-    """Largest shift along each axis, in whole pixels; what comes in is black."""
+    """Largest shift along each axis, in whole pixels; the border is filled with black."""
     rotate: float = 0.0
     """Largest rotation, in degrees."""
     scale: float = 0.0
-    """Largest change of size: 0.1 is from 10 % smaller to 10 % larger."""
+    """Largest change of scale: 0.1 is from 10 % smaller to 10 % larger."""
     randaugment: Literal["none", "big_vision", "torchvision"] = "none"
-    """Whose set of operations, and meaning of a magnitude, RandAugment has (arXiv 1909.13719)."""
+    """Which implementation's operations and magnitudes RandAugment uses (arXiv 1909.13719)."""
     randaugment_layers: int = 2
-    """Operations on each image, one after another."""
+    """Number of operations applied to each image."""
     randaugment_magnitude: int = 10
-    """Strength: big_vision's goes to 10 and beyond, torchvision's is one of 0 to 30."""
+    """Strength: torchvision's scale is 0 to 30, big_vision's is 0 to 10 and beyond."""
     three_augment: bool = False
-    """One of greyscale, solarising and Gaussian blur on each image, as DeiT III (arXiv 2204.07118)."""
+    """Apply greyscale, solarisation or Gaussian blur to each image, as in DeiT III (arXiv 2204.07118)."""
     colour_jitter: float = 0.0
-    """Brightness, contrast and saturation change by up to this share, in random order."""
+    """Largest relative change of brightness, contrast and saturation, applied in random order."""
     erase: float = 0.0
-    """Chance that a rectangle of an image is erased (arXiv 1708.04896)."""
+    """Probability of random erasing (arXiv 1708.04896)."""
     erase_fill: Literal["mean", "noise"] = "noise"
-    """What fills it: the mean of all images, or normal noise."""
+    """Fill of the erased rectangle: the mean of all images, or normal noise."""
     mixup: float = 0.0
-    """Alpha of mixup's Beta distribution (arXiv 1710.09412); 0 is off. Neighbours in a batch are mixed."""
+    """Alpha of mixup's Beta distribution (arXiv 1710.09412); 0: off. Neighbours in a batch are mixed."""
     cutmix: float = 0.0
-    """Alpha of CutMix's (arXiv 1905.04899); 0 is off. With both, either has one half of the pairs."""
+    """Alpha of CutMix's Beta distribution (arXiv 1905.04899); 0: off. With mixup, each mixes half the pairs."""
     mix_per: Literal["pair", "batch"] = "pair"
-    """Whether each pair draws its own share, or the whole batch one, as in big_vision."""
+    """Whether the mixing weight is sampled for each pair, or once for the batch as in big_vision."""
     repeats: int = 1
-    """Copies of an image in a batch, augmented differently (repeated augmentation, arXiv 1901.09335)."""
+    """Copies of each image in a batch, augmented differently (repeated augmentation, arXiv 1901.09335)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            raise UserError(f"crop_area must be two shares with 0 < smallest <= largest <= 1, not {self.crop_area}")
+            raise UserError(f"crop_area must be two fractions with 0 < smallest <= largest <= 1, not {self.crop_area}")
         if not 0 < self.crop_aspect[0] <= self.crop_aspect[1] < math.inf:
             raise UserError(f"crop_aspect must be two ratios with 0 < smallest <= largest, not {self.crop_aspect}")
         if self.shift < 0 or not 0 <= self.rotate < math.inf:

@@ -1,7 +1,6 @@
-"""Random parts of images: the Inception crop in its two published forms (arXiv 1409.4842), simple ones of BiT and DeiT
-III.
+"""Random crops: the two published forms of the Inception crop (arXiv 1409.4842), and those of BiT and DeiT III.
 
-A crop is applied where an image is decoded, so that only the pixels it keeps are ever resized.
+A crop is applied when an image is decoded, so that only the pixels inside it are resized.
 """
 
 import math
@@ -11,17 +10,17 @@ import numpy as np
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.order import AUGMENTATION, uniform
 
-__all__ = ["crop_box", "crop_place"]
+__all__ = ["crop_box", "crop_offset"]
 
 Box = tuple[float, float, float, float]
-SHOWN = 6 / 7
-"""Share of each side that BiT's crop keeps."""
+SQUARE_CROP = 6 / 7
+"""Side of BiT's crop, as a fraction of the image's."""
 Sample = tuple[int, int, int]
 """Seed, epoch and index."""
 
 
 def crop_box(config: AugmentConfig, size: tuple[int, int], *, seed: int, epoch: int, index: int) -> Box:
-    """The part of an image to keep, as fractions (left, top, right, bottom).
+    """The crop of an image, as fractions (left, top, right, bottom).
 
     Args:
         size: width and height of the image in pixels.
@@ -29,8 +28,8 @@ def crop_box(config: AugmentConfig, size: tuple[int, int], *, seed: int, epoch: 
     return _BOXES[config.crop](config, size, (seed, epoch, index))
 
 
-def crop_place(*, seed: int, epoch: int, index: int) -> tuple[float, float]:
-    """Where a simple random crop lies among all that fit, in [0, 1) across and down."""
+def crop_offset(*, seed: int, epoch: int, index: int) -> tuple[float, float]:
+    """Position of a simple random crop among all that fit, in [0, 1), horizontally and vertically."""
     across, down = uniform(AUGMENTATION, seed, epoch, index, np.arange(500, 502))
     return float(across), float(down)
 
@@ -40,11 +39,11 @@ def _whole(config: AugmentConfig, size: tuple[int, int], sample: Sample) -> Box:
 
 
 def _torchvision(config: AugmentConfig, size: tuple[int, int], sample: Sample) -> Box:
-    """Area evenly, aspect evenly in its logarithm; after ten misses the largest central crop of an allowed aspect."""
+    """Uniform area, log-uniform aspect ratio; after ten attempts the largest central crop of an allowed ratio."""
     width, height = size
     low, high = (math.log(ratio) for ratio in config.crop_aspect)
-    draws = uniform(AUGMENTATION, *sample, np.arange(5, 45)).reshape(10, 4)
-    for area, aspect, across, down in draws:
+    uniforms = uniform(AUGMENTATION, *sample, np.arange(5, 45)).reshape(10, 4)
+    for area, aspect, across, down in uniforms:
         area = config.crop_area[0] + (config.crop_area[1] - config.crop_area[0]) * area
         ratio = math.exp(low + (high - low) * aspect) * height / width
         w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
@@ -57,11 +56,11 @@ def _torchvision(config: AugmentConfig, size: tuple[int, int], sample: Sample) -
 
 
 def _tensorflow(config: AugmentConfig, size: tuple[int, int], sample: Sample) -> Box:
-    """Aspect evenly, then a height in whole pixels between those of least and largest area; after a hundred misses the
-    whole image (`tf.image.sample_distorted_bounding_box` without a box).
+    """Uniform aspect ratio, then a height in whole pixels between those of the smallest and largest area; after a
+    hundred attempts the whole image (`tf.image.sample_distorted_bounding_box` without a box).
     """
     width, height = size
-    least, most = (share * width * height for share in config.crop_area)
+    least, most = (fraction * width * height for fraction in config.crop_area)
     low, high = config.crop_aspect
     for aspect, tall, across, down in uniform(AUGMENTATION, *sample, np.arange(100, 500)).reshape(100, 4):
         aspect = low + (high - low) * aspect
@@ -79,9 +78,9 @@ def _tensorflow(config: AugmentConfig, size: tuple[int, int], sample: Sample) ->
 
 
 def _square(config: AugmentConfig, size: tuple[int, int], sample: Sample) -> Box:
-    """As many sevenths of both sides as remain when 384 pixels are cut out of 448 (BiT, arXiv 1912.11370)."""
-    across, down = (uniform(AUGMENTATION, *sample, np.arange(500, 502)) * (1 - SHOWN)).tolist()
-    return across, down, across + SHOWN, down + SHOWN
+    """Six sevenths of each side, as when 384 pixels are cropped from 448 (BiT, arXiv 1912.11370)."""
+    across, down = (uniform(AUGMENTATION, *sample, np.arange(500, 502)) * (1 - SQUARE_CROP)).tolist()
+    return across, down, across + SQUARE_CROP, down + SQUARE_CROP
 
 
 _BOXES = {"none": _whole, "inception": _torchvision, "inception_tf": _tensorflow, "square": _square}

@@ -1,4 +1,7 @@
-"""RandAugment (Cubuk et al., arXiv 1909.13719) in two published forms, each operation on all images that drew it."""
+"""RandAugment (Cubuk et al., arXiv 1909.13719) in two published forms.
+
+Each operation runs once, on all images of the batch that sampled it.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,19 +17,19 @@ __all__ = ["VARIANTS", "randaugment"]
 
 Images = UInt8[Tensor, "b c h w"]
 Operation = Callable[[Images, int | float], Images]
-"""What happens to images at a magnitude; it may be negative where the sign is drawn."""
+"""Transforms images by a magnitude, which may be negative if its sign is random."""
 GREY = 128
-"""What big_vision's images show where nothing is, and where something is cut out."""
+"""Fill of big_vision's geometric operations and of its cutout."""
 
 
 def _affine(
-    images: Images, *, fill: int, corner: float = 0.0, move: tuple[int, int] = (0, 0), shear=(0.0, 0.0)
+    images: Images, *, fill: int, corner: float = 0.0, translate: tuple[int, int] = (0, 0), shear=(0.0, 0.0)
 ) -> Images:
-    """Nearest pixels; a shear is a ratio, about a point this far from the upper left corner along both axes."""
+    """Nearest-neighbour affine transform; a shear is a ratio, about the point (corner, corner)."""
     degrees = [math.degrees(math.atan(ratio)) for ratio in shear]
     centre = [corner, corner] if any(shear) else None
     return F.affine(
-        images, angle=0.0, translate=list(move), scale=1.0, shear=degrees, fill=[float(fill)], center=centre
+        images, angle=0.0, translate=list(translate), scale=1.0, shear=degrees, fill=[float(fill)], center=centre
     )
 
 
@@ -35,14 +38,14 @@ def _geometric(fill: int, *, corner: float) -> dict[str, Operation]:
     return {
         "shear_x": lambda images, ratio: _affine(images, fill=fill, corner=corner, shear=(ratio, 0.0)),
         "shear_y": lambda images, ratio: _affine(images, fill=fill, corner=corner, shear=(0.0, ratio)),
-        "translate_x": lambda images, pixels: _affine(images, fill=fill, move=(int(pixels), 0)),
-        "translate_y": lambda images, pixels: _affine(images, fill=fill, move=(0, int(pixels))),
+        "translate_x": lambda images, pixels: _affine(images, fill=fill, translate=(int(pixels), 0)),
+        "translate_y": lambda images, pixels: _affine(images, fill=fill, translate=(0, int(pixels))),
         "rotate": lambda images, degrees: F.rotate(images, degrees, fill=[float(fill)]),
     }
 
 
 def _colours() -> dict[str, Operation]:
-    """Factors of 1 change nothing."""
+    """A factor of 1 changes nothing."""
     return {
         "brightness": F.adjust_brightness,
         "colour": lambda images, factor: F.adjust_saturation(images, factor) if images.shape[1] == 3 else images,
@@ -57,10 +60,10 @@ def _colours() -> dict[str, Operation]:
     }
 
 
-def _to_the_mean_count(images: Images, factor: int | float) -> Images:
-    """The contrast of the released AutoAugment code: towards the mean count of a histogram of 256 bins, cut at 255."""
-    towards = min(images.shape[2] * images.shape[3] // 256, 255)
-    return (images * factor + towards * (1 - factor)).clamp(0, 255).to(torch.uint8)
+def _histogram_contrast(images: Images, factor: int | float) -> Images:
+    """Contrast of the released AutoAugment code: relative to the mean count of a 256-bin histogram, at most 255."""
+    mean = min(images.shape[2] * images.shape[3] // 256, 255)
+    return (images * factor + mean * (1 - factor)).clamp(0, 255).to(torch.uint8)
 
 
 def _solarise_add(images: Images, addition: int | float) -> Images:
@@ -68,18 +71,18 @@ def _solarise_add(images: Images, addition: int | float) -> Images:
     return torch.where(images < 128, added, images)
 
 
-def _posterise(images: Images, lost: int | float) -> Images:
-    """Keeps the high bits; nothing is lost beyond eight."""
-    kept = 8 - min(max(int(lost), 0), 8)
-    return F.posterize(images, kept) if kept else torch.zeros_like(images)
+def _posterise(images: Images, removed: int | float) -> Images:
+    """Keeps the high bits; removes at most eight."""
+    bits = 8 - min(max(int(removed), 0), 8)
+    return F.posterize(images, bits) if bits else torch.zeros_like(images)
 
 
 Levels = Callable[[int, int, int], tuple[int | float, bool]]
-"""From a magnitude, height and width to an operation's own number, and whether its sign is drawn."""
+"""From a magnitude, height and width to the operation's argument, and whether its sign is random."""
 
 
 def _torchvision() -> dict[str, tuple[Operation, Levels]]:
-    """torchvision's `RandAugment`: 14 operations, magnitudes 0 to 30, black outside."""
+    """torchvision's `RandAugment`: 14 operations, magnitudes 0 to 30, black fill."""
     operations = _geometric(0, corner=0.0) | _colours()
     levels: dict[str, Levels] = {
         "identity": lambda m, h, w: (0.0, False),
@@ -104,15 +107,15 @@ def _about_one(operation: Operation, images: Images, change: int | float) -> Ima
 
 
 def _big_vision() -> dict[str, tuple[Operation, Levels]]:
-    """big_vision's `randaug`, of the released AutoAugment code: 15 operations after the cut-out, grey outside.
+    """big_vision's `randaug`, from the released AutoAugment code: 16 operations, grey fill.
 
-    Magnitudes count to 10 and go on beyond. What it calls contrast goes towards another grey than the mean.
+    Magnitudes are 0 to 10 and beyond. Its contrast is relative to another grey than the mean.
     """
-    # TensorFlow counts from the middle of the first pixel
+    # TensorFlow's coordinates start at the centre of the first pixel
     operations = _geometric(GREY, corner=0.5) | _colours()
-    operations |= {"contrast": _to_the_mean_count, "posterise": _posterise, "solarise_add": _solarise_add}
+    operations |= {"contrast": _histogram_contrast, "posterise": _posterise, "solarise_add": _solarise_add}
     operations["solarise"] = lambda images, threshold: torch.where(images.short() < threshold, images, 255 - images)
-    operations["cutout"] = lambda images, _: images  # it needs a place for each image: see `_cut_out`
+    operations["cutout"] = lambda images, _: images  # needs a position for each image: see `_cut_out`
     levels: dict[str, Levels] = {
         **dict.fromkeys(("autocontrast", "equalise", "invert"), lambda m, h, w: (0.0, False)),
         "rotate": lambda m, h, w: (3.0 * m, True),
@@ -133,52 +136,52 @@ VARIANTS: dict[str, dict[str, tuple[Operation, Levels]]] = {
     "torchvision": _torchvision(),
     "big_vision": _big_vision(),
 }
-"""For each form its operations, and what a magnitude means to them."""
+"""By form, its operations and how a magnitude becomes their argument."""
 
 
 def randaugment(
-    images: Images, numbers: Float64[np.ndarray, "b four_a_layer"], *, variant: str, magnitude: int
+    images: Images, uniforms: Float64[np.ndarray, "b four_a_layer"], *, variant: str, magnitude: int
 ) -> Images:
-    """Applies as many operations as there are layers, each drawn evenly.
+    """Applies one random operation per layer to each image.
 
     Args:
         images: on any device.
-        numbers: four in [0, 1) for each layer: operation, sign, and a place.
+        uniforms: four in [0, 1) for each layer: operation, sign, and a position (row, column).
         variant: one of `VARIANTS`.
         magnitude: in the variant's own units.
     """
     operations = list(VARIANTS[variant].items())
     height, width = images.shape[2:]
     out = images.clone()
-    for layer in range(numbers.shape[1] // 4):
-        which, sign, down, across = numbers[:, 4 * layer : 4 * layer + 4].T
-        drawn = (which * len(operations)).astype(int)
+    for layer in range(uniforms.shape[1] // 4):
+        which, sign, down, across = uniforms[:, 4 * layer : 4 * layer + 4].T
+        sampled = (which * len(operations)).astype(int)
         for number, (name, (operation, level)) in enumerate(operations):
             value, signed = level(magnitude, height, width)
-            for rows, signum in _groups(drawn == number, sign < 0.5, signed):
-                chosen = torch.from_numpy(rows).to(images.device, non_blocking=True)
+            for rows, signum in _groups(sampled == number, sign < 0.5, signed):
+                selected = torch.from_numpy(rows).to(images.device, non_blocking=True)
                 if name == "cutout":
-                    changed = _cut_out(out[chosen], int(value), down[rows], across[rows])
+                    changed = _cut_out(out[selected], int(value), down[rows], across[rows])
                 else:
-                    changed = operation(out[chosen], signum * value)
-                out[chosen] = changed
+                    changed = operation(out[selected], signum * value)
+                out[selected] = changed
     return out
 
 
-def _groups(drawn: np.ndarray, negative: np.ndarray, signed: bool) -> Iterator[tuple[np.ndarray, int]]:
-    """The images that drew an operation, those with either sign apart where it matters."""
-    for chosen, signum in ((drawn & negative, -1), (drawn & ~negative, 1)) if signed else ((drawn, 1),):
-        if chosen.any():
-            yield np.flatnonzero(chosen), signum
+def _groups(sampled: np.ndarray, negative: np.ndarray, signed: bool) -> Iterator[tuple[np.ndarray, int]]:
+    """Rows of the images that sampled an operation, grouped by sign if the sign matters."""
+    for mask, signum in ((sampled & negative, -1), (sampled & ~negative, 1)) if signed else ((sampled, 1),):
+        if mask.any():
+            yield np.flatnonzero(mask), signum
 
 
 def _cut_out(images: Images, half: int, down: np.ndarray, across: np.ndarray) -> Images:
-    """Squares of side 2 * `half` around any pixel become grey."""
+    """Fills a square of side 2 * `half` around a random pixel with grey."""
     height, width = images.shape[2:]
     rows, columns = (torch.arange(count, device=images.device) for count in (height, width))
     top, left = (
-        torch.from_numpy((place * count).astype(int)).to(images.device)[:, None]
-        for place, count in ((down, height), (across, width))
+        torch.from_numpy((position * count).astype(int)).to(images.device)[:, None]
+        for position, count in ((down, height), (across, width))
     )
     inside_rows = (rows >= top - half) & (rows < top + half)
     inside_columns = (columns >= left - half) & (columns < left + half)

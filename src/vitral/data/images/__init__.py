@@ -1,1 +1,1 @@
-"""From bytes to pixels to a model's input: decoding and preprocessing."""
+"""Decoding and preprocessing: from bytes to pixels to a model's input."""

@@ -1,6 +1,9 @@
-"""From a file to an upright 8-bit PIL image, grey or colour, whatever the file's own form."""
+"""Reads image files of any common format as upright 8-bit PIL images, grey or colour."""
 
+import errno
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -9,19 +12,39 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vitral.errors import UserError
 
-__all__ = ["IMAGE_SUFFIXES", "MODES", "UnreadableImage", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MODES",
+    "UnreadableImage",
+    "decoding",
+    "is_machine_error",
+    "open_image",
+    "read_image",
+    "read_range",
+]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""What is read; Pillow knows more, some of it by running other programs."""
+"""Formats that are read. Pillow knows more, but runs other programs for some of them."""
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
-"""Lower-case endings of the files that a folder is searched for."""
+"""Lower-case suffixes of image files; others in a folder are ignored."""
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by number of channels."""
 
+_MACHINE_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in (
+        # open files, memory, disk, network
+        *("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EIO", "EAGAIN", "EBUSY", "EINTR", "ENODEV", "ENXIO"),
+        *("ESTALE", "ETIMEDOUT", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH"),
+        *("ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "ENOTCONN", "EREMOTEIO", "ESHUTDOWN"),
+    )
+    if hasattr(errno, name)
+)
+
 _UPRIGHT = {
-    # EXIF orientation: what was done to the picture, hence what undoes it
+    # EXIF orientation: the transpose that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -33,82 +56,148 @@ _UPRIGHT = {
 
 
 class UnreadableImage(UserError):
-    """A file that cannot be read as an image; the message is one sentence with its name and what is wrong."""
+    """A file cannot be read as an image. The message is one sentence with the file's name and the reason."""
+
+
+def is_machine_error(error: BaseException) -> bool:
+    """Whether an error comes from the machine (memory, open files, disk, network) and not from the file's bytes."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _MACHINE_ERRORS)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it, as Pillow raises its own errors for those of reading the file."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@contextmanager
+def decoding(name: str, *, kind: str = "an image", formats: tuple[str, ...] = FORMATS) -> Iterator[None]:
+    """Turns every error about the file's bytes into an `UnreadableImage`; errors of the machine pass through.
+
+    Args:
+        name: the image's name in errors.
+        kind: what it is read as.
+        formats: Pillow's names of the formats that are allowed.
+    """
+    try:
+        yield
+        return
+    # a damaged file can make Pillow's parsers raise almost anything
+    except Exception as error:
+        failure = error
+    # raised out here, so that a cause does not become its own context
+    cause = next(filter(is_machine_error, _causes(failure)), None)
+    if cause is not None:
+        if isinstance(cause, OSError) and cause.filename is None:  # an open file does not know its name
+            cause.filename = name
+        raise cause
+    raise UnreadableImage(f"{name} cannot be read as {kind}: {_reason(failure, formats)}") from failure
 
 
 def read_image(
     file: Path | bytes | BytesIO | BufferedReader | Image.Image, *, channels: int, name: str | None = None
 ) -> Image.Image:
-    """Reads one image as a person sees it: upright, in 8 bits, on white where it is transparent.
+    """Reads one image: upright (EXIF orientation applied), 8 bits a channel, transparency on white.
 
-    The first frame is read where there are several. Deep greys keep their order instead of being cut at 255:
-    16-bit values are divided by 257, floats between 0 and 1 multiplied by 255, floats up to 255 rounded, and
-    any other range is stretched from its darkest to its brightest value. Colour profiles are not applied.
+    Of an animation, the first frame is read. Greys of more than 8 bits are rescaled instead of clipped at 255:
+    16-bit values are divided by 257, floats in 0..1 multiplied by 255, floats up to 255 rounded, and any other
+    range is stretched from its minimum to its maximum. Colour profiles are not applied.
 
     Args:
-        file: a path, the bytes of a file, an open binary file (left open), or a PIL image (left as it is).
+        file: a path, the bytes of a file, an open binary file (stays open), or a PIL image (not modified).
         channels: 3 gives mode "RGB", 1 gives mode "L".
-        name: what errors call the image; its path, or "the image", when None.
+        name: the image's name in errors; None: its path, or "the image".
 
     Returns:
-        A new image that holds no file open and carries no metadata.
+        A new image without metadata; no file stays open.
 
     Raises:
-        UnreadableImage: no such file, empty, of another format, damaged, cut short, of too many pixels, or no file
-            but a pipe or a device.
+        UnreadableImage: the file does not exist, is empty, damaged, truncated or of another format, has too many
+            pixels, or is a pipe or a device.
         UserError: `channels` is neither 1 nor 3.
+        OSError: the machine failed (see `is_machine_error`): too many open files, a disk error.
+        MemoryError: there is not enough memory.
     """
     if channels not in MODES:
         raise UserError(f"an image is read with 1 channel (grey) or 3 (colour), not {channels}")
     if name is None:
         name = str(file) if isinstance(file, Path) else "the image"
-    try:
+    with decoding(name):
         return _read(file, channels)
-    # a damaged file can make Pillow's parsers raise almost anything
-    except Exception as error:
-        raise UnreadableImage(f"{name} cannot be read as an image: {_reason(error)}") from error
+
+
+def read_range(file: Path, start: int, size: int, *, name: str) -> bytes:
+    """Reads the bytes of one image that is stored inside a larger file.
+
+    Args:
+        file: the archive.
+        start: offset of the first byte.
+        size: number of bytes.
+        name: the image's name in errors.
+
+    Raises:
+        UnreadableImage: the archive is missing, not accessible, or shorter than before.
+        OSError: the machine failed (see `is_machine_error`).
+    """
+    with decoding(name), file.open("rb") as stream:
+        stream.seek(start)
+        content = stream.read(size)
+        if len(content) < size:
+            raise _Rejected("the file that holds it has become shorter")
+        return content
+
+
+def open_image(stream: BytesIO | BufferedReader, *, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """Opens an image whose pixels are not decoded yet; call it inside `decoding`, which translates its errors."""
+    with warnings.catch_warnings():
+        # too many pixels are rejected below
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(stream, formats=formats)
+    _check_size(image)
+    return image
+
+
+def _check_size(image: Image.Image) -> None:
+    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    if not pixels:
+        raise _Rejected("it has no pixels")
+    if limit is not None and pixels > limit:
+        raise _Rejected(f"its {image.width}x{image.height} pixels are more than the {limit} allowed")
 
 
 def _read(file: Path | bytes | BytesIO | BufferedReader | Image.Image, channels: int) -> Image.Image:
     if isinstance(file, Image.Image):
+        _check_size(file)
         return _plain(file, channels)
     if isinstance(file, Path):
         if file.exists() and not (file.is_file() or file.is_dir()):
-            raise _Unfit("it is no ordinary file")  # a pipe would keep us waiting for ever
+            raise _Rejected("it is not a regular file")  # reading a pipe could block for ever
         with file.open("rb") as stream:
             return _read(stream, channels)
     stream = BytesIO(file) if isinstance(file, bytes) else file
     if not stream.read(1):
-        raise _Unfit("it is empty")
+        raise _Rejected("it is empty")
     stream.seek(-1, 1)
-    with warnings.catch_warnings():
-        # `_plain` refuses such an image in our own words
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(stream, formats=FORMATS)
-    with image:
+    with open_image(stream) as image:
         return _plain(image, channels)
 
 
 def _plain(image: Image.Image, channels: int) -> Image.Image:
-    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-    if not pixels:
-        raise _Unfit("it has no pixels")
-    if limit is not None and pixels > limit:
-        raise _Unfit(f"its {image.width}x{image.height} pixels are more than the {limit} allowed")
     image.load()
     orientation = _orientation(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        image = _shallow(image)
+        image = _to_8_bits(image)
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
     if image.mode not in ("1", "L", "RGB"):
-        # some modes convert to grey only through colour
+        # some modes convert to grey only by way of RGB
         image = image.convert("RGB")
     image = image.convert(MODES[channels])
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
-    # without the orientation, or reading the result again would turn it again
+    # remove the orientation, or reading the result again would rotate it again
     image.info = {}
     return image
 
@@ -116,16 +205,18 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
 def _orientation(image: Image.Image) -> int | None:
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
-    # the pixels have been read: damaged metadata is no reason to refuse them
-    except Exception:
+    # the pixels are decoded already: damaged metadata is no reason to reject them
+    except Exception as error:
+        if is_machine_error(error):
+            raise
         return None
 
 
-def _shallow(image: Image.Image) -> Image.Image:
-    """Deep grey to 8 bits; a value that a PNG declares transparent becomes white."""
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Rescales 16-bit, 32-bit and float greys; a value that a PNG declares transparent becomes white."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
-        raise _Unfit("some of its values are not finite")
+        raise _Rejected("some of its values are not finite")
     low, high = values.min(), values.max()
     if image.mode != "F" and low >= 0 and high <= 65535:
         low, high = 0, 65535
@@ -138,21 +229,22 @@ def _shallow(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey.astype(np.uint8))
 
 
-class _Unfit(Exception):
-    """A reason of ours to refuse an image, already worded."""
+class _Rejected(Exception):
+    """The reader itself rejects an image; the message is the reason."""
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, formats: tuple[str, ...]) -> str:
     match error:
-        case _Unfit():
+        case _Rejected():
             return str(error)
         case FileNotFoundError():
             return "there is no such file"
         case UnidentifiedImageError():
-            return f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or damaged at its start"
+            listed = " or ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))
+            return f"it is not a {listed} file, or its header is damaged"
         case Image.DecompressionBombError():
             return f"it has more pixels than the {Image.MAX_IMAGE_PIXELS} allowed"
         case OSError(strerror=str(text)):
             return text.lower()
         case _:
-            return f"it is damaged or cut short ({str(error) or type(error).__name__})"
+            return f"it is damaged or truncated ({str(error) or type(error).__name__})"

@@ -1,7 +1,7 @@
-"""Parts of JPEGs without decoding more than is needed: what training spends its time on.
+"""Decodes crops of JPEGs at a reduced size, for training.
 
-A JPEG can be decoded at a half, a quarter or an eighth of its size for less than the whole costs, most of all in what
-follows. Evaluation does not come here: it decodes the whole image with Pillow, as every other project does.
+Decoding a JPEG at a half, a quarter or an eighth of its size is cheaper, and so is the resize that follows. Evaluation
+does not use this module: it decodes the whole image with Pillow, as other projects do.
 """
 
 from dataclasses import dataclass
@@ -16,32 +16,32 @@ from einops import rearrange
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
-__all__ = ["FILTERS", "Jpeg"]
+__all__ = ["FILTERS", "LazyJpeg"]
 
 FILTERS = ("bilinear", "bicubic")
-"""PyTorch's filters for bytes, the same as Pillow's to one level, and several times as fast."""
+"""PyTorch's filters for uint8: equal to Pillow's to one level, and several times as fast."""
 
 SCALES = (8, 4, 2)
-"""How much smaller an image can be decoded than it is."""
+"""Factors by which a JPEG can be reduced in decoding."""
 
 START = b"\xff\xd8\xff"
-"""How every JPEG begins."""
+"""First bytes of a JPEG."""
 
-PLAIN = (None, 1)
+UPRIGHT = (None, 1)
 """EXIF orientations of an image that is stored upright."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jpeg:
-    """An upright colour JPEG of which only the header was read."""
+class LazyJpeg:
+    """An upright colour JPEG that is not decoded yet."""
 
     data: bytes
     size: tuple[int, int]
     """Width and height."""
 
     @classmethod
-    def of(cls, stored: Path | bytes | Image.Image) -> "Jpeg | None":
-        """The JPEG that is stored; None for anything else, and for one that is turned, grey, too large or damaged.
+    def open(cls, stored: Path | bytes | Image.Image) -> "LazyJpeg | None":
+        """Reads the header; None if the image is no JPEG, or is rotated, grey, too large or damaged.
 
         Raises:
             OSError: the file cannot be read.
@@ -60,9 +60,9 @@ class Jpeg:
     def crop(
         self, box: tuple[float, float, float, float], *, image_size: tuple[int, int], interpolation: str
     ) -> UInt8[np.ndarray, "h w 3"] | None:
-        """The part inside `box`, its edges moved to whole pixels of the image as decoded, at the input's size.
+        """The crop inside `box`, its edges rounded to whole pixels of the decoded image, resized to the input's size.
 
-        The image is decoded as small as still gives every pixel of the input one of its own.
+        The image is reduced in decoding as long as the crop has at least as many pixels as the input.
 
         Args:
             box: left, top, right, bottom, as fractions of the image's width and height.
@@ -70,7 +70,7 @@ class Jpeg:
             interpolation: one of `FILTERS`.
 
         Returns:
-            The pixels; None for a damaged file.
+            The pixels; None if the file is damaged.
         """
         (width, height), (left, top, right, bottom) = self.size, box
         most = min((right - left) * width / image_size[1], (bottom - top) * height / image_size[0])
@@ -81,17 +81,17 @@ class Jpeg:
         except ValueError:
             return None
         rows, columns = _whole(top, bottom, height / scale), _whole(left, right, width / scale)
-        # one image of a batch by its strides, or PyTorch takes a slower way and gives planes
+        # a batch of one in channels-last layout, which PyTorch resizes faster
         part = rearrange(torch.from_numpy(pixels)[None, rows, columns], "b h w c -> b c h w")
         resized = F.interpolate(part, image_size, mode=interpolation, antialias=True)
         return rearrange(resized, "1 c h w -> h w c").numpy()
 
 
 def _bytes(stored: Path | bytes | Image.Image) -> bytes | None:
-    """A JPEG's content; None for anything else, which is not read."""
+    """The bytes of a JPEG; None for any other file, which is not read."""
     if isinstance(stored, bytes):
         return stored if stored.startswith(START) else None
-    # a pipe would keep us waiting for ever
+    # reading a pipe could block for ever
     if isinstance(stored, Image.Image) or (stored.exists() and not stored.is_file()):
         return None
     with stored.open("rb") as file:
@@ -100,18 +100,18 @@ def _bytes(stored: Path | bytes | Image.Image) -> bytes | None:
 
 
 def _upright(data: bytes) -> bool:
-    """Whether a JPEG is shown as it is stored."""
+    """Whether a JPEG needs no rotation or flip."""
     if b"Exif\0" not in data:
         return True
     try:
         with Image.open(BytesIO(data), formats=("JPEG",)) as image:
-            return image.getexif().get(ExifTags.Base.Orientation) in PLAIN
-    # what reads the whole file knows what to do with damaged metadata
+            return image.getexif().get(ExifTags.Base.Orientation) in UPRIGHT
+    # `read_image` handles damaged metadata
     except Exception:
         return False
 
 
 def _whole(first: float, last: float, length: float) -> slice:
-    """The pixels between two fractions of a length, at least one."""
+    """The whole pixels between two fractions of a length, at least one."""
     start = min(round(first * length), int(length - 1e-9))
     return slice(start, max(round(last * length), start + 1))

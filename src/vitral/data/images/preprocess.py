@@ -1,4 +1,4 @@
-"""The one way from an image to a model's input, shared by training, evaluation, export and serving."""
+"""Preprocessing from an image to a model's input, the same in training, evaluation, export and serving."""
 
 import math
 from collections.abc import Sequence
@@ -26,33 +26,33 @@ FILTERS = {
 }
 
 MARGIN = 4
-"""Mirrored pixels around a simple random crop."""
+"""Pixels of reflection padding around a simple random crop."""
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How an image becomes a model's input; saved beside the model's weights.
+    """How an image becomes a model's input; saved with the model's weights.
 
     Raises:
-        UserError: a value is out of range; the sentence says which and what it may be.
+        UserError: a value is out of range.
     """
 
     image_size: tyro.conf.Suppress[tuple[int, int]]
-    """Height and width of the input, in pixels; no flag of its own, as a run takes it from its model."""
+    """Height and width of the input, in pixels; set from the model, so it has no flag."""
     channels: tyro.conf.Suppress[int]
-    """1 for grey, 3 for colour; taken from the model like the size."""
+    """1 for grey, 3 for colour; set from the model like the size."""
     resize: Literal["squash", "crop"] = "squash"
-    """`squash`: the whole image to the input's height and width. `crop`: its centre, proportions kept."""
+    """`squash`: the whole image is resized to the input's size. `crop`: centre crop that preserves the aspect ratio."""
     crop_ratio: float = 0.875
-    """With `crop`: share of the short side that is kept, so 224 pixels are cut out of 256."""
+    """With `crop`: the input's fraction of the resized short side; 0.875 crops 224 of 256 pixels."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
-    """Filter of the resize; all are widened for shrinking, so that nothing aliases."""
+    """Filter of the resize, antialiased."""
     mean: tuple[float, ...] = (0.5,)
-    """Subtracted from values in 0..1: one number, or one a channel."""
+    """Subtracted from values in 0..1: one number, or one per channel."""
     std: tuple[float, ...] = (0.5,)
-    """Divides what is left: one number, or one a channel."""
+    """Divides the result: one number, or one per channel."""
 
     def __post_init__(self) -> None:
         if min(self.image_size) < 1:
@@ -69,26 +69,26 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise UserError(f"std must be above 0, not {self.std}")
 
-    def fitted(self, *, image_size: tuple[int, int], channels: int) -> "Preprocessing":
-        """The same for a model of another size and other channels, whose shift and scale are the mean of the old."""
+    def with_input(self, *, image_size: tuple[int, int], channels: int) -> "Preprocessing":
+        """The same preprocessing for another input; if the channels change, mean and std are averaged over channels."""
         mean, std = (
             values if len(values) in (1, channels) else (sum(values) / len(values),) for values in (self.mean, self.std)
         )
         return replace(self, image_size=image_size, channels=channels, mean=mean, std=std)
 
     def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
-        """The geometry of evaluation: squash, or centre crop.
+        """Resizes for evaluation: squash, or centre crop.
 
         Args:
-            image: of mode "L" or "RGB", as `channels` says.
+            image: of mode "L" or "RGB", matching `channels`.
         """
         return self.crop(image, (0.0, 0.0, 1.0, 1.0)) if self.resize == "squash" else self._centre_crop(image)
 
     def crop(self, image: Image.Image, box: Box) -> UInt8[np.ndarray, "h w c"]:
-        """The geometry of training: the part of the image inside `box`, at the input's size.
+        """Resizes for training: the crop inside `box`, at the input's size.
 
         Args:
-            image: of mode "L" or "RGB", as `channels` says.
+            image: of mode "L" or "RGB", matching `channels`.
             box: left, top, right, bottom, as fractions of the image's width and height.
         """
         left, top, right, bottom = box
@@ -101,20 +101,20 @@ class Preprocessing:
             image = image.resize((width, height), FILTERS[self.interpolation], part)
         return np.array(image).reshape(height, width, self.channels)
 
-    def simple_crop(self, image: Image.Image, place: tuple[float, float]) -> UInt8[np.ndarray, "h w c"]:
-        """The geometry of training in DeiT III (arXiv 2204.07118, section 3): the image, proportions kept, covers the
-        input; a margin of mirrored pixels is put around it, and a part of the input's size cut out.
+    def simple_crop(self, image: Image.Image, offset: tuple[float, float]) -> UInt8[np.ndarray, "h w c"]:
+        """Simple random crop of DeiT III (arXiv 2204.07118, section 3): the image is resized to cover the input, padded
+        by reflection, and cropped to the input's size.
 
         Args:
-            image: of mode "L" or "RGB", as `channels` says.
-            place: of the part among all that fit, in [0, 1) across and down.
+            image: of mode "L" or "RGB", matching `channels`.
+            offset: position among all crops that fit, in [0, 1), horizontally and vertically.
         """
         size = np.array([self.image_size[1], self.image_size[0]])
         original = np.array(image.size)
-        # a size that is no whole number of pixels is cut, as torchvision's is
+        # fractional sizes are rounded down, as in torchvision
         scale = max(Fraction(int(of), int(have)) for of, have in zip(size, original, strict=True))
         whole = np.array([int(have * scale) for have in original.tolist()])
-        start = (np.array(place) * (whole - size + 2 * MARGIN + 1)).astype(int) - MARGIN
+        start = (np.array(offset) * (whole - size + 2 * MARGIN + 1)).astype(int) - MARGIN
         first, last = start.clip(0), (start + size).clip(max=whole)
         box = tuple(float(edge) for edge in np.concatenate([first, last]) * np.tile(original / whole, 2))
         width, height = (last - first).tolist()
@@ -124,23 +124,23 @@ class Preprocessing:
         return np.pad(part.reshape(height, width, self.channels), [*missing, (0, 0)], mode="reflect")
 
     def normalise(self, batch: UInt8[Tensor, "b h w c"]) -> Float32[Tensor, "b c h w"]:
-        """Pixels to the model's range, on the batch's own device: (value / 255 - mean) / std."""
+        """Pixels to the model's range, on the batch's device: (value / 255 - mean) / std."""
         images = rearrange(batch, "b h w c -> b c h w").to(torch.float32, memory_format=torch.contiguous_format)
         mean, std = (_planes([255 * value for value in values], batch) for values in (self.mean, self.std))
         return images.sub_(mean).div_(std)
 
-    def shares(self, images: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
-        """The model's range back to values in 0..1."""
+    def to_unit_range(self, images: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
+        """From the model's range back to 0..1."""
         return (images * _planes(self.std, images) + _planes(self.mean, images)).clamp(0, 1)
 
-    def scaled(self, shares: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
-        """Values in 0..1 to the model's range."""
-        return (shares - _planes(self.mean, shares)) / _planes(self.std, shares)
+    def from_unit_range(self, images: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
+        """From 0..1 to the model's range."""
+        return (images - _planes(self.mean, images)) / _planes(self.std, images)
 
     def _centre_crop(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
-        """Equals resizing the whole image to the enlarged size, then cutting out its centre.
+        """The same as resizing the whole image and cropping its centre.
 
-        Only the centre is computed, so an image a thousand times as wide as high costs no more than another.
+        Only the centre is computed, so an extremely wide image costs no more than any other.
         """
         height, width = self.image_size
         target_height, target_width = round(height / self.crop_ratio), round(width / self.crop_ratio)
@@ -154,5 +154,5 @@ class Preprocessing:
 
 
 def _planes(values: Sequence[float], like: Tensor) -> Float32[Tensor, "c 1 1"]:
-    """A plane for each value, written on the device itself: copying from the host would make it wait."""
+    """A plane for each value, created on the device: a copy from the host would synchronise."""
     return torch.stack([torch.full((1, 1), value, device=like.device) for value in values])

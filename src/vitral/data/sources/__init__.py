@@ -1,1 +1,1 @@
-"""Where samples come from: folders, arrays, tables, tar shards."""
+"""Data sources: folders, arrays, tables, tar shards."""

@@ -1,10 +1,10 @@
-"""Opens plain files: IDX files and folders of images."""
+"""Opens IDX files and folders of images."""
 
 from pathlib import Path
 
 import numpy as np
 
-from vitral.data.config import DataConfig, existing_folder
+from vitral.data.config import DataConfig, require_folder
 from vitral.data.sources.folder import ClassFiles, list_folder, list_images
 from vitral.data.sources.idx import LabelledImages, read_split
 from vitral.data.sources.source import ArraySource, FileSource, Source
@@ -14,12 +14,12 @@ __all__ = ["file_source", "open_folder", "open_idx", "open_images"]
 
 
 def open_idx(config: DataConfig) -> dict[str, Source]:
-    """IDX files of the names that MNIST's have.
+    """IDX files with MNIST's file names.
 
     Raises:
-        UserError: they are not there or damaged, or a label has no class.
+        UserError: they are missing or damaged, or a label has no class.
     """
-    root = existing_folder(config)
+    root = require_folder(config)
     train, test = read_split(root, "train"), read_split(root, "t10k")
     if train is None:
         raise UserError(
@@ -41,26 +41,28 @@ def _array_source(part: LabelledImages, classes: tuple[str, ...]) -> ArraySource
 
 
 def open_folder(config: DataConfig) -> dict[str, Source]:
-    """A folder of images, one folder a class.
+    """A folder of images, one subfolder per class.
 
     Raises:
         UserError: see `list_folder`.
     """
     if config.class_names:
-        raise UserError("--data.source folder names its classes after their folders: leave out --data.class-names")
-    root = existing_folder(config)
+        raise UserError(
+            "--data.source folder takes the classes' names from their folders: leave out --data.class-names"
+        )
+    root = require_folder(config)
     splits = list_folder(root)
     classes = tuple(splits["train"])
     return {split: file_source(root, by_class, classes) for split, by_class in splits.items()}
 
 
 def open_images(config: DataConfig) -> dict[str, Source]:
-    """All images under a folder, in one class that means nothing.
+    """All images under a folder, in a single class without meaning.
 
     Raises:
-        UserError: there are none.
+        UserError: there are fewer than two.
     """
-    root = existing_folder(config)
+    root = require_folder(config)
     files = list_images(root)
     if len(files) < 2:
         raise UserError(f"{root} has {len(files) or 'no'} images: give a folder with some as --data.root")
@@ -68,10 +70,10 @@ def open_images(config: DataConfig) -> dict[str, Source]:
 
 
 def file_source(root: Path, by_class: ClassFiles, classes: tuple[str, ...]) -> FileSource:
-    """Files by class as a source that counts its labels in the order of `classes`."""
+    """A source of files by class; labels follow the order of `classes`."""
     files = tuple(file for members in by_class.values() for file in members)
-    places = {name: place for place, name in enumerate(classes)}
-    labels = np.repeat([places[name] for name in by_class], [len(members) for members in by_class.values()])
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.repeat([numbers[name] for name in by_class], [len(members) for members in by_class.values()])
     return FileSource(root=root, files=files, labels=labels.astype(np.int64), classes=classes)
 
 

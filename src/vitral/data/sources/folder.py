@@ -1,4 +1,4 @@
-"""Image folders: one folder a class, directly inside the root or inside `train/`, `val/` and `test/`."""
+"""Image folders: one folder per class, directly inside the root or inside `train/`, `val/` and `test/`."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from vitral.data.images.decode import IMAGE_SUFFIXES
 from vitral.errors import UserError
 
-__all__ = ["ClassFiles", "list_folder", "list_images"]
+__all__ = ["SPLITS", "ClassFiles", "list_folder", "list_images"]
 
 SPLITS = {
     "train": "train",
@@ -17,29 +17,29 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-"""Names of folders, in any case, that hold a split instead of a class."""
+"""Folder names (in any case) that mean a split, not a class."""
 
 ClassFiles = dict[str, list[str]]
-"""By class, in sorted order: its image files, as paths from the root."""
+"""The image files of each class, as paths relative to the root, sorted."""
 
 
 def list_folder(root: Path) -> dict[str, ClassFiles]:
-    """Lists the images of an existing folder by split and class; without split folders all are "train".
+    """Lists the images of a folder by split and class; without split folders, all are "train".
 
-    Classes and files come sorted, so the order on disk does not matter. Class folders are searched through and
-    through, symbolic links included; hidden files and files that are no images by name are passed over.
+    Classes and files are sorted, so the order on disk does not matter. Class folders are searched recursively, through
+    symbolic links too; hidden files and files without an image suffix are ignored.
 
     Raises:
-        UserError: there are no images, or they do not lie in class folders, or the splits' classes disagree.
+        UserError: there are no images, they are not in class folders, or a split has classes that "train" lacks.
     """
     folders, images = _entries(root)
     if not folders:
         if images:
             raise UserError(
-                f"{root} has images but no class folders: put them into one folder a class, "
+                f"{root} has images but no class folders: put them into one folder per class, "
                 f"such as {root / 'cat' / images[0]}"
             )
-        raise UserError(f"{root} has no class folders: give a folder with one folder of images a class")
+        raise UserError(f"{root} has no class folders: give a folder with one folder of images per class")
     split_folders = _split_folders(root, folders) or {"train": "."}
     splits = {split: _class_files(root / name, root) for split, name in split_folders.items()}
     for split, name in split_folders.items():
@@ -52,13 +52,13 @@ def list_folder(root: Path) -> dict[str, ClassFiles]:
     for label, files in splits["train"].items():
         if not files:
             raise UserError(
-                f"{root / split_folders['train'] / label} has no images to learn from: add some, or remove the folder"
+                f"{root / split_folders['train'] / label} has no training images: add some, or remove the folder"
             )
     return splits
 
 
 def list_images(root: Path) -> list[str]:
-    """All images under an existing folder, as sorted paths from it; what is passed over is as in `list_folder`.
+    """All images under a folder, as sorted relative paths; the same files are ignored as in `list_folder`.
 
     Raises:
         UserError: a folder cannot be listed.
@@ -68,9 +68,9 @@ def list_images(root: Path) -> list[str]:
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
-    """The folder of each split in reading order, or None where the folders are classes.
+    """The folder of each split, or None if the folders are classes.
 
-    A class may well be called "train"; then its images lie beside other classes and directly inside it.
+    A class may be called "train": then it is beside other classes, and its images are directly inside it.
     """
     named = [name for name in folders if name.lower() in SPLITS]
     trains = [name for name in named if SPLITS[name.lower()] == "train"]
@@ -79,12 +79,12 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
         return None
     if not trains:
         raise UserError(f"{root} has {', '.join(named)} but no train folder: add it, or give another folder")
-    found: dict[str, str] = {}
+    split_folders: dict[str, str] = {}
     for name in sorted(named, key=lambda name: list(SPLITS).index(name.lower())):
-        other = found.setdefault(SPLITS[name.lower()], name)
+        other = split_folders.setdefault(SPLITS[name.lower()], name)
         if other != name:
-            raise UserError(f"{root} has both {other} and {name}, which mean the same: keep one of them")
-    return found
+            raise UserError(f"{root} has both {other} and {name}, which mean the same split: remove one of them")
+    return split_folders
 
 
 def _class_files(folder: Path, root: Path) -> ClassFiles:
@@ -92,37 +92,37 @@ def _class_files(folder: Path, root: Path) -> ClassFiles:
     names, images = _entries(folder)
     if not names:
         state = "has images but no class folders" if images else "has no class folders"
-        raise UserError(f"{folder} {state}: it needs one folder of images a class")
+        raise UserError(f"{folder} {state}: it needs one folder of images per class")
     real = Path(os.path.realpath(folder))
     above = {str(real), *map(str, real.parents)}
-    found = {name: sorted(_files(folder / name, root, set(above))) for name in names}
-    if not any(found.values()):
+    files = {name: sorted(_files(folder / name, root, set(above))) for name in names}
+    if not any(files.values()):
         raise UserError(f"{folder} has no images in its class folders: add some, or give another folder")
-    return found
+    return files
 
 
 def _files(folder: Path, root: Path, seen: set[str]) -> list[str]:
-    """Image files below `folder`; links to a folder in `seen`, passed already or above the class, are not followed."""
+    """Image files below `folder`; links to a folder in `seen` (visited, or above the class) are not followed."""
     real = os.path.realpath(folder)
     if real in seen:
         return []
     seen.add(real)
     names, images = _entries(folder)
-    found = [str((folder / image).relative_to(root)) for image in images]
+    files = [str((folder / image).relative_to(root)) for image in images]
     for name in names:
-        found += _files(folder / name, root, seen)
-    return found
+        files += _files(folder / name, root, seen)
+    return files
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the image files directly inside, hidden ones left out, each sorted."""
+    """Names of the folders and image files directly inside, without hidden ones, each sorted."""
     folders, images = [], []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                # os.path.isdir answers no, rather than raise, for a link that leads nowhere
+                # os.path.isdir returns False for a broken link, and does not raise
                 if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
                     folders.append(entry.name)
                 elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:

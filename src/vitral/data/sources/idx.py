@@ -1,4 +1,7 @@
-"""IDX files, the form of MNIST and Fashion-MNIST: a header of sizes, then bytes; gzipped or not."""
+"""IDX files, the format of MNIST and Fashion-MNIST: a header of sizes, then bytes; gzipped or not.
+
+torchvision's reader is not used: it does not read gzipped files, and checks damaged ones by `assert`, if at all.
+"""
 
 import gzip
 import math
@@ -21,19 +24,19 @@ ELEMENTS = {
     0x0D: "32-bit floats",
     0x0E: "64-bit floats",
 }
-"""What an IDX file may hold, by the third byte of its header."""
+"""Element types of IDX files by the third byte of the header."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledImages:
-    """One split: the images and the labels of two files that belong together."""
+    """One split: the images and labels of two files."""
 
     file: Path
-    """Where the images come from."""
+    """File of the images."""
     labels_file: Path
-    """Where the labels come from."""
+    """File of the labels."""
     images: UInt8[np.ndarray, "n h w"]
-    """Grey values, 0 black in most data of this form."""
+    """Grey values; 0 is black in most data sets."""
     labels: Int64[np.ndarray, " n"]
     """Class of each image."""
 
@@ -46,10 +49,10 @@ def read_split(root: Path, prefix: str) -> LabelledImages | None:
         prefix: `train` or `t10k`.
 
     Returns:
-        The split, or None where neither file is there.
+        The split, or None if neither file exists.
 
     Raises:
-        UserError: one of the two is missing or malformed, or they disagree.
+        UserError: one of the two is missing or malformed, or their lengths differ.
     """
     file, labels_file = _find(root, f"{prefix}-images", "idx3-ubyte"), _find(root, f"{prefix}-labels", "idx1-ubyte")
     if file is None and labels_file is None:
@@ -67,7 +70,7 @@ def read_images(file: Path) -> UInt8[np.ndarray, "n h w"]:
     """Reads a file of images.
 
     Raises:
-        UserError: the file is not IDX, or not of images, or damaged, or empty.
+        UserError: the file is not an IDX file of images, damaged, or empty.
     """
     return _read(file, what="images", axes=3)
 
@@ -76,13 +79,13 @@ def read_labels(file: Path) -> Int64[np.ndarray, " n"]:
     """Reads a file of labels.
 
     Raises:
-        UserError: the file is not IDX, or not of labels, or damaged, or empty.
+        UserError: the file is not an IDX file of labels, damaged, or empty.
     """
     return _read(file, what="labels", axes=1).astype(np.int64)
 
 
 def _find(root: Path, stem: str, ending: str) -> Path | None:
-    """The file as its authors named it, or with the dot that some programs write for the second dash."""
+    """The file by its original name, or with a dot in place of the second dash, as some programs write it."""
     names = (f"{stem}{separator}{ending}{suffix}" for separator in "-." for suffix in ("", ".gz"))
     return next((root / name for name in names if (root / name).is_file()), None)
 
@@ -99,16 +102,16 @@ def _read(file: Path, *, what: str, axes: int) -> np.ndarray:
     if len(content) < start:
         raise UserError(f"{file} ends within its header: fetch it again")
     shape = tuple(int.from_bytes(content[at : at + 4]) for at in range(4, start, 4))
-    expected, found = math.prod(shape), len(content) - start
-    if expected != found:
-        raise UserError(f"{file} announces {expected} bytes of {what} but holds {found}: fetch it again")
+    expected, actual = math.prod(shape), len(content) - start
+    if expected != actual:
+        raise UserError(f"{file} announces {expected} bytes of {what} but holds {actual}: fetch it again")
     if not expected:
         raise UserError(f"{file} holds no {what}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def _content(file: Path) -> bytes:
-    """The bytes, unpacked where they are gzipped, whatever the file's name says."""
+    """The bytes, unpacked if they are gzipped, whatever the file's name."""
     try:
         content = file.read_bytes()
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content

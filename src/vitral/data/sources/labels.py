@@ -1,4 +1,4 @@
-"""From the classes as data sets write them, numbers or words, to class names and labels."""
+"""Encodes classes, stored as numbers or words, as labels with class names."""
 
 from collections.abc import Mapping
 
@@ -7,18 +7,18 @@ from jaxtyping import Int64
 
 from vitral.errors import UserError
 
-__all__ = ["coded"]
+__all__ = ["encode_labels"]
 
 
-def coded(
+def encode_labels(
     raw: Mapping[str, np.ndarray], *, names: tuple[str, ...], origin: str
 ) -> tuple[tuple[str, ...], dict[str, Int64[np.ndarray, " n"]]]:
     """Names of the classes, and the labels of each split.
 
     Args:
-        raw: of each split, one whole number an image, or one word.
-        names: the classes in the order of their numbers; where empty, the sorted words or the numbers themselves.
-        origin: where the data comes from, for errors.
+        raw: for each split, one integer or one word per image.
+        names: names of the classes in the order of their numbers; empty: the sorted words, or the numbers.
+        origin: name of the data in errors.
 
     Raises:
         UserError: another split has a class that "train" lacks, or a number has no name.
@@ -39,12 +39,14 @@ def coded(
 def _words(
     raw: Mapping[str, np.ndarray], names: tuple[str, ...], origin: str
 ) -> tuple[tuple[str, ...], dict[str, Int64[np.ndarray, " n"]]]:
-    places = {name: place for place, name in enumerate(names)}
+    numbers = {name: number for number, name in enumerate(names)}
     for split, labels in raw.items():
-        unknown = sorted(set(np.unique(labels).tolist()) - set(places))
+        unknown = sorted(set(np.unique(labels).tolist()) - set(numbers))
         if unknown:
-            raise UserError(f"{origin} has the class {unknown[0]!r} in its {split} images, which is none of the others")
+            raise UserError(
+                f"{origin} has the class {unknown[0]!r} in its {split} images, which the training images lack"
+            )
     return names, {
-        split: np.fromiter((places[name] for name in labels.tolist()), np.int64, len(labels))
+        split: np.fromiter((numbers[name] for name in labels.tolist()), np.int64, len(labels))
         for split, labels in raw.items()
     }

@@ -1,4 +1,4 @@
-"""Labelled images by index."""
+"""Sources of labelled images, accessed by index."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from vitral.data.images.decode import read_image
-from vitral.data.sources.names import Names
+from vitral.data.sources.packed_strings import PackedStrings
 
-__all__ = ["ArraySource", "Changed", "FileSource", "Joined", "Source", "Subset", "read_from"]
+__all__ = ["ArraySource", "ConcatSource", "FileSource", "MappedSource", "Source", "Subset", "read_from"]
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Labelled images; any may be read at any time, in any order, in any process."""
+    """Labelled images, readable in any order and in any process."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -32,24 +32,24 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def stored(self, index: int) -> Path | bytes | Image.Image:
-        """Image `index` as it is stored: a file, the bytes of one, or pixels.
+        """Image `index` as it is stored: a path, the bytes of a file, or pixels.
 
         Raises:
-            UnreadableImage: the image cannot be fetched; whether it can be decoded, its reader finds out.
+            UnreadableImage: the image cannot be fetched. Whether it can be decoded is not checked here.
         """
         ...
 
     def name(self, index: int) -> str:
-        """What to call image `index` towards people: its path, or its place such as `digits[12]`."""
+        """The name of image `index` in messages: its path, or its position such as `digits[12]`."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource:
-    """Images held in memory."""
+    """Images in memory."""
 
     title: str
-    """What the images are called."""
+    """The source's name in messages."""
     images: UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w c"]
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
@@ -70,16 +70,16 @@ class ArraySource:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FileSource:
-    """Images in files, read when asked for."""
+    """Images in files, read on access."""
 
     root: Path
     files: Sequence[str]
-    """Paths from `root`; however they are given, they are kept as `Names`."""
+    """Paths relative to `root`; converted to `PackedStrings`."""
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "files", Names(self.files))
+        object.__setattr__(self, "files", PackedStrings(self.files))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -95,7 +95,7 @@ class FileSource:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subset:
-    """Some images of another source, in the order of `indices`."""
+    """A subset of another source, in the order of `indices`."""
 
     source: Source
     indices: Int64[np.ndarray, " n"]
@@ -107,7 +107,7 @@ class Subset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Name of each class, also of one that no image here belongs to."""
+        """Name of each class of the source, also of those without images here."""
         return self.source.classes
 
     def __len__(self) -> int:
@@ -123,8 +123,8 @@ class Subset:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Joined:
-    """The images of two sources of the same classes, one after the other."""
+class ConcatSource:
+    """Two sources with the same classes, concatenated."""
 
     first: Source
     second: Source
@@ -145,26 +145,26 @@ class Joined:
 
     def stored(self, index: int) -> Path | bytes | Image.Image:
         """See `Source`."""
-        source, own = self._at(index)
-        return source.stored(own)
+        source, position = self._locate(index)
+        return source.stored(position)
 
     def name(self, index: int) -> str:
         """See `Source`."""
-        source, own = self._at(index)
-        return source.name(own)
+        source, position = self._locate(index)
+        return source.name(position)
 
-    def _at(self, index: int) -> tuple[Source, int]:
+    def _locate(self, index: int) -> tuple[Source, int]:
         before = len(self.first)
         return (self.first, index) if index < before else (self.second, index - before)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Changed:
-    """Another source, each of its images changed when it is read."""
+class MappedSource:
+    """Another source whose images are transformed on access."""
 
     source: Source
-    change: Callable[[Image.Image], Image.Image | bytes]
-    """From an upright colour image to another, or to the bytes of a file."""
+    transform: Callable[[Image.Image], Image.Image | bytes]
+    """From an upright colour image to another image, or to the bytes of a file."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -181,7 +181,7 @@ class Changed:
 
     def stored(self, index: int) -> Image.Image | bytes:
         """See `Source`."""
-        return self.change(read_from(self.source, index, channels=3))
+        return self.transform(read_from(self.source, index, channels=3))
 
     def name(self, index: int) -> str:
         """See `Source`."""

@@ -1,6 +1,6 @@
-"""Tables of images through Hugging Face's datasets: the Hub, Parquet, Arrow, folders of `save_to_disk`.
+"""Tables of images, read with Hugging Face's datasets: the Hub, Parquet, Arrow, folders of `save_to_disk`.
 
-Nothing is decoded or read ahead: tables are mapped into memory, and a cell of the image column gives the file's bytes.
+Tables are memory-mapped, and a cell of the image column gives the file's bytes: nothing is decoded in advance.
 """
 
 import sys
@@ -16,20 +16,20 @@ from vitral.data.config import ROLES, DataConfig
 from vitral.data.extra import optional
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.folder import SPLITS
-from vitral.data.sources.labels import coded
+from vitral.data.sources.labels import encode_labels
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
 
 __all__ = ["PACKED", "WHOLE", "TableSource", "open_tables"]
 
 PACKED = "vitral_pack.json"
-"""The first file of a packed copy, which tells what it is of."""
+"""The first file of a packed copy; describes its content."""
 
 WHOLE = "dataset_dict.json"
-"""The last file of a packed copy, and of any saved one with splits."""
+"""The last file of a packed copy, and of any saved data set with splits."""
 
 UNLABELLED = -1
-"""What data sets write for a class that is not told."""
+"""Label of images whose class is not published."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +37,7 @@ class TableSource:
     """Images in one column of a table."""
 
     title: str
-    """What the table is called."""
+    """The table's name in messages."""
     table: Any
     """A `datasets.Dataset` of the image column alone, in Arrow's format."""
     labels: Int64[np.ndarray, " n"]
@@ -60,17 +60,17 @@ class TableSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Which columns hold what."""
+    """Names of the columns."""
 
     image: str
     label: str
 
 
 def open_tables(config: DataConfig) -> dict[str, Source]:
-    """Opens tables by their place on disk or their name on the Hub, which is `config.root`.
+    """Opens tables by their path or their name on the Hub, in `config.root`.
 
     Raises:
-        UserError: there are none, a file is damaged, or columns or splits are missing or could be several.
+        UserError: there are none, a file is damaged, or columns or splits are missing or ambiguous.
     """
     if config.root is None:
         raise UserError("--data.source hub needs --data.root: a folder, a Parquet file, or OWNER/NAME on the Hub")
@@ -78,10 +78,12 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
     if not tables:
         raise UserError(f"{config.root} holds no images: give another --data.root")
     columns = _columns(config, next(iter(tables.values())).features)
-    chosen = _splits(config, tables, columns)
-    raw = {split: _raw_labels(config, tables[name], columns) for split, name in chosen.items()}
-    names = config.class_names or tuple(getattr(tables[chosen["train"]].features[columns.label], "names", None) or ())
-    classes, labels = coded(raw, names=names, origin=str(config.root))
+    split_tables = _splits(config, tables, columns)
+    raw = {split: _raw_labels(config, tables[name], columns) for split, name in split_tables.items()}
+    names = config.class_names or tuple(
+        getattr(tables[split_tables["train"]].features[columns.label], "names", None) or ()
+    )
+    classes, labels = encode_labels(raw, names=names, origin=str(config.root))
     return {
         split: TableSource(
             title=f"{config.root}/{name}",
@@ -89,7 +91,7 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
             labels=labels[split],
             classes=classes,
         )
-        for split, name in chosen.items()
+        for split, name in split_tables.items()
     }
 
 
@@ -105,12 +107,12 @@ def _load(root: Path) -> dict[str, Any]:
         _check_files(root)
         if root.is_file():
             if root.suffix not in (".parquet", ".arrow"):
-                raise UserError(f"{root} is no .parquet or .arrow file: give such a file, or a folder of them")
+                raise UserError(f"{root} is not a .parquet or .arrow file: give such a file, or a folder of them")
             if root.suffix == ".arrow":
                 return {"train": datasets.Dataset.from_file(str(root))}
             return dict(datasets.load_dataset("parquet", data_files={"train": str(root)}))
         if (root / PACKED).is_file() and not (root / WHOLE).is_file():
-            raise UserError(f"{root} is a copy that was interrupted: run `vitral data pack` again")
+            raise UserError(f"{root} is an incomplete copy: run `vitral data pack` again")
         if (root / WHOLE).is_file():
             return dict(datasets.load_from_disk(str(root)))
         if (root / "state.json").is_file():
@@ -121,13 +123,13 @@ def _load(root: Path) -> dict[str, Any]:
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"{root} cannot be opened as tables of images: {reason}") from error
         raise UserError(
-            f"{hub_name} is neither here nor to be had from the Hub ({type(error).__name__}): give a folder of Parquet "
-            f"or Arrow files as --data.root, or log in with `hf auth login` where the data is gated"
+            f"{hub_name} is neither a local path nor available on the Hub ({type(error).__name__}): give a "
+            f"folder of Parquet or Arrow files as --data.root, or log in with `hf auth login` if the data is gated"
         ) from error
 
 
 def _check_files(root: Path) -> None:
-    """Reads the frame of every file, so that a damaged one is named."""
+    """Reads the metadata of every file, so that the error names a damaged one."""
     arrow = optional("pyarrow", purpose="reading tables of images")
     parquet = optional("pyarrow.parquet", purpose="reading tables of images")
     for file in [root] if root.is_file() else sorted(root.rglob("*")):
@@ -139,14 +141,14 @@ def _check_files(root: Path) -> None:
                     _arrow_reader(arrow, stream)
         except (arrow.ArrowInvalid, OSError) as error:
             reason = str(error).split("\n")[0].rstrip(".")
-            raise UserError(f"{file} is damaged or cut short ({reason}): fetch it again") from None
+            raise UserError(f"{file} is damaged or truncated ({reason}): fetch it again") from None
 
 
 def _arrow_reader(arrow: Any, stream: Any) -> Any:
-    """A reader of either of Arrow's two forms of file."""
-    framed = stream.read(6) == b"ARROW1"
+    """A reader for Arrow's file format or its stream format."""
+    is_file = stream.read(6) == b"ARROW1"
     stream.seek(0)
-    return arrow.ipc.open_file(stream) if framed else arrow.ipc.open_stream(stream)
+    return arrow.ipc.open_file(stream) if is_file else arrow.ipc.open_stream(stream)
 
 
 def _columns(config: DataConfig, features: Mapping[str, Any]) -> Columns:
@@ -162,48 +164,49 @@ def _columns(config: DataConfig, features: Mapping[str, Any]) -> Columns:
 
 
 CELL = {"bytes", "path"}
-"""Parts of a cell that holds an image."""
+"""Fields of a cell that contains an image."""
 
 LABEL_NAMES = ("label", "labels", "cls", "class", "target")
-"""Names of columns that hold classes as plain numbers or words."""
+"""Names of columns whose numbers or words are taken as classes."""
 
 
-def _column(config: DataConfig, kind: str, wanted: str | None, found: list[str], every: list[str]) -> str:
-    if wanted is not None:
-        if wanted not in every:
+def _column(config: DataConfig, kind: str, name: str | None, candidates: list[str], columns: list[str]) -> str:
+    if name is not None:
+        if name not in columns:
             raise UserError(
-                f"{config.root} has no column {wanted!r}, only {', '.join(every)}: change --data.{kind}-column"
+                f"{config.root} has no column {name!r}, only {', '.join(columns)}: change --data.{kind}-column"
             )
-        return wanted
-    if len(found) == 1:
-        return found[0]
-    state = f"several columns of {kind}s, {', '.join(found)}" if found else f"no column that is plainly of {kind}s"
-    raise UserError(f"{config.root} has {state}: choose one of {', '.join(found or every)} with --data.{kind}-column")
+        return name
+    if len(candidates) == 1:
+        return candidates[0]
+    state = f"several {kind} columns, {', '.join(candidates)}" if candidates else f"no obvious {kind} column"
+    names = ", ".join(candidates or columns)
+    raise UserError(f"{config.root} has {state}: choose one of {names} with --data.{kind}-column")
 
 
 def _splits(config: DataConfig, tables: Mapping[str, Any], columns: Columns) -> dict[str, str]:
-    """The table of each of our splits, in reading order."""
+    """The name of each split's table."""
     if config.splits:
-        told = dict(entry.split("=", 1) for entry in config.splits)
-        chosen = {split: told[split] for split in ROLES if split in told}
-        missing = [name for name in chosen.values() if name not in tables]
+        given = dict(entry.split("=", 1) for entry in config.splits)
+        names = {split: given[split] for split in ROLES if split in given}
+        missing = [name for name in names.values() if name not in tables]
         if missing:
             raise UserError(
                 f"{config.root} has no split {missing[0]!r}, only {', '.join(tables)}: change --data.splits"
             )
-        return chosen
+        return names
     if len(tables) == 1:
         return {"train": next(iter(tables))}
     named = {name: SPLITS[name.lower()] for name in tables if name.lower() in SPLITS}
-    # a test split whose labels are kept secret is of no use here
-    told = {name: split for name, split in named.items() if split == "train" or _is_labelled(tables[name], columns)}
-    chosen = {split: name for name, split in told.items()}
-    if "train" not in chosen or len(chosen) < len(told):
+    # a test split without published labels cannot be evaluated
+    labelled = {name: split for name, split in named.items() if split == "train" or _is_labelled(tables[name], columns)}
+    names = {split: name for name, split in labelled.items()}
+    if "train" not in names or len(names) < len(labelled):
         raise UserError(
             f"{config.root} has the splits {', '.join(tables)}: say which is which, such as "
             f"--data.splits train={next(iter(tables))} test={list(tables)[-1]}"
         )
-    return {split: chosen[split] for split in ROLES if split in chosen}
+    return {split: names[split] for split in ROLES if split in names}
 
 
 def _is_labelled(table: Any, columns: Columns) -> bool:
@@ -212,14 +215,14 @@ def _is_labelled(table: Any, columns: Columns) -> bool:
 
 
 def _raw_labels(config: DataConfig, table: Any, columns: Columns) -> np.ndarray:
-    """The label column as it is: numbers, or words."""
+    """The label column as stored: numbers, or words."""
     column = table.select_columns([columns.label]).with_format("arrow")[:].column(0)
     if column.null_count:
         raise UserError(f"{config.root} has {column.null_count} images without a {columns.label}: give each a class")
     labels = column.to_numpy()
     if labels.dtype.kind not in "iuO" or (labels.dtype.kind == "O" and not isinstance(labels[0], str)):
         raise UserError(
-            f"{config.root}'s column {columns.label} holds {column.type}, which tells no class: "
+            f"{config.root}'s column {columns.label} contains {column.type}, which is not a class: "
             f"choose another with --data.label-column"
         )
     return labels
@@ -227,5 +230,5 @@ def _raw_labels(config: DataConfig, table: Any, columns: Columns) -> np.ndarray:
 
 def _undecoded(table: Any, column: str) -> Any:
     datasets = optional("datasets", purpose="reading tables of images")
-    alone = table.select_columns([column])
-    return alone.cast_column(column, datasets.Image(decode=False)).with_format("arrow")
+    images = table.select_columns([column])
+    return images.cast_column(column, datasets.Image(decode=False)).with_format("arrow")

@@ -1,7 +1,7 @@
-"""Tar shards in the WebDataset form: members of one image share a name and differ in their ending.
+"""Tar shards in the WebDataset format: files that differ only in their suffix belong to one sample.
 
-`dog/0001.jpg` and `dog/0001.cls` are one image and its class. Shards are read by offset: an index of where each image
-lies is built once, by a walk over the headers, and kept in the cache folder as long as the shard does not change.
+`dog/0001.jpg` and `dog/0001.cls` are an image and its class. Images are read by offset, from an index that is built
+once from the shard's headers and cached until the shard changes.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitral.data.config import ROLES, DataConfig
-from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage
+from vitral.data.images.decode import IMAGE_SUFFIXES, read_range
 from vitral.data.sources.folder import SPLITS
-from vitral.data.sources.labels import coded
+from vitral.data.sources.labels import encode_labels
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
 from vitral.files import write_atomically
 
 __all__ = ["TarSource", "open_tars"]
 
-READERS = 8
-"""Shards that are indexed at once."""
+INDEX_THREADS = 8
+"""Shards that are indexed concurrently."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,11 +40,11 @@ class TarSource:
 
     shards: tuple[Path, ...]
     starts: Int64[np.ndarray, " shards"]
-    """Number of each shard's first image."""
+    """Index of each shard's first image."""
     offsets: Int64[np.ndarray, " n"]
-    """Byte at which each image begins in its shard."""
+    """Offset of each image in its shard, in bytes."""
     sizes: Int64[np.ndarray, " n"]
-    """Bytes of each image."""
+    """Size of each image in bytes."""
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
 
@@ -54,16 +54,7 @@ class TarSource:
     def stored(self, index: int) -> bytes:
         """See `Source`."""
         shard = self.shards[self._shard(index)]
-        size = int(self.sizes[index])
-        try:
-            with shard.open("rb") as file:
-                file.seek(int(self.offsets[index]))
-                content = file.read(size)
-        except OSError as error:
-            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: {error.strerror}") from None
-        if len(content) < size:
-            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: the shard has become shorter")
-        return content
+        return read_range(shard, int(self.offsets[index]), int(self.sizes[index]), name=self.name(index))
 
     def name(self, index: int) -> str:
         """See `Source`."""
@@ -76,12 +67,12 @@ class TarSource:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Index:
-    """Where the images of one shard lie, and what their classes are."""
+    """Offsets, sizes and classes of the images of one shard."""
 
     offsets: Int64[np.ndarray, " n"]
     sizes: Int64[np.ndarray, " n"]
     labels: np.ndarray
-    """Whole numbers, or words."""
+    """Integers, or words."""
 
 
 def open_tars(config: DataConfig) -> dict[str, Source]:
@@ -95,39 +86,41 @@ def open_tars(config: DataConfig) -> dict[str, Source]:
     shards = _shards(config)
     key = config.label_column or "label"
     indices = {split: _indices(files, key) for split, files in shards.items()}
-    raw = {split: np.concatenate([index.labels for index in found]) for split, found in indices.items()}
-    mixed = {labels.dtype.kind in "iu" for labels in raw.values()}
-    if len(mixed) > 1:
-        raise UserError(f"{config.root} writes classes as numbers in some splits and as words in others: make them one")
-    classes, labels = coded(raw, names=config.class_names or _class_names(config.root), origin=str(config.root))
+    raw = {split: np.concatenate([index.labels for index in parts]) for split, parts in indices.items()}
+    numeric = {labels.dtype.kind in "iu" for labels in raw.values()}
+    if len(numeric) > 1:
+        raise UserError(
+            f"{config.root} has classes as numbers in some splits and as words in others: use one of the two"
+        )
+    classes, labels = encode_labels(raw, names=config.class_names or _class_names(config.root), origin=str(config.root))
     return {
         split: TarSource(
             shards=shards[split],
-            starts=np.cumsum([0, *(len(index.sizes) for index in found[:-1])]),
-            offsets=np.concatenate([index.offsets for index in found]),
-            sizes=np.concatenate([index.sizes for index in found]),
+            starts=np.cumsum([0, *(len(index.sizes) for index in parts[:-1])]),
+            offsets=np.concatenate([index.offsets for index in parts]),
+            sizes=np.concatenate([index.sizes for index in parts]),
             labels=labels[split],
             classes=classes,
         )
-        for split, found in indices.items()
+        for split, parts in indices.items()
     }
 
 
 def _class_names(root: Path) -> tuple[str, ...]:
-    """The lines of `classes.txt` beside the shards, where there is such a file."""
+    """The lines of `classes.txt` beside the shards, if it exists."""
     file = (root if root.is_dir() else root.parent) / "classes.txt"
     return tuple(line.strip() for line in file.read_text().splitlines() if line.strip()) if file.is_file() else ()
 
 
 def _shards(config: DataConfig) -> dict[str, tuple[Path, ...]]:
-    """Files of each split, in reading order."""
+    """Files of each split, in order."""
     assert config.root is not None
     root = config.root
     if config.splits:
-        told = dict(entry.split("=", 1) for entry in config.splits)
-        return {split: _expanded(root / told[split]) for split in ROLES if split in told}
+        given = dict(entry.split("=", 1) for entry in config.splits)
+        return {split: _expand(root / given[split]) for split in ROLES if split in given}
     if not root.is_dir():
-        return {"train": _expanded(root)}
+        return {"train": _expand(root)}
     files = sorted(root.rglob("*.tar"))
     if not files:
         raise UserError(f"{root} has no .tar files: unpack compressed ones (.tar.gz), or give another --data.root")
@@ -138,16 +131,16 @@ def _shards(config: DataConfig) -> dict[str, tuple[Path, ...]]:
     if list(by_split) == [None]:
         return {"train": tuple(files)}
     if None in by_split or "train" not in by_split:
-        odd = by_split.get(None, files)[0]
+        unclear = by_split.get(None, files)[0]
         raise UserError(
-            f"{root} does not tell which split {odd.name} is of: say so, such as "
+            f"{root}: the split of {unclear.name} is unclear, so give it, such as "
             "--data.splits train=train-{000..146}.tar test=val-*.tar"
         )
     return {split: tuple(by_split[split]) for split in ROLES if split in by_split}
 
 
-def _expanded(pattern: Path) -> tuple[Path, ...]:
-    """The files that a pattern with `{000..146}`, `{a,b}`, `*` or `?` stands for; all of a range must be there."""
+def _expand(pattern: Path) -> tuple[Path, ...]:
+    """The files that match a pattern with `{000..146}`, `{a,b}`, `*` or `?`; all files of a range must exist."""
     names = list(_braces(str(pattern)))
     files = [Path(name) for name in names if not re.search(r"[*?]", name)]
     missing = [file for file in files if not file.is_file()]
@@ -157,12 +150,12 @@ def _expanded(pattern: Path) -> tuple[Path, ...]:
         if re.search(r"[*?]", name):
             files += sorted(Path(name).parent.glob(Path(name).name))
     if not files:
-        raise UserError(f"{pattern} fits no file: change --data.root or --data.splits")
+        raise UserError(f"{pattern} matches no file: change --data.root or --data.splits")
     return tuple(files)
 
 
 def _braces(pattern: str) -> Iterator[str]:
-    """What a shell makes of `{000..146}` and `{a,b}`."""
+    """Expands `{000..146}` and `{a,b}` as a shell does."""
     match = re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", pattern)
     if match is None:
         yield pattern
@@ -174,19 +167,19 @@ def _braces(pattern: str) -> Iterator[str]:
 
 
 def _indices(files: tuple[Path, ...], key: str) -> list[Index]:
-    with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(lambda file: _index(file, key), files))
+    with ThreadPoolExecutor(INDEX_THREADS) as pool:
+        return list(pool.map(lambda file: _index(file, key), files))
 
 
 def _index(file: Path, key: str) -> Index:
-    """A shard's index, from the cache folder where it is there and still fits."""
+    """A shard's index, from the cache if it is there and the shard has not changed."""
     state = file.stat()
     identity = f"1 {file.resolve()} {state.st_size} {state.st_mtime_ns} {key}"
     cached = _cache() / f"{hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]}.npz"
     if cached.is_file():
         with np.load(cached, allow_pickle=False) as arrays:
             return Index(offsets=arrays["offsets"], sizes=arrays["sizes"], labels=arrays["labels"])
-    index = _walk(file, key)
+    index = _build_index(file, key)
     cached.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(
         cached, lambda stream: np.savez(stream, offsets=index.offsets, sizes=index.sizes, labels=index.labels)
@@ -198,73 +191,73 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitral" / "tars"
 
 
-def _walk(file: Path, key: str) -> Index:
-    """Reads every header of a shard, and the members that tell a class."""
+def _build_index(file: Path, key: str) -> Index:
+    """Reads every header of a shard, and the members that contain classes."""
     with file.open("rb") as stream:
         members = list(_members(file, stream))
-        found = []
+        samples = []
         for name, parts in groupby(members, key=lambda member: _stem(member.name)):
-            found.append(_sample(f"{file}: {name}", {_ending(part.name): part for part in parts}, stream, key))
-    samples = [sample for sample in found if sample is not None]
-    if not samples:
+            samples.append(_sample(f"{file}: {name}", {_suffix(part.name): part for part in parts}, stream, key))
+    images = [sample for sample in samples if sample is not None]
+    if not images:
         raise UserError(f"{file} has no images: leave it out, or fetch it again")
-    labels = [label for _, label in samples]
+    labels = [label for _, label in images]
     words = any(isinstance(label, str) for label in labels)
     return Index(
-        offsets=np.array([image.offset_data for image, _ in samples], np.int64),
-        sizes=np.array([image.size for image, _ in samples], np.int64),
+        offsets=np.array([image.offset_data for image, _ in images], np.int64),
+        sizes=np.array([image.size for image, _ in images], np.int64),
         labels=np.array([str(label) for label in labels]) if words else np.array(labels, np.int64),
     )
 
 
 def _members(file: Path, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """Ordinary members in their order; `tarfile` alone would take a shard that was cut for one that ends."""
+    """Regular members in order. Truncation is checked here: `tarfile` takes a truncated shard for a complete one."""
     size = file.stat().st_size
     try:
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
                 if member.offset_data + member.size > size:
-                    raise UserError(f"{file} is cut short inside {member.name}: fetch it again")
+                    raise UserError(f"{file} is truncated inside {member.name}: fetch it again")
                 if member.isfile() and not Path(member.name).name.startswith("."):
                     yield member
             end = tar.offset
     except tarfile.TarError as error:
-        raise UserError(f"{file} is no tar file, or damaged ({error}): fetch it again, unpacked if .gz") from None
+        raise UserError(f"{file} is not a tar file, or damaged ({error}): fetch it again, unpacked if .gz") from None
     stream.seek(end)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise UserError(f"{file} is damaged or cut short at byte {end}: fetch it again")
+        raise UserError(f"{file} is damaged or truncated at byte {end}: fetch it again")
 
 
 def _stem(name: str) -> str:
-    """The name without its ending, which begins at the first dot after the last slash."""
+    """The name without its suffix, which starts at the first dot after the last slash."""
     folder, slash, last = name.rpartition("/")
     return folder + slash + last.split(".", 1)[0]
 
 
-def _ending(name: str) -> str:
+def _suffix(name: str) -> str:
     return f".{name.rpartition('/')[2].partition('.')[2]}".lower()
 
 
 def _sample(
     name: str, parts: dict[str, tarfile.TarInfo], stream: BinaryIO, key: str
 ) -> tuple[tarfile.TarInfo, int | str] | None:
-    """The image of a sample and its class; None where it has no image."""
-    images = [ending for ending in parts if ending in IMAGE_SUFFIXES]
+    """The image of a sample and its class; None if it has no image."""
+    images = [suffix for suffix in parts if suffix in IMAGE_SUFFIXES]
     if not images:
         return None
     if len(images) > 1:
-        raise UserError(f"{name} has several images, {', '.join(images)}: one is needed for each name")
-    for ending in (".cls", ".json"):
-        if ending in parts:
-            stream.seek(parts[ending].offset_data)
-            label = _label(stream.read(parts[ending].size), key, plain=ending == ".cls")
+        raise UserError(f"{name} has several images, {', '.join(images)}: each name must have only one")
+    for suffix in (".cls", ".json"):
+        if suffix in parts:
+            stream.seek(parts[suffix].offset_data)
+            label = _label(stream.read(parts[suffix].size), key, plain=suffix == ".cls")
             if label is not None:
                 return parts[images[0]], label
-    raise UserError(f"{name} has no class: add its .cls, or name its key in .json by --data.label-column")
+    raise UserError(f"{name} has no class: add its .cls, or give its key in .json as --data.label-column")
 
 
 def _label(content: bytes, key: str, *, plain: bool) -> int | str | None:
-    """A class as a number where it is one, else as a word."""
+    """A class, as a number if it is one, else as a word."""
     try:
         value = content.decode().strip() if plain else json.load(BytesIO(content)).get(key)
     except (UnicodeDecodeError, json.JSONDecodeError, AttributeError):

@@ -1,4 +1,4 @@
-"""What is wrong with data: files that cannot be read, copies, classes that disagree, odd sizes."""
+"""Checks data: unreadable files, duplicates, contradicting labels, unusual sizes."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
-from vitral.data.tools.threads import in_threads
+from vitral.data.tools.parallel_map import parallel_map
 from vitral.errors import UserError
 
 __all__ = ["KINDS", "CheckConfig", "Finding", "check"]
@@ -24,21 +24,21 @@ KINDS = {
     "tiny": "smaller than the smallest size allowed",
     "huge": "more pixels than the largest size allowed",
 }
-"""What can be found, worst first, and what it means."""
+"""Kinds of findings, the worst first, and their meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig:
-    """What counts as odd.
+    """Limits of image sizes.
 
     Raises:
         UserError: a value is out of range.
     """
 
     smallest: int = 32
-    """Pixels of the short side below which an image is tiny."""
+    """Images with a shorter side below this are tiny, in pixels."""
     largest: int = 50_000_000
-    """Pixels in all above which an image is huge."""
+    """Images with more pixels than this are huge."""
 
     def __post_init__(self) -> None:
         if self.smallest < 1 or self.largest < 1:
@@ -47,27 +47,27 @@ class CheckConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something that is wrong with some images, or with a class."""
+    """A problem with some images, or with a class."""
 
     kind: str
     """One of `KINDS`."""
     names: tuple[str, ...]
     """The images, or the class."""
     detail: str
-    """What is wrong with them."""
+    """The problem in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What one image turned out to be."""
+class ImageInfo:
+    """What was read from one image."""
 
     split: str
     index: int
     size: tuple[int, int] = (0, 0)
     digest: bytes = b""
     """Hash of its pixels."""
-    trouble: str = ""
-    """Why it cannot be read."""
+    error: str = ""
+    """Why it cannot be read; empty: it can."""
 
 
 def check(
@@ -77,23 +77,23 @@ def check(
 
     Args:
         splits: the data.
-        config: what counts as odd.
-        threads: images that are read at once.
-        advance: called with the number of images done, as they are.
+        config: limits of sizes.
+        threads: images that are read concurrently.
+        advance: called with the number of images done.
 
     Returns:
-        ReportData, worst kind first, in the order of the data within each kind.
+        Findings, the worst kind first, in the order of the data within each kind.
     """
     findings = _classes(splits)
-    by_pixels: dict[bytes, list[Seen]] = {}
+    by_pixels: dict[bytes, list[ImageInfo]] = {}
     for split, source in splits.items():
-        for seen in in_threads(partial(_look, split, source), range(len(source)), threads=threads):
+        for info in parallel_map(partial(_read_info, split, source), range(len(source)), threads=threads):
             advance(1)
-            if seen.trouble:
-                findings.append(Finding(kind="unreadable", names=(source.name(seen.index),), detail=seen.trouble))
+            if info.error:
+                findings.append(Finding(kind="unreadable", names=(source.name(info.index),), detail=info.error))
                 continue
-            by_pixels.setdefault(seen.digest, []).append(seen)
-            findings += _size(source.name(seen.index), seen.size, config)
+            by_pixels.setdefault(info.digest, []).append(info)
+            findings += _size(source.name(info.index), info.size, config)
     findings += [_copies(splits, group) for group in by_pixels.values() if len(group) > 1]
     order = list(KINDS)
     return sorted(findings, key=lambda finding: order.index(finding.kind))
@@ -104,20 +104,20 @@ def _classes(splits: Mapping[str, Source]) -> list[Finding]:
     counts = np.bincount(train.labels, minlength=len(train.classes)).tolist()
     kinds = {0: "no image", 1: "one image"}
     return [
-        Finding(kind=kinds[count], names=(name,), detail=f"class {name} has {kinds[count]} to train on")
+        Finding(kind=kinds[count], names=(name,), detail=f"class {name} has {kinds[count]} for training")
         for name, count in zip(train.classes, counts, strict=True)
         if count in kinds
     ]
 
 
-def _look(split: str, source: Source, index: int) -> Seen:
+def _read_info(split: str, source: Source, index: int) -> ImageInfo:
     try:
         image = read_from(source, index, channels=3)
     except UnreadableImage as error:
-        return Seen(split=split, index=index, trouble=str(error))
+        return ImageInfo(split=split, index=index, error=str(error))
     digest = hashlib.blake2b(f"{image.width}x{image.height} ".encode(), digest_size=16)
     digest.update(image.tobytes())
-    return Seen(split=split, index=index, size=image.size, digest=digest.digest())
+    return ImageInfo(split=split, index=index, size=image.size, digest=digest.digest())
 
 
 def _size(name: str, size: tuple[int, int], config: CheckConfig) -> list[Finding]:
@@ -129,14 +129,14 @@ def _size(name: str, size: tuple[int, int], config: CheckConfig) -> list[Finding
     return []
 
 
-def _copies(splits: Mapping[str, Source], group: list[Seen]) -> Finding:
-    """Images of equal pixels, as the worst thing that can be said of them."""
-    names = tuple(splits[seen.split].name(seen.index) for seen in group)
-    classes = [splits[seen.split].classes[splits[seen.split].labels[seen.index]] for seen in group]
+def _copies(splits: Mapping[str, Source], group: list[ImageInfo]) -> Finding:
+    """Images with equal pixels, as the worst kind that applies."""
+    names = tuple(splits[info.split].name(info.index) for info in group)
+    classes = [splits[info.split].classes[splits[info.split].labels[info.index]] for info in group]
     if len(set(classes)) > 1:
         detail = " = ".join(f"{name} ({label})" for name, label in zip(names, classes, strict=True))
         return Finding(kind="two classes", names=names, detail=detail)
-    if len({seen.split for seen in group}) > 1:
-        detail = " = ".join(f"{name} ({seen.split})" for name, seen in zip(names, group, strict=True))
+    if len({info.split for info in group}) > 1:
+        detail = " = ".join(f"{name} ({info.split})" for name, info in zip(names, group, strict=True))
         return Finding(kind="two splits", names=names, detail=detail)
     return Finding(kind="duplicate", names=names, detail=" = ".join(names))

@@ -1,7 +1,7 @@
-"""Perceptual hashes: 64 bits that stay nearly the same when a picture is recompressed, resized or slightly cropped.
+"""Perceptual hashes: 64 bits that stay nearly the same if an image is recompressed, resized or slightly cropped.
 
-Each bit says whether one of the 8x8 lowest frequencies of the grey picture, by the discrete cosine transform, is above
-their median. Besides the whole picture, crops of it are hashed, so that a cropped copy meets a crop of the original.
+Each bit is whether one of the 8x8 lowest frequencies of the grey image (discrete cosine transform) is above their
+median. Crops of the image are hashed too, so that a cropped copy matches a crop of the original.
 """
 
 import numpy as np
@@ -10,18 +10,18 @@ from jaxtyping import Bool, Float, UInt8
 __all__ = ["SIDE", "VIEWS", "perceptual_hashes"]
 
 SIDE = 64
-"""Pixels of the square thumbnails that hashes are computed from."""
+"""Side of the square thumbnails that are hashed, in pixels."""
 
 FREQUENCIES = 8
 
 CROPS = (0.05, 0.1)
-"""Shares of height and width that are cut away, from the middle outwards and towards each corner."""
+"""Fractions of height and width that are cropped away, from all sides and towards each corner."""
 
 Interval = tuple[float, float]
 
 
 def _views() -> tuple[tuple[Interval, Interval], ...]:
-    """Top and bottom, left and right of what is hashed, as fractions: first the whole."""
+    """The hashed regions as (top, bottom), (left, right) fractions; the first is the whole image."""
     views: list[tuple[Interval, Interval]] = [((0.0, 1.0), (0.0, 1.0))]
     for cut in CROPS:
         middle, low, high = (cut / 2, 1 - cut / 2), (0.0, 1 - cut), (cut, 1.0)
@@ -33,10 +33,10 @@ VIEWS = _views()
 
 
 def perceptual_hashes(thumbnails: UInt8[np.ndarray, "b side side"]) -> UInt8[np.ndarray, "b views 8"]:
-    """64 bits of each view of each picture, packed into bytes; views are those of `VIEWS`.
+    """64 bits for each view of each image, packed into bytes; the views are `VIEWS`.
 
     Args:
-        thumbnails: grey pictures, squashed to SIDE x SIDE pixels.
+        thumbnails: grey images, squashed to SIDE x SIDE pixels.
     """
     pixels = thumbnails.astype(np.float32)
     bits = np.stack([_bits(pixels, *view) for view in VIEWS], axis=1)
@@ -46,13 +46,13 @@ def perceptual_hashes(thumbnails: UInt8[np.ndarray, "b side side"]) -> UInt8[np.
 def _bits(pixels: Float[np.ndarray, "b side side"], rows: Interval, columns: Interval) -> Bool[np.ndarray, "b 64"]:
     waves = _waves(*rows) @ pixels @ _waves(*columns).T
     waves = waves.reshape(len(pixels), FREQUENCIES**2)
-    # the first is the mean brightness, which says nothing of the others' median
+    # the first is the mean brightness, which is left out of the median
     return waves > np.median(waves[:, 1:], axis=1, keepdims=True)
 
 
 def _waves(start: float, end: float) -> Float[np.ndarray, "frequencies side"]:
-    """Cosines of the lowest frequencies over an interval of the picture; pixels at its edges count in part."""
+    """Cosines of the lowest frequencies over an interval of the image; pixels at its edges are weighted."""
     edges = np.clip(np.arange(SIDE + 1) / SIDE, start, end)
     weights = np.diff(edges) * SIDE
-    places = ((edges[:-1] + edges[1:]) / 2 - start) / (end - start)
-    return (np.cos(np.pi * np.arange(FREQUENCIES)[:, None] * places) * weights).astype(np.float32)
+    positions = ((edges[:-1] + edges[1:]) / 2 - start) / (end - start)
+    return (np.cos(np.pi * np.arange(FREQUENCIES)[:, None] * positions) * weights).astype(np.float32)

@@ -12,26 +12,26 @@ from vitral.data.sources.source import Source, read_from
 from vitral.data.tools.hashing import SIDE, perceptual_hashes
 from vitral.errors import UserError
 
-__all__ = ["Pair", "embedding_pairs", "hash_pairs", "hashes_of", "thumbnail"]
+__all__ = ["Pair", "embedding_pairs", "hash_images", "hash_pairs", "thumbnail"]
 
 BLOCK = 4096
-"""Queries at a time, so that what is found is never held twice."""
+"""Queries at a time, which limits memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two images that may be the same."""
+    """Two images that may be near-duplicates."""
 
     one: int
     """Index in the first collection."""
     other: int
     """Index in the second."""
     distance: float
-    """Bits in which their hashes differ, of 64, or 1 minus the cosine of their embeddings."""
+    """Hamming distance of their 64-bit hashes, or 1 minus the cosine of their embeddings."""
 
 
 def thumbnail(source: Source, index: int) -> UInt8[np.ndarray, "side side"]:
-    """Image `index`, grey and squashed, as hashes are computed from it.
+    """Image `index` as a grey thumbnail for hashing.
 
     Raises:
         UnreadableImage: the image cannot be read.
@@ -40,33 +40,33 @@ def thumbnail(source: Source, index: int) -> UInt8[np.ndarray, "side side"]:
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def hashes_of(thumbnails: Iterable[UInt8[np.ndarray, "side side"]]) -> UInt8[np.ndarray, "n views 8"]:
-    """Hashes of many thumbnails, a block at a time."""
-    found, block = [], []
+def hash_images(thumbnails: Iterable[UInt8[np.ndarray, "side side"]]) -> UInt8[np.ndarray, "n views 8"]:
+    """Hashes of many thumbnails, computed in blocks."""
+    hashes, block = [], []
     for one in thumbnails:
         block.append(one)
         if len(block) == BLOCK:
-            found.append(perceptual_hashes(np.stack(block)))
+            hashes.append(perceptual_hashes(np.stack(block)))
             block = []
     if block:
-        found.append(perceptual_hashes(np.stack(block)))
-    return np.concatenate(found)
+        hashes.append(perceptual_hashes(np.stack(block)))
+    return np.concatenate(hashes)
 
 
 def hash_pairs(
     one: UInt8[np.ndarray, "n views 8"], other: UInt8[np.ndarray, "m views 8"], *, threshold: int
 ) -> list[Pair]:
-    """Pairs whose hashes differ in at most `threshold` bits, the whole of either image with any view of the other.
+    """Pairs whose hashes differ in at most `threshold` bits: the whole of one image against any view of the other.
 
     Returns:
         Pairs, the nearest first.
 
     Raises:
-        UserError: there are far too many.
+        UserError: there are more than MOST_PAIRS.
     """
     best: dict[tuple[int, int], float] = {}
     views = one.shape[1]
-    # crops of the first by the second whole, then the first whole by crops of the second
+    # views of the first against the second whole, then the first whole against views of the second
     for rows, columns, distances in _binary_matches(one.reshape(-1, 8), other[:, 0], threshold):
         _keep_best(best, columns // views, rows, distances)
     for rows, columns, distances in _binary_matches(one[:, 0], other.reshape(-1, 8), threshold):
@@ -83,7 +83,7 @@ def embedding_pairs(
         Pairs, the nearest first.
 
     Raises:
-        UserError: there are far too many.
+        UserError: there are more than MOST_PAIRS.
     """
     faiss = optional("faiss", purpose="finding near-duplicates")
     index = faiss.IndexFlatIP(one.shape[1])
@@ -99,19 +99,19 @@ def embedding_pairs(
 def _binary_matches(
     index_codes: UInt8[np.ndarray, "n 8"], query_codes: UInt8[np.ndarray, "m 8"], threshold: int
 ) -> Iterable[tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"], np.ndarray]]:
-    """Numbers of queries and of indexed codes, and how many bits they differ in."""
+    """Indices of queries and of indexed codes, and their Hamming distances."""
     faiss = optional("faiss", purpose="finding near-duplicates")
     index = faiss.IndexBinaryFlat(64)
     index.add(np.ascontiguousarray(index_codes))
     for start in range(0, len(query_codes), BLOCK):
         queries = np.ascontiguousarray(query_codes[start : start + BLOCK])
-        limits, distances, columns = index.range_search(queries, threshold + 1)  # it takes what is below, not equal
+        limits, distances, columns = index.range_search(queries, threshold + 1)  # faiss excludes the radius itself
         rows = start + np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64)))
         yield rows, columns, distances
 
 
 MOST_PAIRS = 1_000_000
-"""More tell that the threshold does not tell copies from other images."""
+"""With more, the threshold does not separate copies from other images."""
 
 
 def _keep_best(best: dict[tuple[int, int], float], one: np.ndarray, other: np.ndarray, distances: np.ndarray) -> None:
@@ -120,7 +120,7 @@ def _keep_best(best: dict[tuple[int, int], float], one: np.ndarray, other: np.nd
         best[key] = min(distance, best.get(key, distance))
     if len(best) > MOST_PAIRS:
         raise UserError(
-            f"more than {MOST_PAIRS:,} pairs are within the threshold, as happens with small pictures of one shape: "
+            f"more than {MOST_PAIRS:,} pairs are within the threshold, as for small images of a single shape: "
             "choose a stricter --threshold, or compare by a model with --model"
         )
 

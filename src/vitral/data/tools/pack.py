@@ -1,7 +1,7 @@
-"""A copy of data that is fast to read: JPEGs, shrunk once, in memory-mapped Arrow files.
+"""Packs data into a copy that is fast to read: downsized JPEGs in memory-mapped Arrow files.
 
-The copy is a folder as `datasets.save_to_disk` writes it. It is written shard by shard, each under its name only when
-it is whole, so that a copy that was interrupted goes on; what it holds depends on the data and the settings alone.
+The copy is a folder in the format of `datasets.save_to_disk`. Each shard gets its name only once it is complete, so an
+interrupted copy can be resumed. The content depends only on the data and the settings.
 """
 
 import hashlib
@@ -18,36 +18,36 @@ from PIL import Image
 
 from vitral.data.extra import optional
 from vitral.data.images.decode import UnreadableImage, read_image
-from vitral.data.sources.exclude import listed_name
+from vitral.data.sources.exclude import relative_name
 from vitral.data.sources.source import Source
 from vitral.data.sources.tables import PACKED, WHOLE
-from vitral.data.tools.threads import in_threads
+from vitral.data.tools.parallel_map import parallel_map
 from vitral.errors import UserError
 from vitral.files import write_atomically, write_json
 
 __all__ = ["PackConfig", "Packed", "pack"]
 
 SHARD = 1000
-"""Images of each shard: few enough that little is lost when a copy is interrupted."""
+"""Images per shard: few, so that little work is lost when a copy is interrupted."""
 
 BATCH = 50
-"""Images that are written together."""
+"""Images per record batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig:
-    """How images are copied.
+    """How images are packed.
 
     Raises:
         UserError: a value is out of range.
     """
 
     short_side: int | None = None
-    """Pixels of the short side of larger images, which become JPEGs; None keeps every file as it is."""
+    """Larger images are resized to this short side and saved as JPEG, in pixels; None: files are copied unchanged."""
     quality: int = 90
     """Quality of the JPEGs that are written, 1 to 100."""
     on_error: Literal["stop", "skip"] = "stop"
-    """What an image that cannot be read does: stop, or be left out and listed."""
+    """For unreadable images: stop, or skip and list them."""
 
     def __post_init__(self) -> None:
         if self.short_side is not None and self.short_side < 1:
@@ -58,21 +58,21 @@ class PackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What came of it."""
+    """The result of packing."""
 
     num_images: dict[str, int]
-    """Images of each split in the copy."""
+    """Number of images of each split in the copy."""
     num_bytes: int
-    """Size of the copy."""
+    """Size of the copy in bytes."""
     unreadable: tuple[str, ...]
-    """One sentence for each image that was left out."""
+    """One sentence for each skipped image."""
     fresh: bool
-    """Whether anything was written this time."""
+    """Whether anything was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A run of images that go into one file."""
+    """Consecutive images in one file."""
 
     split: str
     source: Source
@@ -81,7 +81,7 @@ class Shard:
 
     @property
     def notes(self) -> Path:
-        """The file beside it that tells how many images it holds, and which could not be read."""
+        """The JSON file beside it, with the number of images and the unreadable ones."""
         return self.file.with_suffix(".json")
 
 
@@ -94,19 +94,19 @@ def pack(
     threads: int,
     advance: Callable[[int], None],
 ) -> Packed:
-    """Copies data into `target`, or goes on with a copy that was begun.
+    """Packs data into `target`, or resumes an interrupted copy.
 
     Args:
         splits: the data.
-        target: a new folder, or one with the same copy begun.
-        config: how to copy.
-        root: where the data comes from; names of images are kept from there on.
-        threads: shards that are written at once.
-        advance: called with the number of images done, as they are.
+        target: a new folder, or one with an incomplete copy of the same data.
+        config: how to pack.
+        root: folder of the data; names of images are stored relative to it.
+        threads: shards that are written concurrently.
+        advance: called with the number of images done.
 
     Raises:
-        UserError: `target` holds something else, or an image cannot be read and `config.on_error` is stop.
-        OSError: the disk is full or cannot be written to.
+        UserError: `target` has other content, or an image is unreadable and `config.on_error` is stop.
+        OSError: the disk is full or not writable.
     """
     optional("datasets", purpose="packing")
     plan = _plan(splits, config, root)
@@ -124,7 +124,7 @@ def pack(
             raise _Stopped
         advance(count)
 
-    for _ in in_threads(
+    for _ in parallel_map(
         lambda shard: _write_shard(shard, config, features, root, tick), shards, threads=threads, stop=stop
     ):
         pass
@@ -135,29 +135,29 @@ def pack(
 
 
 class _Stopped(Exception):
-    """Another shard has failed, or the user has had enough."""
+    """Another shard has failed, or the user interrupted."""
 
 
 def _plan(splits: Mapping[str, Source], config: PackConfig, root: Path | None) -> dict[str, Any]:
     """Settings, and a fingerprint of each split's names, labels and classes."""
-    prints = {}
+    fingerprints = {}
     for split, source in splits.items():
         digest = hashlib.sha256("\0".join(source.classes).encode(errors="surrogateescape"))
         digest.update(source.labels.astype("<i8").tobytes())
         for index in range(len(source)):
-            digest.update(os.fsencode(listed_name(source.name(index), root)) + b"\0")
-        prints[split] = f"{len(source)} images, {digest.hexdigest()[:16]}"
-    return {"form": 1, "short_side": config.short_side, "quality": config.quality, "splits": prints}
+            digest.update(os.fsencode(relative_name(source.name(index), root)) + b"\0")
+        fingerprints[split] = f"{len(source)} images, {digest.hexdigest()[:16]}"
+    return {"form": 1, "short_side": config.short_side, "quality": config.quality, "splits": fingerprints}
 
 
 def _claim(target: Path, plan: dict[str, Any]) -> None:
-    """Begins the copy, or makes sure that the one in `target` is the same."""
+    """Starts the copy, or checks that the one in `target` has the same plan."""
     record = target / PACKED
     if record.is_file():
         if json.loads(record.read_text()) != plan:
-            raise UserError(f"{target} holds a copy of other data or by other settings: choose another folder")
+            raise UserError(f"{target} contains a copy of other data or with other settings: choose another folder")
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there already and no copy that was begun: choose another folder")
+        raise UserError(f"{target} already exists and is not an incomplete copy: choose another folder")
     else:
         target.mkdir(parents=True, exist_ok=True)
         write_json(record, plan)
@@ -186,31 +186,31 @@ def _features(classes: tuple[str, ...]) -> Any:
 def _write_shard(
     shard: Shard, config: PackConfig, features: Any, root: Path | None, advance: Callable[[int], None]
 ) -> None:
-    """Writes a shard, unless it is there."""
+    """Writes a shard, unless it exists."""
     if shard.file.is_file() and shard.notes.is_file():
         advance(len(shard.indices))
         return
     arrow = optional("pyarrow", purpose="packing")
     schema = features.arrow_schema
-    count, broken = 0, []
+    count, unreadable = 0, []
 
     def write(file: Any) -> None:
         nonlocal count
         with arrow.ipc.new_stream(file, schema) as writer:
             for start in shard.indices[::BATCH]:
                 indices = range(start, min(start + BATCH, shard.indices.stop))
-                rows = _rows(shard.source, indices, config, root, broken)
+                rows = _rows(shard.source, indices, config, root, unreadable)
                 count += len(rows)
                 writer.write_batch(arrow.RecordBatch.from_pylist(rows, schema=schema))
                 advance(len(indices))
 
     write_atomically(shard.file, write)
-    # after the shard: without its notes it is written again
-    write_json(shard.notes, {"num_images": count, "broken": broken})
+    # after the shard: a shard without notes is written again
+    write_json(shard.notes, {"num_images": count, "unreadable": unreadable})
 
 
 def _rows(
-    source: Source, indices: range, config: PackConfig, root: Path | None, broken: list[str]
+    source: Source, indices: range, config: PackConfig, root: Path | None, unreadable: list[str]
 ) -> list[dict[str, Any]]:
     rows = []
     for index in indices:
@@ -219,25 +219,25 @@ def _rows(
             content = _content(source.stored(index), name, config)
         except UnreadableImage as error:
             if config.on_error == "stop":
-                raise UserError(f"{error}; remove it, or leave such images out with --data.on-error skip") from error
-            broken.append(str(error))
+                raise UserError(f"{error}; remove it, or skip such images with --data.on-error skip") from error
+            unreadable.append(str(error))
             continue
-        path = os.fsencode(listed_name(name, root)).decode(errors="replace")
+        path = os.fsencode(relative_name(name, root)).decode(errors="replace")
         rows.append({"image": {"bytes": content, "path": path}, "label": int(source.labels[index])})
     return rows
 
 
 def _content(stored: Path | bytes | Image.Image, name: str, config: PackConfig) -> bytes:
-    """The file of an image: its own where it is small enough, else a JPEG; pixels become a PNG."""
-    image = read_image(stored, channels=3, name=name)  # also where its bytes stay: a damaged file is found now
+    """The bytes of an image: its own file if it is small enough, else a JPEG; pixels become a PNG."""
+    image = read_image(stored, channels=3, name=name)  # also if its bytes are copied: finds damaged files now
     if config.short_side is not None and min(image.size) > config.short_side:
         if _is_grey(stored):
             image = read_image(stored, channels=1, name=name)
         scale = config.short_side / min(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        return _encoded(image.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=config.quality)
+        return _encode(image.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=config.quality)
     if isinstance(stored, Image.Image):
-        return _encoded(stored, "PNG")
+        return _encode(stored, "PNG")
     return stored if isinstance(stored, bytes) else stored.read_bytes()
 
 
@@ -252,14 +252,14 @@ GREY = ("1", "L", "I", "I;16", "F")
 """Pillow's modes without colour."""
 
 
-def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+def _encode(image: Image.Image, format_name: str, **options: Any) -> bytes:
     stream = BytesIO()
-    image.save(stream, form, **options)
+    image.save(stream, format_name, **options)
     return stream.getvalue()
 
 
 def _describe(folder: Path, features: Any, files: list[str], plan: dict[str, Any]) -> None:
-    """The two files by which `datasets` knows a folder of Arrow files."""
+    """The two files that `datasets` needs beside the Arrow files."""
     fingerprint = hashlib.sha256(f"{json.dumps(plan)} {folder.name}".encode()).hexdigest()[:16]
     write_json(folder / "dataset_info.json", {"features": features.to_dict()})
     state = {
@@ -276,10 +276,10 @@ def _describe(folder: Path, features: Any, files: list[str], plan: dict[str, Any
 
 def _result(target: Path, shards: list[Shard], *, fresh: bool) -> Packed:
     counts = dict.fromkeys((shard.split for shard in shards), 0)
-    broken: list[str] = []
+    unreadable: list[str] = []
     for shard in shards:
         notes = json.loads(shard.notes.read_text())
         counts[shard.split] += notes["num_images"]
-        broken += notes["broken"]
+        unreadable += notes["unreadable"] if "unreadable" in notes else notes["broken"]  # the older name
     size = sum(shard.file.stat().st_size for shard in shards)
-    return Packed(num_images=counts, num_bytes=size, unreadable=tuple(broken), fresh=fresh)
+    return Packed(num_images=counts, num_bytes=size, unreadable=tuple(unreadable), fresh=fresh)

@@ -1,1 +1,1 @@
-"""An embedded suite of small tasks, most of them drawn, to tell in minutes what a model transfers to."""
+"""vtab-mini: a suite of small tasks, most of them drawn, that measures transfer in minutes without downloads."""

@@ -1,4 +1,4 @@
-"""What all drawn tasks share: their random numbers, their canvas, and a source that draws when asked."""
+"""Parts of all drawn tasks: random numbers, the canvas, and a source that draws images on access."""
 
 import colorsys
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ SIZE = 64
 """Height and width of every drawn image, in pixels."""
 
 SEED = 0
-"""The suite is one fixed set of images, as any benchmark."""
+"""The suite is one fixed set of images, like any benchmark."""
 
 Picture = Float64[np.ndarray, "64 64 3"]
 """Red, green and blue in 0..1."""
@@ -39,23 +39,23 @@ Picture = Float64[np.ndarray, "64 64 3"]
 Option = TypeVar("Option")
 
 Drawing = Callable[[str, int, int], Picture]
-"""From a task's title, an image's index and what it must show to the picture."""
+"""From a task's title, an image's index and its factor (what it must show) to the picture."""
 
 
 def numbers(task: str, index: int, count: int) -> Float64[np.ndarray, " count"]:
-    """Numbers in [0, 1), functions of the task, the image and their own place alone."""
+    """Uniform numbers in [0, 1), functions of the task, the image and their position only."""
     return uniform(DRAWING, SEED, _word(task), index, np.arange(count))
 
 
-def between(low: float, high: float, share: float) -> float:
-    """From `low` at a share of 0 to `high` at 1."""
-    return low + (high - low) * float(share)
+def between(low: float, high: float, fraction: float) -> float:
+    """Linear interpolation from `low` (fraction 0) to `high` (1)."""
+    return low + (high - low) * float(fraction)
 
 
-def pick(options: Iterable[Option], share: float) -> Option:
-    """One of some options, the first at a share of 0, the last below 1."""
+def pick(options: Iterable[Option], fraction: float) -> Option:
+    """Maps a fraction in [0, 1) to one of the options."""
     choices = tuple(options)
-    return choices[int(share * len(choices))]
+    return choices[int(fraction * len(choices))]
 
 
 def colour(hue: float, saturation: float, value: float) -> Float64[np.ndarray, "3"]:
@@ -64,25 +64,25 @@ def colour(hue: float, saturation: float, value: float) -> Float64[np.ndarray, "
 
 
 def samples(per_pixel: int) -> Float64[np.ndarray, " n"]:
-    """Places along an axis of the canvas, in pixels, the centre of pixel 0 at 0.5: evenly `per_pixel` in each."""
+    """Coordinates of `per_pixel` samples in each pixel of an axis, in pixels; the centre of pixel 0 is 0.5."""
     return (np.arange(SIZE * per_pixel) + 0.5) / per_pixel
 
 
 def shrink(sampled: Float64[np.ndarray, "H W 3"] | Bool[np.ndarray, "H W 1"]) -> Float64[np.ndarray, "64 64 c"]:
-    """The mean of all samples in each pixel, so that edges are smooth."""
+    """Averages the samples of each pixel, so that edges are smooth."""
     per_pixel = len(sampled) // SIZE
     return reduce(sampled.astype(np.float64), "(h sh) (w sw) c -> h w c", "mean", sh=per_pixel, sw=per_pixel)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DrawnSource:
-    """Images drawn when asked for; a process remembers the last 4,096, more than a task has."""
+    """Images that are drawn on access; each process caches the last 4,096, more than a task has."""
 
     title: str
-    """What the images are called, and the word that their random numbers depend on."""
+    """Name of the images, which also seeds their random numbers."""
     classes: tuple[str, ...]
     factors: Int64[np.ndarray, " n"]
-    """What each image must show, such as a sprite's place; several may make one class."""
+    """What each image must show, such as a sprite's position; several factors may belong to one class."""
     labels: Int64[np.ndarray, " n"]
     draw: Drawing
 
@@ -101,7 +101,7 @@ class DrawnSource:
 def drawn_source(
     title: str, draw: Drawing, *, classes: tuple[str, ...], class_of: tuple[int, ...], size: int
 ) -> DrawnSource:
-    """A source of `size` images that show every factor as often as any other, to within one image.
+    """A source of `size` images with every factor equally often, to within one image.
 
     Args:
         title: see `DrawnSource`.
@@ -110,7 +110,7 @@ def drawn_source(
         class_of: class of each factor.
         size: number of images.
     """
-    # an endless run through the factors, in another order each time
+    # an endless pass through the factors, shuffled anew each time
     _, factors = sample_at(np.arange(size), size=len(class_of), seed=_word(title))
     return DrawnSource(title=title, classes=classes, factors=factors, labels=np.array(class_of)[factors], draw=draw)
 

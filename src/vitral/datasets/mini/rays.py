@@ -1,6 +1,6 @@
-"""Solids seen by a camera: one ray a sample, plain geometry, Lambert's shading.
+"""Ray-traces solids: one ray per sample, Lambertian shading.
 
-The world is right-handed with z up; lengths are in units of the world. Vectors lie along the first axis.
+The world is right-handed with z up; lengths are in world units. Vectors are along the first axis.
 """
 
 import math
@@ -18,7 +18,7 @@ PER_PIXEL = 2
 """Rays along each side of a pixel."""
 
 AMBIENT = 0.35
-"""Share of light that comes from everywhere."""
+"""Fraction of ambient light."""
 
 Vectors = Float64[np.ndarray, "3 h w"]
 Plane = Float64[np.ndarray, "h w"]
@@ -28,7 +28,7 @@ Point = Float64[np.ndarray, "3"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solid:
-    """A ball, box or upright cylinder, stretched along its axes and turned about the vertical."""
+    """A ball, box or upright cylinder, scaled along its axes and rotated about the vertical."""
 
     form: str
     centre: Point
@@ -40,21 +40,21 @@ class Solid:
 
     @property
     def reach(self) -> float:
-        """Radius of a ball around it that holds all of it."""
+        """Radius of its bounding sphere."""
         return math.sqrt(float((self.half * self.half).sum()))
 
 
 class Camera:
-    """Looks at a point of the world from a distance."""
+    """A pinhole camera that looks at the origin of the world."""
 
     def __init__(self, *, azimuth: float, elevation: float, distance: float, focal: float) -> None:
-        """Places it.
+        """Positions the camera.
 
         Args:
-            azimuth: where it stands, counter-clockwise from the x axis seen from above, in radians.
+            azimuth: of its position, counter-clockwise from the x axis seen from above, in radians.
             elevation: above the horizon, in radians.
-            distance: to the origin of the world, which it looks at.
-            focal: pixels that a length of one covers at a depth of one.
+            distance: to the origin.
+            focal: focal length in pixels.
         """
         sine, cosine = math.sin(elevation), math.cos(elevation)
         self.forward = -np.array([math.cos(azimuth) * cosine, math.sin(azimuth) * cosine, sine])
@@ -64,33 +64,33 @@ class Camera:
         self.focal = focal
 
     def depth(self, point: Point) -> float:
-        """How far a point lies along the line of sight."""
+        """Depth of a point along the line of sight."""
         return float((self.forward * (point - self.position)).sum())
 
     def project(self, point: Point) -> tuple[float, float]:
-        """Where a point is seen: across and down, in pixels from the upper left corner."""
+        """Projects a point: horizontal and vertical position in pixels from the upper left corner."""
         scale = self.focal / self.depth(point)
         offset = point - self.position
         across, up = float((self.right * offset).sum()), float((self.up * offset).sum())
         return SIZE / 2 + across * scale, SIZE / 2 - up * scale
 
     def rays(self, rows: slice, columns: slice) -> Vectors:
-        """Directions of one unit of depth through samples of the canvas."""
-        places = (samples(PER_PIXEL) - SIZE / 2) / self.focal
-        across, down = places[columns][None, None, :], places[rows][None, :, None]
+        """Ray directions through samples of the canvas, with a depth of one."""
+        positions = (samples(PER_PIXEL) - SIZE / 2) / self.focal
+        across, down = positions[columns][None, None, :], positions[rows][None, :, None]
         forward, right, up = (axis[:, None, None] for axis in (self.forward, self.right, self.up))
         return forward + right * across - up * down
 
     def window(self, solid: Solid) -> tuple[slice, slice]:
-        """Rows and columns of the samples that can show a solid."""
+        """Rows and columns of samples that may show a solid."""
         (across, down), depth = self.project(solid.centre), self.depth(solid.centre)
-        # a ball off the line of sight looks longer than its radius
+        # the projection of a ball away from the optical axis is elongated
         radius = 1.2 * self.focal * solid.reach / (depth - solid.reach)
         return _span(down, radius), _span(across, radius)
 
 
 def _span(middle: float, radius: float) -> slice:
-    """Samples within so many pixels of a place."""
+    """Samples within a radius in pixels of a position."""
     first, last = math.floor((middle - radius) * PER_PIXEL), math.ceil((middle + radius) * PER_PIXEL)
     return slice(*np.clip((first, last), 0, SIZE * PER_PIXEL).tolist())
 
@@ -99,7 +99,7 @@ def light_from(around: float, height: float) -> Point:
     """The direction to a light, of length one.
 
     Args:
-        around: counter-clockwise from the x axis seen from above, as a share of a full turn.
+        around: counter-clockwise from the x axis seen from above, as a fraction of a full turn.
         height: of its end above the ground, 0 to 1.
     """
     angle, flat = 2 * math.pi * around, math.sqrt(1 - height * height)
@@ -107,53 +107,55 @@ def light_from(around: float, height: float) -> Point:
 
 
 def render(camera: Camera, solids: Sequence[Solid], *, light: Point, ground: Float64[np.ndarray, "H W 3"]) -> Picture:
-    """Solids before a ground.
+    """Renders solids on a background.
 
     Args:
-        camera: which sees them.
+        camera: the viewpoint.
         solids: in any order.
         light: direction to it, of length one.
-        ground: what is seen behind the solids, sample by sample.
+        ground: colours of the background, for each sample.
     """
     picture = ground.copy()
     depths = np.full(picture.shape[:2], np.inf)
     for solid in solids:
         rows, columns = camera.window(solid)
-        depth, brightness = _seen(camera, solid, light, rows, columns)
+        depth, brightness = _trace(camera, solid, light, rows, columns)
         nearer = depth < depths[rows, columns]
         depths[rows, columns][nearer] = depth[nearer]
         picture[rows, columns][nearer] = brightness[nearer][:, None] * solid.colour
     return shrink(picture)
 
 
-def _seen(camera: Camera, solid: Solid, light: Point, rows: slice, columns: slice) -> tuple[Plane, Plane]:
-    """Depth of each sample, infinite beside the solid, and its brightness."""
+def _trace(camera: Camera, solid: Solid, light: Point, rows: slice, columns: slice) -> tuple[Plane, Plane]:
+    """Depth of each sample (infinite outside the solid) and its brightness."""
     rays = camera.rays(rows, columns)
     cosine, sine = math.cos(solid.turn), math.sin(solid.turn)
-    origin = _turned(camera.position - solid.centre, cosine, sine) / solid.half
-    depth, normal = FORMS[solid.form](origin[:, None, None], _turned(rays, cosine, sine) / solid.half[:, None, None])
+    origin = _to_solid_axes(camera.position - solid.centre, cosine, sine) / solid.half
+    depth, normal = FORMS[solid.form](
+        origin[:, None, None], _to_solid_axes(rays, cosine, sine) / solid.half[:, None, None]
+    )
     normal = normal / solid.half[:, None, None]
-    towards = _turned(light, cosine, sine)
+    towards = _to_solid_axes(light, cosine, sine)
     facing = (normal[0] * towards[0] + normal[1] * towards[1] + normal[2] * towards[2]) / np.sqrt(
         normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2
     )
     return depth, AMBIENT + (1 - AMBIENT) * facing.clip(0)
 
 
-def _turned(vectors: Float64[np.ndarray, "3 ..."], cosine: float, sine: float) -> Float64[np.ndarray, "3 ..."]:
-    """From the world to the axes of a solid."""
+def _to_solid_axes(vectors: Float64[np.ndarray, "3 ..."], cosine: float, sine: float) -> Float64[np.ndarray, "3 ..."]:
+    """From world axes to the axes of a solid."""
     x, y, z = vectors
     return np.stack([cosine * x + sine * y, cosine * y - sine * x, z])
 
 
 def _ball(origin: Origin, rays: Vectors) -> tuple[Plane, Vectors]:
-    """Depth and normal where rays meet the ball of radius one."""
+    """Depth and normal where rays hit the unit ball."""
     depth = _round(origin, rays, 3)
     return depth, origin + np.where(np.isfinite(depth), depth, 0) * rays
 
 
 def _box(origin: Origin, rays: Vectors) -> tuple[Plane, Vectors]:
-    """Depth and normal where rays meet the cube from -1 to 1."""
+    """Depth and normal where rays hit the cube from -1 to 1."""
     side = np.where(rays < 0, 1.0, -1.0)
     enter, leave = (side - origin) / rays, (-side - origin) / rays
     face = enter.argmax(0)
@@ -163,7 +165,7 @@ def _box(origin: Origin, rays: Vectors) -> tuple[Plane, Vectors]:
 
 
 def _cylinder(origin: Origin, rays: Vectors) -> tuple[Plane, Vectors]:
-    """Depth and normal where rays from above meet the upright cylinder of radius one, from -1 to 1."""
+    """Depth and normal where rays from above hit the upright cylinder of radius one, from -1 to 1."""
     top = (1 - origin[2]) / rays[2]
     hit = origin + top * rays
     on_top = hit[0] ** 2 + hit[1] ** 2 < 1
@@ -175,7 +177,7 @@ def _cylinder(origin: Origin, rays: Vectors) -> tuple[Plane, Vectors]:
 
 
 def _round(origin: Origin, rays: Vectors, axes: int) -> Plane:
-    """Depth where rays enter the set of points whose first coordinates are of length one."""
+    """Depth where rays hit the unit sphere of the first `axes` coordinates."""
     square = sum(rays[axis] ** 2 for axis in range(axes))
     middle = sum(origin[axis] * rays[axis] for axis in range(axes))
     rest = middle**2 - square * (sum(origin[axis] ** 2 for axis in range(axes)) - 1)
@@ -183,4 +185,4 @@ def _round(origin: Origin, rays: Vectors, axes: int) -> Plane:
 
 
 FORMS = {"ball": _ball, "box": _box, "cylinder": _cylinder}
-"""Where rays meet a form of half length one: depth, infinite where they do not, and a normal of any length."""
+"""By form (half size one): the depth where rays hit it, infinite if they miss, and an unnormalised normal."""

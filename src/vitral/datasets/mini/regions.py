@@ -1,4 +1,4 @@
-"""The plane parted into the regions nearest to scattered points (Voronoi's)."""
+"""Voronoi diagrams of scattered points."""
 
 import math
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ __all__ = ["Regions", "regions"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Regions:
-    """Points, and how the pixels lie to them."""
+    """A Voronoi diagram, sampled at the pixels."""
 
     x: Float64[np.ndarray, " points"]
-    """Places across, in pixels."""
+    """Horizontal positions, in pixels."""
     y: Float64[np.ndarray, " points"]
-    """Places down, in pixels."""
+    """Vertical positions, in pixels."""
     nearest: Float64[np.ndarray, "64 64"]
     """Distance from each pixel to the nearest point."""
     second: Float64[np.ndarray, "64 64"]
@@ -30,20 +30,20 @@ class Regions:
 
 
 def regions(title: str, index: int, *, spacing: float, jitter: float) -> Regions:
-    """Regions of one point in each cell of a square grid.
+    """The diagram of one random point in each cell of a square grid.
 
     Args:
-        title: what the points depend on.
-        index: what the points depend on.
+        title: seeds the points.
+        index: seeds the points.
         spacing: side of a cell, in pixels.
-        jitter: share of its cell that a point may be in, from 0 (the middle) to 1 (all of it).
+        jitter: fraction of its cell that a point may be in, from 0 (the centre) to 1 (anywhere).
     """
     side = math.ceil(SIZE / spacing) + 2
     rows, columns = np.divmod(np.arange(side * side), side)
     across, down = (numbers(title, index, 2 * side * side).reshape(2, -1) - 0.5) * jitter
     x, y = (columns - 0.5 + across) * spacing, (rows - 0.5 + down) * spacing
-    places = samples(1)
-    squares = (places[None, :, None] - x) ** 2 + (places[:, None, None] - y) ** 2
+    centres = samples(1)
+    squares = (centres[None, :, None] - x) ** 2 + (centres[:, None, None] - y) ** 2
     owner = squares.argmin(2)
     nearest = np.take_along_axis(squares, owner[:, :, None], 2)[:, :, 0]
     np.put_along_axis(squares, owner[:, :, None], np.inf, 2)

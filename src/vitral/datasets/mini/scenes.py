@@ -1,6 +1,6 @@
-"""Scenes: 3 to 10 solids standing on a ground, after CLEVR (Johnson et al. 2017).
+"""Scenes of 3 to 10 solids on a ground, after CLEVR (Johnson et al. 2017).
 
-Labels are as VTAB defines them there: how many solids there are, and how near the nearest is to the camera.
+The labels are VTAB's: the number of solids, and the distance of the nearest one to the camera.
 """
 
 import math
@@ -26,23 +26,23 @@ __all__ = [
 COUNTS = range(3, 11)
 
 THRESHOLDS = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
-"""A depth's class is the last threshold that it exceeds; none exceeds the last."""
+"""The class of a depth is the last threshold below it; no depth exceeds the last one."""
 
 NEAREST, FARTHEST = 7.3, 15.5
-"""Depths of the first and last centre, in the world's units."""
+"""Smallest and largest depth of a centre, in world units."""
 
 LAST_NEAREST = 11.0
-"""Where the nearest solid of the farthest class stands at most."""
+"""Largest depth of the nearest solid in the farthest class."""
 
 TRIES = 24
-"""Places that a solid chooses from, so that it hides as little as it can."""
+"""Candidate positions of a solid; the one with the least overlap is used."""
 
 Places = Float64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
-    """What is seen."""
+    """The content of an image."""
 
     camera: Camera
     solids: list[Solid]
@@ -57,35 +57,35 @@ class Scene:
 
 
 def distance_class(distance: float) -> int:
-    """Which of the six ranges a distance is in; one on a threshold is in the nearer range."""
+    """Which of the six ranges a distance is in; a threshold belongs to the nearer range."""
     return sum(distance > threshold for threshold in THRESHOLDS) - 1
 
 
 def draw_count(title: str, index: int, label: int) -> Picture:
-    """A scene whose number of solids is given."""
+    """A scene with a given number of solids."""
     return _painted(count_scene(title, index, label))
 
 
 def draw_distance(title: str, index: int, label: int) -> Picture:
-    """A scene whose nearest solid's range is given."""
+    """A scene with a given range of the nearest solid."""
     return _painted(distance_scene(title, index, label))
 
 
 def count_scene(title: str, index: int, label: int) -> Scene:
-    """The scene of an image of this class of counts."""
+    """The scene of an image with this class of counts."""
     return _scene(title, index, count=COUNTS[label], nearest=None)
 
 
 def distance_scene(title: str, index: int, label: int) -> Scene:
-    """The scene of an image of this class of distances."""
+    """The scene of an image with this class of distances."""
     count, nearest = numbers(f"{title} nearest", index, 2)
     low, high = max(THRESHOLDS[label], NEAREST), min(THRESHOLDS[label + 1], LAST_NEAREST)
-    # 1 - share lies in (0, 1]: a threshold itself belongs to the range that ends there
+    # 1 - nearest is in (0, 1]: a threshold belongs to the range that ends there
     return _scene(title, index, count=pick(COUNTS, count), nearest=between(low, high, 1 - nearest))
 
 
 def _scene(title: str, index: int, *, count: int, nearest: float | None) -> Scene:
-    """A scene of so many solids, of which the first stands at `nearest`, if that is given, and none nearer."""
+    """A scene of `count` solids; the first is at depth `nearest`, if that is given, and none is nearer."""
     azimuth, elevation, distance, sun, height, hue, saturation, value = numbers(title, index, 8)
     camera = Camera(
         azimuth=between(0.0, 2 * math.pi, azimuth),
@@ -109,15 +109,15 @@ def _scene(title: str, index: int, *, count: int, nearest: float | None) -> Scen
 def _standing(
     camera: Camera, others: list[Solid], words: Float64[np.ndarray, " n"], first: float, last: float
 ) -> Solid:
-    """A solid on the ground, its centre between two depths, where it is seen farthest from the others."""
+    """A solid on the ground, between two depths, at the candidate position with the least overlap."""
     large, turn, hue, saturation, value, *_ = words
     form = pick(FORMS, words[5])
     size = 0.7 if large < 0.5 else 0.45
     depths, across = first + (last - first) * words[6::2], 2 * words[7::2] - 1
-    # from the line of sight to the height of the solid's centre, and from its left to its right end in the picture
+    # vertical offset of the centre from the line of sight, and horizontal offset within the picture
     up = (size - camera.position[2] - depths * camera.forward[2]) / camera.up[2]
     right = across * (depths * (SIZE / 2) / camera.focal - 1.2 * size)
-    best = np.argmax(_room(camera, depths, right, up, size, others))
+    best = np.argmax(_clearance(camera, depths, right, up, size, others))
     flat = 0.8 * size if form == "box" else size
     return Solid(
         form=form,
@@ -128,10 +128,10 @@ def _standing(
     )
 
 
-def _room(
+def _clearance(
     camera: Camera, depths: Places, right: Places, up: Places, size: float, others: list[Solid]
 ) -> Float64[np.ndarray, " n"]:
-    """Pixels from places to the nearest other solid as they are seen, negative where they overlap."""
+    """Distance in pixels from candidate positions to the nearest other solid, negative if they overlap."""
     room = np.full(len(depths), np.inf)
     for other in others:
         across, down = camera.project(other.centre)
@@ -144,7 +144,7 @@ def _room(
 
 def _painted(scene: Scene) -> Picture:
     side = SIZE * PER_PIXEL
-    # darker towards the horizon, as grounds are
+    # the ground is darker towards the horizon
     shade = np.linspace(0.8, 1, side)[:, None, None]
     ground = np.broadcast_to(shade * scene.ground, (side, side, 3))
     return render(scene.camera, scene.solids, light=scene.light, ground=ground)

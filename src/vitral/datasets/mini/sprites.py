@@ -1,8 +1,8 @@
-"""Sprites: one flat shape of some size and turn somewhere, after dSprites (Matthey et al. 2017).
+"""Sprites: one flat shape of random size, rotation and position, after dSprites (Matthey et al. 2017).
 
-As there, a place across is one of 32 steps and a turn one of 40, of which two (2.5) make a class. Other than there, no
-shape equals itself when turned, so every turn can be told; the 40 turns are all different; and shape and ground have
-colours, so that the mean of the pixels does not tell the place.
+As in dSprites, there are 32 horizontal positions, two to a class, and 40 rotations, 2.5 to a class. Unlike dSprites, no
+shape is rotationally symmetric and the 40 rotations are all different, so each can be recognised; and shape and ground
+have colours, so that the mean of the pixels does not reveal the position.
 """
 
 import math
@@ -30,55 +30,55 @@ __all__ = [
 PLACES, TURNS = 32, 40
 
 STEP = 1.25
-"""Pixels from one place to the next."""
+"""Distance between neighbouring positions, in pixels."""
 
 Plane = Float64[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sprite:
-    """What is seen."""
+    """The content of an image."""
 
     shape: str
     radius: float
-    """Of the circle that just holds the shape, in pixels."""
+    """Radius of the bounding circle, in pixels."""
     turn: int
-    """Counter-clockwise, in 40ths of a full one."""
+    """Counter-clockwise rotation, in 40ths of a full turn."""
     x: int
-    """Place across, 0 to 31."""
+    """Horizontal position, 0 to 31."""
     y: int
-    """Place down, 0 to 31."""
+    """Vertical position, 0 to 31."""
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Centre of mass across and down, in pixels from the upper left corner."""
+        """Horizontal and vertical position of the centre of mass, in pixels from the upper left corner."""
         return SIZE / 2 + (self.x - (PLACES - 1) / 2) * STEP, SIZE / 2 + (self.y - (PLACES - 1) / 2) * STEP
 
 
 def location_class(place: int) -> int:
-    """32 places to 16 classes."""
+    """Class of a position: two positions per class."""
     return place // 2
 
 
 def orientation_class(turn: int) -> int:
-    """40 turns to 16 classes: the whole part of a 2.5th."""
+    """Class of a rotation: its index over 2.5, rounded down."""
     return turn * 2 // 5
 
 
 def draw_location(title: str, index: int, place: int) -> Picture:
-    """A sprite whose place across is given."""
+    """A sprite at a given horizontal position."""
     sprite = _any_sprite(title, index, radii=(6.0, 12.0), places=range(PLACES))
     return _painted(replace(sprite, x=place), numbers(f"{title} colours", index, 6))
 
 
 def draw_orientation(title: str, index: int, turn: int) -> Picture:
-    """A larger sprite near the middle whose turn is given."""
+    """A larger sprite near the centre with a given rotation."""
     sprite = _any_sprite(title, index, radii=(10.0, 16.0), places=range(10, 22))
     return _painted(replace(sprite, turn=turn), numbers(f"{title} colours", index, 6))
 
 
 def _any_sprite(title: str, index: int, *, radii: tuple[float, float], places: range) -> Sprite:
-    """A sprite all of whose factors are open."""
+    """A sprite with random factors."""
     shape, radius, turn, x, y = numbers(title, index, 5)
     return Sprite(
         shape=pick(SHAPES, shape),
@@ -90,17 +90,17 @@ def _any_sprite(title: str, index: int, *, radii: tuple[float, float], places: r
 
 
 def coverage(sprite: Sprite) -> Float64[np.ndarray, "64 64 1"]:
-    """Share of each pixel that the sprite covers."""
-    places = samples(4)
+    """Fraction of each pixel that the sprite covers."""
+    positions = samples(4)
     (left, top), angle = sprite.centre, sprite.turn * 2 * math.pi / TURNS
-    right, up = (places[None] - left) / sprite.radius, (top - places[:, None]) / sprite.radius
+    right, up = (positions[None] - left) / sprite.radius, (top - positions[:, None]) / sprite.radius
     x, y = math.cos(angle) * right + math.sin(angle) * up, math.cos(angle) * up - math.sin(angle) * right
     size, middle_x, middle_y = _extent(sprite.shape)
     return shrink(rearrange(SHAPES[sprite.shape](x * size + middle_x, y * size + middle_y), "h w -> h w 1"))
 
 
 def _painted(sprite: Sprite, colours: Float64[np.ndarray, "6"]) -> Picture:
-    """The sprite on a darker ground."""
+    """Paints the sprite on a darker ground."""
     covered = coverage(sprite)
     front = colour(colours[0], between(0.0, 0.7, colours[1]), between(0.6, 1.0, colours[2]))
     ground = colour(colours[3], between(0.0, 0.7, colours[4]), between(0.0, 0.4, colours[5]))
@@ -109,7 +109,7 @@ def _painted(sprite: Sprite, colours: Float64[np.ndarray, "6"]) -> Picture:
 
 @cache
 def _extent(shape: str) -> tuple[float, float, float]:
-    """Radius around its centre of mass, and that centre, of a shape in its own units."""
+    """Radius around the centre of mass, and that centre, in the shape's units."""
     line = np.linspace(-2, 2, 801)
     x, y = np.meshgrid(line, line)
     inside = SHAPES[shape](x, y)
@@ -130,4 +130,4 @@ def _hook(x: Plane, y: Plane) -> Bool[np.ndarray, "h w"]:
 
 
 SHAPES = {"heart": _heart, "dart": _dart, "hook": _hook}
-"""Whether points belong to a shape, in units of its own; none equals itself when turned."""
+"""Whether points are inside a shape, in its own units; none is rotationally symmetric."""

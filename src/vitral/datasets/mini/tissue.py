@@ -1,7 +1,7 @@
 """Tissue under a microscope, after PatchCamelyon (Veeling et al. 2018).
 
-As there, a picture is of class 1 if there is anything sick in its middle, half as wide and high; what lies around the
-middle may be sick in either class, and as much of it, so that the mean of the pixels does not tell.
+As there, an image has class 1 if there is a diseased cell in its central region, half as wide and high. Cells outside
+it may be diseased in either class, and in the same number, so that the mean of the pixels does not reveal the class.
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ __all__ = ["Tissue", "draw_tissue", "in_the_middle", "tissue"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tissue:
-    """Cells, each around its kernel."""
+    """Cells, each with a nucleus."""
 
     cells: Regions
     sick: Bool[np.ndarray, " cells"]
-    """Whether a cell's kernel is large, and pale within a dark rim."""
+    """Whether a cell's nucleus is large, and pale inside a dark rim."""
 
 
 def in_the_middle(cells: Regions) -> Bool[np.ndarray, " cells"]:
-    """Whose kernel has its centre in the middle 32x32 pixels."""
+    """Whose nucleus has its centre in the central 32x32 pixels."""
     return (np.abs(cells.x - SIZE / 2) < SIZE / 4) & (np.abs(cells.y - SIZE / 2) < SIZE / 4)
 
 
 def tissue(title: str, index: int, label: int) -> Tissue:
-    """Two to six sick cells; of class 1, one to four of them in the middle."""
+    """Two to six diseased cells; for class 1, one to four of them in the centre."""
     cells = regions(title, index, spacing=8.0, jitter=0.6)
     total, inside, *ranks = numbers(f"{title} sick", index, 2 + len(cells.x))
     total = 2 + int(total * 5)
@@ -57,8 +57,8 @@ def draw_tissue(title: str, index: int, label: int) -> Picture:
     depth = np.where(shown.sick[cells.owner], depth * (1 - 0.4 * (within - 1).clip(0, 1)), depth)
     hue = between(0.78, 0.9, stain)
     body = colour(hue + 0.05, between(0.15, 0.35, strength), between(0.8, 1.0, light))
-    kernel = colour(hue - 0.06, between(0.5, 0.8, strength), between(0.25, 0.45, light))
+    nucleus = colour(hue - 0.06, between(0.5, 0.8, strength), between(0.25, 0.45, light))
     wall = 0.35 * (1.5 - (cells.second - cells.nearest)).clip(0, 1)
-    share = rearrange(np.maximum(wall, within.clip(0, 1) * depth), "h w -> h w 1")
+    weight = rearrange(np.maximum(wall, within.clip(0, 1) * depth), "h w -> h w 1")
     noise = rearrange(numbers(f"{title} noise", index, SIZE * SIZE), "(h w) -> h w 1", w=SIZE) - 0.5
-    return body + (kernel - body) * share + 0.12 * noise
+    return body + (nucleus - body) * weight + 0.12 * noise

@@ -1,7 +1,7 @@
-"""Toys: one shaded solid on a turntable, seen from a given side, after small NORB (LeCun et al. 2004).
+"""Toys: one shaded object on a turntable, seen from a given direction, after small NORB (LeCun et al. 2004).
 
-As there, the camera stands at one of 9 heights, 30 to 70 degrees above the horizon, and 18 sides, every 20 degrees;
-five kinds of toys, each image one of its own proportions, under a light from anywhere above.
+As there, the camera has one of 9 elevations, 30 to 70 degrees above the horizon, and one of 18 azimuths, every 20
+degrees. There are five kinds of toys with random proportions, lit from a random direction above.
 """
 
 import math
@@ -51,23 +51,23 @@ TOYS = {
         ("cylinder", (0, 0, -0.65), (0.2, 0.3, 0.3)),
     ),
 }
-"""Form, centre and half sizes of the parts of each toy; x is where its front is."""
+"""Form, centre and half sizes of the parts of each toy; the front points along x."""
 
 
 def draw_elevation(title: str, index: int, label: int) -> Picture:
-    """A toy seen from a given height."""
+    """A toy seen from a given elevation."""
     (side,) = numbers(f"{title} side", index, 1)
     return _painted(title, index, elevation=label, azimuth=pick(range(len(AZIMUTHS)), side))
 
 
 def draw_azimuth(title: str, index: int, label: int) -> Picture:
-    """A toy seen from a given side."""
+    """A toy seen from a given azimuth."""
     (height,) = numbers(f"{title} height", index, 1)
     return _painted(title, index, elevation=pick(range(len(ELEVATIONS)), height), azimuth=label)
 
 
 def camera_at(elevation: int, azimuth: int) -> Camera:
-    """The camera of a class of heights and a class of sides."""
+    """The camera of a class of elevations and a class of azimuths."""
     return Camera(
         azimuth=math.radians(AZIMUTHS[azimuth]),
         elevation=math.radians(ELEVATIONS[elevation]),
@@ -78,7 +78,7 @@ def camera_at(elevation: int, azimuth: int) -> Camera:
 
 def _painted(title: str, index: int, *, elevation: int, azimuth: int) -> Picture:
     kind, sun, height, hue, saturation, value, grey, *stretch = numbers(title, index, 10)
-    size = np.array([between(0.85, 1.1, share) for share in stretch])
+    size = np.array([between(0.85, 1.1, fraction) for fraction in stretch])
     tint = colour(hue, between(0.0, 0.8, saturation), between(0.5, 1.0, value))
     solids = [
         Solid(form=form, centre=np.array(centre) * size, half=np.array(half) * size, colour=tint)

@@ -1,1 +1,1 @@
-"""Data sets in the files that their authors gave out; nothing is unpickled."""
+"""Readers of data sets in the files that their authors publish; nothing is unpickled."""

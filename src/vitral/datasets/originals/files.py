@@ -1,29 +1,29 @@
-"""Reading the small files that tell what the images are."""
+"""Finds and reads the small files that describe a data set."""
 
 from pathlib import Path
 
 from vitral.errors import UserError
 
-__all__ = ["content", "holding", "lines"]
+__all__ = ["find_folder", "read_file", "read_lines"]
 
 
-def holding(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
-    """`root`, or the folder in it that the archive unpacks to, whichever has `file`.
+def find_folder(root: Path, file: str, folder: str, *, hint: str = "") -> Path:
+    """`root`, or the folder inside it that the archive unpacks to, whichever contains `file`.
 
     Raises:
-        UserError: neither has.
+        UserError: neither does.
     """
-    for place in (root, root / folder):
-        if (place / file).exists():
-            return place
+    for candidate in (root, root / folder):
+        if (candidate / file).exists():
+            return candidate
     raise UserError(f"{root} has no {file}, nor has {root / folder}: unpack the authors' archive there{hint}")
 
 
-def content(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        UserError: it is not there, or not to be read.
+        UserError: it is missing or cannot be read.
     """
     try:
         return file.read_bytes()
@@ -31,7 +31,7 @@ def content(file: Path) -> bytes:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def lines(file: Path) -> tuple[str, ...]:
-    """Lines that are not empty; those that begin with # are comments."""
-    text = content(file).decode(errors="replace")
+def read_lines(file: Path) -> tuple[str, ...]:
+    """The lines of a file, without empty ones and comments (#)."""
+    text = read_file(file).decode(errors="replace")
     return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))

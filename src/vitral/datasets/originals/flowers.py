@@ -5,25 +5,25 @@ from pathlib import Path
 import numpy as np
 
 from vitral.data.sources.source import FileSource, Source
-from vitral.datasets.originals.files import holding
-from vitral.datasets.originals.matlab import matlab_numbers
+from vitral.datasets.originals.files import find_folder
+from vitral.datasets.originals.matlab import load_matlab_array
 from vitral.errors import UserError
 
 __all__ = ["FLOWERS", "open_flowers"]
 
 
 def open_flowers(root: Path) -> dict[str, Source]:
-    """Oxford Flowers-102: `jpg/image_00001.jpg` on, `imagelabels.mat` and `setid.mat`; classes have no names there.
+    """Oxford Flowers-102: `jpg/image_00001.jpg` on, `imagelabels.mat` and `setid.mat`; the classes are numbered.
 
     Raises:
         UserError: files are missing or damaged.
     """
-    folder = holding(root, "imagelabels.mat", "flowers-102")
-    labels = matlab_numbers(folder / "imagelabels.mat", "labels").reshape(-1)
-    splits = {split: matlab_numbers(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
-    listed = np.concatenate(list(splits.values()))
-    if not (np.isin(labels, NUMBERS).all() and np.isin(listed, np.arange(1, len(labels) + 1)).all()):
-        raise UserError(f"{folder}/imagelabels.mat and setid.mat do not fit each other: fetch them again")
+    folder = find_folder(root, "imagelabels.mat", "flowers-102")
+    labels = load_matlab_array(folder / "imagelabels.mat", "labels").reshape(-1)
+    splits = {split: load_matlab_array(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
+    indices = np.concatenate(list(splits.values()))
+    if not (np.isin(labels, NUMBERS).all() and np.isin(indices, np.arange(1, len(labels) + 1)).all()):
+        raise UserError(f"{folder}/imagelabels.mat and setid.mat do not match: fetch them again")
     return {
         split: FileSource(
             root=folder,
@@ -141,5 +141,5 @@ FLOWERS = (
     "trumpet creeper",
     "blackberry lily",
 )
-"""The authors' names of classes 1 to 102, from their page."""
+"""Names of classes 1 to 102, from the authors' page."""
 NUMBERS = np.arange(1, len(FLOWERS) + 1)

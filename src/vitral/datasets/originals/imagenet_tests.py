@@ -1,4 +1,4 @@
-"""What a classifier of ImageNet's 1,000 classes is tested on: the original images, other labels, other images."""
+"""Test sets for classifiers of ImageNet's 1,000 classes: the validation images, new labels, new images."""
 
 import json
 import re
@@ -13,27 +13,27 @@ from PIL import Image
 
 from vitral.data.sources.files import file_source
 from vitral.data.sources.folder import list_folder
-from vitral.data.sources.source import Changed, FileSource, Source
-from vitral.datasets.originals.files import content, lines
+from vitral.data.sources.source import FileSource, MappedSource, Source
+from vitral.datasets.originals.files import read_file, read_lines
 from vitral.datasets.originals.imagenet import open_imagenet_val
 from vitral.errors import UserError
 
 __all__ = ["TESTS", "Right", "Test", "TestSet", "right_of"]
 
 Right = Int64[np.ndarray, "n k"]
-"""The classes that are right for each image, counted as ImageNet's models do; -1 fills rows with fewer."""
+"""Correct classes of each image, as indices of ImageNet's 1,000 classes; rows are padded with -1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestSet:
-    """Images, and which answers are right."""
+    """Images and their correct classes."""
 
-    __test__ = False  # no class of tests, whatever its name
+    __test__ = False  # pytest must not collect it
 
     source: Source
     right: Right
     among: tuple[int, ...] | None = None
-    """The classes to choose among; None: all thousand."""
+    """The classes that predictions are restricted to; None: all 1,000."""
 
 
 Open = Callable[[Path, Sequence[str]], TestSet]
@@ -41,25 +41,25 @@ Open = Callable[[Path, Sequence[str]], TestSet]
 
 @dataclass(frozen=True, kw_only=True)
 class Test:
-    """One test, and where its images are."""
+    """One test set: where its files are, and how to open them."""
 
     __test__ = False
 
     title: str
     place: str
-    """The file or folder in the folder of all data that tells whether it is there."""
+    """A file or folder inside `--data.root` that shows that the test set is there."""
     num_images: int
-    """Images of the complete set that count."""
+    """Number of evaluated images of the complete set."""
     origin: str
     open: Open
-    """From the folder of all data and WordNet's identifiers of ImageNet's classes, in order.
+    """From the folder of all data and the WordNet identifiers of ImageNet's classes, in order.
 
-    A UserError says what is missing or damaged.
+    Raises a UserError if files are missing or damaged.
     """
 
 
 def right_of(classes: Sequence[Sequence[int]]) -> Right:
-    """Lists of classes as an array."""
+    """Lists of classes as an array, padded with -1."""
     width = max(map(len, classes), default=1)
     return np.array([[*row, *[-1] * (width - len(row))] for row in classes], np.int64).reshape(len(classes), -1)
 
@@ -72,29 +72,29 @@ def open_original(root: Path, identifiers: Sequence[str]) -> TestSet:
 
 def open_real(root: Path, identifiers: Sequence[str]) -> TestSet:
     """The validation images with the reassessed labels of `real.json` (arXiv 2006.07159): a list of classes for each,
-    in the order of the files; images without any are not right or wrong, and do not count.
+    in the order of the files. Images with an empty list are not evaluated.
     """
     source, file = open_imagenet_val(root), root / "real.json"
     try:
-        reassessed = json.loads(content(file))
-        places = [int(re.findall(r"_(\d{8})", Path(source.name(index)).stem)[-1]) - 1 for index in range(len(source))]
-        right = right_of([[int(number) for number in reassessed[place]] for place in places])
+        reassessed = json.loads(read_file(file))
+        numbers = [int(re.findall(r"_(\d{8})", Path(source.name(index)).stem)[-1]) - 1 for index in range(len(source))]
+        right = right_of([[int(label) for label in reassessed[number]] for number in numbers])
     except (ValueError, TypeError, IndexError) as error:
         if str(error).startswith(str(file)):
             raise
         raise UserError(
-            f"{file} does not fit the files in val, whose names are as ILSVRC2012_val_00000001.JPEG: fetch it again"
+            f"{file} does not match the files in val, named like ILSVRC2012_val_00000001.JPEG: fetch it again"
         ) from None
     return TestSet(source=source, right=right)
 
 
 def _by_number(folder: str) -> Open:
-    """ImageNet-V2, whose folders are called 0 to 999 (arXiv 1902.10811)."""
+    """ImageNet-V2: the folders are named 0 to 999 (arXiv 1902.10811)."""
 
     def opened(root: Path, identifiers: Sequence[str]) -> TestSet:
         by_class = list_folder(root / folder)["train"]
         if not set(by_class) <= {str(number) for number in range(len(identifiers))}:
-            raise UserError(f"{root / folder} has folders that are not called 0 to 999: fetch it again")
+            raise UserError(f"{root / folder} has folders that are not named 0 to 999: fetch it again")
         source = file_source(root / folder, by_class, tuple(by_class))
         numbers = np.array([int(name) for name in source.classes], np.int64)
         return TestSet(source=source, right=numbers[source.labels][:, None])
@@ -103,7 +103,7 @@ def _by_number(folder: str) -> Open:
 
 
 def _by_name(folder: str, *, few: bool) -> Open:
-    """Folders called by WordNet's identifiers; where they are few, a model has only these to choose among."""
+    """Folders named by WordNet identifier; with `few`, predictions are restricted to their classes."""
 
     def opened(root: Path, identifiers: Sequence[str]) -> TestSet:
         by_class = list_folder(root / folder)["train"]
@@ -115,15 +115,17 @@ def _by_name(folder: str, *, few: bool) -> Open:
 
 
 def _by_identifier(source: FileSource, identifiers: Sequence[str]) -> Right:
-    places = {identifier: place for place, identifier in enumerate(identifiers)}
-    unknown = [name for name in source.classes if name not in places]
+    numbers = {identifier: number for number, identifier in enumerate(identifiers)}
+    unknown = [name for name in source.classes if name not in numbers]
     if unknown:
-        raise UserError(f"{source.root} has the class {unknown[0]}, which is none of ImageNet's 1,000: fetch it again")
-    return np.array([places[name] for name in source.classes], np.int64)[source.labels][:, None]
+        raise UserError(
+            f"{source.root} has the class {unknown[0]}, which is not one of ImageNet's 1,000: fetch it again"
+        )
+    return np.array([numbers[name] for name in source.classes], np.int64)[source.labels][:, None]
 
 
-def unframed(image: Image.Image) -> Image.Image:
-    """The image without a frame of two pixels: ObjectNet's is red, so that nobody trains on it unawares."""
+def crop_border(image: Image.Image) -> Image.Image:
+    """Removes a border of two pixels: ObjectNet's images have a red one, so that nobody trains on them by accident."""
     return image.crop((2, 2, image.width - 2, image.height - 2))
 
 
@@ -131,26 +133,26 @@ OBJECTNET = "objectnet-1.0"
 
 
 def open_objectnet(root: Path, identifiers: Sequence[str]) -> TestSet:
-    """ObjectNet's 113 classes that ImageNet has too, some as several, by the authors' four files in `mappings/`."""
+    """The 113 classes that ObjectNet shares with ImageNet, mapped by the authors' four files in `mappings/`."""
     folder, mappings = root / OBJECTNET / "images", root / OBJECTNET / "mappings"
     named: dict[str, str] = _read_json(mappings / "folder_to_objectnet_label.json")
     mapped: dict[str, str] = _read_json(mappings / "objectnet_to_imagenet_1k.json")
     numbers: dict[str, int] = _read_json(mappings / "pytorch_to_imagenet_2012_id.json")
-    labels = lines(mappings / "imagenet_to_label_2012_v2")
+    labels = read_lines(mappings / "imagenet_to_label_2012_v2")
     by_label = {labels[number]: int(place) for place, number in numbers.items() if number < len(labels)}
     by_class = list_folder(folder)["train"]
     shared = {name: files for name, files in by_class.items() if named.get(name) in mapped}
     try:
         right = [[by_label[label] for label in mapped[named[name]].split("; ")] for name in shared]
     except KeyError as error:
-        raise UserError(f"{mappings} has the label {error}, which is none of ImageNet's: fetch it again") from None
+        raise UserError(f"{mappings} has the label {error}, which is not one of ImageNet's: fetch it again") from None
     source = file_source(folder, shared, tuple(shared))
-    return TestSet(source=Changed(source=source, change=unframed), right=right_of(right)[source.labels])
+    return TestSet(source=MappedSource(source=source, transform=crop_border), right=right_of(right)[source.labels])
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(content(file))
+        return json.loads(read_file(file))
     except ValueError as error:
         if str(error).startswith(str(file)):
             raise
@@ -206,4 +208,4 @@ TESTS = (
         open=_by_name("sketch", few=False),
     ),
 )
-"""All tests, in the order of tables."""
+"""All test sets, in the order of tables."""

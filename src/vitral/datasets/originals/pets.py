@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vitral.data.sources.source import FileSource, Source
-from vitral.datasets.originals.files import holding, lines
+from vitral.datasets.originals.files import find_folder, read_lines
 from vitral.errors import UserError
 
 __all__ = ["open_pets"]
@@ -19,20 +19,18 @@ def open_pets(root: Path) -> dict[str, Source]:
     Raises:
         UserError: files are missing or damaged.
     """
-    folder = holding(root, "annotations/trainval.txt", "oxford-iiit-pet")
-    lists = {split: lines(folder / "annotations" / f"{name}.txt") for split, name in PETS_LISTS.items()}
+    folder = find_folder(root, "annotations/trainval.txt", "oxford-iiit-pet")
+    lists = {split: read_lines(folder / "annotations" / f"{name}.txt") for split, name in PETS_LISTS.items()}
     try:
         numbered = {
             split: [(line.split()[0], int(line.split()[1])) for line in listed] for split, listed in lists.items()
         }
     except (IndexError, ValueError):
-        raise UserError(
-            f"{folder}/annotations has lines that are not like `Abyssinian_100 1 1 1`: fetch it again"
-        ) from None
+        raise UserError(f"{folder}/annotations has lines unlike `Abyssinian_100 1 1 1`: fetch it again") from None
     breeds = {number: image.rpartition("_")[0] for pairs in numbered.values() for image, number in pairs}
     classes = tuple(breeds[number] for number in sorted(breeds))
     if sorted(breeds) != list(range(1, len(breeds) + 1)):
-        raise UserError(f"{folder}/annotations does not number its classes from 1 on: fetch it again")
+        raise UserError(f"{folder}/annotations does not number its classes from 1: fetch it again")
     return {
         split: FileSource(
             root=folder,

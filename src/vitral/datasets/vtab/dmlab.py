@@ -1,4 +1,8 @@
-"""DMLab: views of an agent in a maze. How far is what it looks at, and does it do good or harm?"""
+"""DMLab: views of an agent in a maze, classified by the distance to the nearest object and whether it is a reward.
+
+The files are TFRecords of `tf.train.Example`, parsed here because reading by index needs the offset of each image's
+bytes: TensorFlow and the package tfrecord give whole records one after another.
+"""
 
 import struct
 from collections.abc import Iterator
@@ -9,29 +13,27 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from vitral.data.images.decode import UnreadableImage
-from vitral.data.sources.source import Joined, Source
-from vitral.datasets.registry import Preset
-from vitral.datasets.vtab.building import vtab_task
+from vitral.data.images.decode import read_range
+from vitral.data.sources.source import ConcatSource, Source
 from vitral.errors import UserError
 
-__all__ = ["DMLAB", "Records", "open_dmlab", "read_example"]
+__all__ = ["RecordSource", "open_dmlab", "read_example"]
 
 CLASSES = tuple(str(number) for number in range(6))
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 NUMBER = 5 * "[0-9]"
-"""In the name of a shard."""
+"""Glob pattern of a number in the name of a shard."""
 HEAD, TAIL = 12, 4
-"""Bytes of a record's length and its checksum in front, and of the checksum behind."""
+"""Bytes before a record (its length and a checksum) and behind it (a checksum)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Records:
-    """Images in a TFRecord file, read when asked for."""
+class RecordSource:
+    """Images in a TFRecord file, read on access."""
 
     file: Path
-    places: Int64[np.ndarray, "n 2"]
-    """Where the bytes of each image begin and end."""
+    ranges: Int64[np.ndarray, "n 2"]
+    """First byte of each image, and the byte behind its last."""
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...] = CLASSES
 
@@ -40,13 +42,8 @@ class Records:
 
     def stored(self, index: int) -> bytes:
         """See `Source`."""
-        start, end = self.places[index].tolist()
-        try:
-            with self.file.open("rb") as stream:
-                stream.seek(start)
-                return stream.read(end - start)
-        except OSError as error:
-            raise UnreadableImage(f"{self.name(index)} cannot be read as an image: {error.strerror}") from None
+        start, end = self.ranges[index].tolist()
+        return read_range(self.file, start, end - start, name=self.name(index))
 
     def name(self, index: int) -> str:
         """See `Source`."""
@@ -57,21 +54,21 @@ def open_dmlab(root: Path) -> dict[str, Source]:
     """The files of the authors' archive, `dmlab-train.tfrecord`, `-validation` and `-test`, whole or in shards such as
     `dmlab-train.tfrecord-00000-of-00010`.
 
-    Each is read through once to know where its images are; its checksums are not looked at, as decoding tells.
+    Each file is read once to index its images. Checksums are not verified: decoding finds damaged images.
 
     Raises:
         UserError: files are missing or damaged.
     """
     folder = root / "dmlab" if (root / "dmlab").is_dir() else root
-    return {split: reduce(_joined, map(_records, _files(folder, name))) for split, name in SPLITS.items()}
+    return {split: reduce(_concat, map(_records, _files(folder, name))) for split, name in SPLITS.items()}
 
 
-def _joined(first: Source, second: Source) -> Source:
-    return Joined(first=first, second=second)
+def _concat(first: Source, second: Source) -> Source:
+    return ConcatSource(first=first, second=second)
 
 
 def _files(folder: Path, part: str) -> list[Path]:
-    """The file of a part, or all shards of it in their order."""
+    """The file of a split, or all its shards in order."""
     whole = folder / f"dmlab-{part}.tfrecord"
     if whole.is_file():
         return [whole]
@@ -88,8 +85,8 @@ def _files(folder: Path, part: str) -> list[Path]:
     return shards
 
 
-def _records(file: Path) -> Records:
-    places, labels = [], []
+def _records(file: Path) -> RecordSource:
+    ranges, labels = [], []
     try:
         with file.open("rb") as stream:
             size = file.stat().st_size
@@ -102,7 +99,7 @@ def _records(file: Path) -> Records:
                 if label >= len(CLASSES):
                     raise IndexError
                 stream.seek(TAIL, 1)
-                places.append((begin + start, begin + end))
+                ranges.append((begin + start, begin + end))
                 labels.append(label)
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
@@ -110,11 +107,11 @@ def _records(file: Path) -> Records:
         raise UserError(f"{file} is damaged, or not DMLab's, after {len(labels):,} images: fetch it again") from None
     if not labels:
         raise UserError(f"{file} has no images: fetch it again")
-    return Records(file=file, places=np.array(places, np.int64), labels=np.array(labels, np.int64))
+    return RecordSource(file=file, ranges=np.array(ranges, np.int64), labels=np.array(labels, np.int64))
 
 
 def read_example(record: bytes) -> tuple[tuple[int, int], int]:
-    """Where the bytes of `image` are in a `tf.train.Example`, and the number `label`.
+    """The byte range of the feature `image` in a `tf.train.Example`, and the integer `label`.
 
     An example is a message whose field 1 is a message, whose fields 1 are entries of a name (1) and a value (2); a
     value has a list of bytes as field 1, or of integers as field 3.
@@ -134,7 +131,7 @@ def read_example(record: bytes) -> tuple[tuple[int, int], int]:
 
 
 def _fields(record: bytes, at: int, end: int, number: int) -> Iterator[tuple[int, int]]:
-    """Where the contents of all fields of one number are, between two places of a message."""
+    """The byte ranges of all fields with a number, between two offsets of a message."""
     while at < end:
         key, at = _number(record, at)
         if key & 7 == 2:
@@ -143,7 +140,7 @@ def _fields(record: bytes, at: int, end: int, number: int) -> Iterator[tuple[int
         elif key & 7 == 0:
             _, stop = _number(record, at)
         else:
-            raise IndexError(f"a field of the kind {key & 7}")
+            raise IndexError(f"a field of type {key & 7}")
         if stop > end:
             raise IndexError("a field ends behind its message")
         if key >> 3 == number:
@@ -152,7 +149,7 @@ def _fields(record: bytes, at: int, end: int, number: int) -> Iterator[tuple[int
 
 
 def _number(record: bytes, at: int) -> tuple[int, int]:
-    """The integer of seven bits a byte that begins at a place, and where it ends."""
+    """The variable-length integer (seven bits a byte) at an offset, and the offset behind it."""
     value = 0
     for shift in range(0, 64, 7):
         value |= (record[at] & 0x7F) << shift
@@ -160,16 +157,3 @@ def _number(record: bytes, at: int) -> tuple[int, int]:
         if not record[at - 1] & 0x80:
             return value, at
     raise IndexError("an integer of more than 64 bits")
-
-
-_ORIGINAL = Preset(
-    title="DMLab",
-    num_classes=len(CLASSES),
-    num_images={"train": 65_550, "val": 22_628, "test": 22_735},
-    needs="dmlab-train.tfrecord, dmlab-validation.tfrecord and dmlab-test.tfrecord, whole or in shards",
-    origin="https://storage.googleapis.com/dmlab-vtab/dmlab.tar.gz",
-    open=open_dmlab,
-)
-
-DMLAB = (vtab_task("dmlab", "DMLab", "structured", _ORIGINAL, folder="dmlab", crop=False),)
-"""The task."""

@@ -1,9 +1,9 @@
-"""dSprites: white shapes on black, at every place and turned by every angle. Where is it, and how is it turned?"""
+"""dSprites: a white shape on black at every position and angle, classified by either."""
 
 import zipfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -11,38 +11,36 @@ from numpy.lib import format as npy
 from PIL import Image
 
 from vitral.data.sources.source import Source
-from vitral.datasets.originals.files import holding
-from vitral.datasets.registry import Preset
-from vitral.datasets.vtab.building import divided, vtab_task
+from vitral.datasets.originals.files import find_folder
+from vitral.datasets.vtab.sampling import split_by_fractions
 from vitral.errors import UserError
 
-__all__ = ["DSPRITES", "location_class", "open_dsprites", "orientation_class"]
+__all__ = ["FILE", "location_class", "open_dsprites", "orientation_class"]
 
 FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 CLASSES = tuple(str(number) for number in range(16))
-TURN, ACROSS = 3, 4
-"""Columns of what an image was drawn by: its orientation of 40, and its horizontal place of 32."""
 SIDE = 64
-AT_ONCE = 4096
+BATCH = 4096
 """Images that are unpacked together."""
 
 
 def location_class(place: Int64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
-    """32 places from left to right are 16 classes of two."""
+    """16 classes of two positions each, from left to right."""
     return place // 2
 
 
 def orientation_class(turn: Int64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
-    """40 angles are 16 classes of two or three: the whole part of the angle's number over 2.5."""
+    """16 classes of two or three of the 40 angles: the index over 2.5, rounded down."""
     return 2 * turn // 5
 
 
-LABELS = {TURN: orientation_class, ACROSS: location_class}
+TASKS = {"orientation": (3, orientation_class), "location": (4, location_class)}
+"""By task the column of the latent factors (40 orientations, 32 horizontal positions), and its class."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sprites:
-    """Images of black and white, one bit a pixel."""
+    """Black and white images in memory, one bit a pixel."""
 
     file: Path
     bits: UInt8[np.ndarray, "n bytes"]
@@ -61,28 +59,29 @@ class Sprites:
         return f"{self.file}[{index}]"
 
 
-def open_dsprites(root: Path, *, column: int) -> dict[str, Source]:
-    """The archive of all 737,280 images, of which 80, 10 and 10 % are the splits.
+def open_dsprites(root: Path, *, task: Literal["location", "orientation"]) -> dict[str, Source]:
+    """The archive of all 737,280 images, split into 80, 10 and 10 %.
 
-    It is unpacked as a stream into one bit a pixel: some seconds, and 378 MB of memory instead of 3 GB.
+    It is unpacked as a stream into one bit a pixel, which takes some seconds, and 378 MB of memory instead of 3 GB.
 
     Raises:
         UserError: the file is missing or damaged.
     """
-    file = holding(root, FILE, "dsprites-dataset") / FILE
+    file = find_folder(root, FILE, "dsprites-dataset") / FILE
+    column, label = TASKS[task]
     try:
         with zipfile.ZipFile(file) as archive:
             with archive.open("latents_classes.npy") as member:
                 latents = npy.read_array(member)
             bits = _bits(archive)
-        labels = LABELS[column](latents[:, column].astype(np.int64))
+        labels = label(latents[:, column].astype(np.int64))
         if len(labels) != len(bits) or labels.min() < 0 or labels.max() >= len(CLASSES):
-            raise UserError("images and what they were drawn by do not fit")
+            raise UserError("its images and latent factors do not match")
     # a damaged archive makes its readers raise almost anything
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"{file} is damaged, or not dSprites' ({reason}): fetch it again") from None
-    train, val, test = divided(Sprites(file=file, bits=bits, labels=labels), (0.8, 0.1))
+    train, val, test = split_by_fractions(Sprites(file=file, bits=bits, labels=labels), (0.8, 0.1))
     return {"train": train, "val": val, "test": test}
 
 
@@ -92,30 +91,10 @@ def _bits(archive: zipfile.ZipFile) -> UInt8[np.ndarray, "n bytes"]:
         npy.read_magic(member)
         (count, *sides), _, kind = npy.read_array_header_1_0(member)
         if (sides, kind) != ([SIDE, SIDE], np.uint8):
-            raise UserError(f"it holds {kind} of {sides}")
-        found = np.empty((count, SIDE * SIDE // 8), np.uint8)
-        for start in range(0, count, AT_ONCE):
-            rows = min(AT_ONCE, count - start)
+            raise UserError(f"its images are {kind} of {sides}")
+        bits = np.empty((count, SIDE * SIDE // 8), np.uint8)
+        for start in range(0, count, BATCH):
+            rows = min(BATCH, count - start)
             read = member.read(rows * SIDE * SIDE)
-            found[start : start + rows] = np.packbits(np.frombuffer(read, np.uint8).reshape(rows, -1), axis=1)
-    return found
-
-
-def _original(column: int) -> Preset:
-    return Preset(
-        title="dSprites",
-        num_classes=len(CLASSES),
-        num_images={"train": 589_824, "val": 73_728, "test": 73_728},
-        needs=FILE,
-        origin="https://github.com/google-deepmind/dsprites-dataset",
-        open=partial(open_dsprites, column=column),
-    )
-
-
-DSPRITES = (
-    vtab_task(
-        "dsprites-location", "dSpr-Loc", "structured", _original(ACROSS), folder="dsprites", crop=False, flip=False
-    ),
-    vtab_task("dsprites-orientation", "dSpr-Ori", "structured", _original(TURN), folder="dsprites", flip=False),
-)
-"""Both tasks."""
+            bits[start : start + rows] = np.packbits(np.frombuffer(read, np.uint8).reshape(rows, -1), axis=1)
+    return bits

@@ -1,35 +1,42 @@
-"""Position embeddings of every kind and each way of adding them (paper, section 3.1 and appendix D.4).
+"""Position embeddings of every kind, and each way to add them (paper, section 3.1 and appendix D.4).
 
-A kind says how one tensor, `ViT.pos_embed`, is shaped, filled, read for a grid of patches, and carried to another grid.
-Tokens are the class token where there is one, registers, then patches row by row; registers have no position.
+A kind (`Positions`) defines the shape and initial values of one table, `ViT.pos_embed`, and how to resample it to
+another grid. For a batch it gives a `PositionState` to the stem and to each block. Tokens are ordered: class token,
+distillation token, registers, then patches row by row; registers have no position.
 """
 
 import torch
 from torch import Tensor
 
-from vitral.layers.places import Layout, Place, Spots, keep
 from vitral.layers.positions.added import Factorized2D, Learned1D, Learned2D, SinCosMAE, SinCosMoCo
-from vitral.layers.positions.attended import Relative, Rotary
-from vitral.layers.positions.kind import INJECTIONS, Fixed, Positions
+from vitral.layers.positions.base import INJECTIONS, Fixed, Positions
+from vitral.layers.positions.coordinates import PatchCoordinates
+from vitral.layers.positions.in_attention import Relative, Rotary
+from vitral.layers.positions.state import PositionState
 
-__all__ = ["INJECTIONS", "POSITIONS", "Positions"]
+__all__ = ["INJECTIONS", "POSITIONS", "PatchCoordinates", "PositionState", "Positions"]
 
 
-class Absent(Fixed):
-    """No positions: the patches are a bag."""
+class NoPositions(Fixed):
+    """No positions: the model sees a bag of patches."""
 
-    def computed(self, grid: tuple[int, int]) -> Tensor:
-        return torch.zeros(0)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (0,)
 
-    def layout(self, table: Tensor, grid: tuple[int, int]) -> Layout:
-        return Layout(stem=keep, places=(Place(grid=grid),) * self.depth)
+    def compute(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
+        return torch.zeros(0, device=device)
 
-    def scattered(self, table: Tensor, spots: Spots) -> Layout:
-        return self.layout(table, self.grid)
+    def at_grid(self, table: Tensor, grid: tuple[int, int]) -> tuple[PositionState, list[PositionState]]:
+        state = PositionState(grid=grid)
+        return state, [state] * self.depth
+
+    def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
+        return self.at_grid(table, self.grid)
 
 
 POSITIONS: dict[str, type[Positions]] = {
-    "none": Absent,
+    "none": NoPositions,
     "learned_1d": Learned1D,
     "learned_2d": Learned2D,
     "factorized_2d": Factorized2D,

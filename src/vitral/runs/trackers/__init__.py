@@ -1,1 +1,1 @@
-"""Other places that the figures of a run go to: one file each."""
+"""Experiment trackers that a run logs to, one file each."""

@@ -1,4 +1,4 @@
-"""trackio: a local data base of runs, looked at with `trackio show --project vitral`."""
+"""trackio: a local database of runs; `trackio show --project vitral` opens it."""
 
 import os
 from contextlib import redirect_stdout
@@ -14,30 +14,30 @@ PROJECT = "vitral"
 
 
 class Trackio:
-    """One run there; its name lies in the run's folder, so that a resumed run goes on with the same."""
+    """One trackio run. Its name is saved in the run's folder, so that a resumed run continues it."""
 
     def __init__(self) -> None:
         self.run: Any = None
 
     def start(self, run: Path, config: dict[str, Any], *, step: int) -> None:
-        """Begins, or goes on with, the run there; TRACKIO_DIR and TRACKIO_PROJECT count as always."""
-        known = run / "trackio_run"
-        if not known.is_file():
-            # folders of one name may lie in many places, and trackio tells runs by name
-            known.write_text(f"{run.name}-{os.urandom(3).hex()}")
-        with redirect_stdout(StringIO()):  # standard output is for the figures of the command
+        """Starts or continues the trackio run, as TRACKIO_DIR and TRACKIO_PROJECT say."""
+        name = run / "trackio_run"
+        if not name.is_file():
+            # run folders in different places may have the same name, and trackio identifies runs by name
+            name.write_text(f"{run.name}-{os.urandom(3).hex()}")
+        with redirect_stdout(StringIO()):  # standard output belongs to the command
             self.run = trackio.init(
                 project=os.environ.get("TRACKIO_PROJECT", PROJECT),
-                name=known.read_text(),
+                name=name.read_text(),
                 resume="allow",
                 config=config,
                 auto_log_gpu=False,
                 auto_log_cpu=False,
             )
 
-    def write(self, step: int, figures: dict[str, float]) -> None:
-        """Adds figures."""
-        self.run.log(figures, step=step)
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Logs metrics."""
+        self.run.log(metrics, step=step)
 
     def finish(self) -> None:
         """Waits until all is written."""

@@ -1,1 +1,1 @@
-"""Checkpoints: saving, resuming, and what may change between the two."""
+"""Checkpoints: saving, resuming, and settings that may change in between."""

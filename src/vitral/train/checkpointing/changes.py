@@ -1,4 +1,4 @@
-"""What of a run may change when it goes on, and what is said of it."""
+"""Settings that may change when a run resumes."""
 
 from typing import Any, NamedTuple
 
@@ -8,75 +8,75 @@ from vitral.train.config import RunConfig
 
 __all__ = ["Change", "changes_between"]
 
-AS_BEFORE = (
+NEUTRAL = (
     *("train.device", "train.compile", "train.parallel", "train.shards", "train.recompute"),
     *("train.evaluate", "train.log", "train.track", "checkpoint", "data.workers"),
 )
-"""Where and how fast a run computes, what it tells and when it saves: the result is the same but for rounding."""
+"""Hardware, speed, logging and checkpoints: the result stays the same but for rounding."""
 
-OTHERWISE = (
+EFFECTIVE = (
     *("train.steps", "train.epochs", "train.accumulate", "train.precision", "train.ema", "train.ema_warmup"),
     *("optim", "schedule", "augment", "objective", "data.on_error"),
 )
-"""What the steps that are left may learn otherwise than the steps before."""
+"""Settings that may change for the remaining steps."""
 
 FIXED = ("optim.name", "optim.momentum_dtype", "augment.repeats", "objective.name")
-"""What of the above says what a checkpoint holds, or which sample comes when; as all does that is not above."""
+"""Exceptions to the above, which must match the checkpoint or the order of samples; so must all settings not listed."""
 
-ABOUT = ("out", "command", "changes")
-"""What says where a run is and what was typed, and nothing of how it trains."""
+METADATA = ("out", "command", "changes")
+"""Settings that only describe the run."""
 
 ORDER = ("seed", "data", "augment.repeats", "train.batch_size")
-"""What decides which sample comes when."""
+"""Settings that determine the order of samples."""
 
 
 class Change(NamedTuple):
-    """A setting that is not what it was."""
+    """A setting whose value changed."""
 
     name: str
     old: Any
     new: Any
 
     @property
-    def counts(self) -> bool:
-        """Whether the result is another for it."""
-        return not _among(self.name, AS_BEFORE)
+    def affects_result(self) -> bool:
+        """Whether the result changes by more than rounding."""
+        return not _among(self.name, NEUTRAL)
 
     def check(self) -> None:
-        """Refuses what would make another run of it.
+        """Checks that a resumed run may change the setting.
 
         Raises:
-            UserError: names the setting, what it was and is to be, and the way out.
+            UserError: it may not.
         """
-        on_or_off = self.name == "train.ema" and None in (self.old, self.new)
-        allowed = _among(self.name, (*AS_BEFORE, *OTHERWISE)) and not _among(self.name, FIXED) and not on_or_off
+        toggled = self.name == "train.ema" and None in (self.old, self.new)
+        allowed = _among(self.name, (*NEUTRAL, *EFFECTIVE)) and not _among(self.name, FIXED) and not toggled
         if allowed:
             return
-        reason = "samples would come twice or never" if _among(self.name, ORDER) else "it would be another run"
-        sparing = ", raise --train.accumulate to save memory" if self.name == "train.batch_size" else ""
+        reason = "samples would be repeated or skipped" if _among(self.name, ORDER) else "it would be a different run"
+        hint = ", raise --train.accumulate to save memory" if self.name == "train.batch_size" else ""
         raise UserError(
-            f"{self.name} was {self.old} and cannot become {self.new} when a run goes on, as {reason}: "
-            f"leave it out{sparing}, or start a new run"
+            f"{self.name} was {self.old} and cannot become {self.new} when a run resumes, because {reason}: "
+            f"remove it{hint}, or start a new run"
         )
 
-    def told(self, step: int) -> str:
-        """One sentence for people and for the run's configuration."""
+    def describe(self, step: int) -> str:
+        """The change as a sentence, for the user and for `run.json`."""
         return f"{self.name} is {self.new} instead of {self.old} from step {step} on"
 
 
 def changes_between(before: RunConfig, after: RunConfig) -> list[Change]:
-    """What differs, by name.
+    """The settings that differ.
 
     Args:
-        before: the configuration that the run's checkpoints were made with.
-        after: the one it is to go on with.
+        before: the configuration of the checkpoints.
+        after: the configuration to resume with.
 
     Raises:
-        UserError: something differs that cannot change.
+        UserError: a setting differs that may not change.
     """
     classes = before.model.architecture.num_classes
-    old, new = (_leaves(to_dict(config.resolved(num_classes=classes))) for config in (before, after))
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in ABOUT]
+    old, new = (_flatten(to_dict(config.resolved(num_classes=classes))) for config in (before, after))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in METADATA]
     changes = [Change(name, old.get(name), new.get(name)) for name in names]
     for change in changes:
         change.check()
@@ -84,13 +84,13 @@ def changes_between(before: RunConfig, after: RunConfig) -> list[Change]:
 
 
 def _among(name: str, settings: tuple[str, ...]) -> bool:
-    """Whether a setting is one of these, or a part of one."""
+    """Whether a setting is one of these, or below one."""
     return any(name == setting or name.startswith(f"{setting}.") for setting in settings)
 
 
-def _leaves(values: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """A tree of settings as one table, by names such as `optim.lr`."""
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one dictionary with keys such as `optim.lr`."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= _leaves(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+        found |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found

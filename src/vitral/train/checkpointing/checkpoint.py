@@ -1,7 +1,7 @@
-"""Checkpoints: everything a run needs to go on exactly where it stood, on as many devices as there are then.
+"""Checkpoints: the complete state of a run, to resume it exactly, on any number of devices.
 
-A checkpoint is a folder of safetensors files, one a process, that `torch.distributed.checkpoint` writes and reads, and
-one JSON file with the rest and the files' checksums. Nothing in it is unpickled.
+A checkpoint is a folder: one safetensors file for each process, written and read by `torch.distributed.checkpoint`, and
+`state.json` with the metadata and the checksums of all files. Nothing is pickled.
 """
 
 import json
@@ -20,18 +20,19 @@ from torch import Tensor
 
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
-from vitral.files import naming, sync_folder, write_json
+from vitral.files import add_file_name, sync_folder, write_json
 from vitral.train.duration import Duration
 
 __all__ = ["CheckpointConfig", "Checkpoints", "Saved"]
 
-FACTS = "state.json"
+METADATA = "state.json"
 CHUNK = 1 << 24
+"""Bytes that are read at once for a checksum."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When a run saves itself.
+    """When checkpoints are saved.
 
     Raises:
         UserError: a value is out of range.
@@ -40,7 +41,7 @@ class CheckpointConfig:
     every: str = "5min"
     """Time or training between two checkpoints, such as 5min, 20steps or 1epoch; one is always saved at the end."""
     keep: int = 2
-    """How many of the newest checkpoints stay."""
+    """Number of newest checkpoints to keep."""
 
     def __post_init__(self) -> None:
         Duration.parse(self.every)
@@ -50,105 +51,106 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A checkpoint on disk, whole and undamaged."""
+    """A complete, undamaged checkpoint on disk."""
 
     path: Path
-    facts: dict[str, Any]
-    """What is not a tensor."""
+    metadata: dict[str, Any]
+    """Everything but the tensors, as JSON values."""
     sizes: dict[str, tuple[tuple[int, ...], torch.dtype]] = field(repr=False)
-    """Shape and type of each tensor."""
+    """Shape and type of each full tensor."""
 
-    def read_into(self, tensors: dict[str, Tensor]) -> None:
-        """Fills tensors of these names, whole ones or shards, in place; called by all processes."""
+    def load_into(self, tensors: dict[str, Tensor]) -> None:
+        """Loads tensors by name, in place, full ones or shards; called by all processes."""
         from vitral.distributed import shards
 
-        shards.read(self.path, tensors)
+        shards.load_tensors(self.path, tensors)
 
 
 class Checkpoints:
-    """The checkpoints of a run, each in a folder named after the steps taken. All processes call every method."""
+    """The checkpoints of a run, each in a folder named after its step. All processes call every method."""
 
     def __init__(self, folder: Path, *, keep: int, world: World = SINGLE_PROCESS) -> None:
         self.folder = folder
         self.keep = keep
         self.world = world
-        # a group of their own: while files are written, training talks in the other one
+        # a separate group, as files are written in the background while training uses the default group
         self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if world.size > 1 else None
         self.writing: Future[None] | None = None
-        self.at: Path | None = None
-        """The checkpoint that holds the state this process began with, or saved last."""
+        self.current: Path | None = None
+        """The checkpoint that was loaded or saved last."""
 
-    def save(self, tensors: dict[str, Tensor], facts: dict[str, Any], *, step: int) -> None:
-        """Copies the state, and writes it while training goes on; `wait` tells when it is safe.
+    def save(self, tensors: dict[str, Tensor], metadata: dict[str, Any], *, step: int) -> None:
+        """Copies the state and writes it in the background; `wait` returns when it is on disk.
 
-        What it writes appears whole or not at all. Then the oldest beyond `keep` go, and any of a later step: only a
-        run that went back past a damaged checkpoint has those.
+        The checkpoint appears complete or not at all. Then the oldest ones beyond `keep` are removed, and those of
+        later steps, which exist only if the run went back past a damaged checkpoint.
 
         Raises:
-            OSError: the checkpoint before this one could not be written; those before it stay.
+            OSError: the previous checkpoint could not be written; earlier ones are kept.
         """
         self.wait()
         final = self.folder / f"step_{step:09d}"
-        if final == self.at:
+        if final == self.current:
             return
         temporary = self.folder / f".{final.name}.tmp"
         if self.world.is_main:
             self.folder.mkdir(exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)
-        from vitral.distributed import shards  # here, as it takes a second, and other commands never save
+        from vitral.distributed import shards  # imported here because it takes a second, and few commands save
 
-        copied = shards.write(temporary, tensors, group=self.group)
-        self.at = final
-        self.writing = _in_background(lambda: self._publish(copied, temporary, final, facts))
+        wait = shards.save_tensors(temporary, tensors, group=self.group)
+        self.current = final
+        self.writing = _in_background(lambda: self._publish(wait, temporary, final, metadata))
 
     def wait(self) -> None:
-        """Waits until the last save is on disk.
+        """Waits until the last checkpoint is on disk.
 
         Raises:
-            OSError: it could not be written, as the disk is full; the checkpoints before it stay.
+            OSError: it could not be written, for example because the disk is full; earlier ones are kept.
         """
         if self.writing is not None:
             writing, self.writing = self.writing, None
             writing.result()
 
     def paths(self) -> list[Path]:
-        """The checkpoints there are, oldest first."""
+        """All checkpoints, oldest first."""
         return sorted(path for path in self.folder.glob("step_*") if path.is_dir())
 
     def newest(self) -> tuple[Saved, list[str]]:
-        """The newest checkpoint that is undamaged, and a sentence for each damaged one that was passed over.
+        """The newest undamaged checkpoint, and a message for each damaged one that was skipped.
 
         Raises:
             UserError: there is none.
             OSError: the disk cannot be read.
         """
         saved, damaged = self.world.run_on_main(self._newest)
-        self.at = saved.path
+        self.current = saved.path
         return saved, damaged
 
     def _newest(self) -> tuple[Saved, list[str]]:
         damaged = []
         for path in reversed(self.paths()):
             try:
-                return _opened(path), damaged
+                return _open(path), damaged
             except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-                damaged.append(f"{path} is damaged ({_reason(error)}); going back to the checkpoint before it")
-        raise UserError(f"no checkpoint in {self.folder} can be read: remove the folder to train from the start")
+                damaged.append(f"{path} is damaged ({_reason(error)}); using the checkpoint before it")
+        raise UserError(f"no checkpoint in {self.folder} can be read: remove the folder to train from scratch")
 
-    def _publish(self, copied: Callable[[], None], temporary: Path, final: Path, facts: dict[str, Any]) -> None:
-        """Gives a written checkpoint its checksums and then its name; runs beside the training."""
+    def _publish(self, wait: Callable[[], None], temporary: Path, final: Path, metadata: dict[str, Any]) -> None:
+        """Adds checksums to a written checkpoint and renames it into place; runs in the background."""
         try:
-            with naming(final):
-                copied()
-            own = f"shard-{self.world.rank + 1:05d}-*"
-            sums: list[Any] = [{path.name: _checksum(path) for path in temporary.glob(own)}]
+            with add_file_name(final):
+                wait()
+            pattern = f"shard-{self.world.rank + 1:05d}-*"
+            sums: list[Any] = [{path.name: _checksum(path) for path in temporary.glob(pattern)}]
             if self.group is not None:
                 gathered: list[Any] = [None] * self.world.size
                 dist.all_gather_object(gathered, sums[0], group=self.group)
                 sums = gathered
             if self.world.is_main:
                 files = {name: checksum for part in sums for name, checksum in part.items()}
-                write_json(temporary / FACTS, {"facts": facts, "files": files, "checksum": _of_json(facts, files)})
+                checksum = _json_checksum(metadata, files)
+                write_json(temporary / METADATA, {"metadata": metadata, "files": files, "checksum": checksum})
                 shutil.rmtree(final, ignore_errors=True)
                 temporary.rename(final)
                 sync_folder(self.folder)
@@ -161,24 +163,25 @@ class Checkpoints:
         paths = self.paths()
         end = paths.index(newest) + 1
         for path in (*paths[: max(end - self.keep, 0)], *paths[end:]):
-            # out of sight first, or an interrupted removal would leave what looks like a damaged checkpoint
-            gone = path.with_name(f".{path.name}.tmp")
-            path.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            # renamed first, or an interrupted removal would leave what looks like a damaged checkpoint
+            temporary = path.with_name(f".{path.name}.tmp")
+            path.rename(temporary)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _opened(path: Path) -> Saved:
-    """A checkpoint whose files are what they were when written."""
-    found = json.loads((path / FACTS).read_text())
-    facts, files = found["facts"], found["files"]
-    if found["checksum"] != _of_json(facts, files):
-        raise UserError(f"the checksum of {FACTS} is wrong")
+def _open(path: Path) -> Saved:
+    """Opens a checkpoint after verifying its checksums."""
+    found = json.loads((path / METADATA).read_text())
+    metadata = found["metadata"] if "metadata" in found else found["facts"]  # its name up to version 0.1
+    files = found["files"]
+    if found["checksum"] != _json_checksum(metadata, files):
+        raise UserError(f"the checksum of {METADATA} is wrong")
     for name, checksum in files.items():
         if _checksum(path / name) != checksum:
             raise UserError(f"the checksum of {name} is wrong")
     from vitral.distributed import shards
 
-    return Saved(path=path, facts=facts, sizes=shards.sizes(path))
+    return Saved(path=path, metadata=metadata, sizes=shards.tensor_sizes(path))
 
 
 def _checksum(path: Path) -> int:
@@ -189,7 +192,7 @@ def _checksum(path: Path) -> int:
     return checksum
 
 
-def _of_json(*values: Any) -> int:
+def _json_checksum(*values: Any) -> int:
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
@@ -204,7 +207,7 @@ def _reason(error: Exception) -> str:
 
 
 def _in_background(work: Callable[[], None]) -> Future[None]:
-    """Does something in a thread of its own, which holds up no exit."""
+    """Runs `work` in a daemon thread, which does not block the exit of the process."""
     future: Future[None] = Future()
 
     def run() -> None:

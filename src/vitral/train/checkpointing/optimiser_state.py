@@ -1,4 +1,4 @@
-"""An optimiser's state by the names of the parameters it belongs to, so that it fits any number of devices."""
+"""Optimiser state by parameter name, which is independent of the number of devices."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from vitral.errors import UserError
 from vitral.train.optimisers.optimiser import Optimiser
 
-__all__ = ["blank_state", "named_state"]
+__all__ = ["allocate_state", "named_state"]
 
 Sizes = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 def named_state(optimiser: Optimiser, model: nn.Module) -> dict[str, Tensor]:
-    """The optimiser's tensors as `blocks.0.attn.qkv.weight.exp_avg`; shards where the model's weights are shards."""
+    """The optimiser's tensors by names such as `blocks.0.attn.qkv.weight.exp_avg`; with FSDP, shards."""
     names: dict[Tensor, str] = {param: name for name, param in model.named_parameters()}
     return {
         f"{names[param]}.{key}": value
@@ -26,26 +26,26 @@ def named_state(optimiser: Optimiser, model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def blank_state(optimiser: Optimiser, model: nn.Module, sizes: Sizes) -> dict[str, Tensor]:
-    """Gives the optimiser the memory that the state of these sizes is then read into.
+def allocate_state(optimiser: Optimiser, model: nn.Module, sizes: Sizes) -> dict[str, Tensor]:
+    """Allocates uninitialised optimiser state of the given sizes, to load a checkpoint into.
 
     Returns:
         Its tensors by name, as in `named_state`.
 
     Raises:
-        UserError: the sizes are of another model's or optimiser's state.
+        UserError: a name belongs to no trained parameter.
     """
     groups = dict(_groups(optimiser, model))
     for name, (shape, dtype) in sizes.items():
-        owner, _, key = name.rpartition(".")
-        if owner not in groups:
-            raise UserError(f"it holds the state of {owner}, which is not trained")
-        part, group, param = groups[owner]
+        param_name, _, key = name.rpartition(".")
+        if param_name not in groups:
+            raise UserError(f"it has optimiser state of {param_name}, which is not trained")
+        part, group, param = groups[param_name]
         if shape == tuple(param.shape):
             value = torch.empty_like(param, dtype=dtype, requires_grad=False)
         else:
-            at_hand = key != "step" or group.get("fused")
-            value = torch.empty(shape, dtype=dtype, device=param.device if at_hand else "cpu")
+            on_device = key != "step" or group.get("fused")
+            value = torch.empty(shape, dtype=dtype, device=param.device if on_device else "cpu")
         part.state[param][key] = value
     return named_state(optimiser, model)
 

@@ -1,4 +1,4 @@
-"""LARS: momentum whose steps are as long as the weights allow, for linear probes with very large batches."""
+"""LARS: SGD with a trust ratio for each layer, for linear probes with very large batches."""
 
 # pyright: reportPrivateImportUsage=false
 # PyTorch's own optimisers are made of torch._foreach_*, and there is no other name for them
@@ -16,13 +16,13 @@ from vitral.train.optimisers.sgd import SGD
 __all__ = ["LARS"]
 
 TRUST = 1e-3
-"""Share of a weight's length that a gradient is given."""
+"""Norm of a gradient as a fraction of the weight's norm."""
 
 
 class LARS(SGD):
-    """Momentum with coupled weight decay, each matrix's gradient made as long as a share of the matrix (You et al.,
-    arXiv 1708.03888), as MAE and MoCo v3 probe. Biases and norms, whose length says nothing, are updated as by
-    SGD, and so is a matrix of zeros.
+    """SGD whose gradient of each matrix is scaled to a fraction of the matrix's norm (You et al., arXiv 1708.03888).
+
+    MAE and MoCo v3 train linear probes with it. Biases, norms and matrices of zeros are updated as in SGD.
     """
 
     def __init__(self, params: Iterable[Any], *, lr: float, momentum: float, momentum_dtype: torch.dtype) -> None:
@@ -33,9 +33,9 @@ class LARS(SGD):
     ) -> None:
         gradients = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
         if params[0].ndim > 1:
-            lengths, weights = (
+            gradient_norms, weight_norms = (
                 full_tensor(torch.stack(torch._foreach_norm(tensors))) for tensors in (gradients, params)
             )
-            trust = torch.where((lengths > 0) & (weights > 0), TRUST * weights / lengths, 1.0)
+            trust = torch.where((gradient_norms > 0) & (weight_norms > 0), TRUST * weight_norms / gradient_norms, 1.0)
             torch._foreach_mul_(gradients, list(trust.unbind()))
         super().update(params, gradients, states, step=step, group=group | {"weight_decay": 0.0})

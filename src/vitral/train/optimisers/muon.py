@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is made orthogonal (Jordan et al. 2024), for the matrices of the blocks."""
+"""Muon: momentum with orthogonalised updates (Jordan et al. 2024), for the matrices of the blocks."""
 
 # pyright: reportPrivateImportUsage=false
 # PyTorch's own optimisers are made of torch._foreach_*, and there is no other name for them
@@ -17,11 +17,11 @@ from vitral.train.optimisers.by_shape import ByShape, State, Tensors
 __all__ = ["Muon", "orthogonalise"]
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the Newton-Schulz step; its singular values end near 1, between 0.7 and 1.2."""
+"""Coefficients of the Newton-Schulz iteration; singular values converge to between 0.7 and 1.2."""
 
 
 def orthogonalise(matrices: Float[Tensor, "*m rows columns"], *, steps: int = 5) -> Float[Tensor, "*m rows columns"]:
-    """The nearest semi-orthogonal matrix to each matrix, about: five Newton-Schulz steps.
+    """Approximates the nearest semi-orthogonal matrix by Newton-Schulz iteration.
 
     Computed in bfloat16 on GPUs, as `torch.optim.Muon` does, and in float32 on CPUs, where bfloat16 is far slower.
     """
@@ -37,11 +37,11 @@ def orthogonalise(matrices: Float[Tensor, "*m rows columns"], *, steps: int = 5)
 
 
 class Muon(ByShape):
-    """Nesterov momentum, orthogonalised, with decoupled weight decay.
+    """Orthogonalised Nesterov momentum with decoupled weight decay.
 
-    The update is scaled by 0.2 * sqrt(longer side), so that learning rate and decay mean what they mean to AdamW
-    (Liu et al. 2025). A parameter named in `split` is that many matrices stacked by rows (q, k and v), and
-    each is orthogonalised by itself.
+    The update is scaled by 0.2 * sqrt(longer side), so that learning rates and weight decays of AdamW can be used
+    (Liu et al. 2025). A parameter is `split` into matrices stacked by rows (q, k and v), which are orthogonalised
+    separately.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Muon(ByShape):
     ) -> None:
         super().__init__(params, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, split=split))
 
-    def begun(self, param: Tensor, group: dict[str, Any]) -> State:
+    def initial_state(self, param: Tensor, group: dict[str, Any]) -> State:
         return {"momentum": torch.zeros_like(param)}
 
     def update(
@@ -59,9 +59,9 @@ class Muon(ByShape):
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_mul(gradients, 1 - group["momentum"])
         torch._foreach_add_(nesterov, means, alpha=group["momentum"])
-        # where weights are in shards, a matrix can only be made orthogonal as a whole
-        wholes = torch.stack([full_tensor(each) for each in nesterov])
-        matrices = rearrange(wholes, "m (s r) c -> (m s) r c", s=group["split"])
+        # orthogonalisation needs full matrices, also if weights are sharded
+        full = torch.stack([full_tensor(each) for each in nesterov])
+        matrices = rearrange(full, "m (s r) c -> (m s) r c", s=group["split"])
         updates = rearrange(orthogonalise(matrices), "(m s) r c -> m (s r) c", s=group["split"])
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])

@@ -1,6 +1,7 @@
-"""Optimisers by name, and what their settings mean."""
+"""Optimisers by name, and their settings."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,15 +15,15 @@ from vitral.train.optimisers.adafactor import Adafactor
 from vitral.train.optimisers.adam import LAMB, Adam, AdamW
 from vitral.train.optimisers.lars import LARS
 from vitral.train.optimisers.muon import Muon
-from vitral.train.optimisers.rules import Rule, Treatment, is_matrix, treatments
+from vitral.train.optimisers.rules import ParamSettings, Rule, is_matrix, param_settings
 from vitral.train.optimisers.sgd import SGD
 
-__all__ = ["OptimConfig", "Optimiser"]
+__all__ = ["OPTIMISERS", "OptimConfig", "Optimiser"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How parameters are updated.
+    """Settings of the optimiser.
 
     Raises:
         UserError: a value is out of range.
@@ -33,25 +34,25 @@ class OptimConfig:
     lr: float = 1e-3
     """Peak learning rate."""
     weight_decay: float = 0.1
-    """On matrices only: no bias, norm, position or token. Coupled, as L2, with adam, sgd and lars, else decoupled."""
+    """For weights of dense layers and convolutions only. Coupled (L2) with adam, sgd and lars, otherwise decoupled."""
     decay_form: Literal["times_lr", "absolute"] = "times_lr"
-    """Decoupled decay is multiplied by the learning rate, or by the schedule alone as in big_vision: 0.1 is then 1e-4
+    """Decoupled decay is multiplied by the learning rate, or only by the schedule as in big_vision: 0.1 is then 1e-4
     at the peak rate 1e-3.
     """
     betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's and LAMB's two decay rates; the second is also the largest that Adafactor comes to."""
+    """Decay rates of the two moments of Adam and LAMB; the second also limits that of Adafactor."""
     momentum: float = 0.9
     """Momentum of SGD, LARS and Adafactor."""
     nesterov: bool = False
-    """Whether SGD looks ahead."""
+    """Whether SGD uses Nesterov momentum."""
     momentum_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision in which momentum, or Adam's mean of the gradient, is kept; squares are always float32."""
+    """Type of momentum or of Adam's first moment; second moments are always float32."""
     layer_decay: float | None = None
-    """The rate falls by this factor from each block to the one before it; None: all learn alike."""
+    """Factor of the learning rate from each block to the one before it; None: the same rate for all."""
     rules: tuple[str, ...] = ()
-    """Exceptions by name, the first that fits: `^head:lr=10`, `norm:decay=0.1`, `^blocks.[0-5]\\.:frozen`."""
+    """Exceptions by name; the first match applies: `^head:lr=10`, `norm:decay=0.1`, `^blocks.[0-5]\\.:frozen`."""
     clip: float | None = 1.0
-    """Largest global norm of the gradient; None leaves it as it is."""
+    """Maximum global norm of the gradient; None: no clipping."""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
@@ -67,55 +68,57 @@ class OptimConfig:
                 f"the decay of {self.name} is coupled: decay_form absolute goes with adamw, lamb, adafactor and muon"
             )
         if self.momentum_dtype == "bfloat16" and self.name == "muon":
-            raise UserError("muon keeps its momentum in float32: leave out optim.momentum-dtype, or choose another")
+            raise UserError(
+                "muon supports float32 momentum only: remove --optim.momentum-dtype, or choose another optimiser"
+            )
         for rule in self.rules:
             Rule.parse(rule)
 
-    def decay_times_lr(self, treatment: Treatment) -> float:
-        """The decay of a parameter that, multiplied by its learning rate, is what was configured."""
-        if self.decay_form == "times_lr" or not treatment.lr:
-            return treatment.decay
-        return treatment.decay / (self.lr * treatment.lr)
+    def decay_times_lr(self, settings: ParamSettings) -> float:
+        """The weight decay of a parameter, to be multiplied by its learning rate."""
+        if self.decay_form == "times_lr" or not settings.lr:
+            return settings.decay
+        return settings.decay / (self.lr * settings.lr)
 
 
 class Optimiser:
-    """The PyTorch optimisers of a model: one, or Muon for the blocks' matrices and AdamW for the rest."""
+    """The PyTorch optimisers of a model: one, or Muon for the matrices of blocks and AdamW for the rest."""
 
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
         self.name = config.name
         fused = {layer.weight: layer.projections for layer in model.modules() if isinstance(layer, FusedLinear)}
         groups: dict[tuple[bool, float, float, int], dict[str, Any]] = {}
         in_blocks = False
-        for name, param, treatment in treatments(
+        for name, param, settings in param_settings(
             model, weight_decay=config.weight_decay, layer_decay=config.layer_decay, rules=config.rules
         ):
             by_muon = config.name == "muon" and name.startswith("blocks.") and is_matrix(name, param)
             split = fused.get(param, 1) if by_muon or config.name == "adafactor" else 1
             in_blocks = in_blocks or by_muon
-            decay = config.decay_times_lr(treatment)
-            new = dict(params=[], weight_decay=decay, lr_scale=treatment.lr, split=split)
-            groups.setdefault((by_muon, treatment.lr, decay, split), new)["params"].append(param)
+            decay = config.decay_times_lr(settings)
+            new = dict(params=[], weight_decay=decay, lr_scale=settings.lr, split=split)
+            groups.setdefault((by_muon, settings.lr, decay, split), new)["params"].append(param)
         if config.name == "muon" and not in_blocks:
             raise UserError(
                 "muon updates the blocks of a Transformer, and there are none to train: choose --optim.name adamw"
             )
         self.parts: list[torch.optim.Optimizer] = []
         for by_muon in (True, False):
-            chosen = [group for key, group in groups.items() if key[0] == by_muon]
-            if chosen:
-                make = partial(Muon, lr=config.lr) if by_muon else _makers(config)[config.name]
-                self.parts.append(make(chosen))
+            selected = [group for key, group in groups.items() if key[0] == by_muon]
+            if selected:
+                make = partial(Muon, lr=config.lr) if by_muon else OPTIMISERS[config.name](config)
+                self.parts.append(make(selected))
 
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
-        """Takes off gradients what the loss was scaled by."""
+        """Divides gradients by the scale of the loss."""
         if scaler.is_enabled():
             for part in self.parts:
                 scaler.unscale_(part)
 
     def step(self, lr: float, scaler: torch.amp.GradScaler | None = None) -> None:
-        """Updates every parameter at this learning rate, then forgets the gradients.
+        """Updates all parameters with this learning rate, and clears the gradients.
 
-        With a scaler that is at work, parameters stay where their gradients overflowed, and the scale adapts.
+        An enabled scaler skips the update if gradients overflowed, and adapts its scale.
         """
         scaler = scaler or torch.amp.GradScaler(enabled=False)
         for part in self.parts:
@@ -126,20 +129,39 @@ class Optimiser:
         scaler.update()
 
 
-def _makers(config: OptimConfig) -> dict[str, Any]:
-    """What builds the optimiser of each name from groups of parameters."""
-    half = config.momentum_dtype == "bfloat16"
-    kept = dict(lr=config.lr, momentum_dtype=getattr(torch, config.momentum_dtype))
+def _common(config: OptimConfig) -> dict[str, Any]:
+    return dict(lr=config.lr, momentum_dtype=getattr(torch, config.momentum_dtype))
+
+
+def _adamw(config: OptimConfig) -> Callable[..., torch.optim.Optimizer]:
     adam = dict(betas=config.betas, eps=1e-8)
+    if config.momentum_dtype == "bfloat16":
+        return partial(AdamW, **_common(config), **adam)
+    # PyTorch's own is fused, but its moments have the type of the parameters
+    return partial(torch.optim.AdamW, lr=config.lr, **adam, fused=True)
+
+
+def _adam(config: OptimConfig) -> Callable[..., torch.optim.Optimizer]:
+    adam = dict(betas=config.betas, eps=1e-8)
+    if config.momentum_dtype == "bfloat16":
+        return partial(Adam, **_common(config), **adam)
+    return partial(torch.optim.Adam, lr=config.lr, **adam, fused=True)
+
+
+def _sgd(config: OptimConfig) -> Callable[..., torch.optim.Optimizer]:
     sgd = dict(momentum=config.momentum, nesterov=config.nesterov)
-    # PyTorch's own are fused, but keep everything in the precision of the parameters
-    adamw = partial(torch.optim.AdamW, lr=config.lr, **adam, fused=True)
-    return {
-        "adamw": partial(AdamW, **kept, **adam) if half else adamw,
-        "adam": partial(Adam, **kept, **adam) if half else partial(torch.optim.Adam, lr=config.lr, **adam, fused=True),
-        "muon": adamw,
-        "sgd": partial(SGD, **kept, **sgd) if half else partial(torch.optim.SGD, lr=config.lr, **sgd),
-        "lamb": partial(LAMB, **kept, betas=config.betas, eps=1e-6),
-        "lars": partial(LARS, **kept, momentum=config.momentum),
-        "adafactor": partial(Adafactor, **kept, momentum=config.momentum, cap=config.betas[1]),
-    }
+    if config.momentum_dtype == "bfloat16":
+        return partial(SGD, **_common(config), **sgd)
+    return partial(torch.optim.SGD, lr=config.lr, **sgd)
+
+
+OPTIMISERS: dict[str, Callable[[OptimConfig], Callable[..., torch.optim.Optimizer]]] = {
+    "adamw": _adamw,
+    "adam": _adam,
+    "sgd": _sgd,
+    "muon": _adamw,  # of all but the matrices of the blocks
+    "lamb": lambda config: partial(LAMB, **_common(config), betas=config.betas, eps=1e-6),
+    "lars": lambda config: partial(LARS, **_common(config), momentum=config.momentum),
+    "adafactor": lambda config: partial(Adafactor, **_common(config), momentum=config.momentum, cap=config.betas[1]),
+}
+"""For each name of `OptimConfig.name`, what builds the optimiser of parameter groups."""

@@ -1,1 +1,1 @@
-"""How fast a run is, and what bounds it."""
+"""Profiling of a run: time of each stage, throughput, memory, and the bottleneck."""

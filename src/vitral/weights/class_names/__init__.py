@@ -1,1 +1,1 @@
-"""Names of the classes that checkpoints without names are known to tell apart."""
+"""Class names of data sets, for checkpoints that do not store them."""

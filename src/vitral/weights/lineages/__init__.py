@@ -1,1 +1,1 @@
-"""Formats of other projects: how each is recognised, what it says of the model, and where each tensor lies."""
+"""Checkpoint formats of other projects: how to detect each, infer its architecture and map its tensors."""

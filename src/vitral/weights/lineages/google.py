@@ -1,4 +1,4 @@
-"""Google's formats: the released files of vision_transformer, its later naming, and big_vision."""
+"""Google's formats: the released vision_transformer files, their newer names, and big_vision."""
 
 import re
 from collections.abc import Mapping
@@ -8,165 +8,183 @@ from typing import Any
 from torch import Tensor
 
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Arrays, Lineage, counted, side_of, with_folded_cls
-from vitral.weights.mapping import CONV, DENSE, SAME, WITHOUT_CLS, Codec, Row, heads_in, heads_out, heads_vector
+from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, grid_side, with_folded_cls
+from vitral.weights.mapping import (
+    FLAX_CONV,
+    IDENTITY,
+    POSITIONS_WITHOUT_CLS,
+    TRANSPOSE,
+    Layout,
+    TensorMapping,
+    flax_out_kernel,
+    flax_qkv_bias,
+    flax_qkv_kernel,
+)
 
 __all__ = ["BIG_VISION", "GOOGLE", "GOOGLE_LINEN"]
 
 BLOCK = "Transformer/encoderblock_{}/"
 
 
-def tidied(arrays: Arrays) -> dict[str, Tensor]:
-    """The arrays without prefixes of the whole, stacked layers apart, and norms as vectors."""
-    names = list(arrays)
+def _canonicalise(tensors: Tensors) -> dict[str, Tensor]:
+    """Strips prefixes, splits stacked layers, and flattens the norms of ResNets to vectors."""
+    names = list(tensors)
     prefix = next(
         (start for start in ("params/img/", "opt/target/", "params/") if any(name.startswith(start) for name in names)),
         "",
     )
-    found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-    found = {
-        name: array.flatten() if re.search(r"gn\w*/(scale|bias)$", name) else array for name, array in found.items()
+    canonical = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    canonical = {
+        name: tensor.flatten() if re.search(r"gn\w*/(scale|bias)$", name) else tensor
+        for name, tensor in canonical.items()
     }
     stacked = "Transformer/encoderblock/"
-    for name in [name for name in found if name.startswith(stacked)]:
-        for index, layer in enumerate(found.pop(name)):
-            found[BLOCK.format(index) + name.removeprefix(stacked)] = layer
-    if (both := found.pop("Transformer/pos_embedding", None)) is not None:  # an early form, with the class token's row
-        if "cls" in found:
-            found["cls"], both = found["cls"] + both[:, :1], both[:, 1:]
-        found["pos_embedding"] = both
-    return found
+    for name in [name for name in canonical if name.startswith(stacked)]:
+        for index, layer in enumerate(canonical.pop(name)):
+            canonical[BLOCK.format(index) + name.removeprefix(stacked)] = layer
+    # early big_vision files, where positions have a row for the class token
+    if (positions := canonical.pop("Transformer/pos_embedding", None)) is not None:
+        if "cls" in canonical:
+            canonical["cls"], positions = canonical["cls"] + positions[:, :1], positions[:, 1:]
+        canonical["pos_embedding"] = positions
+    return canonical
 
 
-def _recognises(arrays: Arrays, *, attention: int, positions: str) -> bool:
-    attends = any(f"MultiHeadDotProductAttention_{attention}/" in name for name in arrays)
-    return "embedding/kernel" in arrays and attends and (not positions or positions in arrays)
+def _matches(tensors: Tensors, *, attention: int, positions: str) -> bool:
+    has_attention = any(f"MultiHeadDotProductAttention_{attention}/" in name for name in tensors)
+    return "embedding/kernel" in tensors and has_attention and (not positions or positions in tensors)
 
 
-def _config(arrays: Arrays, settings: Mapping[str, Any], *, attention: int, mlp: int, positions: str) -> ViTConfig:
-    """What the shapes tell; everything else is the released code's."""
-    p, q, inputs, width = arrays["embedding/kernel"].shape
+def _infer_config(
+    tensors: Tensors, upstream_config: Mapping[str, Any], *, attention: int, mlp: int, positions: str
+) -> ViTConfig:
+    """Sizes come from the shapes; everything else is as in the released code."""
+    p, q, inputs, width = tensors["embedding/kernel"].shape
     first = BLOCK.format(0)
     stages = tuple(
-        counted(arrays, f"block{stage}/unit", "/conv1/kernel")
-        for stage in range(1, 1 + counted(arrays, "block", "/unit1/conv1/kernel"))
+        count_indices(tensors, f"block{stage}/unit", "/conv1/kernel")
+        for stage in range(1, 1 + count_indices(tensors, "block", "/unit1/conv1/kernel"))
     )
-    hybrid = "conv_root/kernel" in arrays
+    hybrid = "conv_root/kernel" in tensors
     stride = 4 * 2 ** max(len(stages) - 1, 0) if hybrid else 1
-    pool = "cls" if "cls" in arrays else "map" if "MAPHead_0/probe" in arrays else "gap"
-    rows = 14 * 14
-    if positions in arrays:
-        rows = arrays[positions].shape[1] - (pool == "cls" and positions != "pos_embedding")
-    side = side_of(rows, name=positions)
-    head, hidden = arrays.get("head/kernel"), arrays.get("pre_logits/kernel")
+    pool = "cls" if "cls" in tensors else "map" if "MAPHead_0/probe" in tensors else "gap"
+    patches = 14 * 14
+    if positions in tensors:
+        patches = tensors[positions].shape[1] - (pool == "cls" and positions != "pos_embedding")
+    side = grid_side(patches, name=positions)
+    head, hidden = tensors.get("head/kernel"), tensors.get("pre_logits/kernel")
     return ViTConfig(
         image_size=side * p * stride if p == q else (side * p * stride, side * q * stride),
         patch_size=p * stride if p == q else (p * stride, q * stride),
-        channels=arrays["conv_root/kernel"].shape[2] if hybrid else inputs,
+        channels=tensors["conv_root/kernel"].shape[2] if hybrid else inputs,
         stem_stages=stages if hybrid else None,
-        stem_width=arrays["conv_root/kernel"].shape[3] if hybrid else 64,
+        stem_width=tensors["conv_root/kernel"].shape[3] if hybrid else 64,
         width=width,
-        depth=counted(arrays, "Transformer/encoderblock_", "/LayerNorm_0/scale"),
-        num_heads=arrays[f"{first}MultiHeadDotProductAttention_{attention}/query/kernel"].shape[1],
-        mlp_dim=arrays[f"{first}MlpBlock_{mlp}/Dense_0/kernel"].shape[1],
+        depth=count_indices(tensors, "Transformer/encoderblock_", "/LayerNorm_0/scale"),
+        num_heads=tensors[f"{first}MultiHeadDotProductAttention_{attention}/query/kernel"].shape[1],
+        mlp_dim=tensors[f"{first}MlpBlock_{mlp}/Dense_0/kernel"].shape[1],
         num_classes=1000 if head is None else head.shape[1],
         pool=pool,
-        position="learned_1d" if positions in arrays else "sincos_2d",
+        position="learned_1d" if positions in tensors else "sincos_2d",
         representation_size=None if hidden is None else hidden.shape[1],
     )
 
 
-def _rows(c: ViTConfig, *, attention: int, norm: int, mlp: int, positions: str) -> list[Row]:
-    """Every tensor of a model and its arrays."""
-    rows = [*_dense("patch_embed.proj", "embedding", CONV), *_norm("norm", "Transformer/encoder_norm")]
+def _mapping(c: ViTConfig, *, attention: int, norm: int, mlp: int, positions: str) -> list[TensorMapping]:
+    """Mapping of every tensor; the arguments are the numbers that Flax gave to the modules of a block."""
+    mapping = [*_dense("patch_embed.proj", "embedding", FLAX_CONV), *_norm("norm", "Transformer/encoder_norm")]
     if c.pool == "cls":
-        rows.append(Row(ours="cls_token", theirs=("cls",)))
+        mapping.append(TensorMapping("cls_token", ("cls",)))
     if c.position == "learned_1d":
-        apart = c.pool == "cls" and positions == "pos_embedding"
-        rows.append(Row(ours="pos_embed", theirs=(positions,), codec=WITHOUT_CLS if apart else SAME))
+        no_cls_row = c.pool == "cls" and positions == "pos_embedding"
+        mapping.append(TensorMapping("pos_embed", (positions,), POSITIONS_WITHOUT_CLS if no_cls_row else IDENTITY))
     for index in range(c.depth):
-        own, theirs = f"blocks.{index}.", BLOCK.format(index)
-        attends = f"{theirs}MultiHeadDotProductAttention_{attention}"
-        rows += _norm(f"{own}norm1", f"{theirs}LayerNorm_0")
-        rows += _attention(f"{own}attn.qkv", attends, ("query", "key", "value"), c.num_heads)
-        rows += _out(f"{own}attn.proj", attends, c.num_heads)
-        rows += _norm(f"{own}norm2", f"{theirs}LayerNorm_{norm}")
-        rows += _mlp(f"{own}mlp", f"{theirs}MlpBlock_{mlp}")
+        block, upstream = f"blocks.{index}.", BLOCK.format(index)
+        attention_name = f"{upstream}MultiHeadDotProductAttention_{attention}"
+        mapping += _norm(f"{block}norm1", f"{upstream}LayerNorm_0")
+        mapping += _attention(f"{block}attn.qkv", attention_name, ("query", "key", "value"), c.num_heads)
+        mapping += _out(f"{block}attn.proj", attention_name, c.num_heads)
+        mapping += _norm(f"{block}norm2", f"{upstream}LayerNorm_{norm}")
+        mapping += _mlp(f"{block}mlp", f"{upstream}MlpBlock_{mlp}")
     if c.pool == "map":
-        attends = "MAPHead_0/MultiHeadDotProductAttention_0"
-        rows.append(Row(ours="pool.latent", theirs=("MAPHead_0/probe",)))
-        rows += _attention("pool.q", attends, ("query",), c.num_heads)
-        rows += _attention("pool.kv", attends, ("key", "value"), c.num_heads)
-        rows += [*_out("pool.proj", attends, c.num_heads), *_norm("pool.norm", "MAPHead_0/LayerNorm_0")]
-        rows += _mlp("pool.mlp", "MAPHead_0/MlpBlock_0")
+        attention_name = "MAPHead_0/MultiHeadDotProductAttention_0"
+        mapping.append(TensorMapping("pool.latent", ("MAPHead_0/probe",)))
+        mapping += _attention("pool.q", attention_name, ("query",), c.num_heads)
+        mapping += _attention("pool.kv", attention_name, ("key", "value"), c.num_heads)
+        mapping += [*_out("pool.proj", attention_name, c.num_heads), *_norm("pool.norm", "MAPHead_0/LayerNorm_0")]
+        mapping += _mlp("pool.mlp", "MAPHead_0/MlpBlock_0")
     if c.representation_size is not None:
-        rows += _dense("pre_logits.0", "pre_logits")
-    return [*rows, *_dense("head", "head"), *(_resnet(c) if c.stem_stages is not None else ())]
+        mapping += _dense("pre_logits.0", "pre_logits")
+    return [*mapping, *_dense("head", "head"), *(_resnet(c) if c.stem_stages is not None else ())]
 
 
-def _dense(ours: str, theirs: str, codec: Codec = DENSE) -> list[Row]:
+def _dense(name: str, upstream: str, layout: Layout = TRANSPOSE) -> list[TensorMapping]:
     return [
-        Row(ours=f"{ours}.weight", theirs=(f"{theirs}/kernel",), codec=codec),
-        Row(ours=f"{ours}.bias", theirs=(f"{theirs}/bias",)),
+        TensorMapping(f"{name}.weight", (f"{upstream}/kernel",), layout),
+        TensorMapping(f"{name}.bias", (f"{upstream}/bias",)),
     ]
 
 
-def _norm(ours: str, theirs: str) -> list[Row]:
+def _norm(name: str, upstream: str) -> list[TensorMapping]:
     return [
-        Row(ours=f"{ours}.weight", theirs=(f"{theirs}/scale",)),
-        Row(ours=f"{ours}.bias", theirs=(f"{theirs}/bias",)),
+        TensorMapping(f"{name}.weight", (f"{upstream}/scale",)),
+        TensorMapping(f"{name}.bias", (f"{upstream}/bias",)),
     ]
 
 
-def _attention(ours: str, theirs: str, parts: tuple[str, ...], heads: int) -> list[Row]:
+def _attention(name: str, upstream: str, parts: tuple[str, ...], num_heads: int) -> list[TensorMapping]:
     return [
-        Row(ours=f"{ours}.weight", theirs=tuple(f"{theirs}/{part}/kernel" for part in parts), codec=heads_in(heads)),
-        Row(ours=f"{ours}.bias", theirs=tuple(f"{theirs}/{part}/bias" for part in parts), codec=heads_vector(heads)),
+        TensorMapping(
+            f"{name}.weight", tuple(f"{upstream}/{part}/kernel" for part in parts), flax_qkv_kernel(num_heads)
+        ),
+        TensorMapping(f"{name}.bias", tuple(f"{upstream}/{part}/bias" for part in parts), flax_qkv_bias(num_heads)),
     ]
 
 
-def _out(ours: str, theirs: str, heads: int) -> list[Row]:
+def _out(name: str, upstream: str, num_heads: int) -> list[TensorMapping]:
     return [
-        Row(ours=f"{ours}.weight", theirs=(f"{theirs}/out/kernel",), codec=heads_out(heads)),
-        Row(ours=f"{ours}.bias", theirs=(f"{theirs}/out/bias",)),
+        TensorMapping(f"{name}.weight", (f"{upstream}/out/kernel",), flax_out_kernel(num_heads)),
+        TensorMapping(f"{name}.bias", (f"{upstream}/out/bias",)),
     ]
 
 
-def _mlp(ours: str, theirs: str) -> list[Row]:
-    return [*_dense(f"{ours}.fc1", f"{theirs}/Dense_0"), *_dense(f"{ours}.fc2", f"{theirs}/Dense_1")]
+def _mlp(name: str, upstream: str) -> list[TensorMapping]:
+    return [*_dense(f"{name}.fc1", f"{upstream}/Dense_0"), *_dense(f"{name}.fc2", f"{upstream}/Dense_1")]
 
 
-def _resnet(c: ViTConfig) -> list[Row]:
-    """A hybrid's convolutions and norms; stages and units count from 1 there."""
+def _resnet(c: ViTConfig) -> list[TensorMapping]:
+    """Convolutions and norms of a hybrid; upstream stages and units count from 1."""
     stem = "patch_embed.backbone.stem"
-    rows = [
-        Row(ours=f"{stem}.conv.weight", theirs=("conv_root/kernel",), codec=CONV),
+    mapping = [
+        TensorMapping(f"{stem}.conv.weight", ("conv_root/kernel",), FLAX_CONV),
         *_norm(f"{stem}.norm", "gn_root"),
     ]
     for stage, units in enumerate(c.stem_stages or ()):
         for unit in range(units):
-            own = f"patch_embed.backbone.stages.{stage}.blocks.{unit}"
-            theirs = f"block{stage + 1}/unit{unit + 1}"
+            name = f"patch_embed.backbone.stages.{stage}.blocks.{unit}"
+            upstream = f"block{stage + 1}/unit{unit + 1}"
             parts = [(f"conv{k}", f"norm{k}", f"conv{k}", f"gn{k}") for k in (1, 2, 3)]
             if unit == 0:
                 parts.append(("downsample.conv", "downsample.norm", "conv_proj", "gn_proj"))
-            for conv, norm, their_conv, their_norm in parts:
-                rows.append(Row(ours=f"{own}.{conv}.weight", theirs=(f"{theirs}/{their_conv}/kernel",), codec=CONV))
-                rows += _norm(f"{own}.{norm}", f"{theirs}/{their_norm}")
-    return rows
+            for conv, norm, upstream_conv, upstream_norm in parts:
+                mapping.append(
+                    TensorMapping(f"{name}.{conv}.weight", (f"{upstream}/{upstream_conv}/kernel",), FLAX_CONV)
+                )
+                mapping += _norm(f"{name}.{norm}", f"{upstream}/{upstream_norm}")
+    return mapping
 
 
 def _lineage(name: str, *, attention: int, norm: int, mlp: int, positions: str) -> Lineage:
     return Lineage(
         name=name,
-        recognises=partial(_recognises, attention=attention, positions=positions),
-        config=partial(_config, attention=attention, mlp=mlp, positions=positions),
-        rows=partial(_rows, attention=attention, norm=norm, mlp=mlp, positions=positions),
+        matches=partial(_matches, attention=attention, positions=positions),
+        infer_config=partial(_infer_config, attention=attention, mlp=mlp, positions=positions),
+        mapping=partial(_mapping, attention=attention, norm=norm, mlp=mlp, positions=positions),
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        tidied=tidied,
+        canonicalise=_canonicalise,
         positions=("learned_1d", "sincos_2d"),
-        prepared=with_folded_cls if positions == "pos_embedding" else lambda model: model.state_dict(),
+        state_dict=with_folded_cls if positions == "pos_embedding" else lambda model: model.state_dict(),
     )
 
 
@@ -174,6 +192,6 @@ WITH_CLS = "Transformer/posembed_input/pos_embedding"
 GOOGLE = _lineage("google", attention=1, norm=2, mlp=3, positions=WITH_CLS)
 """The released files of google-research/vision_transformer: ImageNet-21k, ImageNet, AugReg, SAM."""
 GOOGLE_LINEN = _lineage("google-linen", attention=0, norm=1, mlp=0, positions=WITH_CLS)
-"""The same code's naming in memory, and of files that it saves now."""
+"""The same code with its newer module names, which it uses in memory and in files that it saves now."""
 BIG_VISION = _lineage("big_vision", attention=0, norm=1, mlp=0, positions="pos_embedding")
-"""big_vision; its early form is brought to this one on reading."""
+"""big_vision; early files, whose positions have a row for the class token, are converted on reading."""

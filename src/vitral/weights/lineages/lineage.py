@@ -1,4 +1,4 @@
-"""What is known of one format."""
+"""What Vitral knows about one checkpoint format."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,84 +10,99 @@ from torch import Tensor
 from vitral.errors import UserError
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
-from vitral.weights.mapping import Row
+from vitral.weights.mapping import TensorMapping
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "Arrays", "Lineage", "counted", "side_of", "usual_heads", "with_folded_cls"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "Lineage",
+    "Tensors",
+    "count_indices",
+    "default_num_heads",
+    "grid_side",
+    "with_folded_cls",
+]
 
-Arrays = Mapping[str, Tensor]
+Tensors = Mapping[str, Tensor]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""How OpenAI's CLIP, and most models after it, scale images."""
+"""Normalisation of OpenAI's CLIP, and of most models after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """One project's way of writing weights."""
+    """The checkpoint format of one project.
+
+    Most formats need a few fixes that a table of names cannot express. `canonicalise` applies them to the tensors of a
+    file, `finalise` undoes them before writing; `mapping` holds the names in between.
+    """
 
     name: str
-    """What to call it."""
-    recognises: Callable[[Arrays], bool]
-    """Whether a file's arrays are of this format, by names and shapes."""
-    config: Callable[[Arrays, Mapping[str, Any]], ViTConfig]
-    """The architecture, from the arrays and the settings beside them, whose numerics are the format's."""
-    rows: Callable[[ViTConfig], list[Row]]
-    """Where each tensor of a model of that architecture lies."""
+    """Name of the format."""
+    matches: Callable[[Tensors], bool]
+    """Whether canonical tensors have this format, judging by their names and shapes."""
+    infer_config: Callable[[Tensors, Mapping[str, Any]], ViTConfig]
+    """Architecture from canonical tensors and the upstream `config.json`; the numerics are those of the format."""
+    mapping: Callable[[ViTConfig], list[TensorMapping]]
+    """Mapping of every tensor of a model with this architecture."""
     mean: tuple[float, ...]
-    """What images are shifted by, of the range 0 to 1, where the file says nothing."""
+    """Default mean that images of the range 0 to 1 are normalised with."""
     std: tuple[float, ...]
-    """What they are divided by then."""
-    tidied: Callable[[Arrays], dict[str, Tensor]] = dict
-    """The file's arrays under the names that the table has: without prefixes, of one layout."""
+    """Default standard deviation that they are normalised with."""
+    canonicalise: Callable[[Tensors], dict[str, Tensor]] = dict
+    """Tensors of a file under the names of the mapping, without prefixes, in one layout."""
     positions: tuple[str, ...] = ("learned_1d",)
-    """Kinds of position embeddings that it can hold."""
-    spare: str = r"(?!)"
-    """Regular expression for arrays that belong to the format, but to nothing that a model here computes."""
+    """Position embeddings that the format supports."""
+    ignore: str = r"(?!)"
+    """Regular expression for tensors of the format that Vitral's model does not use."""
     caveats: Callable[[ViTConfig], list[str]] = lambda config: []
-    """What a reader of such a model should know, a sentence each."""
-    finished: Callable[[dict[str, Tensor], ViTConfig], dict[str, Tensor]] = lambda arrays, config: arrays
-    """Arrays to be written, under the names that the project itself loads."""
-    prepared: Callable[[ViT], dict[str, Tensor]] = lambda model: model.state_dict()
-    """A model's state with what the format keeps elsewhere moved there; what the model computes stays the same."""
+    """Warnings about such a model, one sentence each."""
+    finalise: Callable[[dict[str, Tensor], ViTConfig], dict[str, Tensor]] = lambda tensors, config: tensors
+    """Canonical tensors as the project itself loads them."""
+    state_dict: Callable[[ViT], dict[str, Tensor]] = lambda model: model.state_dict()
+    """State dict of a model, with values moved between tensors where the format requires it; the model's output stays
+    the same.
+    """
 
 
-def counted(arrays: Arrays, prefix: str, suffix: str) -> int:
-    """How many numbers from 0 (or 1) on stand between prefix and suffix in names."""
-    found = set()
-    for name in arrays:
+def count_indices(tensors: Tensors, prefix: str, suffix: str) -> int:
+    """Number of distinct integers between prefix and suffix in the names."""
+    indices = set()
+    for name in tensors:
         if name.startswith(prefix) and name.endswith(suffix):
             middle = name[len(prefix) : len(name) - len(suffix)]
             if middle.isdigit():
-                found.add(int(middle))
-    return len(found)
+                indices.add(int(middle))
+    return len(indices)
 
 
-def side_of(patches: int, *, name: str) -> int:
-    """Rows of a square grid.
+def grid_side(patches: int, *, name: str) -> int:
+    """Side of a square grid, in patches.
 
     Raises:
-        UserError: the patches make no square.
+        UserError: the number of patches is not a square.
     """
     side = math.isqrt(patches)
     if side * side != patches:
-        raise UserError(f"{name} has {patches} positions of patches, which make no square grid")
+        raise UserError(f"{name} has {patches} patch positions, which is not a square grid")
     return side
 
 
-def usual_heads(width: int) -> int:
-    """Attention heads of models of this width, where a format does not say: 64 channels a head, but for the largest.
+def default_num_heads(width: int) -> int:
+    """Usual number of attention heads at this width, for formats that do not store it: width 64, or more if large.
 
     Raises:
-        UserError: the width is that of no known model.
+        UserError: no known model has this width.
     """
     heads = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 1792: 16}.get(width, width // 64)
     if not heads or width % heads:
-        raise UserError(f"the file does not tell its attention heads, and none are usual at width {width}")
+        raise UserError(f"the file does not store the number of attention heads, and width {width} has no usual one")
     return heads
 
 
 def with_folded_cls(model: ViT) -> dict[str, Tensor]:
-    """The class token with its position added to it, for formats whose positions have no row for it."""
+    """State dict with the class token's position added to the token, for formats without a row for it."""
     state = dict(model.state_dict())
     if "cls_token" in state and "pos_embed" in state:
         positions = state["pos_embed"].clone()

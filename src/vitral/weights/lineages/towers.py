@@ -1,7 +1,6 @@
-"""Image towers of models that read images and texts: CLIP and SigLIP in transformers' format, CLIP in OpenCLIP's.
+"""Image towers of image-text models: CLIP and SigLIP in transformers' format, CLIP in OpenCLIP's.
 
-Such a model's projection to the space that it shares with texts is the head, without a bias in CLIP. A file may hold
-the text tower too, which is left out.
+CLIP's projection to the joint embedding space becomes the head, without a bias. The text tower is ignored.
 """
 
 import re
@@ -13,31 +12,40 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Arrays, Lineage, counted, side_of, usual_heads
-from vitral.weights.mapping import DENSE, Codec, Row
+from vitral.weights.lineages.lineage import (
+    CLIP_MEAN,
+    CLIP_STD,
+    Lineage,
+    Tensors,
+    count_indices,
+    default_num_heads,
+    grid_side,
+)
+from vitral.weights.mapping import TRANSPOSE, Layout, TensorMapping
 
 __all__ = ["CLIP", "OPEN_CLIP", "SIGLIP"]
 
-VECTOR = Codec(lambda theirs: theirs[None, None], lambda ours: ours[0, 0])
-"""A class token without the axes of batch and tokens."""
-TABLE = Codec(lambda theirs: theirs[None], lambda ours: ours[0])
-"""Positions without the axis of tables."""
+VECTOR = Layout(lambda upstream: upstream[None, None], lambda tensor: tensor[0, 0])
+"""A class token without batch and token axes."""
+UNBATCHED = Layout(lambda upstream: upstream[None], lambda tensor: tensor[0])
+"""Positions without a batch axis."""
 
-TEXTS = r"^text_|^logit_|position_ids$"
-"""What else is in files of transformers' models of images and texts."""
-UNTOLD = (
-    "these files do not tell their GELU: OpenAI's own weights need --gelu quick, OpenCLIP's the exact one taken here"
+TEXT_TOWER = r"^text_|^logit_|position_ids$"
+"""Other tensors in files of transformers' image-text models."""
+UNKNOWN_GELU = (
+    "the file does not store its GELU: the exact one is used, as in OpenCLIP; OpenAI's weights need "
+    'vitral.load(..., gelu="quick")'
 )
 
-WHOLE = {"embeddings.patch_embedding": "patch_embed.proj", "pre_layrnorm": "norm_pre", "post_layernorm": "norm"}
-LAYER = {
+MODULES = {"embeddings.patch_embedding": "patch_embed.proj", "pre_layrnorm": "norm_pre", "post_layernorm": "norm"}
+BLOCK_MODULES = {
     "layer_norm1": "norm1",
     "self_attn.out_proj": "attn.proj",
     "layer_norm2": "norm2",
     "mlp.fc1": "mlp.fc1",
     "mlp.fc2": "mlp.fc2",
 }
-HEAD = {
+MAP_HEAD_MODULES = {
     "head.attention.out_proj": "pool.proj",
     "head.layernorm": "pool.norm",
     "head.mlp.fc1": "pool.mlp.fc1",
@@ -45,7 +53,7 @@ HEAD = {
     "head.attention.q": "pool.q",
     "head.attention.kv": "pool.kv",
 }
-OPEN_LAYER = {
+OPEN_CLIP_BLOCK_MODULES = {
     "ln_1": "norm1",
     "attn.out_proj": "attn.proj",
     "ln_2": "norm2",
@@ -54,161 +62,167 @@ OPEN_LAYER = {
 }
 
 
-def _gelu(settings: Mapping[str, Any], usual: Literal["tanh", "erf", "quick"]) -> Literal["tanh", "erf", "quick"]:
-    """The form that its `config.json` names."""
-    told = settings.get("vision_config")
-    name = str((told if isinstance(told, dict) else settings).get("hidden_act"))
+def _vision_config(upstream_config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Configuration of the image tower."""
+    vision = upstream_config.get("vision_config")
+    return vision if isinstance(vision, dict) else upstream_config
+
+
+def _gelu(
+    upstream_config: Mapping[str, Any], default: Literal["tanh", "erf", "quick"]
+) -> Literal["tanh", "erf", "quick"]:
+    """GELU named in `config.json`, for the image tower if there are two."""
+    name = str(_vision_config(upstream_config).get("hidden_act"))
     forms: dict[str, Literal["tanh", "erf", "quick"]] = {
         "gelu": "erf",
         "quick_gelu": "quick",
         "gelu_pytorch_tanh": "tanh",
         "gelu_new": "tanh",
     }
-    return forms.get(name, usual)
+    return forms.get(name, default)
 
 
-def _heads(settings: Mapping[str, Any], width: int) -> int:
-    told = settings.get("vision_config")
-    count = (told if isinstance(told, dict) else settings).get("num_attention_heads") or settings.get("num_heads")
-    return count or usual_heads(width)
+def _heads(upstream_config: Mapping[str, Any], width: int) -> int:
+    num_heads = _vision_config(upstream_config).get("num_attention_heads") or upstream_config.get("num_heads")
+    return num_heads or default_num_heads(width)
 
 
-def _tidied(arrays: Arrays) -> dict[str, Tensor]:
-    return {re.sub(r"^vision_model\.", "", name): array for name, array in arrays.items()}
+def _canonicalise(tensors: Tensors) -> dict[str, Tensor]:
+    return {re.sub(r"^vision_model\.", "", name): tensor for name, tensor in tensors.items()}
 
 
-def _clip_config(arrays: Arrays, settings: Mapping[str, Any]) -> ViTConfig:
-    """What the shapes and its `config.json` tell; OpenAI's GELU where that says nothing."""
-    width, channels, p, q = arrays["embeddings.patch_embedding.weight"].shape
-    side = side_of(len(arrays["embeddings.position_embedding.weight"]) - 1, name="embeddings.position_embedding")
-    head = arrays.get("visual_projection.weight")
+def _clip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
+    """Sizes come from the shapes and `config.json`; OpenAI's quick GELU is the default."""
+    width, channels, p, q = tensors["embeddings.patch_embedding.weight"].shape
+    side = grid_side(len(tensors["embeddings.position_embedding.weight"]) - 1, name="embeddings.position_embedding")
+    head = tensors.get("visual_projection.weight")
     return ViTConfig(
         image_size=(side * p, side * q) if p != q else side * p,
         patch_size=(p, q) if p != q else p,
         channels=channels,
         width=width,
-        depth=counted(arrays, "encoder.layers.", ".layer_norm1.weight"),
-        num_heads=_heads(settings, width),
-        mlp_dim=len(arrays["encoder.layers.0.mlp.fc1.weight"]),
+        depth=count_indices(tensors, "encoder.layers.", ".layer_norm1.weight"),
+        num_heads=_heads(upstream_config, width),
+        mlp_dim=len(tensors["encoder.layers.0.mlp.fc1.weight"]),
         num_classes=1000 if head is None else len(head),
         position_resample="huggingface",
         patch_bias=False,
         pre_norm=True,
-        gelu=_gelu(settings, "quick"),
+        gelu=_gelu(upstream_config, "quick"),
         norm_eps=1e-5,
         head_bias=None,
     )
 
 
-def _siglip_config(arrays: Arrays, settings: Mapping[str, Any]) -> ViTConfig:
-    """What the shapes and its `config.json` tell; there is no head, as texts meet the pooled vector itself."""
-    width, channels, p, q = arrays["embeddings.patch_embedding.weight"].shape
-    side = side_of(len(arrays["embeddings.position_embedding.weight"]), name="embeddings.position_embedding")
+def _siglip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
+    """Sizes come from the shapes and `config.json`. There is no head: texts are compared with the pooled vector."""
+    width, channels, p, q = tensors["embeddings.patch_embedding.weight"].shape
+    side = grid_side(len(tensors["embeddings.position_embedding.weight"]), name="embeddings.position_embedding")
     return ViTConfig(
         image_size=(side * p, side * q) if p != q else side * p,
         patch_size=(p, q) if p != q else p,
         channels=channels,
         width=width,
-        depth=counted(arrays, "encoder.layers.", ".layer_norm1.weight"),
-        num_heads=_heads(settings, width),
-        mlp_dim=len(arrays["encoder.layers.0.mlp.fc1.weight"]),
+        depth=count_indices(tensors, "encoder.layers.", ".layer_norm1.weight"),
+        num_heads=_heads(upstream_config, width),
+        mlp_dim=len(tensors["encoder.layers.0.mlp.fc1.weight"]),
         pool="map",
         position_resample="huggingface",
-        gelu=_gelu(settings, "tanh"),
+        gelu=_gelu(upstream_config, "tanh"),
         norm_eps=1e-6,
     )
 
 
-def _rows(c: ViTConfig) -> list[Row]:
-    names = {theirs: own for theirs, own in WHOLE.items() if c.pre_norm or own != "norm_pre"}
-    rows = [Row(ours="pos_embed", theirs=("embeddings.position_embedding.weight",), codec=TABLE)]
+def _mapping(c: ViTConfig) -> list[TensorMapping]:
+    names = {upstream: name for upstream, name in MODULES.items() if c.pre_norm or name != "norm_pre"}
+    mapping = [TensorMapping("pos_embed", ("embeddings.position_embedding.weight",), UNBATCHED)]
     for index in range(c.depth):
-        theirs, own = f"encoder.layers.{index}.", f"blocks.{index}."
-        names |= {theirs + part: own + our_part for part, our_part in LAYER.items()}
+        layer, block = f"encoder.layers.{index}.", f"blocks.{index}."
+        names |= {layer + upstream: block + name for upstream, name in BLOCK_MODULES.items()}
         for kind in ("weight", "bias"):
-            parts = tuple(f"{theirs}self_attn.{part}_proj.{kind}" for part in "qkv")
-            rows.append(Row(ours=f"{own}attn.qkv.{kind}", theirs=parts))
+            parts = tuple(f"{layer}self_attn.{part}_proj.{kind}" for part in "qkv")
+            mapping.append(TensorMapping(f"{block}attn.qkv.{kind}", parts))
     if c.pool == "map":
-        names |= HEAD | {"classifier": "head"}
-        rows.append(Row(ours="pool.latent", theirs=("head.probe",)))
+        names |= MAP_HEAD_MODULES | {"classifier": "head"}
+        mapping.append(TensorMapping("pool.latent", ("head.probe",)))
     else:
-        rows.append(Row(ours="cls_token", theirs=("embeddings.class_embedding",), codec=VECTOR))
-        rows.append(Row(ours="head.weight", theirs=("visual_projection.weight",)))
-    for theirs, own in names.items():
-        kinds = ("weight", "bias") if c.patch_bias or own != "patch_embed.proj" else ("weight",)
-        rows += [Row(ours=f"{own}.{kind}", theirs=(f"{theirs}.{kind}",)) for kind in kinds]
-    return rows
+        mapping.append(TensorMapping("cls_token", ("embeddings.class_embedding",), VECTOR))
+        mapping.append(TensorMapping("head.weight", ("visual_projection.weight",)))
+    for upstream, name in names.items():
+        kinds = ("weight", "bias") if c.patch_bias or name != "patch_embed.proj" else ("weight",)
+        mapping += [TensorMapping(f"{name}.{kind}", (f"{upstream}.{kind}",)) for kind in kinds]
+    return mapping
 
 
-def _with_parts(arrays: Arrays) -> dict[str, Tensor]:
-    """SigLIP's arrays, the queries of its pooling apart from keys and values."""
-    found = _tidied(arrays)
+def _siglip_canonicalise(tensors: Tensors) -> dict[str, Tensor]:
+    """Splits the fused projection of SigLIP's pooling into queries, and keys with values."""
+    split = _canonicalise(tensors)
     for kind in ("weight", "bias"):
-        if (whole := found.pop(f"head.attention.in_proj_{kind}", None)) is not None:
-            width = len(whole) // 3
-            found[f"head.attention.q.{kind}"], found[f"head.attention.kv.{kind}"] = whole[:width], whole[width:]
-    return found
+        if (fused := split.pop(f"head.attention.in_proj_{kind}", None)) is not None:
+            width = len(fused) // 3
+            split[f"head.attention.q.{kind}"], split[f"head.attention.kv.{kind}"] = fused[:width], fused[width:]
+    return split
 
 
-def _joined(arrays: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-    """`SiglipVisionModel`, whose head pools; a classifier there would read the mean of the patches.
+def _siglip_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
+    """Tensors of `SiglipVisionModel`, which has no classifier.
 
     Raises:
         UserError: the model does not pool by attention.
     """
     if config.pool != "map":
-        raise UserError(f"the format siglip pools by attention, and this model has pool {config.pool}")
+        raise UserError(f"the format siglip needs attention pooling (pool map), and this model has pool {config.pool}")
     for kind in ("weight", "bias"):
-        parts = [arrays.pop(f"head.attention.{part}.{kind}") for part in ("q", "kv")]
-        arrays[f"head.attention.in_proj_{kind}"] = torch.cat(parts)
-    return {name: array for name, array in arrays.items() if not name.startswith("classifier.")}
+        parts = [tensors.pop(f"head.attention.{part}.{kind}") for part in ("q", "kv")]
+        tensors[f"head.attention.in_proj_{kind}"] = torch.cat(parts)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
 
 
-def _clip_names(arrays: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-    """`CLIPVisionModelWithProjection`, or `CLIPVisionModel` where there is no projection; both have this prefix."""
-    return {name if name.startswith("visual_") else f"vision_model.{name}": array for name, array in arrays.items()}
+def _clip_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
+    """Tensors of `CLIPVisionModelWithProjection`, or of `CLIPVisionModel` if there is no projection."""
+    return {name if name.startswith("visual_") else f"vision_model.{name}": tensor for name, tensor in tensors.items()}
 
 
-def _open_rows(c: ViTConfig) -> list[Row]:
+def _open_clip_mapping(c: ViTConfig) -> list[TensorMapping]:
     names = {"ln_pre": "norm_pre", "ln_post": "norm"}
-    rows = [
-        Row(ours="patch_embed.proj.weight", theirs=("conv1.weight",)),
-        Row(ours="cls_token", theirs=("class_embedding",), codec=VECTOR),
-        Row(ours="pos_embed", theirs=("positional_embedding",), codec=TABLE),
-        Row(ours="head.weight", theirs=("proj",), codec=DENSE),
+    mapping = [
+        TensorMapping("patch_embed.proj.weight", ("conv1.weight",)),
+        TensorMapping("cls_token", ("class_embedding",), VECTOR),
+        TensorMapping("pos_embed", ("positional_embedding",), UNBATCHED),
+        TensorMapping("head.weight", ("proj",), TRANSPOSE),
     ]
     for index in range(c.depth):
-        theirs, own = f"transformer.resblocks.{index}.", f"blocks.{index}."
-        names |= {theirs + part: own + our_part for part, our_part in OPEN_LAYER.items()}
+        layer, block = f"transformer.resblocks.{index}.", f"blocks.{index}."
+        names |= {layer + upstream: block + name for upstream, name in OPEN_CLIP_BLOCK_MODULES.items()}
         for kind in ("weight", "bias"):
-            rows.append(Row(ours=f"{own}attn.qkv.{kind}", theirs=(f"{theirs}attn.in_proj_{kind}",)))
-    for theirs, own in names.items():
-        rows += [Row(ours=f"{own}.{kind}", theirs=(f"{theirs}.{kind}",)) for kind in ("weight", "bias")]
-    return rows
+            mapping.append(TensorMapping(f"{block}attn.qkv.{kind}", (f"{layer}attn.in_proj_{kind}",)))
+    for upstream, name in names.items():
+        mapping += [TensorMapping(f"{name}.{kind}", (f"{upstream}.{kind}",)) for kind in ("weight", "bias")]
+    return mapping
 
 
-def _open_tidied(arrays: Arrays) -> dict[str, Tensor]:
-    """The image tower's arrays alone, where there are both."""
+def _open_clip_canonicalise(tensors: Tensors) -> dict[str, Tensor]:
+    """Tensors of the image tower only, without its prefix."""
     prefix = "visual."
-    if not any(name.startswith(prefix) for name in arrays):
-        return dict(arrays)
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    if not any(name.startswith(prefix) for name in tensors):
+        return dict(tensors)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _open_config(arrays: Arrays, settings: Mapping[str, Any]) -> ViTConfig:
-    """What the shapes tell; a file does not say whether it has the exact GELU, as OpenCLIP's own, or OpenAI's."""
-    width, channels, p, _ = arrays["conv1.weight"].shape
-    told = settings.get("model_cfg")
-    quick = bool(told.get("quick_gelu")) if isinstance(told, dict) else False
+def _open_clip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
+    """Sizes come from the shapes; the exact GELU, as in OpenCLIP, is the default."""
+    width, channels, p, _ = tensors["conv1.weight"].shape
+    model_cfg = upstream_config.get("model_cfg")
+    quick = bool(model_cfg.get("quick_gelu")) if isinstance(model_cfg, dict) else False
     return ViTConfig(
-        image_size=side_of(len(arrays["positional_embedding"]) - 1, name="positional_embedding") * p,
+        image_size=grid_side(len(tensors["positional_embedding"]) - 1, name="positional_embedding") * p,
         patch_size=p,
         channels=channels,
         width=width,
-        depth=counted(arrays, "transformer.resblocks.", ".ln_1.weight"),
-        num_heads=_heads(settings, width),
-        mlp_dim=len(arrays["transformer.resblocks.0.mlp.c_fc.weight"]),
-        num_classes=arrays["proj"].shape[1] if "proj" in arrays else 1000,
+        depth=count_indices(tensors, "transformer.resblocks.", ".ln_1.weight"),
+        num_heads=_heads(upstream_config, width),
+        mlp_dim=len(tensors["transformer.resblocks.0.mlp.c_fc.weight"]),
+        num_classes=tensors["proj"].shape[1] if "proj" in tensors else 1000,
         position_resample="timm",
         patch_bias=False,
         pre_norm=True,
@@ -220,37 +234,37 @@ def _open_config(arrays: Arrays, settings: Mapping[str, Any]) -> ViTConfig:
 
 CLIP = Lineage(
     name="clip",
-    recognises=lambda arrays: "pre_layrnorm.weight" in arrays,
-    config=_clip_config,
-    rows=_rows,
+    matches=lambda tensors: "pre_layrnorm.weight" in tensors,
+    infer_config=_clip_config,
+    mapping=_mapping,
     mean=CLIP_MEAN,
     std=CLIP_STD,
-    tidied=_tidied,
-    spare=TEXTS,
-    finished=_clip_names,
+    canonicalise=_canonicalise,
+    ignore=TEXT_TOWER,
+    finalise=_clip_finalise,
 )
 """`CLIPModel`, `CLIPVisionModel` and `CLIPVisionModelWithProjection`."""
 SIGLIP = Lineage(
     name="siglip",
-    recognises=lambda arrays: "head.probe" in arrays and "embeddings.patch_embedding.weight" in arrays,
-    config=_siglip_config,
-    rows=_rows,
+    matches=lambda tensors: "head.probe" in tensors and "embeddings.patch_embedding.weight" in tensors,
+    infer_config=_siglip_config,
+    mapping=_mapping,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
-    tidied=_with_parts,
-    spare=TEXTS + r"|^head\.(weight|bias)$",
-    finished=_joined,
+    canonicalise=_siglip_canonicalise,
+    ignore=TEXT_TOWER + r"|^head\.(weight|bias)$",
+    finalise=_siglip_finalise,
 )
 """`SiglipModel` and `SiglipVisionModel`."""
 OPEN_CLIP = Lineage(
     name="open_clip",
-    recognises=lambda arrays: "conv1.weight" in arrays and "transformer.resblocks.0.ln_1.weight" in arrays,
-    config=_open_config,
-    rows=_open_rows,
+    matches=lambda tensors: "conv1.weight" in tensors and "transformer.resblocks.0.ln_1.weight" in tensors,
+    infer_config=_open_clip_config,
+    mapping=_open_clip_mapping,
     mean=CLIP_MEAN,
     std=CLIP_STD,
-    tidied=_open_tidied,
-    finished=lambda arrays, config: {f"visual.{name}": array for name, array in arrays.items()},
-    caveats=lambda config: [UNTOLD] if config.gelu == "erf" else [],
+    canonicalise=_open_clip_canonicalise,
+    finalise=lambda tensors, config: {f"visual.{name}": tensor for name, tensor in tensors.items()},
+    caveats=lambda config: [UNKNOWN_GELU] if config.gelu == "erf" else [],
 )
-"""OpenCLIP's `CLIP`, of which the image tower is read and written."""
+"""Image tower of OpenCLIP's `CLIP`."""

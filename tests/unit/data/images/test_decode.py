@@ -1,10 +1,10 @@
 """Every form of image file against pixels known by hand."""
 
+import errno
 import os
+import resource
 import socket
-import struct
 import warnings
-import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, read_image
+from photographs import png_header
+from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, read_image, read_range
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 ORIENTATION = 0x0112
@@ -268,20 +269,20 @@ def test_other_colour_spaces(mode):
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_pil_image_stays_as_it_is(mode):
     image = photograph().convert(mode)
-    image.info["comment"] = "kept"
+    image.info["comment"] = "a ramp"
     result = read_image(image, channels={"L": 1, "RGB": 3}[mode])
     result.putpixel((0, 0), 77)
     assert image.tobytes() == photograph().convert(mode).tobytes()
-    assert image.info == {"comment": "kept"}
+    assert image.info == {"comment": "a ramp"}
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_cut_short(form, share, tmp_path):
+@pytest.mark.parametrize("fraction", [0.02, 0.5, 0.9])
+def test_truncated(form, fraction, tmp_path):
     rng = np.random.default_rng(0)
     content = encoded(Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)), form)
     file = tmp_path / "cut.dat"
-    file.write_bytes(content[: int(share * len(content))])
+    file.write_bytes(content[: int(fraction * len(content))])
     with pytest.raises(UnreadableImage) as caught:
         read_image(file, channels=3)
     assert str(caught.value).startswith(f"{file} cannot be read as an image: ")
@@ -292,8 +293,8 @@ def test_cut_short(form, share, tmp_path):
     ("content", "reason"),
     [
         (b"", "it is empty"),
-        (b"a cat", "it is no JPEG, PNG, WEBP, BMP, TIFF or GIF file, or damaged at its start"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is no JPEG, PNG, WEBP, BMP, TIFF or GIF file"),
+        (b"a cat", "it is not a JPEG, PNG, WEBP, BMP, TIFF or GIF file, or its header is damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is not a JPEG, PNG, WEBP, BMP, TIFF or GIF file"),
     ],
 )
 def test_what_is_no_image(content, reason, tmp_path):
@@ -317,16 +318,6 @@ def test_paths_that_are_no_files(tmp_path):
 def test_an_image_without_pixels():
     with pytest.raises(UnreadableImage, match="the image cannot be read as an image: it has no pixels"):
         read_image(Image.new("RGB", (0, 3)), channels=3)
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A file of a few bytes that announces an image of any size."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("size", [(10_000, 10_000), (60_000, 60_000)])
@@ -358,8 +349,70 @@ def test_what_is_no_ordinary_file_does_not_hang(name, tmp_path):
             end.bind(str(tmp_path / "s"))
     else:
         file.symlink_to("/dev/zero")
-    with pytest.raises(UnreadableImage, match=f"{name} cannot be read as an image: it is no ordinary file"):
+    with pytest.raises(UnreadableImage, match=f"{name} cannot be read as an image: it is not a regular file"):
         read_image(file, channels=3)
+
+
+class FailingStream(BytesIO):
+    """A file whose bytes cannot be read any more, once its header is."""
+
+    def __init__(self, content: bytes, error: Exception) -> None:
+        super().__init__(content)
+        self.error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() > 50:
+            raise self.error
+        return super().read(size)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "BMP"])
+def test_errors_of_the_machine_are_no_damage(form, code):
+    stream = FailingStream(encoded(photograph(), form), OSError(code, os.strerror(code)))
+    with pytest.raises(OSError, match=os.strerror(code)) as caught:
+        read_image(stream, channels=3, name="photo 3")
+    assert not isinstance(caught.value, UnreadableImage)
+    assert (caught.value.errno, caught.value.filename) == (code, "photo 3")
+
+
+def test_too_little_memory_is_no_damage():
+    with pytest.raises(MemoryError):
+        read_image(FailingStream(encoded(photograph(), "PNG"), MemoryError()), channels=3)
+
+
+def test_too_many_open_files_is_no_damage(tmp_path):
+    file = tmp_path / "photo.png"
+    file.write_bytes(encoded(photograph(), "PNG"))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as caught:
+            read_image(file, channels=3)
+        with pytest.raises(OSError, match="Too many open files"):
+            read_range(file, 0, 10, name="photo.png[0]")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert caught.value.filename == str(file)
+
+
+def test_what_the_decoder_says_of_the_bytes_is_damage():
+    """Errors without a number of the operating system, and a seek to where there is nothing."""
+    for error in (OSError("broken data stream"), OSError(errno.EINVAL, "Invalid argument"), ValueError("no")):
+        with pytest.raises(UnreadableImage, match="the image cannot be read as an image"):
+            read_image(FailingStream(encoded(photograph(), "BMP"), error), channels=3)
+
+
+def test_a_range_of_a_file(tmp_path):
+    file = tmp_path / "shard"
+    file.write_bytes(b"0123456789")
+    assert read_range(file, 3, 4, name="shard[1]") == b"3456"
+    with pytest.raises(UnreadableImage, match=r"^shard\[1\] cannot be read as an image: .*has become shorter"):
+        read_range(file, 8, 4, name="shard[1]")
+    with pytest.raises(UnreadableImage, match=r"^shard\[1\] cannot be read as an image: there is no such file"):
+        read_range(tmp_path / "gone", 8, 4, name="shard[1]")
 
 
 def outcome(file: Path | bytes) -> Image.Image | str:
@@ -371,15 +424,15 @@ def outcome(file: Path | bytes) -> Image.Image | str:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
-@pytest.mark.parametrize("share", [0, 0.1, 0.5, 1])
-def test_no_file_stays_open(form, share, tmp_path):
+@pytest.mark.parametrize("fraction", [0, 0.1, 0.5, 1])
+def test_no_file_stays_open(form, fraction, tmp_path):
     content = encoded(photograph(), form)
     file = tmp_path / "photo"
-    file.write_bytes(content[: int(share * len(content))])
+    file.write_bytes(content[: int(fraction * len(content))])
     before = len(list(Path("/proc/self/fd").iterdir()))
     found = [outcome(file) for _ in range(3)]
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert all(isinstance(result, Image.Image if share == 1 else str) for result in found)
+    assert all(isinstance(result, Image.Image if fraction == 1 else str) for result in found)
 
 
 SMALL_FILES = {

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box
-from vitral.data.images.jpeg import Jpeg
+from vitral.data.images.jpeg import LazyJpeg
 from vitral.data.images.preprocess import Preprocessing
 
 PREPROCESSING = Preprocessing(image_size=(96, 96), channels=3)
@@ -29,7 +29,7 @@ def encoded(image: Image.Image, **options: object) -> bytes:
 
 
 def cropped(data: bytes, box: tuple[float, float, float, float], interpolation: str = "bilinear") -> np.ndarray:
-    jpeg = Jpeg.of(data)
+    jpeg = LazyJpeg.open(data)
     assert jpeg is not None
     found = jpeg.crop(box, image_size=(96, 96), interpolation=interpolation)
     assert found is not None
@@ -79,8 +79,8 @@ def test_an_image_is_decoded_as_small_as_the_crop_allows(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", seen)
     data = encoded(photograph("astronaut", (801, 803)))
-    for share in (1.0, 0.5, 0.3, 0.24, 0.2):
-        assert cropped(data, (0.0, 0.0, share, share)).shape == (96, 96, 3)
+    for side in (1.0, 0.5, 0.3, 0.24, 0.2):
+        assert cropped(data, (0.0, 0.0, side, side)).shape == (96, 96, 3)
     assert sizes == [(101, 101), (201, 201), (402, 401), (402, 401), (803, 801)]
 
 
@@ -94,7 +94,7 @@ def test_the_smallest_crop_has_a_pixel() -> None:
 def test_only_upright_images_are_read_here(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = Jpeg.of(encoded(photograph("cat", (40, 30)), exif=exif))
+    found = LazyJpeg.open(encoded(photograph("cat", (40, 30)), exif=exif))
     assert (found is not None) == (orientation == 1)
 
 
@@ -113,14 +113,14 @@ def test_other_images_are_left_to_pillow(tmp_path: Path) -> None:
         tmp_path / "start.jpg",
         b"",
     )
-    assert [Jpeg.of(other) for other in others] == [None] * len(others)
+    assert [LazyJpeg.open(other) for other in others] == [None] * len(others)
     with pytest.raises(FileNotFoundError):
-        Jpeg.of(tmp_path / "missing.jpg")
+        LazyJpeg.open(tmp_path / "missing.jpg")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert Jpeg.of(tmp_path / "pipe.jpg") is None
+    assert LazyJpeg.open(tmp_path / "pipe.jpg") is None
 
 
 def test_a_turned_image_is_noticed_however_late_its_exif_data_come() -> None:
@@ -131,17 +131,17 @@ def test_a_turned_image_is_noticed_however_late_its_exif_data_come() -> None:
     late = data[:2] + 3 * segment + data[2:]
     with Image.open(BytesIO(late)) as image:
         assert image.getexif()[0x0112] == 6
-    assert Jpeg.of(late) is None
+    assert LazyJpeg.open(late) is None
 
 
 def test_a_bomb_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(photograph("cat", (40, 30)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert Jpeg.of(data) is None
+    assert LazyJpeg.open(data) is None
 
 
 def test_a_file_cut_short_is_left_to_pillow() -> None:
     data = encoded(photograph("cat", (400, 300)))
-    jpeg = Jpeg.of(data[: len(data) // 2])
+    jpeg = LazyJpeg.open(data[: len(data) // 2])
     assert jpeg is not None
     assert jpeg.crop((0.0, 0.0, 1.0, 1.0), image_size=(96, 96), interpolation="bilinear") is None

@@ -1,11 +1,16 @@
 """Masks beside images: which belong together, and what their pixels are."""
 
+import errno
+import os
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from photographs import png_header
 from vitral.data.images.decode import UnreadableImage
-from vitral.data.images.masks import mask_pairs, read_mask
+from vitral.data.images.masks import largest_class, mask_pairs, read_mask
 
 
 def test_pairs_by_name(tmp_path):
@@ -25,7 +30,7 @@ def test_folders_that_are_not_there(tmp_path):
         mask_pairs(tmp_path)
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match="holds no images"):
+    with pytest.raises(ValueError, match="has no images"):
         mask_pairs(tmp_path)
 
 
@@ -46,5 +51,28 @@ def test_values_are_classes_whatever_their_colour(tmp_path):
     with pytest.raises(ValueError, match="is of mode RGB"):
         read_mask(path, size=(2, 2), num_classes=2)
     path.write_bytes(b"no picture")
+    with pytest.raises(UnreadableImage, match="not a PNG file"):
+        largest_class(path)
     with pytest.raises(UnreadableImage, match="cannot be read as a mask"):
+        read_mask(path, size=(2, 2), num_classes=2)
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (60_000, 60_000)])
+def test_bomb(size, tmp_path):
+    """Pillow warns of the one and raises an error of its own for the other."""
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(*size))
+    for read in (partial(read_mask, size=(2, 2), num_classes=2), largest_class):
+        with pytest.raises(UnreadableImage, match=r"^\S*bomb\.png cannot be read as a mask: [^\n]*pixels[^\n]*allowed"):
+            read(path)
+
+
+def test_errors_of_the_machine_are_no_damage(tmp_path, monkeypatch):
+    def full(self, mode):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(self))
+
+    path = tmp_path / "mask.png"
+    Image.new("L", (2, 2)).save(path)
+    monkeypatch.setattr(type(path), "open", full)
+    with pytest.raises(OSError, match="Too many open files"):
         read_mask(path, size=(2, 2), num_classes=2)

@@ -62,7 +62,7 @@ def test_centre_crop_equals_resizing_everything_then_cutting(width, height, out_
 
 
 def test_centre_crop_by_hand():
-    """256 of 512 is the short side; 224 of 256 are kept: the middle 448 pixels, every second one's mean."""
+    """256 of 512 is the short side; 224 of 256 are cropped: the middle 448 pixels, every second one's mean."""
     columns = np.arange(640) // 2 % 256
     image = Image.fromarray(np.tile(columns, (512, 1)).astype(np.uint8))
     spec = Preprocessing(image_size=(224, 224), channels=1, resize="crop")
@@ -157,11 +157,11 @@ def test_it_is_plain_values():
 
 def test_other_channels_take_the_mean_of_shift_and_scale() -> None:
     colour = Preprocessing(image_size=(8, 8), channels=3, mean=(0.1, 0.2, 0.6), std=(0.5, 0.5, 0.2))
-    grey = colour.fitted(image_size=(4, 6), channels=1)
+    grey = colour.with_input(image_size=(4, 6), channels=1)
     assert (grey.image_size, grey.channels) == ((4, 6), 1)
     assert (grey.mean, grey.std) == (pytest.approx((0.3,)), pytest.approx((0.4,)))
-    assert colour.fitted(image_size=(8, 8), channels=3) == colour
-    assert grey.fitted(image_size=(8, 8), channels=3).mean == grey.mean
+    assert colour.with_input(image_size=(8, 8), channels=3) == colour
+    assert grey.with_input(image_size=(8, 8), channels=3).mean == grey.mean
 
 
 class TestSimpleCrop:
@@ -171,7 +171,7 @@ class TestSimpleCrop:
         image = noise(*size, 3).filter(ImageFilter.BoxBlur(2))
         resized = functional.resize(image, [24], interpolation=functional.InterpolationMode.BILINEAR)
         padded = np.asarray(functional.pad(resized, [4], padding_mode="reflect")).astype(int)
-        left, top = (int(share * (side - 24 + 1)) for share, side in zip(place, padded.shape[1::-1], strict=True))
+        left, top = (int(fraction * (side - 24 + 1)) for fraction, side in zip(place, padded.shape[1::-1], strict=True))
         found = Preprocessing(image_size=(24, 24), channels=3).simple_crop(image, place)
         assert found.shape == (24, 24, 3)
         assert np.abs(found - padded[top : top + 24, left : left + 24]).max() <= 1

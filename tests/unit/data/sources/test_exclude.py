@@ -1,4 +1,4 @@
-"""Images left out by name."""
+"""Excluding images by name."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +22,11 @@ def test_listed_images_are_left_out_and_no_other_moves(photographs: Path, tmp_pa
     write_list(tmp_path / "gone.txt", gone, root=photographs)
     lines = (tmp_path / "gone.txt").read_text().splitlines()
     assert {str(photographs / line) for line in lines} == gone
-    kept = open_data(replace(config, exclude=tmp_path / "gone.txt"))
+    remaining = open_data(replace(config, exclude=tmp_path / "gone.txt"))
     for split in ("train", "test"):
-        assert names(kept[split]) == names(whole[split]) - gone
-        assert len(kept[split].labels) == len(kept[split])
-        assert kept[split].classes == whole[split].classes
+        assert names(remaining[split]) == names(whole[split]) - gone
+        assert len(remaining[split].labels) == len(remaining[split])
+        assert remaining[split].classes == whole[split].classes
 
 
 def test_a_list_fits_data_that_has_moved(photographs: Path, tmp_path: Path) -> None:

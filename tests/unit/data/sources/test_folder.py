@@ -115,8 +115,8 @@ def test_a_link_to_a_missing_image_is_not_passed_over(tmp_path):
     ("paths", "sentence"),
     [
         ([], "{root} has no class folders: give a folder with one folder of images a class"),
-        (["1.png", "2.png"], "{root} has images but no class folders: put them into one folder a class, such as"),
-        (["train/1.png"], "{root}/train has images but no class folders: it needs one folder of images a class"),
+        (["1.png", "2.png"], "{root} has images but no class folders: put them into one folder per class, such as"),
+        (["train/1.png"], "{root}/train has images but no class folders: it needs one folder of images per class"),
         (["train/a/1.png", "test/2.png"], "{root}/test has images but no class folders"),
         (["test/a/1.png", "val/a/1.png"], "{root} has test, val but no train folder: add it"),
         (files("a", "b", under="train") + files("c", "d", under="val"), "{root}/val has classes that {root}/train"),
@@ -126,7 +126,7 @@ def test_a_link_to_a_missing_image_is_not_passed_over(tmp_path):
         ),
         (
             [f"{split}/a/1.png" for split in ("train", "val", "valid")],
-            "{root} has both val and valid, which mean the same: keep one of them",
+            "{root} has both val and valid, which mean the same split",
         ),
         (files("a"), "{root} has only one class, 'a': a classifier needs at least two"),
         (files("a", under="train"), "{root} has only one class, 'a': a classifier needs at least two"),
@@ -143,7 +143,7 @@ def test_folders_that_cannot_be_used(tmp_path, paths, sentence):
 def test_a_class_without_images(tmp_path):
     write(tmp_path, *files("a", "b"))
     (tmp_path / "c").mkdir()
-    with pytest.raises(ValueError, match="c has no images to learn from: add some, or remove the folder"):
+    with pytest.raises(ValueError, match="c has no training images: add some, or remove the folder"):
         list_folder(tmp_path)
 
 

@@ -70,7 +70,7 @@ def test_gzip_is_known_by_its_content(tmp_path):
 
 
 def test_without_test_files_a_share_is_held_out(tmp_path):
-    data = open_data(config(write_data(tmp_path, test=0), held_out=0.25))
+    data = open_data(config(write_data(tmp_path, test=0), test_fraction=0.25))
     assert (len(data["train"]), len(data["test"])) == (9, 3)
     assert sorted(data["test"].labels) == [0, 1, 2]
 

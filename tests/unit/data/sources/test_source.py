@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from photographs import CLASSES, FORMS, break_files, write_photographs
+from vitral.config import from_dict, to_dict
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.data.sources.source import ArraySource, FileSource, Subset, read_from
@@ -42,6 +43,15 @@ def test_digits_have_exactly_the_original_shades():
             assert source.labels[index] == original.target[number]
 
 
+def test_a_configuration_with_the_old_keys_is_read():
+    """As runs before the keys were renamed have it in run.json."""
+    old = {"source": "digits", "held_out": 0.3, "val_share": 0.1}
+    config = from_dict(DataConfig, old, origin="run.json")
+    assert config == DataConfig(source="digits", test_fraction=0.3, val_fraction=0.1)
+    assert {"test_fraction": 0.3, "val_fraction": 0.1}.items() <= to_dict(config).items()
+    assert not {"held_out", "val_share"} & to_dict(config).keys()
+
+
 def test_what_is_held_out_depends_on_its_own_seed():
     names = [open_data(replace(DIGITS, split_seed=seed))["test"] for seed in (0, 0, 1)]
     held_out = [{source.name(index) for index in range(len(source))} for source in names]
@@ -50,7 +60,7 @@ def test_what_is_held_out_depends_on_its_own_seed():
 
 
 def test_a_share_to_choose_a_model_by_leaves_the_test_images_alone():
-    data, whole = open_data(replace(DIGITS, val_share=0.1)), open_data(DIGITS)
+    data, whole = open_data(replace(DIGITS, val_fraction=0.1)), open_data(DIGITS)
     names = {split: {part.name(index) for index in range(len(part))} for split, part in data.items()}
     assert [len(names[split]) for split in ("train", "val", "test")] == [1295, 143, 359]
     assert names["train"].isdisjoint(names["val"])
@@ -63,8 +73,8 @@ def test_a_share_to_choose_a_model_by_leaves_the_test_images_alone():
 def test_a_validation_split_of_its_own_is_not_replaced(tmp_path):
     for split in ("train", "val"):
         write_photographs(tmp_path / split, per_class=1)
-    with pytest.raises(ValueError, match=r"has a validation split of its own: give --data\.val-share None"):
-        open_data(DataConfig(source="folder", root=tmp_path, val_share=0.1))
+    with pytest.raises(ValueError, match=r"already has a validation split: give --data\.val-fraction None"):
+        open_data(DataConfig(source="folder", root=tmp_path, val_fraction=0.1))
 
 
 def test_validation_images_may_be_trained_on_too(tmp_path):
@@ -90,8 +100,8 @@ def all_names(source):
 def test_there_must_be_validation_images_to_train_on_them():
     with pytest.raises(ValueError, match="digits has no validation split of its own"):
         open_data(replace(DIGITS, train_on_val=True))
-    with pytest.raises(ValueError, match=r"holds images out that --data\.train-on-val"):
-        replace(DIGITS, train_on_val=True, val_share=0.1)
+    with pytest.raises(ValueError, match=r"holds out images that --data\.train-on-val"):
+        replace(DIGITS, train_on_val=True, val_fraction=0.1)
 
 
 def test_digits_with_names_of_their_own():
@@ -175,7 +185,7 @@ def test_a_pipe_among_the_images_is_named_and_does_not_hang(tmp_path):
         for index in range(len(source)):
             if source.name(index) == str(pipe):
                 with pytest.raises(
-                    UnreadableImage, match=r"pipe\.png cannot be read as an image: it is no ordinary file"
+                    UnreadableImage, match=r"pipe\.png cannot be read as an image: it is not a regular file"
                 ):
                     read_from(source, index, channels=3)
                 return
@@ -184,7 +194,7 @@ def test_a_pipe_among_the_images_is_named_and_does_not_hang(tmp_path):
 
 def test_broken_files_are_named(tmp_path):
     root = write_photographs(tmp_path / "photos", per_class=3)
-    broken = break_files(root)
+    unreadable = break_files(root)
     sentences = []
     for source in open_data(DataConfig(source="folder", root=root)).values():
         for index in range(len(source)):
@@ -192,17 +202,17 @@ def test_broken_files_are_named(tmp_path):
                 read_from(source, index, channels=3)
             except UnreadableImage as error:
                 sentences.append((source.name(index), str(error)))
-    assert sorted(name for name, _ in sentences) == [str(path) for path in broken]
+    assert sorted(name for name, _ in sentences) == [str(path) for path in unreadable]
     assert all(sentence.startswith(f"{name} cannot be read as an image: ") for name, sentence in sentences)
 
 
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"held_out": 0.0}, "--data.held-out must be above 0 and below 1, not 0.0"),
-        ({"held_out": 1.0}, "--data.held-out must be above 0 and below 1, not 1.0"),
-        ({"held_out": float("nan")}, "--data.held-out must be above 0 and below 1, not nan"),
-        ({"val_share": 1.0}, "--data.val-share must be above 0 and below 1, not 1.0"),
+        ({"test_fraction": 0.0}, "--data.test-fraction must be above 0 and below 1, not 0.0"),
+        ({"test_fraction": 1.0}, "--data.test-fraction must be above 0 and below 1, not 1.0"),
+        ({"test_fraction": float("nan")}, "--data.test-fraction must be above 0 and below 1, not nan"),
+        ({"val_fraction": 1.0}, "--data.val-fraction must be above 0 and below 1, not 1.0"),
         ({"split_seed": -1}, "--data.split-seed must be at least 0, not -1"),
         ({"workers": -1}, "--data.workers must be at least 0, not -1"),
         ({"class_names": ("a", "b", "a")}, "--data.class-names has 'a' twice"),
@@ -224,11 +234,11 @@ def test_values_out_of_range(values, sentence):
         ),
         (
             DataConfig(source="digits", class_names=("a", "b")),
-            "--data.class-names needs 10 names for the digits, not 2",
+            "--data.class-names needs 10 names for digits, not 2",
         ),
         (
             DataConfig(source="folder", class_names=("a", "b")),
-            "--data.source folder names its classes after their fold",
+            "--data.source folder takes the classes' names from their fold",
         ),
         (DataConfig(source="folder", root=Path("gone")), "gone does not exist: give an existing folder as --data.root"),
         (DataConfig(source="idx", root=Path(__file__)), f"{__file__} is a file: give the folder that holds the data"),

@@ -64,7 +64,7 @@ def test_a_saved_folder_with_splits(tmp_path: Path) -> None:
 
 def test_nothing_is_decoded(tmp_path: Path) -> None:
     table().save_to_disk(tmp_path / "saved")
-    source = opened(tmp_path / "saved", held_out=0.4)["train"].source
+    source = opened(tmp_path / "saved", test_fraction=0.4)["train"].source
     assert isinstance(source, TableSource)
     assert source.stored(4) == png(4)
 
@@ -179,12 +179,12 @@ def test_splits_that_could_be_anything(tmp_path: Path) -> None:
 
 def test_what_is_no_table(tmp_path: Path) -> None:
     table().remove_columns("image").save_to_disk(tmp_path / "words")
-    refused(tmp_path / "words", "has no column that is plainly of images: choose one of label with --data.image-column")
+    refused(tmp_path / "words", "has no obvious image column: choose one of label with --data.image-column")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "empty cannot be opened as tables of images: ")
     (tmp_path / "notes.txt").write_text("notes")
-    refused(tmp_path / "notes.txt", "notes.txt is no .parquet or .arrow file")
-    refused(Path("nobody/nothing"), "nobody/nothing is neither here nor to be had from the Hub (")
+    refused(tmp_path / "notes.txt", "notes.txt is not a .parquet or .arrow file")
+    refused(Path("nobody/nothing"), "nobody/nothing is neither a local path nor available on the Hub (")
     with pytest.raises(ValueError, match=r"--data\.source hub needs --data\.root"):
         open_data(DataConfig(source="hub"))
 
@@ -199,7 +199,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, form: str) -> None:
         table().save_to_disk(tmp_path / "saved")
         file = tmp_path / "saved" / "data-00000-of-00001.arrow"
     file.write_bytes(file.read_bytes()[:100])
-    refused(tmp_path / "saved", f"{file} is damaged or cut short")
+    refused(tmp_path / "saved", f"{file} is damaged or truncated")
 
 
 def test_without_the_package_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

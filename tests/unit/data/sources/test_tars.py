@@ -87,7 +87,7 @@ def test_classes_in_json_and_names_in_a_file(tmp_path: Path) -> None:
     file = write_shard(tmp_path / "train.tar", samples)
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     assert opened(file)["train"].classes == ("cat", "dog")
-    named = opened(file, label_column="breed", class_names=("x", "y", "z"), held_out=0.5)
+    named = opened(file, label_column="breed", class_names=("x", "y", "z"), test_fraction=0.5)
     assert named["train"].classes == ("x", "y", "z")
     assert sorted(named["train"].labels.tolist() + named["test"].labels.tolist()) == [0, 0, 1, 1, 2, 2]
 
@@ -95,8 +95,8 @@ def test_classes_in_json_and_names_in_a_file(tmp_path: Path) -> None:
 def test_an_index_is_kept_until_the_shard_changes(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(tmp_path / "shards")
     opened(tmp_path / "shards")
-    kept = sorted(cache.iterdir())
-    assert len(kept) == 3
+    cached = sorted(cache.iterdir())
+    assert len(cached) == 3
     with monkeypatch.context() as patch:
         patch.setattr(tarfile, "open", lambda **_: pytest.fail("a shard was read again"))
         assert sum(map(len, opened(tmp_path / "shards").values())) == 12
@@ -112,10 +112,10 @@ def refused(root: Path, sentence: str, **values) -> None:
     assert sentence in str(caught.value)
 
 
-@pytest.mark.parametrize("kept", [100, 700, 1024, 4096, -10240 + 4608])
-def test_a_shard_that_was_cut_is_named(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("size", [100, 700, 1024, 4096, -10240 + 4608])
+def test_a_truncated_shard_is_named(tmp_path: Path, size: int) -> None:
     file = write_shards(tmp_path / "shards") / "train-001.tar"
-    file.write_bytes(file.read_bytes()[:kept])
+    file.write_bytes(file.read_bytes()[:size])
     refused(tmp_path / "shards", f"{file} is ")
     refused(tmp_path / "shards", "fetch it again")
 
@@ -136,15 +136,16 @@ def test_a_shard_that_shrinks_while_in_use_is_named(tmp_path: Path) -> None:
         file.write_bytes(b"")
     with pytest.raises(UnreadableImage) as caught:
         read_from(source, len(source) - 1, channels=1)
-    assert str(caught.value) == f"{name} cannot be read as an image: the shard has become shorter"
+    assert str(caught.value).startswith(f"{name} cannot be read as an image: ")
+    assert "has become shorter" in str(caught.value)
 
 
 def test_wrong_use(tmp_path: Path) -> None:
     write_shards(tmp_path / "shards")
     refused(tmp_path / "shards" / "train-{000..003}.tar", f"{tmp_path}/shards/train-003.tar does not exist: fetch it")
-    refused(tmp_path / "shards", "other-*.tar fits no file", splits=("train=other-*.tar",))
+    refused(tmp_path / "shards", "other-*.tar matches no file", splits=("train=other-*.tar",))
     write_shard(tmp_path / "shards" / "odd-000.tar", [{"__key__": "1", "png": png(1), "cls": 1}])
-    refused(tmp_path / "shards", "does not tell which split odd-000.tar is of")
+    refused(tmp_path / "shards", "the split of odd-000.tar is unclear")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "has no .tar files: unpack compressed ones")
     with pytest.raises(ValueError, match=r"--data\.source tars needs --data\.root"):
@@ -155,7 +156,7 @@ def test_samples_without_class_or_image(tmp_path: Path) -> None:
     file = write_shard(tmp_path / "a.tar", [{"__key__": "7", "png": png(1)}])
     refused(tmp_path, f"{file}: 7 has no class: add its .cls")
     write_shard(file, [{"__key__": "7", "png": png(1), "json": {"breed": 1}}])
-    refused(tmp_path, "or name its key in .json by --data.label-column")
+    refused(tmp_path, "or give its key in .json as --data.label-column")
     write_shard(file, [{"__key__": "7", "txt": "no picture"}])
     refused(tmp_path, f"{file} has no images")
     write_shard(file, [{"__key__": "7", "png": png(1), "jpg": png(1), "cls": 0}])

@@ -57,13 +57,13 @@ def test_every_kind_of_flaw(flawed: Path) -> None:
         "tiny": {f"{train}/zebra/only.png"},
         "huge": {f"{train}/cat/wide.png"},
     }
-    broken = [finding for finding in findings if finding.kind == "unreadable"]
-    assert [finding.names[0].rpartition("/")[2] for finding in broken] == [
+    unreadable = [finding for finding in findings if finding.kind == "unreadable"]
+    assert [finding.names[0].rpartition("/")[2] for finding in unreadable] == [
         "broken-cut.jpg",
         "broken-empty.jpg",
         "broken-text.png",
     ]
-    assert findings[0] == broken[0]
+    assert findings[0] == unreadable[0]
     details = {finding.kind: finding.detail for finding in findings}
     assert details["two classes"].startswith(f"{train}/cat/000-plain.png (cat) = {train}/coffee/")
     assert details["two splits"].endswith(f"{flawed}/test/rocket/seen.gif (test)")

@@ -10,7 +10,7 @@ from scipy.fft import dctn
 from photographs import PHOTOGRAPHS
 from vitral.data.sources.source import ArraySource
 from vitral.data.tools.hashing import SIDE, VIEWS, perceptual_hashes
-from vitral.data.tools.near_duplicates import Pair, embedding_pairs, hash_pairs, hashes_of, thumbnail
+from vitral.data.tools.near_duplicates import Pair, embedding_pairs, hash_images, hash_pairs, thumbnail
 
 
 def pictures() -> list[Image.Image]:
@@ -116,6 +116,6 @@ def test_embeddings_by_cosine() -> None:
 def test_thumbnails_of_a_source() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 100, 80, 3), np.uint8)
     source = ArraySource(title="noise", images=pixels, labels=np.array([0, 1, 0]), classes=("a", "b"))
-    found = hashes_of(thumbnail(source, index) for index in range(3))
+    found = hash_images(thumbnail(source, index) for index in range(3))
     assert found.shape == (3, 11, 8)
     assert (found[1] == hashes([Image.fromarray(pixels[1])])[0]).all()

@@ -1,10 +1,12 @@
 """Copies that are fast to read."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -118,7 +120,7 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
         time.sleep(0.005)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    with pytest.raises(ValueError, match="packed is a copy that was interrupted: run `vitral data pack` again"):
+    with pytest.raises(ValueError, match="packed is an incomplete copy: run `vitral data pack` again"):
         opened(tmp_path / "packed")
     splits = open_stored(DataConfig(source="idx", root=tmp_path / "idx"))
     for target in ("packed", "fresh"):
@@ -128,17 +130,27 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
 
 def test_broken_images_stop_or_are_listed(tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photos", per_class=2)
-    broken = break_files(root)
-    with pytest.raises(
-        ValueError, match=r"broken-cut\.jpg cannot be read .* leave such images out with --data\.on-error"
-    ):
+    unreadable = break_files(root)
+    with pytest.raises(ValueError, match=r"broken-cut\.jpg cannot be read .* skip such images with --data\.on-error"):
         packed(root, tmp_path / "packed")
     result = packed(root, tmp_path / "packed", on_error="skip")
     assert result.num_images == {"train": 12}
-    assert [sentence.split(" cannot")[0] for sentence in result.unreadable] == [str(file) for file in broken]
+    assert [sentence.split(" cannot")[0] for sentence in result.unreadable] == [str(file) for file in unreadable]
     source = opened(tmp_path / "packed")
     assert all(read_from(source, index, channels=3) for index in range(12))
     assert np.bincount(source.labels).tolist() == [2] * 6
+
+
+def test_notes_with_the_old_key_are_read(tmp_path: Path) -> None:
+    """Copies that were made before the key "broken" became "unreadable"."""
+    root = write_photographs(tmp_path / "photos", per_class=2)
+    break_files(root)
+    result = packed(root, tmp_path / "packed", on_error="skip")
+    (notes,) = (tmp_path / "packed" / "train").glob("data-*.json")
+    values = json.loads(notes.read_text())
+    assert set(values) == {"num_images", "unreadable"}
+    notes.write_text(json.dumps({"num_images": values["num_images"], "broken": values["unreadable"]}))
+    assert packed(root, tmp_path / "packed", on_error="skip") == replace(result, fresh=False)
 
 
 def test_the_owner_of_the_form_reads_it(photographs: Path, tmp_path: Path) -> None:
@@ -150,11 +162,11 @@ def test_the_owner_of_the_form_reads_it(photographs: Path, tmp_path: Path) -> No
 
 def test_other_copies_are_not_touched(photographs: Path, tmp_path: Path) -> None:
     packed(photographs, tmp_path / "packed", short_side=64)
-    with pytest.raises(ValueError, match="holds a copy of other data or by other settings: choose another folder"):
+    with pytest.raises(ValueError, match="contains a copy of other data or with other settings: choose another folder"):
         packed(photographs, tmp_path / "packed", short_side=32)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
-    with pytest.raises(ValueError, match="mine is there already and no copy that was begun: choose another folder"):
+    with pytest.raises(ValueError, match="mine already exists and is not an incomplete copy: choose another folder"):
         packed(photographs, tmp_path / "mine")
     with pytest.raises(ValueError, match="--quality must be 1 to 100, not 0"):
         PackConfig(quality=0)

@@ -28,7 +28,7 @@ def test_numbers_stay_what_they_are():
 
 def test_small_tools():
     assert between(2.0, 4.0, 0.25) == 2.5
-    assert [pick("abc", share) for share in (0.0, 0.33, 0.34, 0.99)] == ["a", "a", "b", "c"]
+    assert [pick("abc", fraction) for fraction in (0.0, 0.33, 0.34, 0.99)] == ["a", "a", "b", "c"]
     assert colour(1 / 3, 1.0, 0.5).tolist() == pytest.approx([0, 0.5, 0])
     assert samples(1)[[0, 63]].tolist() == [0.5, 63.5]
     assert samples(2)[:3].tolist() == [0.25, 0.75, 1.25]

@@ -7,7 +7,7 @@ import pytest
 
 from vitral.datasets.mini.rays import PER_PIXEL, render
 from vitral.datasets.mini.scenes import COUNTS, count_scene, distance_class, distance_scene, draw_count, draw_distance
-from vitral.datasets.mini.tasks import VTAB_MINI
+from vitral.datasets.registry import TASKS
 
 
 def test_classes_of_distances_at_their_edges():
@@ -25,7 +25,7 @@ def test_classes_of_counts_are_three_to_ten():
 
 
 def test_the_nearest_solid_is_as_near_as_the_label_says():
-    labels = np.concatenate([split.labels for split in VTAB_MINI["mini-distance"].open(None).values()])
+    labels = np.concatenate([split.labels for split in TASKS["mini-distance"].open(None).values()])
     distances = []
     for index in range(0, 2000, 9):
         scene = distance_scene("mini-distance", index, int(labels[index]))

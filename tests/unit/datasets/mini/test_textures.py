@@ -1,4 +1,4 @@
-"""Textures: each has the structure of its name, and no pixel tells it."""
+"""Textures: each has the structure of its name, and no single pixel reveals it."""
 
 import numpy as np
 import pytest

@@ -26,7 +26,7 @@ def test_the_camera_stands_where_the_classes_say(elevation, azimuth):
 
 @pytest.mark.parametrize("kind", TOYS)
 def test_every_side_of_a_toy_looks_different(kind):
-    """Also under a light straight from above, which tells no side."""
+    """Also under a light straight from above, which reveals no side."""
     solids = [
         Solid(form=form, centre=np.array(centre, float), half=np.array(half, float), colour=np.ones(3))
         for form, centre, half in TOYS[kind]
@@ -36,7 +36,7 @@ def test_every_side_of_a_toy_looks_different(kind):
     size = (views > 0).sum((1, 2)).min()
     for one in range(18):
         for other in range(one):
-            # a mirrored toy is told from its picture as a whole, not from its outline alone
+            # a mirrored toy is recognised by the whole picture, not from its outline alone
             assert np.abs(views[one] - views[other]).sum() > 0.05 * size, (one, other)
 
 

@@ -1,4 +1,4 @@
-"""VTAB's loaders on files that are missing, cut short or garbage: images, or one sentence that names a file."""
+"""VTAB's loaders on files that are missing, truncated or garbage: images, or one sentence that names a file."""
 
 import random
 import shutil
@@ -22,29 +22,29 @@ from unit.datasets.vtab.test_photographs import (
 from unit.datasets.vtab.test_structured import write_clevr, write_dmlab, write_dsprites, write_kitti, write_small_norb
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
-from vitral.datasets.transfer_task import TransferTask
-from vitral.datasets.vtab.tasks import VTAB1K
+from vitral.datasets.data_set import Task
+from vitral.datasets.registry import TASKS, tasks_of
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
-    "caltech101": write_caltech101,
-    "cifar100": write_cifar100,
-    "dtd": write_dtd,
-    "flowers102": write_flowers,
-    "pets": write_pets,
-    "sun397": write_sun397,
-    "svhn": write_svhn,
-    "camelyon": write_camelyon,
-    "eurosat": partial(write_folders, folder="2750", first="AnnualCrop"),
-    "resisc45": partial(write_folders, folder="NWPU-RESISC45", first="airplane"),
-    "retinopathy": write_retinopathy,
-    "clevr-count": write_clevr,
-    "clevr-distance": write_clevr,
-    "dmlab": partial(write_dmlab, shards=2),
-    "dsprites-location": write_dsprites,
-    "dsprites-orientation": write_dsprites,
-    "kitti-distance": write_kitti,
-    "smallnorb-azimuth": write_small_norb,
-    "smallnorb-elevation": write_small_norb,
+    "vtab-caltech101": write_caltech101,
+    "vtab-cifar100": write_cifar100,
+    "vtab-dtd": write_dtd,
+    "vtab-flowers102": write_flowers,
+    "vtab-pets": write_pets,
+    "vtab-sun397": write_sun397,
+    "vtab-svhn": write_svhn,
+    "vtab-camelyon": write_camelyon,
+    "vtab-eurosat": partial(write_folders, folder="2750", first="AnnualCrop"),
+    "vtab-resisc45": partial(write_folders, folder="NWPU-RESISC45", first="airplane"),
+    "vtab-retinopathy": write_retinopathy,
+    "vtab-clevr-count": write_clevr,
+    "vtab-clevr-distance": write_clevr,
+    "vtab-dmlab": partial(write_dmlab, shards=2),
+    "vtab-dsprites-location": write_dsprites,
+    "vtab-dsprites-orientation": write_dsprites,
+    "vtab-kitti-distance": write_kitti,
+    "vtab-smallnorb-azimuth": write_small_norb,
+    "vtab-smallnorb-elevation": write_small_norb,
 }
 """What writes the few images of each task as its authors do."""
 IMAGES = {".jpg", ".jpeg", ".png"}
@@ -52,31 +52,30 @@ READ = 2
 """Images of each split that are read."""
 
 
-def small(name: str, root: Path) -> TransferTask:
+def small(name: str, root: Path) -> Task:
     """A task whose data set is written into its folder, and complete with that."""
-    opened = VTAB1K[name].open
-    assert isinstance(opened, partial)
-    original, folder = opened.keywords["original"], opened.keywords["folder"]
-    (root / folder).mkdir(parents=True)
-    splits = original.open(LAYOUTS[name](root / folder))
+    task = TASKS[name]
+    folder = root / task.folder
+    folder.mkdir(parents=True)
+    splits = task.data.reader(LAYOUTS[name](folder))
     complete = replace(
-        original,
+        task.data,
         num_images={split: len(source) for split, source in splits.items()},
         num_classes=len(splits["train"].classes),
     )
-    return replace(VTAB1K[name], open=partial(opened.func, original=complete, folder=folder))
+    return replace(task, data=complete)
 
 
 def read_some(splits: dict[str, Source]) -> list[str]:
     """Reads the first images of each split; a sentence for each that cannot be read."""
-    told = []
+    messages = []
     for source in splits.values():
         for index in range(min(len(source), READ)):
             try:
                 read_from(source, index, channels=3)
             except UnreadableImage as error:
-                told.append(str(error))
-    return told
+                messages.append(str(error))
+    return messages
 
 
 def damages(content: bytes, chance: random.Random) -> Iterator[bytes]:
@@ -89,20 +88,20 @@ def damages(content: bytes, chance: random.Random) -> Iterator[bytes]:
         yield bytes(damaged)
 
 
-def sentences(task: TransferTask, root: Path) -> list[str]:
+def sentences(task: Task, root: Path) -> list[str]:
     """What is said when a task is opened and read; each a line that names something in the folder."""
     try:
-        told = read_some(task.open(root))
+        messages = read_some(task.open(root))
     except ValueError as error:
-        told = [str(error)]
-    for sentence in told:
+        messages = [str(error)]
+    for sentence in messages:
         assert "\n" not in sentence
         assert str(root) in sentence
-    return told
+    return messages
 
 
 def tables(root: Path) -> list[Path]:
-    """Files that tell of images or hold many; of KITTI's texts about one image each, the first."""
+    """Files that describe images or contain many; of KITTI's texts about one image each, the first."""
     files = {path for path in root.rglob("*") if path.is_file() and path.suffix not in IMAGES | {".txt"}}
     texts = {path for path in root.rglob("*.txt") if path.parent.name != "label_2" or path.stem == "000000"}
     return sorted(
@@ -115,8 +114,8 @@ def test_each_file_missing_or_damaged(name: str, tmp_path: Path) -> None:
     task, chance = small(name, tmp_path), random.Random(name)
     assert sentences(task, tmp_path) == []
     for file in tables(tmp_path):
-        kept = file.read_bytes()
-        for damaged in damages(kept, chance):
+        original = file.read_bytes()
+        for damaged in damages(original, chance):
             file.write_bytes(damaged)
             sentences(task, tmp_path)
         file.unlink()
@@ -124,7 +123,7 @@ def test_each_file_missing_or_damaged(name: str, tmp_path: Path) -> None:
         file.mkdir()
         assert sentences(task, tmp_path)
         file.rmdir()
-        file.write_bytes(kept)
+        file.write_bytes(original)
     assert sentences(task, tmp_path) == []
 
 
@@ -141,4 +140,4 @@ def test_images_that_were_never_unpacked(name: str, tmp_path: Path) -> None:
 
 
 def test_every_task_is_damaged() -> None:
-    assert list(LAYOUTS) == list(VTAB1K)
+    assert list(LAYOUTS) == list(tasks_of("vtab1k"))

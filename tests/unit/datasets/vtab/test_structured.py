@@ -18,7 +18,7 @@ from vitral.datasets.vtab.clevr import count_class, distance_class, open_clevr
 from vitral.datasets.vtab.dmlab import open_dmlab
 from vitral.datasets.vtab.dsprites import FILE, location_class, open_dsprites, orientation_class
 from vitral.datasets.vtab.kitti import CLASSES, open_kitti, vehicle_class
-from vitral.datasets.vtab.small_norb import AZIMUTH, ELEVATION, STEMS, open_small_norb
+from vitral.datasets.vtab.small_norb import COLUMNS, STEMS, open_small_norb
 
 
 def at_depths(*depths: float) -> list[dict[str, Any]]:
@@ -105,8 +105,8 @@ def test_kitti_has_no_vehicle_at_an_impossible_depth(depth: float, tmp_path: Pat
 
 
 @pytest.mark.parametrize("line", ["Car 0.00 near", kitti_line("Car", 5.0).rpartition(" ")[0], kitti_line("Bus", 5.0)])
-def test_kitti_refuses_lines_that_tell_of_no_object(line: str) -> None:
-    with pytest.raises(ValueError, match="a line tells of no object"):
+def test_kitti_refuses_lines_that_describe_no_object(line: str) -> None:
+    with pytest.raises(ValueError, match="a line describes no object"):
         vehicle_class([line])
 
 
@@ -136,8 +136,8 @@ def write_clevr(root: Path, *, train: int = 20, val: int = 3) -> Path:
 
 def test_clevr(tmp_path: Path) -> None:
     write_clevr(tmp_path / "CLEVR_v1.0")
-    classes = tuple(f"{count} objects" for count in range(3, 11))
-    data = open_clevr(tmp_path, label=count_class, classes=classes)
+    data = open_clevr(tmp_path, task="count")
+    assert data["test"].classes == tuple(f"{count} objects" for count in range(3, 11))
     assert {split: len(source) for split, source in data.items()} == {"train": 18, "val": 2, "test": 3}
     assert shades(data["test"]) == [0, 10, 20]
     seen = shades(data["train"]) + shades(data["val"])
@@ -148,7 +148,7 @@ def test_clevr(tmp_path: Path) -> None:
 
 
 def write_dsprites(root: Path) -> Path:
-    """Ten images, the corners of which tell their numbers."""
+    """Ten images, whose corners encode their numbers."""
     images = np.zeros((10, 64, 64), np.uint8)
     images[np.arange(10), 0, np.arange(10)] = 1
     latents = np.zeros((10, 6), np.int64)
@@ -159,8 +159,8 @@ def write_dsprites(root: Path) -> Path:
 
 def test_dsprites(tmp_path: Path) -> None:
     write_dsprites(tmp_path)
-    for column, factor in ((3, lambda n: int(4 * n / 2.5)), (4, lambda n: 3 * n // 2)):
-        data = open_dsprites(tmp_path, column=column)
+    for task, factor in (("orientation", lambda n: int(4 * n / 2.5)), ("location", lambda n: 3 * n // 2)):
+        data = open_dsprites(tmp_path, task=task)
         assert {split: len(source) for split, source in data.items()} == {"train": 8, "val": 1, "test": 1}
         for source in data.values():
             for index, label in enumerate(source.labels.tolist()):
@@ -180,7 +180,7 @@ def write_matrix(file: Path, values: np.ndarray, *, packed: bool = False) -> Non
 
 
 def write_small_norb(root: Path, *, train: int = 18, test: int = 6) -> Path:
-    """Image i was taken from height i % 9 and side i % 18; the left one has the shade i, the right one 200."""
+    """Image i has elevation i % 9 and azimuth i % 18; the left one has the shade i, the right one 200."""
     for (split, stem), count in zip(STEMS.items(), (train, test), strict=True):
         images = np.full((count, 2, 96, 96), 200, np.uint8)
         images[:, 0] = np.arange(count, dtype=np.uint8)[:, None, None]
@@ -192,8 +192,8 @@ def write_small_norb(root: Path, *, train: int = 18, test: int = 6) -> Path:
 
 def test_small_norb(tmp_path: Path) -> None:
     write_small_norb(tmp_path)
-    for column, values in ((AZIMUTH, 18), (ELEVATION, 9)):
-        data = open_small_norb(tmp_path, column=column)
+    for task, values in (("azimuth", 18), ("elevation", 9)):
+        data = open_small_norb(tmp_path, task=task)
         assert len(data["train"].classes) == values
         assert {split: len(source) for split, source in data.items()} == {"train": 18, "val": 3, "test": 3}
         for source in data.values():
@@ -201,22 +201,22 @@ def test_small_norb(tmp_path: Path) -> None:
         assert sorted(shades(data["val"]) + shades(data["test"])) == list(range(6)), "halves of the test images"
 
 
-@pytest.mark.parametrize(("column", "value"), [(ELEVATION, 9), (ELEVATION, -1), (AZIMUTH, 36), (AZIMUTH, 3)])
-def test_small_norb_has_nine_heights_and_eighteen_sides(column: int, value: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "value"), [("elevation", 9), ("elevation", -1), ("azimuth", 36), ("azimuth", 3)])
+def test_small_norb_has_nine_heights_and_eighteen_sides(task: str, value: int, tmp_path: Path) -> None:
     write_small_norb(tmp_path)
-    data = open_small_norb(tmp_path, column=column)
-    assert set(data["train"].labels.tolist()) == set(range({ELEVATION: 9, AZIMUTH: 18}[column]))
+    data = open_small_norb(tmp_path, task=task)
+    assert set(data["train"].labels.tolist()) == set(range({"elevation": 9, "azimuth": 18}[task]))
     info = np.array([[1, 0, 0, 3]] * 18, "<i4")
-    info[5, column] = value
+    info[5, COLUMNS[task]] = value
     write_matrix(tmp_path / f"{STEMS['train']}-info.mat", info)
-    with pytest.raises(ValueError, match=r"-info\.mat has positions that small NORB has not"):
-        open_small_norb(tmp_path, column=column)
+    with pytest.raises(ValueError, match=r"-info\.mat has positions that small NORB does not have"):
+        open_small_norb(tmp_path, task=task)
 
 
 def test_small_norb_is_pairs_of_photographs(tmp_path: Path) -> None:
     write_small_norb(tmp_path)
     write_matrix(tmp_path / f"{STEMS['train']}-dat.mat", np.zeros((18, 2, 96, 95), np.uint8))
-    with pytest.raises(ValueError, match=r"-dat\.mat and -info\.mat do not fit each other"):
+    with pytest.raises(ValueError, match=r"-dat\.mat and -info\.mat do not match"):
         small_norb(tmp_path)
 
 
@@ -271,7 +271,7 @@ def test_dmlab(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_dmlab_in_shards(shards: int, tmp_path: Path) -> None:
-    """One after the other, none left out."""
+    """One after the other, without gaps."""
     data = open_dmlab(write_dmlab(makedirs(tmp_path / "dmlab"), shards=shards).parent)
     assert data["train"].labels.tolist() == [0, 1, 2, 3, 4, 5, 0]
     assert shades(data["train"]) == [0, 10, 20, 30, 40, 50, 60]
@@ -310,7 +310,7 @@ def test_a_dmlab_file_that_has_gone_is_a_broken_image(tmp_path: Path) -> None:
     source = open_dmlab(write_dmlab(tmp_path))["train"]
     file = tmp_path / "dmlab-train.tfrecord"
     file.unlink()
-    with pytest.raises(UnreadableImage, match=rf"^{file}\[3\] cannot be read as an image: No such file"):
+    with pytest.raises(UnreadableImage, match=rf"^{file}\[3\] cannot be read as an image: there is no such file"):
         read_from(source, 3, channels=3)
 
 
@@ -349,15 +349,15 @@ def test_kitti_draws_the_drives_of_tensorflow_datasets(tmp_path: Path) -> None:
 
 
 def clevr(root: Path) -> dict[str, Source]:
-    return open_clevr(root, label=distance_class, classes=tuple("abcdef"))
+    return open_clevr(root, task="distance")
 
 
 def dsprites(root: Path) -> dict[str, Source]:
-    return open_dsprites(root, column=3)
+    return open_dsprites(root, task="orientation")
 
 
 def small_norb(root: Path) -> dict[str, Source]:
-    return open_small_norb(root, column=AZIMUTH)
+    return open_small_norb(root, task="azimuth")
 
 
 @pytest.mark.parametrize("opened", [clevr, dsprites, small_norb, open_dmlab, open_kitti])
@@ -393,8 +393,8 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "kitti" / "training" / "label_2" / "000003.txt").write_text("Car 0.00 near\n")
     wrong = {
         clevr: ("clevr", "is damaged, or not CLEVR's: fetch it again"),
-        dsprites: ("sprites", "images and what they were drawn by do not fit"),
-        small_norb: ("norb", "is damaged, or not in small NORB's binary form"),
+        dsprites: ("sprites", "its images and latent factors do not match"),
+        small_norb: ("norb", "is damaged, or not in small NORB's binary format"),
         open_dmlab: ("dmlab", "is damaged, or not DMLab's, after 2 images"),
         open_kitti: ("kitti", "000003.txt is damaged, or not one of KITTI's"),
     }
@@ -408,4 +408,4 @@ def test_scenes_that_vtab_has_no_class_for(tmp_path: Path) -> None:
     file = tmp_path / "scenes" / "CLEVR_train_scenes.json"
     file.write_text(json.dumps({"scenes": [{"image_filename": "a.png", "objects": at_depths(9.0, 9.0)}]}))
     with pytest.raises(ValueError, match="scenes of other than 3 to 10 objects"):
-        open_clevr(tmp_path, label=count_class, classes=tuple("abcdefgh"))
+        open_clevr(tmp_path, task="count")

@@ -1,4 +1,4 @@
-"""What may become another when a run goes on: every setting belongs to one of three kinds."""
+"""Changes of settings when a run resumes: each setting is neutral, effective or fixed."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from tiny import tiny_run
 from vitral.config import from_dict, to_dict
 from vitral.objectives.masked_patch import MaskedPatchConfig
-from vitral.train.checkpointing.changes import AS_BEFORE, FIXED, OTHERWISE, Change, changes_between
+from vitral.train.checkpointing.changes import EFFECTIVE, FIXED, NEUTRAL, Change, changes_between
 from vitral.train.config import RunConfig
 
 BEFORE = tiny_run()
@@ -42,10 +42,10 @@ def with_setting(name: str, value: Any) -> RunConfig:
         ("data.workers", 3),
     ],
 )
-def test_where_it_computes_and_what_it_tells_do_not_count(name: str, value: Any) -> None:
+def test_hardware_and_logging_settings_do_not_affect_the_result(name: str, value: Any) -> None:
     (change,) = changes_between(BEFORE, with_setting(name, value))
     assert change.name == name
-    assert not change.counts
+    assert not change.affects_result
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_where_it_computes_and_what_it_tells_do_not_count(name: str, value: Any)
         ("data.on_error", "skip"),
     ],
 )
-def test_what_is_learned_otherwise_counts_and_is_told(name: str, value: Any) -> None:
+def test_training_settings_affect_the_result(name: str, value: Any) -> None:
     (change,) = changes_between(BEFORE, with_setting(name, value))
-    assert change.counts
-    assert change.told(8) == f"{name} is {change.new} instead of {change.old} from step 8 on"
+    assert change.affects_result
+    assert change.describe(8) == f"{name} is {change.new} instead of {change.old} from step 8 on"
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_what_is_learned_otherwise_counts_and_is_told(name: str, value: Any) -> 
         ("data.source", "idx"),
         ("data.root", "elsewhere"),
         ("data.limit", 9),
-        ("data.val_share", 0.1),
-        ("data.held_out", 0.3),
+        ("data.val_fraction", 0.1),
+        ("data.test_fraction", 0.3),
         ("data.split_seed", 1),
         ("data.exclude", "list"),
         ("data.splits", ["train=a"]),
@@ -100,31 +100,31 @@ def test_what_is_learned_otherwise_counts_and_is_told(name: str, value: Any) -> 
         ("train.ema", None),
     ],
 )
-def test_what_would_be_another_run_is_refused(name: str, value: Any) -> None:
+def test_settings_that_cannot_change_raise(name: str, value: Any) -> None:
     with pytest.raises(
-        ValueError, match=rf"^{name} was .* and cannot become .* when a run goes on, as .*: leave it out"
+        ValueError, match=rf"^{name} was .* and cannot become .* when a run resumes, because .*: remove it"
     ):
         changes_between(BEFORE, with_setting(name, value))
 
 
-def test_another_objective_is_refused() -> None:
+def test_another_objective_raises() -> None:
     with pytest.raises(ValueError, match=r"^objective\.name was classification and cannot become masked_patch"):
         changes_between(BEFORE, replace(BEFORE, objective=MaskedPatchConfig()))
 
 
-def test_only_what_order_depends_on_is_told_to_be_order() -> None:
-    with pytest.raises(ValueError, match="as samples would come twice or never"):
+def test_the_reason_names_the_order_of_samples_only_where_it_changes() -> None:
+    with pytest.raises(ValueError, match="because samples would be repeated or skipped"):
         Change("train.batch_size", 64, 32).check()
-    with pytest.raises(ValueError, match="as it would be another run"):
+    with pytest.raises(ValueError, match="because it would be a different run"):
         Change("model.probe", False, True).check()
 
 
-def test_where_a_run_lies_and_what_was_typed_is_no_change(tmp_path) -> None:
-    assert changes_between(BEFORE, replace(BEFORE, out=tmp_path, command=("typed",), changes=("told",))) == []
+def test_folder_and_command_are_not_changes(tmp_path) -> None:
+    assert changes_between(BEFORE, replace(BEFORE, out=tmp_path, command=("typed",), changes=("a change",))) == []
 
 
-def test_every_name_is_that_of_a_setting() -> None:
-    for name in (*AS_BEFORE, *OTHERWISE, *FIXED):
+def test_all_listed_settings_exist() -> None:
+    for name in (*NEUTRAL, *EFFECTIVE, *FIXED):
         part: Any = to_dict(BEFORE)
         for key in name.split("."):
             assert key in part, name

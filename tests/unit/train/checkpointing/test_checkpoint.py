@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, the newest few kept, damaged ones passed over and said."""
+"""Checkpoints: complete or absent, the newest few are kept, damaged ones are skipped with a message."""
 
 import errno
 import json
@@ -36,10 +36,10 @@ def steps_of(checkpoints: Checkpoints) -> list[int]:
 
 
 def holds(found: Saved, step: int) -> bool:
-    """Whether everything in a checkpoint is of that step."""
+    """Whether metadata and tensors of a checkpoint are of that step."""
     tensors = {"model.weight": torch.zeros(300), "optimiser.step": torch.zeros(())}
-    found.read_into(tensors)
-    return found.facts["step"] == step and torch.equal(tensors["model.weight"], weight(step))
+    found.load_into(tensors)
+    return found.metadata["step"] == step and torch.equal(tensors["model.weight"], weight(step))
 
 
 def garbage(path: Path) -> None:
@@ -66,14 +66,14 @@ def gone(path: Path) -> None:
     (path / SHARD).unlink()
 
 
-def without_facts(path: Path) -> None:
+def without_metadata(path: Path) -> None:
     (path / "state.json").unlink()
 
 
-def other_facts(path: Path) -> None:
+def other_metadata(path: Path) -> None:
     """Well-formed, but not what was saved."""
     state = json.loads((path / "state.json").read_text())
-    state["facts"]["step"] = 31
+    state["metadata"]["step"] = 31
     (path / "state.json").write_text(json.dumps(state))
 
 
@@ -86,17 +86,26 @@ def emptied(path: Path) -> None:
     path.mkdir()
 
 
-DAMAGE = [garbage, truncated, flipped, empty, gone, without_facts, other_facts, of_something_else, emptied]
+DAMAGE = [garbage, truncated, flipped, empty, gone, without_metadata, other_metadata, of_something_else, emptied]
 
 
-def test_the_newest_comes_back(tmp_path):
+def test_the_newest_is_loaded(tmp_path):
     found, notes = saved(tmp_path, 10, 20, 30).newest()
     assert holds(found, 30)
     assert found.sizes == {"model.weight": ((300,), torch.float32), "optimiser.step": ((), torch.float32)}
     assert notes == []
 
 
-def test_only_the_newest_stay(tmp_path):
+def test_a_checkpoint_of_version_0_1_still_loads(tmp_path):
+    """Its metadata was called facts."""
+    checkpoints = saved(tmp_path, 10)
+    path = checkpoints.paths()[-1] / "state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({"facts": state.pop("metadata"), **state}))
+    assert holds(checkpoints.newest()[0], 10)
+
+
+def test_only_the_newest_are_kept(tmp_path):
     assert steps_of(saved(tmp_path, *range(5, 100, 5), keep=3)) == [85, 90, 95]
 
 
@@ -104,8 +113,8 @@ def test_the_same_step_may_be_saved_again(tmp_path):
     assert steps_of(saved(tmp_path, 5, 10, 10, keep=2)) == [5, 10]
 
 
-def test_what_is_saved_is_what_there_was_then(tmp_path):
-    """Training goes on while the files are written."""
+def test_later_changes_of_the_tensors_are_not_saved(tmp_path):
+    """Training continues while the files are written."""
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     moving = weight(3)
     checkpoints.save({"model.weight": moving, "optimiser.step": torch.zeros(())}, {"step": 3}, step=3)
@@ -114,7 +123,7 @@ def test_what_is_saved_is_what_there_was_then(tmp_path):
     assert holds(checkpoints.newest()[0], 3)
 
 
-def test_one_that_was_gone_back_past_is_written_anew(tmp_path):
+def test_a_damaged_checkpoint_is_replaced_at_the_same_step(tmp_path):
     checkpoints = saved(tmp_path, 10, 20)
     truncated(checkpoints.paths()[-1])
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
@@ -128,7 +137,7 @@ def test_steps_sort_as_numbers(tmp_path):
     assert steps_of(saved(tmp_path, 9, 10, 100, 1_000_000, keep=4)) == [9, 10, 100, 1_000_000]
 
 
-def test_a_crash_while_saving_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_crash_while_saving_keeps_the_one_before(tmp_path, monkeypatch):
     checkpoints = saved(tmp_path, 10, keep=1)
 
     def fail(_: int) -> None:
@@ -143,14 +152,14 @@ def test_a_crash_while_saving_leaves_the_one_before(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_one_is_passed_over_and_said(tmp_path, damage):
+def test_a_damaged_one_is_skipped_with_a_message(tmp_path, damage):
     checkpoints = saved(tmp_path, 10, 20, 30)
     damage(checkpoints.paths()[-1])
     found, notes = checkpoints.newest()
     assert holds(found, 20)
     assert len(notes) == 1
     assert notes[0].startswith(f"{tmp_path}/checkpoints/step_000000030 is damaged (")
-    assert notes[0].endswith("); going back to the checkpoint before it")
+    assert notes[0].endswith("); using the checkpoint before it")
     assert "\n" not in notes[0]
 
 
@@ -163,7 +172,7 @@ def test_two_damaged_ones(tmp_path):
     assert len(notes) == 2
 
 
-def test_none_that_can_be_read(tmp_path):
+def test_only_damaged_ones_raise(tmp_path):
     checkpoints = saved(tmp_path, 10, 20)
     for path in checkpoints.paths():
         truncated(path)
@@ -174,7 +183,7 @@ def test_none_that_can_be_read(tmp_path):
 
 @pytest.mark.parametrize("keep", [1, 2])
 def test_a_damaged_one_never_outlives_a_good_one(tmp_path, keep):
-    """Having gone back to 20, the run saves 25: 30 is damaged, and must not push it out."""
+    """The run resumes at 20 and saves 25, which must not be removed in favour of 30, which is damaged."""
     checkpoints = saved(tmp_path, 20, 30)
     truncated(checkpoints.paths()[-1])
     checkpoints.keep = keep
@@ -184,8 +193,8 @@ def test_a_damaged_one_never_outlives_a_good_one(tmp_path, keep):
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_no_damage_goes_unnoticed(tmp_path, seed):
-    """Cut short, filled with noise or with zeros anywhere: either refused, or read as it was."""
+def test_all_damage_is_detected(tmp_path, seed):
+    """Truncated, or filled with noise or zeros anywhere: either rejected, or read unchanged."""
     rng = random.Random(seed)
     checkpoints = saved(tmp_path, 10, 30)
     path = rng.choice(sorted(checkpoints.paths()[-1].iterdir()))
@@ -195,8 +204,8 @@ def test_no_damage_goes_unnoticed(tmp_path, seed):
     content[start:end] = rng.choice([b"", rng.randbytes(end - start), bytes(end - start)])
     path.write_bytes(content)
     found, _ = checkpoints.newest()
-    assert found.facts["step"] in (10, 30)
-    assert holds(found, found.facts["step"])
+    assert found.metadata["step"] in (10, 30)
+    assert holds(found, found.metadata["step"])
 
 
 def test_values_out_of_range():

@@ -11,10 +11,10 @@ import torch
 
 from vitral.models import build
 from vitral.resnet import ResNetConfig
-from vitral.train.checkpointing.optimiser_state import blank_state, named_state
+from vitral.train.checkpointing.optimiser_state import allocate_state, named_state
 from vitral.train.optimisers.adafactor import Adafactor
 from vitral.train.optimisers.adam import Adam, AdamW
-from vitral.train.optimisers.by_shape import TOGETHER
+from vitral.train.optimisers.by_shape import MAX_NUMEL
 from vitral.train.optimisers.muon import Muon, orthogonalise
 from vitral.train.optimisers.optimiser import OptimConfig, Optimiser
 from vitral.train.optimisers.rules import freeze, is_matrix
@@ -146,7 +146,7 @@ def test_adam():
     ],
     ids=["adamw", "adam", "sgd", "nesterov"],
 )
-def test_at_full_precision_they_are_the_librarys(ours, theirs):
+def test_float32_equals_the_library(ours, theirs):
     values = [torch.randn(shape, dtype=torch.float64) for shape in [(3, 5), (3, 5), (7,)]]
     mine, other = ([torch.nn.Parameter(value.clone()) for value in values] for _ in range(2))
     optimisers = [ours(mine, lr=0.0, momentum_dtype=torch.float64), theirs(other, lr=0.0)]
@@ -161,7 +161,7 @@ def test_at_full_precision_they_are_the_librarys(ours, theirs):
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon", "lamb", "lars", "adafactor"])
-def test_many_at_once_as_on_a_gpu_equal_one_after_another(name, monkeypatch):
+def test_batched_updates_equal_single_ones(name, monkeypatch):
     """Also where a part is left over, and where one has missed a step."""
     model = build(replace(CONFIG, width=32, depth=3, mlp_dim=32))
     one, many = model, deepcopy(model)
@@ -171,7 +171,7 @@ def test_many_at_once_as_on_a_gpu_equal_one_after_another(name, monkeypatch):
             for key, gradient in gradients(each, step).items():
                 missed = key == "blocks.1.mlp.fc1.weight" and step == 1
                 each.get_parameter(key).grad = None if missed else gradient
-            monkeypatch.setitem(TOGETHER, "cpu", numbers)
+            monkeypatch.setitem(MAX_NUMEL, "cpu", numbers)
             optimiser.step(0.01)
     for (key, ours), theirs in zip(one.named_parameters(), many.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=key)
@@ -212,7 +212,7 @@ class TestOrthogonalise:
         assert values.max() < 1.3
 
     @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-    def test_size_does_not_matter(self, scale):
+    def test_the_result_does_not_depend_on_scale(self, scale):
         matrix = torch.randn(8, 8)
         torch.testing.assert_close(orthogonalise(matrix * scale), orthogonalise(matrix), rtol=1e-2, atol=1e-3)
 
@@ -221,17 +221,17 @@ class TestOrthogonalise:
         spread = u.T @ orthogonalise(u @ torch.linspace(0.5, 2, 10).diag() @ v) @ v.T
         assert (spread - spread.diagonal().diag()).abs().max() < 1e-3
 
-    def test_many_at_once_equal_each_alone(self):
+    def test_a_batch_equals_single_matrices(self):
         matrices = torch.randn(3, 5, 9)
         for one, together in zip(matrices, orthogonalise(matrices), strict=True):
             torch.testing.assert_close(orthogonalise(one), together)
 
-    def test_nothing_stays_nothing(self):
+    def test_zeros_stay_zeros(self):
         assert not orthogonalise(torch.zeros(4, 4)).any()
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (32, 12), (12, 32)])
-def test_muon_equals_the_library_within_its_bfloat16(shape):
+def test_muon_equals_the_library_within_bfloat16(shape):
     ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
     optimisers = [
         Muon([ours], lr=0.02, weight_decay=0.1, momentum=0.95),
@@ -261,10 +261,10 @@ def test_split_equals_separate_matrices():
 
 @pytest.mark.parametrize("momentum_dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "muon", "lamb", "lars", "adafactor"])
-def test_ten_steps_are_five_and_five_more(name, momentum_dtype):
+def test_ten_steps_equal_five_and_five_resumed(name, momentum_dtype):
     """Bit for bit, with a state that was read into fresh memory."""
     if (name, momentum_dtype) == ("muon", "bfloat16"):
-        with pytest.raises(ValueError, match="muon keeps its momentum in float32"):
+        with pytest.raises(ValueError, match="muon supports float32 momentum only"):
             OptimConfig(name=name, momentum_dtype=momentum_dtype)
         return
     config = OptimConfig(name=name, momentum_dtype=momentum_dtype)
@@ -281,7 +281,7 @@ def test_ten_steps_are_five_and_five_more(name, momentum_dtype):
     other = ViT(CONFIG)
     other.load_state_dict(deepcopy(model.state_dict()))
     resumed, saved = Optimiser(other, config), deepcopy(named_state(optimiser, model))
-    blank = blank_state(resumed, other, {key: (tuple(value.shape), value.dtype) for key, value in saved.items()})
+    blank = allocate_state(resumed, other, {key: (tuple(value.shape), value.dtype) for key, value in saved.items()})
     assert set(blank) == set(saved)
     for key, value in saved.items():
         blank[key].copy_(value)
@@ -333,13 +333,13 @@ def adafactor(value: np.ndarray, grads: list[np.ndarray], *, decay: float) -> np
     factored = value.ndim == 2 and min(value.shape) >= 32
     square, rows, columns, momentum = 0.0, 0.0, 0.0, np.zeros_like(value)
     for step, (grad, lr) in enumerate(zip(grads, RATES, strict=True), 1):
-        kept, squared = min(0.999, 1 - step**-0.8), grad**2 + 1e-30
+        decay, squared = min(0.999, 1 - step**-0.8), grad**2 + 1e-30
         if factored:
-            rows = kept * rows + (1 - kept) * squared.mean(1)
-            columns = kept * columns + (1 - kept) * squared.mean(0)
+            rows = decay * rows + (1 - decay) * squared.mean(1)
+            columns = decay * columns + (1 - decay) * squared.mean(0)
             estimate = np.outer(rows, columns) / rows.mean()
         else:
-            estimate = square = kept * square + (1 - kept) * squared
+            estimate = square = decay * square + (1 - decay) * squared
         momentum = 0.9 * momentum + 0.1 * grad / np.sqrt(estimate)
         value = value * (1 - lr * decay) - lr * momentum
     return value
@@ -359,7 +359,7 @@ def test_adafactor(shape):
     np.testing.assert_allclose(param.detach().numpy(), adafactor(before, grads, decay=0.2), rtol=1e-3, atol=1e-4)
 
 
-def test_adafactor_knows_queries_keys_and_values_apart():
+def test_adafactor_factors_queries_keys_and_values_separately():
     torch.manual_seed(0)
     whole = torch.nn.Parameter(torch.randn(96, 32))
     parts = [torch.nn.Parameter(part.clone()) for part in whole.detach().chunk(3)]
@@ -372,12 +372,12 @@ def test_adafactor_knows_queries_keys_and_values_apart():
         together.step()
         apart.step()
     torch.testing.assert_close(whole, torch.cat(parts))
-    kept = sum(value.numel() for key, value in together.state[whole].items() if key.startswith("square"))
-    assert kept == 3 * (32 + 32)
+    numel = sum(value.numel() for key, value in together.state[whole].items() if key.startswith("square"))
+    assert numel == 3 * (32 + 32)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lamb", "lars", "adafactor"])
-def test_half_precision_momentum_is_kept_so_and_costs_little(name):
+def test_bfloat16_momentum_is_saved_as_such_and_changes_little(name):
     """Of what fifty steps move, at most two hundredths; squares stay float32."""
     change = dict(nesterov=True) if name == "sgd" else {}
     torch.manual_seed(0)
@@ -396,7 +396,7 @@ def test_half_precision_momentum_is_kept_so_and_costs_little(name):
     assert set(kinds.values()) == {torch.float32}
 
 
-def test_big_visions_decay_is_that_of_a_peak_rate():
+def test_absolute_decay_equals_times_lr_at_the_peak_rate():
     """Absolute 1e-4 at the peak rate 1e-3 is AdamW's 0.1: at each step both shrink by schedule times 1e-4."""
     absolute = OptimConfig(lr=1e-3, weight_decay=1e-4, decay_form="absolute")
     usual = OptimConfig(lr=1e-3, weight_decay=0.1)
@@ -416,7 +416,7 @@ def test_big_visions_decay_is_that_of_a_peak_rate():
     np.testing.assert_allclose(one[name], expected, rtol=1e-4, atol=1e-5)
 
 
-class TestTreatments:
+class TestParamSettings:
     def treated(self, config: OptimConfig, model=None) -> dict[str, tuple[float, float]]:
         model = model or ViT(CONFIG)
         optimiser = Optimiser(model, config)
@@ -438,7 +438,7 @@ class TestTreatments:
         for name in ("patch_embed.proj.weight", "cls_token", "pos_embed"):
             assert found[name][0] == 0.125
 
-    def test_of_a_resnet_from_unit_to_unit(self):
+    def test_the_rate_falls_from_unit_to_unit_of_a_resnet(self):
         config = ResNetConfig(image_size=32, channels=1, stages=(2, 1), root_width=32, num_classes=3)
         found = self.treated(OptimConfig(layer_decay=0.5), build(config))
         rates = {name: lr for name, (lr, _) in found.items()}
@@ -448,7 +448,7 @@ class TestTreatments:
         assert rates["stages.0.blocks.0.conv1.weight"] == 0.125
         assert rates["stem.conv.weight"] == 0.0625
 
-    def test_the_first_rule_that_fits_holds(self):
+    def test_the_first_matching_rule_applies(self):
         rules = (r"^head:lr=10,decay=0", r"norm\d:decay=0.5", r"^blocks\.0:lr=0.1", "weight:lr=2")
         found = self.treated(OptimConfig(rules=rules, weight_decay=0.3))
         assert found["head.weight"] == (10.0, 0.0)
@@ -458,7 +458,7 @@ class TestTreatments:
         assert found["blocks.1.mlp.fc1.weight"] == (2.0, 0.3)
         assert found["blocks.1.mlp.fc1.bias"] == (1.0, 0.0)
 
-    def test_frozen_parameters_are_left_alone(self):
+    def test_frozen_parameters_are_not_updated(self):
         model = ViT(CONFIG)
         rules = (r"^blocks\.0:frozen", "^patch_embed:frozen")
         freeze(model, rules)
@@ -470,18 +470,18 @@ class TestTreatments:
     @pytest.mark.parametrize(
         ("rules", "reason"),
         [
-            (("encoder:frozen",), r"no parameter is left for 'encoder'; names are as cls_token"),
-            (("^head:lr=2", "^head.weight:frozen"), r"no parameter is left for '\^head.weight'"),
-            ((".:frozen",), "optim.rules freeze every parameter"),
+            (("encoder:frozen",), r"'encoder' matches no parameter .*; names are such as cls_token"),
+            (("^head:lr=2", "^head.weight:frozen"), r"'\^head.weight' matches no parameter"),
+            ((".:frozen",), "optim.rules freeze all parameters"),
         ],
     )
-    def test_a_rule_that_changes_nothing_is_refused(self, rules, reason):
+    def test_a_rule_without_effect_raises(self, rules, reason):
         with pytest.raises(ValueError, match=reason):
             freeze(ViT(CONFIG), rules)
 
     @pytest.mark.parametrize("rule", ["head", "head:", ":frozen", "head:lr=-1", "head:lr=x", "head:size=2", "(:lr=2"])
-    def test_what_is_no_rule(self, rule):
-        with pytest.raises(ValueError, match=r"is no rule: write PATTERN:lr=0\.1,decay=0 or PATTERN:frozen"):
+    def test_invalid_rules_raise(self, rule):
+        with pytest.raises(ValueError, match=r"is not a rule: write PATTERN:lr=0\.1,decay=0 or PATTERN:frozen"):
             OptimConfig(rules=(rule,))
 
 
@@ -495,7 +495,7 @@ class TestTreatments:
         ({"betas": (0.9, 1.0)}, "betas and momentum must be at least 0 and below 1"),
         ({"momentum": 1.0}, "betas and momentum must be at least 0 and below 1"),
         ({"name": "adam", "decay_form": "absolute"}, "the decay of adam is coupled"),
-        ({"name": "muon", "momentum_dtype": "bfloat16"}, "muon keeps its momentum in float32"),
+        ({"name": "muon", "momentum_dtype": "bfloat16"}, "muon supports float32 momentum only"),
         ({"clip": 0.0}, "clip must be above 0, or None, not 0.0"),
         ({"clip": float("nan")}, "clip must be above 0, or None, not nan"),
     ],

@@ -1,4 +1,4 @@
-"""The doctor names what bounds a run, and what to change: in constructed cases, and in two real ones."""
+"""The bottleneck of a run and the advice: in constructed cases, and in two real runs."""
 
 import re
 import time
@@ -12,102 +12,104 @@ from vitral.data.batches import Batch
 from vitral.data.sources.source import ArraySource
 from vitral.objectives.classification import Classification
 from vitral.runs.metrics import read_metrics
+from vitral.runs.run import Run
 from vitral.train.fit import fit
-from vitral.train.profiling.bottleneck import diagnose
-from vitral.train.profiling.setup import Setup, known_device, setup_of
-from vitral.train.profiling.throughput import Stopwatch, Timing
-from vitral.train.run import Run
+from vitral.train.profiling.bottleneck import find_bottleneck
+from vitral.train.profiling.setup import Setup, find_device, setup_of
+from vitral.train.profiling.stopwatch import Stopwatch, Timing
 from vitral.train.session import Session
 
-GPU = Setup(device="NVIDIA H100 SXM", on_gpu=True, half=True, compiled=True, workers=2, cores=16, best_rate=1e4)
-"""A GPU that could see 10,000 images a second."""
+GPU = Setup(
+    device="NVIDIA H100 SXM", on_gpu=True, half_precision=True, compiled=True, workers=2, cores=16, peak_rate=1e4
+)
+"""A GPU with a peak of 10,000 images a second."""
 
 BUSY = Timing(steps=10, images=1000, seconds=1.0, waiting=0.01, reading=1.0, copy=0.02, augment=0.05, compute=0.9)
-"""A second of which nine tenths are arithmetic."""
+"""A second of which nine tenths are computation."""
 
 
-def test_slow_decoding_asks_for_the_workers_it_takes():
+def test_slow_decoding_needs_more_workers():
     # 9 ms for each of 1,000 images are 9 s of work in 4.5 s on 2 workers; the device needs 2 s, so five are enough
     slow = Timing(steps=10, images=1000, seconds=4.5, waiting=2.5, reading=9.0, copy=0.1, augment=0.1, compute=1.8)
-    found = diagnose(slow, GPU)
-    assert found.bound == "decode"
-    assert found.sentence == (
+    found = find_bottleneck(slow, GPU)
+    assert found.stage == "decode"
+    assert found.advice == (
         "the run waits 56% of its time for images: reading takes 9 ms an image on 2 workers; "
         "set --data.workers 5, or store the images smaller with vitral data pack"
     )
-    few = diagnose(slow, replace(GPU, cores=4))
-    assert "set --data.workers 4 (all cores; 5 would be needed, so also store" in few.sentence
-    none = diagnose(slow, replace(GPU, cores=2))
-    assert "; 2 cores cannot read faster: store the images smaller" in none.sentence
+    few = find_bottleneck(slow, replace(GPU, cores=4))
+    assert "set --data.workers 4 (all cores; 5 would be needed, so also store" in few.advice
+    none = find_bottleneck(slow, replace(GPU, cores=2))
+    assert "; 2 cores cannot read faster: store the images smaller" in none.advice
 
 
-def test_reading_in_the_training_process_asks_for_a_worker():
+def test_reading_in_the_training_process_needs_a_worker():
     alone = Timing(steps=10, images=1000, seconds=3.0, waiting=1.0, reading=1.0, compute=2.0)
-    found = diagnose(alone, replace(GPU, workers=0))
-    assert found.bound == "decode"
-    assert "reading takes 1 ms an image on the training process itself; set --data.workers 1" in found.sentence
+    found = find_bottleneck(alone, replace(GPU, workers=0))
+    assert found.stage == "decode"
+    assert "reading takes 1 ms an image on the training process; set --data.workers 1" in found.advice
 
 
-def test_images_that_are_read_fast_but_come_late_were_handed_over_slowly():
+def test_images_that_are_read_fast_but_arrive_late():
     late = Timing(steps=10, images=1000, seconds=2.0, waiting=1.0, reading=0.5, compute=1.0)
-    found = diagnose(late, GPU)
-    assert found.bound == "copy"
-    assert "yet reading takes 0.5 ms an image on 2 workers, which would be enough" in found.sentence
+    found = find_bottleneck(late, GPU)
+    assert found.stage == "copy"
+    assert "reading takes 0.5 ms an image on 2 workers, which is fast enough" in found.advice
 
 
-def test_cores_that_all_read_hand_the_gpu_its_work_late():
+def test_workers_on_all_cores_delay_the_gpu():
     # as measured: 6,772 images a second of S/16 from JPEGs, 2.36 ms each on 16 workers of 16 cores
     crowded = Timing(steps=200, images=102_400, seconds=15.1, waiting=0.6, reading=241.0, compute=13.4)
-    sixteen = replace(GPU, workers=16, best_rate=38_000.0)
-    found = diagnose(crowded, sixteen)
-    assert found.bound == "decode"
-    assert found.sentence == (
-        "NVIDIA H100 SXM works at 18% of its peak and gets its work late, as 16 workers keep 16 cores busy with "
-        "reading: store the images smaller with vitral data pack, or set --data.workers 14"
+    sixteen = replace(GPU, workers=16, peak_rate=38_000.0)
+    found = find_bottleneck(crowded, sixteen)
+    assert found.stage == "decode"
+    assert found.advice == (
+        "NVIDIA H100 SXM runs at 18% of its peak because 16 workers keep 16 cores busy with reading, which delays the "
+        "training process: store the images smaller with vitral data pack, or set --data.workers 14"
     )
-    assert diagnose(crowded, replace(sixteen, workers=12)).sentence.endswith("or set --data.workers 11")
+    assert find_bottleneck(crowded, replace(sixteen, workers=12)).advice.endswith("or set --data.workers 11")
     # a large model's GPU is busy all the same, and a reader that rests leaves room
-    assert diagnose(crowded, replace(sixteen, best_rate=20_000.0)).bound == "compute"
-    assert diagnose(replace(crowded, reading=160.0), sixteen).bound == "compute"
-    assert diagnose(crowded, replace(sixteen, on_gpu=False)).bound == "compute"
+    assert find_bottleneck(crowded, replace(sixteen, peak_rate=20_000.0)).stage == "compute"
+    assert find_bottleneck(replace(crowded, reading=160.0), sixteen).stage == "compute"
+    assert find_bottleneck(crowded, replace(sixteen, on_gpu=False)).stage == "compute"
 
 
 @pytest.mark.parametrize("stage", ["copy", "augment"])
-def test_a_stage_on_the_device_that_takes_longest(stage):
-    found = diagnose(replace(BUSY, **{stage: 0.5}, compute=0.4), GPU)
-    assert found.bound == stage
-    assert found.sentence.startswith("50% of the time goes into ")
+def test_the_longest_stage_on_the_device(stage):
+    found = find_bottleneck(replace(BUSY, **{stage: 0.5}, compute=0.4), GPU)
+    assert found.stage == stage
+    assert found.advice.startswith("50% of the time goes into ")
 
 
-def test_gradients_that_do_not_hide_behind_the_arithmetic():
-    several = replace(GPU, processes=8, gradients=0.046)  # a step's arithmetic takes 90 ms
-    found = diagnose(BUSY, several)
-    assert found.bound == "communication"
-    assert "8 processes exchange gradients for 46 ms a step of 90 ms" in found.sentence
-    assert diagnose(BUSY, replace(several, gradients=0.044)).bound == "compute"
+def test_all_reduce_longer_than_the_overlap():
+    several = replace(GPU, processes=8, all_reduce_seconds=0.046)  # a step's arithmetic takes 90 ms
+    found = find_bottleneck(BUSY, several)
+    assert found.stage == "communication"
+    assert "8 processes exchange gradients for 46 ms a step of 90 ms" in found.advice
+    assert find_bottleneck(BUSY, replace(several, all_reduce_seconds=0.044)).stage == "compute"
 
 
 @pytest.mark.parametrize(
     ("setup", "advice"),
     [
-        (GPU, "90% of the time is the model's own arithmetic, at 10% of the peak of NVIDIA H100 SXM; raise --train.ba"),
-        (replace(GPU, best_rate=2e3), "at 50% of the peak of NVIDIA H100 SXM: as it should be; more devices make it"),
-        (replace(GPU, half=False, best_rate=None), "arithmetic; --train.precision bfloat16 makes it"),
+        (GPU, "90% of the time goes into the model, at 10% of the peak of NVIDIA H100 SXM; raise --train.ba"),
+        (replace(GPU, peak_rate=2e3), "at 50% of the peak of NVIDIA H100 SXM, as it should; use more devices to"),
+        (replace(GPU, half_precision=False, peak_rate=None), "the model; --train.precision bfloat16 makes it"),
         (replace(GPU, compiled=False), "; --train.compile True makes it faster"),
-        (Setup(), "arithmetic: as it should be; only a smaller model, smaller images or a GPU make it faster"),
+        (Setup(), "the model, as it should; use a smaller model, smaller images or a GPU to train faster"),
     ],
 )
-def test_arithmetic_is_as_it_should_be_or_can_be_made_faster(setup, advice):
-    found = diagnose(BUSY, setup)
-    assert found.bound == "compute"
-    assert advice in found.sentence
+def test_advice_for_compute_bound_runs(setup, advice):
+    found = find_bottleneck(BUSY, setup)
+    assert found.stage == "compute"
+    assert advice in found.advice
 
 
 def test_timings_add_up():
     both = BUSY + replace(BUSY, steps=5, compute=0.1)
     assert (both.steps, both.images, both.seconds, both.compute) == (15, 2000, 2.0, 1.0)
     assert BUSY.other == pytest.approx(0.02)
-    assert Timing().waiting_share == 0
+    assert Timing().waiting_fraction == 0
 
 
 @pytest.mark.parametrize(
@@ -124,12 +126,12 @@ def test_timings_add_up():
         ("cpu", None),
     ],
 )
-def test_only_a_known_device_has_a_peak(name, peak):
-    device = known_device(name)
+def test_known_devices_have_a_peak(name, peak):
+    device = find_device(name)
     assert (device and device.flops) == peak
 
 
-def test_a_stopwatch_tells_waiting_from_work():
+def test_the_stopwatch_separates_waiting_from_computing():
     def slow_batches():
         for _ in range(3):
             time.sleep(0.02)
@@ -154,9 +156,9 @@ def test_a_stopwatch_tells_waiting_from_work():
     assert watch.read().steps == 0
 
 
-def spoken(config, capsys: pytest.CaptureFixture[str]) -> str:
-    """What a run says of its speed."""
-    run = Run.create(config)
+def speed_line(config, capsys: pytest.CaptureFixture[str]) -> str:
+    """The line about speed that a run prints."""
+    run = Run.create(config.out, recipe=config.recipe)
     try:
         fit(run, config)
     finally:
@@ -167,7 +169,7 @@ def spoken(config, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_run_on_a_slow_disk_says_so(tmp_path, monkeypatch, capsys, workers):
+def test_a_run_on_a_slow_disk(tmp_path, monkeypatch, capsys, workers):
     read = ArraySource.stored
 
     def slowly(self, index: int):
@@ -176,16 +178,16 @@ def test_a_run_on_a_slow_disk_says_so(tmp_path, monkeypatch, capsys, workers):
 
     monkeypatch.setattr(ArraySource, "stored", slowly)
     config = tiny_run(tmp_path / "run", steps=6, batch_size=16, log="2steps")
-    config = replace(config, data=replace(config.data, workers=workers, held_out=0.02))
-    said = spoken(config, capsys)
-    share, rest = re.fullmatch(r"speed: the run waits (\d+)% of its time for images: (.*)", said).groups()
-    assert int(share) > 30
-    each = re.match(r"reading takes ([\d.]+) ms an image on (1 worker|the training process itself); ", rest)
+    config = replace(config, data=replace(config.data, workers=workers, test_fraction=0.02))
+    line = speed_line(config, capsys)
+    waiting, rest = re.fullmatch(r"speed: the run waits (\d+)% of its time for images: (.*)", line).groups()
+    assert int(waiting) > 30
+    each = re.match(r"reading takes ([\d.]+) ms an image on (1 worker|the training process); ", rest)
     assert 4 <= float(each[1]) < 20
     assert (each[2] == "1 worker") == (workers == 1)
 
 
-def test_a_run_of_a_slow_model_says_so(tmp_path, monkeypatch, capsys):
+def test_a_run_of_a_slow_model(tmp_path, monkeypatch, capsys):
     compute = Classification.loss
 
     def slowly(*arguments):
@@ -193,31 +195,31 @@ def test_a_run_of_a_slow_model_says_so(tmp_path, monkeypatch, capsys):
         return compute(*arguments)
 
     monkeypatch.setattr(Classification, "loss", slowly)
-    said = spoken(tiny_run(tmp_path / "run", steps=3, batch_size=8), capsys)
-    assert re.fullmatch(r"speed: (8\d|9\d|100)% of the time is the model's own arithmetic: as it should be; .*", said)
+    line = speed_line(tiny_run(tmp_path / "run", steps=3, batch_size=8), capsys)
+    assert re.fullmatch(r"speed: (8\d|9\d|100)% of the time goes into the model, as it should; .*", line)
 
 
-def test_the_record_has_the_share_of_waiting_and_the_memory(tmp_path, capsys):
-    spoken(tiny_run(tmp_path / "run", steps=4, log="2steps"), capsys)
+def test_metrics_have_waiting_time_and_memory(tmp_path, capsys):
+    speed_line(tiny_run(tmp_path / "run", steps=4, log="2steps"), capsys)
     lines = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "train/loss" in line]
     assert [line["step"] for line in lines] == [2, 4]
     for line in lines:
         assert 0 <= line["data_wait"] < 1
         assert 50e6 < line["memory_bytes"] < 50e9
-        assert "mfu" not in line  # what a CPU could do at best is not known
+        assert "mfu" not in line  # the peak of a CPU is unknown
 
 
-def test_utilisation_is_arithmetic_over_the_peak():
+def test_utilisation_is_the_fraction_of_the_peak():
     assert GPU.utilisation(4e3) == 0.4
     assert Setup().utilisation(4e3) is None
 
 
-def test_processes_alone_exchange_nothing():
-    assert setup_of(Session(tiny_run().resolved(num_classes=10), classes=tuple("0123456789"))).gradients == 0
+def test_a_single_process_exchanges_no_gradients():
+    assert setup_of(Session(tiny_run().resolved(num_classes=10), classes=tuple("0123456789"))).all_reduce_seconds == 0
 
 
 @pytest.mark.gpu
-def test_a_gpu_is_timed_by_its_own_clock():
+def test_a_gpu_is_timed_by_cuda_events():
     watch, many = Stopwatch(torch.device("cuda")), torch.randn(4096, 4096, device="cuda")
     torch.cuda.synchronize()
     watch.reset()

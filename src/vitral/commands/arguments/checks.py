@@ -1,0 +1,77 @@
+"""Checks of paths, before anything is computed."""
+
+import os
+from pathlib import Path
+
+from vitral.errors import UserError
+
+__all__ = ["check_model", "check_output", "check_run", "picture_path"]
+
+TABLE_SUFFIXES = (".md", ".csv", ".json")
+"""Endings of the files that a table can be written to."""
+
+MODEL_FILES = ("config.json", "preprocessor_config.json", "run.json")
+"""Files that mark a model's folder."""
+
+
+def check_model(model: str | Path) -> None:
+    """Checks that a local model exists; an address such as `hf-hub:OWNER/NAME` is left to the loader.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    if ":" not in str(model) and not Path(model).exists():
+        raise UserError(f"{model} does not exist: name the folder of a trained model, such as runs/digits")
+
+
+def check_run(folder: Path) -> None:
+    """Checks that a folder is that of a training run.
+
+    Raises:
+        UserError: it has no run.json.
+    """
+    if not (folder / "run.json").is_file():
+        missing = "it has no run.json" if folder.is_dir() else "there is no such folder"
+        raise UserError(f"{folder} is not a training run: {missing}")
+
+
+def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES) -> None:
+    """Checks that a file for results can be written and has a known ending.
+
+    Raises:
+        UserError: it cannot, or has not.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{path} has no known ending: end --out in {', '.join(suffixes[:-1])} or {suffixes[-1]}")
+    if path.name in MODEL_FILES:
+        raise UserError(f"{path} would be read as a model's own {path.name}: name another file with --out")
+    check_writable(path)
+
+
+def picture_path(out: Path | None, *, default: Path) -> Path:
+    """The path of a picture, by default `default`, checked before anything is computed.
+
+    Raises:
+        UserError: the folder does not exist or is read-only, the file's name does not end in .png, or it is a folder.
+    """
+    path = default if out is None else out
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path} is not named as a PNG file: end --out in .png")
+    check_writable(path)
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Checks that a file can be written.
+
+    Raises:
+        UserError: its folder does not exist or is read-only, or it is itself a folder.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} does not exist: make the folder, or give another --out")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file with --out")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path.parent} cannot be written to: name a file in another folder with --out")

@@ -1,0 +1,43 @@
+"""Arguments of `vitral convert`."""
+
+import argparse
+from pathlib import Path
+
+from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.formats import FORMATS
+from vitral.errors import UserError, unknown_name
+
+__all__ = ["parse"]
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command's arguments.
+
+    Raises:
+        UserError: there is no such format or source, or the destination exists.
+    """
+    parser = argparse.ArgumentParser(
+        prog="vitral convert",
+        description="Convert weights between formats. The source's format is recognised from its content. The result "
+        "is loaded again, by the library that owns the format if it is installed, and compared with the source.",
+    )
+    parser.add_argument("source", metavar="SRC", help="a file, a folder, or hf-hub:OWNER/NAME")
+    parser.add_argument(
+        "destination",
+        type=Path,
+        metavar="DST",
+        help="a new file; a new folder for vitral, and for timm, transformers and dinov2 if the name has no ending",
+    )
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
+    parser.add_argument(
+        "--num-heads", type=int, metavar="N", help="attention heads, if the source's shapes do not imply them"
+    )
+    parser.add_argument("--allow-missing", action="store_true", help="allow missing and unexpected arrays")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    if options.to not in FORMATS:
+        raise unknown_name("format", options.to, FORMATS)
+    check_model(options.source)
+    if options.destination.exists():
+        raise UserError(f"{options.destination} exists: name another destination, or remove it first")
+    return options

@@ -1,0 +1,59 @@
+"""Arguments of `vitral eval` that are common to all suites: the model, and the suite's name."""
+
+import argparse
+from pathlib import Path
+
+from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.flags import pop_option
+from vitral.errors import UserError, unknown_name
+
+__all__ = ["FEATURE_SUITES", "TASK_SUITES", "parse"]
+
+TASK_SUITES = ("vtab-mini", "vtab1k")
+"""Suites of many tasks, each with its own data."""
+
+FEATURE_SUITES = ("knn", "linear", "fewshot", "finetune", "retrieval", *TASK_SUITES)
+"""Suites that evaluate a model's features or fine-tune it."""
+
+SUITES = ("accuracy", *FEATURE_SUITES, "imagenet", "segmentation")
+
+USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE ...] [--out FILE] [--json]
+
+Evaluate a trained model on held-out images: top-1 and top-5 accuracy, loss, expected calibration error (ECE) and the
+accuracy of every class. Draw the confusion matrix to RUN/confusion.png and the reliability diagram to
+RUN/reliability.png. --out names another picture (.png), or a file for the table (.md, .csv, .json).
+
+By default the images are those that the run held out. Other images, one folder per class:
+  vitral eval RUN --data.source folder --data.root photos --split all
+Evaluate the features of the frozen model instead of its classifier, or fine-tune it:
+  vitral eval RUN --suite knn|linear|fewshot|finetune|retrieval [--data.KEY VALUE ...] [--baselines] [--out TABLE.md]
+  vitral eval RUN --suite vtab-mini [--finetune light|paper]     ten small tasks that need no download
+  vitral eval RUN --suite segmentation --data.root DIR     train/ and test/, images/ and masks/ in each
+  vitral eval RUN --suite imagenet --data.root DIR     validation images, ReaL, V2, ObjectNet, A, R, Sketch
+  vitral eval RUN --suite vtab1k --data.root DIR [--finetune light|paper]     the nineteen tasks of VTAB
+
+A model without a run's configuration (run.json), another library's file or folder, or hf-hub:OWNER/NAME needs
+--data.root, and is evaluated on all images there. Folders are matched to classes by name; ImageNet's may have WordNet
+identifiers such as n01440764.
+
+vitral eval RUN --help lists every key with its value."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The model's path, the suite's name, and the arguments after the path.
+
+    Raises:
+        UserError: there is no such model or suite.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        help_only = arguments[:1] in (["-h"], ["--help"])
+        if arguments and not help_only:
+            raise UserError(f"name the model's folder before {arguments[0]}: vitral eval RUN {arguments[0]} ...")
+        print(USAGE)
+        raise SystemExit(0 if help_only else 2)
+    run, rest = Path(arguments[0]), arguments[1:]
+    suite, _ = pop_option(rest, "--suite", "vitral eval")
+    if suite is not None and suite not in SUITES:
+        raise unknown_name("suite", suite, SUITES)
+    check_model(run)
+    return argparse.Namespace(run=run, suite=suite or "accuracy", rest=rest)

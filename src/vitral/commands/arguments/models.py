@@ -1,0 +1,31 @@
+"""Arguments of `vitral models`."""
+
+import argparse
+
+from vitral.errors import UserError
+
+__all__ = ["parse"]
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command's arguments.
+
+    Raises:
+        UserError: the batch size is not positive.
+    """
+    parser = argparse.ArgumentParser(
+        prog="vitral models",
+        description="List the models with their size and cost. Any size combines with any patch that divides the "
+        "image: ViT-B/14 is a model too. With NAME, show one model in detail; Google's and timm's names work too.",
+    )
+    parser.add_argument("model", nargs="?", metavar="NAME", help="one model, such as ViT-B/16 or vit_base_patch16_224")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="height and width of images (default: 224)")
+    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="classes of the head (default: 1000)")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="add the memory of the activations of N images in training"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    if options.batch_size is not None and options.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
+    return options

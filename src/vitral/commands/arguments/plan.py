@@ -1,0 +1,68 @@
+"""Arguments of `vitral plan`."""
+
+import argparse
+from math import isfinite
+
+from vitral.errors import UserError, did_you_mean, unknown_name
+from vitral.inspection.devices import DATA, DEVICES
+
+__all__ = ["parse"]
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command's arguments.
+
+    Raises:
+        UserError: a name is unknown, or a number out of range.
+    """
+    parser = argparse.ArgumentParser(
+        prog="vitral plan",
+        description="Estimate a training run: operations, time, memory, and the largest batch that fits.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model's name, as listed by vitral models")
+    parser.add_argument("--data", default="imagenet1k", help=f"{', '.join(DATA)}, or a number of training images")
+    parser.add_argument("--epochs", type=float, default=90.0, metavar="N", help="passes over the images (default: 90)")
+    parser.add_argument("--batch-size", type=int, default=1024, metavar="N", help="over all devices (default: 1024)")
+    parser.add_argument("--device", default="h100", help=f"one of {', '.join(DEVICES)} (default: h100)")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="number of devices (default: 1)")
+    parser.add_argument(
+        "--mfu",
+        type=float,
+        default=0.4,
+        metavar="FRACTION",
+        help="model FLOPs utilisation, a fraction of the peak (default: 0.4)",
+    )
+    parser.add_argument(
+        "--images-per-second", type=float, metavar="N", help="measured throughput of all devices; replaces --mfu"
+    )
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="height and width of images (default: 224)")
+    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="classes of the head (default: 1000)")
+    parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--ema", action="store_true", help="count an exponential moving average of the weights")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    check(options)
+    return options
+
+
+def check(options: argparse.Namespace) -> None:
+    """Checks names and ranges.
+
+    Raises:
+        UserError: a name is unknown, or a number out of range.
+    """
+    if options.device not in DEVICES:
+        raise unknown_name("--device", options.device, DEVICES)
+    if options.data not in DATA and not (options.data.isdigit() and int(options.data)):
+        raise UserError(
+            f"unknown --data {options.data!r}{did_you_mean(options.data, DATA)}: choose {', '.join(DATA)}, or give a "
+            "number of images above 0"
+        )
+    if options.devices < 1 or options.batch_size < 1 or options.batch_size % options.devices:
+        raise UserError(f"--batch-size must be a multiple of --devices, not {options.batch_size} and {options.devices}")
+    for flag in ("epochs", "mfu", "images_per_second"):
+        value = getattr(options, flag)
+        if value is not None and not (isfinite(value) and value > 0):
+            raise UserError(f"--{flag.replace('_', '-')} must be above 0, not {value}")
+    if options.mfu > 1:
+        raise UserError(f"--mfu is a fraction of the peak, so at most 1, not {options.mfu}")

@@ -1,0 +1,41 @@
+"""Arguments of `vitral predict`."""
+
+import argparse
+from pathlib import Path
+
+from vitral.commands.arguments.checks import check_model
+
+__all__ = ["PRECISION_HELP", "parse"]
+
+PRECISION_HELP = "auto: bfloat16 on a GPU, float32 on a CPU (default: auto)"
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command's arguments.
+
+    Raises:
+        UserError: the model does not exist.
+    """
+    parser = argparse.ArgumentParser(
+        prog="vitral predict",
+        description="Classify image files with a trained model. A file that cannot be read is reported and skipped.",
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="folder of a trained model, another library's file, or hf-hub:OWNER/NAME"
+    )
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image files, folders (searched recursively), or - to read paths from standard input, one per line",
+    )
+    parser.add_argument("--top", type=int, metavar="K", help="number of classes to print per image (default: up to 3)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--csv", action="store_true", help="print comma-separated values, one image per line")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images per batch (default: 64)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
+    options = parser.parse_args(arguments)
+    check_model(options.run)
+    return options

@@ -1,0 +1,70 @@
+"""Arguments of `vitral train`."""
+
+import argparse
+from pathlib import Path
+
+from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.flags import pop_option
+from vitral.errors import UserError, unknown_name
+from vitral.recipes import RECIPES
+
+__all__ = ["check_recipe", "parse"]
+
+USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--seed N] [--model.name NAME] [--KEY VALUE ...]
+       vitral train --resume DIR [--KEY VALUE ...]
+       torchrun --nproc-per-node GPUS -m vitral train RECIPE --out DIR [--timeout 10min] [--KEY VALUE ...]
+
+(each with --json: one JSON object on standard output)
+
+Train a model and write it to DIR (by default the next free runs/RECIPE-N), with its metrics, curves and checkpoints.
+Ctrl-C saves a checkpoint; --resume continues from it, with the same result as an uninterrupted run.
+--or-resume starts a run, or resumes it if DIR has one: the same command can be started again and again.
+--model.name replaces the recipe's model, with the recipe's image size: R50+ViT-B/16, BiT-R50x1 and others that
+vitral models lists. Several processes split each batch: --train.batch-size is the size over all processes.
+
+recipes:
+{recipes}
+
+vitral train RECIPE --help lists every key of a recipe with its value, such as
+  vitral train digits --optim.lr 1e-3 --train.steps 300 --checkpoint.every 20steps"""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command's own options, and in `changes` the recipe's name and the flags of its configuration.
+
+    Raises:
+        UserError: there is no such recipe, run or file of weights.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE.format(recipes="\n".join(f"  {name}" for name in RECIPES)))
+        raise SystemExit(0 if arguments else 2)
+    parser = argparse.ArgumentParser(prog="vitral train", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--resume", type=Path, metavar="RUN")
+    parser.add_argument("--or-resume", action="store_true")
+    parser.add_argument("--timeout", default="10min")
+    options, options.changes = parser.parse_known_args(arguments)
+    if options.resume is None:
+        check_recipe(options.changes, others=", or --resume RUN")
+    elif not (options.resume / "run.json").is_file():
+        raise UserError(f"{options.resume} has no run to resume: it has no run.json")
+    return options
+
+
+def check_recipe(changes: list[str], *, others: str = "") -> None:
+    """Checks a recipe's name and the weights after it.
+
+    Args:
+        changes: the recipe's name and the flags of its configuration.
+        others: what the command takes instead of a recipe.
+
+    Raises:
+        UserError: there is no such recipe, or no such file of weights.
+    """
+    name, *flags = changes or [""]
+    if name not in RECIPES:
+        raise UserError(f"{unknown_name('recipe', name, RECIPES)}{others}")
+    if RECIPES[name].takes == "weights":
+        weights, _ = pop_option(flags, "--model.weights", f"vitral train {name}")
+        if weights:
+            check_model(weights)

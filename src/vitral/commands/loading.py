@@ -1,0 +1,35 @@
+"""Loads a model for a command, and prints what its user should know about it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from vitral.commands.output import note
+from vitral.models import Model
+from vitral.weights.convert import LoadReport
+from vitral.weights.load import load_with_report
+
+__all__ = ["load_and_note", "note_report", "output_path"]
+
+
+def load_and_note(where: str | Path, **options: Any) -> Model:
+    """`load_with_report`, with the report on standard error."""
+    model, report = load_with_report(where, **options)
+    if report:
+        note_report(report)
+    return model
+
+
+def note_report(report: LoadReport) -> None:
+    """Prints which arrays of another library's file were read, on standard error."""
+    note(f"recognised as {report.lineage}: {report.matched} tensors read")
+    for sentence in report.notes:
+        note(sentence)
+    for label, names in (("missing", report.missing), ("unexpected", report.unexpected)):
+        if names:
+            note(f"{len(names)} {label} arrays: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
+
+
+def output_path(run: Path, name: str) -> Path:
+    """The default path of a command's file: in the model's folder, or here if that is no folder or read-only."""
+    return run / name if run.is_dir() and os.access(run, os.W_OK | os.X_OK) else Path(name)

@@ -1,0 +1,35 @@
+"""Accelerators and data sets that training runs are planned for, without PyTorch."""
+
+from dataclasses import dataclass
+
+__all__ = ["DATA", "DEVICES", "Device"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """An accelerator as its maker's data sheet describes it."""
+
+    name: str
+    """What to call it."""
+    flops: float
+    """Peak operations a second, dense, 16-bit, accumulated in 32."""
+    memory: float
+    """Bytes of its memory."""
+
+
+DEVICES = {
+    # makers' data sheets; figures with sparsity are halved
+    "h100": Device(name="NVIDIA H100 SXM 80 GB", flops=989.4e12, memory=80e9),
+    "h200": Device(name="NVIDIA H200 SXM 141 GB", flops=989.4e12, memory=141e9),
+    "a100": Device(name="NVIDIA A100 80 GB", flops=312e12, memory=80e9),
+    "a100-40": Device(name="NVIDIA A100 40 GB", flops=312e12, memory=40e9),
+    "v100": Device(name="NVIDIA V100 32 GB", flops=125e12, memory=32e9),
+    "l4": Device(name="NVIDIA L4 24 GB", flops=121e12, memory=24e9),
+    "t4": Device(name="NVIDIA T4 16 GB", flops=65e12, memory=16e9),
+    "rtx4090": Device(name="NVIDIA RTX 4090 24 GB", flops=165.2e12, memory=24e9),
+    "tpuv3": Device(name="Google TPU v3, one of a chip's two cores", flops=61.5e12, memory=16e9),
+}
+"""Accelerators by the name to type."""
+
+DATA = {"imagenet1k": 1_281_167, "imagenet21k": 14_197_122, "jft300m": 303_000_000}
+"""Training images of the paper's data sets."""

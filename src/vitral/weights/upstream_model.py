@@ -1,0 +1,112 @@
+"""Upstream models, where their packages are installed: they verify the checkpoints that Vitral writes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vitral.errors import UserError
+from vitral.vit_config import ViTConfig
+from vitral.weights.upstream_config import timm_model_args, timm_model_name, transformers_config
+
+__all__ = ["BUILDERS", "UpstreamModel", "load_upstream_model"]
+
+UNUSED_PARAMETERS = {"mask_token", "embeddings.mask_token"}
+"""Upstream parameters that only pre-training uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamModel:
+    """A model of another project's package, with the weights of a checkpoint."""
+
+    title: str
+    """Such as `timm 1.0.20's VisionTransformer`."""
+    output: Literal["logits", "features"]
+    """Output of `forward`: features if the format has no head."""
+    forward: Callable[[Tensor], Tensor]
+    """From images to the output."""
+
+
+def load_upstream_model(format: str, file: Path, config: ViTConfig) -> UpstreamModel | str:
+    """Loads a checkpoint with the package that owns its format; returns the reason as a sentence if that fails.
+
+    Args:
+        format: one of `BUILDERS`.
+        file: the checkpoint, as safetensors.
+        config: architecture that Vitral reads from the checkpoint.
+    """
+    package, build = BUILDERS[format]
+    try:
+        model, output, forward = build(import_module(package), config)
+        result = model.load_state_dict(load_file(file), strict=False)
+    except ImportError:
+        return f"{package} is not installed, so its own model did not verify the result"
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        return f"{package} {version(package)} cannot load it: {' '.join(str(error).split())[:200]}"
+    mismatch = [*result.unexpected_keys, *(set(result.missing_keys) - UNUSED_PARAMETERS)]
+    if mismatch:
+        return f"{package} {version(package)} cannot load it: {', '.join(sorted(mismatch)[:3])}"
+    model.eval()
+    title = f"{package} {version(package)}'s {type(model).__name__}"
+    return UpstreamModel(title=title, output=output, forward=forward)
+
+
+Built = tuple[nn.Module, Literal["logits", "features"], Callable[[Tensor], Tensor]]
+
+
+def _timm(timm: Any, config: ViTConfig) -> Built:
+    model = timm.create_model(timm_model_name(config), num_classes=config.num_classes, **timm_model_args(config))
+    return model, "logits", model
+
+
+def _transformers(transformers: Any, config: ViTConfig) -> Built:
+    values = transformers_config(config)
+    model_class = getattr(transformers, values.pop("architectures")[0])
+    config_object = transformers.AutoConfig.for_model(values.pop("model_type"), **values, num_labels=config.num_classes)
+    model = model_class(config_object)
+
+    def logits(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        return model(images).logits
+
+    def features(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        return model(images).pooler_output
+
+    def projected(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        return model(images).image_embeds
+
+    if "Projection" in model_class.__name__:
+        return model, "logits", projected
+    return (model, "logits", logits) if "ForImage" in model_class.__name__ else (model, "features", features)
+
+
+def _torchvision(torchvision: Any, config: ViTConfig) -> Built:
+    (height, width), (patch, other) = config.image_hw, config.patch_hw
+    if height != width or patch != other or config.channels != 3:
+        raise UserError("its models need square colour images")
+    model = torchvision.models.VisionTransformer(
+        image_size=height,
+        patch_size=patch,
+        num_layers=config.depth,
+        num_heads=config.num_heads,
+        hidden_dim=config.width,
+        mlp_dim=config.mlp_dim,
+        num_classes=config.num_classes,
+    )
+    return model, "logits", model
+
+
+BUILDERS: dict[str, tuple[str, Callable[[Any, ViTConfig], Built]]] = {
+    "timm": ("timm", _timm),
+    **dict.fromkeys(
+        ("transformers", "dinov2", "dinov3", "siglip", "clip"),
+        ("transformers", _transformers),
+    ),
+    "torchvision": ("torchvision", _torchvision),
+}
+"""For each format: the package, and the function that builds its model."""

@@ -1,0 +1,91 @@
+"""Preprocessing and class names are read from upstream configuration files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torchvision
+import transformers
+from safetensors.torch import save_file
+
+from models import small_model
+from vitral.vit_config import ViTConfig
+from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
+from vitral.weights.convert import LINEAGES, upstream_state_dict
+from vitral.weights.load import load
+from vitral.weights.upstream_card import upstream_card
+
+
+def card(lineage: str = "timm", *, channels: int = 3, num_classes: int = 2, **upstream_config: Any):
+    config = ViTConfig(image_size=32, width=64, num_heads=1, channels=channels, num_classes=num_classes)
+    return upstream_card(config, LINEAGES[lineage], upstream_config, origin="x.npz")
+
+
+def test_pretrained_cfg_of_timm_is_used() -> None:
+    pretrained_cfg = dict(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6], crop_pct=0.9, interpolation="bicubic")
+    preprocessing = card(pretrained_cfg=pretrained_cfg).preprocessing
+    assert (preprocessing.mean, preprocessing.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (preprocessing.resize, preprocessing.crop_ratio, preprocessing.interpolation) == ("crop", 0.9, "bicubic")
+
+
+def test_defaults_of_the_format_without_configuration() -> None:
+    assert card("google").preprocessing.mean == (0.5, 0.5, 0.5)
+    assert card("torchvision").preprocessing.std == (0.229, 0.224, 0.225)
+    assert card("torchvision", channels=1).preprocessing.mean == pytest.approx(((0.485 + 0.456 + 0.406) / 3,))
+    assert card().classes == ("class 0", "class 1")
+    assert card().provenance == {"weights": "x.npz", "lineage": "timm"}
+
+
+def test_a_thousand_classes_get_imagenet_names() -> None:
+    classes = card(num_classes=1000).classes
+    assert (classes[0], classes[207], classes[999]) == ("tench", "golden retriever", "toilet tissue")
+    assert list(classes) == torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"]
+
+
+def test_21843_classes_get_imagenet_21k_names() -> None:
+    classes = card("google", num_classes=21843).classes
+    assert len(set(classes)) == 21843
+    assert (classes[0], classes[-1]) == ("organism", "knothole")
+
+
+def test_imagenet_identifiers_are_replaced_by_names() -> None:
+    names = imagenet_classes(1000)
+    assert names is not None
+    reversed_identifiers = [*imagenet_aliases(names)][::-1]
+    assert card(num_classes=1000, label_names=reversed_identifiers).classes == names[::-1]
+    assert card(label_names=["cat", "dog"]).classes == ("cat", "dog")
+
+
+def test_a_transformers_folder_gives_architecture_preprocessing_and_names(tmp_path: Path) -> None:
+    labels = {0: "cat", 1: "dog"}
+    peer = transformers.ViTForImageClassification(
+        transformers.ViTConfig(
+            image_size=32, patch_size=8, hidden_size=48, num_hidden_layers=1, num_attention_heads=4,
+            intermediate_size=64, id2label=labels, hidden_act="gelu_new", layer_norm_eps=1e-6,
+        )
+    )  # fmt: skip
+    peer.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "resample": 3})
+    )
+    model = load(tmp_path)
+    assert model.card is not None
+    assert model.card.classes == ("cat", "dog")
+    assert (model.config.num_heads, model.config.gelu, model.config.norm_eps) == (4, "tanh", 1e-6)
+    assert (model.card.preprocessing.mean, model.card.preprocessing.interpolation) == ((0.1, 0.2, 0.3), "bicubic")
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(ValueError, match=r"has no weights: .*model\.safetensors"):
+        load(tmp_path)
+
+
+def test_a_damaged_preprocessor_config_is_named(tmp_path: Path) -> None:
+    tensors, _ = upstream_state_dict(LINEAGES["timm"], small_model(image_size=16))
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"num_heads": 3}))
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json is not JSON"):
+        load(tmp_path)
