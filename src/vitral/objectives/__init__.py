@@ -1,1 +1,1 @@
-"""What a step learns: one file each."""
+"""Training objectives, one file each, and their registry."""

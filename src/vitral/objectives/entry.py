@@ -1,4 +1,4 @@
-"""What the registry holds of each objective, and what an objective is built from."""
+"""Entries of the objectives' registry, and the parts of a run that objectives are built and validated from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Teacher = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b classes"]]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildContext:
-    """What an objective may use of the run that it is built for."""
+    """The parts of a run that an objective is built from."""
 
     preprocessing: Preprocessing
     """How the batches are made."""
@@ -39,12 +39,12 @@ class BuildContext:
     accumulate: int
     """Parts that each batch is split into."""
     load_teacher: Callable[[Path, "BuildContext"], Teacher]
-    """Loads a trained model as a teacher; passed in, as reading weights is not a matter of objectives."""
+    """Loads a trained model as a teacher. It is passed in, because objectives may not import `vitral.weights`."""
 
 
 @runtime_checkable
 class NamedConfig(Protocol):
-    """What the configurations of all objectives have in common."""
+    """The fields that the configurations of all objectives share."""
 
     evaluate_by: ClassVar[EvaluateBy]
 
@@ -96,9 +96,9 @@ class ObjectiveEntry(Generic[Config]):
     """Value of its configuration's `name`."""
     config: type[Config]
     build: Callable[[Config, BuildContext], Objective]
-    """Raises UserError where the objective cannot be trained with this configuration."""
+    """Raises UserError if the objective cannot be trained in this context."""
     validate: Callable[[RunSettings], None]
-    """Refuses, with a UserError, settings of a run that do not go with the objective."""
+    """Raises UserError for settings of a run that the objective does not allow."""
 
 
 def require_labels(run: RunSettings) -> None:

@@ -1,4 +1,4 @@
-"""Every objective, by the name in its configuration: one line each."""
+"""The registry of objectives: one line each."""
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
 
@@ -26,7 +26,7 @@ ENTRIES: tuple[ObjectiveEntry[Any], ...] = (
 )
 
 OBJECTIVES = {entry.name: entry for entry in ENTRIES}
-"""The registry."""
+"""Every objective by the name in its configuration."""
 
 
 def _tag(config: Any) -> str:
@@ -50,10 +50,10 @@ else:
 
 
 def validate_objective(run: RunSettings) -> None:
-    """Refuses settings that do not go with the run's objective.
+    """Checks that the run's objective allows its other settings.
 
     Raises:
-        UserError: names the setting and what to choose instead.
+        UserError: it does not; the message names the setting and the fix.
     """
     OBJECTIVES[run.objective.name].validate(run)
 
