@@ -46,7 +46,7 @@ def test_a_mistyped_source_is_refused_before_anything_is_created(screen: Screen,
 def test_actions(screen: Screen) -> None:
     assert "vitral data pack DATA FOLDER" in screen.run("data", "--help")
     assert "vitral data pack DATA FOLDER" in screen.run("data", code=2)
-    assert screen.refusal("data", "unpack").startswith("unknown action 'unpack': choose one of list, pack")
+    assert screen.refusal("data", "unpack").startswith("unknown action 'unpack' (did you mean pack?): choose one of list, pack")
 
 
 def test_pack_then_train(screen: Screen, photographs: Path, tmp_path: Path) -> None:
