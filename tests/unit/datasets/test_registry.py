@@ -97,7 +97,7 @@ def test_cifar_that_is_not_whole(tmp_path: Path) -> None:
     python.mkdir()
     (python / "data_batch_1").write_bytes(b"\x80\x02}q\x01.")
     refused("cifar10", python, f"{python} has no data_batch_1.bin, nor has {python}/cifar-10-batches-bin: unpack")
-    refused("cifar10", python, "the binary one: the others are pickles")
+    refused("cifar10", python, "the binary version; the others are pickles")
     refused("cifar10", python, "CIFAR-10 needs data_batch_1.bin to data_batch_5.bin, test_batch.bin and")
     refused("cifar10", python, ", from https://www.cs.toronto.edu/~kriz/cifar.html")
 
@@ -134,9 +134,9 @@ def test_pets_are_those_of_torchvision(tmp_path: Path) -> None:
 def test_pets_that_are_not_whole(tmp_path: Path) -> None:
     root = write_pets(tmp_path)
     (root / "annotations" / "test.txt").write_text("Abyssinian_7\n")
-    refused("pets", root, "has lines that are not like `Abyssinian_100 1 1 1`")
+    refused("pets", root, "has lines unlike `Abyssinian_100 1 1 1`")
     (root / "annotations" / "test.txt").write_text("Siamese_7 4 1 1\n")
-    refused("pets", root, "does not number its classes from 1 on")
+    refused("pets", root, "does not number its classes from 1")
     (root / "annotations" / "trainval.txt").unlink()
     folder = root / "oxford-iiit-pet"
     refused("pets", root, f"has no annotations/trainval.txt, nor has {folder}: unpack the authors' archive there; Ox")
@@ -198,7 +198,7 @@ def test_imagenet_with_flat_validation_images(tmp_path: Path) -> None:
     assert data["test"].labels.tolist() == [0, 2, 1, 0]
     assert [shade(data["test"], index) for index in range(4)] == [50, 100, 150, 200]
     (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("2\n1\n3\n")
-    refused("imagenet1k", root, "is of 3 images, but val has 4")
+    refused("imagenet1k", root, "lists 3 images, but val has 4")
 
 
 def test_imagenet_as_kaggle_has_it(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
         raise UserError("--data.source hub needs --data.root: a folder, a Parquet file, or OWNER/NAME on the Hub")
     tables = {name: table for name, table in _load(config.root).items() if len(table)}
     if not tables:
-        raise UserError(f"{config.root} holds no images: give another --data.root")
+        raise UserError(f"{config.root} has no images: give another --data.root")
     columns = _columns(config, next(iter(tables.values())).features)
     split_tables = _splits(config, tables, columns)
     raw = {split: _raw_labels(config, tables[name], columns) for split, name in split_tables.items()}

@@ -114,7 +114,7 @@ def test_a_link_to_a_missing_image_is_not_passed_over(tmp_path):
 @pytest.mark.parametrize(
     ("paths", "sentence"),
     [
-        ([], "{root} has no class folders: give a folder with one folder of images a class"),
+        ([], "{root} has no class folders: give a folder with one folder of images per class"),
         (["1.png", "2.png"], "{root} has images but no class folders: put them into one folder per class, such as"),
         (["train/1.png"], "{root}/train has images but no class folders: it needs one folder of images per class"),
         (["train/a/1.png", "test/2.png"], "{root}/test has images but no class folders"),

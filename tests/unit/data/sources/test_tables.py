@@ -162,7 +162,7 @@ def test_columns_that_could_be_several(tmp_path: Path) -> None:
     both.save_to_disk(tmp_path / "saved")
     refused(
         tmp_path / "saved",
-        "has several columns of labels, label, coarse: choose one of label, coarse with --data.label-column",
+        "has several label columns, label, coarse: choose one of label, coarse with --data.label-column",
     )
     assert opened(tmp_path / "saved", label_column="coarse")["train"].classes == ("pet", "bird")
     refused(tmp_path / "saved", "has no column 'breed', only image, label, coarse: change", label_column="breed")
