@@ -43,7 +43,7 @@ def test_without_its_images(screen, run):
     (run / "run.json").write_text(json.dumps(config))
     screen.run("report", run)
     assert "the page is written without images: gone does not exist" in screen.errors
-    assert "The images cannot be shown: " in (run / "report.html").read_text()
+    assert "The images are missing: gone does not exist" in (run / "report.html").read_text()
 
 
 def test_a_folder_that_is_not_a_run(screen, tmp_path):

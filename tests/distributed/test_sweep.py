@@ -28,7 +28,7 @@ def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     processes = pair(*SWEEP, "--trials", "3", "--retrain", "5", cwd=tmp_path)
     stderr = "".join(process.ended() for process in processes)
     assert [process.returncode for process in processes] == [0, 0], stderr
-    assert stderr.count("1 of 3 trials are over, where --trials was 2 before") == 1, "one process prints"
+    assert stderr.count("1 of 3 trials are finished (--trials was 2 before)") == 1, "one process prints"
     assert stderr.count("trial 002 (3 of 3)") == 1
     begun = re.findall(r"steps (\d+) to 60 of 128 images in all, 64 on each of 2 devices", stderr)
     assert len(begun) == 3
@@ -54,5 +54,5 @@ def test_an_error_is_printed_once(tmp_path: Path) -> None:
     processes = pair(*SWEEP, "--metric", "val/top3", cwd=tmp_path)
     stderr = "".join(process.ended() for process in processes)
     assert [process.returncode for process in processes] == [2, 2], stderr
-    assert stderr.count("vitral: these runs do not measure val/top3") == 1
+    assert stderr.count("vitral: these runs do not have the metric val/top3") == 1
     assert not (tmp_path / "sweep").exists()

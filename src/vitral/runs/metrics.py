@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vitral.errors import UserError
 from vitral.files import add_file_name, write_atomically
 
 __all__ = ["MetricLog", "read_metrics", "read_speed", "training_seconds"]
@@ -40,9 +41,22 @@ def training_seconds(records: list[dict[str, Any]], *, batch_size: int) -> float
 
 
 def read_speed(path: Path) -> dict[str, Any] | None:
-    """Reads `speed.json`; None if it is missing, or the run was too short to measure its speed."""
-    speed: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
-    return speed and {OLD_SPEED_KEYS.get(key, key): value for key, value in speed.items()}
+    """Reads `speed.json`; None if it is missing, or the run was too short to measure its speed.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        speed = json.loads(path.read_text())
+    except ValueError:
+        speed = {}
+    if speed is None:
+        return None
+    if not isinstance(speed, dict) or "images_per_second" not in speed:
+        raise UserError(f"{path} is damaged: remove it, and the report is written without it")
+    return {OLD_SPEED_KEYS.get(key, key): value for key, value in speed.items()}
 
 
 class MetricLog:
