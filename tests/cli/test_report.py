@@ -43,14 +43,14 @@ def test_without_its_images(screen, run):
     (run / "run.json").write_text(json.dumps(config))
     screen.run("report", run)
     assert "the page is written without images: gone does not exist" in screen.errors
-    assert "The images cannot be shown: " in (run / "report.html").read_text()
+    assert "The images are missing: " in (run / "report.html").read_text()
 
 
 def test_a_folder_that_is_not_a_run(screen, tmp_path):
     assert screen.refusal("report", tmp_path) == f"{tmp_path} is not a training run: it has no run.json"
 
 
-@pytest.mark.parametrize("content", [b"{", b"3", b"{}", b"\xff"])
+@pytest.mark.parametrize("content", [b"{", b"3", b"\xff"])
 def test_a_damaged_speed_record(screen, run, content):
     (run / "speed.json").write_bytes(content)
     assert screen.refusal("report", run).startswith(f"{run}/speed.json is damaged: remove it")

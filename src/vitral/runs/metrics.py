@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vitral.errors import UserError
 from vitral.files import add_file_name, write_atomically
 
 __all__ = ["MetricLog", "read_metrics", "read_speed", "training_seconds"]
@@ -40,8 +41,18 @@ def training_seconds(records: list[dict[str, Any]], *, batch_size: int) -> float
 
 
 def read_speed(path: Path) -> dict[str, Any] | None:
-    """Reads `speed.json`; None if it is missing, or the run was too short to measure its speed."""
-    speed: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    """Reads `speed.json`; None if it is missing, or the run was too short to measure its speed.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        speed = json.loads(path.read_text()) if path.is_file() else None
+        damaged = not isinstance(speed, dict | None)
+    except ValueError:
+        speed, damaged = None, True
+    if damaged:
+        raise UserError(f"{path} is damaged: remove it, and the report is written without it")
     return speed and {OLD_SPEED_KEYS.get(key, key): value for key, value in speed.items()}
 
 
