@@ -19,7 +19,7 @@ from vitral.train.config import RunConfig
         ("--optim.lr -1", "optim: lr must be above 0"),
         ("--model.patch-size 3", "image size 8x8 is not divisible by patch size 3x3: choose 6x6"),
         ("--data.test-fraction 2", "--data.test-fraction must be above 0 and below 1, not 2.0"),
-        ("--data.source nope", "invalid choice 'nope' for argument '--data.source'"),
+        ("--optim.name nope", "invalid choice 'nope' for argument '--optim.name'"),
         ("--train.steps", "Missing value for argument '--train.steps'"),
         ("stray", "Unrecognized options: stray"),
     ],
