@@ -62,7 +62,7 @@ def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> N
         == "no folder is given: give one with images/ and masks/ in train/ and in test/ as --data.root"
     )
     error = screen.refusal(*words, "--data.root", tmp_path)
-    assert error.startswith(f"{tmp_path}/train/images does not exist: images with masks lie in")
+    assert error.startswith(f"{tmp_path}/train/images does not exist: ")
     assert "end --out in .md, .csv or .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
     wrong = data / "test" / "masks" / "3.png"
     Image.new("L", (64, 48), 7).save(wrong)

@@ -112,7 +112,7 @@ def test_a_method_that_any_subject_has_is_a_column(
             raise UserError("it diverged")
         return Score(method="fine-tuned", values=[0.5], num_images=359, seconds=1.0)
 
-    monkeypatch.setattr("vitral.suites.measuring.finetuning_score", score)
+    monkeypatch.setattr("vitral.suites.runner.evaluate_finetuning", score)
     words = ("--suite", "knn", "--finetune", "light", "--baselines", "--max-train", "300")
     screen.run("eval", digits_run, *words, "--out", tmp_path / "table.csv", code=1)
     assert "stopped: data for model: it diverged" in screen.errors
@@ -205,7 +205,7 @@ def test_retrieval_without_its_package(screen: Screen, digits_run: Path, monkeyp
 def test_fewer_images_than_shots_are_reported(screen: Screen, digits_run: Path, photographs: Path) -> None:
     words = ("--suite", "fewshot", "--data.source", "folder", "--data.root", photographs)
     assert len(screen.json("eval", digits_run, *words)["tasks"]) == 4
-    assert "data: a class has 10 images to learn from, all of which count where more are asked for" in screen.errors
+    assert "data: the smallest class has 10 training images" in screen.errors
     screen.json("eval", digits_run, "--suite", "fewshot", "--max-train", "1000")
     assert screen.errors == ""
 
@@ -321,7 +321,7 @@ def test_a_task_that_breaks_off_does_not_end_the_others(
     few_toys(tmp_path / "data", monkeypatch)
     result = screen.json(*words, code=1)
     assert {row["task"] for row in result["tasks"]} == {"sNORB-Azim", "sNORB-Elev"}
-    assert f"EuroSAT, as {sentence}" in screen.errors
+    assert f"skipped: EuroSAT: {sentence}" in screen.errors
     assert "skipped: Clevr-Count and Clevr-Dist: there is no" in screen.errors
 
 
