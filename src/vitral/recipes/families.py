@@ -6,11 +6,11 @@ __all__ = ["AUGREG_LEVELS", "BETTER_VIT", "TASKS", "Task", "augreg_facts", "fine
 
 Task = Literal["imagenet1k", "cifar10", "cifar100", "pets", "flowers"]
 TASKS: dict[Task, dict[str, Any]] = {
-    "imagenet1k": dict(steps=20_000, warmup=500, grid="0.003,0.01,0.03,0.06", share=0.01),
-    "cifar10": dict(steps=10_000, warmup=500, grid="0.001,0.003,0.01,0.03", share=0.02),
-    "cifar100": dict(steps=10_000, warmup=500, grid="0.001,0.003,0.01,0.03", share=0.02),
-    "pets": dict(steps=500, warmup=100, grid="0.001,0.003,0.01,0.03", share=0.1),
-    "flowers": dict(steps=500, warmup=100, grid="0.001,0.003,0.01,0.03", share=0.1),
+    "imagenet1k": dict(steps=20_000, warmup=500, grid="0.003,0.01,0.03,0.06", val_fraction=0.01),
+    "cifar10": dict(steps=10_000, warmup=500, grid="0.001,0.003,0.01,0.03", val_fraction=0.02),
+    "cifar100": dict(steps=10_000, warmup=500, grid="0.001,0.003,0.01,0.03", val_fraction=0.02),
+    "pets": dict(steps=500, warmup=100, grid="0.001,0.003,0.01,0.03", val_fraction=0.1),
+    "flowers": dict(steps=500, warmup=100, grid="0.001,0.003,0.01,0.03", val_fraction=0.1),
 }
 """Table 4 of the ViT paper: steps and the grid of learning rates; the warm-up of the released code; the fraction of the
 training images that selected the rate (B.1.1).
@@ -32,7 +32,8 @@ HOURS: dict[int, str] = {20_000: "2.4 hours", 10_000: "1.2 hours", 500: "3.6 min
 def finetuning_facts(task: Task) -> dict[str, Any]:
     """Values of the fields in the docstring of `paper.paper_finetuning`."""
     row = TASKS[task]
-    selected_on = f"{row['share']:.0%} of the training images (`--data.val-fraction {row['share']}`)"
+    fraction = row["val_fraction"]
+    selected_on = f"{fraction:.0%} of the training images (`--data.val-fraction {fraction}`)"
     if task == "flowers":  # its authors provide as many validation images as training images
         selected_on = "the authors' validation images, as the paper's tenth of the 1,020 would be one image a class"
     return {

@@ -118,7 +118,7 @@ def select_protocol(form: Literal["light", "paper"], source: str, *, num_images:
         rates=tuple(map(float, row["grid"].split(","))),
         steps=row["steps"],
         warmup=f"{row['warmup']}steps",
-        val_fraction=row["share"],
+        val_fraction=row["val_fraction"],
         table4_dataset=name,
     )
 

@@ -49,7 +49,7 @@ def test_better_plain_baselines(epochs: int) -> None:
 def test_their_common_settings(name: str) -> None:
     """They train on 99 % of the training images, validate on the rest, and test on the official validation images."""
     config = RECIPES[name]()
-    assert (config.data.source, config.data.val_share) == ("imagenet1k", 0.01)
+    assert (config.data.source, config.data.val_fraction) == ("imagenet1k", 0.01)
     assert (config.optim.name, config.optim.betas, config.optim.clip) == ("adamw", (0.9, 0.999), 1.0)
     assert config.optim.momentum_dtype == "bfloat16"
     assert (config.schedule.decay, config.schedule.end, config.schedule.warmup) == ("cosine", 0.0, "10000steps")
@@ -59,4 +59,4 @@ def test_their_common_settings(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["deit3-imagenet1k", "mae-scratch-imagenet1k", "paper-imagenet"])
 def test_others_train_on_all_images(name: str) -> None:
-    assert RECIPES[name]().data.val_share is None
+    assert RECIPES[name]().data.val_fraction is None

@@ -163,7 +163,7 @@ def test_rows_of_table_4(task: str) -> None:
     assert vit.head_bias == 0.0
     assert (config.objective.loss, config.data.source) == ("softmax", task)
     assert tuple(map(float, TASKS[task]["grid"].split(","))) == grid
-    assert TASKS[task]["share"] == fraction
+    assert TASKS[task]["val_fraction"] == fraction
     assert DATA_SETS[task].val_fraction == (None if task == "flowers" else fraction)
     assert f"{accuracy:.2f} %" in RECIPES[f"paper-{task}"].describe()["expect"]
 
