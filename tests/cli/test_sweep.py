@@ -96,7 +96,10 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
         (("digits", "--out", "s", "--grid", "optim.lr"), "--grid takes KEY=V1,V2"),
         (("digits", "--out", "s", "--search", "optim.lr=1e-1:1e-4"), "--search takes KEY=LOW:HIGH"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1"), "give --data.val-fraction 0.1"),
-        (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"), "do not have the metric test/top3"),
+        (
+            ("digits", "--out", "s", "--grid", "optim.lr=0.1", "--metric", "test/top3"),
+            "do not have the metric test/top3",
+        ),
         (("digitz", "--out", "s", "--grid", "optim.lr=0.1"), "unknown recipe 'digitz' (did you mean digits?)"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "a"), "--seeds takes seeds, each once"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seeds", "0,0"), "each once, such as 0,1,2, not 0,0"),

@@ -333,13 +333,13 @@ def adafactor(value: np.ndarray, grads: list[np.ndarray], *, decay: float) -> np
     factored = value.ndim == 2 and min(value.shape) >= 32
     square, rows, columns, momentum = 0.0, 0.0, 0.0, np.zeros_like(value)
     for step, (grad, lr) in enumerate(zip(grads, RATES, strict=True), 1):
-        decay, squared = min(0.999, 1 - step**-0.8), grad**2 + 1e-30
+        beta, squared = min(0.999, 1 - step**-0.8), grad**2 + 1e-30
         if factored:
-            rows = decay * rows + (1 - decay) * squared.mean(1)
-            columns = decay * columns + (1 - decay) * squared.mean(0)
+            rows = beta * rows + (1 - beta) * squared.mean(1)
+            columns = beta * columns + (1 - beta) * squared.mean(0)
             estimate = np.outer(rows, columns) / rows.mean()
         else:
-            estimate = square = decay * square + (1 - decay) * squared
+            estimate = square = beta * square + (1 - beta) * squared
         momentum = 0.9 * momentum + 0.1 * grad / np.sqrt(estimate)
         value = value * (1 - lr * decay) - lr * momentum
     return value
