@@ -7,7 +7,7 @@ Letters in the shapes:
     h w    image height and width       k      width of one head, d / heads
     gh gw  rows and columns of patches  n      patches, n = gh * gw
     p q    patch height and width       g      register tokens
-    t      tokens: class token and registers if there are any, then the patches row by row
+    t      tokens: class token, distillation token, registers (each optional), then the patches row by row
     r      tokens that a block returns: all of them, but in the last block only those that are pooled, r <= t
 
 Equation numbers are the paper's. Variants are parts from `vitral.layers`, chosen when the model is built. Compilation,
@@ -162,28 +162,28 @@ class ViT(nn.Module):
         self.norm = nn.Identity() if config.pooled_norm else norm()
         self.fc_norm = norm() if config.pooled_norm else nn.Identity()
         self.pool = {
-            "cls": nn.Identity if config.distillation else FirstToken,  # TwoHeads takes class and distillation token
+            "cls": nn.Identity if config.distillation else FirstToken,  # both tokens go to TwoHeads
             "gap": MeanPool,
             "map": partial(AttentionPool, width=width, num_heads=config.num_heads, norm=norm, mlp=self._mlp),
             "none": nn.Identity,
         }[config.pool]()
         patches, is_cls = slice(config.num_prefix_tokens, None), config.pool == "cls"
-        self.pool_tokens = slice(0, config.num_class_tokens) if is_cls else patches  # those that `pool` gets
+        self.pool_tokens = slice(0, config.num_class_tokens) if is_cls else patches  # that `pool` receives
         self.pre_logits = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
         head = TwoHeads if config.distillation else nn.Linear
         self.head = head(hidden or width, config.num_classes, bias=config.head_bias is not None)
         self.init_weights()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b *n classes"]:
-        x, positions = self.embed(images)
-        x = self._run_blocks(x, positions, last=self.pool_tokens)
+        x, states = self.embed(images)
+        x = self._run_blocks(x, states, last=self.pool_tokens)
         return self.classify(self.fc_norm(self.pool(self.norm(x))))
 
     def features(self, images: Float[Tensor, "b c h w"]) -> Features:
         """Runs the encoder on all tokens and returns its outputs and intermediate tokens by name."""
-        x, positions = self.embed(images)
+        x, states = self.embed(images)
         landmarks = {"embedded": x}
-        x = landmarks["norm"] = self.norm(self._run_blocks(x, positions, trace=landmarks))
+        x = landmarks["norm"] = self.norm(self._run_blocks(x, states, trace=landmarks))
         classes, prefix = self.config.num_class_tokens, self.config.num_prefix_tokens
         return Features(
             cls=x[:, 0] if classes else None,
@@ -207,29 +207,29 @@ class ViT(nn.Module):
     def assemble(self, patches: Float[Tensor, "b gh gw d"]) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
         """The rest of Eq. 1: from embedded patches, which an objective may have changed, to z_0.
 
-        Tokens are returned in the dtype of the patches: under autocast the sums of Eq. 2 and 3 are in 16 bits.
+        Positions are added in float32. Tokens return in the dtype of the patches: under autocast blocks add in 16 bits.
         """
-        stem, positions = self.positions.at_grid(self.pos_embed, (patches.shape[1], patches.shape[2]))
+        stem, states = self.positions.at_grid(self.pos_embed, (patches.shape[1], patches.shape[2]))
         tokens = (self.cls_token, self.dist_token, self.reg_token)
         prefix = [token.expand(patches.shape[0], -1, -1) for token in tokens if token is not None]
-        x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1).to(self.pos_embed.dtype)  # under autocast float32
+        x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1).to(self.pos_embed.dtype)
         x = self.pos_drop(stem.add(x))
         x = self.norm_pre(self.patch_drop(x, prefix=self.config.num_prefix_tokens))
-        return x.to(patches.dtype), positions
+        return x.to(patches.dtype), states
 
-    def encode(self, x: Float[Tensor, "b t d"], positions: list[PositionState]) -> Float[Tensor, "b t d"]:
-        """From z_0 to all final tokens, after the last norm."""
-        return self.fc_norm(self.norm(self._run_blocks(x, positions)))
+    def encode(self, x: Float[Tensor, "b t d"], states: list[PositionState]) -> Float[Tensor, "b t d"]:
+        """From z_0 to all final tokens, after `norm` and `fc_norm`, one of which is the identity."""
+        return self.fc_norm(self.norm(self._run_blocks(x, states)))
 
     def classify(self, pooled: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *m classes"]:
         """The head: the tanh layer, if there is one, then the linear layer."""
         return self.head(self.pre_logits(pooled))
 
     def _run_blocks(
-        self, x: Float[Tensor, "b t d"], positions: list[PositionState], last: slice = ALL, trace: dict | None = None
+        self, x: Float[Tensor, "b t d"], states: list[PositionState], last: slice = ALL, trace: dict | None = None
     ) -> Float[Tensor, "b r d"]:
         """Runs all blocks. The last one returns the tokens in `last` only; `trace` collects what each one returns."""
-        for index, (block, pos) in enumerate(zip(self.blocks, positions, strict=True)):
+        for index, (block, pos) in enumerate(zip(self.blocks, states, strict=True)):
             x = block(x, pos, last if index == len(self.blocks) - 1 else ALL)
             if trace is not None:
                 trace[f"blocks.{index}"] = x
@@ -251,7 +251,7 @@ class ViT(nn.Module):
             ls=nn.Identity if c.layer_scale is None else partial(LayerScale, c.width, initial=c.layer_scale),
             drop=partial(DropPath, drop_rate) if drop_rate else nn.Identity,
         )
-        return SubsetBlock(block, drop_rate) if drop_rate and c.drop_path_form == "batch" else block  # without DropPath
+        return SubsetBlock(block, drop_rate) if drop_rate and c.drop_path_form == "batch" else block
 
     def _mlp(self) -> nn.Module:
         c = self.config
@@ -286,7 +286,7 @@ class ViT(nn.Module):
             elif isinstance(module, nn.Linear | nn.Conv2d) and name in ("patch_embed.proj", "pre_logits.0"):
                 lecun_normal_(module.weight, generator)
             if isinstance(bias := getattr(module, "bias", None), Tensor):
-                nn.init.normal_(bias, std=1e-6 if ".mlp." in name else 0.0, generator=generator)  # std 0: zeros
+                nn.init.normal_(bias, std=1e-6 if ".mlp." in name else 0.0, generator=generator)  # the head: below
             if module is not self and (init_own_weights := getattr(module, "init_weights", None)):
                 init_own_weights(generator)
         for token in (self.cls_token, self.dist_token):

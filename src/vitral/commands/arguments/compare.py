@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vitral.commands.arguments.checks import check_output, check_run
+from vitral.commands.arguments.flags import ArgumentParser
 from vitral.suites.published import SOURCES
 
 __all__ = ["parse"]
@@ -19,7 +20,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: a folder is not a training run, or a file of `--out` cannot be written.
     """
-    parser = argparse.ArgumentParser(prog="vitral compare", description=DESCRIPTION, allow_abbrev=False)
+    parser = ArgumentParser(prog="vitral compare", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="folders of finished runs, two or more")
     parser.add_argument(
         "--out",

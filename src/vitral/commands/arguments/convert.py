@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.formats import FORMATS
 from vitral.errors import UserError, unknown_name
 
@@ -16,7 +17,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: there is no such format or source, or the destination exists.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="vitral convert",
         description="Convert weights between formats. The source's format is recognised from its content. The result "
         "is loaded again, by the library that owns the format if it is installed, and compared with the source.",

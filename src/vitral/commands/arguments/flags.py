@@ -4,13 +4,20 @@ import argparse
 import re
 from contextlib import redirect_stderr
 from io import StringIO
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from vitral.errors import UserError
 
-__all__ = ["parse_config", "pop_option"]
+__all__ = ["ArgumentParser", "parse_config", "pop_option"]
 
 T = TypeVar("T")
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Raises an error as one sentence, where argparse prints the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def parse_config(cls: type[T], *, default: T, arguments: list[str], program: str) -> T:
@@ -40,7 +47,7 @@ def parse_config(cls: type[T], *, default: T, arguments: list[str], program: str
 
 def pop_option(arguments: list[str], option: str, program: str = "vitral train") -> tuple[str | None, list[str]]:
     """The value of an option, None without it, and the other arguments."""
-    parser = argparse.ArgumentParser(prog=program, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    parser = ArgumentParser(prog=program, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     parser.add_argument(option, dest="value")
     options, rest = parser.parse_known_args(arguments)
     return options.value, rest

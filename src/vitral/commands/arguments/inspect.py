@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.flags import ArgumentParser
 from vitral.errors import UserError
 
 __all__ = ["MAX_IMAGES", "parse"]
@@ -18,7 +19,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: a number is out of range, or the model does not exist.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="vitral inspect",
         description="Draw the attention of a trained model: each image with the attention rollout laid over it, and "
         "the attention of single layers.",

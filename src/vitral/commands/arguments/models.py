@@ -2,6 +2,7 @@
 
 import argparse
 
+from vitral.commands.arguments.flags import ArgumentParser
 from vitral.errors import UserError
 
 __all__ = ["parse"]
@@ -13,7 +14,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: the batch size is not positive.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="vitral models",
         description="List the models with their size and cost. Any size combines with any patch that divides the "
         "image: ViT-B/14 is a model too. With NAME, show one model in detail; Google's and timm's names work too.",

@@ -3,6 +3,7 @@
 import argparse
 from math import isfinite
 
+from vitral.commands.arguments.flags import ArgumentParser
 from vitral.errors import UserError, did_you_mean, unknown_name
 from vitral.inspection.devices import DATA, DEVICES
 
@@ -15,7 +16,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: a name is unknown, or a number out of range.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="vitral plan",
         description="Estimate a training run: operations, time, memory, and the largest batch that fits.",
     )

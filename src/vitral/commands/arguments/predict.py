@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.flags import ArgumentParser
 
 __all__ = ["PRECISION_HELP", "parse"]
 
@@ -16,7 +17,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: the model does not exist.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="vitral predict",
         description="Classify image files with a trained model. A file that cannot be read is reported and skipped.",
     )

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.formats import FOLDER_FORMATS
 from vitral.errors import UserError, unknown_name
 
@@ -17,7 +18,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: there is no such format or model, the name is not OWNER/NAME, or the folder of `--dry-run` exists.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="vitral push",
         description="Upload a model to the Hugging Face Hub: weights, configuration and model card. Log in with hf "
         "auth login first, or set HF_TOKEN.",

@@ -2,12 +2,14 @@
 
 import argparse
 
+from vitral.commands.arguments.flags import ArgumentParser
+
 __all__ = ["parse"]
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="vitral recipes",
         description="List the recipes: what each trains, the expected accuracy, the time, the source of both, and the "
         "command.",

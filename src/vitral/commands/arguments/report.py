@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vitral.commands.arguments.checks import check_run
+from vitral.commands.arguments.flags import ArgumentParser
 
 __all__ = ["parse"]
 
@@ -14,7 +15,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: RUN is not a training run.
     """
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="vitral report",
         description="Write RUN/report.html, the page about a run: metrics, curves, mistakes, speed and configuration. "
         "Training writes it at the end; this command writes it again, also for a run that has not finished.",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.train import check_recipe
 from vitral.errors import UserError
 from vitral.sweeps.config import Range, SweepConfig
@@ -46,7 +47,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         raise SystemExit(0 if arguments else 2)
-    parser = argparse.ArgumentParser(prog="vitral sweep", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    parser = ArgumentParser(prog="vitral sweep", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--grid", action="append", default=[])
     parser.add_argument("--search", action="append", default=[])

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
-from vitral.commands.arguments.flags import pop_option
+from vitral.commands.arguments.flags import ArgumentParser, pop_option
 from vitral.errors import UserError, unknown_name
 from vitral.recipes import RECIPES
 
@@ -38,7 +38,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(recipes="\n".join(f"  {name}" for name in RECIPES)))
         raise SystemExit(0 if arguments else 2)
-    parser = argparse.ArgumentParser(prog="vitral train", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
+    parser = ArgumentParser(prog="vitral train", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--resume", type=Path, metavar="RUN")
     parser.add_argument("--or-resume", action="store_true")

@@ -1,11 +1,11 @@
 """`vitral data list`: the data sets and tasks that have a name."""
 
-import argparse
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.output import print_json
 from vitral.datasets.data_set import Task
 from vitral.datasets.registry import DATA_SETS, TASKS, find
@@ -24,7 +24,7 @@ GROUPS = {
 
 def main(arguments: list[str]) -> None:
     """Prints a table of all data sets and tasks, or one of them in detail; with `--json`, one object."""
-    parser = argparse.ArgumentParser(prog="vitral data list", description="Lists the names that --data.source accepts.")
+    parser = ArgumentParser(prog="vitral data list", description="Lists the names that --data.source accepts.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="one of them, to show in detail")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
