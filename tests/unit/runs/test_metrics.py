@@ -98,5 +98,5 @@ def test_speed_under_its_old_names(tmp_path):
     assert read_speed(path) is None
     path.write_text("null")
     assert read_speed(path) is None
-    path.write_text('{"bound": "decode", "diagnosis": "the run waits", "steps": 3}')
-    assert read_speed(path) == {"bottleneck": "decode", "advice": "the run waits", "steps": 3}
+    path.write_text('{"bound": "decode", "diagnosis": "the run waits", "images_per_second": 3.0}')
+    assert read_speed(path) == {"bottleneck": "decode", "advice": "the run waits", "images_per_second": 3.0}
