@@ -28,8 +28,10 @@ test: install ## run every test (those that need a GPU are skipped where there i
 	$(BIN)/pytest --numprocesses=$(JOBS)
 	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m compile
 
-test-fast: install ## run the quick tests, in under 90 seconds on two cores: between commits
-	$(BIN)/pytest --numprocesses=$(JOBS) -m "not slow and not compile" tests/unit tests/golden
+# Without the shape checks, and without the tests of recipes' tables and of data sets' files.
+test-fast: install ## run the quick tests: between commits
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal --jaxtyping-packages= -m "not slow and not compile" \
+	    --ignore=tests/unit/recipes --ignore=tests/unit/datasets tests/unit tests/golden
 
 check: install ## check style, types, and what this project promises of its own form
 	$(BIN)/ruff check
