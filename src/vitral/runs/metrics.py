@@ -49,14 +49,14 @@ def read_speed(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        speed = json.loads(path.read_text())
+        speed: Any = json.loads(path.read_text())
     except ValueError:
         speed = {}
     if speed is None:
         return None
     if not isinstance(speed, dict) or "images_per_second" not in speed:
         raise UserError(f"{path} is damaged: remove it, and the report is written without it")
-    return {OLD_SPEED_KEYS.get(key, key): value for key, value in speed.items()}
+    return {OLD_SPEED_KEYS.get(str(key), str(key)): value for key, value in speed.items()}
 
 
 class MetricLog:
