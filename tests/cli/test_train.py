@@ -202,8 +202,7 @@ class TestWrongUse:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "single"]
 
     def test_weights_without_a_folder(self, typed):
-        typed("train", "finetune", "--model.weights", code=2)
-        assert typed.errors == "vitral train finetune: error: argument --model.weights: expected one argument\n"
+        assert "--model.weights: expected one argument" in typed.refusal("train", "finetune", "--model.weights")
 
     def test_a_gpu_that_is_not_there(self, typed, tmp_path):
         name = "cuda:99" if torch.cuda.is_available() else "cuda"

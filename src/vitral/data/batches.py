@@ -182,8 +182,14 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
                 worker_init_fn=_ignore_signals,
             )
         )
-    with translate_worker_errors():
-        yield from batches
+    try:
+        with translate_worker_errors():
+            yield from batches
+    finally:
+        if workers:
+            # An error's traceback keeps the iterator and its workers alive. They ignore the SIGTERM that
+            # multiprocessing sends at exit, so the process would wait for them forever.
+            batches._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -177,6 +178,7 @@ def test_errors_of_the_machine_end_the_reading(workers):
     with pytest.raises(OSError, match=r"Too many open files: 'photos\[0\]'") as caught:
         list(load(evaluation(failing, size=7), range(6), workers=workers, pin=False))
     assert "\n" not in str(caught.value)
+    assert not multiprocessing.active_children()  # else the process would hang at exit
     with pytest.raises(OSError, match=r"Too many open files: 'photos\[\d+\]'"):
         list(load(training(failing), range(6), workers=workers, pin=False))
 
