@@ -12,6 +12,8 @@ from torch import Tensor
 from vitral.errors import UserError
 from vitral.models import blank_model, give_buffers
 from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
+from vitral.weights.config_keys import unknown_keys
 from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
 from vitral.weights.lineages.lineage import Lineage
 from vitral.weights.lineages.timm import TIMM
@@ -87,10 +89,11 @@ def load_upstream(
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
+    notes = _assumptions(lineage, config, tensors, upstream_config)
     model = blank_model(config)
     assert isinstance(model, ViT)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    notes = [*_conversions(state), *lineage.caveats(config)]
+    notes += [*_conversions(state), *lineage.caveats(config)]
     ignored = [name for name in unexpected if re.search(lineage.ignore, name)]
     unexpected = [name for name in unexpected if name not in ignored]
     if ignored:
@@ -202,6 +205,21 @@ def _add_zero_biases(state: dict[str, Tensor], required: list[str]) -> list[str]
         weight = state[f"{name[:-4]}weight"]
         state[name] = weight.new_zeros(len(weight))
     return [f"added {len(absent)} zero biases that the format requires"] if absent else []
+
+
+def _assumptions(
+    lineage: Lineage, config: ViTConfig, tensors: Mapping[str, Tensor], upstream_config: Mapping[str, Any]
+) -> list[str]:
+    """Notes on what the file and its configuration leave open."""
+    notes = []
+    if lineage.num_heads(tensors, upstream_config) is None:
+        notes.append(
+            f"the file does not store the number of attention heads: {config.num_heads} assumed, as usual for width "
+            f"{config.width}; --num-heads sets another"
+        )
+    if unknown := unknown_keys(lineage, upstream_config):
+        notes.append(f"ignored, because Vitral does not know these keys of its configuration: {', '.join(unknown)}")
+    return notes
 
 
 def _num_heads(count: int | None) -> dict[str, Any]:

@@ -81,13 +81,17 @@ def _infer_config(
         stem_width=tensors["conv_root/kernel"].shape[3] if hybrid else 64,
         width=width,
         depth=count_indices(tensors, "Transformer/encoderblock_", "/LayerNorm_0/scale"),
-        num_heads=tensors[f"{first}MultiHeadDotProductAttention_{attention}/query/kernel"].shape[1],
+        num_heads=_num_heads(tensors, upstream_config, attention=attention),
         mlp_dim=tensors[f"{first}MlpBlock_{mlp}/Dense_0/kernel"].shape[1],
         num_classes=1000 if head is None else head.shape[1],
         pool=pool,
         position="learned_1d" if positions in tensors else "sincos_2d",
         representation_size=None if hidden is None else hidden.shape[1],
     )
+
+
+def _num_heads(tensors: Tensors, upstream_config: Mapping[str, Any], *, attention: int) -> int:
+    return tensors[f"{BLOCK.format(0)}MultiHeadDotProductAttention_{attention}/query/kernel"].shape[1]
 
 
 def _mapping(c: ViTConfig, *, attention: int, norm: int, mlp: int, positions: str) -> list[TensorMapping]:
@@ -182,6 +186,7 @@ def _lineage(name: str, *, attention: int, norm: int, mlp: int, positions: str) 
         mapping=partial(_mapping, attention=attention, norm=norm, mlp=mlp, positions=positions),
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
+        num_heads=partial(_num_heads, attention=attention),
         canonicalise=_canonicalise,
         positions=("learned_1d", "sincos_2d"),
         state_dict=with_folded_cls if positions == "pos_embedding" else lambda model: model.state_dict(),

@@ -50,6 +50,14 @@ class Lineage:
     """Default mean that images of the range 0 to 1 are normalised with."""
     std: tuple[float, ...]
     """Default standard deviation that they are normalised with."""
+    num_heads: Callable[[Tensors, Mapping[str, Any]], int | None] = lambda tensors, config: config.get("num_heads")
+    """Number of attention heads that canonical tensors or the upstream configuration state; None if neither does, and
+    `infer_config` assumes the usual number for the width.
+    """
+    config_keys: frozenset[str] = frozenset()
+    """Keys of the upstream configuration that `infer_config` honours or refuses."""
+    config_section: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: config
+    """The part of the upstream configuration that describes the image encoder."""
     canonicalise: Callable[[Tensors], dict[str, Tensor]] = dict
     """Tensors of a file under the names of the mapping, without prefixes, in one layout."""
     positions: tuple[str, ...] = ("learned_1d",)

@@ -65,7 +65,7 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCo
         stem_width=tensors[f"{BACKBONE}stem.conv.weight"].shape[0] if hybrid else 64,
         width=width,
         depth=count_indices(tensors, "blocks.", ".attn.qkv.weight"),
-        num_heads=args.get("num_heads") or _heads(tensors, width),
+        num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
         mlp_dim=hidden,
         num_classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 1000,
         pool=pool,
@@ -92,10 +92,12 @@ def _gelu(args: Mapping[str, Any]) -> Literal["tanh", "erf", "quick"]:
     return "quick" if "quickgelu" in str(args.get("architecture")) else forms.get(str(args.get("act_layer")), "erf")
 
 
-def _heads(tensors: Tensors, width: int) -> int:
-    """Number of attention heads: from the width of the query norm if there is one, else the usual number."""
+def _num_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int | None:
+    """From `model_args`, or from the width of the query norm."""
+    args = {**upstream_config, **upstream_config.get("model_args", {})}
     normed = tensors.get("blocks.0.attn.q_norm.weight")
-    return default_num_heads(width) if normed is None else width // normed.shape[0]
+    stated = None if normed is None else tensors["patch_embed.proj.weight"].shape[0] // normed.shape[0]
+    return args.get("num_heads") or stated
 
 
 def _canonicalise(tensors: Tensors) -> dict[str, Tensor]:
@@ -194,6 +196,7 @@ TIMM = Lineage(
     mapping=_mapping,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
+    num_heads=_num_heads,
     canonicalise=_canonicalise,
     state_dict=_state_dict,
     finalise=_finalise,

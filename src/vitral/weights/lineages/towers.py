@@ -82,9 +82,8 @@ def _gelu(
     return forms.get(name, default)
 
 
-def _heads(upstream_config: Mapping[str, Any], width: int) -> int:
-    num_heads = _vision_config(upstream_config).get("num_attention_heads") or upstream_config.get("num_heads")
-    return num_heads or default_num_heads(width)
+def _num_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int | None:
+    return _vision_config(upstream_config).get("num_attention_heads") or upstream_config.get("num_heads")
 
 
 def _canonicalise(tensors: Tensors) -> dict[str, Tensor]:
@@ -102,7 +101,7 @@ def _clip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCon
         channels=channels,
         width=width,
         depth=count_indices(tensors, "encoder.layers.", ".layer_norm1.weight"),
-        num_heads=_heads(upstream_config, width),
+        num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
         mlp_dim=len(tensors["encoder.layers.0.mlp.fc1.weight"]),
         num_classes=1000 if head is None else len(head),
         position_resample="huggingface",
@@ -124,7 +123,7 @@ def _siglip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTC
         channels=channels,
         width=width,
         depth=count_indices(tensors, "encoder.layers.", ".layer_norm1.weight"),
-        num_heads=_heads(upstream_config, width),
+        num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
         mlp_dim=len(tensors["encoder.layers.0.mlp.fc1.weight"]),
         pool="map",
         position_resample="huggingface",
@@ -220,7 +219,7 @@ def _open_clip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> V
         channels=channels,
         width=width,
         depth=count_indices(tensors, "transformer.resblocks.", ".ln_1.weight"),
-        num_heads=_heads(upstream_config, width),
+        num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
         mlp_dim=len(tensors["transformer.resblocks.0.mlp.c_fc.weight"]),
         num_classes=tensors["proj"].shape[1] if "proj" in tensors else 1000,
         position_resample="timm",
@@ -239,6 +238,8 @@ CLIP = Lineage(
     mapping=_mapping,
     mean=CLIP_MEAN,
     std=CLIP_STD,
+    num_heads=_num_heads,
+    config_section=_vision_config,
     canonicalise=_canonicalise,
     ignore=TEXT_TOWER,
     finalise=_clip_finalise,
@@ -251,6 +252,8 @@ SIGLIP = Lineage(
     mapping=_mapping,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
+    num_heads=_num_heads,
+    config_section=_vision_config,
     canonicalise=_siglip_canonicalise,
     ignore=TEXT_TOWER + r"|^head\.(weight|bias)$",
     finalise=_siglip_finalise,
@@ -263,6 +266,8 @@ OPEN_CLIP = Lineage(
     mapping=_open_clip_mapping,
     mean=CLIP_MEAN,
     std=CLIP_STD,
+    num_heads=_num_heads,
+    config_section=_vision_config,
     canonicalise=_open_clip_canonicalise,
     finalise=lambda tensors, config: {f"visual.{name}": tensor for name, tensor in tensors.items()},
     caveats=lambda config: [UNKNOWN_GELU] if config.gelu == "erf" else [],

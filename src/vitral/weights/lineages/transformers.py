@@ -47,6 +47,10 @@ def _matches(tensors: Tensors, *, norm: str) -> bool:
     return "embeddings.position_embeddings" in tensors and f"layers.0.{norm}.weight" in tensors
 
 
+def _num_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int | None:
+    return upstream_config.get("num_attention_heads")
+
+
 def _gelu(upstream_config: Mapping[str, Any]) -> Literal["tanh", "erf"]:
     return (
         "tanh"
@@ -79,7 +83,7 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, norm_
         channels=channels,
         width=width,
         depth=count_indices(tensors, "layers.", ".attention.q_proj.weight"),
-        num_heads=upstream_config.get("num_attention_heads") or default_num_heads(width),
+        num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
         mlp_dim=hidden,
         num_classes=1000 if head is None else head.shape[0],
         distillation=distilled,
@@ -149,6 +153,7 @@ TRANSFORMERS = Lineage(
     mapping=_mapping,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
+    num_heads=_num_heads,
     canonicalise=partial(_canonicalise, prefixes=r"^(vit|deit)\.|^cls_(?=classifier)"),
     ignore=r"^pooler\.|mask_token$",
     finalise=_vit_finalise,
@@ -161,6 +166,7 @@ DINOV2 = Lineage(
     mapping=_mapping,
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
+    num_heads=_num_heads,
     canonicalise=partial(_canonicalise, prefixes=r"^dinov2(_with_registers)?\."),
     ignore=r"mask_token$",
     finalise=_dino_finalise,
@@ -226,6 +232,7 @@ DINOV3 = Lineage(
     mapping=_mapping,
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
+    num_heads=_num_heads,
     canonicalise=_dino3_canonicalise,
     positions=("rope",),
     ignore=r"mask_token$",

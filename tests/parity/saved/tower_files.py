@@ -1,0 +1,7 @@
+"""Files of tower, as they are saved."""
+
+from parity.saved.case import Saved
+
+__all__ = ["CASES"]
+
+CASES: dict[str, Saved] = {}
