@@ -59,7 +59,7 @@ def print_table(entries: list[dict[str, Any]]) -> None:
     for group, title in GROUPS.items():
         table = Table(title=title, title_justify="left")
         table.add_column("name", no_wrap=True)
-        table.add_column("data set")
+        table.add_column("data set", overflow="fold")
         for column in ("classes", *SPLITS):
             table.add_column(column, justify="right")
         for entry in entries:
