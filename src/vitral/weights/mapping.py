@@ -11,6 +11,8 @@ __all__ = [
     "IDENTITY",
     "POSITIONS_WITHOUT_CLS",
     "TRANSPOSE",
+    "UNBATCHED",
+    "VECTOR",
     "Layout",
     "TensorMapping",
     "flax_out_kernel",
@@ -39,6 +41,10 @@ POSITIONS_WITHOUT_CLS = Layout(
     lambda upstream: torch.cat([torch.zeros_like(upstream[:, :1]), upstream], dim=1), lambda tensor: tensor[:, 1:]
 )
 """Positions without a row for the class token; the position of that token is already added to it."""
+VECTOR = Layout(lambda upstream: upstream.reshape(1, 1, -1), lambda tensor: tensor[0, 0])
+"""A token without batch and token axes."""
+UNBATCHED = Layout(lambda upstream: upstream[None], lambda tensor: tensor[0])
+"""Positions without a batch axis."""
 
 
 def flax_qkv_kernel(num_heads: int) -> Layout:
@@ -63,9 +69,11 @@ class TensorMapping:
     name: str
     """Name in Vitral's state dict."""
     upstream: tuple[str, ...]
-    """Names upstream; several tensors are concatenated along the first axis."""
+    """Names upstream."""
     layout: Layout = IDENTITY
     """Layout of each upstream tensor."""
+    join: Callable[[list[Tensor]], Tensor] = torch.cat
+    """How several upstream tensors become one: concatenated along the first axis. Others can be read, not written."""
 
 
 def from_upstream(
@@ -84,7 +92,7 @@ def from_upstream(
             missing += absent
             continue
         parts = [entry.layout.from_upstream(tensors[name]) for name in entry.upstream]
-        state[entry.name] = parts[0] if len(parts) == 1 else torch.cat(parts)
+        state[entry.name] = parts[0] if len(parts) == 1 else entry.join(parts)
     return state, missing, sorted(unexpected)
 
 

@@ -19,7 +19,7 @@ from vitral.weights.upstream_card import upstream_card
 
 def card(lineage: str = "timm", *, channels: int = 3, num_classes: int = 2, **upstream_config: Any):
     config = ViTConfig(image_size=32, width=64, num_heads=1, channels=channels, num_classes=num_classes)
-    return upstream_card(config, LINEAGES[lineage], upstream_config, origin="x.npz")
+    return upstream_card(config, LINEAGES[lineage], upstream_config, origin="x.npz")[0]
 
 
 def test_pretrained_cfg_of_timm_is_used() -> None:
