@@ -191,6 +191,11 @@ CASES: dict[str, Saved] = {
         save=edited({"num_attention_heads": None, "hidden_act": None, "model_type": None}, section="vision_config"),
         output=image_features,
     ),
+    "CLIP, two configurations of the tower": clip(
+        build=both_towers("CLIP", "Model", vision={"hidden_act": "gelu"}, projection_dim=9),
+        save=edited({"vision_config_dict": {**SIZES, "hidden_act": "gelu"}, "vision_config": {**SIZES}}),
+        output=image_features,
+    ),
     "CLIP, classifier": clip(
         build=both_towers("CLIP", "ForImageClassification", vision={}, num_labels=7), notes=("post_layernorm",)
     ),

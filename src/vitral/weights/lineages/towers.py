@@ -61,8 +61,8 @@ MAP_HEAD_MODULES = {
 
 
 def _vision_config(upstream_config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Configuration of the image tower."""
-    vision = upstream_config.get("vision_config")
+    """Configuration of the image tower; older files state it in `vision_config_dict`, which comes first."""
+    vision = upstream_config.get("vision_config_dict") or upstream_config.get("vision_config")
     return vision if isinstance(vision, dict) else upstream_config
 
 
