@@ -118,13 +118,12 @@ def load_upstream(
     floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
     model.load_state_dict(floats, strict=False, assign=not missing)
     model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name)
-    notes += card_notes
     report = LoadReport(
         lineage=lineage.name,
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        notes=tuple(notes),
+        notes=(*notes, *card_notes),
     )
     return model.eval(), report
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from vitral.errors import UserError
@@ -12,6 +13,11 @@ from vitral.weights.lineages.stated import check_sizes, image_size
 from vitral.weights.mapping import TRANSPOSE, UNBATCHED, VECTOR, Layout, TensorMapping
 
 __all__ = ["OPEN_CLIP"]
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    """A token and its position."""
+    return torch.stack(parts).sum(dim=0)
 
 
 def _unwritable(tensor: Tensor) -> Tensor:
@@ -170,7 +176,7 @@ def _mapping(c: ViTConfig) -> list[TensorMapping]:
         mapping.append(TensorMapping("cls_token", ("class_embedding",), VECTOR))
         mapping.append(TensorMapping("pos_embed", ("positional_embedding",), UNBATCHED))
     else:  # the class token, which is not pooled, becomes a register, with its position added
-        mapping.append(TensorMapping("reg_token", ("class_embedding", "positional_embedding"), FIRST_TOKEN, join=sum))
+        mapping.append(TensorMapping("reg_token", ("class_embedding", "positional_embedding"), FIRST_TOKEN, join=_sum))
         mapping.append(TensorMapping("pos_embed", ("positional_embedding",), WITHOUT_FIRST))
     for index in range(c.depth):
         layer, block = f"transformer.resblocks.{index}.", f"blocks.{index}."

@@ -32,9 +32,7 @@ CLASS_TOKEN, REGISTERS = "embeddings.class_embedding", "embeddings.register_toke
 TEXT_TOWER = r"^text_|^logit_|position_ids$"
 """Other tensors in files of transformers' image-text models."""
 CLIP_TYPES = tuple(
-    f"{family}{tower}"
-    for family in ("altclip", "chinese_clip", "clip", "metaclip_2")
-    for tower in ("", "_vision_model")
+    f"{family}{tower}" for family in ("chinese_clip", "clip", "metaclip_2") for tower in ("", "_vision_model")
 )
 SIGLIP_TYPES = ("siglip", "siglip_vision_model")
 UNKNOWN_GELU = (
