@@ -185,7 +185,7 @@ VITS = {
         build=built("ViTForMaskedImageModeling", "ViTConfig", encoder_stride=8),
         compare="pooled",
         output=lambda model, images: cls_token(model.get_submodule("vit"), images),
-        notes=("decoder.0.weight", "mask_token"),
+        notes=("decoder", "mask_token"),
     ),
     "transformers, MAE": vit(
         build=built("ViTMAEModel", "ViTMAEConfig"), compare="pooled", output=mae_cls_token, notes=("has no head",)
@@ -198,7 +198,7 @@ VITS = {
         ),
         compare="pooled",
         output=mae_cls_token,
-        notes=("decoder.decoder_embed.weight",),
+        notes=("decoder",),
     ),
     "transformers, MSN": vit(build=built("ViTMSNForImageClassification", "ViTMSNConfig", num_labels=7)),
     "transformers, DeiT, class token only": vit(build=built("DeiTForImageClassification", DEIT, num_labels=7)),

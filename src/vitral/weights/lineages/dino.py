@@ -56,6 +56,8 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, norm_
         0 if registers is None else registers.shape[1],
     )
     sizes = common_sizes(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
+    if positions is not None:
+        del sizes["intermediate_size"]  # DINOv2 has mlp_ratio instead
     check_sizes(upstream_config, **sizes, num_register_tokens=num_registers, use_swiglu_ffn=gated, use_gated_mlp=gated)
     _check_biases(tensors, upstream_config)
     if upstream_config.get("apply_layernorm") is False and "Backbone" in str(upstream_config.get("architectures")):
@@ -241,7 +243,7 @@ DINOV2 = Lineage(
     mapping=_mapping,
     **STATISTICS,
     num_heads=num_heads,
-    config_keys=KEYS | {"mlp_ratio", "use_swiglu_ffn"},
+    config_keys=KEYS - {"intermediate_size"} | {"mlp_ratio", "use_swiglu_ffn"},
     canonicalise=_canonicalise,
     stores=STORES | {"pool": ("cls", "cls_gap")},
     ignore=r"mask_token$",
