@@ -87,7 +87,7 @@ def load_upstream(
     upstream_config = {**(upstream_config or {}), **_num_heads(overrides.get("num_heads"))}
     try:
         config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
-        state, missing, unexpected = from_upstream(lineage.mapping(config), tensors)
+        state, missing, unexpected = from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None

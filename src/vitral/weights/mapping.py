@@ -69,11 +69,9 @@ class TensorMapping:
     name: str
     """Name in Vitral's state dict."""
     upstream: tuple[str, ...]
-    """Names upstream."""
+    """Names upstream; several tensors are concatenated along the first axis."""
     layout: Layout = IDENTITY
     """Layout of each upstream tensor."""
-    join: Callable[[list[Tensor]], Tensor] = torch.cat
-    """How several upstream tensors become one: concatenated along the first axis. Others can be read, not written."""
 
 
 def from_upstream(
@@ -92,7 +90,7 @@ def from_upstream(
             missing += absent
             continue
         parts = [entry.layout.from_upstream(tensors[name]) for name in entry.upstream]
-        state[entry.name] = parts[0] if len(parts) == 1 else entry.join(parts)
+        state[entry.name] = parts[0] if len(parts) == 1 else torch.cat(parts)
     return state, missing, sorted(unexpected)
 
 

@@ -184,7 +184,7 @@ CASES: dict[str, Saved] = {
     "CLIP, both towers": clip(
         build=both_towers("CLIP", "Model", vision={"hidden_act": "gelu"}, projection_dim=9),
         output=image_features,
-        notes=("text_model.",),
+        notes=("text_model",),
     ),
     "CLIP, default heads and GELU": clip(
         build=both_towers("CLIP", "Model", vision={"hidden_size": 48, "num_attention_heads": 12}, projection_dim=9),
@@ -205,10 +205,10 @@ CASES: dict[str, Saved] = {
     "SigLIP": siglip(build=SIGLIP(), compare="pooled"),
     "SigLIP, exact GELU, epsilon": siglip(build=SIGLIP(hidden_act="gelu", layer_norm_eps=1e-2), compare="pooled"),
     "SigLIP, both towers": siglip(
-        build=both_towers("Siglip", "Model", vision={}), output=image_features, compare="pooled", notes=("text_model.",)
+        build=both_towers("Siglip", "Model", vision={}), output=image_features, compare="pooled", notes=("text_model",)
     ),
     "SigLIP, classifier": siglip(
-        build=both_towers("Siglip", "ForImageClassification", vision={}, num_labels=7), notes=("head.probe",)
+        build=both_towers("Siglip", "ForImageClassification", vision={}, num_labels=7), notes=("head",)
     ),
     "SigLIP, classifier without pooling": siglip(
         build=both_towers("Siglip", "ForImageClassification", vision={"vision_use_head": False}, num_labels=7)

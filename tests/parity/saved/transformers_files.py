@@ -179,13 +179,13 @@ VITS = {
         build=VIT(), save=edited({"attention_temperature": 2}), notes=("keys of its configuration: attention_temp",)
     ),
     "transformers, ViT with a pooler": vit(
-        build=built("ViTModel", "ViTConfig"), compare="pooled", output=cls_token, notes=("pooler.dense.weight",)
+        build=built("ViTModel", "ViTConfig"), compare="pooled", output=cls_token, notes=("pooler",)
     ),
     "transformers, ViT for masked images": vit(
         build=built("ViTForMaskedImageModeling", "ViTConfig", encoder_stride=8),
         compare="pooled",
         output=lambda model, images: cls_token(model.get_submodule("vit"), images),
-        notes=("decoder", "mask_token"),
+        notes=("decoder",),
     ),
     "transformers, MAE": vit(
         build=built("ViTMAEModel", "ViTMAEConfig"), compare="pooled", output=mae_cls_token, notes=("has no head",)

@@ -60,6 +60,8 @@ class Lineage:
     """The part of the upstream configuration that describes the image encoder."""
     canonicalise: Callable[[Tensors], dict[str, Tensor]] = dict
     """Tensors of a file under the names of the mapping, without prefixes, in one layout."""
+    prepare: Callable[[dict[str, Tensor], ViTConfig], dict[str, Tensor]] = lambda tensors, config: tensors
+    """Canonical tensors as the mapping of this architecture needs them, where tensors alone do not decide it."""
     positions: tuple[str, ...] = ("learned_1d",)
     """Position embeddings that the format supports."""
     stores: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

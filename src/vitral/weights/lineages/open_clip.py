@@ -3,35 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Lineage, Tensors, count_indices, default_num_heads
 from vitral.weights.lineages.stated import check_sizes, image_size
-from vitral.weights.mapping import TRANSPOSE, UNBATCHED, VECTOR, Layout, TensorMapping
+from vitral.weights.mapping import TRANSPOSE, UNBATCHED, VECTOR, TensorMapping
 
 __all__ = ["OPEN_CLIP"]
-
-
-def _sum(parts: list[Tensor]) -> Tensor:
-    """A token and its position."""
-    return torch.stack(parts).sum(dim=0)
-
-
-def _unwritable(tensor: Tensor) -> Tensor:
-    raise AssertionError("`stores` refuses models that are pooled by the mean")
-
-
 UNKNOWN_GELU = (
     "the file does not store its GELU: the exact one is used, as in OpenCLIP; OpenAI's weights need "
     'vitral.load(..., gelu="quick")'
 )
-FIRST_TOKEN = Layout(lambda upstream: upstream[None, None] if upstream.ndim == 1 else upstream[None, :1], _unwritable)
-"""A token, or the position of the first one."""
-WITHOUT_FIRST = Layout(lambda upstream: upstream[None, 1:], _unwritable)
-"""Positions without that of the first token."""
 PREFIX = "visual."
 BLOCK_MODULES = {
     "ln_1": "norm1",
@@ -165,6 +149,15 @@ def _assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[s
     return [UNKNOWN_GELU] if config.gelu == "erf" and not _section(upstream_config) else []
 
 
+def _prepare(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
+    """Makes a class token that is not pooled a register, with its position added."""
+    if config.pool == "cls":
+        return tensors
+    positions = tensors["positional_embedding"]
+    folded = {"class_embedding": tensors["class_embedding"] + positions[0], "positional_embedding": positions[1:]}
+    return tensors | folded
+
+
 def _mapping(c: ViTConfig) -> list[TensorMapping]:
     norm = "fc_norm" if c.pooled_norm else "norm"
     names = {"ln_post": norm} | ({"ln_pre": "norm_pre"} if c.pre_norm else {})
@@ -172,12 +165,9 @@ def _mapping(c: ViTConfig) -> list[TensorMapping]:
         TensorMapping("patch_embed.proj.weight", ("conv1.weight",)),
         TensorMapping("head.weight", ("proj",), TRANSPOSE),
     ]
-    if c.pool == "cls":
-        mapping.append(TensorMapping("cls_token", ("class_embedding",), VECTOR))
-        mapping.append(TensorMapping("pos_embed", ("positional_embedding",), UNBATCHED))
-    else:  # the class token, which is not pooled, becomes a register, with its position added
-        mapping.append(TensorMapping("reg_token", ("class_embedding", "positional_embedding"), FIRST_TOKEN, join=_sum))
-        mapping.append(TensorMapping("pos_embed", ("positional_embedding",), WITHOUT_FIRST))
+    token = "cls_token" if c.pool == "cls" else "reg_token"
+    mapping.append(TensorMapping(token, ("class_embedding",), VECTOR))
+    mapping.append(TensorMapping("pos_embed", ("positional_embedding",), UNBATCHED))
     for index in range(c.depth):
         layer, block = f"transformer.resblocks.{index}.", f"blocks.{index}."
         names |= {layer + upstream: block + name for upstream, name in BLOCK_MODULES.items()}
@@ -201,6 +191,7 @@ OPEN_CLIP = Lineage(
     config_keys=frozenset((*HONOURED, *REFUSED, *HARMLESS)),
     config_section=_section,
     canonicalise=_canonicalise,
+    prepare=_prepare,
     stores={
         **dict.fromkeys(("qk_norm", "pooled_norm", "distillation"), (False,)),
         **dict.fromkeys(("stem_stages", "representation_size"), (None,)),
