@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vitral.card import ModelCard
-from vitral.config import pair
 from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
 from vitral.weights.lineages.lineage import Lineage
@@ -72,7 +72,26 @@ def upstream_card(
 
     Returns:
         The card, and one sentence for each difference from the upstream preprocessing.
+
+    Raises:
+        UserError: the stated preprocessing has values of a wrong type or range.
     """
+    try:
+        preprocessing, notes = _preprocessing(config, lineage, upstream_config)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"the preprocessing that its configuration states cannot be read: {error}") from None
+    card = ModelCard(
+        preprocessing=preprocessing,
+        classes=_classes(config.num_classes, upstream_config),
+        provenance={"weights": origin, "lineage": lineage.name},
+    )
+    return card, notes
+
+
+def _preprocessing(
+    config: ViTConfig, lineage: Lineage, upstream_config: Mapping[str, Any]
+) -> tuple[Preprocessing, list[str]]:
+    """Preprocessing, and notes on its differences from the upstream one."""
     if isinstance(timm := upstream_config.get("pretrained_cfg"), dict):
         found = _timm(timm)
     elif isinstance(open_clip := upstream_config.get("preprocess_cfg"), dict):
@@ -97,12 +116,7 @@ def upstream_card(
         mean=mean,
         std=std,
     )
-    card = ModelCard(
-        preprocessing=preprocessing,
-        classes=_classes(config.num_classes, upstream_config),
-        provenance={"weights": origin, "lineage": lineage.name},
-    )
-    return card, found.notes
+    return preprocessing, found.notes
 
 
 def _timm(pretrained_cfg: Mapping[str, Any]) -> _Found:
@@ -128,7 +142,7 @@ def _open_clip(preprocess_cfg: Mapping[str, Any]) -> _Found:
         found.crop_ratio = None
     elif mode != "shortest":
         found.notes.append(f"its preprocessing has the resize_mode {mode}, Vitral crops the centre")
-    found.size = None if size is None else pair(size if isinstance(size, int) else tuple(size))
+    found.size = _height_width(size)
     return found
 
 
@@ -140,7 +154,7 @@ def _transformers(stated: Mapping[str, Any]) -> _Found:
         found.mean, found.std = (0.0,), (1.0,)
     if stated.get("do_rescale") is False:
         found.scale = 255.0
-    elif (factor := stated.get("rescale_factor")) and abs(255 * factor - 1) > 1e-6:
+    elif (factor := stated.get("rescale_factor")) is not None and abs(255 * factor - 1) > 1e-6:
         found.scale = 255.0 * factor
     filter = stated.get("resample", "bicubic" if processor.startswith(BICUBIC) else "bilinear")
     found.set_filter(PILLOW[filter] if isinstance(filter, int) and 0 <= filter < len(PILLOW) else filter)

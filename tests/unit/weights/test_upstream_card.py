@@ -10,6 +10,7 @@ import transformers
 from safetensors.torch import save_file
 
 from models import small_model
+from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
 from vitral.weights.config_keys import unknown_keys
@@ -203,3 +204,20 @@ def test_every_key_of_transformers_configurations_is_known(lineage: str, name: s
     assert len(stated) > 20
     assert unknown_keys(LINEAGES[lineage], stated) == []
     assert unknown_keys(LINEAGES[lineage], {**stated, "new_key": 1}) == ["new_key"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rescale_factor": "1/255"},
+        {"rescale_factor": 0},
+        {"rescale_factor": -1},
+        {"image_std": [0.0, 0.0, 0.0]},
+        {"image_mean": ["a", "b", "c"]},
+        {"pretrained_cfg": {"crop_pct": "all"}},
+    ],
+)
+def test_unreadable_preprocessing_is_refused_in_one_sentence(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="preprocessing that its configuration states cannot be read") as caught:
+        card_and_notes(**values)
+    assert "\n" not in str(caught.value)
