@@ -51,10 +51,8 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, norm_
     gated, positions = "layers.0.mlp.gate_proj.weight" in tensors, tensors.get(POSITIONS)
     hidden = tensors[f"layers.0.mlp.{'gate_proj' if gated else 'fc1'}.weight"].shape[0]
     head, registers = tensors.get("classifier.weight"), tensors.get(REGISTERS)
-    depth, num_registers = (
-        count_indices(tensors, "layers.", ".norm1.weight"),
-        0 if registers is None else registers.shape[1],
-    )
+    depth = count_indices(tensors, "layers.", ".norm1.weight")
+    num_registers = 0 if registers is None else registers.shape[1]
     sizes = common_sizes(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
     if positions is not None:
         del sizes["intermediate_size"]  # DINOv2 has mlp_ratio instead

@@ -87,10 +87,8 @@ def _tower_config(
     """Sizes come from the shapes and `config.json`; the other arguments are defaults and parts of the architecture."""
     stated = _vision_config(upstream_config)
     width, channels, p, q = tensors[f"{PATCHES}.weight"].shape
-    hidden, depth = (
-        len(tensors["encoder.layers.0.mlp.fc1.weight"]),
-        count_indices(tensors, "encoder.layers.", ".layer_norm1.weight"),
-    )
+    hidden = len(tensors["encoder.layers.0.mlp.fc1.weight"])
+    depth = count_indices(tensors, "encoder.layers.", ".layer_norm1.weight")
     sizes = common_sizes(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
     check_sizes(stated, **sizes)
     patches = len(tensors[POSITIONS]) - (CLASS_TOKEN in tensors)

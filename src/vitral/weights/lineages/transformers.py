@@ -150,21 +150,24 @@ def _finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor
 
     That is `ViTForImageClassification`, `IJepaForImageClassification` for the mean of the patches, DeiT with two
     classifiers for a distilled model, and DeiT with one for a register: its distillation token is one.
+
+    Raises:
+        UserError: a register beside the patches alone, or beside a distillation token.
     """
     if config.num_registers:
+        if config.pool != "cls" or config.distillation:
+            raise UserError("the format transformers stores a register only beside a class token, without distillation")
         tensors[DISTILLATION_TOKEN] = tensors.pop(REGISTERS)
         cls_row, patches = tensors[POSITIONS].tensor_split([1], dim=1)
         tensors[POSITIONS] = torch.cat([cls_row, torch.zeros_like(cls_row), patches], dim=1)
     deit = config.distillation or config.num_registers
-    prefix, cls = "deit" if deit else "vit" if config.pool == "cls" else "ijepa", "cls_" if config.distillation else ""
-    return {
-        f"{cls}{name}"
-        if name.startswith("classifier.")
-        else name
-        if "classifier" in name
-        else f"{prefix}.{name}": tensor
-        for name, tensor in tensors.items()
-    }
+    prefix = "deit" if deit else "vit" if config.pool == "cls" else "ijepa"
+    classifier = "cls_classifier." if config.distillation else "classifier."
+    named = {}
+    for name, tensor in tensors.items():
+        is_head = name.startswith(("classifier.", "distillation_classifier."))
+        named[re.sub(r"^classifier\.", classifier, name) if is_head else f"{prefix}.{name}"] = tensor
+    return named
 
 
 TRANSFORMERS = Lineage(
