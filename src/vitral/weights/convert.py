@@ -1,6 +1,7 @@
 """Checkpoints of other projects: detected by their content, loaded into Vitral's model, and written back."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def load_upstream(
     upstream_config = {**(upstream_config or {}), **_num_heads(overrides.get("num_heads"))}
     try:
         config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
-        state, missing, unexpected = from_upstream(lineage.mapping(config), tensors)
+        state, missing, unexpected = from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
@@ -97,7 +98,7 @@ def load_upstream(
     ignored = [name for name in unexpected if re.search(lineage.ignore, name)]
     unexpected = [name for name in unexpected if name not in ignored]
     if ignored:
-        notes.append(f"ignored, because the model does not use them: {', '.join(ignored)}")
+        notes.append(f"ignored, because the model does not use them: {_modules(ignored)}")
     if not any(name.startswith("head.") for name in state):
         missing = [name for name in missing if not re.match(HEAD_NAMES, name)]
         notes.append(f"the file has no head: the model gets a zero head for {config.num_classes} classes")
@@ -193,6 +194,12 @@ def upstream_state_dict(
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after:
             notes.append(f"{lineage.name} uses {name} {after}, this model uses {name} {before}")
+    if config.position_resample != model.config.position_resample and model.config.position == "learned_1d":
+        height, width = model.config.image_hw
+        notes.append(
+            f"{lineage.name} resamples positions to other image sizes in its own way ({config.position_resample}, not "
+            f"{model.config.position_resample}): at {height}x{width} the outputs are equal"
+        )
     return tensors, [*notes, *lineage.caveats(model.config)]
 
 
@@ -217,6 +224,7 @@ def _assumptions(
             f"the file does not store the number of attention heads: {config.num_heads} assumed, as usual for width "
             f"{config.width}; --num-heads sets another"
         )
+    notes += lineage.assumptions(tensors, upstream_config)
     if unknown := unknown_keys(lineage, upstream_config):
         notes.append(f"ignored, because Vitral does not know these keys of its configuration: {', '.join(unknown)}")
     return notes
@@ -230,6 +238,12 @@ def _num_heads(count: int | None) -> dict[str, Any]:
 def _conversions(state: Mapping[str, Tensor]) -> list[str]:
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()} - {"float32"})
     return [f"converted {', '.join(dtypes)} to float32"] if dtypes else []
+
+
+def _modules(names: Iterable[str]) -> str:
+    """The outermost modules with these tensors, each with their number if it has several."""
+    counts = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(module if count == 1 else f"{module} ({count} tensors)" for module, count in counts.items())
 
 
 def _mismatch(missing: Iterable[str], unexpected: Iterable[str]) -> str:

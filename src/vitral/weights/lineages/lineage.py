@@ -60,12 +60,16 @@ class Lineage:
     """The part of the upstream configuration that describes the image encoder."""
     canonicalise: Callable[[Tensors], dict[str, Tensor]] = dict
     """Tensors of a file under the names of the mapping, without prefixes, in one layout."""
+    prepare: Callable[[dict[str, Tensor], ViTConfig], dict[str, Tensor]] = lambda tensors, config: tensors
+    """Canonical tensors as the mapping of this architecture needs them, where tensors alone do not decide it."""
     positions: tuple[str, ...] = ("learned_1d",)
     """Position embeddings that the format supports."""
     ignore: str = r"(?!)"
     """Regular expression for tensors of the format that Vitral's model does not use."""
     caveats: Callable[[ViTConfig], list[str]] = lambda config: []
     """Warnings about such a model, one sentence each."""
+    assumptions: Callable[[Tensors, Mapping[str, Any]], list[str]] = lambda tensors, config: []
+    """What canonical tensors and the upstream configuration leave open apart from heads, one sentence each."""
     finalise: Callable[[dict[str, Tensor], ViTConfig], dict[str, Tensor]] = lambda tensors, config: tensors
     """Canonical tensors as the project itself loads them."""
     state_dict: Callable[[ViT], dict[str, Tensor]] = lambda model: model.state_dict()
