@@ -17,6 +17,7 @@ from vitral.vit_config import ViTConfig
 from vitral.weights.config_keys import unknown_keys
 from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
 from vitral.weights.lineages.lineage import Lineage
+from vitral.weights.lineages.official import FACEBOOK_DINOV2, FACEBOOK_DINOV3, MAE, MOCO_V3
 from vitral.weights.lineages.timm import TIMM
 from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP, OPEN_CLIP, SIGLIP
@@ -30,11 +31,12 @@ __all__ = ["LINEAGES", "LoadReport", "detect_lineage", "load_upstream", "upstrea
 LINEAGES: dict[str, Lineage] = {
     lineage.name: lineage
     for lineage in (
-        *(GOOGLE, GOOGLE_LINEN, BIG_VISION, TIMM, TORCHVISION),
+        *(GOOGLE, GOOGLE_LINEN, BIG_VISION),
+        *(FACEBOOK_DINOV2, FACEBOOK_DINOV3, MAE, MOCO_V3, TIMM, TORCHVISION),  # all but the last have timm's names
         *(TRANSFORMERS, DINOV2, DINOV3, SIGLIP, CLIP, OPEN_CLIP),
     )
 }
-"""Formats by name."""
+"""Formats by name, in the order in which they are looked for."""
 
 STRUCTURE = (
     *("image_hw", "patch_hw", "channels", "stem_stages", "width", "depth", "num_heads", "mlp_dim", "num_classes"),
