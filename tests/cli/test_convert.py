@@ -191,7 +191,7 @@ def test_folders_called_as_imagenets_are_matched_and_few_classes_listed(
     [
         (
             "pickle",
-            "unknown format 'pickle': choose one of vitral, google, google-linen, big_vision, timm, torchvision",
+            "unknown format 'pickle': choose one of vitral, google, google-linen, big_vision, facebook-dinov2, ",
         ),
     ],
 )

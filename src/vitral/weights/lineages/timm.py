@@ -155,7 +155,7 @@ TIMM = Lineage(
     state_dict=_state_dict,
     finalise=_finalise,
     positions=("learned_1d", "none", "rope"),
-    ignore=r"^head\.(\d+|mlp|last_layer)\.|^(dino|ibot)_head\.",
+    ignore=r"^head\.(mlp|last_layer)\.|^(dino|ibot)_head\.",
     assumptions=assumptions,
     caveats=lambda config: [] if config.stem_stages is None else [HYBRIDS],
 )

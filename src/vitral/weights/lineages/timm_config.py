@@ -203,7 +203,7 @@ def _check(tensors: Tensors, args: Mapping[str, Any], model: TimmModel | None, a
     norms = {"norm.weight", "fc_norm.weight"} & tensors.keys()
     if len(norms) != 1:
         differences.add("has a norm before pooling and one after" if norms else "has no final norm")
-    if "blocks.0.norm1.bias" not in tensors:
+    if not any(name.endswith(".norm1.bias") for name in tensors):
         differences.add("normalises with RMSNorm")
     if model is not None and model.rotary and "pos_embed" in tensors:
         differences.add("has both rotary and learned positions")
