@@ -80,7 +80,8 @@ TENSORS = {
     r"\.(attn|mlp)\.norm\.": "normalises inside attention and MLP",
     r"\.attn\.lambda_": "has differential attention",
     r"\.attn\.gate\.": "has gated attention",
-    r"relative_position_bias_table$|^rel_pos_bias": "adds relative position biases",
+    r"\.attn\.proj_[lw]\.": "has talking-heads attention",
+    r"relative_position_bias_table$|(^|\.)rel_pos": "adds relative position biases",
     r"^rope\.": ROTARY,
     r"^patch_embed\.norm\.": "normalises its patches",
     rf"^{BACKBONE}(?!stem\.|stages\.)": "has a ResNet of another kind",
@@ -137,7 +138,7 @@ def infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCon
         stem_width=64 if stem is None else stem.shape[0],
         width=width,
         depth=count_indices(tensors, "blocks.", ".attn.qkv.weight"),
-        num_heads=num_heads(tensors, upstream_config) or default_num_heads(width),
+        num_heads=num_heads(tensors, upstream_config) or _usual_heads(tensors, width),
         mlp_dim=hidden,
         num_classes=len(tensors["head.weight"]) if "head.weight" in tensors else 1000,
         pool=pool,
@@ -168,6 +169,12 @@ def num_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int | Non
     return None if model is None else model.num_heads
 
 
+def _usual_heads(tensors: Tensors, width: int) -> int:
+    """Usual number of heads at this width, for DINOv3's and SigLIP's models that of timm's."""
+    special = {1280: 20, 4096: 32} if _is_rotary(tensors, None) else {} if "cls_token" in tensors else {1536: 16}
+    return special.get(width) or default_num_heads(width)
+
+
 def assumptions(tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
     """Sentences on a file without `config.json`, where timm has models with the same tensors and other numerics."""
     args, notes = _args(upstream_config), []
@@ -179,6 +186,8 @@ def assumptions(tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[st
             notes.append(f'{gelu}OpenAI\'s CLIP and other quick-GELU models need vitral.load(..., gelu="quick")')
         elif "attn_pool.latent" in tensors or ("cls_token" not in tensors and "fc_norm.weight" not in tensors):
             notes.append(f'{gelu}some SigLIP models need vitral.load(..., gelu="tanh")')
+    if {"attn_pool.latent", "reg_token"} <= tensors.keys() and args.get("pool_include_prefix") is None:
+        notes.append("the file does not store whether attention pooling reads registers: it is assumed not to")
     if _is_rotary(tensors, None) and args.get("global_pool") is None:
         pooled = "mean of the patches is" if "head.weight" in tensors else "class token is"
         notes.append(
