@@ -10,7 +10,6 @@ from parity.saved.case import randomised
 from parity.saved.official_files import OFFICIAL, official_tensors
 from vitral.errors import UserError
 from vitral.weights.convert import LINEAGES, load_upstream, upstream_state_dict
-from vitral.weights.load import load
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -35,7 +34,8 @@ def test_dinov2_resamples_positions_as_its_hub_models_do(registers: str, resampl
     _, architecture, _, args = OFFICIAL[name]
     tensors = official_tensors(name, randomised(lambda: timm.create_model(architecture, **args)))
     torch.save(tensors, tmp_path / "official.pth")
-    assert load(tmp_path / "official.pth").config.position_resample == resample
+    model, _ = load_upstream(tmp_path / "official.pth")
+    assert model.config.position_resample == resample
 
 
 def test_registers_are_not_dropped_where_tensors_may_be_missing(tmp_path: Path) -> None:
@@ -54,3 +54,20 @@ def test_other_positions_are_not_written_as_mae(tmp_path: Path) -> None:
     for lineage in ("mae", "moco-v3"):
         with pytest.raises(UserError, match="would be detected as another format"):
             upstream_state_dict(LINEAGES[lineage], model)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("MAE, official, encoder", {"pos_embed": torch.zeros(17, 64)}),
+        ("DINOv3, official", {"blocks.0.attn.qkv.bias_mask": torch.ones(5)}),
+        ("DINOv3, official", {"rope_embed.periods": torch.ones(0)}),
+        ("DINOv2, official", {"register_tokens": torch.zeros(3)}),
+    ],
+)
+def test_damaged_files_are_refused_in_a_sentence(name: str, damage: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    _, architecture, _, args = OFFICIAL[name]
+    tensors = official_tensors(name, randomised(lambda: timm.create_model(architecture, **args)))
+    torch.save(tensors | damage, tmp_path / "damaged.pth")
+    with pytest.raises(UserError):
+        load_upstream(tmp_path / "damaged.pth")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 from timm.models import save_for_hf
@@ -63,8 +63,15 @@ def official_scales(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def read(name: str, *, save: Save = folder, notes: tuple[str, ...] = (), compare: str = "logits", **args: Any) -> Saved:
-    return Saved(build=build(name, **args), save=save, lineage="timm", notes=notes, compare=compare)  # pyright: ignore
+def read(
+    name: str,
+    *,
+    save: Save = folder,
+    notes: tuple[str, ...] = (),
+    compare: Literal["logits", "pooled"] = "logits",
+    **args: Any,
+) -> Saved:
+    return Saved(build=build(name, **args), save=save, lineage="timm", notes=notes, compare=compare)
 
 
 def refused(name: str, refusal: str, *, save: Save = folder, **args: Any) -> Saved:
@@ -146,6 +153,9 @@ ARCHITECTURES = {
     "timm, AIMv2": refused("aimv2_large_patch14_224", "RMSNorm", **TINY),
     "timm, norms after attention and MLP": refused("vit_base_patch16_rpn_224", "normalises after", **TINY),
     "timm, parallel blocks": refused("vit_small_patch16_18x2_224", "unknown format", **TINY),
+    "timm, MobileCLIP's stem": refused("vit_base_mci_224", "unknown format", img_size=64, depth=1),
+    "timm, CaiT": refused("cait_xxs24_224", "talking-heads", img_size=32, embed_dim=64, num_heads=2, depth=1),
+    "timm, relative positions": refused("vit_relpos_base_patch16_224", "relative position biases", **TINY),
     "timm, hybrid of another ResNet": refused(
         "vit_small_resnet26d_224", "ResNet of another kind", img_size=64, embed_dim=64, depth=1
     ),

@@ -36,7 +36,7 @@ EXACT, ROUNDED = 1e-5, 2**-7
 def _has_waves(tensors: Tensors, *, rows_first: bool) -> bool:
     """Whether positions are MAE's sines and cosines, which MoCo v3 has too, with rows and columns exchanged."""
     table = tensors.get("pos_embed")
-    if not has_timm_names(tensors) or table is None or "cls_token" not in tensors or table.shape[2] % 4:
+    if not has_timm_names(tensors) or table is None or table.ndim != 3 or table.shape[2] % 4:
         return False
     side = round((table.shape[1] - 1) ** 0.5)
     if side < 2 or side * side != table.shape[1] - 1 or table[0, 0].any():
@@ -188,11 +188,13 @@ def _dinov3_canonicalise(tensors: Tensors) -> dict[str, Tensor]:
     """
     canonical = dict(tensors)
     for name in [name for name in canonical if name.endswith(".attn.qkv.bias_mask")]:
-        mask, bias = canonical.pop(name).float(), name.removesuffix("_mask")
+        mask, bias = canonical[name].float(), canonical.get(name.removesuffix("_mask"))
+        if bias is None or bias.shape != mask.shape or mask.ndim != 1 or len(mask) % 3:
+            continue  # damaged: the mask stays as a tensor that the model does not have
         if mask.isnan().any():
             mask = _key_mask(mask)
-        if bias in canonical:
-            canonical[bias] = torch.where(mask == 0, torch.zeros_like(canonical[bias]), canonical[bias] * mask)
+        canonical[name.removesuffix("_mask")] = torch.where(mask == 0, torch.zeros_like(bias), bias * mask)
+        del canonical[name]
     return canonical
 
 

@@ -164,7 +164,7 @@ def num_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int | Non
     normed, model = tensors.get("blocks.0.attn.q_norm.weight"), timm_models().get(_architecture(upstream_config))
     if stated := _args(upstream_config).get("num_heads"):
         return stated
-    if normed is not None:
+    if normed is not None and normed.numel():
         return len(tensors["patch_embed.proj.weight"]) // len(normed)
     return None if model is None else model.num_heads
 
