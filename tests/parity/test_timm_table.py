@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_table_is_that_of_the_installed_timm() -> None:
-    assert TABLE.read_text() == derived_table(), "write it again: python tests/parity/timm_table.py > FILE"
+    assert TABLE.read_text() == derived_table(), f"write it again: python tests/parity/timm_table.py > {TABLE}"
 
 
 def test_a_file_without_its_name_is_read_right_noted_or_refused() -> None:
