@@ -34,6 +34,11 @@ def model_with_card(**changes: Any) -> ViT:
     return model
 
 
+def numeric(notes: list[str]) -> list[str]:
+    """Notes on numbers that the other project computes differently at the model's own image size."""
+    return [note for note in notes if "resamples positions to other image sizes" not in note]
+
+
 def images(model: ViT) -> torch.Tensor:
     return torch.rand(2, model.config.channels, *model.config.image_hw) * 2 - 1
 
@@ -70,7 +75,7 @@ def assert_loads_unchanged(folder: Path, model: ViT) -> None:
 )
 def test_timm_loads_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
     model = model_with_card(**changes)
-    assert save_as(model, tmp_path / "converted", "timm") == []
+    assert numeric(save_as(model, tmp_path / "converted", "timm")) == []
     peer = timm.create_model(f"local-dir:{tmp_path / 'converted'}", pretrained=True).eval()
     torch.testing.assert_close(peer(batch := images(model)), model(batch), rtol=0, atol=1e-4)
     assert peer.pretrained_cfg["label_names"] == ["cat", "dog", "owl"]
@@ -89,7 +94,7 @@ def test_timm_loads_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize("changes", [{}, {"gelu": "erf", "norm_eps": 1e-12}, {"image_size": (16, 24), "channels": 1}])
 def test_transformers_loads_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
     model = model_with_card(**changes)
-    assert save_as(model, tmp_path / "converted", "transformers") == []
+    assert numeric(save_as(model, tmp_path / "converted", "transformers")) == []
     peer, info = transformers.ViTForImageClassification.from_pretrained(
         tmp_path / "converted", output_loading_info=True
     )
@@ -113,7 +118,7 @@ def test_transformers_loads_the_image_processor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("changes", [{}, {"num_registers": 2}, {"mlp": "swiglu", "mlp_dim": 32, "num_registers": 1}])
 def test_transformers_loads_dinov2(changes: dict[str, Any], tmp_path: Path) -> None:
     model = model_with_card(**DINO, **changes)
-    assert save_as(model, tmp_path / "converted", "dinov2") == []
+    assert numeric(save_as(model, tmp_path / "converted", "dinov2")) == []
     peer, info = transformers.AutoModel.from_pretrained(tmp_path / "converted", output_loading_info=True)
     assert info["missing_keys"] <= {"embeddings.mask_token"}
     assert not info["unexpected_keys"]
@@ -135,7 +140,7 @@ def test_transformers_loads_other_model_classes(format: str, tmp_path: Path) -> 
     for name, parameter in model.named_parameters():
         if format == "dinov3" and name.endswith("qkv.bias"):
             parameter.data.view(3, -1)[1] = 0  # DINOv3 has no key bias
-    assert save_as(model, tmp_path / "converted", format) == []
+    assert numeric(save_as(model, tmp_path / "converted", format)) == []
     model_class = getattr(
         transformers, transformers.AutoConfig.from_pretrained(tmp_path / "converted").architectures[0]
     )
@@ -223,7 +228,7 @@ def test_the_property_in_the_way_is_named(format: str, changes: dict[str, Any], 
 @pytest.mark.parametrize("format", ["timm", "transformers", "torchvision"])
 def test_a_single_file_is_verified_by_the_upstream_model(format: str, tmp_path: Path) -> None:
     model = model_with_card(gelu="erf", norm_eps=1e-12 if format == "transformers" else 1e-6)
-    assert save_as(model, tmp_path / "converted.safetensors", format) == []
+    assert numeric(save_as(model, tmp_path / "converted.safetensors", format)) == []
     upstream = load_upstream_model(format, tmp_path / "converted.safetensors", model.config)
     assert isinstance(upstream, UpstreamModel)
     assert upstream.title.startswith(f"{format} ")
@@ -260,4 +265,4 @@ def test_an_mlp_that_dinov2_cannot_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="transformers has no DINOv2 with an MLP of 30 at width 12"):
         save_as(model, tmp_path / "converted", "dinov2")
     assert list(tmp_path.iterdir()) == []
-    assert upstream_state_dict(LINEAGES["dinov2"], model)[1] == []
+    assert numeric(upstream_state_dict(LINEAGES["dinov2"], model)[1]) == []

@@ -1,6 +1,7 @@
 """Checkpoints of other projects: detected by their content, loaded into Vitral's model, and written back."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from vitral.weights.config_keys import unknown_keys
 from vitral.weights.lineages.dino import DINOV2, DINOV3
 from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
 from vitral.weights.lineages.lineage import Lineage
+from vitral.weights.lineages.official import FACEBOOK_DINOV2, FACEBOOK_DINOV3, MAE, MOCO_V3
 from vitral.weights.lineages.open_clip import OPEN_CLIP
 from vitral.weights.lineages.timm import TIMM
 from vitral.weights.lineages.torchvision import TORCHVISION
@@ -31,11 +33,12 @@ __all__ = ["LINEAGES", "LoadReport", "check_storable", "detect_lineage", "load_u
 LINEAGES: dict[str, Lineage] = {
     lineage.name: lineage
     for lineage in (
-        *(GOOGLE, GOOGLE_LINEN, BIG_VISION, TIMM, TORCHVISION),
+        *(GOOGLE, GOOGLE_LINEN, BIG_VISION),
+        *(FACEBOOK_DINOV2, FACEBOOK_DINOV3, MAE, MOCO_V3, TIMM, TORCHVISION),  # all but the last have timm's names
         *(TRANSFORMERS, DINOV2, DINOV3, SIGLIP, CLIP, OPEN_CLIP),
     )
 }
-"""Formats by name."""
+"""Formats by name, in the order in which they are looked for."""
 
 STRUCTURE = (
     *("image_hw", "patch_hw", "channels", "stem_stages", "width", "depth", "num_heads", "mlp_dim", "num_classes"),
@@ -99,7 +102,7 @@ def load_upstream(
     ignored = [name for name in unexpected if re.search(lineage.ignore, name)]
     unexpected = [name for name in unexpected if name not in ignored]
     if ignored:
-        notes.append(f"ignored, because the model does not use them: {', '.join(ignored)}")
+        notes.append(f"ignored, because the model does not use them: {_modules(ignored)}")
     if not any(name.startswith("head.") for name in state):
         missing = [name for name in missing if not re.match(HEAD_NAMES, name)]
         notes.append(f"the file has no head: the model gets a zero head for {config.num_classes} classes")
@@ -192,6 +195,12 @@ def upstream_state_dict(
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after:
             notes.append(f"{lineage.name} uses {name} {after}, this model uses {name} {before}")
+    if config.position_resample != model.config.position_resample and model.config.position == "learned_1d":
+        height, width = model.config.image_hw
+        notes.append(
+            f"{lineage.name} resamples positions to other image sizes in its own way ({config.position_resample}, not "
+            f"{model.config.position_resample}): at {height}x{width} the outputs are equal"
+        )
     return tensors, [*notes, *lineage.caveats(model.config)]
 
 
@@ -246,6 +255,12 @@ def _num_heads(count: int | None) -> dict[str, Any]:
 def _conversions(state: Mapping[str, Tensor]) -> list[str]:
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()} - {"float32"})
     return [f"converted {', '.join(dtypes)} to float32"] if dtypes else []
+
+
+def _modules(names: Iterable[str]) -> str:
+    """The outermost modules with these tensors, each with their number if it has several."""
+    counts = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(module if count == 1 else f"{module} ({count} tensors)" for module, count in counts.items())
 
 
 def _mismatch(missing: Iterable[str], unexpected: Iterable[str]) -> str:

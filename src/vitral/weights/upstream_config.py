@@ -25,8 +25,14 @@ def timm_model_name(config: ViTConfig) -> str:
     """Name of a timm model that becomes this one with `timm_model_args`.
 
     Raises:
-        UserError: timm has no model with this stem, or with rotary positions and these arguments.
+        UserError: timm has no model with this stem, these outputs, or rotary positions and these arguments.
     """
+    impossible = {
+        "with one output per patch": config.pool == "none",
+        "with a gated MLP after attention pooling": config.pool == "map" and config.mlp == "swiglu",
+    }
+    if part := next((part for part, applies in impossible.items() if applies), None):
+        raise UserError(f"timm has no model {part}: convert to another format")
     if config.position == "rope":
         raise UserError(
             "Vitral cannot write timm's arguments for rotary positions: convert to a .safetensors file instead"
@@ -66,6 +72,8 @@ def timm_model_args(config: ViTConfig) -> dict[str, Any]:
         pre_norm=config.pre_norm,
         qkv_bias=config.qkv_bias,
     )
+    if config.pre_norm and config.norm_eps == 1e-6:  # timm's models with this norm have another epsilon
+        arguments["norm_layer"] = "layernorm"
     acts = {"erf": "gelu", "tanh": "gelu_tanh", "quick": "quick_gelu"}
     return arguments if gated else {**arguments, "act_layer": acts[config.gelu]}
 
@@ -88,6 +96,8 @@ def _timm(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
         first_conv=f"patch_embed.{root}",
         classifier="head",
     )
+    if config.representation_size is not None:
+        raise UserError("timm has no model with a tanh layer before the head: convert to a .safetensors file instead")
     values = dict(
         architecture=timm_model_name(config),
         num_classes=config.num_classes,

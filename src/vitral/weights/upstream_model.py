@@ -98,6 +98,7 @@ def _torchvision(torchvision: Any, config: ViTConfig) -> Built:
         hidden_dim=config.width,
         mlp_dim=config.mlp_dim,
         num_classes=config.num_classes,
+        representation_size=config.representation_size,
     )
     return model, "logits", model
 

@@ -3,7 +3,8 @@
 __all__ = ["FOLDER_FORMATS", "FORMATS"]
 
 FORMATS = (
-    *("vitral", "google", "google-linen", "big_vision", "timm", "torchvision"),
+    *("vitral", "google", "google-linen", "big_vision"),
+    *("facebook-dinov2", "facebook-dinov3", "mae", "moco-v3", "timm", "torchvision"),
     *("transformers", "dinov2", "dinov3", "siglip", "clip", "open_clip"),
 )
 """Formats of `vitral convert`: Vitral's, and every entry of `vitral.weights`' registry."""

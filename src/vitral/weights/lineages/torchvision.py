@@ -1,7 +1,10 @@
 """torchvision's format: `VisionTransformer`."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, default_num_heads, grid_side
@@ -24,6 +27,17 @@ MODULES = {
 }
 
 
+OLD_NAMES = {r"\.mlp\.linear_1\.": ".mlp.0.", r"\.mlp\.linear_2\.": ".mlp.3."}
+"""Names of the published files; torchvision renames them on loading, as here."""
+
+
+def _canonicalise(tensors: Tensors) -> dict[str, Tensor]:
+    renamed = dict(tensors)
+    for old, new in OLD_NAMES.items():
+        renamed = {re.sub(old, new, name): tensor for name, tensor in renamed.items()}
+    return renamed
+
+
 def _matches(tensors: Tensors) -> bool:
     return "conv_proj.weight" in tensors and BLOCK.format(0) + "ln_1.weight" in tensors
 
@@ -31,6 +45,7 @@ def _matches(tensors: Tensors) -> bool:
 def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
     """Sizes come from the shapes; the numerics are torchvision's: exact GELU, epsilon 1e-6, its resampling."""
     width, channels, p, _ = tensors["conv_proj.weight"].shape
+    hidden = tensors.get("heads.pre_logits.weight")
     return ViTConfig(
         image_size=grid_side(tensors["encoder.pos_embedding"].shape[1] - 1, name="encoder.pos_embedding") * p,
         patch_size=p,
@@ -42,11 +57,12 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCo
         num_classes=tensors["heads.head.weight"].shape[0] if "heads.head.weight" in tensors else 1000,
         position_resample="torchvision",
         gelu="erf",
+        representation_size=None if hidden is None else len(hidden),
     )
 
 
 def _mapping(c: ViTConfig) -> list[TensorMapping]:
-    names = dict(MODULES)
+    names = dict(MODULES) | ({"pre_logits.0": "heads.pre_logits"} if c.representation_size is not None else {})
     mapping = [
         TensorMapping("cls_token", ("class_token",)),
         TensorMapping("pos_embed", ("encoder.pos_embedding",)),
@@ -70,4 +86,5 @@ TORCHVISION = Lineage(
     mapping=_mapping,
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
+    canonicalise=_canonicalise,
 )

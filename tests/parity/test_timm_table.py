@@ -1,0 +1,47 @@
+"""The table of timm's models says what the installed timm computes, and files without a name are read accordingly."""
+
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+
+from parity.timm_table import derived_table
+from vitral.errors import UserError
+from vitral.weights.lineages.timm import TIMM
+from vitral.weights.lineages.timm_config import GELUS, POOLS
+from vitral.weights.lineages.timm_models import TABLE, timm_models
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_table_is_that_of_the_installed_timm() -> None:
+    assert TABLE.read_text() == derived_table(), f"write it again: python tests/parity/timm_table.py > {TABLE}"
+
+
+def test_a_file_without_its_name_is_read_right_noted_or_refused() -> None:
+    """Where the tensors alone give another model than the name, a note says what was assumed."""
+    silent = {}
+    for name in sorted(timm_models().keys() & set(timm.list_models())):
+        with torch.device("meta"):
+            tensors = TIMM.canonicalise(timm.create_model(name, depth=1).state_dict())
+        try:
+            alone = TIMM.infer_config(tensors, {})
+        except UserError:
+            continue
+        model, notes = timm_models()[name], " ".join(TIMM.assumptions(tensors, {}))
+        if model.difference:
+            silent |= {} if "pooling reads registers" in notes else {name: model.difference}
+            continue
+        named = TIMM.infer_config(tensors, {"architecture": name})
+        assert (named.num_heads, named.norm_eps) == (model.num_heads, model.norm_eps)
+        assert (named.gelu, named.pool) == (GELUS.get(model.activation, "erf"), POOLS[model.pool])
+        if TIMM.num_heads(tensors, {}) is None:  # always noted
+            alone = replace(alone, num_heads=named.num_heads)
+        if "does not store its GELU" in notes:
+            alone = replace(alone, gelu=named.gelu)
+        if "does not store what it pools" in notes:
+            alone = replace(alone, pool=named.pool, num_registers=named.num_registers)
+        if alone != named:
+            silent[name] = "differs"
+    assert silent == {}
