@@ -13,6 +13,7 @@ import vitral
 from cli.screen import Screen
 from hub import Hub, serving
 from models import SMALL, small_card, small_model
+from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig, load_model, save_model
 from vitral.weights.readme import render_readme
 from vitral.weights.upstream_config import CONFIG_FILES
@@ -81,6 +82,17 @@ def test_a_model_in_another_format_is_loaded_again(screen: Screen, tmp_path: Pat
     page = hub.repos["me/small"]["main"]["README.md"].decode()
     assert header(page)["library_name"] == form
     assert '("hf-hub:me/small", pretrained=True)' in page if form == "timm" else '.from_pretrained("me/small")' in page
+
+
+def test_a_model_pushes_itself_and_is_loaded_by_name(hub: Hub) -> None:
+    model, images = small_model(), torch.rand(2, 3, 16, 24)
+    url = model.push_to_hub("me/small", revision="try", commit_message="mine", licence="mit", private=True)
+    assert (url, hub.messages) == (f"{hub.address}/me/small", ["mine"])
+    assert "private" in str(hub.created[0])
+    assert sorted(hub.repos["me/small"]["try"]) == ["README.md", "config.json", "model.safetensors"]
+    assert header(hub.repos["me/small"]["try"]["README.md"].decode())["license"] == "mit"
+    assert torch.equal(ViT.from_pretrained("me/small", revision="try")(images), model(images))
+    assert ViT.from_pretrained("hf-hub:me/small@try", num_classes=2).config.num_classes == 2
 
 
 def test_the_model_card_describes_the_model(screen: Screen, trained: Path, tmp_path: Path) -> None:

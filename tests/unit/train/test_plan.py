@@ -44,7 +44,7 @@ def test_stairs_are_in_steps():
 
 
 def test_stairs_must_increase():
-    with pytest.raises(ValueError, match="schedule.stairs must increase, and they are at steps 6, 5"):
+    with pytest.raises(ValueError, match=r"schedule\.stairs must increase, and they are at steps 6, 5"):
         stair_plan("50percent", "5steps")
 
 
