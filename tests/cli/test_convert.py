@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,22 +204,47 @@ def test_an_existing_file_is_not_overwritten(screen: Screen, model: Path, tmp_pa
     assert (tmp_path / "there.npz").read_text() == "mine"
 
 
-def test_an_unsupported_tensor_is_named(screen: Screen, tmp_path: Path) -> None:
-    small = small_model(image_size=16, num_registers=1, layer_scale=0.1)
+@pytest.mark.parametrize(
+    ("form", "changes", "reason"),
+    [
+        ("google", dict(num_registers=1, layer_scale=0.1), "it has no place for registers"),
+        ("big_vision", dict(mlp="swiglu"), "it has no gated MLP (SwiGLU)"),
+        ("torchvision", dict(qk_norm=True, num_registers=2), "it has no place for QK-norm and registers"),
+        ("torchvision", dict(pool="gap"), "it has only a class token, and this model pools the mean of its patches"),
+        ("transformers", dict(pool="map"), "it has only a class token, and this model pools by attention"),
+        ("transformers", dict(mlp="swiglu"), "these are tensors of the format dinov2, so convert with --to dinov2"),
+        ("clip", dict(num_registers=1), "it has no place for a bias of the head and registers"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_said(
+    screen: Screen, tmp_path: Path, form: str, changes: dict[str, Any], reason: str
+) -> None:
+    small = small_model(image_size=16, **changes)
     save_model(tmp_path / "model", small, small.card)
-    error = screen.refusal("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "google")
-    assert "google" in error
-    assert "blocks.0.ls1.gamma" in error
+    error = screen.refusal("convert", tmp_path / "model", tmp_path / "there.npz", "--to", form)
+    assert error.startswith(f"the format {form} cannot store this model")
+    assert reason in error
     assert not (tmp_path / "there.npz").exists()
-    gated = small_model(image_size=16, mlp="swiglu")
-    save_model(tmp_path / "gated", gated, gated.card)
-    error = screen.refusal("convert", tmp_path / "gated", tmp_path / "there.npz", "--to", "google")
-    assert all(text in error for text in ("google", "mlp_dim", "24", "48"))
-    pooled = small_model(image_size=16, pool="gap")
-    save_model(tmp_path / "pooled", pooled, pooled.card)
-    error = screen.refusal("convert", tmp_path / "pooled", tmp_path / "there", "--to", "torchvision")
-    assert "torchvision" in error
-    assert "cls_token" in error
+
+
+@pytest.mark.parametrize("form", ["google", "big_vision", "torchvision", "transformers"])
+def test_layer_scale_is_folded_where_a_format_has_none(screen: Screen, tmp_path: Path, form: str) -> None:
+    small = small_model(image_size=16, layer_scale=0.1, gelu="tanh" if form in GOOGLES else "erf", norm_eps=1e-6)
+    save_model(tmp_path / "model", small, small.card)
+    there = tmp_path / ("there.npz" if form in GOOGLES else "there.safetensors")
+    facts = screen.json("convert", tmp_path / "model", there, "--to", form)
+    note = f"LayerScale is folded into attn.proj and mlp.fc2, as {form} has none: the outputs stay the same"
+    assert note in facts["notes"]
+    # a file of transformers does not store its epsilon
+    assert facts["largest_difference"] < (1e-3 if form == "transformers" else 1e-5)
+    folded, images = vitral.load(there, num_heads=3), torch.rand(2, 3, 16, 16)
+    assert folded.config.layer_scale is None
+    tolerance = 1e-3 if form == "transformers" else 1e-5
+    torch.testing.assert_close(folded(images), small(images), rtol=0, atol=tolerance)
+    if form == "transformers":
+        screen.run("convert", tmp_path / "model", tmp_path / "folder", "--to", form)
+        assert "ViTForImageClassification" in (tmp_path / "folder" / "config.json").read_text()
+        torch.testing.assert_close(vitral.load(tmp_path / "folder")(images), small(images), rtol=0, atol=1e-5)
 
 
 def test_files_of_an_unknown_format_are_refused(screen: Screen, tmp_path: Path) -> None:

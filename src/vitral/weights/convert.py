@@ -21,10 +21,11 @@ from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP, OPEN_CLIP, SIGLIP
 from vitral.weights.lineages.transformers import DINOV2, DINOV3, TRANSFORMERS
 from vitral.weights.mapping import from_upstream, to_upstream
+from vitral.weights.storable import fold_layer_scale, refusal
 from vitral.weights.tensor_file import read_tensors
 from vitral.weights.upstream_card import upstream_card
 
-__all__ = ["LINEAGES", "LoadReport", "detect_lineage", "load_upstream", "upstream_state_dict"]
+__all__ = ["LINEAGES", "LoadReport", "detect_lineage", "load_upstream", "storable", "upstream_state_dict"]
 
 LINEAGES: dict[str, Lineage] = {
     lineage.name: lineage
@@ -163,20 +164,23 @@ def upstream_state_dict(
     for name, values in supported.items():
         if (value := getattr(model.config, name)) not in values:
             raise UserError(f"the format {lineage.name} does not support {name} {value}")
+    model, notes = storable(lineage, model)
     state = {name: tensor.detach().cpu() for name, tensor in lineage.state_dict(model).items()}
     mapping = lineage.mapping(model.config)
-    notes = _add_zero_biases(state, [entry.name for entry in mapping])
+    notes += _add_zero_biases(state, [entry.name for entry in mapping])
     tensors, missing, unexpected = to_upstream(mapping, state)
     # leaving out a zero bias changes nothing
     unexpected = [name for name in unexpected if not name.endswith(".bias") or state[name].any()]
-    if unexpected:
-        raise UserError(f"the format {lineage.name} cannot store {', '.join(unexpected[:5])}")
-    if missing:
-        raise UserError(f"the format {lineage.name} requires {', '.join(missing[:5])}, which this model does not have")
+    if unexpected or missing:
+        raise UserError(refusal(lineage.name, model.config, unexpected=unexpected, missing=missing))
     tensors = lineage.finalise(tensors, model.config)
     canonical = lineage.canonicalise(tensors)
     if not lineage.matches(canonical):
-        raise UserError(f"the format {lineage.name} cannot store this model: it would be detected as another format")
+        other = next((each.name for each in LINEAGES.values() if each.matches(canonical)), None)
+        advice = f": these are tensors of the format {other}, so convert with --to {other}" if other else ""
+        raise UserError(
+            f"the format {lineage.name} cannot store this model, as it would be detected as another format{advice}"
+        )
     try:
         config = lineage.infer_config(canonical, {**_num_heads(model.config.num_heads), **(upstream_config or {})})
     except (KeyError, ValueError) as error:
@@ -188,12 +192,28 @@ def upstream_state_dict(
             continue  # zero biases may be added or left out; rotary positions fit any size, which is not stored
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after and not (name == "num_classes" and not any(re.match(HEAD_NAMES, key) for key in tensors)):
+            if model.config.mlp != config.mlp:
+                raise UserError(f"the format {lineage.name} cannot store this model: it has no gated MLP (SwiGLU)")
             raise UserError(f"the format {lineage.name} cannot store {name} {before}: it would be read back as {after}")
     for name in ("gelu", "norm_eps"):
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after:
             notes.append(f"{lineage.name} uses {name} {after}, this model uses {name} {before}")
     return tensors, [*notes, *lineage.caveats(model.config)]
+
+
+def storable(lineage: Lineage, model: ViT) -> tuple[ViT, list[str]]:
+    """The model in a form that the format can store: without LayerScale, if the format has none.
+
+    Returns:
+        The model itself or an equal one, and a note for each change.
+    """
+    names = {entry.name for entry in lineage.mapping(model.config)}
+    # the names of DINOv2's LayerScale are known to the format of transformers' ViT, whose classes have none
+    if model.config.layer_scale is None or ("blocks.0.ls1.gamma" in names and lineage is not TRANSFORMERS):
+        return model, []
+    note = f"LayerScale is folded into attn.proj and mlp.fc2, as {lineage.name} has none: the outputs stay the same"
+    return fold_layer_scale(model), [note]
 
 
 def _add_zero_biases(state: dict[str, Tensor], required: list[str]) -> list[str]:
