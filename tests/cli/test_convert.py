@@ -64,7 +64,9 @@ def test_a_folder_is_complete_and_its_owner_computes_the_same(
 ) -> None:
     facts = screen.json("convert", model, tmp_path / "deep" / "there", "--to", form)
     assert facts["verified_by"] == f"{form} {version(form)}'s {OWNERS[form]}"
-    assert (facts["notes"], facts["compared"]) == ([], "logits")
+    (sentence,) = facts["notes"]
+    assert "interpolates positions to other image sizes as" in sentence
+    assert facts["compared"] == "logits"
     assert facts["largest_difference"] < 1e-5
     back = screen.json("convert", tmp_path / "deep" / "there", tmp_path / "back", "--to", "vitral")
     assert (back["lineage"], back["missing"], back["unexpected"]) == (form, [], [])
@@ -86,6 +88,46 @@ def test_a_missing_owner_is_reported(
     output = screen.run("convert", model, tmp_path / "there", "--to", "timm")
     assert "timm is not installed" in screen.errors
     assert "loaded again by Vitral: its logits" in output
+
+
+OTHER_SIZE = {
+    "timm": dict(position_resample="timm", pool="gap"),
+    "transformers": dict(position_resample="huggingface", norm_eps=1e-12),
+    "dinov2": dict(position_resample="huggingface", layer_scale=0.5),
+    "siglip": dict(position_resample="huggingface", pool="map"),
+}
+
+
+@pytest.mark.parametrize("form", OTHER_SIZE)
+def test_features_and_images_of_another_size_are_compared(screen: Screen, tmp_path: Path, form: str) -> None:
+    small = small_model(image_size=16, gelu="erf", **OTHER_SIZE[form])
+    save_model(tmp_path / "model", small, small.card)
+    facts = screen.json("convert", tmp_path / "model", tmp_path / "there", "--to", form)
+    names = ["logits", "features"] if form in ("timm", "transformers") else ["features"]
+    assert list(facts["differences"]) == [*names, *(f"{name} at 24x32 pixels" for name in names)]
+    assert max(facts["differences"].values()) < 1e-5
+    assert (facts["compared"], facts["largest_difference"]) == (names[0], facts["differences"][names[0]])
+    output = screen.run("convert", tmp_path / "model", tmp_path / "again", "--to", form)
+    assert ", its features at 24x32 pixels by at most" in output
+
+
+@pytest.mark.parametrize("form", ["timm", "transformers", "torchvision"])
+def test_a_zero_head_does_not_hide_the_encoder(screen: Screen, tmp_path: Path, form: str) -> None:
+    small = small_model(image_size=16, gelu="tanh")
+    small.head.weight.data.zero_()
+    save_model(tmp_path / "model", small, small.card)
+    facts = screen.json("convert", tmp_path / "model", tmp_path / "there.safetensors", "--to", form)
+    assert facts["compared"] == "features"
+    assert facts["largest_difference"] > 1e-5  # their GELU is the exact one
+
+
+def test_another_interpolation_is_a_note(screen: Screen, tmp_path: Path) -> None:
+    small = small_model(image_size=16, gelu="erf")
+    save_model(tmp_path / "model", small, small.card)
+    facts = screen.json("convert", tmp_path / "model", tmp_path / "there", "--to", "timm")
+    assert list(facts["differences"]) == ["logits", "features"]
+    (sentence,) = facts["notes"]
+    assert "interpolates positions to other image sizes as timm, this model as google: at 24x32 pixels" in sentence
 
 
 def test_card_and_metrics_of_a_run_come_along(screen: Screen, trained: Path, tmp_path: Path) -> None:
