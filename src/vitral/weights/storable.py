@@ -1,4 +1,4 @@
-"""What a format can store of a model: LayerScale is folded into other weights, the rest is refused in the user's words."""
+"""What a format can store of a model: LayerScale is folded into other weights, the rest is refused in words."""
 
 import re
 from collections.abc import Iterable, Sequence
