@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from vitral.commands.output import note
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.weights.convert import LoadReport
 from vitral.weights.load import load_with_report
 
-__all__ = ["load_and_note", "note_report", "output_path"]
+__all__ = ["check_head", "load_and_note", "note_report", "output_path"]
 
 
 def load_and_note(where: str | Path, **options: Any) -> Model:
@@ -18,6 +19,19 @@ def load_and_note(where: str | Path, **options: Any) -> Model:
     if report:
         note_report(report)
     return model
+
+
+def check_head(model: Model, where: str | Path) -> None:
+    """Checks that a model can name classes.
+
+    Raises:
+        UserError: its head was never trained.
+    """
+    if model.card is not None and not model.card.classes:
+        raise UserError(
+            f"{where} has no trained head, so it predicts no classes: evaluate its features with vitral eval {where} "
+            f"--suite knn, or train a head with vitral train finetune --model.weights {where}"
+        )
 
 
 def note_report(report: LoadReport) -> None:

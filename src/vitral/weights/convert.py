@@ -99,7 +99,8 @@ def load_upstream(
     unexpected = [name for name in unexpected if name not in ignored]
     if ignored:
         notes.append(f"ignored, because the model does not use them: {', '.join(ignored)}")
-    if not any(name.startswith("head.") for name in state):
+    headless = not any(name.startswith("head.") for name in state)
+    if headless:
         missing = [name for name in missing if not re.match(HEAD_NAMES, name)]
         notes.append(f"the file has no head: the model gets a zero head for {config.num_classes} classes")
         state |= {name: torch.zeros(shapes[name]) for name in shapes if name.startswith("head.")}
@@ -115,8 +116,13 @@ def load_upstream(
     else:
         give_buffers(model, torch.device("cpu"))
     floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
+    untrained = "head.weight" in floats and not floats["head.weight"].any()
+    if untrained and not headless:
+        notes.append("the head is zero, so it was never trained and names no classes")
     model.load_state_dict(floats, strict=False, assign=not missing)
     model.card = upstream_card(config, lineage, upstream_config, origin=path.name)
+    if untrained:
+        model.card = replace(model.card, classes=())
     report = LoadReport(
         lineage=lineage.name,
         matched=len(state),

@@ -34,7 +34,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         names, outputs = len(self.card.classes), self.architecture.num_classes
-        if names != outputs:
+        if names not in (0, outputs):  # no names: an untrained head
             raise UserError(f"the card names {names} classes, but the model has {outputs} outputs")
         produced = (self.card.preprocessing.channels, *self.card.preprocessing.image_size)
         expected = (self.architecture.channels, *self.architecture.image_hw)

@@ -67,7 +67,7 @@ def _same_head(source: Model, target: Model, classes: tuple[str, ...]) -> bool:
 def _replace_head(state: dict[str, Tensor], fresh: dict[str, Tensor], *, keep: bool, classes: int) -> str:
     """Replaces the head in `state` by the fresh one unless `keep`; returns a sentence on it."""
     if keep:
-        return "head kept: the classes are the same"
+        return "head kept: the classes are the same" if classes else "no trained head"
     for name in [name for name in state if _in_head(name)]:
         del state[name]
     state |= {name: tensor for name, tensor in fresh.items() if _in_head(name)}
