@@ -146,7 +146,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
     def classify(self, pooled: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *m classes"]:
         """The head."""
 
-    def train(self, mode: bool = True) -> "IntermediateMethods":
+    def train(self, mode: bool = True) -> Any:
         """As in `nn.Module`. Once they train, interpolated positions are the model's own (see `Learned`)."""
         if mode and self.positions.resampled_from is not None:
             self.positions = replace(self.positions, resampled_from=None)

@@ -130,6 +130,31 @@ def test_another_interpolation_is_a_note(screen: Screen, tmp_path: Path) -> None
     assert "interpolates positions to other image sizes as timm, this model as google: at 24x32 pixels" in sentence
 
 
+def test_another_image_size(screen: Screen, photographs: Path, tmp_path: Path) -> None:
+    """Files of big_vision with computed positions do not store their size; others interpolate their positions once."""
+    small = small_model(image_size=32, position="sincos_2d")
+    save_model(tmp_path / "model", small, small.card)
+    screen.run("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "big_vision")
+    assert "so is not the image size: 32x32 pixels" in screen.errors
+    size = ("--image-size", "32")
+    screen.run("convert", tmp_path / "there.npz", tmp_path / "back", "--to", "vitral", *size)
+    assert "so is not the image size: 224x224 pixels, unless --image-size" in screen.errors
+    assert load_model(tmp_path / "back").config == small.config
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(vitral.load(tmp_path / "back")(images), small(images))
+    own = screen.json("predict", tmp_path / "back", photographs / "cat")
+    assert screen.json("predict", tmp_path / "there.npz", photographs / "cat", *size) == own
+    learned = small_model(image_size=16, num_classes=6)
+    save_model(tmp_path / "learned", learned, replace(learned.card, classes=CLASSES))
+    screen.run("convert", tmp_path / "learned", tmp_path / "larger", "--to", "vitral", *size)
+    assert "positions interpolated from 2x2 to 4x4 patches" in screen.errors
+    data = ("--data.root", photographs, "--out", tmp_path / "a.png")
+    found = screen.json("eval", tmp_path / "learned", *size, *data)
+    assert found["loss"] == pytest.approx(screen.json("eval", tmp_path / "larger", *data)["loss"], abs=1e-6)
+    error = screen.refusal("predict", tmp_path / "learned", photographs / "cat", "--image-size", "large")
+    assert "--image-size must be a number of pixels such as 224, not 'large'" in error
+
+
 def test_card_and_metrics_of_a_run_come_along(screen: Screen, trained: Path, tmp_path: Path) -> None:
     facts = screen.json("convert", trained, tmp_path / "plain", "--to", "vitral")
     assert facts["largest_difference"] == 0

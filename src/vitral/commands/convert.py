@@ -13,6 +13,7 @@ from vitral.commands.loading import note_report
 from vitral.commands.output import note, print_json
 from vitral.models import Model
 from vitral.vit import ViT
+from vitral.weights.adapt import adapt_model
 from vitral.weights.folder import WEIGHTS
 from vitral.weights.load import load_with_report
 from vitral.weights.save import is_folder, save_as
@@ -40,7 +41,10 @@ def main(options: argparse.Namespace) -> None:
     """Converts, loads the result again, and prints how far its outputs are from the source's."""
     heads = {"num_heads": options.num_heads} if options.num_heads else {}
     model, report = load_with_report(options.source, allow_missing=options.allow_missing, **heads)
-    caveats = save_as(model, options.destination, options.to)
+    adapted: list[str] = []
+    if options.image_size is not None:
+        model, adapted = adapt_model(model, image_size=options.image_size)
+    caveats = [*adapted, *save_as(model, options.destination, options.to)]
     found = verify(model, options.destination, options.to)
     first, *others = found.differences.items()
     if options.json:

@@ -7,17 +7,22 @@ from typing import Any
 from vitral.commands.output import note
 from vitral.errors import UserError
 from vitral.models import Model
+from vitral.weights.adapt import adapt_model
 from vitral.weights.convert import LoadReport
 from vitral.weights.load import load_with_report
 
 __all__ = ["check_head", "load_and_note", "note_report", "output_path"]
 
 
-def load_and_note(where: str | Path, **options: Any) -> Model:
-    """`load_with_report`, with the report on standard error."""
+def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model:
+    """`load_with_report`, adapted to an image size in pixels if there is one, with all notes on standard error."""
     model, report = load_with_report(where, **options)
     if report:
         note_report(report)
+    if image_size is not None:
+        model, notes = adapt_model(model, image_size=image_size)
+        for sentence in notes:
+            note(sentence)
     return model
 
 

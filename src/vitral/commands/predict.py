@@ -26,7 +26,7 @@ BAR = 10
 
 def main(options: argparse.Namespace) -> None:
     """Classifies; exits with code 2 if no image can be read, or the model has no trained head."""
-    model = load_and_note(options.run)
+    model = load_and_note(options.run, image_size=options.image_size)
     check_head(model, options.run)
     predictor = Predictor(
         model,

@@ -42,6 +42,8 @@ STRUCTURE = (
     *("distillation", "qkv_bias", "patch_bias", "pre_norm", "pooled_norm"),
 )
 """Fields of the architecture that must be the same when a written checkpoint is read back."""
+COMPUTED = ("rope", "sincos_2d", "sincos_2d_mae")
+"""Positions that are computed from the grid."""
 HEAD_NAMES = (
     r"head[/.](weight|bias|kernel)$|head_dist\.|heads\.head\.|(cls_|distillation_)?classifier\.|visual_projection\.|"
     r"(visual\.)?proj$"
@@ -194,8 +196,8 @@ def upstream_state_dict(
             f"the format {lineage.name} cannot store this model: it could not be read back: {error}"
         ) from None
     for name in STRUCTURE:
-        if name in ("qkv_bias", "patch_bias") or (name == "image_hw" and model.config.position == "rope"):
-            continue  # zero biases may be added or left out; rotary positions fit any size, which is not stored
+        if name in ("qkv_bias", "patch_bias") or (name == "image_hw" and model.config.position in COMPUTED):
+            continue  # zero biases may be added or left out; computed positions fit any size, which is not stored
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after and not (name == "num_classes" and not any(re.match(HEAD_NAMES, key) for key in tensors)):
             if model.config.mlp != config.mlp:

@@ -76,7 +76,7 @@ class Options:
 
 def main(options: Namespace) -> None:
     """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
-    model = load_and_note(options.run)
+    model = load_and_note(options.run, image_size=options.image_size)
     if options.suite in OTHER_SUITES:
         OTHER_SUITES[options.suite](options.run, options.rest, model=model)
         return
