@@ -101,8 +101,7 @@ def load_upstream(
     unexpected = [name for name in unexpected if name not in ignored]
     if ignored:
         notes.append(f"ignored, because the model does not use them: {', '.join(ignored)}")
-    headless = not any(name.startswith("head.") for name in state)
-    if headless:
+    if not any(name.startswith("head.") for name in state):
         missing = [name for name in missing if not re.match(HEAD_NAMES, name)]
         notes.append(f"the file has no head: the model gets a zero head for {config.num_classes} classes")
         state |= {name: torch.zeros(shapes[name]) for name in shapes if name.startswith("head.")}
@@ -118,21 +117,24 @@ def load_upstream(
     else:
         give_buffers(model, torch.device("cpu"))
     floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
-    untrained = "head.weight" in floats and not floats["head.weight"].any()
-    if untrained and not headless:
-        notes.append("the head is zero, so it was never trained and names no classes")
     model.load_state_dict(floats, strict=False, assign=not missing)
     model.card = upstream_card(config, lineage, upstream_config, origin=path.name)
-    if untrained:
-        model.card = replace(model.card, classes=())
     report = LoadReport(
         lineage=lineage.name,
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        notes=tuple(notes),
+        notes=(*notes, *_mark_untrained_head(model)),
     )
     return model.eval(), report
+
+
+def _mark_untrained_head(model: ViT) -> list[str]:
+    """Takes the class names from the card of a model with a zero head; returns a note on it."""
+    if model.card is None or model.head.weight.any():
+        return []
+    model.card = replace(model.card, classes=())
+    return ["the head is zero, so it was never trained and names no classes"]
 
 
 def detect_lineage(tensors: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str, Tensor]]:

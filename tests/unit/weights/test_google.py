@@ -113,9 +113,12 @@ def test_bfloat16_files_are_read_and_noted(tmp_path: Path) -> None:
 def test_a_file_without_a_head_gives_a_zero_head(tmp_path: Path) -> None:
     arrays = {name: array for name, array in Oracle().arrays().items() if not name.startswith("head/")}
     model, report = read(arrays, tmp_path)
-    (note,) = report.notes
+    note, consequence = report.notes
     assert "has no head" in note
     assert "1000 classes" in note
+    assert "names no classes" in consequence
+    assert model.card is not None
+    assert model.card.classes == ()
     assert not model.head.weight.any()
 
 
@@ -125,7 +128,7 @@ def test_sine_cosine_files_are_written_back_and_fit_any_size(tmp_path: Path) -> 
     np.savez(tmp_path / "x.npz", **arrays)
     for model in (load_upstream(tmp_path / "x.npz")[0], vitral.load(tmp_path / "x.npz", image_size=12)):
         expected = oracle.logits(arrays, images(oracle))
-        np.testing.assert_allclose(logits(model, images(oracle)), expected, rtol=0, atol=1e-6)  # the table is in float32
+        np.testing.assert_allclose(logits(model, images(oracle)), expected, rtol=0, atol=1e-6)
         written, notes = upstream_state_dict(LINEAGES["big_vision"], model.float())
         assert set(written) == set(arrays)
         assert "positions are not stored" in notes[0]
