@@ -124,17 +124,22 @@ def load_upstream(
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        notes=(*notes, *_mark_untrained_head(model)),
+        notes=(*notes, *_mark_head_without_classes(model, lineage)),
     )
     return model.eval(), report
 
 
-def _mark_untrained_head(model: ViT) -> list[str]:
-    """Takes the class names from the card of a model with a zero head; returns a note on it."""
-    if model.card is None or model.head.weight.any():
+def _mark_head_without_classes(model: ViT, lineage: Lineage) -> list[str]:
+    """Takes the class names from the card of a model whose head has no classes; returns a note on it."""
+    if not model.head.weight.any():
+        note = "the head is zero, so it was never trained and names no classes"
+    elif lineage in (CLIP, OPEN_CLIP):
+        note = "the head projects to the space that images share with texts, and names no classes"
+    else:
         return []
-    model.card = replace(model.card, classes=())
-    return ["the head is zero, so it was never trained and names no classes"]
+    if model.card is not None:
+        model.card = replace(model.card, classes=())
+    return [note]
 
 
 def detect_lineage(tensors: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str, Tensor]]:
