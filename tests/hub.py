@@ -48,7 +48,9 @@ class Hub:
         if "resolve" not in parts:
             return 404, {}, b"{}"
         name, branch, file = "/".join(parts[:2]), parts[3], "/".join(parts[4:])
-        content = self._files(name, branch)[file]
+        content = self._files(name, branch).get(file)
+        if content is None:
+            return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self._commit(name, branch)}, b"{}"
         headers = {"ETag": hashlib.sha1(content).hexdigest(), "X-Repo-Commit": self._commit(name, branch)}
         return 200, headers, content
 

@@ -15,7 +15,8 @@ class ModelCard:
     preprocessing: Preprocessing
     """How an image becomes the model's input."""
     classes: tuple[str, ...]
-    """Name of each class, in the order of the logits."""
+    """Name of each class, in the order of the logits; empty if the head was never trained, so that logits mean nothing.
+    """
     provenance: dict[str, Any] = field(default_factory=dict)
     """Origin of the weights: recipe, data, seed, steps, versions."""
     metrics: dict[str, float] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vitral.card import ModelCard
+from vitral.compat import PretrainedMethods
 from vitral.config import check_minimum, pair
 from vitral.errors import UserError
 from vitral.layers.resnet import GROUPS, BiTConv, PreActivated, init_resnet, stages
@@ -89,13 +89,13 @@ class Root(nn.Module):
         return F.max_pool2d(F.pad(self.conv(images), (1, 1, 1, 1)), kernel_size=3, stride=2)
 
 
-class ResNet(nn.Module):
+class ResNet(PretrainedMethods):
     """Root, stages of pre-activated units, norm, mean, head: from normalised images of any size to logits."""
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.card: ModelCard | None = None  # preprocessing, class names and provenance, once they are known
+        self.card = None  # preprocessing, class names and provenance, once they are known
         width = config.root_width * config.width_factor
         self.stem = Root(config.channels, width)
         self.stages = stages(PreActivated, units=config.stages, width=width)

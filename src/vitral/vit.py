@@ -26,7 +26,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from vitral.card import ModelCard
+from vitral.compat import IntermediateMethods
 from vitral.config import check_divisible
 from vitral.errors import UserError
 from vitral.layers.axial import AxialAttention, AxialBlock
@@ -135,13 +135,13 @@ class Block(nn.Module):
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
-class ViT(nn.Module):
+class ViT(IntermediateMethods):
     """From normalised images to logits. Images of another size than `config.image_size` get resampled positions."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
-        self.card: ModelCard | None = None  # preprocessing, class names and provenance, once they are known
+        self.card = None  # preprocessing, class names and provenance, once they are known
         width, hidden = config.width, config.representation_size
         norm = partial(nn.LayerNorm, width, eps=config.norm_eps)
         patch_embed: Factory = PatchEmbed

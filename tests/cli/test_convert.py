@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,8 +64,9 @@ def test_a_folder_is_complete_and_its_owner_computes_the_same(
 ) -> None:
     facts = screen.json("convert", model, tmp_path / "deep" / "there", "--to", form)
     assert facts["verified_by"] == f"{form} {version(form)}'s {OWNERS[form]}"
-    [note] = facts["notes"]
-    assert f"{form} resamples positions to other image sizes in its own way" in note
+    own_way, figure = facts["notes"]
+    assert f"{form} resamples positions to other image sizes in its own way" in own_way
+    assert "24x32 pixels, the logits of" in figure
     assert facts["compared"] == "logits"
     assert facts["largest_difference"] < 1e-5
     back = screen.json("convert", tmp_path / "deep" / "there", tmp_path / "back", "--to", "vitral")
@@ -87,6 +89,73 @@ def test_a_missing_owner_is_reported(
     output = screen.run("convert", model, tmp_path / "there", "--to", "timm")
     assert "timm is not installed" in screen.errors
     assert "loaded again by Vitral: its logits" in output
+
+
+OTHER_SIZE = {
+    "timm": dict(position_resample="timm", pool="gap"),
+    "transformers": dict(position_resample="huggingface", norm_eps=1e-12),
+    "dinov2": dict(position_resample="huggingface", layer_scale=0.5),
+    "siglip": dict(position_resample="huggingface", pool="map"),
+}
+
+
+@pytest.mark.parametrize("form", OTHER_SIZE)
+def test_features_and_images_of_another_size_are_compared(screen: Screen, tmp_path: Path, form: str) -> None:
+    small = small_model(image_size=16, gelu="erf", **OTHER_SIZE[form])
+    save_model(tmp_path / "model", small, small.card)
+    facts = screen.json("convert", tmp_path / "model", tmp_path / "there", "--to", form)
+    names = ["logits", "features"] if form in ("timm", "transformers") else ["features"]
+    assert list(facts["differences"]) == [*names, *(f"{name} at 24x32 pixels" for name in names)]
+    assert max(facts["differences"].values()) < 1e-5
+    assert (facts["compared"], facts["largest_difference"]) == (names[0], facts["differences"][names[0]])
+    output = screen.run("convert", tmp_path / "model", tmp_path / "again", "--to", form)
+    assert ", its features at 24x32 pixels by at most" in output
+
+
+@pytest.mark.parametrize("form", ["timm", "transformers", "torchvision"])
+def test_a_zero_head_does_not_hide_the_encoder(screen: Screen, tmp_path: Path, form: str) -> None:
+    small = small_model(image_size=16, gelu="tanh")
+    small.head.weight.data.zero_()
+    save_model(tmp_path / "model", small, small.card)
+    facts = screen.json("convert", tmp_path / "model", tmp_path / "there.safetensors", "--to", form)
+    assert facts["compared"] == "features"
+    assert facts["largest_difference"] > 1e-5  # their GELU is the exact one
+
+
+def test_another_interpolation_is_a_note(screen: Screen, tmp_path: Path) -> None:
+    small = small_model(image_size=16, gelu="erf")
+    save_model(tmp_path / "model", small, small.card)
+    facts = screen.json("convert", tmp_path / "model", tmp_path / "there", "--to", "timm")
+    assert list(facts["differences"]) == ["logits", "features"]
+    own_way, figure = facts["notes"]
+    assert "in its own way (timm, not google): at 16x16 the outputs are equal" in own_way
+    assert figure.startswith("at 24x32 pixels, the logits of timm")
+    assert figure.endswith("as it resamples positions as timm")
+
+
+def test_another_image_size(screen: Screen, photographs: Path, tmp_path: Path) -> None:
+    """Files of big_vision with computed positions do not store their size; others interpolate their positions once."""
+    small = small_model(image_size=32, position="sincos_2d")
+    save_model(tmp_path / "model", small, small.card)
+    screen.run("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "big_vision")
+    assert "so is not the image size: 32x32 pixels" in screen.errors
+    size = ("--image-size", "32")
+    screen.run("convert", tmp_path / "there.npz", tmp_path / "back", "--to", "vitral", *size)
+    assert "so is not the image size: 224x224 pixels, unless --image-size" in screen.errors
+    assert load_model(tmp_path / "back").config == small.config
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(vitral.load(tmp_path / "back")(images), small(images))
+    own = screen.json("predict", tmp_path / "back", photographs / "cat")
+    assert screen.json("predict", tmp_path / "there.npz", photographs / "cat", *size) == own
+    learned = small_model(image_size=16, num_classes=6)
+    save_model(tmp_path / "learned", learned, replace(learned.card, classes=CLASSES))
+    screen.run("convert", tmp_path / "learned", tmp_path / "larger", "--to", "vitral", *size)
+    assert "positions interpolated from 2x2 to 4x4 patches" in screen.errors
+    data = ("--data.root", photographs, "--out", tmp_path / "a.png")
+    found = screen.json("eval", tmp_path / "learned", *size, *data)
+    assert found["loss"] == pytest.approx(screen.json("eval", tmp_path / "larger", *data)["loss"], abs=1e-6)
+    error = screen.refusal("predict", tmp_path / "learned", photographs / "cat", "--image-size", "large")
+    assert "--image-size must be a number of pixels such as 224, not 'large'" in error
 
 
 def test_card_and_metrics_of_a_run_come_along(screen: Screen, trained: Path, tmp_path: Path) -> None:
@@ -205,22 +274,47 @@ def test_an_existing_file_is_not_overwritten(screen: Screen, model: Path, tmp_pa
     assert (tmp_path / "there.npz").read_text() == "mine"
 
 
-def test_an_unsupported_tensor_is_named(screen: Screen, tmp_path: Path) -> None:
-    small = small_model(image_size=16, num_registers=1, layer_scale=0.1)
+@pytest.mark.parametrize(
+    ("form", "changes", "reason"),
+    [
+        ("google", dict(num_registers=1, layer_scale=0.1), "it has no place for registers"),
+        ("big_vision", dict(mlp="swiglu"), "it has no gated MLP (SwiGLU)"),
+        ("torchvision", dict(qk_norm=True, num_registers=2), "it has no place for QK-norm and registers"),
+        ("torchvision", dict(pool="gap"), "it has only a class token, and this model pools the mean of its patches"),
+        ("transformers", dict(pool="map"), "only cls or gap, and this model pools by attention"),
+        ("transformers", dict(mlp="swiglu"), "it does not support mlp swiglu, only gelu"),
+        ("clip", dict(num_registers=1), "it does not support num_registers 1, only 0"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_said(
+    screen: Screen, tmp_path: Path, form: str, changes: dict[str, Any], reason: str
+) -> None:
+    small = small_model(image_size=16, **changes)
     save_model(tmp_path / "model", small, small.card)
-    error = screen.refusal("convert", tmp_path / "model", tmp_path / "there.npz", "--to", "google")
-    assert "google" in error
-    assert "blocks.0.ls1.gamma" in error
+    error = screen.refusal("convert", tmp_path / "model", tmp_path / "there.npz", "--to", form)
+    assert error.startswith(f"the format {form} cannot store this model")
+    assert reason in error
     assert not (tmp_path / "there.npz").exists()
-    gated = small_model(image_size=16, mlp="swiglu")
-    save_model(tmp_path / "gated", gated, gated.card)
-    error = screen.refusal("convert", tmp_path / "gated", tmp_path / "there.npz", "--to", "google")
-    assert all(text in error for text in ("google", "mlp_dim", "24", "48"))
-    pooled = small_model(image_size=16, pool="gap")
-    save_model(tmp_path / "pooled", pooled, pooled.card)
-    error = screen.refusal("convert", tmp_path / "pooled", tmp_path / "there", "--to", "torchvision")
-    assert "torchvision" in error
-    assert "cls_token" in error
+
+
+@pytest.mark.parametrize("form", ["google", "big_vision", "torchvision", "transformers"])
+def test_layer_scale_is_folded_where_a_format_has_none(screen: Screen, tmp_path: Path, form: str) -> None:
+    small = small_model(image_size=16, layer_scale=0.1, gelu="tanh" if form in GOOGLES else "erf", norm_eps=1e-6)
+    save_model(tmp_path / "model", small, small.card)
+    there = tmp_path / ("there.npz" if form in GOOGLES else "there.safetensors")
+    facts = screen.json("convert", tmp_path / "model", there, "--to", form)
+    note = f"LayerScale is folded into attn.proj and mlp.fc2, as {form} has none: the outputs stay the same"
+    assert note in facts["notes"]
+    # a file of transformers does not store its epsilon
+    assert facts["largest_difference"] < (1e-3 if form == "transformers" else 1e-5)
+    folded, images = vitral.load(there, num_heads=3), torch.rand(2, 3, 16, 16)
+    assert folded.config.layer_scale is None
+    tolerance = 1e-3 if form == "transformers" else 1e-5
+    torch.testing.assert_close(folded(images), small(images), rtol=0, atol=tolerance)
+    if form == "transformers":
+        screen.run("convert", tmp_path / "model", tmp_path / "folder", "--to", form)
+        assert "ViTForImageClassification" in (tmp_path / "folder" / "config.json").read_text()
+        torch.testing.assert_close(vitral.load(tmp_path / "folder")(images), small(images), rtol=0, atol=1e-5)
 
 
 def test_files_of_an_unknown_format_are_refused(screen: Screen, tmp_path: Path) -> None:

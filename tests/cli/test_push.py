@@ -1,6 +1,8 @@
 """`vitral push` on the command line, to a local Hub, and other libraries that load the result."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import vitral
 from cli.screen import Screen
 from hub import Hub, serving
 from models import SMALL, small_card, small_model
+from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig, load_model, save_model
 from vitral.weights.readme import render_readme
 from vitral.weights.upstream_config import CONFIG_FILES
@@ -81,6 +84,56 @@ def test_a_model_in_another_format_is_loaded_again(screen: Screen, tmp_path: Pat
     page = hub.repos["me/small"]["main"]["README.md"].decode()
     assert header(page)["library_name"] == form
     assert '("hf-hub:me/small", pretrained=True)' in page if form == "timm" else '.from_pretrained("me/small")' in page
+
+
+def test_a_model_pushes_itself_and_is_loaded_by_name(hub: Hub) -> None:
+    model, images = small_model(), torch.rand(2, 3, 16, 24)
+    url = model.push_to_hub("me/small", revision="try", commit_message="mine", licence="mit", private=True)
+    assert (url, hub.messages) == (f"{hub.address}/me/small", ["mine"])
+    assert "private" in str(hub.created[0])
+    assert sorted(hub.repos["me/small"]["try"]) == ["README.md", "config.json", "model.safetensors"]
+    assert header(hub.repos["me/small"]["try"]["README.md"].decode())["license"] == "mit"
+    assert torch.equal(ViT.from_pretrained("me/small", revision="try")(images), model(images))
+    assert ViT.from_pretrained("hf-hub:me/small@try", num_classes=2).config.num_classes == 2
+
+
+OWNERS = {
+    "timm": """
+import timm
+model = timm.create_model("hf-hub:me/small", pretrained=True)
+""",
+    "transformers": """
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+model = AutoModelForImageClassification.from_pretrained("me/small")
+processed = AutoImageProcessor.from_pretrained("me/small")(torch.zeros(3, 20, 20, dtype=torch.uint8))
+assert processed["pixel_values"][0].shape == (3, 16, 16), processed
+assert model.config.id2label[2] == "class 2"
+""",
+}
+"""What a user of each library types."""
+REST = """
+with torch.inference_mode():
+    output = model.eval()(torch.load("images.pt"))
+torch.save(getattr(output, "logits", output), "logits.pt")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", OWNERS)
+def test_other_libraries_load_what_was_pushed(screen: Screen, tmp_path: Path, hub: Hub, form: str) -> None:
+    """They run as their users run them, in a process of their own."""
+    small, images = small_model(image_size=16, gelu="erf"), torch.rand(2, 3, 16, 16)
+    save_model(tmp_path / "model", small, small.card)
+    torch.save(images, tmp_path / "images.pt")
+    screen.run("push", tmp_path / "model", "me/small", "--as", form)
+    settings = dict(HF_ENDPOINT=hub.address, HF_HUB_CACHE=str(tmp_path / "theirs"), HF_HUB_OFFLINE="0")
+    settings |= dict(NO_PROXY="127.0.0.1", HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1")
+    code = f"import torch\n{OWNERS[form]}\n{REST}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), small(images), rtol=0, atol=1e-5)
 
 
 def test_the_model_card_describes_the_model(screen: Screen, trained: Path, tmp_path: Path) -> None:

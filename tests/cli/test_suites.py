@@ -255,12 +255,15 @@ def test_images_to_choose_by_are_as_many_as_the_papers(
     assert protocol.table4_dataset == (like if "paper" in words.values() else None)
 
 
-def test_a_model_trained_without_classes_names_suites_to_use(screen: Screen, tmp_path: Path) -> None:
+def test_a_model_trained_without_classes_names_suites_to_use(screen: Screen, photographs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     small = ("--model.image-size", "8", "--model.patch-size", "2", "--model.width", "24", "--model.depth", "1")
     words = ("--data.source", "digits", "--data.root", "None", "--train.steps", "3", "--train.track", "none")
     screen.run("train", "fashion-mnist-mae", "--out", run, *small, *words)
     assert "evaluate it with --suite knn" in screen.refusal("eval", run)
+    assert f"{run} has no trained head" in screen.refusal("predict", run, photographs / "cat")
+    looks = screen.json("inspect", run, "--out", tmp_path / "a.png")["images"]
+    assert all(image["class"] is None and image["truth"] is not None for image in looks)
     result = screen.json("eval", run, "--suite", "linear", "--max-train", "300")
     assert result["tasks"][0]["accuracy"] > 0.2
 

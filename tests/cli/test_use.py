@@ -12,15 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import vitral
 from cli.screen import Screen
 from models import small_card, small_model
 from photographs import CLASSES, break_files, write_photographs
 from vitral.cli import main
+from vitral.errors import UserError
 from vitral.recipes import RECIPES
+from vitral.serve.predictor import Predictor
 from vitral.vit_config import ViTConfig
 from vitral.weights.folder import load_model, save_model
+from vitral.weights.save import save_as
 
 PHOTOGRAPHIC = ViTConfig(
     image_size=32, patch_size=8, width=12, depth=8, num_heads=3, mlp_dim=24, num_classes=len(CLASSES), pool="gap"
@@ -347,6 +352,47 @@ def test_predict_refuses_an_empty_folder(screen: Screen, model: Path, tmp_path: 
 
 
 # inspect
+
+
+@pytest.fixture
+def headless(tmp_path: Path) -> Path:
+    """Google's file of an encoder alone."""
+    save_as(small_model(image_size=16), tmp_path / "whole.npz", "google")
+    with np.load(tmp_path / "whole.npz") as archive:
+        arrays = {name: array for name, array in archive.items() if not name.startswith("head/")}
+    np.savez(tmp_path / "encoder.npz", **arrays)
+    return tmp_path / "encoder.npz"
+
+
+@pytest.mark.parametrize("form", ["google", "vitral", "timm", "transformers"])
+def test_a_model_without_a_head_names_no_classes(
+    screen: Screen, headless: Path, photographs: Path, tmp_path: Path, form: str
+) -> None:
+    where, heads = headless, ("--num-heads", "3")
+    if form != "google":
+        where = tmp_path / form / ("x.safetensors" if form == "torchvision" else "folder")
+        screen.run("convert", headless, where, "--to", form, *heads)
+        assert vitral.load(where).card.classes == ()
+    for words in (("predict", where, photographs), ("eval", where, "--data.root", photographs)):
+        error = screen.refusal_after_notes(*words)
+        assert f"{where} has no trained head, so it predicts no classes" in error
+        assert f"vitral eval {where} --suite knn" in error
+        assert f"vitral train finetune --model.weights {where}" in error
+    found = screen.json("inspect", where, photographs / "cat", "--out", tmp_path / "a.png")
+    assert {(image["class"], image["probability"]) for image in found["images"]} == {(None, None)}
+    page = tmp_path / "dry"
+    screen.run("push", where, "me/encoder", "--dry-run", page)
+    text = (page / "README.md").read_text()
+    assert "It has no trained head." in text
+    assert "pipeline_tag: image-feature-extraction" in text
+    assert "Predictor" not in text
+
+
+def test_a_predictor_of_a_model_without_a_head_gives_features_only(headless: Path, photographs: Path) -> None:
+    predictor = Predictor(headless)
+    with pytest.raises(UserError, match="the model has no trained head, so it predicts no classes"):
+        predictor(next((photographs / "cat").iterdir()))
+    assert predictor.extract_features(torch.zeros(1, 16, 16, 3, dtype=torch.uint8)).shape == (1, 12)
 
 
 def test_inspect_draws_held_out_images_of_different_classes(screen: Screen, digits_run: Path) -> None:

@@ -11,7 +11,15 @@ from vitral.errors import UserError
 from vitral.vit import ViT
 from vitral.weights.load import load_with_report
 
-OWNERS = ("timm_files", "torchvision_files", "official_files", "transformers_files", "tower_files", "wrapped_files")
+OWNERS = (
+    "timm_files",
+    "torchvision_files",
+    "official_files",
+    "transformers_files",
+    "tower_files",
+    "wrapped_files",
+    "google_files",
+)
 MODULES = [import_module(f"parity.saved.{owner}") for owner in OWNERS]
 CASES: dict[str, Saved] = {name: case for module in MODULES for name, case in module.CASES.items()}
 

@@ -204,13 +204,12 @@ def test_the_model_of_the_digits_demo_goes_to_transformers(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("format", "changes", "property"),
     [
-        ("transformers", {"pool": "map"}, "pool map: it stores pool cls or gap"),
+        ("transformers", {"pool": "map"}, "pool map, only cls or gap"),
         ("transformers", {"pool": "cls_gap"}, "pool cls_gap"),
         ("transformers", {"num_registers": 3}, "num_registers 3"),
         ("transformers", {"num_registers": 1, "pool": "gap"}, "a register only beside a class token"),
         ("transformers", {"num_registers": 1, "distillation": True}, "a register only beside a class token"),
         ("transformers", {"qk_norm": True}, "qk_norm True"),
-        ("transformers", {"layer_scale": 0.1}, "layer_scale 0.1"),
         ("transformers", {"mlp": "swiglu"}, "mlp swiglu"),
         ("transformers", {"position": "sincos_2d"}, "position sincos_2d"),
         ("dinov2", {**DINO, "pool": "gap"}, "pool gap"),

@@ -1,7 +1,8 @@
 """`vitral convert`: converts weights between formats."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from vitral.commands.loading import note_report
 from vitral.commands.output import note, print_json
 from vitral.models import Model
 from vitral.vit import ViT
+from vitral.weights.adapt import adapt_model
 from vitral.weights.folder import WEIGHTS
 from vitral.weights.load import load_with_report
 from vitral.weights.save import is_folder, save_as
@@ -19,13 +21,32 @@ from vitral.weights.upstream_model import BUILDERS, UpstreamModel, load_upstream
 
 __all__ = ["main"]
 
+Outputs = Mapping[str, Callable[[Tensor], Tensor]]
+"""Functions of images by the name of their output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """Comparison of a written model with its source."""
+
+    by: str
+    """The library that computed the outputs."""
+    differences: dict[str, float]
+    """Largest absolute difference of each output for random images, such as `logits` and `features at 240x256`."""
+    notes: list[str] = field(default_factory=list)
+    """One sentence for each difference that is not the weights', and for each comparison that was not possible."""
+
 
 def main(options: argparse.Namespace) -> None:
     """Converts, loads the result again, and prints how far its outputs are from the source's."""
     heads = {"num_heads": options.num_heads} if options.num_heads else {}
     model, report = load_with_report(options.source, allow_missing=options.allow_missing, **heads)
-    caveats = save_as(model, options.destination, options.to)
-    by, output, difference = verify(model, options.destination, options.to)
+    adapted: list[str] = []
+    if options.image_size is not None:
+        model, adapted = adapt_model(model, image_size=options.image_size)
+    caveats = [*adapted, *save_as(model, options.destination, options.to)]
+    found = verify(model, options.destination, options.to)
+    first, *others = found.differences.items()
     if options.json:
         facts = {
             "source": str(options.source),
@@ -35,48 +56,92 @@ def main(options: argparse.Namespace) -> None:
             "tensors": len(model.state_dict()),
             "missing": list(report.missing) if report else [],
             "unexpected": list(report.unexpected) if report else [],
-            "notes": [*(report.notes if report else ()), *caveats],
-            "verified_by": by,
-            "compared": output,
-            "largest_difference": difference,
+            "notes": [*(report.notes if report else ()), *caveats, *found.notes],
+            "verified_by": found.by,
+            "compared": first[0],
+            "largest_difference": first[1],
+            "differences": found.differences,
         }
         print_json(facts)
         return
     if report:
         note_report(report)
-    for sentence in caveats:
+    for sentence in (*caveats, *found.notes):
         note(sentence)
     print(f"{options.destination}: {len(model.state_dict())} tensors as {options.to}")
-    print(f"loaded again by {by}: its {output} of random images differ from the source's by at most {difference:.1e}")
+    more = "".join(f", its {name} by at most {difference:.1e}" for name, difference in others)
+    print(
+        f"loaded again by {found.by}: its {first[0]} of random images differ from the source's by at most "
+        f"{first[1]:.1e}{more}"
+    )
 
 
-def verify(model: Model, destination: Path, form: str) -> tuple[str, str, float]:
-    """Loads the written file and compares its outputs: the library that computed them, which outputs, and the
-    largest absolute difference.
-    """
+def verify(model: Model, destination: Path, form: str) -> Verification:
+    """Loads the written file, by the library that owns its format if it is installed, and compares its outputs."""
     folder = is_folder(destination, form)
     heads: dict[str, Any] = {} if folder or not isinstance(model, ViT) else {"num_heads": model.config.num_heads}
     loaded, _ = load_with_report(destination, **heads)
-    if form in BUILDERS and isinstance(loaded, ViT):
+    notes = []
+    if form in BUILDERS and isinstance(loaded, ViT) and isinstance(model, ViT):
         owner = load_upstream_model(form, destination / WEIGHTS if folder else destination, loaded.config)
         if isinstance(owner, UpstreamModel):
-            compute = model if owner.output == "logits" else pooled(model)
-            return owner.title, owner.output, largest_difference(model, compute, owner.forward)
-        note(owner)
-    # a format without a head is compared by the head's input
-    if loaded.head.weight.any():
-        return "Vitral", "logits", largest_difference(model, model, loaded)
-    return "Vitral", "features", largest_difference(model, pooled(model), pooled(loaded))
+            return verify_by_owner(model, owner, resample=loaded.config.position_resample)
+        notes.append(owner)
+    differences = largest_differences(outputs(model), outputs(loaded), random_images(model, model.config.image_hw))
+    return Verification(by="Vitral", differences=differences, notes=notes)
 
 
-def pooled(model: Model) -> Callable[[Tensor], Tensor]:
-    """The input of the model's head, as a function of images."""
-    return lambda images: model.features(images).pooled
+def verify_by_owner(model: ViT, owner: UpstreamModel, *, resample: str) -> Verification:
+    """Compares outputs at the model's size, and at another if the owner takes images of other sizes.
+
+    Args:
+        model: the source.
+        owner: the written model.
+        resample: how the owner interpolates positions.
+    """
+    config = model.config
+    theirs = {"features": owner.features} | ({"logits": owner.forward} if owner.output == "logits" else {})
+    differences = largest_differences(outputs(model), theirs, random_images(model, config.image_hw))
+    if not owner.any_size:
+        return Verification(by=owner.title, differences=differences)
+    (h, w), (p, q) = config.image_hw, config.patch_hw
+    size = (h + p, w + 2 * q)
+    try:
+        at_size = largest_differences(outputs(model), theirs, random_images(model, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        notes = [f"{owner.title} computes no images of {size[0]}x{size[1]} pixels: {reason}"]
+        return Verification(by=owner.title, differences=differences, notes=notes)
+    if config.position == "learned_1d" and config.position_resample != resample:
+        notes = [
+            f"at {size[0]}x{size[1]} pixels, the {name} of {owner.title} differ by at most {difference:.1e}, as it "
+            f"resamples positions as {resample}"
+            for name, difference in list(at_size.items())[:1]
+        ]
+        return Verification(by=owner.title, differences=differences, notes=notes)
+    named = {f"{name} at {size[0]}x{size[1]} pixels": difference for name, difference in at_size.items()}
+    return Verification(by=owner.title, differences=differences | named)
+
+
+def outputs(model: Model) -> Outputs:
+    """Logits, if the head is not zero, and the input of the head; of two heads, that of the class token."""
+    distilled = isinstance(model, ViT) and model.config.distillation
+
+    def features(images: Tensor) -> Tensor:
+        pooled = model.features(images).pooled
+        return pooled[:, 0] if distilled else pooled
+
+    return ({"logits": model} if model.head.weight.any() else {}) | {"features": features}
 
 
 @torch.inference_mode()
-def largest_difference(model: Model, one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor]) -> float:
-    """The largest absolute difference of two functions' outputs for random images of the model's size."""
-    config = model.config
-    images = torch.rand(2, config.channels, *config.image_hw, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return (one(images) - other(images)).abs().max().item()
+def largest_differences(ours: Outputs, theirs: Outputs, images: Tensor) -> dict[str, float]:
+    """The largest absolute difference of each output that both have."""
+    names = [name for name in ours if name in theirs]
+    return {name: (ours[name](images) - theirs[name](images)).abs().max().item() for name in names}
+
+
+def random_images(model: Model, size: tuple[int, int]) -> Tensor:
+    """Two images with values in -1..1."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, model.config.channels, *size, generator=generator) * 2 - 1

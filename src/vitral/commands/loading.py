@@ -5,19 +5,38 @@ from pathlib import Path
 from typing import Any
 
 from vitral.commands.output import note
+from vitral.errors import UserError
 from vitral.models import Model
+from vitral.weights.adapt import adapt_model
 from vitral.weights.convert import LoadReport
 from vitral.weights.load import load_with_report
 
-__all__ = ["load_and_note", "note_report", "output_path"]
+__all__ = ["check_head", "load_and_note", "note_report", "output_path"]
 
 
-def load_and_note(where: str | Path, **options: Any) -> Model:
-    """`load_with_report`, with the report on standard error."""
+def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model:
+    """`load_with_report`, adapted to an image size in pixels if there is one, with all notes on standard error."""
     model, report = load_with_report(where, **options)
     if report:
         note_report(report)
+    if image_size is not None:
+        model, notes = adapt_model(model, image_size=image_size)
+        for sentence in notes:
+            note(sentence)
     return model
+
+
+def check_head(model: Model, where: str | Path) -> None:
+    """Checks that a model can name classes.
+
+    Raises:
+        UserError: its head was never trained.
+    """
+    if model.card is not None and not model.card.classes:
+        raise UserError(
+            f"{where} has no trained head, so it predicts no classes: evaluate its features with vitral eval {where} "
+            f"--suite knn, or train a head with vitral train finetune --model.weights {where}"
+        )
 
 
 def note_report(report: LoadReport) -> None:

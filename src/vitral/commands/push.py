@@ -13,7 +13,7 @@ from vitral.files import atomic_folder, write_atomically
 from vitral.inspection.cost import forward_macs
 from vitral.models import Model
 from vitral.vit import ViT
-from vitral.weights.convert import LINEAGES, upstream_state_dict
+from vitral.weights.convert import LINEAGES, storable, upstream_state_dict
 from vitral.weights.folder import ModelConfig, save_model
 from vitral.weights.hub import HUB_PREFIX, upload
 from vitral.weights.readme import render_readme
@@ -95,10 +95,12 @@ def fill(folder: Path, model: Model, options: argparse.Namespace) -> list[str]:
 
 def supports(form: str, model: Model) -> bool:
     """Whether a format supports the whole model, with its head."""
-    if not isinstance(model, ViT) or model.card is None:
+    card = model.card
+    if not isinstance(model, ViT) or card is None:
         return False
     try:
-        config = CONFIG_FILES[form](model.config, model.card)["config.json"]
+        model, _ = storable(LINEAGES[form], model)
+        config = CONFIG_FILES[form](model.config, card)["config.json"]
         upstream_state_dict(LINEAGES[form], model, upstream_config=config)
     except UserError:
         return False

@@ -24,9 +24,9 @@ class Look:
     """The part of the image that the model gets, in the image's proportions."""
     truth: str | None
     """True class, if known."""
-    predicted: str
-    """Most probable class."""
-    probability: float
+    predicted: str | None
+    """Most probable class; None if the head was never trained."""
+    probability: float | None
     """Probability of that class."""
     rollout: Float[Tensor, "gh gw"]
     """Fraction of the rolled-out attention that each patch receives."""
@@ -51,15 +51,18 @@ def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None)
     preprocessing, grid = model.card.preprocessing, model.config.grid
     pixels = torch.from_numpy(preprocessing.pixels(image).copy())
     images = preprocessing.normalise(pixels[None].to(model.head.weight.device))
-    probability, index = model(images)[0].softmax(dim=0).max(dim=0)
+    predicted, probability = None, None
+    if model.card.classes:
+        highest, index = model(images)[0].softmax(dim=0).max(dim=0)
+        predicted, probability = model.card.classes[int(index)], highest.item()
     weights = attention_weights(model, images)
     layers = [attention_over_image(layer.mean(dim=1), grid=grid, queries=model.pool_tokens)[0] for layer in weights]
     return Look(
         name=name,
         image=_visible_part(image, preprocessing),
         truth=truth,
-        predicted=model.card.classes[int(index)],
-        probability=probability.item(),
+        predicted=predicted,
+        probability=probability,
         rollout=attention_over_image(rollout(weights), grid=grid, queries=model.pool_tokens)[0].cpu(),
         layers=torch.stack(layers).cpu(),
     )

@@ -105,17 +105,21 @@ def _enlarged(image: Image.Image) -> Image.Image:
 
 def image_title(look: Look, *, max_length: int) -> str:
     """Name, prediction and truth of an image, in two lines if one line would exceed `max_length` characters."""
-    prediction = f"predicted {_shortened(look.predicted, max_length // 4)} ({look.probability:.0%})"
+    facts = []
+    if look.predicted is not None:
+        facts.append(f"predicted {_shortened(look.predicted, max_length // 4)} ({look.probability:.0%})")
     if look.truth is not None:
-        prediction += f", true class {_shortened(look.truth, max_length // 4)}"
-    name = _shortened(look.name, max_length - 1)
+        facts.append(f"true class {_shortened(look.truth, max_length // 4)}")
+    prediction, name = ", ".join(facts), _shortened(look.name, max_length - 1)
+    if not facts:
+        return name
     separator = " " if len(name) + 2 + len(prediction) <= max_length else "\n"
     return f"{name}:{separator}{prediction}"
 
 
 def _colour(look: Look) -> str:
     """The colour of a title: right, wrong, or unknown."""
-    if look.truth is None:
+    if look.truth is None or look.predicted is None:
         return UNKNOWN
     return RIGHT if look.truth == look.predicted else WRONG
 

@@ -102,8 +102,8 @@ class Predictor:
             top_k: number of classes to return; None: 5, or all if there are fewer.
 
         Raises:
-            UserError: `images` is a single image, or `top_k` is below 1 or above the number of classes; during
-                iteration, an array has another type or shape.
+            UserError: the model has no trained head, `images` is a single image, or `top_k` is below 1 or above the
+                number of classes; during iteration, an array has another type or shape.
             TypeError: during iteration, an item has another type.
         """
         if isinstance(images, str | Path | bytes | Image.Image):
@@ -180,6 +180,10 @@ class Predictor:
 
     def _top_k(self, top_k: int | None) -> int:
         num_classes = len(self.card.classes)
+        if not num_classes:
+            raise UserError(
+                "the model has no trained head, so it predicts no classes: use its features, or fine-tune it"
+            )
         if top_k is not None and not 1 <= top_k <= num_classes:
             raise UserError(f"the model has {num_classes} classes: top-k must be from 1 to {num_classes}, not {top_k}")
         return min(5, num_classes) if top_k is None else top_k

@@ -98,6 +98,10 @@ def model_card(session: Session, metrics: dict[str, float]) -> ModelCard:
         provenance["weights"] = str(config.model.weights)
     if config.changes:
         provenance["changes"] = "; ".join(config.changes)
+    trained_head = config.objective.evaluate_by == "labels"
     return ModelCard(
-        preprocessing=session.preprocessing, classes=session.classes, provenance=provenance, metrics=metrics
+        preprocessing=session.preprocessing,
+        classes=session.classes if trained_head else (),
+        provenance=provenance,
+        metrics=metrics,
     )

@@ -1,6 +1,7 @@
 """The plan of a run: number of steps, learning rate of each, and what follows it."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from vitral.errors import UserError
@@ -27,25 +28,35 @@ class Plan:
     config: RunConfig
     total: int
     schedule: dict[str, int]
-    """Lengths of warm-up, time scale and cool-down in steps."""
+    """Lengths of warm-up, time scale, shift and cool-down in steps."""
+    stairs: tuple[int, ...]
+    """Steps at which the learning rate changes, with `schedule.decay` stair."""
     log: Timer
     evaluate: Timer
     save: Timer
 
     @classmethod
     def of(cls, config: RunConfig, *, samples: int) -> "Plan":
-        """The plan of a run on `samples` training images."""
+        """The plan of a run on `samples` training images.
+
+        Raises:
+            UserError: the stairs of the schedule are not in order.
+        """
         size = config.train.batch_size
         epochs = Duration(config.train.epochs, "epochs").in_steps(total=0, batch_size=size, samples=samples)
         total = config.train.steps or max(epochs, 1)
         lengths = dict(total=total, batch_size=size, samples=samples)
+        stairs = tuple(Duration.parse(length).in_steps(**lengths) for length in config.schedule.stairs)
+        if any(after <= before for before, after in pairwise(stairs)):
+            raise UserError(f"schedule.stairs must increase, and they are at steps {', '.join(map(str, stairs))}")
         return cls(
             config=config,
             total=total,
             schedule={
                 name: Duration.parse(getattr(config.schedule, name)).in_steps(**lengths)
-                for name in ("warmup", "timescale", "cooldown")
+                for name in ("warmup", "timescale", "shift", "cooldown")
             },
+            stairs=stairs,
             log=Timer.every(config.train.log, **lengths),
             evaluate=Timer.every(config.train.evaluate, **lengths),
             save=Timer.every(config.checkpoint.every, **lengths),
@@ -85,5 +96,7 @@ class Plan:
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of step `step`, counted from 0."""
-        base = self.config.optim.lr
-        return learning_rate(self.config.schedule, base=base, step=step, total=self.total, **self.schedule)
+        base, stairs = self.config.optim.lr, self.stairs
+        return learning_rate(
+            self.config.schedule, base=base, step=step, total=self.total, stairs=stairs, **self.schedule
+        )

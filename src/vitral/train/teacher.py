@@ -35,6 +35,8 @@ def load_teacher(path: Path, context: BuildContext) -> Teacher:
     student, classes = context.preprocessing, context.classes
     own, own_classes = model.card.preprocessing, model.card.classes
     count = model.config.num_classes
+    if not own_classes:
+        raise UserError(f"the teacher {path} has no trained head: choose another, or fine-tune it first")
     if count != len(classes):
         raise UserError(f"the teacher {path} has {count} classes, and the images {len(classes)}: choose another")
     if own.channels < student.channels:

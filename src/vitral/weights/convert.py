@@ -25,10 +25,19 @@ from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP, SIGLIP
 from vitral.weights.lineages.transformers import TRANSFORMERS
 from vitral.weights.mapping import from_upstream, to_upstream
+from vitral.weights.storable import POOLING, fold_layer_scale, refusal
 from vitral.weights.tensor_file import read_tensors
 from vitral.weights.upstream_card import upstream_card
 
-__all__ = ["LINEAGES", "LoadReport", "check_storable", "detect_lineage", "load_upstream", "upstream_state_dict"]
+__all__ = [
+    "LINEAGES",
+    "LoadReport",
+    "check_storable",
+    "detect_lineage",
+    "load_upstream",
+    "storable",
+    "upstream_state_dict",
+]
 
 LINEAGES: dict[str, Lineage] = {
     lineage.name: lineage
@@ -46,6 +55,8 @@ STRUCTURE = (
     *("distillation", "qkv_bias", "patch_bias", "pre_norm", "pooled_norm", "final_norm"),
 )
 """Fields of the architecture that must be the same when a written checkpoint is read back."""
+COMPUTED = ("rope", "sincos_2d", "sincos_2d_mae")
+"""Positions that are computed from the grid."""
 HEAD_NAMES = (
     r"head[/.](weight|bias|kernel)$|head_dist\.|heads\.head\.|(cls_|distillation_)?classifier\.|visual_projection\.|"
     r"(visual\.)?proj$"
@@ -126,9 +137,22 @@ def load_upstream(
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        notes=(*notes, *card_notes),
+        notes=(*notes, *card_notes, *_mark_head_without_classes(model, lineage)),
     )
     return model.eval(), report
+
+
+def _mark_head_without_classes(model: ViT, lineage: Lineage) -> list[str]:
+    """Takes the class names from the card of a model whose head has no classes; returns a note on it."""
+    if not model.head.weight.any():
+        note = "the head is zero, so it was never trained and names no classes"
+    elif lineage in (CLIP, OPEN_CLIP):
+        note = "the head projects to the space that images share with texts, and names no classes"
+    else:
+        return []
+    if model.card is not None:
+        model.card = replace(model.card, classes=())
+    return [note]
 
 
 def detect_lineage(tensors: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str, Tensor]]:
@@ -164,21 +188,24 @@ def upstream_state_dict(
     Raises:
         UserError: the format cannot store the model.
     """
+    model, notes = storable(lineage, model)
     check_storable(lineage, model.config)
     state = {name: tensor.detach().cpu() for name, tensor in lineage.state_dict(model).items()}
     mapping = lineage.mapping(model.config)
-    notes = _add_zero_biases(state, [entry.name for entry in mapping])
+    notes += _add_zero_biases(state, [entry.name for entry in mapping])
     tensors, missing, unexpected = to_upstream(mapping, state)
     # leaving out a zero bias changes nothing
     unexpected = [name for name in unexpected if not name.endswith(".bias") or state[name].any()]
-    if unexpected:
-        raise UserError(f"the format {lineage.name} cannot store {', '.join(unexpected[:5])}")
-    if missing:
-        raise UserError(f"the format {lineage.name} requires {', '.join(missing[:5])}, which this model does not have")
+    if unexpected or missing:
+        raise UserError(refusal(lineage.name, model.config, unexpected=unexpected, missing=missing))
     tensors = lineage.finalise(tensors, model.config)
     canonical = lineage.canonicalise(tensors)
     if not lineage.matches(canonical):
-        raise UserError(f"the format {lineage.name} cannot store this model: it would be detected as another format")
+        other = next((each.name for each in LINEAGES.values() if each.matches(canonical)), None)
+        advice = f": these are tensors of the format {other}, so convert with --to {other}" if other else ""
+        raise UserError(
+            f"the format {lineage.name} cannot store this model, as it would be detected as another format{advice}"
+        )
     try:
         config = lineage.infer_config(canonical, {**_num_heads(model.config.num_heads), **(upstream_config or {})})
     except (KeyError, ValueError) as error:
@@ -186,10 +213,12 @@ def upstream_state_dict(
             f"the format {lineage.name} cannot store this model: it could not be read back: {error}"
         ) from None
     for name in STRUCTURE:
-        if name in ("qkv_bias", "patch_bias") or (name == "image_hw" and model.config.position == "rope"):
-            continue  # zero biases may be added or left out; rotary positions fit any size, which is not stored
+        if name in ("qkv_bias", "patch_bias") or (name == "image_hw" and model.config.position in COMPUTED):
+            continue  # zero biases may be added or left out; computed positions fit any size, which is not stored
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after and not (name == "num_classes" and not any(re.match(HEAD_NAMES, key) for key in tensors)):
+            if model.config.mlp != config.mlp:
+                raise UserError(f"the format {lineage.name} cannot store this model: it has no gated MLP (SwiGLU)")
             raise UserError(f"the format {lineage.name} cannot store {name} {before}: it would be read back as {after}")
     for name in ("gelu", "norm_eps"):
         before, after = getattr(model.config, name), getattr(config, name)
@@ -217,7 +246,23 @@ def check_storable(lineage: Lineage, config: ViTConfig) -> None:
     for name, values in stores.items():
         if (value := getattr(config, name)) not in values:
             others = " or ".join(map(str, values))
-            raise UserError(f"the format {lineage.name} does not support {name} {value}: it stores {name} {others}")
+            reason = f", and {POOLING[value]}" if name == "pool" and value in POOLING else ""
+            refused = f"the format {lineage.name} cannot store this model: it does not support {name} {value}"
+            raise UserError(f"{refused}, only {others}{reason}")
+
+
+def storable(lineage: Lineage, model: ViT) -> tuple[ViT, list[str]]:
+    """The model in a form that the format can store: without LayerScale, if the format has none.
+
+    Returns:
+        The model itself or an equal one, and a note for each change.
+    """
+    names = {entry.name for entry in lineage.mapping(model.config)}
+    # the names of DINOv2's LayerScale are known to the format of transformers' ViT, whose classes have none
+    if model.config.layer_scale is None or ("blocks.0.ls1.gamma" in names and lineage is not TRANSFORMERS):
+        return model, []
+    note = f"LayerScale is folded into attn.proj and mlp.fc2, as {lineage.name} has none: the outputs stay the same"
+    return fold_layer_scale(model), [note]
 
 
 def _add_zero_biases(state: dict[str, Tensor], required: list[str]) -> list[str]:

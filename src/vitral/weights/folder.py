@@ -14,6 +14,7 @@ from vitral.device import pick_device
 from vitral.errors import UserError
 from vitral.files import write_atomically
 from vitral.models import Architecture, Model, blank_model, give_buffers
+from vitral.vit import ViT
 
 __all__ = ["WEIGHTS", "ModelConfig", "load_model", "read_config", "save_model"]
 
@@ -33,7 +34,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         names, outputs = len(self.card.classes), self.architecture.num_classes
-        if names != outputs:
+        if names not in (0, outputs):  # no names: an untrained head
             raise UserError(f"the card names {names} classes, but the model has {outputs} outputs")
         produced = (self.card.preprocessing.channels, *self.card.preprocessing.image_size)
         expected = (self.architecture.channels, *self.architecture.image_hw)
@@ -54,6 +55,8 @@ def save_model(folder: Path, model: Model, card: ModelCard) -> None:
     weights = save(state, metadata={"format": "pt"})
     write_atomically(folder / WEIGHTS, lambda file: file.write(weights))
     save_config(folder / CONFIG, config)
+    if isinstance(model, ViT):
+        model.positions = model.config.positions  # as it will be loaded: its positions are its own from now on
 
 
 def read_config(folder: Path) -> ModelConfig:

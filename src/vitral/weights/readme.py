@@ -66,8 +66,8 @@ def render_readme(
         "Training": _training(card.provenance, run),
         "Metrics": _table(["metric", "value"], [[key, _metric_value(key, card.metrics[key])] for key in card.metrics]),
         "Preprocessing": _preprocessing(card.preprocessing),
-        "Classes": _classes(card.classes),
-        "Use": _use(name, format, other_formats),
+        "Classes": _classes(card.classes) if card.classes else "",
+        "Use": _use(name, format, other_formats, classifier=bool(card.classes)),
         "Licence": f"`{licence}`" if licence else "",
     }
     parts = [f"---\n{_header(config, name, licence=licence, format=format).to_yaml()}\n---", f"# {name.split('/')[-1]}"]
@@ -99,7 +99,7 @@ def _header(config: ModelConfig, name: str, *, licence: str | None, format: str)
     return ModelCardData(
         license=licence,
         library_name=PACKAGES.get(format, "vitral"),
-        pipeline_tag="image-classification",
+        pipeline_tag="image-classification" if config.card.classes else "image-feature-extraction",
         tags=["vitral", "vision-transformer" if isinstance(config.architecture, ViTConfig) else "resnet"],
         base_model=base,
         model_name=name.split("/")[-1],
@@ -112,6 +112,8 @@ def _summary(config: ModelConfig) -> str:
     height, width = config.architecture.image_hw
     data = _data(config.card.provenance)
     source = f", trained on {data}" if data else ""
+    if not config.card.classes:
+        return f"A {family} that turns images of {height}x{width} pixels into features{source}. It has no trained head."
     return (
         f"A {family} that classifies images of {height}x{width} pixels into {len(config.card.classes)} classes{source}."
     )
@@ -164,13 +166,11 @@ def _classes(classes: tuple[str, ...]) -> str:
     return ", ".join(_cell(name) for name in classes[:MAX_LISTED_CLASSES]) + more + "."
 
 
-def _use(name: str, format: str, other_formats: Sequence[str]) -> str:
+def _use(name: str, format: str, other_formats: Sequence[str], *, classifier: bool) -> str:
     model_id = f"{HUB_PREFIX}{name}"
-    parts = [
-        _python(
-            f'import vitral\n\npredictor = vitral.Predictor("{model_id}")\nprint(predictor("photo.jpg").classes[0])'
-        )
-    ]
+    predict = f'predictor = vitral.Predictor("{model_id}")\nprint(predictor("photo.jpg").classes[0])'
+    load = f'model = vitral.load("{model_id}")  # model.features(images).pooled'
+    parts = [_python(f"import vitral\n\n{predict if classifier else load}")]
     if format in LOADING:
         repository = model_id if format == "timm" else name
         parts.append(_python(f"import {PACKAGES[format]}\n\n{LOADING[format].format(source=repository)}"))

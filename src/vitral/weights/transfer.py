@@ -1,6 +1,6 @@
 """Copying trained weights into a model for a new task (paper, section 3.2)."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -32,7 +32,8 @@ def transfer_weights(source: Model, target: Model, *, classes: tuple[str, ...]) 
     """Copies a trained model's weights into `target`, which may differ in classes, image size, patch size and channels.
 
     The new head stays zero, unless head and class names are the same. Positions are interpolated on the patch grid, and
-    the first convolution is adapted to another patch size or number of channels.
+    the first convolution is adapted to another patch size or number of channels. Until `target` is trained or saved, it
+    refuses to interpolate its positions a second time.
 
     Args:
         source: the trained model.
@@ -66,7 +67,7 @@ def _same_head(source: Model, target: Model, classes: tuple[str, ...]) -> bool:
 def _replace_head(state: dict[str, Tensor], fresh: dict[str, Tensor], *, keep: bool, classes: int) -> str:
     """Replaces the head in `state` by the fresh one unless `keep`; returns a sentence on it."""
     if keep:
-        return "head kept: the classes are the same"
+        return "head kept: the classes are the same" if classes else "no trained head"
     for name in [name for name in state if _in_head(name)]:
         del state[name]
     state |= {name: tensor for name, tensor in fresh.items() if _in_head(name)}
@@ -84,6 +85,7 @@ def _resize_grid(state: dict[str, Tensor], fresh: dict[str, Tensor], source: ViT
     (a, b), (c, d) = source.config.grid, target.config.grid
     if "pos_embed" in state and (a, b) != (c, d):
         state["pos_embed"] = source.positions.resampled(state["pos_embed"], (c, d))
+        target.positions = replace(target.positions, resampled_from=(a, b))
         notes.append(f"positions interpolated from {a}x{b} to {c}x{d} patches")
     return notes
 

@@ -102,7 +102,7 @@ def _timm(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
         architecture=timm_model_name(config),
         num_classes=config.num_classes,
         num_features=config.width,
-        label_names=list(card.classes),
+        **({"label_names": list(card.classes)} if card.classes else {}),
         model_args=timm_model_args(config),
         pretrained_cfg=pretrained,
     )
@@ -177,8 +177,10 @@ def _transformers(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any
     preprocessing, channels = card.preprocessing, config.channels
     values = transformers_config(config)
     if "ForImageClassification" in values["architectures"][0]:
-        values["id2label"] = {str(label): name for label, name in enumerate(card.classes)}
-        values["label2id"] = {name: label for label, name in enumerate(card.classes)}
+        # without a trained head there are no names, but transformers counts the outputs by them
+        names = card.classes or tuple(f"LABEL_{label}" for label in range(config.num_classes))
+        values["id2label"] = {str(label): name for label, name in enumerate(names)}
+        values["label2id"] = {name: label for label, name in enumerate(names)}
     processor = dict(
         do_resize=True,
         do_rescale=True,

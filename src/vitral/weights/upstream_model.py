@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,10 @@ UNUSED = ("mask_token",)
 """Last parts of the names of upstream parameters that only pre-training uses."""
 
 
+HEADS = ("head", "heads", "classifier", "cls_classifier", "visual_projection")
+"""Names of the head in the models of each package; of two heads, that of the class token."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UpstreamModel:
     """A model of another project's package, with the weights of a checkpoint."""
@@ -31,6 +36,10 @@ class UpstreamModel:
     """Output of `forward`: features if the format has no head."""
     forward: Callable[[Tensor], Tensor]
     """From images to the output."""
+    features: Callable[[Tensor], Tensor]
+    """From images to the input of the head; the output if there is no head."""
+    any_size: bool
+    """Whether it interpolates positions to images of other sizes."""
 
 
 def load_upstream_model(format: str, file: Path, config: ViTConfig) -> UpstreamModel | str:
@@ -54,15 +63,42 @@ def load_upstream_model(format: str, file: Path, config: ViTConfig) -> UpstreamM
     if mismatch:
         return f"{package} {version(package)} cannot load it: {', '.join(sorted(mismatch)[:3])}"
     model.eval()
-    title = f"{package} {version(package)}'s {type(model).__name__}"
-    return UpstreamModel(title=title, output=output, forward=forward)
+    return UpstreamModel(
+        title=f"{package} {version(package)}'s {type(model).__name__}",
+        output=output,
+        forward=forward,
+        features=_head_input(model, forward) if output == "logits" else forward,
+        any_size=format in ("timm", "dinov2", "dinov3") or _interpolates(model),
+    )
+
+
+def _interpolates(model: nn.Module) -> bool:
+    """Whether a model of transformers takes images of other sizes if it is asked to."""
+    return "interpolate_pos_encoding" in signature(model.forward).parameters
+
+
+def _head_input(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """From images to what the head of a model receives."""
+    head = next(module for name, module in model.named_children() if name in HEADS)
+
+    def features(images: Float[Tensor, "b c h w"]) -> Tensor:
+        inputs: list[Tensor] = []
+        hook = head.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+        try:
+            forward(images)
+        finally:
+            hook.remove()
+        return inputs[0]
+
+    return features
 
 
 Built = tuple[nn.Module, Literal["logits", "features"], Callable[[Tensor], Tensor]]
 
 
 def _timm(timm: Any, config: ViTConfig) -> Built:
-    model = timm.create_model(timm_model_name(config), num_classes=config.num_classes, **timm_model_args(config))
+    args = {**timm_model_args(config), "dynamic_img_size": True}
+    model = timm.create_model(timm_model_name(config), num_classes=config.num_classes, **args)
     return model, "logits", model
 
 
@@ -71,15 +107,20 @@ def _transformers(transformers: Any, config: ViTConfig) -> Built:
     model_class = getattr(transformers, values.pop("architectures")[0])
     config_object = transformers.AutoConfig.for_model(values.pop("model_type"), **values, num_labels=config.num_classes)
     model = model_class(config_object)
+    takes = _interpolates(model)
+
+    def outputs(images: Float[Tensor, "b c h w"]) -> Any:
+        other_size = takes and images.shape[2:] != config.image_hw
+        return model(images, interpolate_pos_encoding=True) if other_size else model(images)
 
     def logits(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        return model(images).logits
+        return outputs(images).logits
 
     def features(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        return model(images).pooler_output
+        return outputs(images).pooler_output
 
     def projected(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        return model(images).image_embeds
+        return outputs(images).image_embeds
 
     if "Projection" in model_class.__name__:
         return model, "logits", projected

@@ -80,6 +80,9 @@ def test_the_picture_is_as_wide_as_its_panels_and_holds_all(depth: int, inches: 
 
 def test_a_title_breaks_where_one_line_is_too_short() -> None:
     assert image_title(random_look(), max_length=80) == "$x_1$.png: predicted 100 % $ (50%), true class cat & dog"
+    unknown = replace(random_look(), predicted=None, probability=None)
+    assert image_title(unknown, max_length=80) == "$x_1$.png: true class cat & dog"
+    assert image_title(replace(unknown, truth=None), max_length=80) == "$x_1$.png"
     assert image_title(random_look(), max_length=50) == "$x_1$.png:\npredicted 100 % $ (50%), true class cat & dog"
     assert image_title(replace(random_look(), name="a\nb"), max_length=80).startswith("a b: ")
 

@@ -31,6 +31,23 @@ def test_learning_rates_follow_the_schedule():
     assert [twelve.learning_rate(step) for step in (0, 1, 2, 12)] == [0, 5e-3, 1e-2, 0]
 
 
+def stair_plan(*stairs: str) -> Plan:
+    schedule = ScheduleConfig(decay="stair", warmup="0steps", stairs=stairs, multipliers=(0.5, 0.1))
+    return Plan.of(replace(tiny_run(None), schedule=schedule), samples=250)
+
+
+def test_stairs_are_in_steps():
+    found = stair_plan("25percent", "50percent")
+    peak = found.config.optim.lr
+    assert (found.total, found.stairs) == (12, (3, 6))
+    assert [found.learning_rate(step) / peak for step in (2, 3, 5, 6, 11)] == pytest.approx([1, 0.5, 0.5, 0.1, 0.1])
+
+
+def test_stairs_must_increase():
+    with pytest.raises(ValueError, match=r"schedule\.stairs must increase, and they are at steps 6, 5"):
+        stair_plan("50percent", "5steps")
+
+
 @pytest.mark.parametrize(
     ("schedule", "sentence"),
     [

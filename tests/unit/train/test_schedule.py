@@ -79,9 +79,50 @@ def test_fifty_steps_with_a_cooldown(decay):
         assert found == pytest.approx(plain * (1 if step <= 30 else (50 - step) / 20), abs=1e-12)
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0, 3.0])
+def test_polynomial_decay_of_a_second_formula(power):
+    """The fraction of the steps that is left, to a power, as a geometric mean of logarithms."""
+    config = ScheduleConfig(decay="polynomial", power=power, end=1e-4)
+    for step, found in enumerate(rates(config, base=2e-3, total=40, warmup=8)):
+        left = (40 - max(step, 8)) / 32
+        expected = 1e-4 + 1.9e-3 * (math.exp(power * math.log(left)) if left else 0.0)
+        assert found == pytest.approx(expected * min(step / 8, 1), abs=1e-12)
+
+
+def test_polynomial_of_power_one_is_linear():
+    lengths = dict(base=1e-3, total=30, warmup=4)
+    assert rates(ScheduleConfig(decay="polynomial", end=1e-5), **lengths) == rates(
+        ScheduleConfig(decay="linear", end=1e-5), **lengths
+    )
+
+
+def test_stairs_by_hand():
+    """A stair begins at its step, counted from the start of the run; warm-up and cool-down multiply."""
+    config = ScheduleConfig(decay="stair", stairs=("6steps", "9steps"), multipliers=(0.5, 0.25))
+    rate = partial(learning_rate, config, base=8.0, total=12, warmup=4, stairs=(6, 9), cooldown=2)
+    assert [rate(step=step) for step in range(13)] == [0, 2, 4, 6, 8, 8, 4, 4, 4, 2, 2, 1, 0]
+
+
+def test_a_shift_continues_the_schedule_of_another_run():
+    """After warm-up, the rate is what a run without a shift has `shift` steps later; during warm-up it is constant."""
+    config = ScheduleConfig(decay="rsqrt")
+    lengths = dict(base=3.0, total=1000, timescale=100)
+    for step in range(10, 400, 13):
+        later = learning_rate(config, step=step + 290, warmup=0, **lengths)
+        assert learning_rate(config, step=step, warmup=10, shift=300, **lengths) == pytest.approx(later, rel=1e-12)
+    assert learning_rate(config, step=5, warmup=10, shift=300, **lengths) == pytest.approx(3 / 2 * 5 / 10)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
+        ({"power": 0.0}, "schedule.power must be above 0, not 0.0"),
+        ({"shift": "1h"}, "schedule.shift must be in steps, epochs, examples, percent, not 1h"),
+        ({"decay": "stair"}, "go with --schedule.decay stair, which needs both"),
+        ({"stairs": ("1epoch",), "multipliers": (0.1,)}, "go with --schedule.decay stair"),
+        ({"decay": "stair", "stairs": ("1epoch",), "multipliers": (0.1, 0.2)}, "equally many, not 1 and 2"),
+        ({"decay": "stair", "stairs": ("1h",), "multipliers": (0.1,)}, "schedule.stairs must be in steps"),
+        ({"decay": "stair", "stairs": ("1epoch",), "multipliers": (-0.1,)}, "must be at least 0, not -0.1"),
         ({"warmup": "5min"}, "schedule.warmup must be in steps, epochs, examples, percent, not 5min"),
         ({"cooldown": "1h"}, "schedule.cooldown must be in steps, epochs, examples, percent, not 1h"),
         ({"warmup": "101percent"}, "schedule.warmup must be at most 100percent of the run, not 101percent"),

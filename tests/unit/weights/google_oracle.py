@@ -31,6 +31,8 @@ class Oracle:
     mlp: int = 20
     hidden: int | None = None
     classes: int = 5
+    sincos: bool = False
+    """Whether positions are computed, as by big_vision's `posemb="sincos2d"`, instead of stored."""
 
     @property
     def names(self) -> tuple[str, str, str, str]:
@@ -67,7 +69,8 @@ class Oracle:
         if self.pool == "cls":
             arrays["cls"] = draw(1, 1, d)
         rows = self.grid**2 + (self.pool == "cls" and self.generation != "big_vision")
-        arrays[positions] = draw(1, rows, d)
+        if not self.sincos:
+            arrays[positions] = draw(1, rows, d)
         for index in range(self.depth):
             block = f"Transformer/encoderblock_{index}"
             self._draw_block(arrays, draw, block, (f"{block}/{attention}", f"{block}/{norm2}", f"{block}/{mlp}"))
@@ -124,6 +127,10 @@ class Oracle:
 
     def logits(self, arrays: Arrays, images: np.ndarray) -> np.ndarray:
         """Logits in float64, for images (b, h, w, c) in -1..1."""
+        return self.pooled(arrays, images) @ arrays["head/kernel"] + arrays["head/bias"]
+
+    def pooled(self, arrays: Arrays, images: np.ndarray) -> np.ndarray:
+        """What the head receives, in float64."""
         a = {name: array.astype(np.float64) for name, array in arrays.items()}
         attention, norm2, mlp, positions = self.names
         x = images.astype(np.float64) if self.stages is None else self._resnet(a, images.astype(np.float64))
@@ -132,7 +139,7 @@ class Oracle:
         x = x @ a["embedding/kernel"].reshape(-1, self.width) + a["embedding/bias"]
         cls = np.broadcast_to(a.get("cls", np.zeros((1, 0, self.width))), (b, int("cls" in a), self.width))
         if self.generation == "big_vision":
-            x = np.concatenate([cls, x + a[positions]], axis=1)
+            x = np.concatenate([cls, x + (sincos(self.grid, self.width) if self.sincos else a[positions])], axis=1)
         else:
             x = np.concatenate([cls, x], axis=1) + a[positions]
         for index in range(self.depth):
@@ -148,7 +155,7 @@ class Oracle:
         y = x.mean(axis=1) if self.pool == "gap" else x[:, 0]
         if self.hidden is not None:
             y = np.tanh(y @ a["pre_logits/kernel"] + a["pre_logits/bias"])
-        return y @ a["head/kernel"] + a["head/bias"]
+        return y
 
     def _resnet(self, a: Arrays, x: np.ndarray) -> np.ndarray:
         x = np.maximum(group_norm(convolve(x, a["conv_root/kernel"], 2), a, "gn_root"), 0)
@@ -163,6 +170,20 @@ class Oracle:
                     x = group_norm(convolve(x, a[f"{name}/conv_proj/kernel"], stride), a, f"{name}/gn_proj")
                 x = np.maximum(x + y, 0)
         return x
+
+
+def sincos(grid: int, width: int) -> np.ndarray:
+    """MoCo v3's positions of a square grid: for each patch sin x, cos x, sin y, cos y, a quarter of the width each."""
+    table = np.zeros((1, grid * grid, width))
+    quarter = width // 4
+    for y in range(grid):
+        for x in range(grid):
+            for index in range(quarter):
+                frequency = 10_000 ** (-index / (quarter - 1))
+                waves = (math.sin(x * frequency), math.cos(x * frequency), math.sin(y * frequency))
+                for part, wave in enumerate((*waves, math.cos(y * frequency))):
+                    table[0, y * grid + x, part * quarter + index] = wave
+    return table
 
 
 def windows(x: np.ndarray, kernel: int, stride: int, *, fill: float) -> np.ndarray:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import vitral
 from unit.weights.google_oracle import Oracle
+from vitral.errors import UserError
 from vitral.models import architecture, blank_model
 from vitral.weights.convert import LINEAGES, LoadReport, load_upstream, upstream_state_dict
 from vitral.weights.mapping import to_upstream
@@ -111,10 +113,39 @@ def test_bfloat16_files_are_read_and_noted(tmp_path: Path) -> None:
 def test_a_file_without_a_head_gives_a_zero_head(tmp_path: Path) -> None:
     arrays = {name: array for name, array in Oracle().arrays().items() if not name.startswith("head/")}
     model, report = read(arrays, tmp_path)
-    (note,) = report.notes
+    note, consequence = report.notes
     assert "has no head" in note
     assert "1000 classes" in note
+    assert "names no classes" in consequence
+    assert model.card is not None
+    assert model.card.classes == ()
     assert not model.head.weight.any()
+
+
+def test_sine_cosine_files_are_written_back_and_fit_any_size(tmp_path: Path) -> None:
+    oracle = Oracle(generation="big_vision", sincos=True, pool="gap")
+    arrays = oracle.arrays()
+    np.savez(tmp_path / "x.npz", **arrays)
+    for model in (load_upstream(tmp_path / "x.npz")[0], vitral.load(tmp_path / "x.npz", image_size=12)):
+        expected = oracle.logits(arrays, images(oracle))
+        np.testing.assert_allclose(logits(model, images(oracle)), expected, rtol=0, atol=1e-6)
+        written, notes = upstream_state_dict(LINEAGES["big_vision"], model.float())
+        assert set(written) == set(arrays)
+        assert "positions are not stored" in notes[0]
+        with pytest.raises(UserError, match="convert with --to big_vision"):
+            upstream_state_dict(LINEAGES["google-linen"], model)
+    assert model.config.image_size == 12
+    assert model.card is not None
+    assert model.card.preprocessing.image_size == (12, 12)
+
+
+@pytest.mark.parametrize("form", [dict(stages=(1, 2), patch=1), dict(stages=(), patch=2)])
+def test_a_hybrid_refuses_sizes_that_its_patches_do_not_fill(form: dict, tmp_path: Path) -> None:
+    """The original drops the rest of the map."""
+    model, _ = read(Oracle(**form).arrays(), tmp_path)
+    with pytest.raises(UserError, match="image size 28x28 is not divisible by patch size 8x8: choose 24x24") as caught:
+        model(torch.zeros(1, 3, 28, 28))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

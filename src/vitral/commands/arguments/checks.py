@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vitral.errors import UserError
 
-__all__ = ["check_model", "check_output", "check_run", "picture_path"]
+__all__ = ["check_model", "check_output", "check_run", "image_size", "picture_path"]
 
 TABLE_SUFFIXES = (".md", ".csv", ".json")
 """Endings of the files that a table can be written to."""
@@ -33,6 +33,19 @@ def check_run(folder: Path) -> None:
     if not (folder / "run.json").is_file():
         missing = "it has no run.json" if folder.is_dir() else "there is no such folder"
         raise UserError(f"{folder} is not a training run: {missing}")
+
+
+def image_size(text: str | None) -> int | None:
+    """The value of `--image-size`, in pixels; None without the option.
+
+    Raises:
+        UserError: it is not a number above 0.
+    """
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--image-size must be a number of pixels such as 224, not {text!r}")
+    return int(text)
 
 
 def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.formats import FORMATS
 from vitral.errors import UserError, unknown_name
@@ -33,9 +33,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--num-heads", type=int, metavar="N", help="attention heads, if the source's shapes do not imply them"
     )
+    parser.add_argument(
+        "--image-size",
+        metavar="PIXELS",
+        help="height and width of images, if the source does not store it or the result should differ",
+    )
     parser.add_argument("--allow-missing", action="store_true", help="allow missing and unexpected arrays")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    options.image_size = image_size(options.image_size)
     if options.to not in FORMATS:
         raise unknown_name("format", options.to, FORMATS)
     check_model(options.source)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import pop_option
 from vitral.errors import UserError, unknown_name
 
@@ -22,6 +22,8 @@ USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE
 Evaluate a trained model on held-out images: top-1 and top-5 accuracy, loss, expected calibration error (ECE) and the
 accuracy of every class. Draw the confusion matrix to RUN/confusion.png and the reliability diagram to
 RUN/reliability.png. --out names another picture (.png), or a file for the table (.md, .csv, .json).
+
+--image-size PIXELS evaluates at another size than the model's own: positions are interpolated once.
 
 By default the images are those that the run held out. Other images, one folder per class:
   vitral eval RUN --data.source folder --data.root photos --split all
@@ -58,5 +60,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if rest[-1:] in (["-h"], ["--help"]) and not run.exists():  # the values of the keys are the run's
         print(USAGE)
         raise SystemExit(0)
+    size, rest = pop_option(rest, "--image-size", "vitral eval")
     check_model(run)
-    return argparse.Namespace(run=run, suite=suite or "accuracy", rest=rest)
+    return argparse.Namespace(run=run, suite=suite or "accuracy", image_size=image_size(size), rest=rest)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
 
 __all__ = ["PRECISION_HELP", "parse"]
@@ -35,8 +35,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     form.add_argument("--json", action="store_true", help="print one JSON object")
     form.add_argument("--csv", action="store_true", help="print comma-separated values, one image per line")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images per batch (default: 64)")
+    parser.add_argument(
+        "--image-size",
+        metavar="PIXELS",
+        help="height and width of images, if not the model's own: positions are interpolated once",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
     options = parser.parse_args(arguments)
+    options.image_size = image_size(options.image_size)
     check_model(options.run)
     return options

@@ -19,7 +19,7 @@ from vitral.commands.arguments.checks import check_output, picture_path
 from vitral.commands.arguments.evaluate import FEATURE_SUITES
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.evaluate import imagenet, segmentation, suite
-from vitral.commands.loading import load_and_note, output_path
+from vitral.commands.loading import check_head, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
 from vitral.config import load_config
 from vitral.data.config import DataConfig
@@ -76,7 +76,7 @@ class Options:
 
 def main(options: Namespace) -> None:
     """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
-    model = load_and_note(options.run)
+    model = load_and_note(options.run, image_size=options.image_size)
     if options.suite in OTHER_SUITES:
         OTHER_SUITES[options.suite](options.run, options.rest, model=model)
         return
@@ -94,6 +94,7 @@ def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded
             f"{run} was trained without classes, so it has no accuracy: evaluate it with --suite knn or linear, or "
             "fine-tune it first"
         )
+    check_head(model, run)
     default = recorded or DataConfig(source="folder")
     options = parse_options(run, arguments, data=default)
     if recorded is None and options.data == default:

@@ -10,6 +10,7 @@ import tyro
 from vitral.commands.arguments.checks import check_output
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.evaluate.arguments import check_data
+from vitral.commands.loading import check_head
 from vitral.commands.output import note, print_json, print_table, write_table
 from vitral.data.config import DataConfig
 from vitral.distributed.world import join_processes
@@ -49,6 +50,7 @@ def main(run: Path, arguments: list[str], *, model: Model) -> None:
     options = parse_config(Options, default=default, arguments=arguments, program=f"vitral eval {run}")
     check_output(options.out)
     check_data(options.data, default.data, used=("root", "on_error", "workers"), suite="imagenet")
+    check_head(model, run)
     with join_processes(timeout=TIMEOUT) as world:
         predictor = Predictor(model, device=world.device(options.device), precision=options.precision)
         identifiers = imagenet_identifiers(predictor.card.classes)

@@ -67,15 +67,14 @@ class Learned1D(Learned, Additive):
     def vectors_on_grid(self, table: Tensor, grid: tuple[int, int]) -> Float[Tensor, "tables t d"]:
         return self.resampled(table, grid)
 
-    def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        if grid == self.grid:
-            return table
+    def interpolated(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         patches = resample_grid(self._patches(table), grid, method=self.resample).flatten(1, 2)
         return torch.cat([table[:, : self.num_class_tokens], patches], dim=1)
 
     def vectors_at(self, table: Tensor, coordinates: PatchCoordinates) -> Float[Tensor, "tables s t d"]:
         if self.resample != "google":
             raise UserError(f"patches of several grids need position_resample google, not {self.resample}")
+        self.check_not_resampled()
         patches = self._patches(table)
         top, bottom, down = coordinates.neighbours(0, self.grid[0])
         left, right, along = coordinates.neighbours(1, self.grid[1])
@@ -111,15 +110,14 @@ class PerAxis(Learned, Additive):
         return torch.cat([cls, self.combine(x, y)], dim=1)
 
     def vectors_at(self, table: Tensor, coordinates: PatchCoordinates) -> Float[Tensor, "tables s t d"]:
+        self.check_not_resampled()
         x, y, _ = self._split(table)
         top, bottom, down = coordinates.neighbours(0, y.shape[1])
         left, right, along = coordinates.neighbours(1, x.shape[1])
         x = torch.lerp(x[:, left], x[:, right], along.to(table))
         return self.combine(x, torch.lerp(y[:, top], y[:, bottom], down.to(table)))
 
-    def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        if grid == self.grid:
-            return table
+    def interpolated(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         x, y, cls = self._split(table)
         return torch.cat([resample_line(x, grid[1]), resample_line(y, grid[0]), cls], dim=1)
 

@@ -52,6 +52,8 @@ class Positions(ABC):
     """Whether each layer has separate relative embeddings."""
     per_head: bool
     """Whether each head has separate relative embeddings."""
+    resampled_from: tuple[int, int] | None = None
+    """Grid of the trained table, if this table was interpolated from it and has not been trained since."""
 
     learned: ClassVar[bool] = True
     """Whether the table is trained and saved."""
@@ -115,7 +117,30 @@ class Positions(ABC):
 
 
 class Learned(Positions):
-    """Positions whose table is trained; its initial values are normal with standard deviation 0.02."""
+    """Positions whose table is trained; its initial values are normal with standard deviation 0.02.
+
+    A table is interpolated once only: interpolated twice, positions are not those that the trained model would get.
+    """
+
+    @abstractmethod
+    def interpolated(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The table for another grid than its own."""
+
+    def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        if grid == self.grid:
+            return table
+        self.check_not_resampled(f" to {grid[0]}x{grid[1]}")
+        return self.interpolated(table, grid)
+
+    def check_not_resampled(self, target: str = "") -> None:
+        """Raises UserError if the table was interpolated already; `target` is the grid that is asked for."""
+        if self.resampled_from is not None:
+            (a, b), (c, d) = self.resampled_from, self.grid
+            raise UserError(
+                f"this model's positions were interpolated from {a}x{b} to {c}x{d} patches, and interpolating them "
+                f"again{target} would give other numbers than the trained model: load it without image_size, and it "
+                "takes images of any size, or load it with the size of these images"
+            )
 
     def fill(self, table: Tensor, generator: Generator | None = None) -> None:
         nn.init.normal_(table, std=0.02, generator=generator)

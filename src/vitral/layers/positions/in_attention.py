@@ -36,10 +36,8 @@ class Relative(Learned):
         blocks = [PositionState(grid=grid, offset_embeddings=layer) for layer in from_query_to_key]
         return PositionState(grid=grid), blocks
 
-    def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+    def interpolated(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         """Splits each offset into rows and the fewest columns, scales both to the table's grid and interpolates."""
-        if grid == self.grid:
-            return table
         (gh, gw), last = self.grid, math.prod(self.grid) - 1
         offsets = torch.arange(1 - math.prod(grid), math.prod(grid), device=table.device)
         rows = (offsets / grid[1]).round()

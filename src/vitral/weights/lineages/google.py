@@ -1,5 +1,6 @@
 """Google's formats: the released vision_transformer files, their newer names, and big_vision."""
 
+import math
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -7,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, grid_side, with_folded_cls
 from vitral.weights.mapping import (
@@ -24,15 +26,18 @@ from vitral.weights.mapping import (
 __all__ = ["BIG_VISION", "GOOGLE", "GOOGLE_LINEN"]
 
 BLOCK = "Transformer/encoderblock_{}/"
+WITH_CLS = "Transformer/posembed_input/pos_embedding"
+"""Positions with a row for the class token."""
+PREFIXES = ("params/img/", "opt/target/img/", "img/", "params/", "opt/target/")
+"""What may precede the names: of the image tower, of the parameters beside the optimiser's state."""
+POOLING = ("MultiHeadDotProductAttention_0/", "LayerNorm_0/", "MlpBlock_0/")
+SIDE = 224
+"""Usual image size in pixels, of files without positions."""
 
 
 def _canonicalise(tensors: Tensors) -> dict[str, Tensor]:
-    """Strips prefixes, splits stacked layers, and flattens the norms of ResNets to vectors."""
-    names = list(tensors)
-    prefix = next(
-        (start for start in ("params/img/", "opt/target/", "params/") if any(name.startswith(start) for name in names)),
-        "",
-    )
+    """Strips prefixes, splits stacked layers, flattens the norms of ResNets to vectors, and renames early tensors."""
+    prefix = next((prefix for prefix in PREFIXES if f"{prefix}embedding/kernel" in tensors), "")
     canonical = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     canonical = {
         name: tensor.flatten() if re.search(r"gn\w*/(scale|bias)$", name) else tensor
@@ -42,23 +47,41 @@ def _canonicalise(tensors: Tensors) -> dict[str, Tensor]:
     for name in [name for name in canonical if name.startswith(stacked)]:
         for index, layer in enumerate(canonical.pop(name)):
             canonical[BLOCK.format(index) + name.removeprefix(stacked)] = layer
-    # early big_vision files, where positions have a row for the class token
-    if (positions := canonical.pop("Transformer/pos_embedding", None)) is not None:
-        if "cls" in canonical:
-            canonical["cls"], positions = canonical["cls"] + positions[:, :1], positions[:, 1:]
-        canonical["pos_embedding"] = positions
-    return canonical
+    # attention pooling of early big_vision files, whose tensors lie beside the others
+    for name in [name for name in canonical if name == "probe" or name.startswith(POOLING)]:
+        canonical[f"MAPHead_0/{name}"] = canonical.pop(name)
+    return _without_cls_row(canonical)
+
+
+def _without_cls_row(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Positions of early big_vision files, which may lie elsewhere and have a row for the class token.
+
+    As in its `fix_old_checkpoints`, the row is added to the token, and dropped if there is none.
+    """
+    if "Transformer/pos_embedding" in tensors:
+        tensors["pos_embedding"] = tensors.pop("Transformer/pos_embedding")
+    positions = tensors.get("pos_embedding")
+    rows = positions.shape[1] if positions is not None and positions.ndim == 3 else 0
+    if positions is not None and rows > 1 and math.isqrt(rows - 1) ** 2 + 1 == rows:
+        tensors["pos_embedding"] = positions[:, 1:]
+        if "cls" in tensors:
+            tensors["cls"] = tensors["cls"] + positions[:, :1]
+    return tensors
 
 
 def _matches(tensors: Tensors, *, attention: int, positions: str) -> bool:
+    """Names of attention and positions decide; big_vision's sine-cosine positions are not stored."""
     has_attention = any(f"MultiHeadDotProductAttention_{attention}/" in name for name in tensors)
-    return "embedding/kernel" in tensors and has_attention and (not positions or positions in tensors)
+    computed = positions == "pos_embedding" and WITH_CLS not in tensors
+    return "embedding/kernel" in tensors and has_attention and (positions in tensors or computed)
 
 
 def _infer_config(
     tensors: Tensors, upstream_config: Mapping[str, Any], *, attention: int, mlp: int, positions: str
 ) -> ViTConfig:
     """Sizes come from the shapes; everything else is as in the released code."""
+    if tensors["embedding/kernel"].ndim == 2:
+        raise UserError("it is a NaFlex model, which keeps an image's proportions; Vitral has no such model")
     p, q, inputs, width = tensors["embedding/kernel"].shape
     first = BLOCK.format(0)
     stages = tuple(
@@ -68,10 +91,10 @@ def _infer_config(
     hybrid = "conv_root/kernel" in tensors
     stride = 4 * 2 ** max(len(stages) - 1, 0) if hybrid else 1
     pool = "cls" if "cls" in tensors else "map" if "MAPHead_0/probe" in tensors else "gap"
-    patches = 14 * 14
+    side = max(SIDE // (max(p, q) * stride), 1)
     if positions in tensors:
         patches = tensors[positions].shape[1] - (pool == "cls" and positions != "pos_embedding")
-    side = grid_side(patches, name=positions)
+        side = grid_side(patches, name=positions)
     head, hidden = tensors.get("head/kernel"), tensors.get("pre_logits/kernel")
     return ViTConfig(
         image_size=side * p * stride if p == q else (side * p * stride, side * q * stride),
@@ -92,6 +115,16 @@ def _infer_config(
 
 def _num_heads(tensors: Tensors, upstream_config: Mapping[str, Any], *, attention: int) -> int:
     return tensors[f"{BLOCK.format(0)}MultiHeadDotProductAttention_{attention}/query/kernel"].shape[1]
+
+
+def _caveats(config: ViTConfig) -> list[str]:
+    if config.position != "sincos_2d":
+        return []
+    h, w = config.image_hw
+    return [
+        f"sine-cosine positions are not stored, and so is not the image size: {h}x{w} pixels, unless --image-size or "
+        "image_size= gives another"
+    ]
 
 
 def _mapping(c: ViTConfig, *, attention: int, norm: int, mlp: int, positions: str) -> list[TensorMapping]:
@@ -190,10 +223,10 @@ def _lineage(name: str, *, attention: int, norm: int, mlp: int, positions: str) 
         canonicalise=_canonicalise,
         positions=("learned_1d", "sincos_2d"),
         state_dict=with_folded_cls if positions == "pos_embedding" else lambda model: model.state_dict(),
+        caveats=_caveats,
     )
 
 
-WITH_CLS = "Transformer/posembed_input/pos_embedding"
 GOOGLE = _lineage("google", attention=1, norm=2, mlp=3, positions=WITH_CLS)
 """The released files of google-research/vision_transformer: ImageNet-21k, ImageNet, AugReg, SAM."""
 GOOGLE_LINEN = _lineage("google-linen", attention=0, norm=1, mlp=0, positions=WITH_CLS)
