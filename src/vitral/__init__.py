@@ -44,8 +44,11 @@ _HOMES = {
     "load": "vitral.weights.load",
 }
 
+_OLD_NAMES = {"BrokenImage": "UnreadableImage"}
+
 
 def __getattr__(name: str) -> Any:
+    name = _OLD_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -5,6 +5,9 @@ from difflib import get_close_matches
 
 __all__ = ["UserError", "did_you_mean", "unknown_name"]
 
+MANY = 12
+"""Choices that an error lists even if one of them is close to what the user typed."""
+
 
 class UserError(ValueError):
     """An input is wrong: one sentence that names the problem and the fix.
@@ -21,7 +24,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
-    """The error for a name that is not among the choices, with the closest of them.
+    """The error for a name that is not among the choices, with the closest of them, or all if they are few or far.
 
     Args:
         kind: such as `recipe`.
@@ -29,4 +32,6 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
         choices: every valid name.
     """
     choices = list(choices)
-    return UserError(f"unknown {kind} {name!r}{did_you_mean(name, choices)}: choose one of {', '.join(choices)}")
+    closest = did_you_mean(name, choices)
+    listed = "" if closest and len(choices) > MANY else f": choose one of {', '.join(choices)}"
+    return UserError(f"unknown {kind} {name!r}{closest}{listed}")

@@ -8,6 +8,7 @@ Letters in the shapes:
     gh gw  rows and columns of patches  n      patches, n = gh * gw
     p q    patch height and width       g      register tokens
     t      tokens: class token, distillation token, registers (each optional), then the patches row by row
+    e      width of the image representation: d, or 2 d if class token and mean are side by side
     r      tokens that a block returns: all of them, but in the last block only those that are pooled, r <= t
 
 Equation numbers are the paper's. Variants are parts from `vitral.layers`, chosen when the model is built. Compilation,
@@ -35,7 +36,7 @@ from vitral.layers.init import lecun_normal_
 from vitral.layers.linear import FusedLinear
 from vitral.layers.mlp import QuickGELU, SwiGLU
 from vitral.layers.patch_dropout import PatchDropout
-from vitral.layers.pooling import AttentionPool, FirstToken, MeanPool, TwoHeads
+from vitral.layers.pooling import AttentionPool, ClassAndMean, FirstToken, MeanPool, TwoHeads
 from vitral.layers.positions import PositionState
 from vitral.layers.scale import LayerScale
 from vitral.vit_config import ViTConfig
@@ -57,7 +58,7 @@ class Features:
     """Final register tokens."""
     patches: Float[Tensor, "b n d"]
     """Final patch tokens, row by row."""
-    pooled: Float[Tensor, "b *n d"]
+    pooled: Float[Tensor, "b *n e"]
     """The image representation y of Eq. 4; with `pool="none"` the patches."""
     landmarks: dict[str, Float[Tensor, "b t d"]]
     """Tokens along the way: `embedded` (z_0), `blocks.0` to `blocks.{L-1}` (z_1 to z_L), `norm`."""
@@ -141,7 +142,7 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         self.card: ModelCard | None = None  # preprocessing, class names and provenance, once they are known
-        width, num_registers, hidden = config.width, config.num_registers, config.representation_size
+        width, hidden = config.width, config.representation_size
         norm = partial(nn.LayerNorm, width, eps=config.norm_eps)
         patch_embed: Factory = PatchEmbed
         if config.stem_stages is not None:
@@ -149,9 +150,9 @@ class ViT(nn.Module):
         self.patch_embed = patch_embed(
             channels=config.channels, patch_hw=config.patch_hw, width=width, bias=config.patch_bias
         )
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if config.pool == "cls" else None
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if config.num_class_tokens else None
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width)) if config.distillation else None
-        self.reg_token = nn.Parameter(torch.zeros(1, num_registers, width)) if num_registers else None
+        self.reg_token = nn.Parameter(torch.zeros(1, config.num_registers, width)) if config.num_registers else None
         self.positions = config.positions  # the kind of position embedding; `pos_embed` is its table
         table = torch.zeros(self.positions.shape)
         self.pos_embed = nn.Parameter(table) if self.positions.learned else nn.Buffer(table, persistent=False)
@@ -159,24 +160,23 @@ class ViT(nn.Module):
         self.norm_pre = norm() if config.pre_norm else nn.Identity()
         drop_rates = (config.drop_path * index / max(config.depth - 1, 1) for index in range(config.depth))
         self.blocks = nn.ModuleList(self._block(rate) for rate in drop_rates)
-        self.norm = nn.Identity() if config.pooled_norm else norm()
+        self.norm = norm() if config.final_norm and not config.pooled_norm else nn.Identity()
         self.fc_norm = norm() if config.pooled_norm else nn.Identity()
         self.pool = {
             "cls": nn.Identity if config.distillation else FirstToken,  # both tokens go to TwoHeads
             "gap": MeanPool,
+            "cls_gap": partial(ClassAndMean, num_prefix_tokens=config.num_prefix_tokens),
             "map": partial(AttentionPool, width=width, num_heads=config.num_heads, norm=norm, mlp=self._mlp),
             "none": nn.Identity,
         }[config.pool]()
-        patches, is_cls = slice(config.num_prefix_tokens, None), config.pool == "cls"
-        self.pool_tokens = slice(0, config.num_class_tokens) if is_cls else patches  # that `pool` receives
-        self.pre_logits = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(width, hidden), nn.Tanh())
+        self.pool_tokens, pooled = config.pooled_tokens, config.pooled_width  # the tokens that `pool` receives
+        self.pre_logits = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(pooled, hidden), nn.Tanh())
         head = TwoHeads if config.distillation else nn.Linear
-        self.head = head(hidden or width, config.num_classes, bias=config.head_bias is not None)
+        self.head = head(hidden or pooled, config.num_classes, bias=config.head_bias is not None)
         self.init_weights()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b *n classes"]:
-        x, states = self.embed(images)
-        x = self._run_blocks(x, states, last=self.pool_tokens)
+        x = self._run_blocks(*self.embed(images), last=self.pool_tokens)
         return self.classify(self.fc_norm(self.pool(self.norm(x))))
 
     def features(self, images: Float[Tensor, "b c h w"]) -> Features:
@@ -218,10 +218,10 @@ class ViT(nn.Module):
         return x.to(patches.dtype), states
 
     def encode(self, x: Float[Tensor, "b t d"], states: list[PositionState]) -> Float[Tensor, "b t d"]:
-        """From z_0 to all final tokens, after `norm` and `fc_norm`, one of which is the identity."""
+        """From z_0 to all final tokens, after `norm` and `fc_norm`, at most one of which is not the identity."""
         return self.fc_norm(self.norm(self._run_blocks(x, states)))
 
-    def classify(self, pooled: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *m classes"]:
+    def classify(self, pooled: Float[Tensor, "b *n e"]) -> Float[Tensor, "b *m classes"]:
         """The head: the tanh layer, if there is one, then the linear layer."""
         return self.head(self.pre_logits(pooled))
 

@@ -38,8 +38,10 @@ class ViTConfig:
     """Hidden width of each block's MLP."""
     num_classes: int = 1000
     """Classes of the head; training sets it to those of the data."""
-    pool: Literal["cls", "gap", "map", "none"] = "cls"
-    """Image representation: class token, mean of the patches, attention over them, or none: one output per patch."""
+    pool: Literal["cls", "gap", "cls_gap", "map", "none"] = "cls"
+    """Image representation: class token, mean of the patches, both side by side (DINOv2's classifier), attention over
+    the patches, or none: one output per patch.
+    """
     distillation: bool = False
     """Whether a second class token with its own head learns from a teacher, as in DeiT (arXiv 2012.12877)."""
     num_registers: int = 0
@@ -68,6 +70,8 @@ class ViTConfig:
     """Whether a norm precedes the first block, as in CLIP."""
     pooled_norm: bool = False
     """Whether the final norm comes after pooling instead of before."""
+    final_norm: bool = True
+    """Whether there is a final norm; transformers' CLIP classifier has none."""
     mlp: Literal["gelu", "swiglu"] = "gelu"
     """The paper's MLP, or the gated one of DINOv2's giant model, whose first layer has gate and value."""
     gelu: Literal["tanh", "erf", "quick"] = "tanh"
@@ -107,13 +111,15 @@ class ViTConfig:
     def _check_parts(self) -> None:
         """Raises UserError for parts that contradict each other."""
         positions = self.positions  # checks itself
-        if self.attention == "axial" and (self.pool == "cls" or self.num_registers):
+        if self.attention == "axial" and self.num_prefix_tokens:
             raise UserError(
                 "axial attention runs along rows and columns of patches, without class token or registers: "
                 "choose pool gap, map or none, and 0 registers"
             )
         if self.attention == "axial" and positions.in_attention:
             raise UserError(f"axial attention cannot go with position {self.position}: choose one added to tokens")
+        if self.pooled_norm and (self.pool == "cls_gap" or not self.final_norm):
+            raise UserError("pooled_norm moves the final norm behind pooling: it needs final_norm, and no pool cls_gap")
         if self.distillation and (self.pool != "cls" or self.representation_size is not None):
             raise UserError(
                 "distillation needs pool cls, as its token stands beside the class token, and no tanh layer"
@@ -142,12 +148,23 @@ class ViTConfig:
     @property
     def num_class_tokens(self) -> int:
         """Class token and distillation token."""
-        return (self.pool == "cls") + self.distillation
+        return (self.pool in ("cls", "cls_gap")) + self.distillation
 
     @property
     def num_prefix_tokens(self) -> int:
         """Tokens before the patches: class tokens and registers."""
         return self.num_class_tokens + self.num_registers
+
+    @property
+    def pooled_tokens(self) -> slice:
+        """The tokens that pooling reads: class tokens, all tokens or the patches."""
+        slices = {"cls": slice(0, self.num_class_tokens), "cls_gap": slice(None)}
+        return slices.get(self.pool, slice(self.num_prefix_tokens, None))
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the image representation."""
+        return 2 * self.width if self.pool == "cls_gap" else self.width
 
     @property
     def positions(self) -> Positions:

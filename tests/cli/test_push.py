@@ -102,9 +102,9 @@ def test_the_model_card_describes_the_model(screen: Screen, trained: Path, tmp_p
         'predictor = vitral.Predictor("hf-hub:me/digits")',
         "0, 1, 2, 3, 4, 5, 6, 7, 8, 9.",
         "`vitral convert hf-hub:me/digits timm-model --to timm`",
+        "`vitral convert hf-hub:me/digits transformers-model --to transformers`",
     ):
         assert line in page.splitlines() or line in page
-    assert "transformers" not in page  # it has no place for a mean of the patches
     assert torch.equal(load_model(tmp_path / "dry").head.weight, load_model(trained).head.weight)
 
 
@@ -148,10 +148,15 @@ def test_a_failed_upload_is_one_sentence(
     )
     assert "does not exist" in screen.refusal("push", tmp_path / "nothing", "a/b")
     assert f"{tmp_path} exists" in screen.refusal("push", trained, "a/b", "--dry-run", tmp_path)
-    error = screen.refusal("push", trained, "a/b", "--as", "transformers", "--dry-run", tmp_path / "dry")
-    assert "transformers" in error
-    assert "cls_token" in error
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden files too
+    attentive = small_model(image_size=16, pool="map")
+    save_model(tmp_path / "model", attentive, attentive.card)
+    page = ("push", tmp_path / "model", "a/b", "--dry-run", tmp_path / "dry")
+    error = screen.refusal(*page, "--as", "transformers")
+    assert "transformers" in error
+    assert "pool map" in error
+    screen.run(*page)
+    assert "--to transformers" not in (tmp_path / "dry" / "README.md").read_text()
     monkeypatch.setenv("HF_TOKEN", "x")
     assert screen.refusal("push", trained, "a/b") == "HF_HUB_OFFLINE is set: unset it to reach the Hub"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

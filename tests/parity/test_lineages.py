@@ -67,6 +67,21 @@ SMALL |= {
     "clip, exact GELU": lambda: transformers.CLIPVisionModelWithProjection(
         transformers.CLIPVisionConfig(**HF, intermediate_size=128, projection_dim=7, hidden_act="gelu")
     ),
+    "transformers, I-JEPA": lambda: transformers.IJepaForImageClassification(
+        transformers.IJepaConfig(**HF, intermediate_size=128, num_labels=7)
+    ),
+    "transformers, no qkv bias": lambda: transformers.ViTForImageClassification(
+        transformers.ViTConfig(**HF, intermediate_size=128, num_labels=7, qkv_bias=False)
+    ),
+    "dinov2, classifier": lambda: transformers.Dinov2ForImageClassification(
+        transformers.Dinov2Config(**HF, mlp_ratio=2, num_labels=7)
+    ),
+    "dinov2, registers, classifier": lambda: transformers.Dinov2WithRegistersForImageClassification(
+        transformers.Dinov2WithRegistersConfig(**HF, mlp_ratio=2, num_register_tokens=3, num_labels=7)
+    ),
+    "dinov3, no registers": lambda: transformers.DINOv3ViTModel(
+        transformers.DINOv3ViTConfig(**HF, intermediate_size=128)
+    ),
     "siglip": lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**HF, intermediate_size=128)),
 }
 NAMED = {
@@ -132,7 +147,7 @@ def randomised(build: Callable[[], nn.Module]) -> nn.Module:
     return peer
 
 
-def peer_output(peer: nn.Module, images: Tensor) -> Tensor:
+def peer_output(peer: Callable, images: Tensor) -> Tensor:
     """Logits, or the pooled output of an encoder without a head."""
     with torch.no_grad():
         output = peer(images)
@@ -167,6 +182,28 @@ def test_weights_are_read_and_written_back(name: str, tmp_path: Path) -> None:
     assert set(written) == set(expected)
     for key, tensor in expected.items():
         assert torch.equal(written[key], tensor), key
+
+
+RESIZED: dict[str, dict] = {
+    "transformers": {"interpolate_pos_encoding": True},
+    "transformers, I-JEPA": {"interpolate_pos_encoding": True},
+    "dinov2": {},
+    "dinov2, registers": {},
+    "dinov3": {},
+    "clip": {"interpolate_pos_encoding": True},
+    "siglip": {"interpolate_pos_encoding": True},
+}
+
+
+@pytest.mark.parametrize("name", RESIZED)
+def test_positions_are_resampled_as_by_the_owner(name: str, tmp_path: Path) -> None:
+    peer = randomised(SMALL[name])
+    model, report = read(peer, tmp_path, name)
+    images = torch.rand(2, 3, 48, 64) * 2 - 1
+    with torch.no_grad():
+        output = model.features(images).pooled if "has no head" in " ".join(report.notes) else model(images)
+        expected = peer_output(partial(peer, **RESIZED[name]), images)
+    assert (output - expected).norm() < 1e-5 * expected.norm()
 
 
 def test_names_of_older_transformers_are_read(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from timm.data import create_transform, resolve_model_data_config
 
 from models import small_model
 from vitral.data.images.preprocess import Preprocessing
+from vitral.recipes.digits import digits
 from vitral.vit import ViT
+from vitral.vit_config import ViTConfig
 from vitral.weights.convert import LINEAGES, upstream_state_dict
 from vitral.weights.load import load
 from vitral.weights.save import save_as
@@ -153,6 +155,74 @@ def test_transformers_loads_other_model_classes(format: str, tmp_path: Path) -> 
     upstream = load_upstream_model(format, tmp_path / "converted" / "model.safetensors", model.config)
     assert isinstance(upstream, UpstreamModel), upstream
     torch.testing.assert_close(upstream.forward(batch), expected, rtol=0, atol=1e-4)
+
+
+CLASSIFIERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "IJepaForImageClassification": ("transformers", dict(pool="gap", qkv_bias=False)),
+    "DeiTForImageClassification": ("transformers", dict(num_registers=1)),
+    "Dinov2ForImageClassification": ("dinov2", dict(**DINO, pool="cls_gap")),
+    "Dinov2WithRegistersForImageClassification": (
+        "dinov2",
+        dict(**DINO, pool="cls_gap", num_registers=2, position_resample="timm"),
+    ),
+}
+
+
+@pytest.mark.parametrize("class_name", CLASSIFIERS)
+def test_transformers_loads_other_classifiers(class_name: str, tmp_path: Path) -> None:
+    format, changes = CLASSIFIERS[class_name]
+    model = model_with_card(**{"position_resample": "huggingface", **changes})
+    assert save_as(model, tmp_path / "converted", format) == []
+    peer, info = transformers.AutoModelForImageClassification.from_pretrained(
+        tmp_path / "converted", output_loading_info=True
+    )
+    assert type(peer).__name__ == class_name
+    assert all(name.endswith("mask_token") for name in info["missing_keys"])
+    assert not info["unexpected_keys"]
+    assert peer.config.id2label == {0: "cat", 1: "dog", 2: "owl"}
+    torch.testing.assert_close(peer(batch := images(model)).logits, model(batch), rtol=0, atol=1e-4)
+    upstream = load_upstream_model(format, tmp_path / "converted" / "model.safetensors", model.config)
+    assert isinstance(upstream, UpstreamModel), upstream
+    assert upstream.output == "logits"
+    torch.testing.assert_close(upstream.forward(batch), model(batch), rtol=0, atol=1e-4)
+    loaded = load(tmp_path / "converted")
+    assert isinstance(loaded, ViT)
+    assert loaded.config == replace(model.config, layer_scale=loaded.config.layer_scale)
+
+
+def test_the_model_of_the_digits_demo_goes_to_transformers(tmp_path: Path) -> None:
+    architecture = digits().model.architecture
+    assert isinstance(architecture, ViTConfig)
+    model = small_model(architecture, position_resample="huggingface")
+    assert save_as(model, tmp_path / "converted", "transformers") == []
+    peer = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "converted")
+    torch.testing.assert_close(peer(batch := images(model)).logits, model(batch), rtol=0, atol=1e-4)
+    loaded = load(tmp_path / "converted")
+    torch.testing.assert_close(loaded(batch), model(batch), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("format", "changes", "property"),
+    [
+        ("transformers", {"pool": "map"}, "pool map: it stores pool cls or gap"),
+        ("transformers", {"pool": "cls_gap"}, "pool cls_gap"),
+        ("transformers", {"num_registers": 3}, "num_registers 3"),
+        ("transformers", {"num_registers": 1, "pool": "gap"}, "a register only beside a class token"),
+        ("transformers", {"num_registers": 1, "distillation": True}, "a register only beside a class token"),
+        ("transformers", {"qk_norm": True}, "qk_norm True"),
+        ("transformers", {"layer_scale": 0.1}, "layer_scale 0.1"),
+        ("transformers", {"mlp": "swiglu"}, "mlp swiglu"),
+        ("transformers", {"position": "sincos_2d"}, "position sincos_2d"),
+        ("dinov2", {**DINO, "pool": "gap"}, "pool gap"),
+        ("siglip", {"pool": "gap"}, "pool gap"),
+        ("clip", {"pool": "gap"}, "pool gap"),
+        ("timm", {"pool": "cls_gap"}, "pool cls_gap"),
+    ],
+)
+def test_the_property_in_the_way_is_named(format: str, changes: dict[str, Any], property: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=property):
+        save_as(model_with_card(**changes), tmp_path / "converted", format)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("format", ["timm", "transformers", "torchvision"])

@@ -36,6 +36,8 @@ VARIANTS: dict[str, Architecture] = {
     "relative, none shared": replace(PLAIN, position="relative", relative_per_head=True),
     "gap": replace(PLAIN, pool="gap"),
     "map": replace(PLAIN, pool="map"),
+    "class token and mean, registers": replace(PLAIN, pool="cls_gap", num_registers=2),
+    "no final norm": replace(PLAIN, pool="gap", final_norm=False),
     "registers": replace(PLAIN, num_registers=2),
     "distillation, registers": replace(PLAIN, num_registers=2, distillation=True),
     "norm before the blocks": replace(PLAIN, pre_norm=True, qkv_bias=False, patch_bias=False, gelu="quick"),

@@ -29,16 +29,21 @@ class DataConfig:
     images: all images in a folder and its subfolders, without classes, for learning without labels.
     idx: IDX files as of MNIST.
     hub: tables of Hugging Face's datasets, from the Hub or from Parquet, Arrow or packed files.
+    csv: a CSV, TSV or JSON Lines file of paths and classes.
     tars: tar shards in the WebDataset format; root may be a pattern such as shards/train-{000..146}.tar.
 
     Anything else is a data set's name, such as digits or cifar10: `vitral data list` shows all names.
     """
     root: Path | None = None
-    """Folder of the images, IDX files or tables; with hub also OWNER/NAME on the Hub."""
+    """Folder of the images, IDX files or tables, or the label file; with hub also OWNER/NAME on the Hub."""
+    images: Path | None = None
+    """Folder of the images that a label file names; None: the folder of the file."""
     image_column: str | None = None
-    """Column of the images in tables; None: the only image column."""
+    """Column of the images in tables and label files; None: the only one that looks like it."""
     label_column: str | None = None
-    """Column of the classes in tables (None: the only class column), or key of the class in the .json of tars."""
+    """Column of the classes in tables and label files, or key in the .json of tars; None: the one that fits."""
+    split_column: str | None = None
+    """Column of a label file that assigns each image to a split; None: the column `split`, if there is one."""
     splits: tuple[str, ...] = ()
     """Which tables or shards belong to which split, such as `train=train test=validation`; empty: by their names."""
     class_names: tuple[str, ...] = ()

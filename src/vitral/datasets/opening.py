@@ -1,11 +1,14 @@
 """Opens the data that a configuration names, and splits it into training, validation and test images."""
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 from vitral.data.config import DataConfig
+from vitral.data.notes import note_once
 from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
+from vitral.data.sources.label_files import open_label_file
 from vitral.data.sources.source import ConcatSource, Source, Subset
 from vitral.data.sources.splits import stratified_split
 from vitral.data.sources.tables import open_tables
@@ -20,6 +23,7 @@ STORAGE = {
     "folder": open_folder,
     "images": open_images,
     "idx": open_idx,
+    "csv": open_label_file,
     "hub": open_tables,
     "tars": open_tars,
 }
@@ -36,6 +40,7 @@ def open_data(config: DataConfig) -> dict[str, Source]:
     """
     splits = open_stored(config)
     train = splits["train"]
+    _note_similar(train.classes)
     if len(train.classes) < 2 and config.source != "images":
         only = ", ".join(train.classes)
         raise UserError(f"{config.root} has only one class, {only!r}: a classifier needs at least two")
@@ -73,6 +78,17 @@ def open_stored(config: DataConfig) -> dict[str, Source]:
         )
     splits = _open_named(entry, config)
     return _rename_classes(entry, splits, config) if config.class_names else splits
+
+
+def _note_similar(classes: tuple[str, ...]) -> None:
+    """Notes classes that a person would take for one, as their names differ in case, spaces or Unicode form only."""
+    by_form: dict[str, list[str]] = {}
+    for name in classes:
+        by_form.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    for names in by_form.values():
+        if len(names) > 1:
+            listed = " and ".join(map(repr, names))
+            note_once(f"the classes {listed} differ only in case, spaces or Unicode form: rename one to merge them")
 
 
 def _open_named(entry: DataSet | Task, config: DataConfig) -> dict[str, Source]:

@@ -1,5 +1,6 @@
 """The processes of a distributed run, one for each device, as torchrun starts them, and their collectives."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -145,6 +146,8 @@ def join_processes(*, timeout: timedelta) -> Iterator[World]:
             )
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=timeout)
+        if rank:
+            logging.getLogger("vitral").setLevel(logging.ERROR)  # the main process prints notes
     try:
         yield World(
             rank=dist.get_rank(), size=dist.get_world_size(), local_rank=int(os.environ.get("LOCAL_RANK", rank))

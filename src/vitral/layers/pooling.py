@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from vitral.layers.linear import FusedLinear
 
-__all__ = ["AttentionPool", "FirstToken", "MeanPool", "TwoHeads"]
+__all__ = ["AttentionPool", "ClassAndMean", "FirstToken", "MeanPool", "TwoHeads"]
 
 
 class FirstToken(nn.Module):
@@ -41,6 +41,17 @@ class MeanPool(nn.Module):
 
     def forward(self, x: Float[Tensor, "b r d"]) -> Float[Tensor, "b d"]:
         return x.mean(dim=1)
+
+
+class ClassAndMean(nn.Module):
+    """The class token and the mean of the patches side by side: what DINOv2's classifier reads (arXiv 2304.07193)."""
+
+    def __init__(self, *, num_prefix_tokens: int) -> None:
+        super().__init__()
+        self.num_prefix_tokens = num_prefix_tokens
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b e"]:
+        return torch.cat([x[:, 0], x[:, self.num_prefix_tokens :].mean(dim=1)], dim=-1)
 
 
 class AttentionPool(nn.Module):

@@ -140,6 +140,8 @@ class DINOLearner(Learner):
         self.config = config
         self.preprocessing = preprocessing
         inner = self.encoder.config
+        if inner.pool == "cls_gap":
+            raise UserError("DINO projects single tokens, not two side by side: set --model.pool cls or gap")
         self.project = Projection(inner.width, config)
         self.teacher = deepcopy(self.encoder).requires_grad_(False)
         self.teacher_project = deepcopy(self.project).requires_grad_(False)

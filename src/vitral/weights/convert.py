@@ -15,18 +15,20 @@ from vitral.models import blank_model, give_buffers
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.config_keys import unknown_keys
+from vitral.weights.lineages.dino import DINOV2, DINOV3
 from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
 from vitral.weights.lineages.lineage import Lineage
 from vitral.weights.lineages.official import FACEBOOK_DINOV2, FACEBOOK_DINOV3, MAE, MOCO_V3
+from vitral.weights.lineages.open_clip import OPEN_CLIP
 from vitral.weights.lineages.timm import TIMM
 from vitral.weights.lineages.torchvision import TORCHVISION
-from vitral.weights.lineages.towers import CLIP, OPEN_CLIP, SIGLIP
-from vitral.weights.lineages.transformers import DINOV2, DINOV3, TRANSFORMERS
+from vitral.weights.lineages.towers import CLIP, SIGLIP
+from vitral.weights.lineages.transformers import TRANSFORMERS
 from vitral.weights.mapping import from_upstream, to_upstream
 from vitral.weights.tensor_file import read_tensors
 from vitral.weights.upstream_card import upstream_card
 
-__all__ = ["LINEAGES", "LoadReport", "detect_lineage", "load_upstream", "upstream_state_dict"]
+__all__ = ["LINEAGES", "LoadReport", "check_storable", "detect_lineage", "load_upstream", "upstream_state_dict"]
 
 LINEAGES: dict[str, Lineage] = {
     lineage.name: lineage
@@ -41,7 +43,7 @@ LINEAGES: dict[str, Lineage] = {
 STRUCTURE = (
     *("image_hw", "patch_hw", "channels", "stem_stages", "width", "depth", "num_heads", "mlp_dim", "num_classes"),
     *("pool", "num_registers", "position", "position_injection", "attention", "qk_norm", "mlp", "representation_size"),
-    *("distillation", "qkv_bias", "patch_bias", "pre_norm", "pooled_norm"),
+    *("distillation", "qkv_bias", "patch_bias", "pre_norm", "pooled_norm", "final_norm"),
 )
 """Fields of the architecture that must be the same when a written checkpoint is read back."""
 HEAD_NAMES = (
@@ -118,13 +120,13 @@ def load_upstream(
         give_buffers(model, torch.device("cpu"))
     floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
     model.load_state_dict(floats, strict=False, assign=not missing)
-    model.card = upstream_card(config, lineage, upstream_config, origin=path.name)
+    model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name)
     report = LoadReport(
         lineage=lineage.name,
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        notes=tuple(notes),
+        notes=(*notes, *card_notes),
     )
     return model.eval(), report
 
@@ -162,10 +164,7 @@ def upstream_state_dict(
     Raises:
         UserError: the format cannot store the model.
     """
-    supported = {"attention": ("global",), "position": lineage.positions, "position_injection": ("stem",)}
-    for name, values in supported.items():
-        if (value := getattr(model.config, name)) not in values:
-            raise UserError(f"the format {lineage.name} does not support {name} {value}")
+    check_storable(lineage, model.config)
     state = {name: tensor.detach().cpu() for name, tensor in lineage.state_dict(model).items()}
     mapping = lineage.mapping(model.config)
     notes = _add_zero_biases(state, [entry.name for entry in mapping])
@@ -205,6 +204,22 @@ def upstream_state_dict(
     return tensors, [*notes, *lineage.caveats(model.config)]
 
 
+def check_storable(lineage: Lineage, config: ViTConfig) -> None:
+    """Raises UserError for the first part of the architecture that the format cannot store."""
+    stores: dict[str, tuple[Any, ...]] = {
+        "attention": ("global",),
+        "position": lineage.positions,
+        "position_injection": ("stem",),
+        "pool": ("cls", "gap", "map"),
+        "final_norm": (True,),
+        **lineage.stores,
+    }
+    for name, values in stores.items():
+        if (value := getattr(config, name)) not in values:
+            others = " or ".join(map(str, values))
+            raise UserError(f"the format {lineage.name} does not support {name} {value}: it stores {name} {others}")
+
+
 def _add_zero_biases(state: dict[str, Tensor], required: list[str]) -> list[str]:
     """Adds zero biases to `state` where the format requires a bias that the model lacks; returns a note on it."""
     absent = [
@@ -226,7 +241,7 @@ def _assumptions(
             f"the file does not store the number of attention heads: {config.num_heads} assumed, as usual for width "
             f"{config.width}; --num-heads sets another"
         )
-    notes += lineage.assumptions(tensors, upstream_config)
+    notes += lineage.assumptions(config, tensors, upstream_config)
     if unknown := unknown_keys(lineage, upstream_config):
         notes.append(f"ignored, because Vitral does not know these keys of its configuration: {', '.join(unknown)}")
     return notes

@@ -11,6 +11,8 @@ __all__ = [
     "IDENTITY",
     "POSITIONS_WITHOUT_CLS",
     "TRANSPOSE",
+    "UNBATCHED",
+    "VECTOR",
     "Layout",
     "TensorMapping",
     "flax_out_kernel",
@@ -39,6 +41,10 @@ POSITIONS_WITHOUT_CLS = Layout(
     lambda upstream: torch.cat([torch.zeros_like(upstream[:, :1]), upstream], dim=1), lambda tensor: tensor[:, 1:]
 )
 """Positions without a row for the class token; the position of that token is already added to it."""
+VECTOR = Layout(lambda upstream: upstream.reshape(1, 1, -1), lambda tensor: tensor[0, 0])
+"""A token without batch and token axes."""
+UNBATCHED = Layout(lambda upstream: upstream[None], lambda tensor: tensor[0])
+"""Positions without a batch axis."""
 
 
 def flax_qkv_kernel(num_heads: int) -> Layout:

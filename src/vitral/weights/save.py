@@ -12,7 +12,7 @@ from vitral.errors import UserError
 from vitral.files import atomic_folder, write_atomically, write_json
 from vitral.models import Model
 from vitral.vit import ViT
-from vitral.weights.convert import LINEAGES, upstream_state_dict
+from vitral.weights.convert import LINEAGES, check_storable, upstream_state_dict
 from vitral.weights.folder import WEIGHTS, save_model
 from vitral.weights.upstream_config import CONFIG_FILES
 
@@ -58,6 +58,7 @@ def save_as(model: Model, destination: Path, format: str) -> list[str]:
 
 def save_upstream_folder(model: ViT, folder: Path, format: str) -> list[str]:
     """Writes the weights, and the JSON files that the upstream loader needs, into an existing folder."""
+    check_storable(LINEAGES[format], model.config)
     files = CONFIG_FILES[format](model.config, _card(model))
     tensors, caveats = upstream_state_dict(LINEAGES[format], model, upstream_config=files["config.json"])
     _write_tensors(tensors, folder / WEIGHTS)

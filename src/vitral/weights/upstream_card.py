@@ -1,23 +1,65 @@
 """The model card of an upstream checkpoint: its preprocessing and class names."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vitral.card import ModelCard
 from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
 from vitral.weights.lineages.lineage import Lineage
 
-__all__ = ["upstream_card"]
+__all__ = ["CARD_KEYS", "upstream_card"]
+
+CARD_KEYS = frozenset(
+    (
+        *("pretrained_cfg", "preprocess_cfg", "label_names", "id2label", "image_processor_type"),
+        *("feature_extractor_type", "processor_class", "crop_size", "do_center_crop", "do_convert_rgb", "do_normalize"),
+        *("do_rescale", "do_resize", "image_mean", "image_std", "resample", "rescale_factor", "size"),
+    )
+)
+"""Keys of upstream configurations that the card is read from, or that its notes name."""
 
 Filter = Literal["bilinear", "bicubic", "lanczos"]
-FILTERS: dict[Any, Filter] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
-"""Pillow's filter numbers, which transformers writes."""
+FILTERS: dict[Any, Filter] = {"lanczos": "lanczos", "bilinear": "bilinear", "bicubic": "bicubic"}
+PILLOW = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""Names of Pillow's filters by number, which transformers writes."""
+CROPPING = ("CLIP", "Bit", "DeiT")
+"""Processors of transformers that crop the centre, if their configuration does not state it."""
+BICUBIC = (*CROPPING, "Siglip")
+"""Processors of transformers whose default filter is bicubic."""
 
 
-def upstream_card(config: ViTConfig, lineage: Lineage, upstream_config: Mapping[str, Any], *, origin: str) -> ModelCard:
-    """Builds the card from timm's `pretrained_cfg`, or transformers' `preprocessor_config.json` and `id2label`.
+@dataclass(kw_only=True)
+class _Found:
+    """Preprocessing as upstream states it, as near as Vitral has it, and notes on the differences."""
+
+    mean: Any = None
+    std: Any = None
+    scale: float = 1.0
+    """What mean and standard deviation are divided by to apply to values in 0..1."""
+    filter: Filter = "bilinear"
+    crop_ratio: float | None = None
+    """Fraction of the short side that the centre crop keeps; None: the whole image is squashed."""
+    size: tuple[int, int] | None = None
+    """Height and width of the images that upstream makes."""
+    notes: list[str] = field(default_factory=list)
+
+    def set_filter(self, name: Any) -> None:
+        """Sets the filter, or notes that Vitral lacks it."""
+        if name in FILTERS:
+            self.filter = FILTERS[name]
+        else:
+            self.notes.append(f"its preprocessing resizes with the filter {name}, Vitral with {self.filter}")
+
+
+def upstream_card(
+    config: ViTConfig, lineage: Lineage, upstream_config: Mapping[str, Any], *, origin: str
+) -> tuple[ModelCard, list[str]]:
+    """Builds the card from timm's `pretrained_cfg`, OpenCLIP's `preprocess_cfg`, or transformers'
+    `preprocessor_config.json`; class names from `label_names` or `id2label`.
 
     Without them, images are normalised with the format's defaults, and class names are ImageNet's if one of its lists
     has as many classes, else numbers.
@@ -27,42 +69,139 @@ def upstream_card(config: ViTConfig, lineage: Lineage, upstream_config: Mapping[
         lineage: format of the checkpoint.
         upstream_config: the upstream `config.json` and similar files.
         origin: name of the file.
+
+    Returns:
+        The card, and one sentence for each difference from the upstream preprocessing.
+
+    Raises:
+        UserError: the stated preprocessing has values of a wrong type or range.
     """
-    timm = upstream_config.get("pretrained_cfg")
-    pretrained_cfg = timm if isinstance(timm, dict) else {}
-    mean = _per_channel(pretrained_cfg.get("mean") or upstream_config.get("image_mean"), lineage.mean, config.channels)
-    std = _per_channel(pretrained_cfg.get("std") or upstream_config.get("image_std"), lineage.std, config.channels)
-    filter: Filter = FILTERS.get(upstream_config.get("resample"), "bilinear")
-    if pretrained_cfg.get("interpolation") in ("bilinear", "bicubic", "lanczos"):
-        filter = pretrained_cfg["interpolation"]
-    crop_ratio = None if pretrained_cfg.get("crop_mode") == "squash" else _crop_ratio(pretrained_cfg, upstream_config)
-    preprocessing = Preprocessing(
-        image_size=config.image_hw,
-        channels=config.channels,
-        resize="squash" if crop_ratio is None else "crop",
-        crop_ratio=crop_ratio or 0.875,
-        interpolation=filter,
-        mean=mean,
-        std=std,
-    )
-    return ModelCard(
+    try:
+        preprocessing, notes = _preprocessing(config, lineage, upstream_config)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"the preprocessing that its configuration states cannot be read: {error}") from None
+    card = ModelCard(
         preprocessing=preprocessing,
         classes=_classes(config.num_classes, upstream_config),
         provenance={"weights": origin, "lineage": lineage.name},
     )
+    return card, notes
 
 
-def _crop_ratio(pretrained_cfg: Mapping[str, Any], upstream_config: Mapping[str, Any]) -> float | None:
-    """Fraction of the short side that the centre crop keeps; None if there is no centre crop."""
-    ratio, size, crop = pretrained_cfg.get("crop_pct"), upstream_config.get("size"), upstream_config.get("crop_size")
-    if upstream_config.get("do_center_crop") and isinstance(size, dict) and isinstance(crop, dict):
-        edge, height = size.get("shortest_edge"), crop.get("height")
-        ratio = height / edge if isinstance(edge, int) and isinstance(height, int) and edge else None
-    return float(ratio) if isinstance(ratio, int | float) and 0 < ratio <= 1 else None
+def _preprocessing(
+    config: ViTConfig, lineage: Lineage, upstream_config: Mapping[str, Any]
+) -> tuple[Preprocessing, list[str]]:
+    """Preprocessing, and notes on its differences from the upstream one."""
+    if isinstance(timm := upstream_config.get("pretrained_cfg"), dict):
+        found = _timm(timm)
+    elif isinstance(open_clip := upstream_config.get("preprocess_cfg"), dict):
+        found = _open_clip(open_clip)
+    else:
+        found = _transformers(upstream_config)
+    if found.size not in (None, config.image_hw):
+        made, takes = ("x".join(map(str, size)) for size in (found.size, config.image_hw))
+        found.notes.append(
+            f"its preprocessing makes images of {made} pixels, the model takes {takes}: image_size= sets another size"
+        )
+    mean, std = (
+        tuple(value / found.scale for value in _per_channel(values, default, config.channels))
+        for values, default in ((found.mean, lineage.mean), (found.std, lineage.std))
+    )
+    preprocessing = Preprocessing(
+        image_size=config.image_hw,
+        channels=config.channels,
+        resize="squash" if found.crop_ratio is None else "crop",
+        crop_ratio=found.crop_ratio or 0.875,
+        interpolation=found.filter,
+        mean=mean,
+        std=std,
+    )
+    return preprocessing, found.notes
+
+
+def _timm(pretrained_cfg: Mapping[str, Any]) -> _Found:
+    """timm's evaluation transform: a centre crop, unless `crop_mode` is another."""
+    found = _Found(mean=pretrained_cfg.get("mean"), std=pretrained_cfg.get("std"))
+    found.set_filter(pretrained_cfg.get("interpolation") or "bilinear")
+    ratio, mode = pretrained_cfg.get("crop_pct") or 0.875, pretrained_cfg.get("crop_mode") or "center"
+    if mode != "squash":
+        found.crop_ratio = min(float(ratio), 1.0)
+    elif ratio != 1:
+        found.notes.append("its preprocessing crops the squashed image, Vitral keeps all of it")
+    if mode not in ("center", "squash"):
+        found.notes.append(f"its preprocessing has the crop_mode {mode}, Vitral crops the centre")
+    return found
+
+
+def _open_clip(preprocess_cfg: Mapping[str, Any]) -> _Found:
+    """OpenCLIP's evaluation transform: the short side is resized and the centre cropped, unless it squashes."""
+    found = _Found(mean=preprocess_cfg.get("mean"), std=preprocess_cfg.get("std"), filter="bicubic", crop_ratio=1.0)
+    found.set_filter(preprocess_cfg.get("interpolation") or "bicubic")
+    mode, size = preprocess_cfg.get("resize_mode") or "shortest", preprocess_cfg.get("size")
+    if mode == "squash":
+        found.crop_ratio = None
+    elif mode != "shortest":
+        found.notes.append(f"its preprocessing has the resize_mode {mode}, Vitral crops the centre")
+    found.size = _height_width(size)
+    return found
+
+
+def _transformers(stated: Mapping[str, Any]) -> _Found:
+    """transformers' image processors: resize, centre crop, rescale, normalise, each of which may be off."""
+    processor = str(stated.get("image_processor_type") or stated.get("feature_extractor_type"))
+    found = _Found(mean=stated.get("image_mean"), std=stated.get("image_std"))
+    if stated.get("do_normalize") is False:
+        found.mean, found.std = (0.0,), (1.0,)
+    if stated.get("do_rescale") is False:
+        found.scale = 255.0
+    elif (factor := stated.get("rescale_factor")) is not None and abs(255 * factor - 1) > 1e-6:
+        found.scale = 255.0 * factor
+    filter = stated.get("resample", "bicubic" if processor.startswith(BICUBIC) else "bilinear")
+    found.set_filter(PILLOW[filter] if isinstance(filter, int) and 0 <= filter < len(PILLOW) else filter)
+    if stated.get("do_resize") is False:
+        found.notes.append("its preprocessing does not resize images (do_resize false), Vitral resizes them")
+    else:
+        _set_geometry(found, stated, crop=bool(stated.get("do_center_crop", processor.startswith(CROPPING))))
+    return found
+
+
+def _set_geometry(found: _Found, stated: Mapping[str, Any], *, crop: bool) -> None:
+    """Size and crop of transformers' processors, from the forms of `size` and `crop_size` of all versions."""
+    size = stated.get("size")
+    if isinstance(size, int):  # older versions: the short side if a crop follows
+        size = {"shortest_edge": size} if crop else {"height": size, "width": size}
+    if not isinstance(size, dict):
+        return
+    whole, edge = _height_width(size), size.get("shortest_edge")
+    cropped = _height_width(stated.get("crop_size")) if crop else None
+    if cropped is None and whole is not None:
+        found.size = whole
+    elif cropped is not None and whole is not None:
+        found.size, found.crop_ratio = cropped, min(1.0, cropped[0] / whole[0])
+        found.notes.append("its preprocessing squashes images before it crops them, Vitral keeps their aspect ratio")
+    elif isinstance(edge, int) and edge > 0:
+        found.size, found.crop_ratio = cropped, min(1.0, min(cropped or (edge,)) / edge)
+        if cropped is None:
+            found.notes.append("its preprocessing does not crop the resized image, Vitral crops its centre")
+    else:
+        found.notes.append(f"its preprocessing has the size {size}, Vitral squashes images to the model's size")
+
+
+def _height_width(size: Any) -> tuple[int, int] | None:
+    """Height and width in pixels of one number, a pair or a dictionary with both."""
+    if isinstance(size, dict):
+        size = (size.get("height"), size.get("width"))
+    elif isinstance(size, int):
+        size = (size, size)
+    if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size):
+        return size[0], size[1]
+    return None
 
 
 def _per_channel(values: Any, default: tuple[float, ...], channels: int) -> tuple[float, ...]:
     """One number per channel; their mean for every channel if the model has another number of channels."""
+    if isinstance(values, int | float):
+        values = (values,)
     numbers = tuple(map(float, values)) if isinstance(values, list | tuple) and values else default
     return numbers if len(numbers) == channels else (sum(numbers) / len(numbers),) * channels
 

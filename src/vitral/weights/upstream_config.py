@@ -113,10 +113,8 @@ def transformers_config(config: ViTConfig) -> dict[str, Any]:
     """Content of transformers' `config.json`, without class names.
 
     Raises:
-        UserError: transformers has no such model: its MLP or its norms differ.
+        UserError: transformers has no such model: its MLP differs.
     """
-    if config.position == "rope" and config.norm_eps != 1e-5:
-        raise UserError(f"transformers' DINOv3 needs norm_eps 1e-5, and this model has {config.norm_eps}")
     model_type, architecture = _model_type(config)
     values: dict[str, Any] = dict(
         architectures=[architecture],
@@ -131,13 +129,14 @@ def transformers_config(config: ViTConfig) -> dict[str, Any]:
         layer_norm_eps=config.norm_eps,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        qkv_bias=True,
+        qkv_bias=config.qkv_bias,
     )
     if model_type == "dinov3_vit":
         gated = config.mlp == "swiglu"
         values |= dict(
             num_register_tokens=config.num_registers, use_gated_mlp=gated, layerscale_value=config.layer_scale
         )
+        values |= dict(query_bias=values["qkv_bias"], value_bias=values.pop("qkv_bias"))
         values |= dict(intermediate_size=config.mlp_dim, hidden_act="silu" if gated else values["hidden_act"])
         return values
     if model_type == "clip_vision_model":
@@ -160,13 +159,16 @@ def transformers_config(config: ViTConfig) -> dict[str, Any]:
 
 def _model_type(config: ViTConfig) -> tuple[str, str]:
     """transformers' `model_type` and the name of its model class."""
+    dino, dino_class = config.layer_scale is not None, "ForImageClassification" if config.pool == "cls_gap" else "Model"
     types = {
         ("dinov3_vit", "DINOv3ViTModel"): config.position == "rope",
         ("clip_vision_model", "CLIPVisionModelWithProjection"): config.pre_norm,
         ("siglip_vision_model", "SiglipVisionModel"): config.pool == "map",
         ("deit", "DeiTForImageClassificationWithTeacher"): config.distillation,
-        ("dinov2_with_registers", "Dinov2WithRegistersModel"): config.num_registers > 0,
-        ("dinov2", "Dinov2Model"): config.layer_scale is not None,
+        ("dinov2_with_registers", f"Dinov2WithRegisters{dino_class}"): dino and config.num_registers > 0,
+        ("dinov2", f"Dinov2{dino_class}"): dino,
+        ("deit", "DeiTForImageClassification"): config.num_registers == 1,
+        ("ijepa", "IJepaForImageClassification"): config.pool == "gap",
     }
     return next((names for names, applies in types.items() if applies), ("vit", "ViTForImageClassification"))
 
@@ -174,7 +176,7 @@ def _model_type(config: ViTConfig) -> tuple[str, str]:
 def _transformers(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
     preprocessing, channels = card.preprocessing, config.channels
     values = transformers_config(config)
-    if values["model_type"] in ("vit", "deit"):
+    if "ForImageClassification" in values["architectures"][0]:
         values["id2label"] = {str(label): name for label, name in enumerate(card.classes)}
         values["label2id"] = {name: label for label, name in enumerate(card.classes)}
     processor = dict(

@@ -17,8 +17,8 @@ from vitral.weights.upstream_config import timm_model_args, timm_model_name, tra
 
 __all__ = ["BUILDERS", "UpstreamModel", "load_upstream_model"]
 
-UNUSED_PARAMETERS = {"mask_token", "embeddings.mask_token"}
-"""Upstream parameters that only pre-training uses."""
+UNUSED = ("mask_token",)
+"""Last parts of the names of upstream parameters that only pre-training uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,8 @@ def load_upstream_model(format: str, file: Path, config: ViTConfig) -> UpstreamM
         return f"{package} is not installed, so its own model did not verify the result"
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         return f"{package} {version(package)} cannot load it: {' '.join(str(error).split())[:200]}"
-    mismatch = [*result.unexpected_keys, *(set(result.missing_keys) - UNUSED_PARAMETERS)]
+    missing = [name for name in result.missing_keys if not name.endswith(UNUSED)]
+    mismatch = [*result.unexpected_keys, *missing]
     if mismatch:
         return f"{package} {version(package)} cannot load it: {', '.join(sorted(mismatch)[:3])}"
     model.eval()

@@ -13,7 +13,7 @@ from vitral.layers.depth import DropPath, SubsetBlock, add_to_subset
 from vitral.layers.linear import FusedLinear
 from vitral.layers.mlp import SwiGLU
 from vitral.layers.patch_dropout import PatchDropout
-from vitral.layers.pooling import AttentionPool
+from vitral.layers.pooling import AttentionPool, ClassAndMean
 from vitral.layers.positions import PositionState
 from vitral.layers.scale import LayerScale
 from vitral.vit import MLP, Attention, Block, ViT
@@ -204,3 +204,14 @@ def test_a_fused_layer_is_its_projections() -> None:
     layer, x = FusedLinear(4, 3, projections=2), torch.randn(5, 4)
     parts = [F.linear(x, weight, bias) for weight, bias in zip(layer.weight.chunk(2), layer.bias.chunk(2), strict=True)]
     torch.testing.assert_close(layer(x), torch.cat(parts, dim=1))
+
+
+def test_class_token_and_mean_of_the_patches_stand_side_by_side() -> None:
+    x = torch.tensor([[[1.0, 2.0], [100.0, 100.0], [3.0, 5.0], [7.0, 9.0]]])  # class token, register, two patches
+    assert ClassAndMean(num_prefix_tokens=2)(x).tolist() == [[1, 2, 5, 7]]
+
+
+def test_a_final_norm_behind_pooling_needs_a_final_norm_and_one_vector() -> None:
+    for changes in ({"final_norm": False}, {"pool": "cls_gap"}):
+        with pytest.raises(ValueError, match="pooled_norm moves the final norm"):
+            ViTConfig(**{**CONFIG.__dict__, "pool": "gap", "pooled_norm": True, **changes})

@@ -354,6 +354,8 @@ def test_wrong_settings(values: dict[str, float], message: str) -> None:
 def test_unsuitable_models_and_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="DINO needs a Vision Transformer"):
         build_objective(DINOConfig(**SMALL), build_context(PREPROCESSING)).learner(create("BiT-R50x1", image_size=32))
+    with pytest.raises(ValueError, match=r"set --model\.pool cls or gap"):
+        learner(replace(CONFIG, pool="cls_gap"))
     with pytest.raises(ValueError, match="must be a multiple of the patch size"):
         learner(crops=CropConfig(local_size=9))
 

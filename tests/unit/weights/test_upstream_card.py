@@ -10,8 +10,10 @@ import transformers
 from safetensors.torch import save_file
 
 from models import small_model
+from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
+from vitral.weights.config_keys import unknown_keys
 from vitral.weights.convert import LINEAGES, upstream_state_dict
 from vitral.weights.load import load
 from vitral.weights.upstream_card import upstream_card
@@ -19,7 +21,7 @@ from vitral.weights.upstream_card import upstream_card
 
 def card(lineage: str = "timm", *, channels: int = 3, num_classes: int = 2, **upstream_config: Any):
     config = ViTConfig(image_size=32, width=64, num_heads=1, channels=channels, num_classes=num_classes)
-    return upstream_card(config, LINEAGES[lineage], upstream_config, origin="x.npz")
+    return upstream_card(config, LINEAGES[lineage], upstream_config, origin="x.npz")[0]
 
 
 def test_pretrained_cfg_of_timm_is_used() -> None:
@@ -89,3 +91,133 @@ def test_a_damaged_preprocessor_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text("{")
     with pytest.raises(ValueError, match=r"preprocessor_config\.json is not JSON"):
         load(tmp_path)
+
+
+def card_and_notes(lineage: str = "transformers", **upstream_config: Any):
+    config = ViTConfig(image_size=32, width=64, num_heads=1, num_classes=2)
+    return upstream_card(config, LINEAGES[lineage], upstream_config, origin="x.npz")
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "std"),
+    [
+        ({"do_normalize": False}, 0.0, 1.0),
+        ({"do_rescale": False, "image_mean": [51.0] * 3, "image_std": [255.0] * 3}, 0.2, 1.0),
+        ({"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}, 0.5, 0.5),
+        ({"image_mean": 0.25, "image_std": 0.5}, 0.25, 0.5),
+        ({"do_rescale": False, "do_normalize": False}, 0.0, 1 / 255),
+    ],
+)
+def test_what_a_processor_does_to_pixels_is_kept(values: dict[str, Any], mean: float, std: float) -> None:
+    card, notes = card_and_notes(**values)
+    assert notes == []
+    assert card.preprocessing.mean == pytest.approx([mean] * len(card.preprocessing.mean))
+    assert card.preprocessing.std == pytest.approx([std] * len(card.preprocessing.std))
+
+
+HW = {"height": 32, "width": 32}
+
+
+@pytest.mark.parametrize(
+    ("values", "resize", "ratio", "note"),
+    [
+        ({"size": 32}, "squash", None, ""),
+        ({"size": HW}, "squash", None, ""),
+        ({"size": 64, "do_center_crop": True, "crop_size": 32}, "crop", 0.5, ""),
+        ({"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": HW}, "crop", 0.8, ""),
+        ({"size": {"shortest_edge": 32}}, "crop", 1.0, "does not crop"),
+        ({"size": {"height": 40, "width": 40}, "do_center_crop": True, "crop_size": 32}, "crop", 0.8, "squashes"),
+        ({"size": {"longest_edge": 32}}, "squash", None, "longest_edge"),
+        ({"size": 64}, "squash", None, "images of 64x64 pixels, the model takes 32x32"),
+        ({"do_resize": False}, "squash", None, "do_resize false"),
+    ],
+)  # fmt: skip
+def test_every_form_of_size_and_crop_is_read(values: dict[str, Any], resize: str, ratio: float, note: str) -> None:
+    card, notes = card_and_notes(**values)
+    assert card.preprocessing.resize == resize
+    if ratio is not None:
+        assert card.preprocessing.crop_ratio == pytest.approx(ratio)
+    assert len(notes) == bool(note)
+    assert note in " ".join(notes)
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "nearest"), (4, "box"), (5, "hamming")])
+def test_filters_that_vitral_lacks_are_noted(number: int, name: str) -> None:
+    card, notes = card_and_notes(resample=number)
+    assert card.preprocessing.interpolation == "bilinear"
+    assert len(notes) == 1
+    assert f"filter {name}" in notes[0]
+
+
+def test_defaults_of_a_processor_are_those_of_its_class() -> None:
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 32, "width": 32})
+    stated = {key: value for key, value in processor.to_dict().items() if key in ("size", "crop_size")}
+    card, notes = card_and_notes("clip", image_processor_type="CLIPImageProcessor", **stated)
+    assert notes == []
+    assert (card.preprocessing.interpolation, card.preprocessing.resize) == ("bicubic", "crop")
+    assert card.preprocessing.crop_ratio == 0.5
+
+
+@pytest.mark.parametrize(
+    ("pretrained_cfg", "resize", "note"),
+    [
+        ({}, "crop", ""),
+        ({"crop_mode": "border"}, "crop", "crop_mode border"),
+        ({"interpolation": "random"}, "crop", "filter random"),
+        ({"crop_mode": "squash", "crop_pct": 1.0}, "squash", ""),
+        ({"crop_mode": "squash", "crop_pct": 0.9}, "squash", "crops the squashed image"),
+    ],
+)
+def test_timm_s_modes_are_read_or_noted(pretrained_cfg: dict[str, Any], resize: str, note: str) -> None:
+    card, notes = card_and_notes("timm", pretrained_cfg=pretrained_cfg)
+    assert (card.preprocessing.resize, card.preprocessing.crop_ratio) == (resize, 0.875)
+    assert len(notes) == bool(note)
+    assert note in " ".join(notes)
+
+
+def test_preprocess_cfg_of_open_clip_is_used() -> None:
+    stated = dict(size=[32, 32], mode="RGB", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6], interpolation="bilinear")
+    card, notes = card_and_notes("open_clip", preprocess_cfg=stated)
+    assert notes == []
+    assert (card.preprocessing.mean, card.preprocessing.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (card.preprocessing.resize, card.preprocessing.crop_ratio) == ("crop", 1.0)
+    assert card.preprocessing.interpolation == "bilinear"
+    card, notes = card_and_notes("open_clip", preprocess_cfg={"resize_mode": "squash"})
+    assert (notes, card.preprocessing.resize, card.preprocessing.interpolation) == ([], "squash", "bicubic")
+
+
+@pytest.mark.parametrize(
+    ("lineage", "name"),
+    [
+        *(
+            ("transformers", name)
+            for name in ("ViTConfig", "DeiTConfig", "ViTMAEConfig", "ViTMSNConfig", "IJepaConfig")
+        ),
+        *(("dinov2", name) for name in ("Dinov2Config", "Dinov2WithRegistersConfig")),
+        ("dinov3", "DINOv3ViTConfig"),
+        *(("siglip", name) for name in ("SiglipVisionConfig", "Siglip2VisionConfig")),
+        ("clip", "CLIPVisionConfig"),
+    ],
+)
+def test_every_key_of_transformers_configurations_is_known(lineage: str, name: str) -> None:
+    stated = getattr(transformers, name)().to_dict()
+    assert len(stated) > 20
+    assert unknown_keys(LINEAGES[lineage], stated) == []
+    assert unknown_keys(LINEAGES[lineage], {**stated, "new_key": 1}) == ["new_key"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rescale_factor": "1/255"},
+        {"rescale_factor": 0},
+        {"rescale_factor": -1},
+        {"image_std": [0.0, 0.0, 0.0]},
+        {"image_mean": ["a", "b", "c"]},
+        {"pretrained_cfg": {"crop_pct": "all"}},
+    ],
+)
+def test_unreadable_preprocessing_is_refused_in_one_sentence(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="preprocessing that its configuration states cannot be read") as caught:
+        card_and_notes(**values)
+    assert "\n" not in str(caught.value)

@@ -55,5 +55,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     suite, _ = pop_option(rest, "--suite", "vitral eval")
     if suite is not None and suite not in SUITES:
         raise unknown_name("suite", suite, SUITES)
+    if rest[-1:] in (["-h"], ["--help"]) and not run.exists():  # the values of the keys are the run's
+        print(USAGE)
+        raise SystemExit(0)
     check_model(run)
     return argparse.Namespace(run=run, suite=suite or "accuracy", rest=rest)

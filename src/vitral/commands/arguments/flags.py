@@ -6,11 +6,21 @@ from contextlib import redirect_stderr
 from io import StringIO
 from typing import NoReturn, TypeVar
 
-from vitral.errors import UserError
+from vitral.errors import UserError, did_you_mean
 
 __all__ = ["ArgumentParser", "parse_config", "pop_option"]
 
 T = TypeVar("T")
+
+SENTENCES = {
+    r"^Unrecognized options: ([^,]+).*": r"unknown option \1",
+    r"^Missing value for argument '(\S+)'.*": r"\1 needs a value",
+    r"^(--\S+): could not convert string to float: (.+)": r"\1 must be a number, not \2",
+    r"^(--\S+): invalid literal for int\(\) with base 10: (.+)": r"\1 must be an integer, not \2",
+    r"^(--\S+): no type matching (.+) could be instantiated from \[(.+)\]": r"\1 must be one of \2, not \3",
+    r"^invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+)\)": r"\2 must be one of \3, not \1",
+}
+"""tyro's and Python's wording of an error, and ours."""
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -37,12 +47,15 @@ def parse_config(cls: type[T], *, default: T, arguments: list[str], program: str
             raise
         lines = [line.strip("│| ") for line in box.getvalue().splitlines()[1:]]  # without the box's title
         text = " ".join("\n" if re.fullmatch(r"[─+╰╯-]*", line) else line for line in lines)
-        parts = text.strip().split("\n")[0].strip()
-        parts = re.sub(r"^Error parsing ((?=--)|[\w.]+: (?=--))", "", parts).removeprefix("Error parsing ").rstrip(".")
-        parts = re.sub(r"^[A-Z]\w+: ", "", parts)  # the name of a class
+        sentence = text.strip().split("\n")[0].strip()
+        sentence = re.sub(r"^Error parsing ((?=--)|[\w.]+: (?=--))", "", sentence).removeprefix("Error parsing ")
+        sentence = re.sub(r"^[A-Z]\w+: ", "", sentence.rstrip("."))  # the name of a class
+        for pattern, replacement in SENTENCES.items():
+            sentence = re.sub(pattern, replacement, sentence)
         closest = re.search(r"Perhaps you meant:\s+(--\S+)", text)
-        hint = f" (did you mean {closest[1]}?)" if closest else ""
-        raise UserError(f"{parts}{hint}; {program} --help lists every key") from None
+        unknown = re.search(r"unknown option (--\S+)", sentence)
+        hint = did_you_mean(unknown[1], [closest[1]]) if closest and unknown else ""
+        raise UserError(f"{sentence}{hint}; {program} --help lists every key") from None
 
 
 def pop_option(arguments: list[str], option: str, program: str = "vitral train") -> tuple[str | None, list[str]]:

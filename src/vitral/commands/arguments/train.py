@@ -45,25 +45,26 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--timeout", default="10min")
     options, options.changes = parser.parse_known_args(arguments)
     if options.resume is None:
-        check_recipe(options.changes, others=", or --resume RUN")
+        check_recipe(options.changes)
     elif not (options.resume / "run.json").is_file():
         raise UserError(f"{options.resume} has no run to resume: it has no run.json")
     return options
 
 
-def check_recipe(changes: list[str], *, others: str = "") -> None:
+def check_recipe(changes: list[str]) -> None:
     """Checks a recipe's name and the weights after it.
 
     Args:
         changes: the recipe's name and the flags of its configuration.
-        others: what the command takes instead of a recipe.
 
     Raises:
-        UserError: there is no such recipe, or no such file of weights.
+        UserError: there is no recipe, no such recipe, or no such file of weights.
     """
-    name, *flags = changes or [""]
+    if not changes or changes[0].startswith("-"):
+        raise UserError("name a recipe before the flags; vitral recipes describes them")
+    name, *flags = changes
     if name not in RECIPES:
-        raise UserError(f"{unknown_name('recipe', name, RECIPES)}{others}")
+        raise UserError(f"{unknown_name('recipe', name, RECIPES)}; vitral recipes describes them")
     if RECIPES[name].takes == "weights":
         weights, _ = pop_option(flags, "--model.weights", f"vitral train {name}")
         if weights:

@@ -57,9 +57,9 @@ def print_table(entries: list[dict[str, Any]]) -> None:
     """One line per data set."""
     console = Console(highlight=False)
     for group, title in GROUPS.items():
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", show_edge=False)
         table.add_column("name", no_wrap=True)
-        table.add_column("data set")
+        table.add_column("data set", min_width=11)
         for column in ("classes", *SPLITS):
             table.add_column(column, justify="right")
         for entry in entries:

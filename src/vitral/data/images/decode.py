@@ -1,6 +1,9 @@
 """Reads image files of any common format as upright 8-bit PIL images, grey or colour."""
 
 import errno
+import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +11,9 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
+from vitral.data.images import tiff
 from vitral.errors import UserError
 
 __all__ = [
@@ -18,6 +22,7 @@ __all__ = [
     "UnreadableImage",
     "decoding",
     "is_machine_error",
+    "max_pixels",
     "open_image",
     "read_image",
     "read_range",
@@ -29,8 +34,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
 """Lower-case suffixes of image files; others in a folder are ignored."""
 
+LIMIT = "VITRAL_MAX_PIXELS"
+"""Environment variable with the largest number of pixels of an image."""
+
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by number of channels."""
+
+# Pillow's words about damaged files; for good, as threads that leave `catch_warnings` restore each other's filters
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _MACHINE_ERRORS = frozenset(
     getattr(errno, name)
@@ -81,7 +93,9 @@ def decoding(name: str, *, kind: str = "an image", formats: tuple[str, ...] = FO
         formats: Pillow's names of the formats that are allowed.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged metadata is no reason to print a line of Pillow's source
+            yield
         return
     # a damaged file can make Pillow's parsers raise almost anything
     except Exception as error:
@@ -98,11 +112,12 @@ def decoding(name: str, *, kind: str = "an image", formats: tuple[str, ...] = FO
 def read_image(
     file: Path | bytes | BytesIO | BufferedReader | Image.Image, *, channels: int, name: str | None = None
 ) -> Image.Image:
-    """Reads one image: upright (EXIF orientation applied), 8 bits a channel, transparency on white.
+    """Reads one image: upright (orientation in EXIF or XMP applied), 8 bits a channel, transparency on white.
 
     Of an animation, the first frame is read. Greys of more than 8 bits are rescaled instead of clipped at 255:
     16-bit values are divided by 257, floats in 0..1 multiplied by 255, floats up to 255 rounded, and any other
-    range is stretched from its minimum to its maximum. Colour profiles are not applied.
+    range is stretched from its minimum to its maximum. Colour profiles are not applied. A JPEG with more than
+    `max_pixels` is decoded at a half, a quarter or an eighth of its size.
 
     Args:
         file: a path, the bytes of a file, an open binary file (stays open), or a PIL image (not modified).
@@ -150,20 +165,57 @@ def read_range(file: Path, start: int, size: int, *, name: str) -> bytes:
 
 def open_image(stream: BytesIO | BufferedReader, *, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Opens an image whose pixels are not decoded yet; call it inside `decoding`, which translates its errors."""
-    with warnings.catch_warnings():
-        # too many pixels are rejected below
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    start, limit = stream.tell(), max_pixels()
+    try:
         image = Image.open(stream, formats=formats)
+    except Image.DecompressionBombError:
+        stream.seek(start)
+        if stream.read(2) != b"\xff\xd8":
+            raise
+        stream.seek(start)
+        image = JpegImagePlugin.JpegImageFile(stream)
+    except UnidentifiedImageError:
+        unsupported = tiff.unsupported_kind(stream, start)
+        if unsupported is None:
+            raise
+        raise _Rejected(f"it is a TIFF of {unsupported}, which Vitral does not read") from None
+    if image.format == "TIFF" and tiff.is_decoded_wrongly(image.tag_v2):  # pyright: ignore[reportAttributeAccessIssue]
+        found = tiff.kind(image.tag_v2)  # pyright: ignore[reportAttributeAccessIssue]
+        raise _Rejected(f"it is a TIFF of {found}, which Vitral does not read: save its bands interleaved")
+    if image.format == "JPEG":
+        _reduce(image, limit)
     _check_size(image)
     return image
 
 
+def max_pixels() -> int:
+    """Pixels that an image may have: Pillow's limit, which the environment variable VITRAL_MAX_PIXELS replaces.
+
+    Raises:
+        UserError: the variable is not a positive integer.
+    """
+    if text := os.environ.get(LIMIT):
+        if not text.isdigit() or not int(text):
+            raise UserError(f"{LIMIT} must be a number of pixels, such as 200000000, not {text!r}")
+        Image.MAX_IMAGE_PIXELS = int(text)
+    return Image.MAX_IMAGE_PIXELS or sys.maxsize
+
+
+def _reduce(image: Image.Image, limit: int) -> None:
+    """Lets a JPEG with too many pixels be decoded at a half, a quarter or an eighth of its size."""
+    width, height = image.size
+    for scale in (2, 4, 8):
+        if image.width * image.height > limit:
+            image.draft(None, (-(-width // scale), -(-height // scale)))  # pyright: ignore[reportArgumentType]
+
+
 def _check_size(image: Image.Image) -> None:
-    pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    pixels, limit = image.width * image.height, max_pixels()
     if not pixels:
         raise _Rejected("it has no pixels")
-    if limit is not None and pixels > limit:
-        raise _Rejected(f"its {image.width}x{image.height} pixels are more than the {limit} allowed")
+    if pixels > limit:
+        allow = f"{LIMIT}={pixels} in the environment allows it"
+        raise _Rejected(f"its {image.width}x{image.height} pixels are more than the {limit} allowed: {allow}")
 
 
 def _read(file: Path | bytes | BytesIO | BufferedReader | Image.Image, channels: int) -> Image.Image:
@@ -186,6 +238,8 @@ def _read(file: Path | bytes | BytesIO | BufferedReader | Image.Image, channels:
 def _plain(image: Image.Image, channels: int) -> Image.Image:
     image.load()
     orientation = _orientation(image)
+    if image.format == "TIFF":
+        image = tiff.correct_values(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_8_bits(image)
     if image.has_transparency_data:
@@ -243,7 +297,7 @@ def _reason(error: Exception, formats: tuple[str, ...]) -> str:
             listed = " or ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))
             return f"it is not a {listed} file, or its header is damaged"
         case Image.DecompressionBombError():
-            return f"it has more pixels than the {Image.MAX_IMAGE_PIXELS} allowed"
+            return f"it has more pixels than the {max_pixels()} allowed: {LIMIT} in the environment allows more"
         case OSError(strerror=str(text)):
             return text.lower()
         case _:

@@ -16,6 +16,8 @@ from einops import rearrange
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
+from vitral.data.images.decode import max_pixels
+
 __all__ = ["FILTERS", "LazyJpeg"]
 
 FILTERS = ("bilinear", "bicubic")
@@ -54,7 +56,7 @@ class LazyJpeg:
         except ValueError:
             return None
         size = int(width), int(height)
-        fits = Image.MAX_IMAGE_PIXELS is None or size[0] * size[1] <= Image.MAX_IMAGE_PIXELS
+        fits = size[0] * size[1] <= max_pixels()
         return cls(data=data, size=size) if colours == "YCbCr" and fits and _upright(data) else None
 
     def crop(
@@ -101,7 +103,7 @@ def _bytes(stored: Path | bytes | Image.Image) -> bytes | None:
 
 def _upright(data: bytes) -> bool:
     """Whether a JPEG needs no rotation or flip."""
-    if b"Exif\0" not in data:
+    if b"Exif\0" not in data and b"Orientation" not in data:  # the second is XMP's
         return True
     try:
         with Image.open(BytesIO(data), formats=("JPEG",)) as image:

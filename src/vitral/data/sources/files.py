@@ -7,6 +7,7 @@ import numpy as np
 from vitral.data.config import DataConfig, require_folder
 from vitral.data.sources.folder import ClassFiles, list_folder, list_images
 from vitral.data.sources.idx import LabelledImages, read_split
+from vitral.data.sources.label_files import find_label_file, open_label_files
 from vitral.data.sources.source import ArraySource, FileSource, Source
 from vitral.errors import UserError
 
@@ -41,15 +42,17 @@ def _array_source(part: LabelledImages, classes: tuple[str, ...]) -> ArraySource
 
 
 def open_folder(config: DataConfig) -> dict[str, Source]:
-    """A folder of images, one subfolder per class.
+    """A folder of images, one subfolder per class, or without any but with a label file.
 
     Raises:
-        UserError: see `list_folder`.
+        UserError: see `list_folder` and `open_label_files`.
     """
     if config.class_names:
         raise UserError(
             "--data.source folder takes the classes' names from their folders: leave out --data.class-names"
         )
+    if config.root is not None and (label_file := find_label_file(config.root)):
+        return open_label_files({"train": label_file}, config)
     root = require_folder(config)
     splits = list_folder(root)
     classes = tuple(splits["train"])

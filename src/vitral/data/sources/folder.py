@@ -1,19 +1,24 @@
 """Image folders: one folder per class, directly inside the root or inside `train/`, `val/` and `test/`."""
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from vitral.data.images.decode import IMAGE_SUFFIXES
+from vitral.data.notes import note_once
 from vitral.errors import UserError
 
-__all__ = ["SPLITS", "ClassFiles", "list_folder", "list_images"]
+__all__ = ["SPLITS", "ClassFiles", "left_out", "list_folder", "list_images"]
 
 SPLITS = {
     "train": "train",
     "training": "train",
     "val": "val",
     "valid": "val",
+    "validate": "val",
     "validation": "val",
+    "dev": "val",
     "test": "test",
     "testing": "test",
 }
@@ -27,12 +32,13 @@ def list_folder(root: Path) -> dict[str, ClassFiles]:
     """Lists the images of a folder by split and class; without split folders, all are "train".
 
     Classes and files are sorted, so the order on disk does not matter. Class folders are searched recursively, through
-    symbolic links too; hidden files and files without an image suffix are ignored.
+    symbolic links too. Hidden files are ignored; files without an image suffix are left out, and a note counts them.
 
     Raises:
-        UserError: there are no images, they are not in class folders, or a split has classes that "train" lacks.
+        UserError: there are no images, they are not in class folders, a folder beside "train" is no known split, or a
+            split has classes that "train" lacks.
     """
-    folders, images = _entries(root)
+    folders, images, _ = _entries(root)
     if not folders:
         if images:
             raise UserError(
@@ -41,7 +47,10 @@ def list_folder(root: Path) -> dict[str, ClassFiles]:
             )
         raise UserError(f"{root} has no class folders: give a folder with one folder of images per class")
     split_folders = _split_folders(root, folders) or {"train": "."}
-    splits = {split: _class_files(root / name, root) for split, name in split_folders.items()}
+    others: Counter[str] = Counter()
+    splits = {split: _class_files(root / name, root, others) for split, name in split_folders.items()}
+    if others:
+        note_once(f"{root}: {left_out(others)}")
     for split, name in split_folders.items():
         unknown = [repr(label) for label in splits[split] if label not in splits["train"]]
         if unknown:
@@ -63,8 +72,24 @@ def list_images(root: Path) -> list[str]:
     Raises:
         UserError: a folder cannot be listed.
     """
-    real = Path(os.path.realpath(root))
-    return sorted(_files(root, root, {str(parent) for parent in real.parents}))
+    real, others = Path(os.path.realpath(root)), Counter[str]()
+    files = sorted(_files(root, root, {str(parent) for parent in real.parents}, others))
+    if others:
+        note_once(f"{root}: {left_out(others)}")
+    return files
+
+
+def left_out(endings: Counter[str]) -> str:
+    """A sentence on files that are not read.
+
+    Args:
+        endings: their number by ending.
+    """
+    common = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in common[:6])
+    more = f" and {len(endings) - 6} more endings" if len(endings) > 6 else ""
+    formats = "JPEG, PNG, WebP, BMP, TIFF and GIF"
+    return f"{endings.total():,} files are left out, because Vitral reads {formats} only: {listed}{more}"
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
@@ -72,13 +97,14 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
 
     A class may be called "train": then it is beside other classes, and its images are directly inside it.
     """
-    named = [name for name in folders if name.lower() in SPLITS]
+    named = [name for name in folders if name.lower() in SPLITS and not _is_unlabelled_test(root / name)]
     trains = [name for name in named if SPLITS[name.lower()] == "train"]
     nested = any(_entries(root / name)[0] for name in trains)
     if not named or (len(named) < len(folders) and not nested):
         return None
     if not trains:
         raise UserError(f"{root} has {', '.join(named)} but no train folder: add it, or give another folder")
+    _check_others(root, [name for name in folders if name not in named], train=trains[0])
     split_folders: dict[str, str] = {}
     for name in sorted(named, key=lambda name: list(SPLITS).index(name.lower())):
         other = split_folders.setdefault(SPLITS[name.lower()], name)
@@ -87,36 +113,66 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
     return split_folders
 
 
-def _class_files(folder: Path, root: Path) -> ClassFiles:
-    """The image files of each class folder in `folder`."""
-    names, images = _entries(folder)
+def _is_unlabelled_test(folder: Path) -> bool:
+    """Whether a test folder has images without class folders, as competitions publish it."""
+    folders, images, _ = _entries(folder)
+    return SPLITS[folder.name.lower()] == "test" and bool(images) and not folders
+
+
+def _check_others(root: Path, names: Iterable[str], *, train: str) -> None:
+    """Notes folders of unlabelled images beside the splits.
+
+    Raises:
+        UserError: a folder has folders with images, so it may be a split under another name, or a class.
+    """
+    for name in names:
+        folders, images, _ = _entries(root / name)
+        if images and not folders:
+            note_once(
+                f"{root / name} has images without classes and is left out: classify them with vitral predict RUN "
+                f"{root / name}"
+            )
+        elif images or any(_entries(root / name / folder)[1] for folder in folders):
+            raise UserError(
+                f"{root / name} is beside {train}, but {name} is not the name of a split: rename it to val or test, or "
+                "move it elsewhere"
+            )
+
+
+def _class_files(folder: Path, root: Path, others: Counter[str]) -> ClassFiles:
+    """The image files of each class folder in `folder`; counts the other files by ending."""
+    names, images, _ = _entries(folder)
     if not names:
         state = "has images but no class folders" if images else "has no class folders"
         raise UserError(f"{folder} {state}: it needs one folder of images per class")
     real = Path(os.path.realpath(folder))
     above = {str(real), *map(str, real.parents)}
-    files = {name: sorted(_files(folder / name, root, set(above))) for name in names}
+    files = {name: sorted(_files(folder / name, root, set(above), others)) for name in names}
     if not any(files.values()):
         raise UserError(f"{folder} has no images in its class folders: add some, or give another folder")
     return files
 
 
-def _files(folder: Path, root: Path, seen: set[str]) -> list[str]:
-    """Image files below `folder`; links to a folder in `seen` (visited, or above the class) are not followed."""
+def _files(folder: Path, root: Path, seen: set[str], others: Counter[str]) -> list[str]:
+    """Image files below `folder`; counts the other files by ending.
+
+    Links to a folder in `seen` (visited, or above the class) are not followed.
+    """
     real = os.path.realpath(folder)
     if real in seen:
         return []
     seen.add(real)
-    names, images = _entries(folder)
+    names, images, rest = _entries(folder)
+    others.update(Path(name).suffix.lower() for name in rest)
     files = [str((folder / image).relative_to(root)) for image in images]
     for name in names:
-        files += _files(folder / name, root, seen)
+        files += _files(folder / name, root, seen, others)
     return files
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and image files directly inside, without hidden ones, each sorted."""
-    folders, images = [], []
+def _entries(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """Names of the folders, image files and other files directly inside, without hidden ones, each sorted."""
+    folders, images, others = [], [], []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -127,6 +183,8 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
                     folders.append(entry.name)
                 elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                     images.append(entry.name)
+                else:
+                    others.append(entry.name)
     except OSError as error:
         raise UserError(f"{folder} cannot be listed: {error.strerror}") from None
-    return sorted(folders), sorted(images)
+    return sorted(folders), sorted(images), sorted(others)

@@ -1,10 +1,12 @@
 """Encodes classes, stored as numbers or words, as labels with class names."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
+from vitral.data.notes import note_once
 from vitral.errors import UserError
 
 __all__ = ["encode_labels"]
@@ -17,14 +19,22 @@ def encode_labels(
 
     Args:
         raw: for each split, one integer or one word per image.
-        names: names of the classes in the order of their numbers; empty: the sorted words, or the numbers.
+        names: names of the classes in the order of their numbers; empty: the sorted words, or the sorted numbers that
+            occur.
         origin: name of the data in errors.
 
     Raises:
-        UserError: another split has a class that "train" lacks, or a number has no name.
+        UserError: another split has a class that "train" lacks, or a number has no name or is negative.
     """
     if raw["train"].dtype.kind not in "iu":
-        return _words(raw, names or tuple(np.unique(raw["train"]).tolist()), origin)
+        return _indexed(raw, names or tuple(np.unique(raw["train"]).tolist()), origin)
+    if not names and min(int(labels.min()) for labels in raw.values()) >= 0:
+        numbers = np.unique(raw["train"]).tolist()
+        if numbers != list(range(len(numbers))):
+            note_once(
+                f"{origin} has {len(numbers)} classes with the numbers {_listed(numbers)}; other numbers are absent"
+            )
+        return tuple(map(str, numbers)), _indexed(raw, tuple(numbers), origin)[1]
     names = names or tuple(str(number) for number in range(int(raw["train"].max()) + 1))
     for split, labels in raw.items():
         low, high = int(labels.min()), int(labels.max())
@@ -36,9 +46,15 @@ def encode_labels(
     return names, {split: labels.astype(np.int64) for split, labels in raw.items()}
 
 
-def _words(
-    raw: Mapping[str, np.ndarray], names: tuple[str, ...], origin: str
-) -> tuple[tuple[str, ...], dict[str, Int64[np.ndarray, " n"]]]:
+def _listed(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:6]))
+    return shown if len(numbers) <= 6 else f"{shown} ... {numbers[-1]}"
+
+
+def _indexed(
+    raw: Mapping[str, np.ndarray], names: tuple[Any, ...], origin: str
+) -> tuple[tuple[Any, ...], dict[str, Int64[np.ndarray, " n"]]]:
+    """Replaces each word or number by its index in `names`."""
     numbers = {name: number for number, name in enumerate(names)}
     for split, labels in raw.items():
         unknown = sorted(set(np.unique(labels).tolist()) - set(numbers))

@@ -16,6 +16,7 @@ from vitral.data.config import ROLES, DataConfig
 from vitral.data.extra import optional
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.folder import SPLITS
+from vitral.data.sources.label_files import find_label_file, find_metadata, open_label_files
 from vitral.data.sources.labels import encode_labels
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
@@ -74,6 +75,11 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
     """
     if config.root is None:
         raise UserError("--data.source hub needs --data.root: a folder, a Parquet file, or OWNER/NAME on the Hub")
+    files = find_metadata(config.root) if config.root.is_dir() else {}
+    if not files and (file := find_label_file(config.root)):
+        files = {"train": file}
+    if files:  # datasets would turn the classes None and 007 into others
+        return open_label_files(files, config)
     tables = {name: table for name, table in _load(config.root).items() if len(table)}
     if not tables:
         raise UserError(f"{config.root} has no images: give another --data.root")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -64,12 +64,14 @@ class Lineage:
     """Canonical tensors as the mapping of this architecture needs them, where tensors alone do not decide it."""
     positions: tuple[str, ...] = ("learned_1d",)
     """Position embeddings that the format supports."""
+    stores: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """For other fields of the architecture, the values that the format can store; without an entry, tensors decide."""
     ignore: str = r"(?!)"
     """Regular expression for tensors of the format that Vitral's model does not use."""
+    assumptions: Callable[[ViTConfig, Tensors, Mapping[str, Any]], list[str]] = lambda config, tensors, stated: []
+    """Notes on what canonical tensors and the upstream configuration leave open, one sentence each."""
     caveats: Callable[[ViTConfig], list[str]] = lambda config: []
     """Warnings about such a model, one sentence each."""
-    assumptions: Callable[[Tensors, Mapping[str, Any]], list[str]] = lambda tensors, config: []
-    """What canonical tensors and the upstream configuration leave open apart from heads, one sentence each."""
     finalise: Callable[[dict[str, Tensor], ViTConfig], dict[str, Tensor]] = lambda tensors, config: tensors
     """Canonical tensors as the project itself loads them."""
     state_dict: Callable[[ViT], dict[str, Tensor]] = lambda model: model.state_dict()

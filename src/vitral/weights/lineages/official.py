@@ -251,7 +251,7 @@ def _dinov3_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTC
     )
 
 
-def _dinov3_assumptions(tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
+def _dinov3_assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
     periods = tensors.get("rope_embed.periods")
     if periods is None or _period_error(periods) < EXACT:
         return []

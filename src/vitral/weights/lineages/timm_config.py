@@ -175,7 +175,7 @@ def _usual_heads(tensors: Tensors, width: int) -> int:
     return special.get(width) or default_num_heads(width)
 
 
-def assumptions(tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
+def assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
     """Sentences on a file without `config.json`, where timm has models with the same tensors and other numerics."""
     args, notes = _args(upstream_config), []
     if _architecture(upstream_config) in timm_models():

@@ -1,4 +1,4 @@
-"""Image towers of image-text models: CLIP and SigLIP in transformers' format, CLIP in OpenCLIP's.
+"""Image towers of transformers' image-text models: CLIP and SigLIP.
 
 CLIP's projection to the joint embedding space becomes the head, without a bias. The text tower is ignored.
 """
@@ -12,32 +12,35 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import (
-    CLIP_MEAN,
-    CLIP_STD,
-    Lineage,
-    Tensors,
-    count_indices,
-    default_num_heads,
-    grid_side,
+from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Lineage, Tensors, count_indices, default_num_heads
+from vitral.weights.lineages.stated import (
+    COMMON_KEYS,
+    check_model_type,
+    check_sizes,
+    common_sizes,
+    gelu_form,
+    image_size,
+    stated_heads,
 )
-from vitral.weights.mapping import TRANSPOSE, Layout, TensorMapping
+from vitral.weights.mapping import UNBATCHED, VECTOR, TensorMapping
 
-__all__ = ["CLIP", "OPEN_CLIP", "SIGLIP"]
+__all__ = ["CLIP", "SIGLIP"]
 
-VECTOR = Layout(lambda upstream: upstream[None, None], lambda tensor: tensor[0, 0])
-"""A class token without batch and token axes."""
-UNBATCHED = Layout(lambda upstream: upstream[None], lambda tensor: tensor[0])
-"""Positions without a batch axis."""
+PATCHES, POSITIONS = "embeddings.patch_embedding", "embeddings.position_embedding.weight"
+CLASS_TOKEN, REGISTERS = "embeddings.class_embedding", "embeddings.register_tokens"
 
 TEXT_TOWER = r"^text_|^logit_|position_ids$"
 """Other tensors in files of transformers' image-text models."""
+CLIP_TYPES = tuple(
+    f"{family}{tower}" for family in ("chinese_clip", "clip", "metaclip_2") for tower in ("", "_vision_model")
+)
+SIGLIP_TYPES = ("siglip", "siglip_vision_model")
 UNKNOWN_GELU = (
-    "the file does not store its GELU: the exact one is used, as in OpenCLIP; OpenAI's weights need "
-    'vitral.load(..., gelu="quick")'
+    "the file does not store its GELU: the quick one is used, as in OpenAI's weights; LAION's weights need "
+    'vitral.load(..., gelu="erf")'
 )
 
-MODULES = {"embeddings.patch_embedding": "patch_embed.proj", "pre_layrnorm": "norm_pre", "post_layernorm": "norm"}
+MODULES = {PATCHES: "patch_embed.proj", "pre_layrnorm": "norm_pre", "post_layernorm": "norm"}
 BLOCK_MODULES = {
     "layer_norm1": "norm1",
     "self_attn.out_proj": "attn.proj",
@@ -53,100 +56,139 @@ MAP_HEAD_MODULES = {
     "head.attention.q": "pool.q",
     "head.attention.kv": "pool.kv",
 }
-OPEN_CLIP_BLOCK_MODULES = {
-    "ln_1": "norm1",
-    "attn.out_proj": "attn.proj",
-    "ln_2": "norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
 
 
 def _vision_config(upstream_config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Configuration of the image tower."""
-    vision = upstream_config.get("vision_config")
+    """Configuration of the image tower; older files state it in `vision_config_dict`, which comes first."""
+    vision = upstream_config.get("vision_config_dict") or upstream_config.get("vision_config")
     return vision if isinstance(vision, dict) else upstream_config
 
 
-def _gelu(
-    upstream_config: Mapping[str, Any], default: Literal["tanh", "erf", "quick"]
-) -> Literal["tanh", "erf", "quick"]:
-    """GELU named in `config.json`, for the image tower if there are two."""
-    name = str(_vision_config(upstream_config).get("hidden_act"))
-    forms: dict[str, Literal["tanh", "erf", "quick"]] = {
-        "gelu": "erf",
-        "quick_gelu": "quick",
-        "gelu_pytorch_tanh": "tanh",
-        "gelu_new": "tanh",
-    }
-    return forms.get(name, default)
-
-
 def _num_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int | None:
-    return _vision_config(upstream_config).get("num_attention_heads") or upstream_config.get("num_heads")
+    section = _vision_config(upstream_config)
+    if section is not upstream_config:  # a part may leave out its model type
+        section = {"model_type": upstream_config.get("model_type"), **section}
+    return stated_heads(section, upstream_config.get("num_heads"))
 
 
 def _canonicalise(tensors: Tensors) -> dict[str, Tensor]:
     return {re.sub(r"^vision_model\.", "", name): tensor for name, tensor in tensors.items()}
 
 
-def _clip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
-    """Sizes come from the shapes and `config.json`; OpenAI's quick GELU is the default."""
-    width, channels, p, q = tensors["embeddings.patch_embedding.weight"].shape
-    side = grid_side(len(tensors["embeddings.position_embedding.weight"]) - 1, name="embeddings.position_embedding")
-    head = tensors.get("visual_projection.weight")
+def _tower_config(
+    tensors: Tensors,
+    upstream_config: Mapping[str, Any],
+    *,
+    gelu: Literal["tanh", "quick"],
+    norm_eps: float,
+    num_classes: int,
+    **parts: Any,
+) -> ViTConfig:
+    """Sizes come from the shapes and `config.json`; the other arguments are defaults and parts of the architecture."""
+    stated = _vision_config(upstream_config)
+    width, channels, p, q = tensors[f"{PATCHES}.weight"].shape
+    hidden = len(tensors["encoder.layers.0.mlp.fc1.weight"])
+    depth = count_indices(tensors, "encoder.layers.", ".layer_norm1.weight")
+    sizes = common_sizes(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
+    check_sizes(stated, **sizes)
+    patches = len(tensors[POSITIONS]) - (CLASS_TOKEN in tensors)
     return ViTConfig(
-        image_size=(side * p, side * q) if p != q else side * p,
+        image_size=image_size(stated, patches=patches, patch=(p, q), name=POSITIONS),
         patch_size=(p, q) if p != q else p,
         channels=channels,
         width=width,
-        depth=count_indices(tensors, "encoder.layers.", ".layer_norm1.weight"),
+        depth=depth,
         num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
-        mlp_dim=len(tensors["encoder.layers.0.mlp.fc1.weight"]),
-        num_classes=1000 if head is None else len(head),
+        mlp_dim=hidden,
+        num_classes=num_classes,
         position_resample="huggingface",
-        patch_bias=False,
-        pre_norm=True,
-        gelu=_gelu(upstream_config, "quick"),
-        norm_eps=1e-5,
-        head_bias=None,
+        gelu=gelu_form(stated, gelu),
+        norm_eps=stated.get("layer_norm_eps", norm_eps),
+        **parts,
     )
+
+
+def _clip_canonicalise(tensors: Tensors) -> dict[str, Tensor]:
+    """A class token that the classifier does not read becomes a register, with its position added.
+
+    `CLIPForImageClassification` reads the mean of the patches.
+    """
+    canonical = _canonicalise(tensors)
+    if "classifier.weight" in canonical and CLASS_TOKEN in canonical and POSITIONS in canonical:
+        positions = canonical[POSITIONS]
+        canonical[REGISTERS], canonical[POSITIONS] = canonical.pop(CLASS_TOKEN) + positions[0], positions[1:]
+    return canonical
+
+
+def _clip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
+    """OpenAI's quick GELU is the default, as in transformers."""
+    section = _vision_config(upstream_config)
+    check_model_type(section, CLIP_TYPES)
+    head, classifier = tensors.get("visual_projection.weight"), tensors.get("classifier.weight")
+    if head is not None:
+        check_sizes(upstream_config, projection_dim=len(head))
+    if classifier is None:
+        parts: dict[str, Any] = dict(head_bias=None, num_classes=1000 if head is None else len(head))
+    else:  # it reads the patches before the final norm
+        parts = dict(pool="gap", num_registers=1, final_norm=False, num_classes=len(classifier))
+    return _tower_config(
+        tensors, upstream_config, gelu="quick", norm_eps=1e-5, patch_bias=False, pre_norm=True, **parts
+    )
+
+
+def _clip_assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
+    section = _vision_config(upstream_config)
+    stated = "hidden_act" in section or "model_type" in upstream_config
+    return [UNKNOWN_GELU] if config.gelu == "quick" and not stated else []
 
 
 def _siglip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
-    """Sizes come from the shapes and `config.json`. There is no head: texts are compared with the pooled vector."""
-    width, channels, p, q = tensors["embeddings.patch_embedding.weight"].shape
-    side = grid_side(len(tensors["embeddings.position_embedding.weight"]), name="embeddings.position_embedding")
-    return ViTConfig(
-        image_size=(side * p, side * q) if p != q else side * p,
-        patch_size=(p, q) if p != q else p,
-        channels=channels,
-        width=width,
-        depth=count_indices(tensors, "encoder.layers.", ".layer_norm1.weight"),
-        num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
-        mlp_dim=len(tensors["encoder.layers.0.mlp.fc1.weight"]),
-        pool="map",
-        position_resample="huggingface",
-        gelu=_gelu(upstream_config, "tanh"),
+    """Without a classifier, texts are compared with the vector that attention pools.
+
+    Raises:
+        UserError: a NaFlex model of SigLIP 2, whose patches come from images of any aspect ratio.
+    """
+    section = _vision_config(upstream_config)
+    if tensors[f"{PATCHES}.weight"].ndim == 2 or str(section.get("model_type")).startswith("siglip2"):
+        raise UserError("it is a NaFlex model of SigLIP 2, which Vitral does not support: load one of a fixed size")
+    check_model_type(section, SIGLIP_TYPES)
+    classifier = tensors.get("classifier.weight")
+    attention = "head.probe" in tensors and classifier is None and section.get("vision_use_head") is not False
+    return _tower_config(
+        tensors,
+        upstream_config,
+        gelu="tanh",
         norm_eps=1e-6,
+        num_classes=1000 if classifier is None else len(classifier),
+        pool="map" if attention else "gap",
     )
 
 
+def _siglip_assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
+    headless = config.pool == "gap" and "classifier.weight" not in tensors
+    return ["the model has no pooling: the mean of the patches is used, as by its classifiers"] if headless else []
+
+
 def _mapping(c: ViTConfig) -> list[TensorMapping]:
-    names = {upstream: name for upstream, name in MODULES.items() if c.pre_norm or name != "norm_pre"}
-    mapping = [TensorMapping("pos_embed", ("embeddings.position_embedding.weight",), UNBATCHED)]
+    optional = {"norm_pre": c.pre_norm, "norm": c.final_norm}
+    names = {upstream: name for upstream, name in MODULES.items() if optional.get(name, True)}
+    mapping = [TensorMapping("pos_embed", (POSITIONS,), UNBATCHED)]
     for index in range(c.depth):
         layer, block = f"encoder.layers.{index}.", f"blocks.{index}."
         names |= {layer + upstream: block + name for upstream, name in BLOCK_MODULES.items()}
         for kind in ("weight", "bias"):
             parts = tuple(f"{layer}self_attn.{part}_proj.{kind}" for part in "qkv")
             mapping.append(TensorMapping(f"{block}attn.qkv.{kind}", parts))
-    if c.pool == "map":
-        names |= MAP_HEAD_MODULES | {"classifier": "head"}
-        mapping.append(TensorMapping("pool.latent", ("head.probe",)))
-    else:
-        mapping.append(TensorMapping("cls_token", ("embeddings.class_embedding",), VECTOR))
+    if c.pool == "cls":
+        mapping.append(TensorMapping("cls_token", (CLASS_TOKEN,), VECTOR))
         mapping.append(TensorMapping("head.weight", ("visual_projection.weight",)))
+    else:
+        names["classifier"] = "head"
+    if c.num_registers:
+        mapping.append(TensorMapping("reg_token", (REGISTERS,), VECTOR))
+    if c.pool == "map":
+        names |= MAP_HEAD_MODULES
+        mapping.append(TensorMapping("pool.latent", ("head.probe",)))
     for upstream, name in names.items():
         kinds = ("weight", "bias") if c.patch_bias or name != "patch_embed.proj" else ("weight",)
         mapping += [TensorMapping(f"{name}.{kind}", (f"{upstream}.{kind}",)) for kind in kinds]
@@ -164,13 +206,7 @@ def _siglip_canonicalise(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def _siglip_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
-    """Tensors of `SiglipVisionModel`, which has no classifier.
-
-    Raises:
-        UserError: the model does not pool by attention.
-    """
-    if config.pool != "map":
-        raise UserError(f"the format siglip needs attention pooling (pool map), and this model has pool {config.pool}")
+    """Tensors of `SiglipVisionModel`, which has no classifier."""
     for kind in ("weight", "bias"):
         parts = [tensors.pop(f"head.attention.{part}.{kind}") for part in ("q", "kv")]
         tensors[f"head.attention.in_proj_{kind}"] = torch.cat(parts)
@@ -182,94 +218,46 @@ def _clip_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, T
     return {name if name.startswith("visual_") else f"vision_model.{name}": tensor for name, tensor in tensors.items()}
 
 
-def _open_clip_mapping(c: ViTConfig) -> list[TensorMapping]:
-    names = {"ln_pre": "norm_pre", "ln_post": "norm"}
-    mapping = [
-        TensorMapping("patch_embed.proj.weight", ("conv1.weight",)),
-        TensorMapping("cls_token", ("class_embedding",), VECTOR),
-        TensorMapping("pos_embed", ("positional_embedding",), UNBATCHED),
-        TensorMapping("head.weight", ("proj",), TRANSPOSE),
-    ]
-    for index in range(c.depth):
-        layer, block = f"transformer.resblocks.{index}.", f"blocks.{index}."
-        names |= {layer + upstream: block + name for upstream, name in OPEN_CLIP_BLOCK_MODULES.items()}
-        for kind in ("weight", "bias"):
-            mapping.append(TensorMapping(f"{block}attn.qkv.{kind}", (f"{layer}attn.in_proj_{kind}",)))
-    for upstream, name in names.items():
-        mapping += [TensorMapping(f"{name}.{kind}", (f"{upstream}.{kind}",)) for kind in ("weight", "bias")]
-    return mapping
-
-
-def _open_clip_canonicalise(tensors: Tensors) -> dict[str, Tensor]:
-    """Tensors of the image tower only, without its prefix."""
-    prefix = "visual."
-    if not any(name.startswith(prefix) for name in tensors):
-        return dict(tensors)
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _open_clip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
-    """Sizes come from the shapes; the exact GELU, as in OpenCLIP, is the default."""
-    width, channels, p, _ = tensors["conv1.weight"].shape
-    model_cfg = upstream_config.get("model_cfg")
-    quick = bool(model_cfg.get("quick_gelu")) if isinstance(model_cfg, dict) else False
-    return ViTConfig(
-        image_size=grid_side(len(tensors["positional_embedding"]) - 1, name="positional_embedding") * p,
-        patch_size=p,
-        channels=channels,
-        width=width,
-        depth=count_indices(tensors, "transformer.resblocks.", ".ln_1.weight"),
-        num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
-        mlp_dim=len(tensors["transformer.resblocks.0.mlp.c_fc.weight"]),
-        num_classes=tensors["proj"].shape[1] if "proj" in tensors else 1000,
-        position_resample="timm",
-        patch_bias=False,
-        pre_norm=True,
-        gelu="quick" if quick else "erf",
-        norm_eps=1e-5,
-        head_bias=None,
-    )
-
-
+KEYS = COMMON_KEYS - {"head_dim", "qkv_bias"}
+STORES = {
+    **dict.fromkeys(("qk_norm", "pooled_norm", "distillation"), (False,)),
+    **dict.fromkeys(("layer_scale", "stem_stages", "representation_size"), (None,)),
+    "num_registers": (0,),
+    "mlp": ("gelu",),
+}
 CLIP = Lineage(
     name="clip",
-    matches=lambda tensors: "pre_layrnorm.weight" in tensors,
+    matches=lambda tensors: "pre_layrnorm.weight" in tensors and f"{PATCHES}.weight" in tensors,
     infer_config=_clip_config,
     mapping=_mapping,
     mean=CLIP_MEAN,
     std=CLIP_STD,
     num_heads=_num_heads,
+    config_keys=KEYS | {"projection_dim"},
     config_section=_vision_config,
-    canonicalise=_canonicalise,
-    ignore=TEXT_TOWER,
+    canonicalise=_clip_canonicalise,
+    stores=STORES | {"pool": ("cls",), "pre_norm": (True,)},
+    ignore=TEXT_TOWER + r"|^post_layernorm\.",
+    assumptions=_clip_assumptions,
     finalise=_clip_finalise,
 )
-"""`CLIPModel`, `CLIPVisionModel` and `CLIPVisionModelWithProjection`."""
+"""`CLIPModel`, `CLIPVisionModel`, `CLIPVisionModelWithProjection` and `CLIPForImageClassification`."""
 SIGLIP = Lineage(
     name="siglip",
-    matches=lambda tensors: "head.probe" in tensors and "embeddings.patch_embedding.weight" in tensors,
+    matches=lambda tensors: (
+        POSITIONS in tensors and "post_layernorm.weight" in tensors and "pre_layrnorm.weight" not in tensors
+    ),
     infer_config=_siglip_config,
     mapping=_mapping,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
     num_heads=_num_heads,
+    config_keys=KEYS | {"num_patches", "vision_use_head"},
     config_section=_vision_config,
     canonicalise=_siglip_canonicalise,
-    ignore=TEXT_TOWER + r"|^head\.(weight|bias)$",
+    stores=STORES | {"pool": ("map",), "pre_norm": (False,)},
+    ignore=TEXT_TOWER + r"|^head\.",
+    assumptions=_siglip_assumptions,
     finalise=_siglip_finalise,
 )
-"""`SiglipModel` and `SiglipVisionModel`."""
-OPEN_CLIP = Lineage(
-    name="open_clip",
-    matches=lambda tensors: "conv1.weight" in tensors and "transformer.resblocks.0.ln_1.weight" in tensors,
-    infer_config=_open_clip_config,
-    mapping=_open_clip_mapping,
-    mean=CLIP_MEAN,
-    std=CLIP_STD,
-    num_heads=_num_heads,
-    config_section=_vision_config,
-    canonicalise=_open_clip_canonicalise,
-    finalise=lambda tensors, config: {f"visual.{name}": tensor for name, tensor in tensors.items()},
-    caveats=lambda config: [UNKNOWN_GELU] if config.gelu == "erf" else [],
-)
-"""Image tower of OpenCLIP's `CLIP`."""
+"""`SiglipModel`, `SiglipVisionModel` and `SiglipForImageClassification`."""

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import vitral
 from photographs import png_header
 from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, read_image, read_range
 
@@ -468,3 +469,27 @@ def test_suffixes_cover_the_formats():
     read = {"JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF"}
     known = {suffix for suffix, form in Image.registered_extensions().items() if form in read}
     assert known - {".apng"} <= IMAGE_SUFFIXES <= known
+
+
+def test_a_jpeg_with_too_many_pixels_is_decoded_at_a_fraction_of_its_size(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    whole = encoded(Image.new("RGB", (120, 80), (200, 30, 30)), "JPEG")
+    image = read_image(whole, channels=3)
+    assert image.size == (60, 40)
+    assert np.allclose(np.asarray(image)[5, 5], (200, 30, 30), atol=4)
+
+
+def test_the_environment_allows_more_pixels(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    content = encoded(Image.new("L", (40, 30)), "PNG")
+    with pytest.raises(UnreadableImage, match="40x30 pixels are more than the 1000 allowed: VITRAL_MAX_PIXELS=1200"):
+        read_image(content, channels=1)
+    monkeypatch.setenv("VITRAL_MAX_PIXELS", "1200")
+    assert read_image(content, channels=1).size == (40, 30)
+    monkeypatch.setenv("VITRAL_MAX_PIXELS", "many")
+    with pytest.raises(UnreadableImage, match="VITRAL_MAX_PIXELS must be a number of pixels"):
+        read_image(content, channels=1)
+
+
+def test_the_old_name_of_the_exception_is_kept():
+    assert vitral.BrokenImage is UnreadableImage

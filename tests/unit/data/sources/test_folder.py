@@ -77,6 +77,33 @@ def test_other_folders_beside_the_splits_are_no_classes(tmp_path):
     assert open_data(DataConfig(source="folder", root=tmp_path))["train"].classes == ("a", "b")
 
 
+def test_images_without_classes_are_left_out_with_a_note(tmp_path, caplog):
+    """As competitions publish their test images, and as collections keep new images."""
+    write(tmp_path, *files("a", "b", count=5, under="train"), "test/1.png", "test/2.png", "new/1.png")
+    data = open_data(DataConfig(source="folder", root=tmp_path))
+    assert {split: len(source) for split, source in data.items()} == {"train": 8, "test": 2}
+    assert all("/train/" in source.name(index) for source in data.values() for index in range(len(source)))
+    assert sorted(record.message.split(" has ")[0] for record in caplog.records) == [
+        str(tmp_path / "new"),
+        str(tmp_path / "test"),
+    ]
+    open_data(DataConfig(source="folder", root=tmp_path))
+    assert len(caplog.records) == 2, "a note is printed once"
+
+
+@pytest.mark.parametrize("source", ["folder", "images"])
+def test_files_of_other_formats_are_counted_by_ending(tmp_path, caplog, source):
+    write(tmp_path, *files("a", "b"))
+    for number in range(3):
+        (tmp_path / "a" / f"{number}.HEIC").write_bytes(b"photo")
+    (tmp_path / "b" / "scan.jp2").write_bytes(b"photo")
+    (tmp_path / "b" / "notes").write_text("no image")
+    open_data(DataConfig(source=source, root=tmp_path))
+    (record,) = caplog.records
+    assert record.message.startswith(f"{tmp_path}: 5 files are left out")
+    assert record.message.endswith("3 .heic, 1 without an ending, 1 .jp2")
+
+
 def test_a_class_may_be_called_train(tmp_path):
     write(tmp_path, *files("bus", "plane", "train"))
     assert open_data(DataConfig(source="folder", root=tmp_path))["train"].classes == ("bus", "plane", "train")
@@ -117,7 +144,8 @@ def test_a_link_to_a_missing_image_is_not_passed_over(tmp_path):
         ([], "{root} has no class folders: give a folder with one folder of images per class"),
         (["1.png", "2.png"], "{root} has images but no class folders: put them into one folder per class, such as"),
         (["train/1.png"], "{root}/train has images but no class folders: it needs one folder of images per class"),
-        (["train/a/1.png", "test/2.png"], "{root}/test has images but no class folders"),
+        (["train/a/1.png", "val/2.png"], "{root}/val has images but no class folders"),
+        (files("a", "b", under="train") + files("a", under="evals"), "{root}/evals is beside train, but evals is not"),
         (["test/a/1.png", "val/a/1.png"], "{root} has test, val but no train folder: add it"),
         (files("a", "b", under="train") + files("c", "d", under="val"), "{root}/val has classes that {root}/train"),
         (

@@ -1,0 +1,191 @@
+"""Label files: every text survives, columns and images are found, and every wrong file is refused in one sentence."""
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitral.data.config import DataConfig
+from vitral.data.sources.source import Source
+from vitral.datasets.opening import open_data, open_stored
+
+NAMES = ("None", "NA", "nan", "null", "1e5", "007", "7", "True", "", " cat", "été")
+
+
+def photos(folder: Path, count: int = 4) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.new("L", (2, 2), number).save(folder / f"{number}.png")
+    return [f"{number}.png" for number in range(count)]
+
+
+def opened(root: Path, **options: Any) -> dict[str, Source]:
+    return open_stored(DataConfig(source="csv", root=root, **options))
+
+
+def pairs(source: Source) -> list[tuple[str, str]]:
+    """Name of each image and of its class."""
+    return [(Path(source.name(index)).name, source.classes[label]) for index, label in enumerate(source.labels)]
+
+
+def write_rows(file: Path, header: list[str], rows: list[list[str]]) -> Path:
+    """A table in the format of the file's ending; JSON objects where it is .jsonl."""
+    stream = StringIO()
+    if file.suffix == ".jsonl":
+        stream.writelines(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows)
+    else:
+        csv.writer(stream, delimiter="\t" if file.suffix == ".tsv" else ",").writerows([header, *rows])
+    file.write_text(stream.getvalue(), newline="")
+    return file
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+@given(labels=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=4, max_size=4))
+def test_any_text_is_a_class(tmp_path_factory: pytest.TempPathFactory, suffix: str, labels: list[str]) -> None:
+    if not all(label.strip() for label in labels):
+        return  # an empty class is refused
+    folder = tmp_path_factory.mktemp("labels")
+    names = photos(folder)
+    rows = [[name, label] for name, label in zip(names, labels, strict=True)]
+    file = write_rows(folder / f"labels{suffix}", ["file_name", "label"], rows)
+    assert pairs(opened(file)["train"]) == list(zip(names, labels, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name])
+def test_words_that_other_readers_take_for_values_are_classes(tmp_path: Path, name: str) -> None:
+    names = photos(tmp_path)
+    rows = [[file, name if number % 2 else "other"] for number, file in enumerate(names)]
+    write_rows(tmp_path / "metadata.csv", ["file_name", "label"], rows)
+    for source in ("csv", "folder", "hub"):
+        root = tmp_path / "metadata.csv" if source == "csv" else tmp_path
+        assert set(open_stored(DataConfig(source=source, root=root))["train"].classes) == {name, "other"}
+
+
+def test_a_number_in_json_stays_as_written(tmp_path: Path) -> None:
+    photos(tmp_path)
+    (tmp_path / "labels.jsonl").write_text('{"path": "0.png", "class": 1e5}\n\n{"path": "1.png", "class": 007}\n')
+    with pytest.raises(ValueError, match="line 3 is not JSON"):
+        opened(tmp_path / "labels.jsonl")
+    (tmp_path / "labels.jsonl").write_text('{"path": "0.png", "class": 1e5}\n\n{"path": "1.png", "class": 70}\n')
+    assert opened(tmp_path / "labels.jsonl")["train"].classes == ("1e5", "70")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("header", [("image", "label"), ("filename", "species"), ("label", "id"), ("x", "y")])
+def test_columns_are_found_by_name_and_by_content(tmp_path: Path, delimiter: str, header: tuple[str, ...]) -> None:
+    names = photos(tmp_path / "images")
+    labels = ("label", "species", "y")
+    rows = [["ab"[number % 2] if column in labels else name for column in header] for number, name in enumerate(names)]
+    lines = [delimiter.join(row) for row in [header, *rows]]
+    (tmp_path / "labels.csv").write_text("\ufeff" + "\r\n".join(lines) + "\r\n")
+    data = opened(tmp_path / "labels.csv")
+    assert pairs(data["train"]) == [(name, "ab"[number % 2]) for number, name in enumerate(names)]
+
+
+def test_splits_in_a_column(tmp_path: Path) -> None:
+    names = photos(tmp_path, 6)
+    rows = [[name, "ab"[number % 2], ("train", "Validation", "TEST")[number // 2]] for number, name in enumerate(names)]
+    file = write_rows(tmp_path / "labels.csv", ["image", "label", "split"], rows)
+    data = opened(file)
+    assert list(data) == ["train", "val", "test"]
+    assert [pairs(source) for source in data.values()] == [
+        [(names[first], "a"), (names[first + 1], "b")] for first in (0, 2, 4)
+    ]
+    own = [[name, label, {"train": "fit", "Validation": "x", "TEST": "check"}[split]] for name, label, split in rows]
+    file = write_rows(tmp_path / "own.csv", ["image", "label", "fold"], own)
+    data = opened(file, split_column="fold", splits=("train=fit", "val=x", "test=check"))
+    assert {split: len(source) for split, source in data.items()} == {"train": 2, "val": 2, "test": 2}
+
+
+def test_metadata_of_each_split(tmp_path: Path) -> None:
+    for split, count in (("train", 4), ("test", 2)):
+        names = photos(tmp_path / split, count)
+        rows = [[name, "ab"[number % 2]] for number, name in enumerate(names)]
+        write_rows(tmp_path / split / "metadata.csv", ["file_name", "label"], rows)
+    data = open_stored(DataConfig(source="hub", root=tmp_path))
+    assert {split: len(source) for split, source in data.items()} == {"train": 4, "test": 2}
+    assert all(Path(data["test"].name(index)).is_file() for index in range(2))
+
+
+def test_images_named_without_their_ending(tmp_path: Path) -> None:
+    photos(tmp_path / "train")
+    rows = [[str(number), "ab"[number % 2]] for number in range(4)]
+    file = write_rows(tmp_path / "labels.csv", ["id", "breed"], rows)
+    data = opened(file, images=tmp_path / "train")
+    assert pairs(data["train"]) == [(f"{number}.png", "ab"[number % 2]) for number in range(4)]
+
+
+def test_a_file_without_a_header(tmp_path: Path) -> None:
+    names = photos(tmp_path)
+    (tmp_path / "labels.csv").write_text("".join(f"{name},{'ab'[number % 2]}\n" for number, name in enumerate(names)))
+    assert len(opened(tmp_path / "labels.csv")["train"]) == 4
+
+
+def test_numbers_are_sorted_by_value(tmp_path: Path) -> None:
+    names = photos(tmp_path)
+    file = write_rows(
+        tmp_path / "l.csv",
+        ["image", "label"],
+        [[name, label] for name, label in zip(names, ("10", "9", "10", "2"), strict=True)],
+    )
+    assert opened(file)["train"].classes == ("2", "9", "10")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty"),
+        ("image,label\n", "has a header but no rows"),
+        ("image,label\n0.png\n", "has 1 cells in row 2, but 2 columns"),
+        ("image,label\n0.png,a\n1.png,\n", "has no class in row 3"),
+        ("image,image\n0.png,a\n", "has two columns with the same name"),
+        ("image,a,b\n0.png,1,0\n", "has no obvious column of classes, only image, a, b"),
+        ("image,label\nlost.png,a\n", "lost.png does not exist: give the folder of the images as --data.images"),
+        ("image,label,split\n0.png,a,train\n1.png,b,sometimes\n", "has 'sometimes' in its column split"),
+        ("image,label,split\n0.png,a,test\n", "has no training images in its column split"),
+        ("image,label,split\n0.png,a,train\n1.png,b,test\n", "has the class 'b' in its test images only"),
+        ('image,label\n0.png,"a\n', "is no table"),
+    ],
+)
+def test_wrong_files_are_refused_in_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    photos(tmp_path)
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        opened(tmp_path / "labels.csv")
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["image_column", "label_column", "split_column"])
+def test_a_column_that_is_not_there(tmp_path: Path, option: str) -> None:
+    photos(tmp_path)
+    file = write_rows(tmp_path / "l.csv", ["image", "label"], [["0.png", "a"]])
+    with pytest.raises(ValueError, match="has no column 'lost', only image, label: change"):
+        opened(file, **{option: "lost"})
+
+
+def test_a_folder_is_no_label_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"needs --data.root, a .csv, .tsv, .jsonl, .ndjson file"):
+        opened(tmp_path)
+
+
+def test_text_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_bytes("image,label\n0.png,été\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="is not UTF-8 text: save it as UTF-8"):
+        opened(tmp_path / "l.csv")
+
+
+def test_similar_classes_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = photos(tmp_path, 8)
+    labels = ("Cat", "cat", "cat ", "dog", "\u00e9", "e\u0301", "Cat", "dog")
+    file = write_rows(tmp_path / "l.csv", ["image", "label"], [list(row) for row in zip(names, labels, strict=True)])
+    with pytest.raises(ValueError, match="has a single image"):
+        open_data(DataConfig(source="csv", root=file))
+    notes = [record.message for record in caplog.records if "differ only" in record.message]
+    assert len(notes) == 2
+    assert notes[0].startswith("the classes 'Cat' and 'cat' and 'cat ' differ only in case, spaces or Unicode form")
