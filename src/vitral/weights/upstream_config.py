@@ -69,6 +69,7 @@ def timm_model_args(config: ViTConfig) -> dict[str, Any]:
         qk_norm=config.qk_norm,
         init_values=config.layer_scale,
         fc_norm=config.pooled_norm,
+        final_norm=config.final_norm,
         pre_norm=config.pre_norm,
         qkv_bias=config.qkv_bias,
     )
