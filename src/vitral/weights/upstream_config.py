@@ -29,6 +29,7 @@ def timm_model_name(config: ViTConfig) -> str:
     """
     impossible = {
         "with one output per patch": config.pool == "none",
+        "with both a norm before the blocks and a bias of patches, or neither": config.pre_norm == config.patch_bias,
         "with a gated MLP after attention pooling": config.pool == "map" and config.mlp == "swiglu",
     }
     if part := next((part for part, applies in impossible.items() if applies), None):
