@@ -29,7 +29,7 @@ def test_a_file_without_its_name_is_read_right_noted_or_refused() -> None:
             alone = TIMM.infer_config(tensors, {})
         except UserError:
             continue
-        model, notes = timm_models()[name], " ".join(TIMM.assumptions(tensors, {}))
+        model, notes = timm_models()[name], " ".join(TIMM.assumptions(alone, tensors, {}))
         if model.difference:
             silent |= {} if "pooling reads registers" in notes else {name: model.difference}
             continue

@@ -29,6 +29,7 @@ def timm_model_name(config: ViTConfig) -> str:
     """
     impossible = {
         "with one output per patch": config.pool == "none",
+        "with both a norm before the blocks and a bias of patches, or neither": config.pre_norm == config.patch_bias,
         "with a gated MLP after attention pooling": config.pool == "map" and config.mlp == "swiglu",
     }
     if part := next((part for part, applies in impossible.items() if applies), None):
@@ -69,6 +70,7 @@ def timm_model_args(config: ViTConfig) -> dict[str, Any]:
         qk_norm=config.qk_norm,
         init_values=config.layer_scale,
         fc_norm=config.pooled_norm,
+        final_norm=config.final_norm,
         pre_norm=config.pre_norm,
         qkv_bias=config.qkv_bias,
     )

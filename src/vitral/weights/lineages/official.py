@@ -288,7 +288,7 @@ FACEBOOK_DINOV3 = Lineage(
     num_heads=_dinov3_heads,
     canonicalise=_dinov3_canonicalise,
     positions=("rope",),
-    ignore=rf"^mask_token$|^rope_embed\.|^local_cls_norm\.|{HEADS}",
+    ignore=rf"^mask_token$|^rope_embed\.|^(local_cls_norm|projectors)\.|{HEADS}",
     assumptions=_dinov3_assumptions,
     finalise=_dinov3_finalise,
 )

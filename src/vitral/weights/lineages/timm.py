@@ -155,6 +155,7 @@ TIMM = Lineage(
     state_dict=_state_dict,
     finalise=_finalise,
     positions=("learned_1d", "none", "rope"),
+    stores={"final_norm": (True, False)},
     ignore=r"^head\.(mlp|last_layer)\.|^(dino|ibot)_head\.",
     assumptions=assumptions,
     caveats=lambda config: [] if config.stem_stages is None else [HYBRIDS],

@@ -75,6 +75,7 @@ HONOURED = frozenset(
 CONFIG_KEYS = STORED | IRRELEVANT | HONOURED | frozenset((*FIXED, *DINOV3_ROTATION))
 """Arguments of timm's models that Vitral knows."""
 
+NO_NORM = "has no final norm"
 ROTARY = "has rotary positions of another form than DINOv3's"
 TENSORS = {
     r"\.(attn|mlp)\.norm\.": "normalises inside attention and MLP",
@@ -151,6 +152,7 @@ def infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCon
         patch_bias="patch_embed.proj.bias" in tensors,
         pre_norm="norm_pre.weight" in tensors,
         pooled_norm="fc_norm.weight" in tensors,
+        final_norm=bool({"norm.weight", "fc_norm.weight"} & tensors.keys()),
         mlp="swiglu" if gated else "gelu",
         gelu=_gelu(args, model, gated=gated),
         norm_eps=_norm_eps(tensors, args, model),
@@ -206,12 +208,15 @@ def _is_rotary(tensors: Tensors, model: TimmModel | None) -> bool:
 
 def _check(tensors: Tensors, args: Mapping[str, Any], model: TimmModel | None, architecture: str) -> None:
     """Refuses what Vitral does not compute, and what could be either."""
-    if model is not None and model.difference:
+    if model is not None and model.difference not in ("", NO_NORM):
         raise UserError(f"timm's {architecture} {model.difference}, which Vitral does not compute")
     differences = {text for pattern, text in TENSORS.items() if any(re.search(pattern, name) for name in tensors)}
     norms = {"norm.weight", "fc_norm.weight"} & tensors.keys()
-    if len(norms) != 1:
-        differences.add("has a norm before pooling and one after" if norms else "has no final norm")
+    stated = args.get("final_norm") is False or (model is not None and model.difference == NO_NORM)
+    if len(norms) == 2:
+        differences.add("has a norm before pooling and one after")
+    if not norms and not stated:  # a file that lost its norm would look the same
+        raise UserError(f"it {NO_NORM}: name an architecture without one, or state final_norm false, in a config.json")
     if not any(name.endswith(".norm1.bias") for name in tensors):
         differences.add("normalises with RMSNorm")
     if model is not None and model.rotary and "pos_embed" in tensors:
