@@ -23,7 +23,13 @@ __all__ = ["main"]
 def main(options: argparse.Namespace) -> None:
     """Converts, loads the result again, and prints how far its outputs are from the source's."""
     heads = {"num_heads": options.num_heads} if options.num_heads else {}
-    model, report = load_with_report(options.source, allow_missing=options.allow_missing, **heads)
+    model, report = load_with_report(
+        options.source,
+        allow_missing=options.allow_missing,
+        checkpoint_key=options.checkpoint_key,
+        prefix=options.prefix,
+        **heads,
+    )
     caveats = save_as(model, options.destination, options.to)
     by, output, difference = verify(model, options.destination, options.to)
     if options.json:
