@@ -28,8 +28,8 @@ TRAINING = {
     *("eva_config", "corda_config", "runtime_config", "ensure_weight_tying", "qalora_group_size", "bias"),
     *("modules_to_save", "fan_in_fan_out"),
 }
-"""Settings that do not change how the tensors of an adapter are added. The layers of a Vision Transformer are linear, and
-PEFT itself ignores `fan_in_fan_out` for those.
+"""Settings that do not change how the tensors of an adapter are added. PEFT itself ignores `fan_in_fan_out` for linear
+layers, and a Vision Transformer has no others.
 """
 
 
@@ -65,18 +65,12 @@ class Adapter:
         merged = dict(tensors)
         for name, update in canonicalise(self.updates).items():
             if name not in merged or merged[name].shape != update.shape:
-                raise UserError(
-                    f"the adapter {self.folder} changes {name}, which the model does not have in this shape"
-                )
+                raise UserError(f"the adapter {self.folder} changes {name}, which the model has not in this shape")
             merged[name] = merged[name].float() + update
         for name, tensor in canonicalise(self.replaced).items():
-            if (
-                name in merged
-                and merged[name].shape != tensor.shape
-                and "classifier" not in name
-                and "head" not in name
-            ):
-                raise UserError(f"the adapter {self.folder} replaces {name}, which has another shape in the model")
+            head = "classifier" in name or "head" in name
+            if not head and (name not in merged or merged[name].shape != tensor.shape):
+                raise UserError(f"the adapter {self.folder} replaces {name}, which the model has not in this shape")
             merged[name] = tensor
         return merged
 
@@ -109,9 +103,8 @@ def read_adapter(folder: Path) -> Adapter | None:
     for module, pair in halves.items():
         if set(pair) != {"A", "B"}:
             raise UserError(f"{file} is damaged: {module} has only one half of its update")
-        updates[f"{module}.weight"] = _update(
-            pair["A"], pair["B"], _scale(config, module, len(pair["A"]), file), module
-        )
+        scale = _scale(config, module, len(pair["A"]), file)
+        updates[f"{module}.weight"] = _update(pair["A"], pair["B"], scale, module)
     return Adapter(
         folder=folder,
         base=str(config["base_model_name_or_path"]),

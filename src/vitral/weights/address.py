@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vitral.errors import UserError
 
-__all__ = ["HUB_PREFIX", "check_address"]
+__all__ = ["HUB_PREFIX", "check_address", "is_hub_name"]
 
 HUB_PREFIX = "hf-hub:"
 """Prefix of a model on the Hub."""
@@ -41,6 +41,11 @@ def check_address(model: str | Path) -> None:
         raise UserError(f"{name} does not exist here: if it is on the Hub, name it {HUB_PREFIX}{other[1]}")
     if re.match(r"[a-z][a-z0-9+.-]+://", name):
         raise UserError(f"{name} is a web address: download the file, and name the copy")
-    if NAME.fullmatch(name) and not name.startswith("runs/") and Path(name).suffix.lower() not in FILES:
+    if is_hub_name(name) and not name.startswith("runs/"):
         raise UserError(f"{name} does not exist here; is it on the Hub? name it {HUB_PREFIX}{name}")
     raise UserError(f"{name} does not exist: name the folder of a trained model, such as runs/digits")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name has the form OWNER/NAME, and is no file's."""
+    return NAME.fullmatch(name) is not None and Path(name).suffix.lower() not in FILES

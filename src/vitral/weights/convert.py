@@ -182,13 +182,15 @@ def _open_source(
         raise UserError(f"{path} cannot be read: {reason}")
     if (family := unsupported_model(file.tensors, encoder_config(upstream_config, prefix or ""))) is not None:
         raise UserError(f"{path} is a model of the family {family}, which Vitral does not support")
+
+    def matches(tensors: dict[str, Tensor]) -> bool:
+        return _matching(tensors) is not None
+
     try:
-        encoder = find_encoder(file.tensors, lambda tensors: _matching(tensors) is not None, prefix=prefix)
+        encoder = find_encoder(file.tensors, matches, prefix=prefix)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if encoder is None and (
-        suggestion := suggested_prefix(file.tensors, lambda tensors: _matching(tensors) is not None)
-    ):
+    if encoder is None and (suggestion := suggested_prefix(file.tensors, matches)):
         raise UserError(f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion}")
     lineage, tensors = detect_lineage(file.tensors if encoder is None else encoder.tensors, path)
     assert encoder is not None

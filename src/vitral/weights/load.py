@@ -14,7 +14,7 @@ from vitral.errors import UserError
 from vitral.models import Model
 from vitral.weights.adapt import adapt_model
 from vitral.weights.adapters import Adapter, read_adapter
-from vitral.weights.address import HUB_PREFIX, check_address
+from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name
 from vitral.weights.convert import LoadReport, load_upstream
 from vitral.weights.folder import load_model
 from vitral.weights.hub import download
@@ -118,12 +118,14 @@ def _find(source: str | Path) -> tuple[Path, Adapter | None]:
     adapter = read_adapter(path)
     if adapter is None:
         return path, None
-    on_hub = not Path(adapter.base).exists()
     revision = f"@{adapter.revision}" if adapter.revision else ""
-    base = f"{HUB_PREFIX}{adapter.base}{revision}" if on_hub else adapter.base
     try:
-        check_address(base)
-        path = download(base) if on_hub else Path(base)
+        if Path(adapter.base).exists():
+            path = Path(adapter.base)
+        elif is_hub_name(adapter.base):
+            path = download(f"{HUB_PREFIX}{adapter.base}{revision}")
+        else:
+            raise UserError("it does not exist here")
     except UserError as error:
         raise UserError(f"{adapter.folder} adapts {adapter.base}, which cannot be read: {error}") from None
     if read_adapter(path) is not None:
