@@ -103,9 +103,8 @@ def _read_zip(path: Path, checkpoint_key: str | None) -> TensorFile:
             raise UserError(f"{path} has no keys of state dicts: leave out --checkpoint-key")
         if torch_file:
             tensors, quick_gelu = read_torchscript(archive, path)
-            return TensorFile(
-                tensors=tensors, upstream_config={"model_cfg": {"quick_gelu": quick_gelu}}, torchscript=True
-            )
+            stated = {"model_cfg": {"quick_gelu": True}} if quick_gelu else {}
+            return TensorFile(tensors=tensors, upstream_config=stated, torchscript=True)
         if members and not any(member.filename.endswith(".npy") for member in members):
             raise UserError(f"{path} is not a checkpoint: it is a ZIP archive without arrays; unpack it")
         return TensorFile(

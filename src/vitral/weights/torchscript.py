@@ -27,8 +27,8 @@ DTYPES = {
     "BoolStorage": torch.bool,
 }
 MAX_DEPTH = 64
-QUICK_GELU = b"1.702"
-"""The factor in OpenAI's approximation of GELU, which is in the code of the files."""
+QUICK_GELU = 1.702
+"""The factor in OpenAI's approximation of GELU, which is in the code of the files, or among its constants."""
 
 
 class _Module:
@@ -44,10 +44,10 @@ class _Module:
 class _Unpickler(pickle.Unpickler):
     """Builds modules without code, and tensors; refuses every other class and function."""
 
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(archive.open(f"{root}data.pkl"))
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        super().__init__(archive.open(name))
         self.archive = archive
-        self.root = root
+        self.folder = name.removesuffix(".pkl")
         self.storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -65,9 +65,9 @@ class _Unpickler(pickle.Unpickler):
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
             raise pickle.UnpicklingError(f"it refers to {kind!s:.20}")
         if key not in self.storages:
-            content = self.archive.read(f"{self.root}data/{key}")
+            content = self.archive.read(f"{self.folder}/{key}")
             if len(content) != count * dtype.itemsize:
-                raise pickle.UnpicklingError(f"the numbers of data/{key} are not complete")
+                raise pickle.UnpicklingError(f"the numbers of {key} are not complete")
             self.storages[key] = torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0)
         return self.storages[key]
 
@@ -107,15 +107,22 @@ def read_torchscript(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Te
     Raises:
         UserError: the pickle in it is damaged, or names classes that are no modules.
     """
-    name = min((name for name in archive.namelist() if name.endswith("data.pkl")), key=len)
+    name = min((name for name in archive.namelist() if name.endswith("/data.pkl")), key=len)
+    constants = name.replace("data.pkl", "constants.pkl")
     try:
-        module = _Unpickler(archive, name.removesuffix("data.pkl")).load()
+        module = _Unpickler(archive, name).load()
+        numbers = _Unpickler(archive, constants).load() if constants in archive.namelist() else ()
+        quick_gelu = any(_is_quick_gelu(number) for number in numbers)
     except (pickle.UnpicklingError, EOFError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
         raise UserError(f"{path} is a damaged TorchScript file: {' '.join(str(e).split())[:200]}") from None
     if not isinstance(module, _Module):
         raise UserError(f"{path} is a TorchScript file without a module: save model.state_dict()")
     code = (archive.read(member) for member in archive.namelist() if "/code/" in member and member.endswith(".py"))
-    return dict(_tensors(module, "", 0)), any(QUICK_GELU in text for text in code)
+    return dict(_tensors(module, "", 0)), quick_gelu or any(str(QUICK_GELU).encode() in text for text in code)
+
+
+def _is_quick_gelu(constant: Any) -> bool:
+    return isinstance(constant, Tensor) and constant.numel() == 1 and abs(constant.item() - QUICK_GELU) < 1e-3
 
 
 def _tensors(module: _Module, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:

@@ -44,7 +44,7 @@ TENSOR_NAMES: tuple[tuple[str, str], ...] = (
     (r"(^|\.)layers\.\d+\.blocks\.\d+\.\S*(relative_position_bias_table|cpb_mlp)", "Swin"),
     (r"^features\.\d+\.\d+\.attn\.(relative_position_bias_table|cpb_mlp)", "Swin"),
     (
-        r"(^|\.)beit\.|\.(attn|relative_position_bias|rel_pos_bias)\.relative_position_bias_table$",
+        r"(^|\.)beit\.|(^|\.)(attn|relative_position_bias|rel_pos_bias)\.relative_position_bias_table$|\.lambda_1$",
         "BEiT",
     ),
     (r"\.attn\.rel_pos_h$", "SAM"),

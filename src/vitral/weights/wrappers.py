@@ -7,7 +7,7 @@ import pickle
 import re
 import types
 import zipfile
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,22 @@ does, and the teacher of self-distillation.
 """
 MAX_DEPTH = 8
 NOT_MODELS = re.compile(r"optim|sched|scaler|loss|criterion|callback|loops", re.IGNORECASE)
+DICTIONARIES = (
+    *("lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict"),
+    *("lightning.pytorch.utilities.parsing.AttributeDict", "pytorch_lightning.utilities.parsing.AttributeDict"),
+    "easydict.EasyDict",
+)
+"""Dictionaries of settings, which are read as plain ones."""
+
+
+def _ordered_dict(*factory: Any) -> OrderedDict[Any, Any]:
+    """A dictionary in place of one with defaults, which PyTorch's reader cannot fill."""
+    return OrderedDict()
+
+
 SAFE_GLOBALS: list[Any] = [
-    *(argparse.Namespace, types.SimpleNamespace, Counter, OrderedDict, defaultdict),
+    *(argparse.Namespace, types.SimpleNamespace, Counter, OrderedDict, (_ordered_dict, "collections.defaultdict")),
+    *((OrderedDict, name) for name in DICTIONARIES),
     *(list, dict, set, frozenset, tuple, int, float, complex, bool, str, bytes, slice),
     *(datetime.datetime, datetime.date, datetime.timedelta, datetime.timezone),
     *(torch.Size, torch.dtype, torch.device),
