@@ -95,7 +95,9 @@ def read_adapter(folder: Path) -> Adapter | None:
         name = name.removeprefix(MODEL_PREFIX)
         if half := LORA.fullmatch(name):
             halves.setdefault(half[1], {})[half[2]] = tensor.float()
-        elif ".lora_" in name or "vera_" in name:
+        elif ".original_module." in name:
+            continue  # the base's own, which a replaced module keeps beside itself
+        elif ".lora_" in name:
             raise UserError(f"{file}: {name} is no linear or convolutional update, and Vitral supports only those")
         else:
             replaced[re.sub(r"\.(base_layer|modules_to_save(\.default)?)(?=\.)", "", name)] = tensor

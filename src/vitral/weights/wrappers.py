@@ -146,8 +146,8 @@ def _wrapper(content: Any, path: Path, notes: list[str]) -> str | None:
         return None
     known = [key for key in KEYS if key in states]
     loose = sum(isinstance(value, Tensor) for value in content.values())
-    if loose > max(states.values()) or (loose and not known):
-        return None
+    if 2 * loose > max(states.values()):
+        return None  # the content is itself a state dict, with others beside it
     if not known and len(states) > 1:
         raise UserError(f"{path} has several state dicts: choose one with --checkpoint-key {', '.join(states)}")
     chosen = known[0] if known else next(iter(states))

@@ -474,7 +474,7 @@ CASES: dict[str, Saved] = {
         for prefix in ("model.", "net.", "model._orig_mod.", "model.backbone.")
     },
     "a classifier beside the encoder": Saved(
-        build=timm_encoder, save=torch_file(with_classifier), refusal="fc.bias, fc.weight"
+        build=timm_encoder, save=torch_file(with_classifier), refusal="fc.weight, fc.bias"
     ),
     "a classifier beside the encoder, with a prefix": encoder(
         save=torch_file(with_classifier), options={"prefix": "backbone."}, notes=("fc (2 tensors)",)
