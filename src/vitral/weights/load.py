@@ -89,6 +89,8 @@ def load_with_report(
     choices = dict(checkpoint_key=checkpoint_key, prefix=prefix)
     choices = {name: value for name, value in choices.items() if value is not None}
     upstream = find_upstream(path)
+    if upstream is None and path.is_file():
+        path = path.parent  # its config.json has the architecture
     if upstream is None and adapter is not None:
         raise UserError(f"{adapter.folder} adapts {path}, which is no folder or file of another project")
     if upstream is None and (overrides or choices):

@@ -1,10 +1,12 @@
 """TorchScript files: the tensors of their module tree, read without running the code in them."""
 
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -34,11 +36,11 @@ QUICK_GELU = 1.702
 class _Module:
     """A module of a TorchScript file, without its code: only its attributes."""
 
-    def __init__(self, *arguments: Any) -> None:
-        self.attributes: dict[Any, Any] = {}
+    attributes: Mapping[Any, Any] = MappingProxyType({})
 
     def __setstate__(self, state: Any) -> None:
-        self.attributes = state if isinstance(state, dict) else {}
+        if isinstance(state, dict):
+            self.attributes = state
 
 
 class _Unpickler(pickle.Unpickler):
@@ -74,7 +76,7 @@ class _Unpickler(pickle.Unpickler):
 
 def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *unused: Any) -> Tensor:
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(storage)):
+    if min((offset, *size, *stride)) < 0 or math.prod(size) > len(storage) or (0 not in size and last >= len(storage)):
         raise pickle.UnpicklingError(f"a tensor of shape {size} has more numbers than the file")
     return torch.as_strided(storage, size, stride, offset)
 
@@ -118,18 +120,20 @@ def read_torchscript(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Te
     if not isinstance(module, _Module):
         raise UserError(f"{path} is a TorchScript file without a module: save model.state_dict()")
     code = (archive.read(member) for member in archive.namelist() if "/code/" in member and member.endswith(".py"))
-    return dict(_tensors(module, "", 0)), quick_gelu or any(str(QUICK_GELU).encode() in text for text in code)
+    return dict(_tensors(module, "", set())), quick_gelu or any(str(QUICK_GELU).encode() in text for text in code)
 
 
 def _is_quick_gelu(constant: Any) -> bool:
     return isinstance(constant, Tensor) and constant.numel() == 1 and abs(constant.item() - QUICK_GELU) < 1e-3
 
 
-def _tensors(module: _Module, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
-    if depth > MAX_DEPTH:
+def _tensors(module: _Module, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a module and those below it by name; a module that is in the tree twice counts once."""
+    if id(module) in seen or prefix.count(".") > MAX_DEPTH:
         return
+    seen.add(id(module))
     for name, value in module.attributes.items():
         if isinstance(value, Tensor):
             yield f"{prefix}{name}", value
         elif isinstance(value, _Module):
-            yield from _tensors(value, f"{prefix}{name}.", depth + 1)
+            yield from _tensors(value, f"{prefix}{name}.", seen)

@@ -27,7 +27,8 @@ KEYS = (
 """Keys of state dicts in training checkpoints. Where a file has several, the first is read: averaged weights, as timm
 does, and the teacher of self-distillation.
 """
-MAX_DEPTH = 8
+MAX_DEPTH = 4
+"""Largest number of keys above a state dict."""
 NOT_MODELS = re.compile(r"optim|sched|scaler|loss|criterion|callback|loops", re.IGNORECASE)
 DICTIONARIES = (
     *("lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict"),
@@ -99,7 +100,9 @@ def _pickled(path: Path) -> bytes:
     if not zipfile.is_zipfile(path):
         return path.read_bytes()[: 2**22]
     with zipfile.ZipFile(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+        if name is None:
+            return b""
         with archive.open(name) as file:
             return file.read(2**22)
 
