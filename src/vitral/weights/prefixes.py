@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,5 +147,8 @@ def _shared(name: str, prefix: str) -> str:
     return next((start for start in starts if name.startswith(start)), "")
 
 
-def _is_projection(names: Iterable[str], prefix: str) -> bool:
-    return any(re.match(re.escape(prefix) + PROJECTION_HEAD, name) for name in names)
+def _is_projection(names: Collection[str], prefix: str) -> bool:
+    """Whether the head among names with a prefix is a projection, and no classifier."""
+    return f"{prefix}head.weight" not in names and any(
+        re.match(re.escape(prefix) + PROJECTION_HEAD, name) for name in names
+    )

@@ -6,6 +6,7 @@ import pathlib
 import pickle
 import re
 import types
+import warnings
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -73,7 +74,8 @@ def load_torch(path: Path) -> Any:
         UserError: the file holds objects of other classes.
     """
     try:
-        with path.open("rb") as file, torch.serialization.safe_globals(SAFE_GLOBALS):
+        with path.open("rb") as file, torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on pickle protocols, which an error explains better
             # given a path, PyTorch would choose the reader by its suffix
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
