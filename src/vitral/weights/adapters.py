@@ -139,7 +139,9 @@ def _scale(config: Mapping[str, Any], module: str, rank: int, file: Path) -> flo
     """Factor of an update: alpha / r, or alpha / sqrt(r) with rsLoRA; patterns name other values for some modules."""
     stated = _by_pattern(config.get("rank_pattern"), module, config.get("r", 8))
     alpha = _by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
-    if stated != rank or not isinstance(alpha, int | float):
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise UserError(f"{file}: the update of {module} has the lora_alpha {alpha!r}, which is no number")
+    if stated != rank:
         raise UserError(f"{file}: the update of {module} has rank {rank}, but {ADAPTER_CONFIG} says {stated}")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
