@@ -63,11 +63,17 @@ class Adapter:
             UserError: a tensor that the adapter changes is not in the model, or has another shape.
         """
         merged = dict(tensors)
-        for name, update in canonicalise(self.updates).items():
+        try:
+            updates, replaced = canonicalise(self.updates), canonicalise(self.replaced)
+        except (KeyError, IndexError, TypeError, RuntimeError):
+            raise UserError(
+                f"the adapter {self.folder} changes only a part of a fused layer: merge it with PEFT"
+            ) from None
+        for name, update in updates.items():
             if name not in merged or merged[name].shape != update.shape:
                 raise UserError(f"the adapter {self.folder} changes {name}, which the model has not in this shape")
             merged[name] = merged[name].float() + update
-        for name, tensor in canonicalise(self.replaced).items():
+        for name, tensor in replaced.items():
             head = "classifier" in name or "head" in name
             if not head and (name not in merged or merged[name].shape != tensor.shape):
                 raise UserError(f"the adapter {self.folder} replaces {name}, which the model has not in this shape")

@@ -95,11 +95,11 @@ def load_upstream(
         OSError: the file cannot be read.
     """
     source = _open_source(path, upstream_config or {}, checkpoint_key, prefix)
+    if adapter is not None:
+        source = replace(source, tensors=adapter.merged(source.tensors, source.lineage.canonicalise))
     lineage, tensors = source.lineage, source.tensors
     upstream_config = {**source.upstream_config, **_num_heads(overrides.get("num_heads"))}
     try:
-        if adapter is not None:
-            tensors = adapter.merged(tensors, lineage.canonicalise)
         config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
         state, missing, unexpected = from_upstream(lineage.mapping(config), tensors)
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:

@@ -73,10 +73,8 @@ def test_shards_and_adapters_come_from_the_hub(hub: Hub, folder: Path, tmp_path:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     module = "base_model.model.vit.layers.0.mlp.fc1"
-    torch.save(
-        {f"{module}.lora_{half}.weight": torch.zeros(s) for half, s in (("A", (2, 12)), ("B", (24, 2)))},
-        adapter / "adapter_model.bin",
-    )
+    halves = {f"{module}.lora_A.weight": torch.zeros(2, 12), f"{module}.lora_B.weight": torch.zeros(24, 2)}
+    torch.save(halves, adapter / "adapter_model.bin")
     config = dict(peft_type="LORA", r=2, lora_alpha=2, base_model_name_or_path="me/vit", revision="main")
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     push(hub, adapter, "me/lora")
