@@ -97,15 +97,10 @@ def load_upstream(
     source = _open_source(path, upstream_config or {}, checkpoint_key, prefix)
     if adapter is not None:
         source = replace(source, tensors=adapter.merged(source.tensors, source.lineage.canonicalise))
-    lineage, tensors = source.lineage, source.tensors
+    lineage = source.lineage
     upstream_config = {**source.upstream_config, **_num_heads(overrides.get("num_heads"))}
-    try:
-        config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
-        state, missing, unexpected = from_upstream(lineage.mapping(config), tensors)
-    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
-    notes = [*source.notes, *_assumptions(lineage, config, tensors, upstream_config)]
+    config, (state, missing, unexpected) = _convert(source, upstream_config, overrides, path)
+    notes = [*source.notes, *_assumptions(lineage, config, source.tensors, upstream_config)]
     model = blank_model(config)
     assert isinstance(model, ViT)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -131,6 +126,23 @@ def load_upstream(
         notes=tuple(notes),
     )
     return model.eval(), report
+
+
+def _convert(
+    source: "_Source", upstream_config: Mapping[str, Any], overrides: Mapping[str, Any], path: Path
+) -> tuple[ViTConfig, tuple[dict[str, Tensor], list[str], list[str]]]:
+    """Architecture of a source, and what `from_upstream` gives.
+
+    Raises:
+        UserError: shapes or fields do not fit each other.
+    """
+    lineage, tensors = source.lineage, source.tensors
+    try:
+        config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
+        return config, from_upstream(lineage.mapping(config), tensors)
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
 
 
 def _check_state(path: Path, state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
