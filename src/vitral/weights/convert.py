@@ -22,7 +22,7 @@ from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP, OPEN_CLIP, SIGLIP
 from vitral.weights.lineages.transformers import DINOV2, DINOV3, TRANSFORMERS
 from vitral.weights.mapping import from_upstream, to_upstream
-from vitral.weights.prefixes import encoder_config, find_encoder, suggested_prefix
+from vitral.weights.prefixes import encoder_config, find_encoder, suggested_prefix, without_training
 from vitral.weights.sharded import read_weights
 from vitral.weights.unsupported import unsupported_model, unsupported_tensors
 from vitral.weights.upstream_card import upstream_card
@@ -67,6 +67,18 @@ class LoadReport:
     """Everything else that was not simply copied, one sentence each."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """The encoder in a file: its format, its tensors under the names of the format's mapping, and its configuration."""
+
+    lineage: Lineage
+    tensors: dict[str, Tensor]
+    upstream_config: dict[str, Any]
+    prefix: str
+    others: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 def load_upstream(
     path: Path,
     *,
@@ -104,9 +116,10 @@ def load_upstream(
     model = blank_model(config)
     assert isinstance(model, ViT)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    notes += [*_conversions(state), *lineage.caveats(config), *(adapter.notes if adapter else ())]
     ignored = [name for name in unexpected if re.search(lineage.ignore, name)]
-    unexpected = [*source.others, *(name for name in unexpected if name not in ignored)]
+    unexpected, training = without_training([name for name in unexpected if name not in ignored])
+    unexpected = [*source.others, *unexpected]
+    notes += [*_conversions(state), *lineage.caveats(config), *training, *(adapter.notes if adapter else ())]
     if ignored:
         notes.append(f"ignored, because the model does not use them: {', '.join(ignored)}")
     if not any(name.startswith("head.") for name in state):
@@ -129,7 +142,7 @@ def load_upstream(
 
 
 def _convert(
-    source: "_Source", upstream_config: Mapping[str, Any], overrides: Mapping[str, Any], path: Path
+    source: _Source, upstream_config: Mapping[str, Any], overrides: Mapping[str, Any], path: Path
 ) -> tuple[ViTConfig, tuple[dict[str, Tensor], list[str], list[str]]]:
     """Architecture of a source, and what `from_upstream` gives.
 
@@ -166,18 +179,6 @@ def _fill(model: ViT, state: Mapping[str, Tensor], *, complete: bool) -> None:
         model.to_empty(device="cpu").init_weights()
     floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
     model.load_state_dict(floats, strict=False, assign=complete)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """The encoder in a file: its format, its tensors under the names of the format's mapping, and its configuration."""
-
-    lineage: Lineage
-    tensors: dict[str, Tensor]
-    upstream_config: dict[str, Any]
-    prefix: str
-    others: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 def _open_source(

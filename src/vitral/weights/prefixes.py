@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitral.errors import UserError
 
-__all__ = ["Encoder", "encoder_config", "find_encoder", "suggested_prefix"]
+__all__ = ["Encoder", "encoder_config", "find_encoder", "suggested_prefix", "without_training"]
 
 WRAPPERS = (
     *("module", "_orig_mod", "_fsdp_wrapped_module", "model", "teacher", "target_encoder", "backbone", "encoder"),
@@ -70,7 +70,7 @@ def find_encoder(
     Raises:
         UserError: no name has the prefix.
     """
-    start, notes = "", []
+    start = ""
     if prefix:
         start = prefix if prefix.endswith((".", "/")) else f"{prefix}."
         if not any(name.startswith(start) for name in tensors):
@@ -79,26 +79,24 @@ def find_encoder(
     found = _search(tensors, matches, start)
     if found is None:
         return None
-    inside, groups, others = prefixed(tensors, found), Counter[str](), []
     outside = [name for name in tensors if not name.startswith(found)]
+    groups, others = Counter[str](), []
     for name in outside:
         parent = _shared(name, found)
-        group = _group(name.removeprefix(parent))
-        unused = LEFT_OUT.fullmatch(group) or (group == "head" and _is_projection(outside, parent))
-        if unused or not name.startswith(start):
-            groups[group] += 1
+        if not name.startswith(start) or _only_trains(name, outside, parent):
+            groups[_group(name.removeprefix(parent))] += 1
         else:
             others.append(name)
-    projection = _is_projection(inside, "")
-    for name in list(inside):
-        group = _group(name)
-        if (group == "head" and projection) or (LEFT_OUT.fullmatch(group) and ("." in name or group in TRAINING)):
-            groups[group] += 1
-            del inside[name]
-    if groups:
-        counts = ", ".join(f"{group} ({count} tensor{'s' * (count != 1)})" for group, count in groups.items())
-        notes.append(f"{f'only {found} was read' if found else 'only the encoder was read'}; left out: {counts}")
-    return Encoder(tensors=inside, prefix=found, others=tuple(others), notes=tuple(notes))
+    notes = [f"only {found} was read; left out: {_counted(groups)}"] if groups else []
+    return Encoder(tensors=prefixed(tensors, found), prefix=found, others=tuple(others), notes=tuple(notes))
+
+
+def without_training(names: Collection[str]) -> tuple[list[str], list[str]]:
+    """The names that may belong to a model, among those that a format does not know; and a note on the others."""
+    unused = [name for name in names if _only_trains(name, names, "")]
+    groups = Counter(map(_group, unused))
+    notes = [f"left out, because only training uses them: {_counted(groups)}"] if groups else []
+    return [name for name in names if name not in unused], notes
 
 
 def suggested_prefix(tensors: Mapping[str, Tensor], matches: Callable[[dict[str, Tensor]], bool]) -> str | None:
@@ -147,8 +145,19 @@ def _shared(name: str, prefix: str) -> str:
     return next((start for start in starts if name.startswith(start)), "")
 
 
-def _is_projection(names: Collection[str], prefix: str) -> bool:
-    """Whether the head among names with a prefix is a projection, and no classifier."""
-    return f"{prefix}head.weight" not in names and any(
-        re.match(re.escape(prefix) + PROJECTION_HEAD, name) for name in names
-    )
+def _only_trains(name: str, names: Collection[str], parent: str) -> bool:
+    """Whether a tensor is of a part that only training uses: a decoder, or a head that is no classifier.
+
+    Args:
+        name: the full name.
+        names: all names beside it.
+        parent: prefix that it shares with the model.
+    """
+    group = _group(name.removeprefix(parent))
+    if group == "head" and f"{parent}head.weight" not in names:
+        return any(re.match(re.escape(parent) + PROJECTION_HEAD, other) for other in names)
+    return bool(LEFT_OUT.fullmatch(group)) and (f"{group}." in name or group in TRAINING)
+
+
+def _counted(groups: Counter[str]) -> str:
+    return ", ".join(f"{group} ({count} tensor{'s' * (count != 1)})" for group, count in groups.items())
