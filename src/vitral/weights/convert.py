@@ -194,7 +194,7 @@ def _open_source(
     if (reason := unsupported_tensors(file.tensors, upstream_config)) is not None:
         raise UserError(f"{path} cannot be read: {reason}")
     if (family := unsupported_model(file.tensors, encoder_config(upstream_config, prefix or ""))) is not None:
-        raise UserError(f"{path} is a model of the family {family}, which Vitral does not support")
+        raise UserError(f"{path} is a model of the family {family}")
 
     def matches(tensors: dict[str, Tensor]) -> bool:
         return _matching(tensors) is not None

@@ -52,6 +52,15 @@ TENSOR_NAMES: tuple[tuple[str, str], ...] = (
     (r"(^|\.)preprocessor\.patchifier\.|\.rms_norm1\.weight$|(^|\.)patch_embed\.norm\.weight$", "AIMv2"),
 )
 """Names of models by the names of their tensors; the first match counts."""
+PARTS = {
+    "BEiT": "relative position biases",
+    "data2vec": "relative position biases",
+    "SAM": "windows and positions by axis",
+    "CaiT": "talking-heads attention",
+    "Swin": "shifted windows",
+    "AIMv2": "RMSNorm",
+}
+"""What Vitral lacks for each of these models."""
 QUANTISED = (
     (r"\.(absmax|quant_map|SCB|quant_state\.\S+|weight_format)$", "bitsandbytes"),
     (r"\.(qweight|qzeros|g_idx)$", "GPTQ or AWQ"),
@@ -85,12 +94,16 @@ def unsupported_file(start: bytes) -> str | None:
 
 
 def unsupported_model(tensors: Mapping[str, Tensor], upstream_config: Mapping[str, Any]) -> str | None:
-    """Name of a family of models that Vitral does not support, by its configuration or the names of its tensors."""
+    """The family of models that Vitral does not support, by its configuration or the names of its tensors, and what
+    Vitral lacks for it: a part of a sentence.
+    """
     stated = str(upstream_config.get("model_type") or upstream_config.get("architecture"))
     for start, family in MODEL_TYPES.items():
         if stated == start or re.match(rf"{start}(v2)?_", stated):
-            return family
-    return _first(TENSOR_NAMES, tensors)
+            break
+    else:
+        family = _first(TENSOR_NAMES, tensors)
+    return None if family is None else f"{family}, whose {PARTS[family]} Vitral does not compute"
 
 
 def unsupported_tensors(tensors: Mapping[str, Tensor], upstream_config: Mapping[str, Any]) -> str | None:

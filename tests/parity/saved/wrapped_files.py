@@ -142,8 +142,8 @@ def moco(model: nn.Module) -> dict[str, Any]:
     return {**settings(), "state_dict": state}
 
 
-def mae(model: nn.Module) -> dict[str, Any]:
-    decoder = {"decoder_embed.weight": torch.rand(8, 8), "decoder_pos_embed": torch.rand(1, 17, 8)}
+def with_decoder(model: nn.Module) -> dict[str, Any]:
+    decoder = {"decoder.embed.weight": torch.rand(8, 8), "decoder_pos_embed": torch.rand(1, 17, 8)}
     decoder |= {"decoder_blocks.0.norm1.weight": torch.rand(8), "decoder_pred.bias": torch.rand(8)}
     return {"model": {**model.state_dict(), **decoder}, **settings()}
 
@@ -444,7 +444,9 @@ CASES: dict[str, Saved] = {
         compare="pooled",
         notes=("momentum_encoder (", "predictor (1 tensor)", "head (5 tensors)"),
     ),
-    "MAE with its decoder": encoder(save=torch_file(mae), notes=("decoder_embed (1 tensor)", "has no head")),
+    "an encoder with a decoder": encoder(
+        save=torch_file(with_decoder), notes=("decoder (1 tensor)", "decoder_blocks (1 tensor)", "has no head")
+    ),
     **{
         f"{prefix} on timm's names": read(save=under("state_dict", prefix=prefix))
         for prefix in (
