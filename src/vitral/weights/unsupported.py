@@ -98,11 +98,10 @@ def unsupported_model(tensors: Mapping[str, Tensor], upstream_config: Mapping[st
     Vitral lacks for it: a part of a sentence.
     """
     stated = str(upstream_config.get("model_type") or upstream_config.get("architecture"))
-    for start, family in MODEL_TYPES.items():
-        if stated == start or re.match(rf"{start}(v2)?_", stated):
-            break
-    else:
-        family = _first(TENSOR_NAMES, tensors)
+    families = (
+        family for start, family in MODEL_TYPES.items() if stated == start or re.match(rf"{start}(v2)?_", stated)
+    )
+    family = next(families, None) or _first(TENSOR_NAMES, tensors)
     return None if family is None else f"{family}, whose {PARTS[family]} Vitral does not compute"
 
 
