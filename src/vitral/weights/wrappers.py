@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 from torch import Tensor
 
 from vitral.errors import UserError
@@ -50,10 +51,10 @@ SAFE_GLOBALS: list[Any] = [
     *(list, dict, set, frozenset, tuple, int, float, complex, bool, str, bytes, slice),
     *(datetime.datetime, datetime.date, datetime.timedelta, datetime.timezone),
     *(torch.Size, torch.dtype, torch.device),
-    *(np.ndarray, np.dtype, np._core.multiarray._reconstruct, np._core.multiarray.scalar),
+    *(np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar),
     *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
-    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+    (multiarray.scalar, "numpy.core.multiarray.scalar"),
     *(
         (kind, f"{module}.{name}")
         for module in ("pathlib", "pathlib._local")

@@ -23,9 +23,9 @@ from parity.saved.openai_clip import Clip, traced
 
 __all__ = ["CASES"]
 
-HF = dict(image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=2, intermediate_size=96)
-TIMM = dict(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=1, mlp_ratio=2)
-MOCO = dict(img_size=32, patch_size=16, embed_dim=384, depth=1, num_heads=12, mlp_ratio=1)
+HF: dict[str, Any] = dict(image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=2, intermediate_size=96)
+TIMM: dict[str, Any] = dict(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=1, mlp_ratio=2)
+MOCO: dict[str, Any] = dict(img_size=32, patch_size=16, embed_dim=384, depth=1, num_heads=12, mlp_ratio=1)
 
 timm_vit = partial(VisionTransformer, **TIMM, num_classes=7)
 timm_encoder = partial(VisionTransformer, **TIMM, num_classes=0)
@@ -39,7 +39,9 @@ def torchvision_vit() -> nn.Module:
 
 
 def transformers_vit() -> nn.Module:
-    return transformers.ViTForImageClassification(transformers.ViTConfig(**HF, num_attention_heads=2, num_labels=7))
+    return transformers.ViTForImageClassification(
+        transformers.ViTConfig(**HF, **dict[str, Any](num_attention_heads=2, num_labels=7))
+    )
 
 
 def dinov2() -> nn.Module:
@@ -188,19 +190,20 @@ def trocr_encoder() -> nn.Module:
 
 
 def trocr(encoder: Any) -> nn.Module:
-    sizes = dict(d_model=64, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=32, vocab_size=50)
+    sizes: dict[str, Any] = dict(
+        d_model=64, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=32, vocab_size=50
+    )
     decoder = transformers.TrOCRForCausalLM(transformers.TrOCRConfig(**sizes, max_position_embeddings=16))
     return transformers.VisionEncoderDecoderModel(encoder=encoder, decoder=decoder)
 
 
 def dinov2_backbone() -> nn.Module:
-    config = transformers.Dinov2Config(
-        **{**HF, "mlp_ratio": 2}, num_attention_heads=4, out_features=["stage1", "stage2"], reshape_hidden_states=False
-    )
+    stages: dict[str, Any] = dict(out_features=["stage1", "stage2"], reshape_hidden_states=False)
+    config = transformers.Dinov2Config(**{**HF, "mlp_ratio": 2}, num_attention_heads=4, **stages)
     return transformers.Dinov2Backbone(config)
 
 
-def class_token(backbone: nn.Module, images: Tensor) -> Tensor:
+def class_token(backbone: Any, images: Tensor) -> Tensor:
     """Normed class token, which is the pooled output of the same weights in `Dinov2Model`."""
     model = transformers.Dinov2Model(backbone.config)
     model.load_state_dict(backbone.state_dict(), strict=False)
@@ -208,7 +211,9 @@ def class_token(backbone: nn.Module, images: Tensor) -> Tensor:
 
 
 def depth_anything(backbone: Any) -> nn.Module:
-    sizes = dict(reassemble_hidden_size=64, neck_hidden_sizes=[8, 8], reassemble_factors=[2, 1], fusion_hidden_size=8)
+    sizes: dict[str, Any] = dict(
+        reassemble_hidden_size=64, neck_hidden_sizes=[8, 8], reassemble_factors=[2, 1], fusion_hidden_size=8
+    )
     config = transformers.DepthAnythingConfig(
         backbone_config=backbone.config, patch_size=8, head_in_index=-1, head_hidden_size=4, **sizes
     )
@@ -239,14 +244,14 @@ def damaged_shard(model: nn.Module, folder: Path) -> Path:
     return path
 
 
-def torch_shards(model: nn.Module, folder: Path) -> Path:
+def torch_shards(model: Any, folder: Path) -> Path:
     """The older form: PyTorch files with an index."""
     state = model.state_dict()
     placed = {name: f"pytorch_model-0000{1 + index % 2}-of-00002.bin" for index, name in enumerate(state)}
     for file in set(placed.values()):
         torch.save({name: tensor for name, tensor in state.items() if placed[name] == file}, folder / file)
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": placed}))
-    (folder / "config.json").write_text(json.dumps(model.config.to_dict()))  # pyright: ignore[reportCallIssue]
+    (folder / "config.json").write_text(json.dumps(model.config.to_dict()))
     return folder
 
 
@@ -375,7 +380,9 @@ def cait() -> nn.Module:
 
 
 def swin() -> nn.Module:
-    sizes = dict(img_size=64, window_size=2, embed_dim=16, depths=(1, 1), num_heads=(1, 1), num_classes=7)
+    sizes: dict[str, Any] = dict(
+        img_size=64, window_size=2, embed_dim=16, depths=(1, 1), num_heads=(1, 1), num_classes=7
+    )
     return timm.create_model("swin_tiny_patch4_window7_224", **sizes)
 
 

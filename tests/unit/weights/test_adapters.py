@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from models import small_model
+from models import small_card, small_model
 from vitral.errors import UserError
 from vitral.weights.adapters import read_adapter
 from vitral.weights.folder import save_model
@@ -97,7 +97,7 @@ def test_other_bases_are_refused(adapter: Path, tmp_path: Path) -> None:
     write(adapter, base_model_name_or_path=str(adapter))
     assert "itself an adapter" in refusal(adapter)
     model = small_model(image_size=16)
-    save_model(tmp_path / "vitral", model, model.card)
+    save_model(tmp_path / "vitral", model, small_card(model.config))
     write(adapter, base_model_name_or_path=str(tmp_path / "vitral"))
     assert "no folder or file of another project" in refusal(adapter)
     save_as(small_model(image_size=16, depth=1, width=24), tmp_path / "wide", "transformers")

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._utils import _rebuild_tensor_v2
 
 from vitral.errors import UserError
 from vitral.weights.tensor_file import read_tensor_file
@@ -76,7 +77,7 @@ class Calls:
         self.arguments = arguments
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return torch._utils._rebuild_tensor_v2, self.arguments
+        return _rebuild_tensor_v2, self.arguments
 
 
 @pytest.mark.parametrize("member", ["data.pkl", "constants.pkl"])
