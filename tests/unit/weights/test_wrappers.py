@@ -1,13 +1,18 @@
 """Training checkpoints, prefixes and names beside a model: it loads equal, or is refused in one sentence."""
 
 import argparse
+import datetime
 import os
 import pickle
+import sys
 import tempfile
+import types
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -202,3 +207,29 @@ def test_a_changed_file_gives_tensors_or_one_sentence(place: int, new: bytes, le
         assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
     finally:
         path.unlink()
+
+
+def test_settings_of_many_kinds_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("lightning.fabric.utilities.data")
+    attributes = type("AttributeDict", (dict,), {"__module__": module.__name__})
+    module.__dict__["AttributeDict"] = attributes
+    for name in ("lightning", "lightning.fabric", "lightning.fabric.utilities", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    values = {
+        "hyper_parameters": attributes(lr=0.1, out=Path("x")),
+        "windows": PureWindowsPath("C:/x"),
+        "namespace": types.SimpleNamespace(a=1),
+        "counter": Counter("aab"),
+        "bool": np.bool_(True),
+        "text": np.str_("abc"),
+        "half": np.float16(1),
+        "objects": np.array([None, "a"], dtype=object),
+        "nested": [{"a": (1, {2})}, defaultdict(lambda: 0).default_factory is None],
+        "dates": [datetime.datetime.now(datetime.UTC), datetime.date(2024, 1, 1)],
+        "dtype": np.dtype("float32"),
+        "device": torch.device("cpu"),
+        "slice": slice(1, 2),
+    }
+    path = save({"model": {"x": torch.zeros(1)}, **values}, tmp_path)
+    monkeypatch.undo()
+    assert set(read_tensor_file(path).tensors) == {"x"}
