@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import vitral
 from cli.screen import Screen
@@ -331,3 +331,24 @@ def test_the_hub_is_out_of_reach(screen: Screen, tmp_path: Path) -> None:
     error = screen.refusal("convert", "hf-hub:nobody/nothing", tmp_path / "y", "--to", "vitral")
     assert error.startswith("hf-hub:nobody/nothing is not in the cache")
     assert "cannot be downloaded" in screen.refusal("convert", "hf-hub:a/b/c", tmp_path / "y", "--to", "vitral")
+
+
+def test_a_state_dict_and_a_prefix_are_chosen(screen: Screen, model: Path, tmp_path: Path) -> None:
+    screen.run("convert", model, tmp_path / "there.safetensors", "--to", "timm")
+    state = load_file(tmp_path / "there.safetensors")
+    named = {f"eye.{name}": tensor for name, tensor in state.items()} | {"text.weight": torch.zeros(2)}
+    torch.save({"teacher": named, "student": {name: 0 * tensor for name, tensor in named.items()}}, tmp_path / "x.pth")
+    words = ("convert", tmp_path / "x.pth", tmp_path / "back", "--to", "vitral", *HEADS)
+    assert "--prefix eye." in screen.refusal(*words)
+    facts = screen.json(*words, "--prefix", "eye.", "--checkpoint-key", "teacher")
+    assert (facts["lineage"], facts["unexpected"]) == ("timm", [])
+    assert any("text (1 tensor)" in note for note in facts["notes"])
+    back, first = load_model(tmp_path / "back").state_dict(), load_model(model).state_dict()
+    assert all(torch.equal(back[name], first[name]) for name in first)
+
+
+def test_a_model_on_the_hub_is_named_with_its_prefix(screen: Screen, tmp_path: Path) -> None:
+    for words in (["predict", "google/vit", tmp_path], ["inspect", "google/vit", tmp_path], ["eval", "google/vit"]):
+        assert "name it hf-hub:google/vit" in screen.refusal(*words)
+    error = screen.refusal("train", "finetune", "--model.weights", "google/vit", "--out", tmp_path / "run")
+    assert "name it hf-hub:google/vit" in error

@@ -40,7 +40,13 @@ class Verification:
 def main(options: argparse.Namespace) -> None:
     """Converts, loads the result again, and prints how far its outputs are from the source's."""
     heads = {"num_heads": options.num_heads} if options.num_heads else {}
-    model, report = load_with_report(options.source, allow_missing=options.allow_missing, **heads)
+    model, report = load_with_report(
+        options.source,
+        allow_missing=options.allow_missing,
+        checkpoint_key=options.checkpoint_key,
+        prefix=options.prefix,
+        **heads,
+    )
     adapted: list[str] = []
     if options.image_size is not None:
         model, adapted = adapt_model(model, image_size=options.image_size)

@@ -13,9 +13,10 @@ from vitral.files import atomic_folder, write_atomically
 from vitral.inspection.cost import forward_macs
 from vitral.models import Model
 from vitral.vit import ViT
+from vitral.weights.address import HUB_PREFIX
 from vitral.weights.convert import LINEAGES, storable, upstream_state_dict
 from vitral.weights.folder import ModelConfig, save_model
-from vitral.weights.hub import HUB_PREFIX, upload
+from vitral.weights.hub import upload
 from vitral.weights.readme import render_readme
 from vitral.weights.save import save_upstream_folder
 from vitral.weights.tensor_file import read_json

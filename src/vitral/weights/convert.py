@@ -14,6 +14,7 @@ from vitral.errors import UserError
 from vitral.models import blank_model, give_buffers
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
+from vitral.weights.adapters import Adapter
 from vitral.weights.config_keys import unknown_keys
 from vitral.weights.lineages.dino import DINOV2, DINOV3
 from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
@@ -25,8 +26,10 @@ from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP, SIGLIP
 from vitral.weights.lineages.transformers import TRANSFORMERS
 from vitral.weights.mapping import from_upstream, to_upstream
+from vitral.weights.prefixes import encoder_config, find_encoder, suggested_prefix, without_training
+from vitral.weights.sharded import read_weights
 from vitral.weights.storable import POOLING, fold_layer_scale, refusal
-from vitral.weights.tensor_file import read_tensors
+from vitral.weights.unsupported import unsupported_model, unsupported_tensors
 from vitral.weights.upstream_card import upstream_card
 
 __all__ = [
@@ -80,38 +83,59 @@ class LoadReport:
     """Everything else that was not simply copied, one sentence each."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """The encoder in a file: its format, its tensors under the names of the format's mapping, and its configuration."""
+
+    lineage: Lineage
+    tensors: dict[str, Tensor]
+    upstream_config: dict[str, Any]
+    prefix: str
+    others: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 def load_upstream(
-    path: Path, *, upstream_config: Mapping[str, Any] | None = None, allow_missing: bool = False, **overrides: Any
+    path: Path,
+    *,
+    upstream_config: Mapping[str, Any] | None = None,
+    allow_missing: bool = False,
+    checkpoint_key: str | None = None,
+    prefix: str | None = None,
+    adapter: Adapter | None = None,
+    **overrides: Any,
 ) -> tuple[ViT, LoadReport]:
     """Loads another project's checkpoint as a model in float32 and evaluation mode, with its card.
 
     A checkpoint without a head gives a model with a zero head; the report notes it.
 
     Args:
-        path: a NumPy archive, a safetensors file or a PyTorch file.
+        path: a NumPy archive, a safetensors file, a PyTorch or TorchScript file, or the index of a sharded one.
         upstream_config: the upstream `config.json` and similar files, if there are any.
         allow_missing: whether to accept missing and unexpected tensors.
+        checkpoint_key: key of the state dict in a PyTorch file that holds several, such as `student`.
+        prefix: prefix of the encoder's tensors in a larger model, such as `backbone.`; the others are left out.
+        adapter: low-rank updates to add to the weights.
         overrides: fields of the architecture that the file does not store, or that should differ.
 
     Raises:
         UserError: the format is unknown, or tensors are missing, unexpected, of wrong shape, or not finite.
         OSError: the file cannot be read.
     """
-    lineage, tensors = detect_lineage(read_tensors(path), path)
-    upstream_config = {**(upstream_config or {}), **_num_heads(overrides.get("num_heads"))}
-    try:
-        config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
-        state, missing, unexpected = from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
-    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
-    notes = _assumptions(lineage, config, tensors, upstream_config)
+    source = _open_source(path, upstream_config or {}, checkpoint_key, prefix)
+    if adapter is not None:
+        source = replace(source, tensors=adapter.merged(source.tensors, source.lineage.canonicalise))
+    lineage = source.lineage
+    upstream_config = {**source.upstream_config, **_num_heads(overrides.get("num_heads"))}
+    config, (state, missing, unexpected) = _convert(source, upstream_config, overrides, path)
+    notes = [*source.notes, *_assumptions(lineage, config, source.tensors, upstream_config)]
     model = blank_model(config)
     assert isinstance(model, ViT)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    notes += [*_conversions(state), *lineage.caveats(config)]
     ignored = [name for name in unexpected if re.search(lineage.ignore, name)]
-    unexpected = [name for name in unexpected if name not in ignored]
+    unexpected, training = without_training([name for name in unexpected if name not in ignored])
+    unexpected = [*source.others, *unexpected]
+    notes += [*_conversions(state), *lineage.caveats(config), *training, *(adapter.notes if adapter else ())]
     if ignored:
         notes.append(f"ignored, because the model does not use them: {_modules(ignored)}")
     if not any(name.startswith("head.") for name in state):
@@ -119,18 +143,9 @@ def load_upstream(
         notes.append(f"the file has no head: the model gets a zero head for {config.num_classes} classes")
         state |= {name: torch.zeros(shapes[name]) for name in shapes if name.startswith("head.")}
     if (missing or unexpected) and not allow_missing:
-        raise UserError(f"{path}: {_mismatch(missing, unexpected)}; load it anyway with --allow-missing")
-    for name, tensor in state.items():
-        if shapes[name] != tuple(tensor.shape):
-            raise UserError(f"{path}: {name} has shape {tuple(tensor.shape)}, but the model expects {shapes[name]}")
-        if not torch.isfinite(tensor.sum(dtype=torch.float32)):
-            raise UserError(f"{path}: {name} contains NaN or infinity")
-    if missing:
-        model.to_empty(device="cpu").init_weights()
-    else:
-        give_buffers(model, torch.device("cpu"))
-    floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
-    model.load_state_dict(floats, strict=False, assign=not missing)
+        raise UserError(f"{path}: {_mismatch(missing, unexpected)}; {_remedy(source, missing, unexpected)}")
+    _check_state(path, state, shapes)
+    _fill(model, state, complete=not missing)
     model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name)
     report = LoadReport(
         lineage=lineage.name,
@@ -155,21 +170,125 @@ def _mark_head_without_classes(model: ViT, lineage: Lineage) -> list[str]:
     return [note]
 
 
+def _convert(
+    source: _Source, upstream_config: Mapping[str, Any], overrides: Mapping[str, Any], path: Path
+) -> tuple[ViTConfig, tuple[dict[str, Tensor], list[str], list[str]]]:
+    """Architecture of a source, and what `from_upstream` gives.
+
+    Raises:
+        UserError: shapes or fields do not fit each other.
+    """
+    lineage, tensors = source.lineage, source.tensors
+    try:
+        config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
+        return config, from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
+
+
+def _check_state(path: Path, state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Checks shapes and values.
+
+    Raises:
+        UserError: a tensor has another shape than the model expects, or is not finite.
+    """
+    for name, tensor in state.items():
+        if shapes[name] != tuple(tensor.shape):
+            raise UserError(f"{path}: {name} has shape {tuple(tensor.shape)}, but the model expects {shapes[name]}")
+        if not torch.isfinite(tensor.sum(dtype=torch.float32)):
+            raise UserError(f"{path}: {name} contains NaN or infinity")
+
+
+def _fill(model: ViT, state: Mapping[str, Tensor], *, complete: bool) -> None:
+    """Gives a blank model its tensors, in float32; those that `state` lacks are initialised."""
+    if complete:
+        give_buffers(model, torch.device("cpu"))
+    else:
+        model.to_empty(device="cpu").init_weights()
+    floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
+    model.load_state_dict(floats, strict=False, assign=complete)
+
+
+def _open_source(
+    path: Path, upstream_config: Mapping[str, Any], checkpoint_key: str | None, prefix: str | None
+) -> _Source:
+    """Reads a file and finds the encoder in it.
+
+    Raises:
+        UserError: the file cannot be read, or has no encoder of a supported format.
+        OSError: the file cannot be read.
+    """
+    file = read_weights(path, checkpoint_key=checkpoint_key)
+    if (reason := unsupported_tensors(file.tensors, upstream_config)) is not None:
+        raise UserError(f"{path} cannot be read: {reason}")
+    if (family := unsupported_model(file.tensors, encoder_config(upstream_config, prefix or ""))) is not None:
+        raise UserError(f"{path} is a model of the family {family}")
+
+    def matches(tensors: dict[str, Tensor]) -> bool:
+        return _matching(tensors) is not None
+
+    try:
+        encoder = find_encoder(file.tensors, matches, prefix=prefix)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if encoder is None and (suggestion := suggested_prefix(file.tensors, matches)):
+        raise UserError(f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion}")
+    lineage, tensors = detect_lineage(file.tensors if encoder is None else encoder.tensors, path)
+    assert encoder is not None
+    if file.torchscript and lineage is not OPEN_CLIP:
+        raise UserError(
+            f"{path} is a TorchScript file, and Vitral reads only those of CLIP, because the code in another may "
+            "compute anything: save model.state_dict() instead"
+        )
+    small_moco = "base_encoder." in encoder.prefix and _width(encoder.tensors) == 384
+    config = {**_num_heads(12 if small_moco else None), **file.upstream_config}
+    return _Source(
+        lineage=lineage,
+        tensors=tensors,
+        upstream_config={**config, **encoder_config(upstream_config, encoder.prefix)},
+        prefix=encoder.prefix,
+        others=encoder.others,
+        notes=(*file.notes, *encoder.notes),
+    )
+
+
+def _width(tensors: Mapping[str, Tensor]) -> int | None:
+    return tensors["cls_token"].shape[-1] if "cls_token" in tensors else None
+
+
 def detect_lineage(tensors: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str, Tensor]]:
     """Format of a file, and its tensors under the names of the format's mapping.
 
     Raises:
         UserError: the format is unknown.
     """
-    for lineage in LINEAGES.values():
-        canonical = lineage.canonicalise(tensors)
-        if lineage.matches(canonical):
-            return lineage, canonical
+    if (found := _matching(tensors)) is not None:
+        return found
     examples = ", ".join(sorted(tensors)[:3]) or "nothing"
     raise UserError(
         f"{path} has an unknown format: it contains {len(tensors)} tensors such as {examples}; "
         f"supported formats are {', '.join(LINEAGES)}"
     )
+
+
+def _matching(tensors: dict[str, Tensor]) -> tuple[Lineage, dict[str, Tensor]] | None:
+    """The first format that matches, and the canonical tensors; None if none does."""
+    for lineage in LINEAGES.values():
+        try:
+            canonical = lineage.canonicalise(tensors)
+            if lineage.matches(canonical):
+                return lineage, canonical
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError):
+            continue  # names as in this format, but shapes that it never has
+    return None
+
+
+def _remedy(source: _Source, missing: Iterable[str], unexpected: Iterable[str]) -> str:
+    """What a user can do about missing and unexpected tensors."""
+    if not list(missing) and list(unexpected) == list(source.others):
+        return f"read the encoder alone with --prefix {source.prefix}, or load it anyway with --allow-missing"
+    return "load it anyway with --allow-missing"
 
 
 def upstream_state_dict(

@@ -13,13 +13,23 @@ from huggingface_hub.errors import (
 )
 
 from vitral.errors import UserError
+from vitral.weights.address import HUB_PREFIX
 
-__all__ = ["HUB_PREFIX", "WEIGHTS_FILES", "download", "upload"]
+__all__ = ["WEIGHTS_FILES", "download", "upload"]
 
-HUB_PREFIX = "hf-hub:"
-"""Prefix of a model on the Hub."""
-WEIGHTS_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
-"""Names of the weights file in upstream folders, in order of preference."""
+WEIGHTS_FILES = (
+    *("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin"),
+)
+"""Names of the weights file in upstream folders, or of its index, in order of preference."""
+SAFETENSORS = (
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "open_clip_model.safetensors",
+    "adapter_model.safetensors",
+)
+PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "open_clip_pytorch_model.bin", "adapter_model.bin")
+"""Patterns of the files to download; those of PyTorch only where there are no safetensors."""
 HTTPError: type[Exception] = HfHubHTTPError.__mro__[1]
 """Connection errors of the HTTP package, which differs between versions of huggingface_hub."""
 
@@ -32,7 +42,10 @@ def download(model: str) -> Path:
     """
     name, _, revision = model.removeprefix(HUB_PREFIX).partition("@")
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=["*.json", *WEIGHTS_FILES]))
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=["*.json", *SAFETENSORS]))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=["*.json", *PICKLED]))
+        return folder
     except LocalEntryNotFoundError:
         raise UserError(
             f"{model} is not in the cache and the Hub cannot be reached: connect, or use a local file"

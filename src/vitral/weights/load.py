@@ -1,7 +1,6 @@
 """Loads a model from a Vitral folder, another project's file or folder, or the Hugging Face Hub."""
 
 import gc
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,12 @@ from vitral.device import pick_device
 from vitral.errors import UserError
 from vitral.models import Model
 from vitral.weights.adapt import adapt_model
+from vitral.weights.adapters import Adapter, read_adapter
+from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name
 from vitral.weights.convert import LoadReport, load_upstream
-from vitral.weights.folder import WEIGHTS, load_model
-from vitral.weights.hub import HUB_PREFIX, WEIGHTS_FILES, download
-from vitral.weights.tensor_file import read_json
+from vitral.weights.folder import load_model
+from vitral.weights.hub import download
+from vitral.weights.upstream_folder import find_upstream
 
 __all__ = ["load", "load_with_report"]
 
@@ -40,14 +41,15 @@ def load(
 
     Args:
         source: a Vitral model folder, or the weights file in it; another project's file (`.npz`, `.safetensors`,
-            PyTorch) or folder; or `hf-hub:OWNER/NAME`, optionally with `@REVISION`. The format is detected from the
-            content, not from the name.
+            PyTorch, TorchScript of CLIP) or folder, also of a LoRA adapter; or `hf-hub:OWNER/NAME`, optionally with
+            `@REVISION`. The format is detected from the content, not from the name.
         device: device of the model.
         num_classes: number of classes; another number than in the source gives a zero head.
         image_size: image size in pixels; positions are resampled to it.
         patch_size: patch size in pixels; the patch embedding is resized to it.
         channels: number of image channels.
-        overrides: fields of the architecture that another project's file does not store, such as `num_heads`.
+        overrides: fields of the architecture that another project's file does not store, such as `num_heads`;
+            `checkpoint_key` and `prefix` as in `load_with_report`.
 
     Raises:
         UserError: the source does not exist, is damaged, has an unknown format, or is incomplete.
@@ -62,7 +64,13 @@ def load(
 
 
 def load_with_report(
-    source: str | Path, *, device: str | torch.device = "cpu", allow_missing: bool = False, **overrides: Any
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    allow_missing: bool = False,
+    checkpoint_key: str | None = None,
+    prefix: str | None = None,
+    **overrides: Any,
 ) -> tuple[Model, LoadReport | None]:
     """Loads a model without adapting it; also returns how an upstream checkpoint was converted.
 
@@ -70,24 +78,61 @@ def load_with_report(
         source: as in `load`.
         device: as in `load`.
         allow_missing: whether an upstream checkpoint may have missing or unexpected tensors; the report names them.
+        checkpoint_key: key of the state dict in a PyTorch file that holds several, such as `student`.
+        prefix: prefix of the encoder's tensors in a larger model, such as `encoder.`; the others are left out.
         overrides: as in `load`.
 
     Returns:
         The model, and the report; None for a Vitral folder.
     """
-    path = download(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source)
-    if path.name == WEIGHTS and _is_vitral_folder(path.parent):
+    path, adapter = _find(source)
+    choices = dict(checkpoint_key=checkpoint_key, prefix=prefix)
+    choices = {name: value for name, value in choices.items() if value is not None}
+    upstream = find_upstream(path)
+    if upstream is None and path.is_file():
         path = path.parent  # its config.json has the architecture
-    upstream_config = _read_upstream_config(path)
-    upstream = path.is_file() or upstream_config is not None
-    if overrides and not upstream:
-        raise UserError(f"{path} stores its whole architecture: leave out {', '.join(overrides)}")
+    if upstream is None and adapter is not None:
+        raise UserError(f"{adapter.folder} adapts {path}, which is no folder or file of another project")
+    if upstream is None and (overrides or choices):
+        raise UserError(f"{path} stores its whole architecture: leave out {', '.join({**choices, **overrides})}")
     with _garbage_collection_paused():
-        if not upstream:
+        if upstream is None:
             return load_model(path, device=device), None
-        file = path if path.is_file() else _weights_file(path)
-        model, report = load_upstream(file, upstream_config=upstream_config, allow_missing=allow_missing, **overrides)
+        model, report = load_upstream(
+            upstream.weights,
+            upstream_config=upstream.config,
+            allow_missing=allow_missing,
+            adapter=adapter,
+            **choices,
+            **overrides,
+        )
         return model.to(pick_device(device)), report
+
+
+def _find(source: str | Path) -> tuple[Path, Adapter | None]:
+    """Local path of a model, downloaded if it is on the Hub; for an adapter, of the model that it adapts.
+
+    Raises:
+        UserError: there is no such model, or the adapter cannot be read.
+    """
+    check_address(source)
+    path = download(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source)
+    adapter = read_adapter(path)
+    if adapter is None:
+        return path, None
+    revision = f"@{adapter.revision}" if adapter.revision else ""
+    try:
+        if Path(adapter.base).exists():
+            path = Path(adapter.base)
+        elif is_hub_name(adapter.base):
+            path = download(f"{HUB_PREFIX}{adapter.base}{revision}")
+        else:
+            raise UserError("it does not exist here")
+    except UserError as error:
+        raise UserError(f"{adapter.folder} adapts {adapter.base}, which cannot be read: {error}") from None
+    if read_adapter(path) is not None:
+        raise UserError(f"{adapter.folder} adapts {adapter.base}, which is itself an adapter: merge that first")
+    return path, adapter
 
 
 @contextmanager
@@ -100,35 +145,3 @@ def _garbage_collection_paused() -> Iterator[None]:
     finally:
         if active:
             gc.enable()
-
-
-def _is_vitral_folder(folder: Path) -> bool:
-    """Whether a folder contains a model that Vitral wrote."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and isinstance(config.get("architecture"), dict)
-
-
-def _read_upstream_config(path: Path) -> dict[str, Any] | None:
-    """Reads the JSON files of another project's folder; None for Vitral folders and for single files.
-
-    Raises:
-        UserError: `preprocessor_config.json` is damaged.
-    """
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError):
-        return None  # load_model reports the error
-    upstream = isinstance(config, dict) and not isinstance(config.get("architecture"), dict)
-    if not upstream or (path / "run.json").exists():
-        return None
-    return {**config, **read_json(path / "preprocessor_config.json")}
-
-
-def _weights_file(folder: Path) -> Path:
-    for name in WEIGHTS_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"{folder} has no weights: it contains no {' and no '.join(WEIGHTS_FILES)}")

@@ -9,8 +9,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import blank_model
 from vitral.vit_config import ViTConfig
+from vitral.weights.address import HUB_PREFIX
 from vitral.weights.folder import ModelConfig
-from vitral.weights.hub import HUB_PREFIX
 from vitral.weights.upstream_config import CONFIG_FILES
 
 __all__ = ["render_readme"]

@@ -3,7 +3,10 @@
 import json
 import math
 import pickle
+import struct
 import zipfile
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +17,101 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitral.errors import UserError
+from vitral.weights.torchscript import is_torchscript, read_torchscript
+from vitral.weights.unsupported import unsupported_file
+from vitral.weights.wrappers import find_state_dict, load_torch
 
-__all__ = ["read_json", "read_tensors"]
+__all__ = ["TensorFile", "read_json", "read_tensor_file", "read_tensors"]
 
 LEGACY = b"\x80\x02\x8a\n"
 """First bytes of PyTorch files before version 1.6, which are not ZIP archives."""
 MAX_RATIO, MIN_LIMIT = 50, 2**30
 """An archive may unpack to this many times its size, or to this many bytes if that is more."""
+MAX_HEADER = 100_000_000
+"""Largest header of a safetensors file, in bytes."""
+DAMAGE = (
+    *(SafetensorError, zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError),
+    *(LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError, AssertionError),
+)
+"""What the readers raise on damaged files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorFile:
+    """Content of a weights file."""
+
+    tensors: dict[str, Tensor]
+    """Tensors by name, on the CPU and in the file's precision."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or left out in a training checkpoint, one sentence each."""
+    upstream_config: dict[str, Any] = field(default_factory=dict)
+    """What the file itself states of the configuration."""
+    torchscript: bool = False
+    """Whether the file computes with code of its own, which is not read."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads every tensor of a file by name, on the CPU and in the file's precision. Nothing is unpickled.
+    """Reads every tensor of a file by name; raises the same errors as `read_tensor_file`."""
+    return read_tensor_file(path).tensors
+
+
+def read_tensor_file(path: Path, *, checkpoint_key: str | None = None) -> TensorFile:
+    """Reads a NumPy archive, a safetensors file, a PyTorch file or TorchScript. Nothing in it is executed.
+
+    Args:
+        path: the file.
+        checkpoint_key: key of the state dict in a PyTorch file that holds several.
 
     Raises:
         UserError: the file is of an unknown kind, is damaged, unpacks to too many bytes, or contains other objects.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        start = file.read(16)
+        start = file.read(512)
     try:
-        if start.startswith(b"PK"):
-            return _read_zip(path)
         if start.startswith(LEGACY):
-            return _read_torch(path)
-        if start[8:9] == b"{":
-            return load_file(path)
-    except (SafetensorError, zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+            return _read_torch(path, checkpoint_key)
+        if start.startswith(b"PK"):
+            return _read_zip(path, checkpoint_key)
+        if checkpoint_key is not None:
+            raise UserError(f"{path} is no PyTorch file with keys: leave out --checkpoint-key")
+        if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
+            return TensorFile(tensors=load_file(path))
+    except UserError:
+        raise
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path} is damaged, or not a checkpoint: {reason}") from None
+    if not start:
+        raise UserError(f"{path} is empty: download or copy it again")
+    if (kind := unsupported_file(start)) is not None:
+        raise UserError(f"{path} is not a checkpoint: it is {kind}")
     raise UserError(f"{path} is not a checkpoint: supported are .npz, .safetensors and PyTorch files")
 
 
-def _read_zip(path: Path) -> dict[str, Tensor]:
-    """Reads a NumPy archive, or a PyTorch file, which is a ZIP archive too."""
+def _read_zip(path: Path, checkpoint_key: str | None) -> TensorFile:
+    """Reads a NumPy archive, or a PyTorch or TorchScript file, which are ZIP archives too."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         unpacked = sum(member.file_size for member in members)
         if unpacked > max(MAX_RATIO * path.stat().st_size, MIN_LIMIT):
             raise UserError(f"{path} would unpack to {unpacked:,} bytes, far more than a checkpoint of its size")
-        if any(member.filename.endswith("/data.pkl") for member in members):
-            return _read_torch(path)
-        return {member.filename.removesuffix(".npy"): _read_numpy(archive, member.filename, path) for member in members}
+        torch_file = any(member.filename.endswith("/data.pkl") for member in members)
+        if torch_file and not is_torchscript(archive):
+            return _read_torch(path, checkpoint_key)
+        if checkpoint_key is not None:
+            raise UserError(f"{path} has no keys of state dicts: leave out --checkpoint-key")
+        if torch_file:
+            tensors, quick_gelu = read_torchscript(archive, path)
+            stated = {"model_cfg": {"quick_gelu": True}} if quick_gelu else {}
+            return TensorFile(tensors=tensors, upstream_config=stated, torchscript=True)
+        if members and not any(member.filename.endswith(".npy") for member in members):
+            raise UserError(f"{path} is not a checkpoint: it is a ZIP archive without arrays; unpack it")
+        return TensorFile(
+            tensors={
+                member.filename.removesuffix(".npy"): _read_numpy(archive, member.filename, path) for member in members
+            }
+        )
 
 
 def _read_numpy(archive: zipfile.ZipFile, name: str, path: Path) -> Tensor:
@@ -83,16 +140,10 @@ def _check_size(file: Any, size: int) -> None:
     file.seek(0)
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path, checkpoint_key: str | None) -> TensorFile:
     """Reads a PyTorch file: a dictionary of tensors, or a training checkpoint that contains one."""
-    with path.open("rb") as file:  # given a path, PyTorch would choose the reader by its suffix
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model", "teacher", "model_ema"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} contains objects other than named tensors")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    tensors, notes = find_state_dict(load_torch(path), path, key=checkpoint_key)
+    return TensorFile(tensors=tensors, notes=tuple(notes))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -101,7 +152,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object")

@@ -15,7 +15,7 @@ from safetensors.torch import save, save_file
 
 from models import small_model
 from vitral.weights.convert import LINEAGES, load_upstream, upstream_state_dict
-from vitral.weights.tensor_file import read_tensors
+from vitral.weights.tensor_file import read_tensor_file, read_tensors
 
 ARRAYS = {"a/b": np.arange(6, dtype=np.float32).reshape(2, 3), "c": np.zeros((), np.float32)}
 
@@ -130,13 +130,18 @@ def test_names_with_parent_folders_are_only_names(tmp_path: Path) -> None:
     assert not (tmp_path.parent.parent / "outside.npy").exists()
 
 
-def test_other_objects_than_tensors_are_refused(tmp_path: Path) -> None:
-    torch.save({"epoch": 3, "x": torch.zeros(2)}, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match="other than named tensors"):
-        read_tensors(tmp_path / "x.pth")
-    torch.save(torch.zeros(2), tmp_path / "y.pth")
+@pytest.mark.parametrize("content", [torch.zeros(2), {"epoch": 3}, [torch.zeros(2)], {"model": {"epoch": 3}}, 3])
+def test_files_without_named_tensors_are_refused(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "y.pth")
     with pytest.raises(ValueError, match="other than named tensors"):
         read_tensors(tmp_path / "y.pth")
+
+
+def test_other_values_beside_the_tensors_are_named(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "x": torch.zeros(2)}, tmp_path / "x.pth")
+    file = read_tensor_file(tmp_path / "x.pth")
+    assert set(file.tensors) == {"x"}
+    assert file.notes == ("left out, because they are not tensors: epoch",)
 
 
 def test_a_file_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from vitral.errors import UserError
+from vitral.weights.address import check_address
 
 __all__ = ["check_model", "check_output", "check_run", "image_size", "picture_path"]
 
@@ -15,13 +16,12 @@ MODEL_FILES = ("config.json", "preprocessor_config.json", "run.json")
 
 
 def check_model(model: str | Path) -> None:
-    """Checks that a local model exists; an address such as `hf-hub:OWNER/NAME` is left to the loader.
+    """Checks that a local model exists, and the form of an address on the Hub, which is left to the loader.
 
     Raises:
-        UserError: there is no such file or folder.
+        UserError: there is no such file or folder, or it is a web page, or an address without owner.
     """
-    if ":" not in str(model) and not Path(model).exists():
-        raise UserError(f"{model} does not exist: name the folder of a trained model, such as runs/digits")
+    check_address(model)
 
 
 def check_run(folder: Path) -> None:

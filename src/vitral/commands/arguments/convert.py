@@ -38,6 +38,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="PIXELS",
         help="height and width of images, if the source does not store it or the result should differ",
     )
+    parser.add_argument(
+        "--checkpoint-key", metavar="KEY", help="key of the weights in a PyTorch file that holds several: student"
+    )
+    parser.add_argument(
+        "--prefix", metavar="PREFIX", help="prefix of the encoder's arrays in a larger model: backbone."
+    )
     parser.add_argument("--allow-missing", action="store_true", help="allow missing and unexpected arrays")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)

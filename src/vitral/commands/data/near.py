@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vitral.commands.arguments.checks import picture_path
+from vitral.commands.arguments.checks import check_model, picture_path
 from vitral.commands.data.arguments import DataOptions, check_workers, parse_options
 from vitral.commands.loading import load_and_note
 from vitral.commands.output import note, print_json, printable, progress_bar
@@ -105,12 +105,14 @@ def main(arguments: list[str]) -> None:
 
 
 def check(options: Options) -> None:
-    """Checks ranges before anything is read.
+    """Checks ranges, and that the model exists, before anything is read.
 
     Raises:
-        UserError: a value is out of range.
+        UserError: a value is out of range, or there is no such model.
     """
     check_workers(options.workers)
+    if options.model is not None:
+        check_model(options.model)
     threshold = options.threshold
     if threshold is None:
         return

@@ -1,0 +1,45 @@
+"""Weights in several files, with an index that says which tensor is in which."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from vitral.errors import UserError
+from vitral.weights.tensor_file import TensorFile, read_json, read_tensor_file, read_tensors
+
+__all__ = ["INDEX_SUFFIX", "read_weights"]
+
+INDEX_SUFFIX = ".index.json"
+
+
+def read_weights(path: Path, *, checkpoint_key: str | None = None) -> TensorFile:
+    """Reads a weights file, or all files that an index names; see `read_tensor_file`."""
+    if not path.name.endswith(INDEX_SUFFIX):
+        return read_tensor_file(path, checkpoint_key=checkpoint_key)
+    if checkpoint_key is not None:
+        raise UserError(f"{path} has no keys of state dicts: leave out --checkpoint-key")
+    return TensorFile(tensors=_read_shards(path))
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """Reads every tensor that an index such as `model.safetensors.index.json` names.
+
+    Raises:
+        UserError: the index or a file that it names is missing or damaged, or a tensor is not where the index says.
+        OSError: a file cannot be read.
+    """
+    placed = read_json(index).get("weight_map")
+    if not isinstance(placed, dict) or not placed:
+        raise UserError(f"{index} is damaged: it has no weight_map")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(map(str, placed.values()))):
+        if "/" in name or "\\" in name or name.startswith("."):
+            raise UserError(f"{index} names {name!r}, which is not a file beside it")
+        shard = index.parent / name
+        if not shard.is_file():
+            raise UserError(f"{shard} is missing, and {index.name} names it: download or copy it again")
+        content = read_tensors(shard)
+        for tensor in (tensor for tensor, file in placed.items() if file == name and tensor not in content):
+            raise UserError(f"{shard} has no tensor {tensor}, which {index.name} places there: download it again")
+        tensors |= content
+    return tensors
