@@ -11,7 +11,7 @@ import pytest
 from processes import SOURCES
 from vitral.cli import COMMANDS, main
 from vitral.commands.arguments.formats import FOLDER_FORMATS, FORMATS
-from vitral.weights.convert import LINEAGES
+from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.upstream_config import CONFIG_FILES
 
 HEAVY = (

@@ -297,6 +297,21 @@ def test_predict_reports_and_skips_broken_and_missing_files(screen: Screen, mode
         assert failure["reason"] in screen.errors
 
 
+def test_predict_says_what_is_wrong_with_a_single_file(screen: Screen, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    error = screen.refusal("predict", model, tmp_path / "notes.txt")
+    assert "notes.txt cannot be read as an image: it is not a JPEG" in error
+    assert screen.errors.count("notes.txt") == 1
+
+
+def test_predict_counts_files_of_other_formats(screen: Screen, model: Path, photographs: Path, tmp_path: Path) -> None:
+    shutil.copytree(photographs / "cat", tmp_path / "photos")
+    (tmp_path / "photos" / "phone.HEIC").write_bytes(b"photo")
+    assert len(screen.json("predict", model, tmp_path / "photos")["predictions"]) > 0
+    assert "left out 1 files" in screen.errors
+    assert "1 .heic" in screen.errors
+
+
 def test_predict_fails_where_nothing_can_be_read(screen: Screen, model: Path, tmp_path: Path) -> None:
     answer = screen.json("predict", model, tmp_path / "a.jpg", tmp_path / "b.jpg", code=2)
     assert answer["predictions"] == []

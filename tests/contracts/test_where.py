@@ -54,7 +54,7 @@ def test_each_place_exists(row: dict[str, str]) -> None:
     ("folder", "registry"),
     [
         ("layers.positions", "vitral.layers.positions.__init__"),
-        ("weights.lineages", "vitral.weights.convert"),
+        ("weights.lineages", "vitral.weights.lineages.registry"),
         ("objectives", "vitral.objectives.registry"),
         ("train.optimisers", "vitral.train.optimisers.optimiser"),
     ],

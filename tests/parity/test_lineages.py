@@ -15,8 +15,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import vitral
-from vitral.weights.convert import LINEAGES, detect_lineage, load_upstream, upstream_state_dict
+from vitral.weights.lineages.registry import LINEAGES, detect_lineage
 from vitral.weights.mapping import from_upstream, to_upstream
+from vitral.weights.read import load_upstream
+from vitral.weights.write import upstream_state_dict
 
 TIMM = dict(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=1, mlp_ratio=2, num_classes=7)
 HF = dict(image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=2, num_attention_heads=1)

@@ -9,7 +9,9 @@ import torch
 from parity.saved.case import randomised
 from parity.saved.official_files import OFFICIAL, official_tensors
 from vitral.errors import UserError
-from vitral.weights.convert import LINEAGES, load_upstream, upstream_state_dict
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.read import load_upstream
+from vitral.weights.write import upstream_state_dict
 
 
 @pytest.mark.parametrize("name", OFFICIAL)

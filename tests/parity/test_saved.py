@@ -24,7 +24,8 @@ MODULES = [import_module(f"parity.saved.{owner}") for owner in OWNERS]
 CASES: dict[str, Saved] = {name: case for module in MODULES for name, case in module.CASES.items()}
 
 
-def test_names_are_unique() -> None:
+def test_at_least_ninety_files_have_unique_names() -> None:
+    assert len(CASES) >= 90
     assert len(CASES) == sum(len(module.CASES) for module in MODULES), "two cases have the same name"
 
 

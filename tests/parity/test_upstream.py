@@ -15,10 +15,11 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.recipes.digits import digits
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
-from vitral.weights.convert import LINEAGES, upstream_state_dict
+from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.load import load
 from vitral.weights.save import save_as
 from vitral.weights.upstream_model import UpstreamModel, load_upstream_model
+from vitral.weights.write import upstream_state_dict
 
 PREPROCESSING = Preprocessing(
     image_size=(16, 16), channels=3, resize="crop", crop_ratio=0.5, interpolation="bicubic", mean=(0.1, 0.2, 0.3)

@@ -8,8 +8,8 @@ from vitral.commands.output import note
 from vitral.errors import UserError
 from vitral.models import Model
 from vitral.weights.adapt import adapt_model
-from vitral.weights.convert import LoadReport
 from vitral.weights.load import load_with_report
+from vitral.weights.read import LoadReport
 
 __all__ = ["check_head", "load_and_note", "note_report", "output_path"]
 

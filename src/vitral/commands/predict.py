@@ -4,6 +4,7 @@ import argparse
 import csv
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rich.table import Table
 from vitral.commands.loading import check_head, load_and_note
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.images.decode import IMAGE_SUFFIXES
+from vitral.data.sources.folder import left_out
 from vitral.errors import UserError
 from vitral.serve.predictor import Failure, Prediction, Predictor
 
@@ -38,9 +40,11 @@ def main(options: argparse.Namespace) -> None:
     top_k = min(3, len(predictor.card.classes)) if options.top is None else options.top
     results = predictor.predict(files, top_k=top_k)
     write = write_json if options.json else write_csv if options.csv else write_table
-    count = write(with_progress(results, len(files), enabled=not (options.csv and sys.stdout.isatty())), top_k)
+    failures: list[Failure] = []
+    enabled = not (options.csv and sys.stdout.isatty())
+    count = write(with_progress(results, len(files), failures, enabled=enabled), top_k)
     if not count:
-        raise UserError(f"none of {len(files)} images could be classified")
+        raise UserError(failures[0].reason if len(files) == 1 else f"none of {len(files)} images could be classified")
 
 
 def image_files(arguments: list[str]) -> list[str]:
@@ -75,25 +79,33 @@ def folder_images(folder: str) -> list[str]:
     def fail(error: OSError) -> None:
         raise UserError(f"{error.filename} cannot be listed: {error.strerror}")
 
-    files = []
+    files, others = [], Counter[str]()
     for root, folders, names in os.walk(folder, onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        images = (name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."))
-        files.extend(str(Path(root, name)) for name in sorted(images))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            ending = Path(name).suffix.lower()
+            if ending in IMAGE_SUFFIXES:
+                files.append(str(Path(root, name)))
+            else:
+                others[ending] += 1
+    if others:
+        note(f"{folder}: {left_out(others)}")
     if not files:
         raise UserError(f"{folder} has no images: name image files, or a folder with images")
     return files
 
 
 def with_progress(
-    results: Iterator[Prediction | Failure], total: int, *, enabled: bool
+    results: Iterator[Prediction | Failure], total: int, failures: list[Failure], *, enabled: bool
 ) -> Iterator[Prediction | Failure]:
-    """The results, with a progress bar and a line on standard error for each failure."""
+    """The results, with a progress bar; collects failures, and prints a line for each of several images."""
     with progress_bar(enabled=enabled) as bar:
         task = bar.add_task("classifying", total=total)
         for result in results:
             if isinstance(result, Failure):
-                note(result.reason)
+                failures.append(result)
+                if total > 1:
+                    note(result.reason)
             bar.advance(task)
             yield result
 

@@ -14,13 +14,14 @@ from vitral.inspection.cost import forward_macs
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.address import HUB_PREFIX
-from vitral.weights.convert import LINEAGES, storable, upstream_state_dict
 from vitral.weights.folder import ModelConfig, save_model
 from vitral.weights.hub import upload
+from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.readme import render_readme
 from vitral.weights.save import save_upstream_folder
 from vitral.weights.tensor_file import read_json
 from vitral.weights.upstream_config import CONFIG_FILES
+from vitral.weights.write import storable, upstream_state_dict
 
 __all__ = ["main"]
 

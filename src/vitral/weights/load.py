@@ -15,9 +15,9 @@ from vitral.models import Model
 from vitral.weights.adapt import adapt_model
 from vitral.weights.adapters import Adapter, read_adapter
 from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name
-from vitral.weights.convert import LoadReport, load_upstream
 from vitral.weights.folder import load_model
 from vitral.weights.hub import download
+from vitral.weights.read import LoadReport, load_upstream
 from vitral.weights.upstream_folder import find_upstream
 
 __all__ = ["load", "load_with_report"]

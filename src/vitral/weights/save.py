@@ -12,9 +12,10 @@ from vitral.errors import UserError
 from vitral.files import atomic_folder, write_atomically, write_json
 from vitral.models import Model
 from vitral.vit import ViT
-from vitral.weights.convert import LINEAGES, check_storable, storable, upstream_state_dict
 from vitral.weights.folder import WEIGHTS, save_model
+from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.upstream_config import CONFIG_FILES
+from vitral.weights.write import check_storable, storable, upstream_state_dict
 
 __all__ = ["is_folder", "save_as", "save_upstream_folder"]
 

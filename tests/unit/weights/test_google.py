@@ -10,8 +10,10 @@ import vitral
 from unit.weights.google_oracle import Oracle
 from vitral.errors import UserError
 from vitral.models import architecture, blank_model
-from vitral.weights.convert import LINEAGES, LoadReport, load_upstream, upstream_state_dict
+from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.mapping import to_upstream
+from vitral.weights.read import LoadReport, load_upstream
+from vitral.weights.write import upstream_state_dict
 
 GENERATIONS = ("google", "google-linen", "big_vision")
 MODELS = [

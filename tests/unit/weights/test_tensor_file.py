@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 from models import small_model
-from vitral.weights.convert import LINEAGES, load_upstream, upstream_state_dict
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.read import load_upstream
 from vitral.weights.tensor_file import read_tensor_file, read_tensors
+from vitral.weights.write import upstream_state_dict
 
 ARRAYS = {"a/b": np.arange(6, dtype=np.float32).reshape(2, 3), "c": np.zeros((), np.float32)}
 

@@ -14,9 +14,10 @@ from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
 from vitral.weights.config_keys import unknown_keys
-from vitral.weights.convert import LINEAGES, upstream_state_dict
+from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.load import load
 from vitral.weights.upstream_card import upstream_card
+from vitral.weights.write import upstream_state_dict
 
 
 def card(lineage: str = "timm", *, channels: int = 3, num_classes: int = 2, **upstream_config: Any):

@@ -5,7 +5,8 @@ import pytest
 from unit.test_variants import VARIANTS
 from vitral.models import build
 from vitral.vit import ViT
-from vitral.weights.convert import LINEAGES, upstream_state_dict
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.write import upstream_state_dict
 
 
 @pytest.mark.parametrize("format", LINEAGES)

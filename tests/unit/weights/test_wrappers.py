@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from models import small_model
 from vitral.errors import UserError
-from vitral.weights.convert import LINEAGES, load_upstream, upstream_state_dict
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.read import load_upstream
 from vitral.weights.tensor_file import read_tensor_file
 from vitral.weights.wrappers import KEYS
+from vitral.weights.write import upstream_state_dict
 
 FORMATS = ("timm", "torchvision", "transformers")
 MODEL = small_model(image_size=16, gelu="erf")

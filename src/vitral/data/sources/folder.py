@@ -89,7 +89,7 @@ def left_out(endings: Counter[str]) -> str:
     listed = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in common[:6])
     more = f" and {len(endings) - 6} more endings" if len(endings) > 6 else ""
     formats = "JPEG, PNG, WebP, BMP, TIFF and GIF"
-    return f"{endings.total():,} files are left out, because Vitral reads {formats} only: {listed}{more}"
+    return f"left out {endings.total():,} files of other formats than {formats}: {listed}{more}"
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:

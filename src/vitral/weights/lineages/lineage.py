@@ -15,11 +15,13 @@ from vitral.weights.mapping import TensorMapping
 __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
+    "HEAD_NAMES",
     "Lineage",
     "Tensors",
     "count_indices",
     "default_num_heads",
     "grid_side",
+    "stated_heads",
     "with_folded_cls",
 ]
 
@@ -28,6 +30,13 @@ Tensors = Mapping[str, Tensor]
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 """Normalisation of OpenAI's CLIP, and of most models after it."""
+
+
+HEAD_NAMES = (
+    r"head[/.](weight|bias|kernel)$|head_dist\.|heads\.head\.|(cls_|distillation_)?classifier\.|visual_projection\.|"
+    r"(visual\.)?proj$"
+)
+"""Regular expression for the names of the head's tensors in all formats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +133,8 @@ def with_folded_cls(model: ViT) -> dict[str, Tensor]:
         positions[:, :1] = 0
         state["pos_embed"] = positions
     return state
+
+
+def stated_heads(count: int | None) -> dict[str, Any]:
+    """The number of attention heads under the keys that upstream configurations use."""
+    return {} if count is None else {"num_heads": count, "num_attention_heads": count}

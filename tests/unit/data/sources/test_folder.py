@@ -100,7 +100,7 @@ def test_files_of_other_formats_are_counted_by_ending(tmp_path, caplog, source):
     (tmp_path / "b" / "notes").write_text("no image")
     open_data(DataConfig(source=source, root=tmp_path))
     (record,) = caplog.records
-    assert record.message.startswith(f"{tmp_path}: 5 files are left out")
+    assert record.message.startswith(f"{tmp_path}: left out 5 files")
     assert record.message.endswith("3 .heic, 1 without an ending, 1 .jp2")
 
 

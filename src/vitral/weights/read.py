@@ -1,4 +1,4 @@
-"""Checkpoints of other projects: detected by their content, loaded into Vitral's model, and written back."""
+"""Checkpoints of other projects: detected by their content and loaded into Vitral's model."""
 
 import re
 from collections import Counter
@@ -16,55 +16,17 @@ from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapters import Adapter
 from vitral.weights.config_keys import unknown_keys
-from vitral.weights.lineages.dino import DINOV2, DINOV3
-from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
-from vitral.weights.lineages.lineage import Lineage
-from vitral.weights.lineages.official import FACEBOOK_DINOV2, FACEBOOK_DINOV3, MAE, MOCO_V3
+from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage, stated_heads
 from vitral.weights.lineages.open_clip import OPEN_CLIP
-from vitral.weights.lineages.timm import TIMM
-from vitral.weights.lineages.torchvision import TORCHVISION
-from vitral.weights.lineages.towers import CLIP, SIGLIP
-from vitral.weights.lineages.transformers import TRANSFORMERS
-from vitral.weights.mapping import from_upstream, to_upstream
+from vitral.weights.lineages.registry import detect_lineage, matching_lineage
+from vitral.weights.lineages.towers import CLIP
+from vitral.weights.mapping import from_upstream
 from vitral.weights.prefixes import encoder_config, find_encoder, suggested_prefix, without_training
 from vitral.weights.sharded import read_weights
-from vitral.weights.storable import POOLING, fold_layer_scale, refusal
 from vitral.weights.unsupported import unsupported_model, unsupported_tensors
 from vitral.weights.upstream_card import upstream_card
 
-__all__ = [
-    "LINEAGES",
-    "LoadReport",
-    "check_storable",
-    "detect_lineage",
-    "load_upstream",
-    "storable",
-    "upstream_state_dict",
-]
-
-LINEAGES: dict[str, Lineage] = {
-    lineage.name: lineage
-    for lineage in (
-        *(GOOGLE, GOOGLE_LINEN, BIG_VISION),
-        *(FACEBOOK_DINOV2, FACEBOOK_DINOV3, MAE, MOCO_V3, TIMM, TORCHVISION),  # all but the last have timm's names
-        *(TRANSFORMERS, DINOV2, DINOV3, SIGLIP, CLIP, OPEN_CLIP),
-    )
-}
-"""Formats by name, in the order in which they are looked for."""
-
-STRUCTURE = (
-    *("image_hw", "patch_hw", "channels", "stem_stages", "width", "depth", "num_heads", "mlp_dim", "num_classes"),
-    *("pool", "num_registers", "position", "position_injection", "attention", "qk_norm", "mlp", "representation_size"),
-    *("distillation", "qkv_bias", "patch_bias", "pre_norm", "pooled_norm", "final_norm"),
-)
-"""Fields of the architecture that must be the same when a written checkpoint is read back."""
-COMPUTED = ("rope", "sincos_2d", "sincos_2d_mae")
-"""Positions that are computed from the grid."""
-HEAD_NAMES = (
-    r"head[/.](weight|bias|kernel)$|head_dist\.|heads\.head\.|(cls_|distillation_)?classifier\.|visual_projection\.|"
-    r"(visual\.)?proj$"
-)
-"""Regular expression for the names of the head's tensors in all formats."""
+__all__ = ["LoadReport", "load_upstream"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +88,7 @@ def load_upstream(
     if adapter is not None:
         source = replace(source, tensors=adapter.merged(source.tensors, source.lineage.canonicalise))
     lineage = source.lineage
-    upstream_config = {**source.upstream_config, **_num_heads(overrides.get("num_heads"))}
+    upstream_config = {**source.upstream_config, **stated_heads(overrides.get("num_heads"))}
     config, (state, missing, unexpected) = _convert(source, upstream_config, overrides, path)
     notes = [*source.notes, *_assumptions(lineage, config, source.tensors, upstream_config)]
     model = blank_model(config)
@@ -226,7 +188,7 @@ def _open_source(
         raise UserError(f"{path} is a model of the family {family}")
 
     def matches(tensors: dict[str, Tensor]) -> bool:
-        return _matching(tensors) is not None
+        return matching_lineage(tensors) is not None
 
     try:
         encoder = find_encoder(file.tensors, matches, prefix=prefix)
@@ -242,7 +204,7 @@ def _open_source(
             "compute anything: save model.state_dict() instead"
         )
     small_moco = "base_encoder." in encoder.prefix and _width(encoder.tensors) == 384
-    config = {**_num_heads(12 if small_moco else None), **file.upstream_config}
+    config = {**stated_heads(12 if small_moco else None), **file.upstream_config}
     return _Source(
         lineage=lineage,
         tensors=tensors,
@@ -257,142 +219,11 @@ def _width(tensors: Mapping[str, Tensor]) -> int | None:
     return tensors["cls_token"].shape[-1] if "cls_token" in tensors else None
 
 
-def detect_lineage(tensors: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str, Tensor]]:
-    """Format of a file, and its tensors under the names of the format's mapping.
-
-    Raises:
-        UserError: the format is unknown.
-    """
-    if (found := _matching(tensors)) is not None:
-        return found
-    examples = ", ".join(sorted(tensors)[:3]) or "nothing"
-    raise UserError(
-        f"{path} has an unknown format: it contains {len(tensors)} tensors such as {examples}; "
-        f"supported formats are {', '.join(LINEAGES)}"
-    )
-
-
-def _matching(tensors: dict[str, Tensor]) -> tuple[Lineage, dict[str, Tensor]] | None:
-    """The first format that matches, and the canonical tensors; None if none does."""
-    for lineage in LINEAGES.values():
-        try:
-            canonical = lineage.canonicalise(tensors)
-            if lineage.matches(canonical):
-                return lineage, canonical
-        except (KeyError, IndexError, ValueError, TypeError, RuntimeError):
-            continue  # names as in this format, but shapes that it never has
-    return None
-
-
 def _remedy(source: _Source, missing: Iterable[str], unexpected: Iterable[str]) -> str:
     """What a user can do about missing and unexpected tensors."""
     if not list(missing) and list(unexpected) == list(source.others):
         return f"read the encoder alone with --prefix {source.prefix}, or load it anyway with --allow-missing"
     return "load it anyway with --allow-missing"
-
-
-def upstream_state_dict(
-    lineage: Lineage, model: ViT, *, upstream_config: Mapping[str, Any] | None = None
-) -> tuple[dict[str, Tensor], list[str]]:
-    """State dict of a model in another project's format.
-
-    Args:
-        lineage: the format.
-        model: the model to convert.
-        upstream_config: the `config.json` that will be written beside it, if any.
-
-    Returns:
-        The tensors, and one sentence for each number that the other project computes differently.
-
-    Raises:
-        UserError: the format cannot store the model.
-    """
-    model, notes = storable(lineage, model)
-    check_storable(lineage, model.config)
-    state = {name: tensor.detach().cpu() for name, tensor in lineage.state_dict(model).items()}
-    mapping = lineage.mapping(model.config)
-    notes += _add_zero_biases(state, [entry.name for entry in mapping])
-    tensors, missing, unexpected = to_upstream(mapping, state)
-    # leaving out a zero bias changes nothing
-    unexpected = [name for name in unexpected if not name.endswith(".bias") or state[name].any()]
-    if unexpected or missing:
-        raise UserError(refusal(lineage.name, model.config, unexpected=unexpected, missing=missing))
-    tensors = lineage.finalise(tensors, model.config)
-    canonical = lineage.canonicalise(tensors)
-    if not lineage.matches(canonical):
-        other = next((each.name for each in LINEAGES.values() if each.matches(canonical)), None)
-        advice = f": these are tensors of the format {other}, so convert with --to {other}" if other else ""
-        raise UserError(
-            f"the format {lineage.name} cannot store this model, as it would be detected as another format{advice}"
-        )
-    try:
-        config = lineage.infer_config(canonical, {**_num_heads(model.config.num_heads), **(upstream_config or {})})
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"the format {lineage.name} cannot store this model: it could not be read back: {error}"
-        ) from None
-    for name in STRUCTURE:
-        if name in ("qkv_bias", "patch_bias") or (name == "image_hw" and model.config.position in COMPUTED):
-            continue  # zero biases may be added or left out; computed positions fit any size, which is not stored
-        before, after = getattr(model.config, name), getattr(config, name)
-        if before != after and not (name == "num_classes" and not any(re.match(HEAD_NAMES, key) for key in tensors)):
-            if model.config.mlp != config.mlp:
-                raise UserError(f"the format {lineage.name} cannot store this model: it has no gated MLP (SwiGLU)")
-            raise UserError(f"the format {lineage.name} cannot store {name} {before}: it would be read back as {after}")
-    for name in ("gelu", "norm_eps"):
-        before, after = getattr(model.config, name), getattr(config, name)
-        if before != after:
-            notes.append(f"{lineage.name} uses {name} {after}, this model uses {name} {before}")
-    if config.position_resample != model.config.position_resample and model.config.position == "learned_1d":
-        height, width = model.config.image_hw
-        notes.append(
-            f"{lineage.name} resamples positions to other image sizes in its own way ({config.position_resample}, not "
-            f"{model.config.position_resample}): at {height}x{width} the outputs are equal"
-        )
-    return tensors, [*notes, *lineage.caveats(model.config)]
-
-
-def check_storable(lineage: Lineage, config: ViTConfig) -> None:
-    """Raises UserError for the first part of the architecture that the format cannot store."""
-    stores: dict[str, tuple[Any, ...]] = {
-        "attention": ("global",),
-        "position": lineage.positions,
-        "position_injection": ("stem",),
-        "pool": ("cls", "gap", "map"),
-        "final_norm": (True,),
-        **lineage.stores,
-    }
-    for name, values in stores.items():
-        if (value := getattr(config, name)) not in values:
-            others = " or ".join(map(str, values))
-            reason = f", and {POOLING[value]}" if name == "pool" and value in POOLING else ""
-            refused = f"the format {lineage.name} cannot store this model: it does not support {name} {value}"
-            raise UserError(f"{refused}, only {others}{reason}")
-
-
-def storable(lineage: Lineage, model: ViT) -> tuple[ViT, list[str]]:
-    """The model in a form that the format can store: without LayerScale, if the format has none.
-
-    Returns:
-        The model itself or an equal one, and a note for each change.
-    """
-    names = {entry.name for entry in lineage.mapping(model.config)}
-    # the names of DINOv2's LayerScale are known to the format of transformers' ViT, whose classes have none
-    if model.config.layer_scale is None or ("blocks.0.ls1.gamma" in names and lineage is not TRANSFORMERS):
-        return model, []
-    note = f"LayerScale is folded into attn.proj and mlp.fc2, as {lineage.name} has none: the outputs stay the same"
-    return fold_layer_scale(model), [note]
-
-
-def _add_zero_biases(state: dict[str, Tensor], required: list[str]) -> list[str]:
-    """Adds zero biases to `state` where the format requires a bias that the model lacks; returns a note on it."""
-    absent = [
-        name for name in required if name not in state and name.endswith(".bias") and f"{name[:-4]}weight" in state
-    ]
-    for name in absent:
-        weight = state[f"{name[:-4]}weight"]
-        state[name] = weight.new_zeros(len(weight))
-    return [f"added {len(absent)} zero biases that the format requires"] if absent else []
 
 
 def _assumptions(
@@ -409,11 +240,6 @@ def _assumptions(
     if unknown := unknown_keys(lineage, upstream_config):
         notes.append(f"ignored, because Vitral does not know these keys of its configuration: {', '.join(unknown)}")
     return notes
-
-
-def _num_heads(count: int | None) -> dict[str, Any]:
-    """The number of attention heads under the keys that upstream configurations use."""
-    return {} if count is None else {"num_heads": count, "num_attention_heads": count}
 
 
 def _conversions(state: Mapping[str, Tensor]) -> list[str]:
