@@ -308,7 +308,7 @@ def test_predict_counts_files_of_other_formats(screen: Screen, model: Path, phot
     shutil.copytree(photographs / "cat", tmp_path / "photos")
     (tmp_path / "photos" / "phone.HEIC").write_bytes(b"photo")
     assert len(screen.json("predict", model, tmp_path / "photos")["predictions"]) > 0
-    assert "left out 1 files" in screen.errors
+    assert "left out 1 file of" in screen.errors
     assert "1 .heic" in screen.errors
 
 

@@ -88,8 +88,9 @@ def left_out(endings: Counter[str]) -> str:
     common = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
     listed = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in common[:6])
     more = f" and {len(endings) - 6} more endings" if len(endings) > 6 else ""
+    plural = "" if endings.total() == 1 else "s"
     formats = "JPEG, PNG, WebP, BMP, TIFF and GIF"
-    return f"left out {endings.total():,} files of other formats than {formats}: {listed}{more}"
+    return f"left out {endings.total():,} file{plural} of other formats than {formats}: {listed}{more}"
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
