@@ -27,7 +27,6 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vitral.compat import IntermediateMethods
-from vitral.config import check_divisible
 from vitral.errors import UserError
 from vitral.layers.axial import AxialAttention, AxialBlock
 from vitral.layers.depth import DropPath, SubsetBlock
@@ -201,7 +200,7 @@ class ViT(IntermediateMethods):
         """Embeds each patch: x_p E of Eq. 1, before positions are added."""
         if images.shape[1] != self.config.channels:
             raise UserError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
-        check_divisible((images.shape[2], images.shape[3]), self.config.patch_hw)
+        self.config.check_image((images.shape[2], images.shape[3]))
         return self.patch_embed(images)
 
     def assemble(self, patches: Float[Tensor, "b gh gw d"]) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:

@@ -101,7 +101,7 @@ class ViTConfig:
         check_minimum(self, 1, *sizes)
         check_minimum(self, 0, "num_registers")
         check_shares(self, "dropout", "patch_dropout", "drop_path")
-        check_divisible(self.image_hw, self.patch_hw)
+        self.check_image(self.image_hw)
         if self.width % self.num_heads:
             raise UserError(f"width {self.width} is not divisible by {self.num_heads} heads")
         if not self.norm_eps > 0:
@@ -140,10 +140,28 @@ class ViTConfig:
         return pair(self.patch_size)
 
     @property
+    def stem_stride(self) -> int:
+        """Pixels of the image per pixel of a hybrid's feature map, which rounds up; 1 for a plain ViT."""
+        return 1 if self.stem_stages is None else 4 * 2 ** max(len(self.stem_stages) - 1, 0)
+
+    def check_image(self, image_hw: tuple[int, int]) -> None:
+        """Raises UserError for an image that whole patches do not fill, or that is too small for one of a hybrid."""
+        if self.stem_stages is None or min(*image_hw, *self.patch_hw) < 1 or not all(self.grid_of(image_hw)):
+            check_divisible(image_hw, self.patch_hw)
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches (gh, gw)."""
-        (h, w), (p, q) = self.image_hw, self.patch_hw
-        return h // p, w // q
+        return self.grid_of(self.image_hw)
+
+    def grid_of(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of patches of an image; a hybrid leaves out the rest of its feature map."""
+        stride = self.stem_stride
+        rows, columns = (
+            -(-length // stride) // max(patch // stride, 1)
+            for length, patch in zip(image_hw, self.patch_hw, strict=True)
+        )
+        return rows, columns
 
     @property
     def num_class_tokens(self) -> int:

@@ -37,7 +37,7 @@ class Backbone(nn.Module):
 
 
 class HybridEmbed(nn.Module):
-    """Cuts a ResNet's feature map into patches and projects each to a token.
+    """Cuts a ResNet's feature map into patches and projects each to a token; leaves out a rest of the map.
 
     Raises:
         UserError: a patch does not cover whole pixels of the map, or the width does not fit GroupNorm.
@@ -82,9 +82,11 @@ class HybridEmbed(nn.Module):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
         maps = self.backbone(images)
         p, q = self.proj.kernel_size
-        patches = rearrange(maps, "b c (gh p) (gw q) -> b (gh gw) (c p q)", p=p, q=q)
+        gh, gw = maps.shape[2] // p, maps.shape[3] // q
+        whole = maps[:, :, : gh * p, : gw * q]
+        patches = rearrange(whole, "b c (gh p) (gw q) -> b (gh gw) (c p q)", p=p, q=q)
         tokens = F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
-        return rearrange(tokens, "b (gh gw) d -> b gh gw d", gh=maps.shape[2] // p)
+        return rearrange(tokens, "b (gh gw) d -> b gh gw d", gh=gh)
 
     def init_weights(self, generator: Generator | None = None) -> None:
         """Initialises the ResNet; the projection is initialised by the model."""

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from vitral.config import renamed
+from vitral.config import check_divisible, renamed
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.models import Model
@@ -190,6 +190,7 @@ class MaskedPatchLearner(Learner):
     def __init__(self, model: Model, config: MaskedPatchConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.encoder = plain_vit(model, what="masked patch prediction")
+        check_divisible(self.encoder.config.image_hw, self.encoder.config.patch_hw)  # a hybrid takes other sizes too
         self.config = config
         self.preprocessing = preprocessing
         self.target = target_of(config, preprocessing)

@@ -12,7 +12,8 @@ from vitral.weights.tensor_file import read_json
 
 __all__ = ["UpstreamFiles", "find_upstream"]
 
-CONFIG, PREPROCESSOR, OPEN_CLIP = "config.json", "preprocessor_config.json", "open_clip_config.json"
+CONFIG, OPEN_CLIP = "config.json", "open_clip_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
 """Endings of weights files, for folders without a configuration."""
 
@@ -80,4 +81,6 @@ def _config(weights: Path) -> dict[str, Any]:
     open_clip = weights.name.startswith("open_clip_") or not (folder / CONFIG).is_file()
     if open_clip and (folder / OPEN_CLIP).is_file():
         return read_json(folder / OPEN_CLIP)
-    return {**read_json(folder / CONFIG), **read_json(folder / PREPROCESSOR)}
+    processor = read_json(folder / PROCESSOR).get("image_processor")  # the file of newer versions of transformers
+    images = processor if isinstance(processor, dict) else {}
+    return {**read_json(folder / CONFIG), **images, **read_json(folder / PREPROCESSOR)}

@@ -129,5 +129,6 @@ def test_images_that_cannot_be_cut_are_refused() -> None:
     model = ViT(
         ViTConfig(image_size=32, patch_size=16, stem_stages=(1,), stem_width=32, width=24, num_heads=3, depth=1)
     )
-    with pytest.raises(ValueError, match="image size 30x40 is not divisible by patch size 16x16: choose 16x32"):
-        model(torch.zeros(1, 3, 30, 40))
+    with pytest.raises(ValueError, match="image size 12x40 is not divisible by patch size 16x16: choose 16x32"):
+        model(torch.zeros(1, 3, 12, 40))
+    assert model.features(torch.zeros(1, 3, 30, 40)).patches.shape == (1, 4, 24)

@@ -135,6 +135,7 @@ class Oracle:
         attention, norm2, mlp, positions = self.names
         x = images.astype(np.float64) if self.stages is None else self._resnet(a, images.astype(np.float64))
         b, p = len(x), self.patch
+        x = x[:, : self.grid * p, : self.grid * p]  # a convolution without padding drops the rest of the map
         x = x.reshape(b, self.grid, p, self.grid, p, -1).transpose(0, 1, 3, 2, 4, 5).reshape(b, self.grid**2, -1)
         x = x @ a["embedding/kernel"].reshape(-1, self.width) + a["embedding/bias"]
         cls = np.broadcast_to(a.get("cls", np.zeros((1, 0, self.width))), (b, int("cls" in a), self.width))

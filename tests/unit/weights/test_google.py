@@ -1,5 +1,6 @@
 """Google's files give the logits of the original code, and are written back unchanged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,13 +142,29 @@ def test_sine_cosine_files_are_written_back_and_fit_any_size(tmp_path: Path) -> 
     assert model.card.preprocessing.image_size == (12, 12)
 
 
-@pytest.mark.parametrize("form", [dict(stages=(1, 2), patch=1), dict(stages=(), patch=2)])
-def test_a_hybrid_refuses_sizes_that_its_patches_do_not_fill(form: dict, tmp_path: Path) -> None:
-    """The original drops the rest of the map."""
-    model, _ = read(Oracle(**form).arrays(), tmp_path)
-    with pytest.raises(UserError, match="image size 28x28 is not divisible by patch size 8x8: choose 24x24") as caught:
-        model(torch.zeros(1, 3, 28, 28))
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("form", "more"),
+    [
+        (dict(stages=(1, 2), patch=1), -1),
+        (dict(stages=(1, 2), patch=1), -7),
+        *((dict(stages=(), patch=2), n) for n in (1, 4, -3)),
+    ],
+)
+def test_a_hybrid_drops_the_rest_of_its_map(form: dict, more: int, tmp_path: Path) -> None:
+    """As the original does at sizes that whole patches do not fill: its map is rounded up, its patches down."""
+    oracle = Oracle(**form)
+    arrays = oracle.arrays()
+    model, _ = read(arrays, tmp_path)
+    side = oracle.side + more
+    pixels = np.random.default_rng(1).uniform(-1, 1, size=(2, side, side, 3))
+    assert replace(model.config, image_size=side).grid == model.config.grid
+    np.testing.assert_allclose(logits(model, pixels), oracle.logits(arrays, pixels), rtol=1e-9, atol=1e-9)
+
+
+def test_a_hybrid_refuses_images_without_a_patch(tmp_path: Path) -> None:
+    model, _ = read(Oracle(stages=(), patch=2).arrays(), tmp_path)
+    with pytest.raises(UserError, match="image size 4x4 is not divisible by patch size 8x8"):
+        model(torch.zeros(1, 3, 4, 4))
 
 
 @pytest.mark.parametrize(
