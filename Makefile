@@ -2,8 +2,8 @@
 # first one typed in a fresh clone. Needs Python 3.11 or later; PYTHON=python3.12 chooses another than python3.
 
 PYTHON ?= python3
-# Processes that the tests are spread over.
-JOBS ?= 2
+# Processes that the tests are spread over: three for two cores, as some tests wait for processes of their own.
+JOBS ?= 3
 
 BIN := .venv/bin
 UV_VERSION := 0.13.9

@@ -125,7 +125,7 @@ def losses(run: Path) -> list[tuple[int, float]]:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_dies_or_hangs_ends_all(tmp_path, how):
-    process = torchrun("-m", "vitral", *LONG, "--train.steps", "100000", "--timeout", "8s", cwd=tmp_path)
+    process = torchrun("-m", "vitral", *LONG, "--train.steps", "100000", "--timeout", "15s", cwd=tmp_path)
     wait_until(lambda: steps_taken(tmp_path / "run") >= 5, process)
     second = workers_of(process.pid)[1]
     os.kill(second, how)
