@@ -113,7 +113,7 @@ class PretrainedMethods(nn.Module):
         self.config = replace(self.config, **changes)
         old: nn.Linear = self.head  # pyright: ignore[reportAssignmentType]
         bias = self.config.head_bias
-        width = self.config.width
+        width = getattr(self.config, "pooled_width", self.config.width)
         self.head = type(old)(width, num_classes, bias=bias is not None).to(old.weight).train(self.training)
         for name, parameter in self.head.named_parameters():
             nn.init.constant_(parameter, bias if name.endswith("bias") else 0.0)
@@ -192,7 +192,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
         outputs = [self.norm(output) if norm else output for output in outputs]
         patches = [output[:, prefix:] for output in outputs]
         if output_fmt == "NCHW":
-            rows = x.shape[2] // self.config.patch_hw[0]
+            rows, _ = self.config.grid_of((x.shape[2], x.shape[3]))
             patches = [rearrange(tokens, "b (gh gw) d -> b d gh gw", gh=rows).contiguous() for tokens in patches]
         results: list[Any] = patches
         if return_prefix_tokens and prefix:
@@ -224,7 +224,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
         """
         if return_class_token and return_prefix_tokens:
             raise UserError("return_class_token and return_prefix_tokens exclude each other: set one of them")
-        if return_class_token and self.config.pool != "cls":
+        if return_class_token and not self.config.num_class_tokens:
             raise UserError(f"this model has no class token to return: it has pool {self.config.pool}")
         pairs = return_class_token or return_prefix_tokens
         outputs = self.forward_intermediates(

@@ -96,6 +96,8 @@ def test_layers_with_their_class_tokens() -> None:
     features = model.features(images)
     torch.testing.assert_close(patches, features.patches)
     torch.testing.assert_close(cls, features.cls)
+    ((_, both),) = small_model(pool="cls_gap").get_intermediate_layers(images, return_class_token=True)
+    assert both.shape == cls.shape
     ((maps, prefix),) = model.get_intermediate_layers(images, [1], reshape=True, return_prefix_tokens=True)
     assert (tuple(maps.shape), tuple(prefix.shape)) == ((1, 12, 2, 3), (1, 3, 12))
     with pytest.raises(UserError, match="exclude each other"):
@@ -104,7 +106,17 @@ def test_layers_with_their_class_tokens() -> None:
         small_model(pool="gap").get_intermediate_layers(images, return_class_token=True)
 
 
-@pytest.mark.parametrize("changes", [{}, {"pool": "gap", "pooled_norm": True}, {"pool": "map"}, {"distillation": True}])
+POOLS = [{}, {"pool": "gap", "pooled_norm": True}, {"pool": "map"}, {"pool": "cls_gap"}, {"distillation": True}]
+
+
+@pytest.mark.parametrize("changes", POOLS)
+def test_a_new_head_fits_what_is_pooled(changes: dict) -> None:
+    model, images = small_model(**changes), torch.rand(2, 3, 16, 24)
+    model.reset_classifier(5)
+    assert model(images).shape == (2, 5)
+
+
+@pytest.mark.parametrize("changes", POOLS)
 def test_features_and_head_give_the_logits(changes: dict) -> None:
     model, images = small_model(**changes), torch.rand(2, 3, 16, 24)
     tokens = model.forward_features(images)

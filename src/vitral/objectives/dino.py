@@ -213,7 +213,7 @@ class DINOLearner(Learner):
 
     def masks(self, keys: Int64[Tensor, " b"], crops: Float[Tensor, "2*b c h w"]) -> Int64[Tensor, "2*b m"]:
         """Indices of the masked patches of global crops; none without iBOT's loss."""
-        n = (crops.shape[2] // self.encoder.config.patch_hw[0]) * (crops.shape[3] // self.encoder.config.patch_hw[1])
+        n = math.prod(self.encoder.config.grid_of((crops.shape[2], crops.shape[3])))
         m = max(1, round(self.config.masked_fraction * n)) if self.config.patch_weight > 0 else 0
         streams = range(MASK_STREAM, MASK_STREAM + 2)
         return torch.cat([sample_without_replacement(keys, m, of=n, stream=stream) for stream in streams])
