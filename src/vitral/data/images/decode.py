@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from vitral.data.images import tiff
+from vitral.data.images.formats import HEAD_BYTES, foreign_format
 from vitral.errors import UserError
 
 __all__ = [
@@ -175,10 +176,12 @@ def open_image(stream: BytesIO | BufferedReader, *, formats: tuple[str, ...] = F
         stream.seek(start)
         image = JpegImagePlugin.JpegImageFile(stream)
     except UnidentifiedImageError:
-        unsupported = tiff.unsupported_kind(stream, start)
-        if unsupported is None:
-            raise
-        raise _Rejected(f"it is a TIFF of {unsupported}, which Vitral does not read") from None
+        if (unsupported := tiff.unsupported_kind(stream, start)) is not None:
+            raise _Rejected(f"it is a TIFF of {unsupported}, which Vitral does not read") from None
+        stream.seek(start)
+        if (other := foreign_format(stream.read(HEAD_BYTES))) is not None:
+            raise _Rejected(f"it is {other}, which Vitral does not read: save it as JPEG or PNG") from None
+        raise
     if image.format == "TIFF" and tiff.is_decoded_wrongly(image.tag_v2):  # pyright: ignore[reportAttributeAccessIssue]
         found = tiff.kind(image.tag_v2)  # pyright: ignore[reportAttributeAccessIssue]
         raise _Rejected(f"it is a TIFF of {found}, which Vitral does not read: save its bands interleaved")

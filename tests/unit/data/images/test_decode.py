@@ -493,3 +493,20 @@ def test_the_environment_allows_more_pixels(monkeypatch):
 
 def test_the_old_name_of_the_exception_is_kept():
     assert vitral.BrokenImage is UnreadableImage
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC photograph"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "an AVIF image"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "a video"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b'\n<svg xmlns="http://www.w3.org/2000/svg">', "an SVG drawing"),
+        (bytes(128) + b"DICM", "a DICOM file"),
+    ],
+)
+def test_files_of_other_formats_are_named(head, name):
+    with pytest.raises(UnreadableImage, match=f"it is {name}, which Vitral does not read: save it as JPEG or PNG"):
+        read_image(head + bytes(300), channels=3)
