@@ -96,14 +96,22 @@ class PretrainedMethods(nn.Module):
             (Path(folder) / "README.md").write_text(page)
             return upload(Path(folder), repo_id, private=private, revision=revision, message=commit_message)
 
-    def reset_classifier(self, num_classes: int) -> None:
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replaces the head by a zero head for other classes, without the tanh layer before it.
 
         The card names the classes by number and loses its metrics.
 
+        Args:
+            num_classes: number of classes, at least 1; timm's 0 leaves out the head, for which there is `features`.
+            global_pool: timm's name of the pooling that the model has; it cannot be changed.
+
         Raises:
-            UserError: `num_classes` is below 1.
+            UserError: `num_classes` is below 1, or `global_pool` is another.
         """
+        pool = getattr(self.config, "pool", "gap")
+        own = {"cls": "token", "gap": "avg"}.get(pool, pool)
+        if global_pool not in (None, own):
+            raise UserError(f"this model pools {own!r}, and a new head does not change that: leave out global_pool")
         if num_classes < 1:
             raise UserError(f"num_classes must be at least 1, not {num_classes}: features(images).pooled needs no head")
         changes: dict[str, Any] = {"num_classes": num_classes}

@@ -227,6 +227,32 @@ def test_names_of_older_transformers_are_read(tmp_path: Path) -> None:
         torch.testing.assert_close(model(images), peer_output(peer, images), rtol=1e-4, atol=1e-4)
 
 
+def test_the_classifier_of_clip_keeps_its_classes(tmp_path: Path) -> None:
+    """CLIP's projection has none, but this head was trained."""
+    text = dict(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1, vocab_size=50)
+    tokens = dict(bos_token_id=0, eos_token_id=1, pad_token_id=1)
+    config = transformers.CLIPConfig(
+        vision_config={**HF, "intermediate_size": 96}, text_config={**text, **tokens}, num_labels=3
+    )
+    randomised(lambda: transformers.CLIPForImageClassification(config)).save_pretrained(tmp_path / "saved")
+    assert vitral.load(tmp_path / "saved").card.classes == ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+def test_a_hybrid_takes_sizes_that_whole_patches_do_not_fill(tmp_path: Path) -> None:
+    name = "timm vit_small_r26_s32_224"
+    sizes = dict(img_size=300, embed_dim=96, num_heads=6, depth=1, num_classes=7)
+    peer = randomised(partial(timm.create_model, name.partition(" ")[2], **sizes))
+    for module in peer.modules():  # timm's epsilons differ from the released code
+        if isinstance(module, nn.GroupNorm):
+            module.eps = 1e-6
+    model, _ = read(peer, tmp_path, name)
+    images = torch.rand(1, 3, 300, 300, dtype=torch.float64) * 2 - 1
+    expected = peer_output(peer.double(), images)
+    assert model.config.grid == (10, 10)
+    with torch.no_grad():
+        torch.testing.assert_close(model.double()(images), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_named_models_have_the_same_logits_and_gradients(name: str, tmp_path: Path) -> None:
     peer = randomised(NAMED[name])

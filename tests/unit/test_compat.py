@@ -114,6 +114,8 @@ def test_a_new_head_fits_what_is_pooled(changes: dict) -> None:
     model, images = small_model(**changes), torch.rand(2, 3, 16, 24)
     model.reset_classifier(5)
     assert model(images).shape == (2, 5)
+    with pytest.raises(UserError, match="leave out global_pool"):
+        model.reset_classifier(5, "avgmax")
 
 
 @pytest.mark.parametrize("changes", POOLS)

@@ -88,6 +88,8 @@ def find_encoder(
         else:
             others.append(name)
     notes = [f"only {found} was read; left out: {_counted(groups)}"] if groups else []
+    if averaged := [group for group in groups if group.startswith("ema")]:
+        notes.append(f"the file also has averaged weights: --prefix {averaged[0]}. reads them")
     return Encoder(tensors=prefixed(tensors, found), prefix=found, others=tuple(others), notes=tuple(notes))
 
 

@@ -19,10 +19,14 @@ from vitral.weights.config_keys import unknown_keys
 from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage, stated_heads
 from vitral.weights.lineages.open_clip import OPEN_CLIP
 from vitral.weights.lineages.registry import detect_lineage, matching_lineage
+from vitral.weights.lineages.timm import TIMM
+from vitral.weights.lineages.timm_models import timm_models
+from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP
 from vitral.weights.mapping import from_upstream
 from vitral.weights.prefixes import encoder_config, find_encoder, suggested_prefix, without_training
 from vitral.weights.sharded import read_weights
+from vitral.weights.tensor_file import TensorFile
 from vitral.weights.unsupported import unsupported_model, unsupported_tensors
 from vitral.weights.upstream_card import upstream_card
 
@@ -123,7 +127,7 @@ def _mark_head_without_classes(model: ViT, lineage: Lineage) -> list[str]:
     """Takes the class names from the card of a model whose head has no classes; returns a note on it."""
     if not model.head.weight.any():
         note = "the head is zero, so it was never trained and names no classes"
-    elif lineage in (CLIP, OPEN_CLIP):
+    elif lineage in (CLIP, OPEN_CLIP) and model.head.bias is None:
         note = "the head projects to the space that images share with texts, and names no classes"
     else:
         return []
@@ -194,8 +198,12 @@ def _open_source(
         encoder = find_encoder(file.tensors, matches, prefix=prefix)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    if encoder is None and prefix is not None:
+        raise UserError(f"{path} has no model of a supported format under {prefix}: name another prefix, or none")
     if encoder is None and (suggestion := suggested_prefix(file.tensors, matches)):
-        raise UserError(f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion}")
+        if not all(name.startswith(suggestion) for name in file.tensors):
+            raise UserError(f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion}")
+        encoder = find_encoder(file.tensors, matches, prefix=suggestion)
     lineage, tensors = detect_lineage(file.tensors if encoder is None else encoder.tensors, path)
     assert encoder is not None
     if file.torchscript and lineage is not OPEN_CLIP:
@@ -204,15 +212,30 @@ def _open_source(
             "compute anything: save model.state_dict() instead"
         )
     small_moco = "base_encoder." in encoder.prefix and _width(encoder.tensors) == 384
-    config = {**stated_heads(12 if small_moco else None), **file.upstream_config}
+    config = {**stated_heads(12 if small_moco else None), **_stated(file, lineage)}
     return _Source(
         lineage=lineage,
         tensors=tensors,
         upstream_config={**config, **encoder_config(upstream_config, encoder.prefix)},
         prefix=encoder.prefix,
         others=encoder.others,
-        notes=(*file.notes, *encoder.notes),
+        notes=(*file.notes, *encoder.notes, *_foreign_config(upstream_config, lineage)),
     )
+
+
+def _stated(file: TensorFile, lineage: Lineage) -> dict[str, Any]:
+    """What the file itself states of the configuration; the names of other projects' architectures are no timm's."""
+    name = file.upstream_config.get("architecture")
+    return {} if name is not None and (lineage is not TIMM or name not in timm_models()) else file.upstream_config
+
+
+def _foreign_config(upstream_config: Mapping[str, Any], lineage: Lineage) -> list[str]:
+    """A note on a configuration of transformers beside tensors of timm or torchvision."""
+    kind = upstream_config.get("model_type")
+    if lineage not in (TIMM, TORCHVISION) or not kind or "architecture" in upstream_config:
+        return []
+    names = f"the tensors have {lineage.name}'s names"
+    return [f"ignored its config.json, which is of a transformers model ({kind}), because {names}"]
 
 
 def _width(tensors: Mapping[str, Tensor]) -> int | None:

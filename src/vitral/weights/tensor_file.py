@@ -19,7 +19,7 @@ from torch import Tensor
 from vitral.errors import UserError
 from vitral.weights.torchscript import is_torchscript, read_torchscript
 from vitral.weights.unsupported import unsupported_file
-from vitral.weights.wrappers import find_state_dict, load_torch
+from vitral.weights.wrappers import find_state_dict, load_torch, stated_by_timm
 
 __all__ = ["TensorFile", "read_json", "read_tensor_file", "read_tensors"]
 
@@ -142,8 +142,9 @@ def _check_size(file: Any, size: int) -> None:
 
 def _read_torch(path: Path, checkpoint_key: str | None) -> TensorFile:
     """Reads a PyTorch file: a dictionary of tensors, or a training checkpoint that contains one."""
-    tensors, notes = find_state_dict(load_torch(path), path, key=checkpoint_key)
-    return TensorFile(tensors=tensors, notes=tuple(notes))
+    content = load_torch(path)
+    tensors, notes = find_state_dict(content, path, key=checkpoint_key)
+    return TensorFile(tensors=tensors, notes=tuple(notes), upstream_config=stated_by_timm(content))
 
 
 def read_json(path: Path) -> dict[str, Any]:

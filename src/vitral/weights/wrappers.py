@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vitral.errors import UserError
 
-__all__ = ["find_state_dict", "load_torch"]
+__all__ = ["find_state_dict", "load_torch", "stated_by_timm"]
 
 KEYS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "teacher", "target_encoder"),
@@ -143,6 +143,17 @@ def find_state_dict(content: Any, path: Path, *, key: str | None = None) -> tupl
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors, notes
+
+
+def stated_by_timm(content: Any) -> dict[str, Any]:
+    """Architecture and arguments that timm's training script stores beside the weights, as in timm's `config.json`."""
+    args = vars(content["args"]) if isinstance(content, dict) and hasattr(content.get("args"), "__dict__") else {}
+    name = (content.get("arch") if isinstance(content, dict) else None) or args.get("model")
+    if not isinstance(name, str):
+        return {}
+    kwargs = args.get("model_kwargs")
+    pool = {"global_pool": args["gp"]} if args.get("gp") else {}
+    return {"architecture": name, "model_args": pool | (kwargs if isinstance(kwargs, dict) else {})}
 
 
 def _wrapper(content: Any, path: Path, notes: list[str]) -> str | None:

@@ -161,9 +161,6 @@ ARCHITECTURES = {
     "timm, hybrid of another ResNet": refused(
         "vit_small_resnet26d_224", "ResNet of another kind", img_size=64, embed_dim=64, depth=1
     ),
-    "timm, hybrid whose feature map is cut": refused(
-        "vit_small_r26_s32_224", "image size 300x300", img_size=300, embed_dim=64, num_heads=2, depth=1
-    ),
 }
 ROTARY_MODELS = {
     f"timm, {name}, {kind}": refused(name, refusal, save=save, **(BARE | sizes))

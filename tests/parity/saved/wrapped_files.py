@@ -576,3 +576,58 @@ CASES: dict[str, Saved] = {
     "a text": refused(save=raw("x.pth", b"no weights here, only words"), refusal="a text file"),
     "an empty file": refused(save=raw("x.pth", b""), refusal="is empty"),
 }
+
+
+def timm_training(**args: Any) -> Save:
+    """What timm's training script saves."""
+    return torch_file(
+        lambda model: {
+            "epoch": 3,
+            "arch": "test_vit",
+            "state_dict": model.state_dict(),
+            "version": 2,
+            "args": argparse.Namespace(model="test_vit", **args),
+        }
+    )
+
+
+small_timm = partial(timm.create_model, "test_vit", img_size=32, num_classes=7)
+CASES |= {
+    "timm's training, heads by its architecture": Saved(build=small_timm, save=timm_training(), lineage="timm"),
+    "timm's training, heads in its arguments": Saved(
+        build=partial(small_timm, num_heads=4), save=timm_training(model_kwargs={"num_heads": 4}), lineage="timm"
+    ),
+    "timm's training, another pooling": Saved(
+        build=partial(small_timm, global_pool="avgmax"),
+        save=timm_training(gp="avgmax"),
+        refusal="its global_pool is avgmax",
+    ),
+    "timm, under one unusual prefix": Saved(
+        build=timm_vit, save=torch_file(partial(prefixed, "my_model.vit.")), lineage="timm"
+    ),
+    "timm, a prefix without a model": Saved(
+        build=timm_vit,
+        save=torch_file(partial(prefixed, "")),
+        refusal="has no model of a supported format under blocks.",
+        options={"prefix": "blocks."},
+    ),
+    "timm, averaged weights under another prefix": Saved(
+        build=timm_vit,
+        save=torch_file(lambda model: {"state_dict": prefixed("model.", model) | others(model, "ema_model.")}),
+        lineage="timm",
+        notes=("--prefix ema_model. reads them",),
+    ),
+    "timm, beside a configuration of transformers": Saved(
+        build=timm_vit,
+        save=lambda model, folder: with_config(model, folder, {"model_type": "vit", "hidden_size": 32}),
+        lineage="timm",
+        notes=("ignored its config.json, which is of a transformers model (vit)",),
+    ),
+}
+
+
+def with_config(model: nn.Module, folder: Path, config: dict[str, Any]) -> Path:
+    """A folder of weights with this `config.json`."""
+    safetensors(model, folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

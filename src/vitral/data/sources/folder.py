@@ -51,6 +51,8 @@ def list_folder(root: Path) -> dict[str, ClassFiles]:
     splits = {split: _class_files(root / name, root, others) for split, name in split_folders.items()}
     if others:
         note_once(f"{root}: {left_out(others)}")
+    if images:
+        note_once(f"{root}: left out {len(images):,} images beside the folders, such as {images[0]}, without a class")
     for split, name in split_folders.items():
         unknown = [repr(label) for label in splits[split] if label not in splits["train"]]
         if unknown:
@@ -177,7 +179,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
                     continue
                 # os.path.isdir returns False for a broken link, and does not raise
                 if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112

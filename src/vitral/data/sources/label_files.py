@@ -87,8 +87,9 @@ def open_label_files(files: Mapping[str, Path], config: DataConfig) -> dict[str,
         columns = _read(file)
         image, label = _columns(file, columns, config)
         folder = config.images or _image_folder(file, columns[image][0])
-        paths = _paths(file, folder, columns[image])
+        paths = _paths(file, folder, columns[image], given=config.images is not None)
         labels = _labels(file, columns[label])
+        _check_repeated(file, paths, labels)
         for part, chosen in _parts(file, columns, config, split if len(files) > 1 else None).items():
             rows[part] = folder, [paths[row] for row in chosen], [labels[row] for row in chosen]
     classes = config.class_names or _sorted_classes(set(rows["train"][2]))
@@ -120,7 +121,8 @@ def _read(file: Path) -> Columns:
         raise UserError(f"{file} has a header but no rows: give one row for each image")
     short = next((number for number, row in enumerate(body, 2) if len(row) != len(header)), None)
     if short is not None:
-        raise UserError(f"{file} has {len(body[short - 2])} cells in row {short}, but {len(header)} columns: mend it")
+        cells = len(body[short - 2])
+        raise UserError(f"{file} has {cells} cells in row {short}, not {len(header)} as its header: correct the row")
     if len(set(header)) < len(header):
         raise UserError(f"{file} has two columns with the same name: rename one")
     return dict(zip(header, zip(*body, strict=True), strict=True))
@@ -188,19 +190,19 @@ def _image_folder(file: Path, first: str) -> Path:
     return next((folder for folder in folders if (folder / first).is_file()), file.parent)
 
 
-def _paths(file: Path, folder: Path, cells: Sequence[str]) -> list[str]:
+def _paths(file: Path, folder: Path, cells: Sequence[str], *, given: bool) -> list[str]:
     """Paths of the images, relative to `folder`; an image named without its ending gets it."""
     paths = list(cells)
+    if "\\" in paths[0] and not (folder / paths[0]).is_file():  # of a file from Windows
+        paths = [path.replace("\\", "/") for path in paths]
     if Path(paths[0]).suffix.lower() not in IMAGE_SUFFIXES and not (folder / paths[0]).is_file():
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder: give the folder of the images as --data.images")
         endings = {path.rpartition(".")[0]: path for path in list_images(folder)}
         paths = [endings.get(path, path) for path in paths]
     if not (folder / paths[0]).is_file():
-        raise UserError(
-            f"{file} names {paths[0]!r}, and {folder / paths[0]} does not exist: give the folder of the images as "
-            "--data.images"
-        )
+        advice = "correct its path" if given else "give the folder of the images as --data.images"
+        raise UserError(f"{file} names {paths[0]}, but {folder / paths[0]} does not exist: {advice}")
     return paths
 
 
@@ -209,6 +211,20 @@ def _labels(file: Path, cells: Sequence[str]) -> list[str]:
     if empty is not None:
         raise UserError(f"{file} has no class in row {empty + 2}: give every image a class, or remove the row")
     return list(cells)
+
+
+def _check_repeated(file: Path, paths: list[str], labels: list[str]) -> None:
+    """Notes images that are named more than once.
+
+    Raises:
+        UserError: an image has two classes.
+    """
+    classes: dict[str, str] = {}
+    for path, label in zip(paths, labels, strict=True):
+        if classes.setdefault(path, label) != label:
+            raise UserError(f"{file} gives {path} the classes {classes[path]!r} and {label!r}: keep one")
+    if repeated := len(paths) - len(classes):
+        note_once(f"{file} names {repeated:,} images more than once, which may put one into two splits")
 
 
 def _parts(file: Path, columns: Columns, config: DataConfig, split: str | None) -> dict[str, list[int]]:

@@ -4,6 +4,7 @@ The official files of DINO and DeiT have the same names.
 """
 
 import re
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -93,7 +94,8 @@ def mapping(c: ViTConfig) -> list[TensorMapping]:
     if c.position == "rope":  # another model class in timm, Eva
         renames |= {r"\.ls(\d)\.gamma$": r".gamma_\1"}
     entries = []
-    for name in blank_model(c).state_dict():
+    with_bias = c if c.head_bias is not None else replace(c, head_bias=0.0)  # timm's heads always have one
+    for name in blank_model(with_bias).state_dict():
         renamed = name
         for pattern, new in renames.items():
             renamed = re.sub(pattern, new, renamed)

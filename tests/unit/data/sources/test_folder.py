@@ -185,3 +185,11 @@ def test_class_folders_without_any_images(tmp_path):
 def test_a_folder_that_cannot_be_listed(tmp_path):
     with pytest.raises(ValueError, match="gone cannot be listed: No such file or directory"):
         list_folder(tmp_path / "gone")
+
+
+def test_images_beside_the_class_folders_are_noted(tmp_path, caplog):
+    write(tmp_path, *files("a", "b"), "loose.png")
+    (tmp_path / "__MACOSX").mkdir()
+    assert list_folder(tmp_path)["train"].keys() == {"a", "b"}
+    (record,) = caplog.records
+    assert record.message == f"{tmp_path}: left out 1 images beside the folders, such as loose.png, without a class"

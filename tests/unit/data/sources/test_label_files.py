@@ -142,7 +142,7 @@ def test_numbers_are_sorted_by_value(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("image,label\n", "has a header but no rows"),
-        ("image,label\n0.png\n", "has 1 cells in row 2, but 2 columns"),
+        ("image,label\n0.png\n", "has 1 cells in row 2, not 2 as its header"),
         ("image,label\n0.png,a\n1.png,\n", "has no class in row 3"),
         ("image,image\n0.png,a\n", "has two columns with the same name"),
         ("image,a,b\n0.png,1,0\n", "has no obvious column of classes, only image, a, b"),
@@ -189,3 +189,19 @@ def test_similar_classes_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixt
     notes = [record.message for record in caplog.records if "differ only" in record.message]
     assert len(notes) == 2
     assert notes[0].startswith("the classes 'Cat' and 'cat' and 'cat ' differ only in case, spaces or Unicode form")
+
+
+def test_images_that_are_named_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = photos(tmp_path)
+    rows = [[name, "ab"[number % 2]] for number, name in enumerate(names)]
+    opened(write_rows(tmp_path / "twice.csv", ["image", "label"], [*rows, rows[0]]))
+    assert any("names 1 images more than once" in record.message for record in caplog.records)
+    with pytest.raises(ValueError, match=r"gives 0\.png the classes 'a' and 'b': keep one"):
+        opened(write_rows(tmp_path / "both.csv", ["image", "label"], [*rows, ["0.png", "b"]]))
+
+
+def test_paths_from_windows(tmp_path: Path) -> None:
+    photos(tmp_path / "a")
+    rows = [[f"a\\{number}.png", "ab"[number % 2]] for number in range(4)]
+    file = write_rows(tmp_path / "l.csv", ["image", "label"], rows)
+    assert Path(opened(file)["train"].name(3)) == tmp_path / "a" / "3.png"
