@@ -145,8 +145,9 @@ class ViTConfig:
         return 1 if self.stem_stages is None else 4 * 2 ** max(len(self.stem_stages) - 1, 0)
 
     def check_image(self, image_hw: tuple[int, int]) -> None:
-        """Raises UserError for an image that whole patches do not fill, or that is too small for one of a hybrid."""
-        if self.stem_stages is None or min(*image_hw, *self.patch_hw) < 1 or not all(self.grid_of(image_hw)):
+        """Raises UserError for an image that whole patches do not fill, or that is smaller than one of a hybrid."""
+        smaller = any(length < patch for length, patch in zip(image_hw, self.patch_hw, strict=True))
+        if self.stem_stages is None or smaller or min(self.patch_hw) < 1:
             check_divisible(image_hw, self.patch_hw)
 
     @property
