@@ -149,9 +149,12 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
         assert "linear" in output
     rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
     (row,) = json.loads((tmp_path / "table.json").read_text())["tasks"]
-    cells = ["data", "model", f"{row['accuracy']:.1%}", "359", f"{row['seconds']:.2f}"]
-    assert rows == [["task", "of", "linear", "images", "seconds"], cells]
-    assert (tmp_path / "table.md").read_text().splitlines()[2] == f"| {' | '.join(cells)} |"
+    cells = ["data", "model", f"{row['accuracy']:.1%}", "359"]
+    assert rows[0] == ["task", "of", "linear", "images", "seconds"]
+    marked = [cell.strip() for cell in (tmp_path / "table.md").read_text().splitlines()[2].strip("|").split("|")]
+    for *words, seconds in (rows[1], marked):  # each table is of a run of its own, which took its own time
+        assert words == cells
+        assert float(seconds) == pytest.approx(row["seconds"], abs=5)
 
 
 @pytest.mark.parametrize(
