@@ -17,7 +17,7 @@ from vitral.data.tools.check import KINDS, CheckConfig, Finding, check
 __all__ = ["Options", "main"]
 
 MAX_PRINTED = 20
-"""Findings of each kind that are printed; `--json` has all."""
+"""Problems of each kind that are printed; `--json` has all."""
 
 
 @dataclass(frozen=True, kw_only=True)

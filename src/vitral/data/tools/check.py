@@ -82,7 +82,7 @@ def check(
         advance: called with the number of images done.
 
     Returns:
-        Findings, the worst kind first, in the order of the data within each kind.
+        Every problem, the worst kind first, in the order of the data within each kind.
     """
     findings = _classes(splits)
     by_pixels: dict[bytes, list[ImageInfo]] = {}
