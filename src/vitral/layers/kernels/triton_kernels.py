@@ -1,6 +1,6 @@
 """The kernels in Triton. Block sizes are fixed, not tuned at run time, so that the same input gives the same bits.
 
-Sizes were chosen on an H200: benchmarks/attention_backward_gpu_h200_2026-11-27.md.
+Sizes were chosen on an H200: benchmarks/train_step_gpu_h200_2026-11-27.md.
 """
 
 from typing import Any
