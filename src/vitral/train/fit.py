@@ -1,6 +1,7 @@
 """The lifecycle of a run: lock, resume, train, evaluate, save."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from vitral.config import to_dict
 from vitral.data.sources.source import Source
@@ -53,6 +54,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
             before = read_run_config(run)
             changes, config = changes_between(before, config), replace(config, changes=before.changes)
         data = open_data(config.data)
+        config = replace(config, folder=config.folder or Path.cwd())
         config = config.resolved(num_classes=len(data["train"].classes))
         config.train.check_batch_size(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.is_main else "none")

@@ -21,7 +21,6 @@ from vitral.commands.arguments.flags import parse_config
 from vitral.commands.evaluate import imagenet, segmentation, suite
 from vitral.commands.loading import check_head, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
-from vitral.config import load_config
 from vitral.data.config import DataConfig
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, Source
@@ -37,8 +36,9 @@ from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.evals.splits import final_split
 from vitral.models import Model
+from vitral.runs.run import Run
 from vitral.serve.predictor import Precision, Predictor
-from vitral.train.config import RunConfig
+from vitral.train.config import read_run_config
 from vitral.weights.class_names.imagenet import imagenet_aliases
 
 __all__ = ["Options", "main", "open_split", "predict_split", "run_data"]
@@ -89,7 +89,7 @@ def main(options: Namespace) -> None:
 
 def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
     """Prints tables; with `--json`, one object with the same metrics and the confusion matrix."""
-    if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.evaluate_by != "labels":
+    if (run / "run.json").is_file() and read_run_config(Run.open(run)).objective.evaluate_by != "labels":
         raise UserError(
             f"{run} was trained without classes, so it has no accuracy: evaluate it with --suite knn or linear, or "
             "fine-tune it first"
@@ -144,8 +144,7 @@ def parse_options(run: Path, arguments: list[str], *, data: DataConfig) -> Optio
 
 def run_data(run: Path) -> DataConfig | None:
     """The data that a run was trained on; None for a model without run.json."""
-    record = run / "run.json"
-    return load_config(RunConfig, record).data if record.is_file() else None
+    return read_run_config(Run.open(run)).data if (run / "run.json").is_file() else None
 
 
 def open_split(config: DataConfig, split: str | None) -> tuple[str, Source]:
