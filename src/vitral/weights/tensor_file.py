@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import re
 import struct
 import zipfile
 import zlib
@@ -34,6 +35,8 @@ DAMAGE = (
     *(LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError, AssertionError),
 )
 """What the readers raise on damaged files."""
+CUT = r"unexpected EOF|not fully covered|invalid header length|Ran out of input|was truncated|requires a buffer"
+"""What they say of files that end too early."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,8 @@ def read_tensor_file(path: Path, *, checkpoint_key: str | None = None) -> Tensor
     except UserError:
         raise
     except DAMAGE as error:
+        if _is_cut(path, start, error):
+            raise UserError(f"{path} is damaged: its end is missing, so download or copy it again") from None
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path} is damaged, or not a checkpoint: {reason}") from None
     if not start:
@@ -87,6 +92,13 @@ def read_tensor_file(path: Path, *, checkpoint_key: str | None = None) -> Tensor
     if (kind := unsupported_file(start)) is not None:
         raise UserError(f"{path} is not a checkpoint: it is {kind}")
     raise UserError(f"{path} is not a checkpoint: supported are .npz, .safetensors and PyTorch files")
+
+
+def _is_cut(path: Path, start: bytes, error: BaseException) -> bool:
+    """Whether a file ends too early, as after an interrupted download: a ZIP archive has its index at the end."""
+    if start.startswith(b"PK"):
+        return not zipfile.is_zipfile(path)
+    return isinstance(error, EOFError) or re.search(CUT, str(error)) is not None
 
 
 def _read_zip(path: Path, checkpoint_key: str | None) -> TensorFile:
