@@ -16,6 +16,7 @@ from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapters import Adapter
 from vitral.weights.config_keys import unknown_keys
+from vitral.weights.config_types import check_types
 from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage, stated_heads
 from vitral.weights.lineages.open_clip import OPEN_CLIP
 from vitral.weights.lineages.registry import detect_lineage, matching_lineage
@@ -112,28 +113,25 @@ def load_upstream(
         raise UserError(f"{path}: {_mismatch(missing, unexpected)}; {_remedy(source, missing, unexpected)}")
     _check_state(path, state, shapes)
     _fill(model, state, complete=not missing)
-    model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name)
+    classless = _without_classes(model, lineage)
+    model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name, has_classes=not classless)
     report = LoadReport(
         lineage=lineage.name,
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        notes=(*notes, *card_notes, *_mark_head_without_classes(model, lineage)),
+        notes=(*notes, *card_notes, *classless),
     )
     return model.eval(), report
 
 
-def _mark_head_without_classes(model: ViT, lineage: Lineage) -> list[str]:
-    """Takes the class names from the card of a model whose head has no classes; returns a note on it."""
+def _without_classes(model: ViT, lineage: Lineage) -> list[str]:
+    """Why the head names no classes, as a note; empty if it does."""
     if not model.head.weight.any():
-        note = "the head is zero, so it was never trained and names no classes"
-    elif lineage in (CLIP, OPEN_CLIP) and model.head.bias is None:
-        note = "the head projects to the space that images share with texts, and names no classes"
-    else:
-        return []
-    if model.card is not None:
-        model.card = replace(model.card, classes=())
-    return [note]
+        return ["the head is zero, so it was never trained and names no classes"]
+    if lineage in (CLIP, OPEN_CLIP) and model.head.bias is None:
+        return ["the head projects to the space that images share with texts, and names no classes"]
+    return []
 
 
 def _convert(
@@ -212,11 +210,13 @@ def _open_source(
             "compute anything: save model.state_dict() instead"
         )
     small_moco = "base_encoder." in encoder.prefix and _width(encoder.tensors) == 384
-    config = {**stated_heads(12 if small_moco else None), **_stated(file, lineage)}
+    stated = encoder_config(upstream_config, encoder.prefix)
+    config = {**stated_heads(12 if small_moco else None), **_stated(file, lineage), **stated}
+    check_types(config, lineage, path)
     return _Source(
         lineage=lineage,
         tensors=tensors,
-        upstream_config={**config, **encoder_config(upstream_config, encoder.prefix)},
+        upstream_config=config,
         prefix=encoder.prefix,
         others=encoder.others,
         notes=(*file.notes, *encoder.notes, *_foreign_config(upstream_config, lineage)),

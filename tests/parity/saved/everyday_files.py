@@ -1,12 +1,14 @@
 """Files as people's own scripts leave them: averaged weights, classifiers beside a backbone, wrong configurations."""
 
+import json
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from parity.saved.case import Saved, torch_file
-from parity.saved.wrapped_files import others, settings, timm_vit
+from parity.saved.case import Save, Saved, torch_file, transformers_folder
+from parity.saved.wrapped_files import others, settings, timm_vit, transformers_vit, with_config
 
 __all__ = ["CASES"]
 
@@ -55,5 +57,72 @@ CASES: dict[str, Saved] = {
         save=torch_file(lambda model: torch_ema(model, keep=-1)),
         options={"checkpoint_key": "ema"},
         refusal="do not match the model's tensors in order",
+    ),
+}
+
+
+# Configurations that people edited
+
+
+def edited(file: str = "config.json", **changes: Any) -> Save:
+    """A folder of transformers with other values in one of its JSON files."""
+
+    def save(model: nn.Module, folder: Path) -> Path:
+        saved = transformers_folder(model, folder)
+        path = saved / file
+        values = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**values, **changes}))
+        return saved
+
+    return save
+
+
+transformers_edited = partial(Saved, build=transformers_vit)
+WRONG_TYPES: dict[str, Any] = {
+    "num_attention_heads": "4",
+    "hidden_act": None,
+    "layer_norm_eps": None,
+    "hidden_size": "64",
+    "image_size": "32",
+    "patch_size": [8],
+    "qkv_bias": "false",
+}
+CASES |= {
+    **{
+        f"transformers, {key} {value!r}": transformers_edited(
+            save=edited(**{key: value}), refusal=f"config.json: {key} is {json.dumps(value)}, but must be "
+        )
+        for key, value in WRONG_TYPES.items()
+    },
+    **{
+        f"transformers, image_mean {value!r}": transformers_edited(
+            save=edited("preprocessor_config.json", image_mean=value), refusal=refusal
+        )
+        for value, refusal in (
+            ([0.5, 0.5], "it has 2 numbers as mean, but the images have 3 channels"),
+            (["0.5"] * 3, "preprocessor_config.json: image_mean is"),
+            ("0.5", "must be a list of one number per channel"),
+            (None, "image_mean is null"),
+        )
+    },
+    "transformers, too few labels": transformers_edited(
+        save=edited(id2label={"0": "cat", "1": "dog"}),
+        lineage="transformers",
+        notes=("ignored its id2label, which names 2 classes, and the head has 7",),
+    ),
+    "transformers, labels by name": transformers_edited(
+        save=edited(id2label={f"label {index}": "cat" for index in range(7)}),
+        lineage="transformers",
+        notes=("ignored its id2label, which does not have the keys 0 to 6",),
+    ),
+    "timm, heads as text": Saved(
+        build=timm_vit,
+        save=lambda model, folder: with_config(model, folder, {"model_args": {"num_heads": "1"}}),
+        refusal='config.json: num_heads is "1", but must be an integer',
+    ),
+    "timm, arguments as text": Saved(
+        build=timm_vit,
+        save=lambda model, folder: with_config(model, folder, {"model_args": "num_heads=1"}),
+        refusal="model_args is",
     ),
 }
