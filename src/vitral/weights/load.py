@@ -12,11 +12,13 @@ import torch
 from vitral.device import pick_device
 from vitral.errors import UserError
 from vitral.models import Model
+from vitral.vit_config import ViTConfig
 from vitral.weights.adapt import adapt_model
 from vitral.weights.adapters import Adapter, read_adapter
 from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name
 from vitral.weights.folder import load_model
 from vitral.weights.hub import download
+from vitral.weights.options import check_options
 from vitral.weights.read import LoadReport, load_upstream
 from vitral.weights.upstream_folder import find_upstream
 
@@ -93,6 +95,7 @@ def load_with_report(
         path = path.parent  # its config.json has the architecture
     if upstream is None and adapter is not None:
         raise UserError(f"{adapter.folder} adapts {path}, which is no folder or file of another project")
+    overrides = check_options(overrides, ViTConfig)
     if upstream is None and (overrides or choices):
         raise UserError(f"{path} stores its whole architecture: leave out {', '.join({**choices, **overrides})}")
     with _garbage_collection_paused():
