@@ -18,7 +18,10 @@ import vitral
 from cli.screen import Screen
 from models import small_model
 from photographs import CLASSES
+from vitral.errors import UserError
 from vitral.weights.folder import load_model, save_model
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.write import upstream_state_dict
 
 GOOGLES = ("google", "google-linen", "big_vision")
 OWNERS = {
@@ -88,7 +91,7 @@ def test_a_missing_owner_is_reported(
     monkeypatch.setitem(sys.modules, "timm", None)
     output = screen.run("convert", model, tmp_path / "there", "--to", "timm")
     assert "timm is not installed" in screen.errors
-    assert "loaded again by Vitral: its logits" in output
+    assert "checked with Vitral: its logits" in output
 
 
 OTHER_SIZE = {
@@ -180,7 +183,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_the_recognised_format_is_reported(screen: Screen, model: Path, tmp_path: Path) -> None:
     output = screen.run("convert", model, tmp_path / "there.npz", "--to", "google")
     assert "32 tensors as google" in output
-    assert "loaded again by Vitral: its logits of random images differ from the source's by at most" in output
+    assert "checked with Vitral: its logits of random images differ from the source's by at most" in output
     screen.run("convert", tmp_path / "there.npz", tmp_path / "back", "--to", "vitral")
     assert "recognised as google: 32 tensors read" in screen.errors
 
@@ -352,3 +355,36 @@ def test_a_model_on_the_hub_is_named_with_its_prefix(screen: Screen, tmp_path: P
         assert "name it hf-hub:google/vit" in screen.refusal(*words)
     error = screen.refusal("train", "finetune", "--model.weights", "google/vit", "--out", tmp_path / "run")
     assert "name it hf-hub:google/vit" in error
+
+
+def test_options_of_other_libraries_files_are_those_of_every_command(
+    screen: Screen, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = small_model(image_size=16, num_classes=6, gelu="erf")
+    tensors = upstream_state_dict(LINEAGES["timm"], small)[0]
+    torch.save({"teacher": tensors, "student": {f"eye.{name}": tensor for name, tensor in tensors.items()}}, "x.pth")
+    options = ("--checkpoint-key", "student", "--prefix", "eye", "--num-heads", "3")
+    for words in (["predict", "x.pth", photographs / "cat"], ["inspect", "x.pth", photographs / "cat"]):
+        screen.run(*words, *options)
+        assert "recognised as timm" in screen.errors
+        assert "choose one of teacher, student" in screen.refusal(*words, "--checkpoint-key", "ema")
+        assert "no tensor's name starts with x." in screen.refusal(*words, "--prefix", "x.")
+        assert "--num-heads must be a number" in screen.refusal(*words, "--num-heads", "three")
+    error = screen.refusal_after_notes("eval", "x.pth", "--data.root", photographs, *options)
+    assert "6 classes" in error
+    screen.run("push", "x.pth", "me/model", "--dry-run", "out", *options)
+    assert load_model("out").config.num_heads == 3
+
+
+def test_a_failed_check_leaves_nothing_behind(
+    screen: Screen, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(model: Any, destination: Path, form: str) -> None:
+        raise UserError(f"{destination} cannot be read")
+
+    monkeypatch.setattr("vitral.commands.convert.verify", fail)
+    for form, name in (("vitral", "there"), ("timm", "there"), ("google", "there.npz"), ("timm", "there.safetensors")):
+        error = screen.refusal("convert", model, tmp_path / "deep" / name, "--to", form)
+        assert error == f"{tmp_path / 'deep' / name} cannot be read"
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == []

@@ -1,16 +1,20 @@
 """`vitral convert`: converts weights between formats."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import note_report
 from vitral.commands.output import note, print_json
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.adapt import adapt_model
@@ -38,20 +42,14 @@ class Verification:
 
 
 def main(options: argparse.Namespace) -> None:
-    """Converts, loads the result again, and prints how far its outputs are from the source's."""
-    heads = {"num_heads": options.num_heads} if options.num_heads else {}
-    model, report = load_with_report(
-        options.source,
-        allow_missing=options.allow_missing,
-        checkpoint_key=options.checkpoint_key,
-        prefix=options.prefix,
-        **heads,
-    )
+    """Converts, checks the result, and prints how far its outputs are from the source's."""
+    model, report = load_with_report(options.source, allow_missing=options.allow_missing, **source_options(options))
     adapted: list[str] = []
     if options.image_size is not None:
         model, adapted = adapt_model(model, image_size=options.image_size)
-    caveats = [*adapted, *save_as(model, options.destination, options.to)]
-    found = verify(model, options.destination, options.to)
+    with renamed_at_the_end(options.destination) as place:
+        caveats = [*adapted, *save_as(model, place, options.to)]
+        found = verify(model, place, options.to)
     first, *others = found.differences.items()
     if options.json:
         facts = {
@@ -77,9 +75,28 @@ def main(options: argparse.Namespace) -> None:
     print(f"{options.destination}: {len(model.state_dict())} tensors as {options.to}")
     more = "".join(f", its {name} by at most {difference:.1e}" for name, difference in others)
     print(
-        f"loaded again by {found.by}: its {first[0]} of random images differ from the source's by at most "
+        f"checked with {found.by}: its {first[0]} of random images differ from the source's by at most "
         f"{first[1]:.1e}{more}"
     )
+
+
+@contextmanager
+def renamed_at_the_end(destination: Path) -> Iterator[Path]:
+    """A path of the same name in a temporary folder; what is there becomes `destination` unless an exception is raised.
+
+    Errors name the destination.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
+        place = Path(folder) / destination.name
+        try:
+            yield place
+        except UserError as error:
+            raise UserError(str(error).replace(str(place), str(destination))) from None
+        except OSError as error:
+            error.filename = str(error.filename).replace(str(place), str(destination)) if error.filename else None
+            raise
+        place.rename(destination)
 
 
 def verify(model: Model, destination: Path, form: str) -> Verification:

@@ -7,6 +7,7 @@ from pathlib import Path
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.formats import FOLDER_FORMATS
+from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError, unknown_name
 
 __all__ = ["parse"]
@@ -42,6 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--dry-run", type=Path, metavar="DIR", help="write the files to a new folder and upload nothing"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_source_options(parser)
     options = parser.parse_args(arguments)
     if options.form not in FOLDER_FORMATS:
         raise unknown_name("format", options.form, FOLDER_FORMATS)
