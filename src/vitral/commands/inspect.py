@@ -9,8 +9,8 @@ import numpy as np
 
 from vitral.commands.arguments.checks import picture_path
 from vitral.commands.arguments.inspect import MAX_IMAGES
-from vitral.commands.evaluate.command import open_split, run_data
 from vitral.commands.arguments.weights import source_options
+from vitral.commands.evaluate.command import open_split, run_data
 from vitral.commands.loading import load_and_note, output_path
 from vitral.commands.output import note, print_json, printable
 from vitral.commands.predict import image_files

@@ -94,7 +94,7 @@ def read_adapter(folder: Path) -> Adapter | None:
     _check_config(config, folder / ADAPTER_CONFIG)
     file = next((folder / name for name in ADAPTER_FILES if (folder / name).is_file()), None)
     if file is None:
-        raise UserError(f"{folder} has no adapter: it contains no {' and no '.join(ADAPTER_FILES)}")
+        raise UserError(f"{folder} has no adapter: there is no {' or '.join(ADAPTER_FILES)} in it")
     halves: dict[str, dict[str, Tensor]] = {}
     replaced = {}
     for name, tensor in read_tensors(file).items():

@@ -50,7 +50,9 @@ PER_CHANNEL: Kind = ("a list of one number per channel", _is_per_channel)
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"), INTEGER),
     **dict.fromkeys(("num_channels", "head_dim", "num_register_tokens", "projection_dim"), INTEGER),
-    **dict.fromkeys(("num_heads", "embed_dim", "depth", "in_chans", "num_classes", "reg_tokens", "head_width"), INTEGER),
+    **dict.fromkeys(
+        ("num_heads", "embed_dim", "depth", "in_chans", "num_classes", "reg_tokens", "head_width"), INTEGER
+    ),
     **dict.fromkeys(("layer_norm_eps", "mlp_ratio", "rope_theta", "crop_pct", "rescale_factor"), NUMBER),
     **dict.fromkeys(("hidden_act", "act_layer", "norm_layer", "global_pool", "pos_embed", "pool_type"), TEXT),
     **dict.fromkeys(("crop_mode", "interpolation", "resize_mode", "image_processor_type"), TEXT),

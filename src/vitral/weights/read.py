@@ -114,7 +114,9 @@ def load_upstream(
     _check_state(path, state, shapes)
     _fill(model, state, complete=not missing)
     classless = _without_classes(model, lineage)
-    model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name, has_classes=not classless)
+    model.card, card_notes = upstream_card(
+        config, lineage, upstream_config, origin=path.name, has_classes=not classless
+    )
     report = LoadReport(
         lineage=lineage.name,
         matched=len(state),
@@ -187,7 +189,7 @@ def _open_source(
     if (reason := unsupported_tensors(file.tensors, upstream_config)) is not None:
         raise UserError(f"{path} cannot be read: {reason}")
     if (family := unsupported_model(file.tensors, encoder_config(upstream_config, prefix or ""))) is not None:
-        raise UserError(f"{path} is a model of the family {family}")
+        raise UserError(f"{path} is a model of the kind {family}")
 
     def matches(tensors: dict[str, Tensor]) -> bool:
         return matching_lineage(tensors) is not None
@@ -200,9 +202,13 @@ def _open_source(
         raise UserError(f"{path} has no model of a supported format under {prefix}: name another prefix, or none")
     if encoder is None and (suggestion := suggested_prefix(file.tensors, matches)):
         if not all(name.startswith(suggestion) for name in file.tensors):
-            raise UserError(f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion}")
+            raise UserError(
+                f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion} (to train, convert "
+                "it first)"
+            )
         encoder = find_encoder(file.tensors, matches, prefix=suggestion)
-    lineage, tensors = detect_lineage(file.tensors if encoder is None else encoder.tensors, path)
+    stated = upstream_config.get("model_type") or upstream_config.get("architecture")
+    lineage, tensors = detect_lineage(file.tensors if encoder is None else encoder.tensors, path, stated=stated)
     assert encoder is not None
     if file.torchscript and lineage is not OPEN_CLIP:
         raise UserError(
@@ -271,9 +277,10 @@ def _conversions(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _modules(names: Iterable[str]) -> str:
-    """The outermost modules with these tensors, each with their number if it has several."""
+    """The outermost modules with these tensors and their number; a single tensor by its full name."""
     counts = Counter(name.partition(".")[0] for name in names)
-    return ", ".join(module if count == 1 else f"{module} ({count} tensors)" for module, count in counts.items())
+    single = {name.partition(".")[0]: name for name in names}
+    return ", ".join(single[name] if count == 1 else f"{name} ({count} tensors)" for name, count in counts.items())
 
 
 def _mismatch(missing: Iterable[str], unexpected: Iterable[str]) -> str:

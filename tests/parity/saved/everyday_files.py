@@ -1,14 +1,17 @@
 """Files as people's own scripts leave them: averaged weights, classifiers beside a backbone, wrong configurations."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timm
+import transformers
 from torch import nn
 
-from parity.saved.case import Save, Saved, torch_file, transformers_folder
-from parity.saved.wrapped_files import others, settings, timm_vit, transformers_vit, with_config
+from parity.saved.case import Save, Saved, safetensors, torch_file, transformers_folder
+from parity.saved.wrapped_files import others, settings, sharded, timm_vit, transformers_vit, with_config
 
 __all__ = ["CASES"]
 
@@ -125,4 +128,79 @@ CASES |= {
         save=lambda model, folder: with_config(model, folder, {"model_args": "num_heads=1"}),
         refusal="model_args is",
     ),
+}
+
+
+# Models that have some names in common with those that Vitral reads
+
+SIZES: dict[str, Any] = dict(image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=2, num_attention_heads=1)
+
+
+def foreign(model_class: str, config_class: str, **sizes: Any) -> Callable[[], nn.Module]:
+    """A model of transformers."""
+
+    def build() -> nn.Module:
+        return getattr(transformers, model_class)(getattr(transformers, config_class)(**sizes))
+
+    return build
+
+
+FOREIGN = {
+    "InternVL": foreign("InternVLVisionModel", "InternVLVisionConfig", **SIZES, intermediate_size=64),
+    "ViTDet": foreign("VitDetModel", "VitDetConfig", **SIZES, use_relative_position_embeddings=True),
+    "Hiera": foreign("HieraModel", "HieraConfig", embed_dim=8, image_size=[64, 64], depths=[1] * 4, num_heads=[1] * 4),
+    "YOLOS": foreign("YolosModel", "YolosConfig", **{**SIZES, "image_size": [32, 32]}),
+    "ViViT": foreign("VivitModel", "VivitConfig", **SIZES, num_frames=2),
+}
+CASES |= {
+    **{
+        f"{name}, {kind}": Saved(build=build, save=save, refusal=f"is a model of the kind {name}")
+        for name, build in FOREIGN.items()
+        for kind, save in (("folder", transformers_folder), ("alone", safetensors))
+    },
+    **{
+        f"timm's {architecture}": Saved(
+            build=partial(timm.create_model, architecture), save=safetensors, refusal=f"is a model of the kind {kind}"
+        )
+        for architecture, kind in (("hiera_tiny_224", "Hiera"), ("mvitv2_tiny", "MViTv2"))
+    },
+    "another model of transformers": Saved(
+        build=foreign("BlipVisionModel", "BlipVisionConfig", **SIZES),
+        save=transformers_folder,
+        refusal="its config.json states blip_vision_model, which Vitral does not read",
+    ),
+}
+
+
+# One file of several
+
+
+def one_shard(model: nn.Module, folder: Path) -> Path:
+    return sorted(sharded(model, folder).glob("*.safetensors"))[0]
+
+
+def shards_without_index(model: nn.Module, folder: Path) -> Path:
+    place = sharded(model, folder)
+    (place / "model.safetensors.index.json").unlink()
+    return place
+
+
+def one_shard_without_index(model: nn.Module, folder: Path) -> Path:
+    return sorted(shards_without_index(model, folder).glob("*.safetensors"))[0]
+
+
+def only_shard(model: nn.Module, folder: Path) -> Path:
+    path = transformers_folder(model, folder) / "model.safetensors"
+    return path.rename(path.with_name("model-00001-of-00001.safetensors"))
+
+
+CASES |= {
+    "one shard": transformers_edited(save=one_shard, refusal="model.safetensors.index.json instead"),
+    "one shard without its index": transformers_edited(
+        save=one_shard_without_index, refusal="which lists them, beside it"
+    ),
+    "shards without their index": transformers_edited(
+        save=shards_without_index, refusal="not their index: download model.safetensors.index.json too"
+    ),
+    "the only shard": transformers_edited(save=only_shard, lineage="transformers", options={"num_heads": 2}),
 }

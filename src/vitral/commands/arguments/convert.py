@@ -21,8 +21,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = ArgumentParser(
         prog="vitral convert",
         description="Convert weights between formats. The source's format is recognised from its content. The result "
-        "is checked: the upstream library loads it, if it is installed, else Vitral, and its outputs are compared with the "
-        "source's.",
+        "is checked: the upstream library loads it if it is installed, else Vitral, and its outputs are compared with "
+        "the source's.",
     )
     parser.add_argument("source", metavar="SRC", help="a file, a folder, or hf-hub:OWNER/NAME")
     parser.add_argument(

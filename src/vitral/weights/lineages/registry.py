@@ -1,6 +1,7 @@
 """The checkpoint formats by name, and which of them a file has."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -28,14 +29,21 @@ LINEAGES: dict[str, Lineage] = {
 """Formats by name, in the order in which they are looked for."""
 
 
-def detect_lineage(tensors: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str, Tensor]]:
+def detect_lineage(tensors: dict[str, Tensor], path: Path, *, stated: Any = None) -> tuple[Lineage, dict[str, Tensor]]:
     """Format of a file, and its tensors under the names of the format's mapping.
+
+    Args:
+        tensors: tensors by name.
+        path: the file.
+        stated: the kind of model that its configuration states, if there is one.
 
     Raises:
         UserError: the format is unknown.
     """
     if (found := matching_lineage(tensors)) is not None:
         return found
+    if isinstance(stated, str):
+        raise UserError(f"{path} has an unknown format: its config.json states {stated}, which Vitral does not read")
     examples = ", ".join(sorted(tensors)[:3]) or "nothing"
     raise UserError(
         f"{path} has an unknown format: it contains {len(tensors)} tensors such as {examples}; "
