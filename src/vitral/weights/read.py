@@ -25,6 +25,7 @@ from vitral.weights.lineages.timm_models import timm_models
 from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP
 from vitral.weights.mapping import from_upstream
+from vitral.weights.outer_head import with_outer_head
 from vitral.weights.prefixes import encoder_config, find_encoder, suggested_prefix, without_training
 from vitral.weights.sharded import read_weights
 from vitral.weights.tensor_file import TensorFile
@@ -203,13 +204,15 @@ def _open_source(
     if encoder is None and (suggestion := suggested_prefix(file.tensors, matches)):
         if not all(name.startswith(suggestion) for name in file.tensors):
             raise UserError(
-                f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion} (to train, convert "
-                "it first)"
+                f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion}, and to train, "
+                "convert it first"
             )
         encoder = find_encoder(file.tensors, matches, prefix=suggestion)
     stated = upstream_config.get("model_type") or upstream_config.get("architecture")
     lineage, tensors = detect_lineage(file.tensors if encoder is None else encoder.tensors, path, stated=stated)
     assert encoder is not None
+    if not prefix:
+        encoder, tensors = with_outer_head(encoder, lineage, tensors, file.tensors)
     if file.torchscript and lineage is not OPEN_CLIP:
         raise UserError(
             f"{path} is a TorchScript file, and Vitral reads only those of CLIP, because the code in another may "
@@ -251,7 +254,7 @@ def _width(tensors: Mapping[str, Tensor]) -> int | None:
 def _remedy(source: _Source, missing: Iterable[str], unexpected: Iterable[str]) -> str:
     """What a user can do about missing and unexpected tensors."""
     if not list(missing) and list(unexpected) == list(source.others):
-        return f"read the encoder alone with --prefix {source.prefix}, or load it anyway with --allow-missing"
+        return f"read the encoder alone with --prefix {source.prefix}, or convert it with --allow-missing"
     return "load it anyway with --allow-missing"
 
 

@@ -50,8 +50,8 @@ def find_upstream(path: Path) -> UpstreamFiles | None:
     if named and (configured or len(named) == 1):
         return UpstreamFiles(weights=named[0], config=_config(named[0]))
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
-    if files and (index := index_of(files[0])) is not None:
-        raise UserError(f"{path} has files of a sharded model, but not their index: download {index.name} too")
+    if files and all(index_of(file) for file in files):
+        raise UserError(f"{path} has files of a sharded model, but not their index: download {index_of(files[0])} too")
     if len(files) > 1:
         names = ", ".join(file.name for file in files[:5])
         raise UserError(f"{path} has several weights files: name one of {names}")

@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from parity.saved.case import Save, Saved, safetensors, torch_file, transformers_folder
-from parity.saved.wrapped_files import others, settings, sharded, timm_vit, transformers_vit, with_config
+from parity.saved.wrapped_files import (
+    others,
+    settings,
+    sharded,
+    timm_encoder,
+    timm_vit,
+    torchvision_vit,
+    transformers_vit,
+    with_config,
+)
 
 __all__ = ["CASES"]
 
@@ -200,7 +210,95 @@ CASES |= {
         save=one_shard_without_index, refusal="which lists them, beside it"
     ),
     "shards without their index": transformers_edited(
-        save=shards_without_index, refusal="not their index: download model.safetensors.index.json too"
+        save=shards_without_index, refusal="but not their index: download"
     ),
     "the only shard": transformers_edited(save=only_shard, lineage="transformers", options={"num_heads": 2}),
+}
+
+
+# A classifier beside the encoder
+
+
+class Classified(nn.Module):
+    """A user's module: an encoder, and a linear layer that reads what it pools."""
+
+    def __init__(
+        self, encoder: nn.Module, layer: str, *, bias: bool = True, features: Callable[..., Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone, self.layer, self.features = encoder, layer, features
+        width = 64 if features is None else 128
+        setattr(self, layer, nn.Linear(width, 7, bias=bias))
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled = self.backbone(images) if self.features is None else self.features(self.backbone, images)
+        return getattr(self, self.layer)(pooled)
+
+
+def torchvision_encoder() -> nn.Module:
+    model = torchvision_vit()
+    model.heads = nn.Identity()
+    return model
+
+
+class Transformers(nn.Module):
+    """transformers' ViT without pooling, whose class token is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = transformers.ViTConfig(**SIZES, intermediate_size=64)
+        self.model = transformers.ViTModel(config, add_pooling_layer=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images).last_hidden_state[:, 0]
+
+
+def class_and_mean(encoder: Any, images: Tensor) -> Tensor:
+    """What DINOv2's linear classifiers read."""
+    tokens = encoder(images).last_hidden_state
+    return torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+
+
+def one_head_dinov2() -> nn.Module:
+    return transformers.Dinov2Model(transformers.Dinov2Config(**SIZES, mlp_ratio=2))
+
+
+def state(model: nn.Module, prefix: str = "") -> dict[str, Any]:
+    return {"state_dict": {prefix + name: tensor for name, tensor in model.state_dict().items()}}
+
+
+CASES |= {
+    **{
+        f"{layer} beside timm's encoder": Saved(
+            build=lambda layer=layer: Classified(timm_encoder(), layer),
+            save=torch_file(state),
+            lineage="timm",
+            notes=(f"{layer}, beside backbone., was read as the classifier",),
+        )
+        for layer in ("head", "fc", "classifier", "linear_head")
+    },
+    "fc beside torchvision's encoder, in Lightning": Saved(
+        build=lambda: Classified(torchvision_encoder(), "fc"),
+        save=torch_file(lambda model: state(model, "model.")),
+        lineage="torchvision",
+        notes=("model.fc, beside model.backbone., was read",),
+    ),
+    "fc without bias beside transformers' encoder": Saved(
+        build=lambda: Classified(Transformers(), "fc", bias=False), save=torch_file(state), lineage="transformers"
+    ),
+    "linear_head beside DINOv2": Saved(
+        build=lambda: Classified(one_head_dinov2(), "linear_head", features=class_and_mean),
+        save=torch_file(state),
+        lineage="dinov2",
+    ),
+    "fc beside an encoder that pools by a layer": Saved(
+        build=lambda: Classified(transformers.ViTModel(transformers.ViTConfig(**SIZES, intermediate_size=64)), "fc"),
+        save=torch_file(state),
+        refusal="fc.weight, fc.bias; read the encoder alone with --prefix backbone.",
+    ),
+    "fc of another width": Saved(
+        build=lambda: Classified(timm_encoder(), "fc", features=class_and_mean),
+        save=torch_file(state),
+        refusal="fc.weight, fc.bias",
+    ),
 }

@@ -236,6 +236,8 @@ def _dino3_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCo
 
 DINOV2 = Lineage(
     name="dinov2",
+    head="classifier",
+    head_inputs=(1, 2),
     matches=lambda tensors: POSITIONS in tensors and "layers.0.norm1.weight" in tensors,
     infer_config=_dino2_config,
     mapping=_mapping,
@@ -250,6 +252,7 @@ DINOV2 = Lineage(
 """`Dinov2Model`, `Dinov2WithRegistersModel`, and their classes for classification."""
 DINOV3 = Lineage(
     name="dinov3",
+    head="classifier",
     matches=lambda tensors: (
         f"{PROJECTION}.weight" in tensors and POSITIONS not in tensors and "layers.0.norm1.weight" in tensors
     ),

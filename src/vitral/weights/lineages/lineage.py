@@ -79,6 +79,10 @@ class Lineage:
     """Regular expression for tensors of the format that Vitral's model does not use."""
     assumptions: Callable[[ViTConfig, Tensors, Mapping[str, Any]], list[str]] = lambda config, tensors, stated: []
     """Notes on what canonical tensors and the upstream configuration leave open, one sentence each."""
+    head: str | None = None
+    """Name of the classifier's layer, if one that stands outside the encoder may be read as it."""
+    head_inputs: tuple[int, ...] = (1,)
+    """Numbers of features that a classifier may read, as multiples of the width."""
     caveats: Callable[[ViTConfig], list[str]] = lambda config: []
     """Warnings about such a model, one sentence each."""
     finalise: Callable[[dict[str, Tensor], ViTConfig], dict[str, Tensor]] = lambda tensors, config: tensors

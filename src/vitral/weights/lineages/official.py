@@ -64,6 +64,7 @@ def _timm_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, known:
 
 MAE = Lineage(
     name="mae",
+    head="head",
     matches=lambda tensors: (
         has_timm_names(tensors) and ("decoder_embed.weight" in tensors or _has_waves(tensors, rows_first=False))
     ),
@@ -80,6 +81,7 @@ MAE = Lineage(
 """`MaskedAutoencoderViT` and its encoder alone, recognised by decoder or positions; fine-tuned models are timm's."""
 MOCO_V3 = Lineage(
     name="moco-v3",
+    head="head",
     matches=partial(_has_waves, rows_first=True),
     infer_config=partial(_timm_config, known=MOCO_HEADS),
     mapping=mapping,
@@ -134,8 +136,12 @@ def _dinov2_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int |
 
 
 def _dinov2_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
-    """Sizes come from the shapes. Models with registers resample positions with antialiasing, without an offset."""
+    """Sizes come from the shapes. Models with registers resample positions with antialiasing, without an offset.
+
+    The repository's linear classifier reads class token and mean of the patches side by side.
+    """
     gated, registers = "blocks.0.mlp.w12.weight" in tensors, tensors.get("register_tokens")
+    width = len(tensors["patch_embed.proj.weight"])
     return _dino_config(
         tensors,
         heads=_dinov2_heads(tensors, upstream_config),
@@ -143,6 +149,7 @@ def _dinov2_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTC
         mlp_dim=tensors["blocks.0.mlp.w3.weight" if gated else "blocks.0.mlp.fc2.weight"].shape[1],
         mlp="swiglu" if gated else "gelu",
         num_registers=0 if registers is None else registers.shape[1],
+        pool="cls_gap" if "head.weight" in tensors and tensors["head.weight"].shape[1] == 2 * width else "cls",
         position_resample="dinov2" if registers is None else "timm",
     )
 
@@ -160,6 +167,8 @@ def _without_head(tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str,
 
 FACEBOOK_DINOV2 = Lineage(
     name="facebook-dinov2",
+    head="head",
+    head_inputs=(1, 2),
     matches=lambda tensors: (
         has_timm_names(tensors)
         and "pos_embed" in tensors
@@ -278,6 +287,7 @@ def _dinov3_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str,
 
 FACEBOOK_DINOV3 = Lineage(
     name="facebook-dinov3",
+    head="head",
     matches=lambda tensors: (
         has_timm_names(tensors) and ("storage_tokens" in tensors or "rope_embed.periods" in tensors)
     ),

@@ -172,6 +172,7 @@ def _finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor
 
 TRANSFORMERS = Lineage(
     name="transformers",
+    head="classifier",
     matches=lambda tensors: POSITIONS in tensors and "layers.0.layernorm_before.weight" in tensors,
     infer_config=_infer_config,
     mapping=_mapping,
