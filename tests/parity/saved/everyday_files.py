@@ -302,3 +302,49 @@ CASES |= {
         refusal="fc.weight, fc.bias",
     ),
 }
+
+
+# Files of timm whose tensors leave the pooling or the heads open
+
+BARE: dict[str, Any] = dict(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=1, num_classes=7)
+WIDE: dict[str, Any] = {**BARE, "embed_dim": 768, "depth": 1, "mlp_ratio": 0.25}
+
+
+def vit(**args: Any) -> Callable[[], nn.Module]:
+    return partial(timm.create_model, "vit_base_patch16_224", **args)
+
+
+def stated(**args: Any) -> Save:
+    return lambda model, folder: with_config(model, folder, {"model_args": args})
+
+
+POOLED = "does not store what it pools: the mean of the patches is assumed"
+CASES |= {
+    "timm, alone, norm after the mean": Saved(
+        build=vit(**BARE, global_pool="avg"), save=safetensors, lineage="timm", notes=(POOLED,)
+    ),
+    "timm, alone, no class token": Saved(
+        build=vit(**BARE, global_pool="avg", class_token=False), save=safetensors, lineage="timm", notes=(POOLED,)
+    ),
+    "timm, norm after the class token, stated": Saved(
+        build=vit(**BARE, fc_norm=True), save=stated(global_pool="token"), lineage="timm"
+    ),
+    "timm, mean and maximum, stated": Saved(
+        build=vit(**BARE, global_pool="avgmax"), save=stated(global_pool="avgmax"), refusal="global_pool is avgmax"
+    ),
+    "timm, maximum, stated": Saved(
+        build=vit(**BARE, global_pool="max"), save=stated(global_pool="max"), refusal="global_pool is max"
+    ),
+    "timm, alone, 16 heads at width 768": Saved(
+        build=vit(**{**WIDE, "num_heads": 16}, global_pool="avg", class_token=False, fc_norm=False),
+        save=safetensors,
+        lineage="timm",
+        options={"num_heads": 16},
+    ),
+    "timm, alone, 12 heads at width 768": Saved(
+        build=vit(**{**WIDE, "num_heads": 12}, global_pool="avg", class_token=False, fc_norm=False),
+        save=safetensors,
+        lineage="timm",
+        notes=("12 assumed", "vit_base_patch16_gap_224 has 16 heads"),
+    ),
+}

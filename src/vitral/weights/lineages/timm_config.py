@@ -191,11 +191,15 @@ def assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[st
             notes.append(f'{gelu}some SigLIP models need vitral.load(..., gelu="tanh")')
     if {"attn_pool.latent", "reg_token"} <= tensors.keys() and args.get("pool_include_prefix") is None:
         notes.append("the file does not store whether attention pooling reads registers: it is assumed not to")
-    if _is_rotary(tensors, None) and args.get("global_pool") is None:
-        pooled = "mean of the patches is" if "head.weight" in tensors else "class token is"
+    if args.get("global_pool") is None and (config.pool == "gap" or _is_rotary(tensors, None)):
+        pooled = "mean of the patches is" if config.pool == "gap" else "class token is"
         notes.append(
-            f"the file does not store what it pools: the {pooled} assumed; a config.json with its architecture decides"
+            f"the file does not store what it pools: the {pooled} assumed; a config.json with its architecture, or with "
+            'model_args such as {"global_pool": "token"}, decides'
         )
+    bare = not {"cls_token", "fc_norm.weight", "attn_pool.latent"} & tensors.keys()
+    if bare and config.width == 768 and num_heads(tensors, upstream_config) is None:
+        notes.append("timm's vit_base_patch16_gap_224 has 16 heads: if the file is of that model, set --num-heads 16")
     return notes
 
 
