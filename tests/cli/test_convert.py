@@ -68,7 +68,7 @@ def test_a_folder_is_complete_and_its_owner_computes_the_same(
     facts = screen.json("convert", model, tmp_path / "deep" / "there", "--to", form)
     assert facts["verified_by"] == f"{form} {version(form)}'s {OWNERS[form]}"
     own_way, figure = facts["notes"]
-    assert f"{form} resamples positions to other image sizes in its own way" in own_way
+    assert f"than 16x16 outputs differ, because {form} interpolates positions in its own way" in own_way
     assert "24x32 pixels, the logits of" in figure
     assert facts["compared"] == "logits"
     assert facts["largest_difference"] < 1e-5
@@ -131,9 +131,9 @@ def test_another_interpolation_is_a_note(screen: Screen, tmp_path: Path) -> None
     facts = screen.json("convert", tmp_path / "model", tmp_path / "there", "--to", "timm")
     assert list(facts["differences"]) == ["logits", "features"]
     own_way, figure = facts["notes"]
-    assert "in its own way (timm, not google): at 16x16 the outputs are equal" in own_way
+    assert "in its own way (timm, this model: google)" in own_way
     assert figure.startswith("at 24x32 pixels, the logits of timm")
-    assert figure.endswith("as it resamples positions as timm")
+    assert figure.endswith("as it interpolates positions as timm does")
 
 
 def test_another_image_size(screen: Screen, photographs: Path, tmp_path: Path) -> None:
@@ -281,12 +281,12 @@ def test_an_existing_file_is_not_overwritten(screen: Screen, model: Path, tmp_pa
     ("form", "changes", "reason"),
     [
         ("google", dict(num_registers=1, layer_scale=0.1), "it has no place for registers"),
-        ("big_vision", dict(mlp="swiglu"), "it has no gated MLP (SwiGLU)"),
+        ("big_vision", dict(mlp="swiglu"), "which has gated MLPs (SwiGLU)"),
         ("torchvision", dict(qk_norm=True, num_registers=2), "it has no place for QK-norm and registers"),
         ("torchvision", dict(pool="gap"), "it has only a class token, and this model pools the mean of its patches"),
-        ("transformers", dict(pool="map"), "only cls or gap, and this model pools by attention"),
-        ("transformers", dict(mlp="swiglu"), "it does not support mlp swiglu, only gelu"),
-        ("clip", dict(num_registers=1), "it does not support num_registers 1, only 0"),
+        ("transformers", dict(pool="map"), "which pools by attention; these can: vitral, google"),
+        ("transformers", dict(mlp="swiglu"), "which has gated MLPs (SwiGLU); these can: vitral and timm"),
+        ("clip", dict(num_registers=1), "which has a register; these can: vitral, timm"),
     ],
 )
 def test_what_a_format_cannot_hold_is_said(

@@ -138,7 +138,7 @@ def verify_by_owner(model: ViT, owner: UpstreamModel, *, resample: str) -> Verif
     if config.position == "learned_1d" and config.position_resample != resample:
         notes = [
             f"at {size[0]}x{size[1]} pixels, the {name} of {owner.title} differ by at most {difference:.1e}, as it "
-            f"resamples positions as {resample}"
+            f"interpolates positions as {resample} does"
             for name, difference in list(at_size.items())[:1]
         ]
         return Verification(by=owner.title, differences=differences, notes=notes)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.formats import FORMATS
+from vitral.commands.arguments.formats import FORMATS, check_format
 from vitral.commands.arguments.weights import add_source_options
-from vitral.errors import UserError, unknown_name
+from vitral.errors import UserError
 
 __all__ = ["parse"]
 
@@ -42,8 +42,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add_source_options(parser)
     options = parser.parse_args(arguments)
     options.image_size = image_size(options.image_size)
-    if options.to not in FORMATS:
-        raise unknown_name("format", options.to, FORMATS)
+    check_format(options.to, FORMATS)
     check_model(options.source)
     if options.destination.exists():
         raise UserError(f"{options.destination} exists: name another destination, or remove it first")

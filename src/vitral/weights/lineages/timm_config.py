@@ -194,8 +194,8 @@ def assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[st
     if args.get("global_pool") is None and (config.pool == "gap" or _is_rotary(tensors, None)):
         pooled = "mean of the patches is" if config.pool == "gap" else "class token is"
         notes.append(
-            f"the file does not store what it pools: the {pooled} assumed; a config.json with its architecture, or with "
-            'model_args such as {"global_pool": "token"}, decides'
+            f"the file does not store what it pools: the {pooled} assumed; a config.json that states the "
+            'architecture, or model_args such as {"global_pool": "token"}, decides'
         )
     bare = not {"cls_token", "fc_norm.weight", "attn_pool.latent"} & tensors.keys()
     if bare and config.width == 768 and num_heads(tensors, upstream_config) is None:
