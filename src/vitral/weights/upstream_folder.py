@@ -7,7 +7,7 @@ from typing import Any
 
 from vitral.errors import UserError
 from vitral.weights.folder import WEIGHTS
-from vitral.weights.hub import WEIGHTS_FILES
+from vitral.weights.hub import SUFFIXES, WEIGHTS_FILES
 from vitral.weights.sharded import index_of
 from vitral.weights.tensor_file import read_json
 
@@ -15,8 +15,6 @@ __all__ = ["UpstreamFiles", "find_upstream"]
 
 CONFIG, OPEN_CLIP = "config.json", "open_clip_config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
-"""Endings of weights files, for folders without a configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)

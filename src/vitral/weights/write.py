@@ -93,8 +93,8 @@ def _differences(lineage: Lineage, model: ViT, config: ViTConfig, tensors: Mappi
     if config.position_resample != model.config.position_resample and model.config.position == "learned_1d":
         height, width = model.config.image_hw
         notes.append(
-            f"at other image sizes than {height}x{width} outputs differ, because {lineage.name} interpolates positions in "
-            f"its own way ({config.position_resample}, this model: {model.config.position_resample})"
+            f"at other image sizes than {height}x{width} outputs differ, because {lineage.name} interpolates positions "
+            f"in its own way ({config.position_resample}, this model: {model.config.position_resample})"
         )
     return notes
 
