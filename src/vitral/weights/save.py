@@ -1,6 +1,6 @@
 """Writes a model in any format: a Vitral folder, a single file, or a folder that timm or transformers can load."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def save_as(model: Model, destination: Path, format: str) -> list[str]:
     if is_folder(destination, format):
         with atomic_folder(destination) as folder:
             return save_upstream_folder(model, folder, format)
-    with _other_formats_named(model):
+    with _other_formats_named(model, ("vitral", *LINEAGES)):
         tensors, caveats = upstream_state_dict(LINEAGES[format], model)
     destination.parent.mkdir(parents=True, exist_ok=True)
     if format in NUMPY_FORMATS:
@@ -65,7 +65,7 @@ def save_as(model: Model, destination: Path, format: str) -> list[str]:
 
 def save_upstream_folder(model: ViT, folder: Path, format: str) -> list[str]:
     """Writes the weights, and the JSON files that the upstream loader needs, into an existing folder."""
-    with _other_formats_named(model):
+    with _other_formats_named(model, ("vitral", *CONFIG_FILES)):
         model, notes = storable(LINEAGES[format], model)
         check_storable(LINEAGES[format], model.config)
         files = CONFIG_FILES[format](model.config, _card(model))
@@ -77,12 +77,12 @@ def save_upstream_folder(model: ViT, folder: Path, format: str) -> list[str]:
 
 
 @contextmanager
-def _other_formats_named(model: ViT) -> Iterator[None]:
-    """Adds the formats that can store the model to the error of one that cannot."""
+def _other_formats_named(model: ViT, formats: Collection[str]) -> Iterator[None]:
+    """Adds those of `formats` that can store the model to the error of one that cannot."""
     try:
         yield
     except NotStorable as error:
-        *others, last = formats_for(model)
+        *others, last = (name for name in formats_for(model) if name in formats)
         can = f"these can: {', '.join(others)} and {last}" if others else f"only {last} can"
         raise UserError(f"{error}; {can}") from None
 

@@ -21,6 +21,7 @@ __all__ = [
     "count_indices",
     "default_num_heads",
     "grid_side",
+    "shape_fields",
     "stated_heads",
     "with_folded_cls",
 ]
@@ -126,6 +127,20 @@ def default_num_heads(width: int) -> int:
     if not heads or width % heads:
         raise UserError(f"the file does not store the number of attention heads, and width {width} has no usual one")
     return heads
+
+
+def shape_fields(
+    *, width: int, depth: int, hidden: int, channels: int, patch: tuple[int, int], heads: int | None
+) -> dict[str, Any]:
+    """Fields of the architecture that shapes give; without a number of heads, it is the usual one for the width."""
+    return dict(
+        patch_size=patch[0] if patch[0] == patch[1] else patch,
+        channels=channels,
+        width=width,
+        depth=depth,
+        num_heads=heads or default_num_heads(width),
+        mlp_dim=hidden,
+    )
 
 
 def with_folded_cls(model: ViT) -> dict[str, Tensor]:

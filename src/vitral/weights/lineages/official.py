@@ -4,7 +4,7 @@ The files of DINO and DeiT have timm's names and are read as timm's.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -62,37 +62,31 @@ def _timm_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, known:
     return config if "architecture" in upstream_config else replace(config, position_resample="mae")
 
 
-MAE = Lineage(
-    name="mae",
-    head="head",
-    matches=lambda tensors: (
-        has_timm_names(tensors) and ("decoder_embed.weight" in tensors or _has_waves(tensors, rows_first=False))
-    ),
-    infer_config=partial(_timm_config, known=MAE_HEADS),
-    mapping=mapping,
-    mean=MEAN,
-    std=STD,
-    num_heads=partial(_timm_heads, known=MAE_HEADS),
-    config_keys=CONFIG_KEYS,
-    config_section=model_args,
-    prepare=prepare,
-    ignore=r"^decoder_|^mask_token$",
-)
+def _named_as_timm(name: str, *, matches: Callable[[Tensors], bool], known: Mapping[int, int], ignore: str) -> Lineage:
+    """A format with timm's names, recognised otherwise than they are, with the repository's heads by width."""
+    return Lineage(
+        name=name,
+        head="head",
+        matches=matches,
+        infer_config=partial(_timm_config, known=known),
+        mapping=mapping,
+        mean=MEAN,
+        std=STD,
+        num_heads=partial(_timm_heads, known=known),
+        config_keys=CONFIG_KEYS,
+        config_section=model_args,
+        prepare=prepare,
+        ignore=ignore,
+    )
+
+
+def _is_mae(tensors: Tensors) -> bool:
+    return has_timm_names(tensors) and ("decoder_embed.weight" in tensors or _has_waves(tensors, rows_first=False))
+
+
+MAE = _named_as_timm("mae", matches=_is_mae, known=MAE_HEADS, ignore=r"^decoder_|^mask_token$")
 """`MaskedAutoencoderViT` and its encoder alone, recognised by decoder or positions; fine-tuned models are timm's."""
-MOCO_V3 = Lineage(
-    name="moco-v3",
-    head="head",
-    matches=partial(_has_waves, rows_first=True),
-    infer_config=partial(_timm_config, known=MOCO_HEADS),
-    mapping=mapping,
-    mean=MEAN,
-    std=STD,
-    num_heads=partial(_timm_heads, known=MOCO_HEADS),
-    config_keys=CONFIG_KEYS,
-    config_section=model_args,
-    prepare=prepare,
-    ignore=r"^head\.\d",
-)
+MOCO_V3 = _named_as_timm("moco-v3", matches=partial(_has_waves, rows_first=True), known=MOCO_HEADS, ignore=r"^head\.\d")
 """`VisionTransformerMoCo`, recognised by its positions; a projector in place of the head is left out."""
 
 
