@@ -65,7 +65,7 @@ class Adapter:
         merged = dict(tensors)
         try:
             updates, replaced = canonicalise(self.updates), canonicalise(self.replaced)
-        except (KeyError, IndexError, TypeError, RuntimeError):
+        except (KeyError, IndexError, RuntimeError):
             raise UserError(
                 f"the adapter {self.folder} changes only a part of a fused layer: merge it with PEFT"
             ) from None

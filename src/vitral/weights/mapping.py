@@ -32,7 +32,7 @@ class Layout:
 
 
 IDENTITY = Layout(lambda upstream: upstream, lambda tensor: tensor)
-TRANSPOSE = Layout(lambda upstream: upstream.T, lambda tensor: tensor.T)
+TRANSPOSE = Layout(lambda upstream: upstream.t(), lambda tensor: tensor.t())
 """(inputs, outputs), as in Flax."""
 FLAX_CONV = Layout(lambda upstream: upstream.permute(3, 2, 0, 1), lambda tensor: tensor.permute(2, 3, 1, 0))
 """(height, width, inputs, outputs)."""

@@ -149,9 +149,15 @@ def _convert(
     try:
         config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
         return config, from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
-    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
+    except UserError as error:
+        reason = str(error)
+    except KeyError as error:
+        if not re.search(r"\w[./]\w", str(error)):
+            raise  # the name of no tensor
+        reason = f"{error} is missing"
+    except (IndexError, ValueError, RuntimeError) as error:
+        reason = f"a tensor has an unexpected shape ({' '.join(str(error).split())})"
+    raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}")
 
 
 def _check_state(path: Path, state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:

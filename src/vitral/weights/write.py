@@ -66,7 +66,7 @@ def upstream_state_dict(
         )
     try:
         config = lineage.infer_config(canonical, {**stated_heads(model.config.num_heads), **(upstream_config or {})})
-    except (KeyError, ValueError) as error:
+    except UserError as error:
         raise NotStorable(
             f"the format {lineage.name} cannot store this model: it could not be read back: {error}"
         ) from None

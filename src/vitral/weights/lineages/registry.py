@@ -58,6 +58,6 @@ def matching_lineage(tensors: dict[str, Tensor]) -> tuple[Lineage, dict[str, Ten
             canonical = lineage.canonicalise(tensors)
             if lineage.matches(canonical):
                 return lineage, canonical
-        except (KeyError, IndexError, ValueError, TypeError, RuntimeError):
+        except (KeyError, IndexError, ValueError, RuntimeError):
             continue  # names as in this format, but shapes that it never has
     return None
