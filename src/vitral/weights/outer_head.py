@@ -39,7 +39,7 @@ def with_outer_head(
     if lineage.head is None or known or not beside or weight is None or weight.ndim != 2:
         return encoder, dict(tensors)
     kinds = {name.rpartition(".")[2] for name in encoder.others}
-    width = next((tensor.shape[-1] for name, tensor in tensors.items() if name.endswith(WIDTHS)), 0)
+    width = next((tensor.shape[-1] for name, tensor in tensors.items() if name.endswith(WIDTHS) and tensor.ndim), 0)
     if not kinds <= {"weight", "bias"} or weight.shape[1] not in [width * count for count in lineage.head_inputs]:
         return encoder, dict(tensors)
     bias = content.get(f"{layer}.bias", weight.new_zeros(len(weight)))

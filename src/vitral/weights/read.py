@@ -17,7 +17,7 @@ from vitral.vit_config import ViTConfig
 from vitral.weights.adapters import Adapter
 from vitral.weights.config_keys import unknown_keys
 from vitral.weights.config_types import check_types
-from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage, stated_heads
+from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage, is_shape_error, stated_heads
 from vitral.weights.lineages.open_clip import OPEN_CLIP
 from vitral.weights.lineages.registry import detect_lineage, matching_lineage
 from vitral.weights.lineages.timm import TIMM
@@ -152,10 +152,12 @@ def _convert(
     except UserError as error:
         reason = str(error)
     except KeyError as error:
-        if not re.search(r"\w[./]\w", str(error)):
-            raise  # the name of no tensor
+        if not re.search(r"[./_]|cls|proj", str(error)):
+            raise  # no tensor has such a name
         reason = f"{error} is missing"
-    except (IndexError, ValueError, RuntimeError) as error:
+    except (IndexError, ValueError, RuntimeError, TypeError) as error:
+        if not is_shape_error(error):
+            raise
         reason = f"a tensor has an unexpected shape ({' '.join(str(error).split())})"
     raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}")
 

@@ -21,6 +21,7 @@ __all__ = [
     "count_indices",
     "default_num_heads",
     "grid_side",
+    "is_shape_error",
     "shape_fields",
     "stated_heads",
     "with_folded_cls",
@@ -127,6 +128,11 @@ def default_num_heads(width: int) -> int:
     if not heads or width % heads:
         raise UserError(f"the file does not store the number of attention heads, and width {width} has no usual one")
     return heads
+
+
+def is_shape_error(error: Exception) -> bool:
+    """Whether an error comes from a tensor of another shape than a format has, and not from a bug."""
+    return isinstance(error, IndexError | ValueError | RuntimeError) or "0-d tensor" in str(error)
 
 
 def shape_fields(

@@ -8,7 +8,7 @@ from torch import Tensor
 from vitral.errors import UserError
 from vitral.weights.lineages.dino import DINOV2, DINOV3
 from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
-from vitral.weights.lineages.lineage import Lineage
+from vitral.weights.lineages.lineage import Lineage, is_shape_error
 from vitral.weights.lineages.official import FACEBOOK_DINOV2, FACEBOOK_DINOV3, MAE, MOCO_V3
 from vitral.weights.lineages.open_clip import OPEN_CLIP
 from vitral.weights.lineages.timm import TIMM
@@ -58,6 +58,8 @@ def matching_lineage(tensors: dict[str, Tensor]) -> tuple[Lineage, dict[str, Ten
             canonical = lineage.canonicalise(tensors)
             if lineage.matches(canonical):
                 return lineage, canonical
-        except (KeyError, IndexError, ValueError, RuntimeError):
+        except (KeyError, IndexError, ValueError, RuntimeError, TypeError) as error:
+            if not isinstance(error, KeyError) and not is_shape_error(error):
+                raise
             continue  # names as in this format, but shapes that it never has
     return None
