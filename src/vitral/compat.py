@@ -157,7 +157,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
         """The head."""
 
     def train(self, mode: bool = True) -> Any:
-        """As in `nn.Module`. Once they train, interpolated positions are the model's own (see `Learned`)."""
+        """As in `nn.Module`. Positions that were interpolated count as trained ones from here on (see `Learned`)."""
         if mode and self.positions.resampled_from is not None:
             self.positions = replace(self.positions, resampled_from=None)
         super().train(mode)

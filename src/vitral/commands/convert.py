@@ -100,50 +100,50 @@ def renamed_at_the_end(destination: Path) -> Iterator[Path]:
 
 
 def verify(model: Model, destination: Path, form: str) -> Verification:
-    """Loads the written file, by the library that owns its format if it is installed, and compares its outputs."""
+    """Loads the written file, by the upstream library if it is installed, and compares its outputs."""
     folder = is_folder(destination, form)
     heads: dict[str, Any] = {} if folder or not isinstance(model, ViT) else {"num_heads": model.config.num_heads}
     loaded, _ = load_with_report(destination, **heads)
     notes = []
     if form in BUILDERS and isinstance(loaded, ViT) and isinstance(model, ViT):
-        owner = load_upstream_model(form, destination / WEIGHTS if folder else destination, loaded.config)
-        if isinstance(owner, UpstreamModel):
-            return verify_by_owner(model, owner, resample=loaded.config.position_resample)
-        notes.append(owner)
+        upstream = load_upstream_model(form, destination / WEIGHTS if folder else destination, loaded.config)
+        if isinstance(upstream, UpstreamModel):
+            return verify_by_upstream(model, upstream, resample=loaded.config.position_resample)
+        notes.append(upstream)
     differences = largest_differences(outputs(model), outputs(loaded), random_images(model, model.config.image_hw))
     return Verification(by="Vitral", differences=differences, notes=notes)
 
 
-def verify_by_owner(model: ViT, owner: UpstreamModel, *, resample: str) -> Verification:
-    """Compares outputs at the model's size, and at another if the owner takes images of other sizes.
+def verify_by_upstream(model: ViT, upstream: UpstreamModel, *, resample: str) -> Verification:
+    """Compares outputs at the model's size, and at another if the upstream model takes images of other sizes.
 
     Args:
         model: the source.
-        owner: the written model.
-        resample: how the owner interpolates positions.
+        upstream: the written model, in the upstream library.
+        resample: how the upstream library interpolates positions.
     """
     config = model.config
-    theirs = {"features": owner.features} | ({"logits": owner.forward} if owner.output == "logits" else {})
+    theirs = {"features": upstream.features} | ({"logits": upstream.forward} if upstream.output == "logits" else {})
     differences = largest_differences(outputs(model), theirs, random_images(model, config.image_hw))
-    if not owner.any_size:
-        return Verification(by=owner.title, differences=differences)
+    if not upstream.any_size:
+        return Verification(by=upstream.title, differences=differences)
     (h, w), (p, q) = config.image_hw, config.patch_hw
     size = (h + p, w + 2 * q)
     try:
         at_size = largest_differences(outputs(model), theirs, random_images(model, size))
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        notes = [f"{owner.title} computes no images of {size[0]}x{size[1]} pixels: {reason}"]
-        return Verification(by=owner.title, differences=differences, notes=notes)
+        notes = [f"{upstream.title} computes no images of {size[0]}x{size[1]} pixels: {reason}"]
+        return Verification(by=upstream.title, differences=differences, notes=notes)
     if config.position == "learned_1d" and config.position_resample != resample:
         notes = [
-            f"at {size[0]}x{size[1]} pixels, the {name} of {owner.title} differ by at most {difference:.1e}, as it "
+            f"at {size[0]}x{size[1]} pixels, the {name} of {upstream.title} differ by at most {difference:.1e}, as it "
             f"interpolates positions as {resample} does"
             for name, difference in list(at_size.items())[:1]
         ]
-        return Verification(by=owner.title, differences=differences, notes=notes)
+        return Verification(by=upstream.title, differences=differences, notes=notes)
     named = {f"{name} at {size[0]}x{size[1]} pixels": difference for name, difference in at_size.items()}
-    return Verification(by=owner.title, differences=differences | named)
+    return Verification(by=upstream.title, differences=differences | named)
 
 
 def outputs(model: Model) -> Outputs:

@@ -71,12 +71,16 @@ class Adapter:
             ) from None
         for name, update in updates.items():
             if name not in merged or merged[name].shape != update.shape:
-                raise UserError(f"the adapter {self.folder} changes {name}, which the model has not in this shape")
+                raise UserError(
+                    f"the adapter {self.folder} changes {name}, which the model lacks or has in another shape"
+                )
             merged[name] = merged[name].float() + update
         for name, tensor in replaced.items():
             head = "classifier" in name or "head" in name
             if not head and (name not in merged or merged[name].shape != tensor.shape):
-                raise UserError(f"the adapter {self.folder} replaces {name}, which the model has not in this shape")
+                raise UserError(
+                    f"the adapter {self.folder} replaces {name}, which the model lacks or has in another shape"
+                )
             merged[name] = tensor
         return merged
 
@@ -159,7 +163,7 @@ def _by_pattern(patterns: Any, module: str, default: Any) -> Any:
             if re.fullmatch(rf"(.*\.)?({pattern})", module):
                 return value
         except re.error as error:
-            raise UserError(f"{ADAPTER_CONFIG} has the pattern {pattern!r}, which is none: {error}") from None
+            raise UserError(f"{ADAPTER_CONFIG} has {pattern!r}, which is no regular expression: {error}") from None
     return default
 
 

@@ -68,7 +68,7 @@ KINDS: dict[str, Kind] = {
 }
 """The type of each key, in words and as a test."""
 NEVER_NULL = ("hidden_act", "layer_norm_eps", "num_attention_heads", "num_heads", "image_mean", "image_std")
-"""Keys whose null no owner accepts; elsewhere null stands for the default."""
+"""Keys whose null no upstream project accepts; elsewhere null stands for the default."""
 
 
 def check_types(upstream_config: Mapping[str, Any], lineage: Lineage, weights: Path) -> None:
@@ -80,7 +80,7 @@ def check_types(upstream_config: Mapping[str, Any], lineage: Lineage, weights: P
         weights: the weights file that the configuration lies beside, or that states it.
 
     Raises:
-        UserError: a value has another type than its owner writes.
+        UserError: a value has another type than upstream writes.
     """
     cards = (upstream_config.get(name) for name in ("pretrained_cfg", "preprocess_cfg"))
     card_keys = (*CARD_KEYS, "mean", "std", "crop_pct", "crop_mode", "interpolation", "input_size", "resize_mode")

@@ -140,7 +140,7 @@ def find_state_dict(content: Any, path: Path, *, key: str | None = None) -> tupl
             break
         content = content[name]
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} contains objects other than named tensors")
+        raise UserError(f"{path} has no named tensors: save model.state_dict()")
     tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}
     if others := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
         notes.append(f"left out, because they are not tensors: {', '.join(others[:5])}{' ...' * (len(others) > 5)}")

@@ -126,7 +126,10 @@ def default_num_heads(width: int) -> int:
     """
     heads = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 1792: 16}.get(width, width // 64)
     if not heads or width % heads:
-        raise UserError(f"the file does not store the number of attention heads, and width {width} has no usual one")
+        raise UserError(
+            f"the file does not store the number of attention heads, and width {width} has no usual one: "
+            "--num-heads (in Python num_heads=) sets it"
+        )
     return heads
 
 

@@ -248,14 +248,14 @@ def _check_unnamed(tensors: Tensors) -> None:
     fix = 'put it into a folder with a config.json that names it, such as {{"architecture": "{}"}}'
     if scaled and positions:
         fix = fix.format("deit3_base_patch16_224")
-        raise UserError(f"it is DeiT III's, or has rotary positions besides (timm's vit_*_rope_ape): {fix}")
+        raise UserError(f"it is a DeiT III, or has rotary positions too (timm's vit_*_rope_ape): {fix}")
     if separate and not rotary and sizes != EVA_GIANT:
         fix = fix.format("eva_giant_patch14_224")
-        raise UserError(f"its tensors do not tell whether it has rotary positions, or where it normalises: {fix}")
+        raise UserError(f"its tensors do not show whether it has rotary positions, or where it normalises: {fix}")
     plain = {"cls_token", "reg_token", "blocks.0.attn.qkv.bias", "blocks.0.ls1.gamma", "norm.weight"}
     if not plain & tensors.keys() and not scaled:
         fix = fix.format("vit_base_patch16_gap_224")
-        raise UserError(f"its tensors do not tell whether it normalises before attention and MLP or after: {fix}")
+        raise UserError(f"its tensors do not show whether it normalises before attention and MLP or after: {fix}")
 
 
 def _pool(tensors: Tensors, args: Mapping[str, Any], model: TimmModel | None) -> Literal["cls", "gap", "map"]:
