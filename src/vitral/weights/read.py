@@ -104,8 +104,7 @@ def load_upstream(
     unexpected, training = without_training([name for name in unexpected if name not in ignored])
     unexpected = [*source.others, *unexpected]
     notes += [*_conversions(state), *lineage.caveats(config), *training, *(adapter.notes if adapter else ())]
-    if ignored:
-        notes.append(f"ignored, because the model does not use them: {_modules(ignored)}")
+    notes += [f"ignored, because the model does not use them: {_modules(ignored)}"] if ignored else []
     if not any(name.startswith("head.") for name in state):
         missing = [name for name in missing if not re.match(HEAD_NAMES, name)]
         notes.append(f"the file has no head: the model gets a zero head for {config.num_classes} classes")
@@ -114,16 +113,14 @@ def load_upstream(
         raise UserError(f"{path}: {_mismatch(missing, unexpected)}; {_remedy(source, missing, unexpected)}")
     _check_state(path, state, shapes)
     _fill(model, state, complete=not missing)
-    classless = _without_classes(model, lineage)
-    model.card, card_notes = upstream_card(
-        config, lineage, upstream_config, origin=path.name, has_classes=not classless
-    )
+    unnamed = _without_classes(model, lineage)
+    model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name, named=not unnamed)
     report = LoadReport(
         lineage=lineage.name,
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        notes=(*notes, *card_notes, *classless),
+        notes=(*notes, *card_notes, *unnamed),
     )
     return model.eval(), report
 

@@ -56,7 +56,7 @@ class _Found:
 
 
 def upstream_card(
-    config: ViTConfig, lineage: Lineage, upstream_config: Mapping[str, Any], *, origin: str, has_classes: bool = True
+    config: ViTConfig, lineage: Lineage, upstream_config: Mapping[str, Any], *, origin: str, named: bool = True
 ) -> tuple[ModelCard, list[str]]:
     """Builds the card from timm's `pretrained_cfg`, OpenCLIP's `preprocess_cfg`, or transformers'
     `preprocessor_config.json`; class names from `label_names` or `id2label`.
@@ -69,7 +69,7 @@ def upstream_card(
         lineage: format of the checkpoint.
         upstream_config: the upstream `config.json` and similar files.
         origin: name of the file.
-        has_classes: whether the file has a head that names classes.
+        named: whether the file has a head that names classes.
 
     Returns:
         The card, and one sentence for each difference from what the configuration states.
@@ -84,10 +84,10 @@ def upstream_card(
     classes, class_notes = _classes(config.num_classes, upstream_config)
     card = ModelCard(
         preprocessing=preprocessing,
-        classes=classes if has_classes else (),
+        classes=classes if named else (),
         provenance={"weights": origin, "lineage": lineage.name},
     )
-    return card, [*notes, *(class_notes if has_classes else ())]
+    return card, [*notes, *(class_notes if named else ())]
 
 
 def _preprocessing(
