@@ -9,6 +9,7 @@ import numpy as np
 
 from vitral.commands.arguments.checks import picture_path
 from vitral.commands.arguments.inspect import MAX_IMAGES
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate.command import open_split, run_data
 from vitral.commands.loading import load_and_note, output_path
 from vitral.commands.output import note, print_json, printable
@@ -25,7 +26,7 @@ __all__ = ["alternate_classes", "main"]
 
 def main(options: argparse.Namespace) -> None:
     """Draws the picture and prints its path; with `--json`, one object with the predictions as well."""
-    model = load_and_note(options.run)
+    model = load_and_note(options.run, **source_options(options))
     if not isinstance(model, ViT):
         raise UserError(f"{options.run} is a ResNet, which has no attention to draw")
     picture = picture_path(options.out, default=output_path(options.run, "attention.png"))

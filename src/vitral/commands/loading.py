@@ -40,13 +40,13 @@ def check_head(model: Model, where: str | Path) -> None:
 
 
 def note_report(report: LoadReport) -> None:
-    """Prints which arrays of another library's file were read, on standard error."""
+    """Prints which tensors of another library's file were read, on standard error."""
     note(f"recognised as {report.lineage}: {report.matched} tensors read")
     for sentence in report.notes:
         note(sentence)
     for label, names in (("missing", report.missing), ("unexpected", report.unexpected)):
         if names:
-            note(f"{len(names)} {label} arrays: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
+            note(f"{len(names)} {label} tensors: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
 
 
 def output_path(run: Path, name: str) -> Path:

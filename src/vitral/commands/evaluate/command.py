@@ -18,6 +18,7 @@ from torch import Tensor
 from vitral.commands.arguments.checks import check_output, picture_path
 from vitral.commands.arguments.evaluate import FEATURE_SUITES
 from vitral.commands.arguments.flags import parse_config
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate import imagenet, segmentation, suite
 from vitral.commands.loading import check_head, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
@@ -76,7 +77,7 @@ class Options:
 
 def main(options: Namespace) -> None:
     """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
-    model = load_and_note(options.run, image_size=options.image_size)
+    model = load_and_note(options.run, image_size=options.image_size, **source_options(options))
     if options.suite in OTHER_SUITES:
         OTHER_SUITES[options.suite](options.run, options.rest, model=model)
         return
