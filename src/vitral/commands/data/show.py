@@ -81,8 +81,8 @@ def pipeline(like: str) -> tuple[Preprocessing, AugmentConfig]:
     else:
         raise UserError(f"{unknown_name('recipe', like, RECIPES)}; --like also takes a run's folder")
     architecture = config.model.architecture
-    size = dict(image_size=architecture.image_hw, channels=architecture.channels)
-    return config.preprocessing.with_input(**size), config.augment
+    height_and_width, channels = architecture.image_hw, architecture.channels
+    return config.preprocessing.with_input(image_size=height_and_width, channels=channels), config.augment
 
 
 def read_views(source: Source, options: Options, preprocessing: Preprocessing, augment: AugmentConfig) -> list[Views]:
