@@ -62,14 +62,7 @@ def test_colour_of_16_bits() -> None:
 @pytest.mark.parametrize(
     ("values", "options", "kind"),
     [
-        (
-            np.moveaxis(COLOUR.astype(np.uint16), 2, 0),
-            {"photometric": "rgb", "planarconfig": "separate"},
-            "3 bands of 16-bit unsigned integers in separate planes",
-        ),
-        (GREY / 255, {}, "1 band of 64-bit floats"),
-        (COLOUR.astype(np.float32), {"photometric": "rgb"}, "3 bands of 32-bit floats"),
-        (COLOUR.astype(np.int16), {"photometric": "rgb"}, "3 bands of 16-bit signed integers"),
+        (GREY.astype(np.complex64), {}, "1 band of 64-bit complex numbers"),
         (
             COLOUR[:, :, :2],
             BANDS,
