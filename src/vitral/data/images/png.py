@@ -1,4 +1,4 @@
-"""PNG files as they mean it where Pillow reads them otherwise: `sBIT`, and transparent colours of other depths than 8."""
+"""PNG files that Pillow reads otherwise than they mean: `sBIT`, and transparent colours of other depths than 8 bits."""
 
 from io import BufferedReader, BytesIO
 

@@ -31,7 +31,7 @@ FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "comple
 """Values of the tag SampleFormat."""
 WHITE_IS_ZERO, RGB, YCBCR, CFA, LINEAR_RAW = 0, 2, 6, 32803, 34892
 """Values of PHOTOMETRIC."""
-SIGNED, SEPARATE, JPEGS = 2, 2, (6, 7)
+SIGNED, SEPARATE, UNCOMPRESSED, JPEGS = 2, 2, 1, (6, 7)
 """Values of SAMPLE_FORMAT, PLANAR and COMPRESSION."""
 
 NARROW = frozenset(2**bits - 1 for bits in range(9, 16))
@@ -94,16 +94,19 @@ def check(tags: Tags) -> None:
 def is_decoded_wrongly(tags: Tags) -> bool:
     """Whether Pillow gives other pixels than the file holds.
 
-    It reads planes of more than 8 bits as if they were interleaved, YCbCr only from JPEGs, and only the high bytes of
-    colours that do not use all of 16 bits.
+    It reads planes of more than 8 bits as if they were interleaved, YCbCr only from JPEGs, only the high bytes of
+    colours that do not use all of 16 bits, and some big-endian values as little-endian once they are decompressed.
     """
-    planes = _first(tags, PLANAR, 1) == SEPARATE and _first(tags, SAMPLES, 1) > 1 and _first(tags, BITS, 1) > 8
-    ycbcr = _first(tags, PHOTOMETRIC, 1) == YCBCR and _first(tags, COMPRESSION, 1) not in JPEGS
-    return planes or ycbcr or (_first(tags, SAMPLES, 1) > 1 and _declared_white(tags) is not None)
+    bits, compression = _first(tags, BITS, 1), _first(tags, COMPRESSION, 1)
+    big_endian = getattr(tags, "prefix", b"") == b"MM" and compression != UNCOMPRESSED
+    swapped = big_endian and (bits > 16 or (bits == 16 and _first(tags, SAMPLE_FORMAT, 1) == SIGNED))
+    planes = _first(tags, PLANAR, 1) == SEPARATE and _first(tags, SAMPLES, 1) > 1 and bits > 8
+    ycbcr = _first(tags, PHOTOMETRIC, 1) == YCBCR and compression not in JPEGS
+    return swapped or planes or ycbcr or (_first(tags, SAMPLES, 1) > 1 and _declared_white(tags) is not None)
 
 
 def white_level(tags: Tags, values: np.ndarray) -> int | None:
-    """The value of white of integers that do not use all their bits, as the tags say; None: they do, or are no integers.
+    """The value of white of integers that do not use all their bits, as the tags say; None: they do, or are floats.
 
     Args:
         tags: of the image.
@@ -114,7 +117,7 @@ def white_level(tags: Tags, values: np.ndarray) -> int | None:
 
 
 def _declared_white(tags: Tags) -> int | None:
-    """MaxSampleValue counts only if it is the largest value of 9 to 15 bits: many programs write the image's maximum."""
+    """MaxSampleValue counts only if it is the largest value of 9 to 15 bits: many write the image's maximum there."""
     bits, values = _first(tags, BITS, 1), _first(tags, SAMPLE_FORMAT, 1)
     if values == SIGNED and bits == 16:
         return 2**15 - 1

@@ -1,4 +1,4 @@
-"""Pictures from TIFF files of kinds that Pillow does not read: tifffile reads the bands, this module makes the picture."""
+"""Pictures from TIFF files of kinds that Pillow does not read, whose bands tifffile reads."""
 
 import logging
 from importlib import import_module
@@ -114,10 +114,17 @@ def _picture(bands: np.ndarray, page: Any, tags: tiff.Tags, *, name: str) -> Ima
         return Image.frombytes("CMYK", pixels.shape[1::-1], pixels.tobytes())
     if not alpha:
         return Image.fromarray(pixels[:, :, 0] if count == 1 else pixels)
-    full = white or (1 if opacity.dtype.kind == "f" else np.iinfo(opacity.dtype).max)
+    full = white or _opaque(opacity.dtype)
     pixels = np.dstack([pixels.repeat(3 // count, axis=2), to_8_bits(opacity, name=name, white=full)])
     stored = "RGBa" if page.extrasamples[0] == ASSOCIATED else "RGBA"
     return Image.frombytes(stored, pixels.shape[1::-1], pixels.tobytes()).convert("RGBA")
+
+
+def _opaque(dtype: np.dtype) -> int | None:
+    """The alpha of opaque pixels; None: of bytes, which keep their range."""
+    if dtype.itemsize == 1:
+        return None
+    return 1 if dtype.kind == "f" else int(np.iinfo(dtype).max)
 
 
 def _metadata(page: Any) -> dict[str, bytes]:
