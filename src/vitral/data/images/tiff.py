@@ -31,7 +31,7 @@ FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "comple
 """Values of the tag SampleFormat."""
 WHITE_IS_ZERO, RGB, YCBCR, CFA, LINEAR_RAW = 0, 2, 6, 32803, 34892
 """Values of PHOTOMETRIC."""
-SIGNED, SEPARATE, UNCOMPRESSED, JPEGS = 2, 2, 1, (6, 7)
+SIGNED, SEPARATE, UNCOMPRESSED = 2, 2, 1
 """Values of SAMPLE_FORMAT, PLANAR and COMPRESSION."""
 
 NARROW = frozenset(2**bits - 1 for bits in range(9, 16))
@@ -94,14 +94,14 @@ def check(tags: Tags) -> None:
 def is_decoded_wrongly(tags: Tags) -> bool:
     """Whether Pillow gives other pixels than the file holds.
 
-    It reads planes of more than 8 bits as if they were interleaved, YCbCr only from JPEGs, only the high bytes of
-    colours that do not use all of 16 bits, and some big-endian values as little-endian once they are decompressed.
+    It reads planes of more than 8 bits as if they were interleaved, YCbCr only where it is compressed, only the high
+    bytes of colours that do not use all of 16 bits, and some big-endian values as little-endian if compressed.
     """
     bits, compression = _first(tags, BITS, 1), _first(tags, COMPRESSION, 1)
     big_endian = getattr(tags, "prefix", b"") == b"MM" and compression != UNCOMPRESSED
     swapped = big_endian and (bits > 16 or (bits == 16 and _first(tags, SAMPLE_FORMAT, 1) == SIGNED))
     planes = _first(tags, PLANAR, 1) == SEPARATE and _first(tags, SAMPLES, 1) > 1 and bits > 8
-    ycbcr = _first(tags, PHOTOMETRIC, 1) == YCBCR and compression not in JPEGS
+    ycbcr = _first(tags, PHOTOMETRIC, 1) == YCBCR and compression == UNCOMPRESSED
     return swapped or planes or ycbcr or (_first(tags, SAMPLES, 1) > 1 and _declared_white(tags) is not None)
 
 
