@@ -1,6 +1,7 @@
 """Colour profiles: pixels of another colour space than sRGB are converted to it by littleCMS."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from io import BytesIO
 
 import numpy as np
@@ -15,6 +16,8 @@ SAME = 2
 
 MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Pillow's mode by the colour space of a profile; profiles of other spaces do not describe pixels that are read."""
+
+Transform = Callable[[Image.Image], Image.Image]
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
@@ -33,7 +36,7 @@ def to_srgb(image: Image.Image, profile: bytes, *, name: str) -> Image.Image:
         name: the image's name in the note.
 
     Returns:
-        An image of mode "RGB" or "RGBA", or `image` itself.
+        An image of mode "L", "RGB" or "RGBA", or `image` itself.
     """
     mode, transform = _transform(profile)
     if mode is None:
@@ -45,8 +48,7 @@ def to_srgb(image: Image.Image, profile: bytes, *, name: str) -> Image.Image:
     if colours.mode != mode:
         note_first(FOREIGN, name)
         return image
-    converted = ImageCms.applyTransform(colours, transform)
-    assert converted is not None
+    converted = transform(colours)
     if image.mode == "RGBA":
         converted.putalpha(image.getchannel("A"))
     return converted
@@ -62,27 +64,42 @@ def profile_name(profile: bytes) -> str:
 
 
 @lru_cache(maxsize=32)
-def _transform(profile: bytes) -> tuple[str | None, ImageCms.ImageCmsTransform | None]:
+def _transform(profile: bytes) -> tuple[str | None, Transform | None]:
     """The mode that a profile belongs to (None: it is damaged), and the transform (None: it changes no colour)."""
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         mode = MODES.get(source.profile.xcolor_space.strip(), "")
         if not mode:
             return mode, None
-        transform = ImageCms.buildTransform(source, SRGB, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+        exact = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
+        built = ImageCms.buildTransform(source, SRGB, mode, "RGB", ImageCms.Intent.PERCEPTUAL, exact)
     # littleCMS's errors arrive as several kinds
     except Exception:
         return None, None
-    return mode, None if mode != "CMYK" and _changes_nothing(transform, mode) else transform
+    transform = partial(_apply, built)
+    if mode == "CMYK":
+        return mode, transform
+    samples = _samples(mode)
+    change = np.asarray(transform(samples)).astype(int) - np.asarray(samples.convert("RGB"))
+    if np.abs(change).max() <= SAME:
+        return mode, None
+    # a table is exact where littleCMS interpolates between a few greys
+    return mode, transform if mode == "RGB" else partial(_look_up, transform(samples).getchannel("R").tobytes())
 
 
-def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    steps = np.linspace(0, 255, 16).round().astype(np.uint8)
-    if mode == "L":
-        samples = Image.fromarray(steps[None])
-    else:
-        samples = Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(16, 256, 3))
-    converted = ImageCms.applyTransform(samples, transform)
+def _apply(built: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
+    converted = ImageCms.applyTransform(image, built)
     assert converted is not None
-    change = np.asarray(converted).astype(int) - np.asarray(samples.convert("RGB"))
-    return int(np.abs(change).max()) <= SAME
+    return converted
+
+
+def _look_up(table: bytes, image: Image.Image) -> Image.Image:
+    return image.point(list(table))
+
+
+def _samples(mode: str) -> Image.Image:
+    """Every grey, or colours of all kinds."""
+    if mode == "L":
+        return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    steps = np.linspace(0, 255, 16).round().astype(np.uint8)
+    return Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(16, 256, 3))

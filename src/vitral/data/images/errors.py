@@ -73,7 +73,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _reason(error: Exception, formats: str) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(". Please")[0]  # JPEG XL's decoder tells how to build it
     match error:
         case NotRead() | UserError():
             return text
@@ -85,7 +85,11 @@ def _reason(error: Exception, formats: str) -> str:
             return "it has more pixels than allowed: VITRAL_MAX_PIXELS in the environment allows more"
         case OSError(strerror=str(system)):
             return system.lower()
-        case _ if any(words in text.lower() for words in UNSUPPORTED):
+        case OSError() | SyntaxError() | ValueError() | NotImplementedError() if _is_unsupported(text):
             return f"it is of a kind that is not read ({text}): save it as JPEG or PNG"
         case _:
             return f"it is damaged or truncated ({text or type(error).__name__})"
+
+
+def _is_unsupported(text: str) -> bool:
+    return any(words in text.lower() for words in UNSUPPORTED)

@@ -1,5 +1,6 @@
 """TIFF files: what their tags say they hold, and the values that Pillow decodes to others."""
 
+import ctypes
 from collections.abc import Mapping
 from io import BufferedReader, BytesIO
 from typing import Any
@@ -165,3 +166,18 @@ def _drops_bands(image: Image.Image, tags: Tags) -> bool:
 def _with_info(image: Image.Image, original: Image.Image) -> Image.Image:
     image.info = dict(original.info)
     return image
+
+
+def _silence_libtiff() -> None:
+    """Lets libtiff, which Pillow loads, print nothing of its own: what it cannot decode raises an error anyway.
+
+    Pillow has no setting for it. Where libtiff is built into Pillow, its functions cannot be found, and it prints.
+    """
+    library = ctypes.CDLL(Image.core.__file__)
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        if (function := getattr(library, name, None)) is not None:
+            function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
+            function(None)
+
+
+_silence_libtiff()
