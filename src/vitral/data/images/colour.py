@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from vitral.data.notes import note_first
 
-__all__ = ["profile_name", "to_srgb"]
+__all__ = ["is_srgb", "profile_name", "to_srgb"]
 
 SAME = 2
 """Levels by which a profile may change a colour and still count as sRGB: the profiles named so differ in rounding."""
@@ -54,6 +54,11 @@ def to_srgb(image: Image.Image, profile: bytes, *, name: str) -> Image.Image:
     return converted
 
 
+def is_srgb(profile: bytes) -> bool:
+    """Whether a profile changes no colour, whatever it calls itself."""
+    return _transform(profile) == ("RGB", None)
+
+
 def profile_name(profile: bytes) -> str:
     """What a profile calls itself, such as `Display P3`; `damaged` if it cannot be read."""
     try:
@@ -68,7 +73,7 @@ def _transform(profile: bytes) -> tuple[str | None, Transform | None]:
     """The mode that a profile belongs to (None: it is damaged), and the transform (None: it changes no colour)."""
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        mode = MODES.get(source.profile.xcolor_space.strip(), "")
+        mode = MODES.get(source.profile.xcolor_space.strip(), "")  # pyright: ignore[reportAttributeAccessIssue]
         if not mode:
             return mode, None
         exact = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE

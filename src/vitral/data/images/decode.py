@@ -31,9 +31,11 @@ __all__ = [
     "MODES",
     "UnreadableImage",
     "decoding",
+    "has_frames",
     "is_machine_error",
     "max_pixels",
     "open_image",
+    "orientation",
     "read_image",
     "read_range",
 ]
@@ -157,9 +159,9 @@ def open_image(stream: Stream, *, formats: tuple[str, ...] | None = None, name: 
     check_size(*image.size)
     match image.format:
         case "TIFF":
-            tags: tiff.Tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
-            tiff.check(tags)
-            return _read_bands(stream, start, tags, name) if tiff.is_decoded_wrongly(tags) else image
+            held: tiff.Tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
+            tiff.check(held)
+            return _read_bands(stream, start, held, name) if tiff.is_decoded_wrongly(held) else image
         case "PNG":
             return png.correct_values(image, stream, start, name=name)
         case "JPEG2000":
@@ -198,14 +200,14 @@ def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -
     with open_image(stream, name=name) as image:
         plain = _plain(image, channels, name)
         # JPEGs of several images hold previews
-        if image.format != "MPO" and not is_noted(FRAMES) and _has_frames(image):
+        if image.format != "MPO" and not is_noted(FRAMES) and has_frames(image):
             note_first(FRAMES, name)
     return plain
 
 
 def _plain(image: Image.Image, channels: int, name: str) -> Image.Image:
     image.load()
-    orientation = _orientation(image)
+    turn = orientation(image)
     if image.format == "TIFF":
         image = tiff.correct_values(image, name=name)
     if image.mode == "F" or image.mode.startswith("I"):
@@ -219,14 +221,14 @@ def _plain(image: Image.Image, channels: int, name: str) -> Image.Image:
         # some modes convert to grey only by way of RGB
         image = image.convert("RGB")
     image = image.convert(MODES[channels])
-    if orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[orientation])
+    if turn in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[turn])
     # remove the orientation, or reading the result again would rotate it again
     image.info = {}
     return image
 
 
-def _orientation(image: Image.Image) -> int | None:
+def orientation(image: Image.Image) -> int | None:
     """The orientation in EXIF or XMP; None where the decoder turns the image by what the codestream says."""
     if image.format == "JXL" and not getattr(image, "jpeg", False):
         return None
@@ -239,7 +241,8 @@ def _orientation(image: Image.Image) -> int | None:
         return None
 
 
-def _has_frames(image: Image.Image) -> bool:
+def has_frames(image: Image.Image) -> bool:
+    """Whether a file has several frames or pages."""
     try:
         return bool(getattr(image, "is_animated", False))
     # the first frame is read already

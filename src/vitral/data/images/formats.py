@@ -8,7 +8,15 @@ from PIL import features
 
 from vitral.data.images.jpeg_header import unread_kind
 
-__all__ = ["HEADER_BYTES", "IMAGE_SUFFIXES", "MAGIC_BYTES", "foreign_format", "format_names", "readable_formats"]
+__all__ = [
+    "HEADER_BYTES",
+    "IMAGE_SUFFIXES",
+    "INSTALLABLE_SUFFIXES",
+    "MAGIC_BYTES",
+    "foreign_format",
+    "format_names",
+    "readable_formats",
+]
 
 MAGIC_BYTES = 16
 """Bytes that say which plugin a file needs."""
@@ -50,6 +58,9 @@ def _installed() -> tuple[str, ...]:
 
 IMAGE_SUFFIXES = frozenset(suffix for name in _installed() for suffix in SUFFIXES[name])
 """Lower-case suffixes of image files that can be read here; others in a folder are left out, and a note counts them."""
+
+INSTALLABLE_SUFFIXES = frozenset(suffix for name in PLUGINS for suffix in SUFFIXES[name]) - IMAGE_SUFFIXES
+"""Those that could be read here if the extra `images` were installed."""
 
 MAGIC = (
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG2000"),

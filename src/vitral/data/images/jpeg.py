@@ -15,7 +15,7 @@ from einops import rearrange
 from jaxtyping import UInt8
 from PIL import Image
 
-from vitral.data.images.colour import to_srgb
+from vitral.data.images.colour import is_srgb, to_srgb
 from vitral.data.images.jpeg_header import JpegHeader
 from vitral.data.images.limits import max_pixels
 
@@ -39,7 +39,7 @@ class LazyJpeg:
     size: tuple[int, int]
     """Width and height."""
     profile: bytes | None
-    """Colour profile."""
+    """Colour profile; None: its colours are sRGB."""
     name: str
     """For notes."""
 
@@ -65,7 +65,12 @@ class LazyJpeg:
         if colours != "YCbCr" or size[0] * size[1] > max_pixels():
             return None
         header = JpegHeader.read(data)
-        return cls(data=data, size=size, profile=header.profile, name=name) if header and header.upright else None
+        if header is None or not header.upright:
+            return None
+        profile = header.profile
+        if profile is not None and is_srgb(profile):
+            profile = None
+        return cls(data=data, size=size, profile=profile, name=name)
 
     def crop(
         self, box: tuple[float, float, float, float], *, image_size: tuple[int, int], interpolation: str

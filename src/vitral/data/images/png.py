@@ -30,7 +30,7 @@ def correct_values(image: Image.Image, stream: Stream, start: int, *, name: str)
         start: where the image begins in it.
         name: the image's name in notes.
     """
-    if not image.tile:
+    if not isinstance(image, PngImagePlugin.PngImageFile) or not image.tile:
         return image
     rawmode = image.tile[0][3]
     key = image.info.get("transparency")
@@ -53,6 +53,7 @@ def correct_values(image: Image.Image, stream: Stream, start: int, *, name: str)
         alpha = to_8_bits(values[:, :, 3:], name=name, white=white) if values.shape[2] == 4 else None
     pixels = colours if alpha is None else np.dstack([colours, alpha])
     corrected = Image.fromarray(pixels)
+    corrected.format = image.format
     corrected.info = {field: value for field, value in image.info.items() if field != "transparency"}
     return corrected
 

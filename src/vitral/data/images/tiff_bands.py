@@ -60,7 +60,7 @@ def read_picture(content: bytes, tags: tiff.Tags, *, name: str) -> Image.Image:
             raise NotRead(f"{kind}, compressed as {page.compression.name}: {EXTRA}") from None
         bands = rearrange(values, "s 1 h w c -> h w (s c)")
         picture = _picture(bands, page, tags, name=name)
-        picture.info = _metadata(page)
+        picture.info, picture.format = _metadata(page), "TIFF"
         orientation = page.tags.valueof(ExifTags.Base.Orientation)
     if orientation is not None:
         picture.getexif()[ExifTags.Base.Orientation] = int(orientation)
@@ -127,6 +127,6 @@ def _opaque(dtype: np.dtype) -> int | None:
     return 1 if dtype.kind == "f" else int(np.iinfo(dtype).max)
 
 
-def _metadata(page: Any) -> dict[str, bytes]:
+def _metadata(page: Any) -> dict[str | tuple[int, int], Any]:
     fields = {"icc_profile": 34675, "xmp": 700}
     return {name: value for name, tag in fields.items() if isinstance(value := page.tags.valueof(tag), bytes)}
