@@ -17,7 +17,7 @@ import pillow_jxl.JpegXLImagePlugin  # noqa: F401 - registers itself
 import tifffile
 from PIL import Image
 
-__all__ = ["COLOUR", "GREY", "SIZE", "PictureFile", "deep", "exif", "packed", "picture_files", "png_file"]
+__all__ = ["COLOUR", "GREY", "SIZE", "PictureFile", "deep", "exif", "packed", "picture_files", "png_chunk", "png_file"]
 
 SIZE = (32, 64)
 """Height and width."""
@@ -84,7 +84,7 @@ def stored(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def picture_files() -> list[PictureFile]:
     """Every file."""
-    families = (jpegs, pngs, webps, gifs, bitmaps, tiffs, tiff_orientations, odd_tiffs, modern, jpeg2000s)
+    families = (jpegs, pngs, webps, gifs, bitmaps, netpbms, tiffs, tiff_orientations, odd_tiffs, modern, jpeg2000s)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the writers
         return [file for family in families for file in family()]
@@ -250,6 +250,19 @@ def bitmaps() -> Iterator[PictureFile]:
         ("bits", bits, as_colour(np.asarray(bits).astype(np.uint8) * 255)),
     ):
         yield PictureFile(name=f"{kind}.bmp", content=saved(form, "BMP"), shown=shown, tolerance=1)
+
+
+def netpbms() -> Iterator[PictureFile]:
+    """Raw and plain, of 8, 10 and 16 bits."""
+    for depth in (8, 10, 16):
+        for kind, pixels, ending in ((5, GREY, "pgm"), (6, COLOUR, "ppm")):
+            values = deep(pixels, depth)
+            for way, number, data in (
+                ("raw", kind, values.astype("u1" if depth == 8 else ">u2").tobytes()),
+                ("plain", kind - 3, " ".join(map(str, values.ravel().tolist())).encode()),
+            ):
+                content = f"P{number}\n{WIDTH} {HEIGHT}\n{2**depth - 1}\n".encode() + data
+                yield PictureFile(name=f"{way}-{depth}.{ending}", content=content, shown=as_colour(pixels), tolerance=1)
 
 
 def tiff(values: np.ndarray, **options: Any) -> bytes:

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from vitral.data.notes import note_first
 
-__all__ = ["is_srgb", "profile_name", "to_srgb"]
+__all__ = ["from_gamma", "is_srgb", "profile_name", "to_srgb"]
 
 SAME = 2
 """Levels by which a profile may change a colour and still count as sRGB: the profiles named so differ in rounding."""
@@ -52,6 +52,19 @@ def to_srgb(image: Image.Image, profile: bytes, *, name: str) -> Image.Image:
     if image.mode == "RGBA":
         converted.putalpha(image.getchannel("A"))
     return converted
+
+
+def from_gamma(image: Image.Image, gamma: float) -> Image.Image:
+    """Converts to sRGB from values that are light to the power of `gamma`.
+
+    Args:
+        image: of mode "L", "RGB" or "RGBA"; alpha stays as it is.
+        gamma: as PNG's `gAMA` gives it, such as 1.0 for linear light.
+    """
+    light = (np.arange(256) / 255) ** (1 / gamma)
+    table = np.rint(255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055))
+    colours = table.astype(int).tolist()
+    return image.point(colours * min(len(image.mode), 3) + list(range(256)) * (image.mode == "RGBA"))
 
 
 def is_srgb(profile: bytes) -> bool:

@@ -2,7 +2,9 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from vitral.data.images import boxes, errors, png, tiff
-from vitral.data.images.colour import to_srgb
+from vitral.data.images.colour import from_gamma, to_srgb
 from vitral.data.images.errors import NotRead, UnreadableImage, is_machine_error
 from vitral.data.images.formats import (
     HEADER_BYTES,
@@ -213,7 +215,9 @@ def _plain(image: Image.Image, channels: int, name: str) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_grey(image, name)
     if (profile := image.info.get("icc_profile")) is not None:
-        image = _to_srgb(image, profile, name)
+        image = _converted(image, partial(to_srgb, profile=profile, name=name))
+    elif image.format == "PNG" and (gamma := png.other_gamma(image.info)) is not None:
+        image = _converted(image, partial(from_gamma, gamma=gamma))
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
@@ -260,20 +264,25 @@ def _to_grey(image: Image.Image, name: str) -> Image.Image:
     if "transparency" in image.info:
         grey[values == image.info["transparency"]] = 255
     scaled = Image.fromarray(grey)
+    scaled.format = image.format
     scaled.info = {field: value for field, value in image.info.items() if field != "transparency"}
     return scaled
 
 
-def _to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
-    """Applies a colour profile to the colours of any mode, and keeps their alpha."""
+def _converted(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Converts the colours of an image of any mode, and keeps their alpha.
+
+    Args:
+        image: of any mode.
+        convert: from an image of mode "L", "RGB", "RGBA" or "CMYK" to sRGB.
+    """
     if image.mode not in ("L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK"):
         return image  # the mode itself says the colours
     if not image.has_transparency_data:
-        return to_srgb(image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB"), profile, name=name)
+        return convert(image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB"))
     colours = image.convert("RGBA")
     if image.mode not in ("L", "LA"):
-        return to_srgb(colours, profile, name=name)
-    converted = to_srgb(colours.getchannel("R"), profile, name=name)
-    converted = converted.convert("RGBA")
+        return convert(colours)
+    converted = convert(colours.getchannel("R")).convert("RGBA")
     converted.putalpha(colours.getchannel("A"))
     return converted

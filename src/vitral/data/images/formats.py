@@ -31,6 +31,7 @@ SUFFIXES = {
     "BMP": (".bmp", ".dib"),
     "TIFF": (".tif", ".tiff"),
     "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "AVIF": (".avif", ".avifs"),
     "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
     "HEIF": (".heic", ".heif", ".hif", ".heics", ".heifs"),
@@ -79,7 +80,7 @@ MAGIC = (
     (0, b"qoif", "a QOI image"),
     (0, b"II\xbc\x01", "a JPEG XR image"),
     (0, b"\x00\x00\x01\x00", "a Windows icon"),
-    (0, b"version https://git-lfs", "a Git LFS pointer instead of the image (git lfs pull fetches it)"),
+    (0, b"version https://git-lfs", "a Git LFS pointer"),
     (8, b"CR\x02\x00", "a RAW photograph"),
     (0, b"FUJIFILMCCD-RAW", "a RAW photograph"),
     (0, b"FOVb", "a RAW photograph"),
@@ -110,7 +111,14 @@ PHRASES = {
     "JXL": "a JPEG XL image",
 }
 
-FIX = "which Vitral does not read: save it as JPEG or PNG"
+FIXES = {
+    "a Git LFS pointer": "fetch the image itself with git lfs pull",
+    "a web page": "download the image itself",
+    "a video": "save its frames as JPEG or PNG",
+    "a ZIP archive": "unpack it",
+    "a gzip archive": "unpack it",
+}
+"""What to do with files that are no images; others are saved as JPEG or PNG."""
 
 
 def readable_formats(head: bytes) -> tuple[str, ...]:
@@ -152,17 +160,19 @@ def format_names(formats: tuple[str, ...] | None = None, *, conjunction: str = "
 
 
 def foreign_format(head: bytes) -> str | None:
-    """What a file that Pillow does not identify is, with the fix, such as `a PDF document, which ...`; None: unknown.
+    """What a file that Pillow cannot open is, with the fix, such as `a PDF document, which ...`; None: unknown.
 
     Args:
         head: the file's first `HEADER_BYTES`.
     """
     found = unread_kind(head) or _by_content(head)
-    if found is None or found in _installed():
+    if found is None:
         return None
+    if found in _installed():
+        return f"{PHRASES[found]} whose header is damaged or truncated"
     if found in PLUGINS:
         return f"{PHRASES[found]}: pip install 'vitral[images]' reads it, or save it as JPEG or PNG"
-    return f"{PHRASES.get(found, found)}, {FIX}"
+    return f"{PHRASES.get(found, found)}, which Vitral does not read: {FIXES.get(found, 'save it as JPEG or PNG')}"
 
 
 def _by_content(head: bytes) -> str | None:

@@ -1,13 +1,15 @@
 """PNG files that Pillow reads otherwise than they mean: `sBIT`, and transparent colours of other depths than 8 bits."""
 
+from collections.abc import Mapping
 from io import BufferedReader, BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from vitral.data.images.values import to_8_bits
 
-__all__ = ["correct_values", "white_level"]
+__all__ = ["correct_values", "other_gamma", "white_level"]
 
 SIGNATURE = 8
 """Bytes before the first chunk."""
@@ -17,6 +19,9 @@ GREYS = {"L;2": 85, "L;4": 17}
 
 DEEP = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 """Raw modes with which Pillow reads the high byte of each value, and those with which it reads the low byte."""
+
+SRGB_GAMMA, SAME_GAMMA = 2.2, 0.05
+"""The exponent that programs write for sRGB, and the relative difference that counts as rounding."""
 
 Stream = BytesIO | BufferedReader
 
@@ -56,6 +61,18 @@ def correct_values(image: Image.Image, stream: Stream, start: int, *, name: str)
     corrected.format = image.format
     corrected.info = {field: value for field, value in image.info.items() if field != "transparency"}
     return corrected
+
+
+def other_gamma(info: Mapping[Any, Any]) -> float | None:
+    """The exponent of `gAMA` if it differs from that of sRGB, and nothing else in the file says the colour space.
+
+    Args:
+        info: Pillow's, of the image.
+    """
+    gamma = info.get("gamma")
+    if not gamma or "srgb" in info or abs(gamma * SRGB_GAMMA - 1) < SAME_GAMMA:
+        return None
+    return gamma
 
 
 def white_level(values: np.ndarray, bits: int) -> int | None:

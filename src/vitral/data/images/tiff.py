@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES, MAX_VALUE, PLANAR = 258, 259, 262, 271, 277, 281, 284
-REDUCED, COLOUR_MAP, SUB_IMAGES, EXTRA_SAMPLES, SAMPLE_FORMAT, DNG_VERSION = 254, 320, 330, 338, 339, 50706
+REDUCED, COLOUR_MAP, SUB_IMAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 320, 330, 338, 339
+DEPTH, DNG_VERSION = 32997, 50706
 WIDTHS, HEIGHTS = (256, 322), (257, 323)
 """Numbers of tags; the last are of the image and its tiles."""
 FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
@@ -96,14 +97,16 @@ def is_decoded_wrongly(tags: Tags) -> bool:
     """Whether Pillow gives other pixels than the file holds.
 
     It reads planes of more than 8 bits as if they were interleaved, YCbCr only where it is compressed, only the high
-    bytes of colours that do not use all of 16 bits, and some big-endian values as little-endian if compressed.
+    bytes of colours that do not use all of 16 bits, some big-endian values as little-endian if compressed, and only the
+    first plane of a volume.
     """
     bits, compression = _first(tags, BITS, 1), _first(tags, COMPRESSION, 1)
     big_endian = getattr(tags, "prefix", b"") == b"MM" and compression != UNCOMPRESSED
     swapped = big_endian and (bits > 16 or (bits == 16 and _first(tags, SAMPLE_FORMAT, 1) == SIGNED))
     planes = _first(tags, PLANAR, 1) == SEPARATE and _first(tags, SAMPLES, 1) > 1 and bits > 8
     ycbcr = _first(tags, PHOTOMETRIC, 1) == YCBCR and compression == UNCOMPRESSED
-    return swapped or planes or ycbcr or (_first(tags, SAMPLES, 1) > 1 and _declared_white(tags) is not None)
+    narrow = _first(tags, SAMPLES, 1) > 1 and _declared_white(tags) is not None
+    return swapped or planes or ycbcr or narrow or _first(tags, DEPTH, 1) > 1
 
 
 def white_level(tags: Tags, values: np.ndarray) -> int | None:

@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 import icc_profiles
+from picture_files import png_chunk, png_file
 from vitral.data import notes
 from vitral.data.images.colour import profile_name
 from vitral.data.images.decode import read_image
@@ -177,3 +178,26 @@ def test_a_profile_of_other_pixels_is_ignored_and_noted_once(caplog: pytest.LogC
 def test_names() -> None:
     assert profile_name(icc_profiles.adobe_rgb()) == "Adobe RGB (1998)"
     assert profile_name(b"nonsense") == "damaged"
+
+
+def gamma_png(rows: list[bytes], kind: int, *chunks: bytes, gamma: int = 100_000) -> bytes:
+    note = png_chunk(b"gAMA", gamma.to_bytes(4))
+    return png_file(rows, 2, depth=8, kind=kind, chunks=note + b"".join(chunks))
+
+
+@pytest.mark.parametrize(("kind", "pixel"), [(0, [55]), (2, [55, 55, 55]), (4, [55, 255]), (6, [55, 55, 55, 255])])
+def test_linear_light_in_a_png(kind: int, pixel: list[int]) -> None:
+    found = np.asarray(read_image(gamma_png([bytes(pixel * 2)], kind), channels=3))
+    assert np.abs(found.astype(int) - 128).max() <= 1
+
+
+def test_gamma_that_changes_nothing() -> None:
+    rows = [bytes([55, 200])]
+    plain = [[55, 200]]
+    assert np.asarray(read_image(gamma_png(rows, 0, gamma=45_455), channels=1)).tolist() == plain
+    assert np.asarray(read_image(gamma_png(rows, 0, png_chunk(b"sRGB", b"\0")), channels=1)).tolist() == plain
+
+
+def test_alpha_is_not_light() -> None:
+    found = read_image(gamma_png([bytes([0, 0, 0, 55, 0, 0, 0, 255])], 6), channels=1)
+    assert found.getpixel((0, 0)) == 200

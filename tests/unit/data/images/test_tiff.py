@@ -179,3 +179,9 @@ def test_a_palette_of_8_bits_is_not_black() -> None:
 def test_big_tiff() -> None:
     for values in (COLOUR, COLOUR.astype(np.float32) / 255):
         assert np.array_equal(read(encoded(values, photometric="rgb", bigtiff=True)), COLOUR)
+
+
+def test_a_volume_is_not_its_first_plane() -> None:
+    content = encoded(np.stack([GREY, 255 - GREY]), photometric="minisblack", volumetric=True)
+    with pytest.raises(UnreadableImage, match="does not read as a picture"):
+        read(content)
