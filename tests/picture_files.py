@@ -17,7 +17,21 @@ import pillow_jxl.JpegXLImagePlugin  # noqa: F401 - registers itself
 import tifffile
 from PIL import Image
 
-__all__ = ["COLOUR", "GREY", "SIZE", "PictureFile", "deep", "exif", "packed", "picture_files", "png_chunk", "png_file"]
+__all__ = [
+    *(
+        "COLOUR",
+        "GREY",
+        "SIZE",
+        "PictureFile",
+        "deep",
+        "exif",
+        "packed",
+        "picture_files",
+        "png_chunk",
+        "png_file",
+        "xmp",
+    ),
+]
 
 SIZE = (32, 64)
 """Height and width."""

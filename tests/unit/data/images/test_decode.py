@@ -496,6 +496,19 @@ def test_the_environment_allows_more_pixels(monkeypatch):
         read_image(content, channels=1)
 
 
+def test_a_jpeg_of_several_images_is_its_first(monkeypatch, caplog):
+    """As phones and stereo cameras write them; one that is too large is decoded at a fraction of its size as well."""
+    other = Image.new("RGB", (16, 16))
+    content = encoded(photograph(), "MPO", save_all=True, append_images=[other], quality=95)
+    with Image.open(BytesIO(content)) as image:
+        assert image.format == "MPO"
+    found = read_image(content, channels=3)
+    assert np.abs(array(found) - array(photograph())).max() <= 12
+    assert not caplog.records
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert read_image(content, channels=3).size == (32, 24)
+
+
 def test_the_old_name_of_the_exception_is_kept():
     assert vitral.BrokenImage is UnreadableImage
 
