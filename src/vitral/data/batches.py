@@ -19,6 +19,7 @@ from vitral.data.augment.params import AugmentParams, sample_params
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import Preprocessing
+from vitral.data.notes import keep_notes, note_first, take_kept
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.sources.source import Source, read_from
 from vitral.errors import UserError
@@ -44,6 +45,8 @@ class Batch:
     """None in evaluation."""
     unreadable: tuple[str, ...] = ()
     """One sentence for each unreadable image."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """Facts to note, each with the name of an image, of a process that reads for another."""
     seconds: float = 0.0
     """Time it took to read the batch, in training."""
 
@@ -54,6 +57,7 @@ class Batch:
             labels=self.labels.pin_memory(),
             augment_params=None if self.augment_params is None else self.augment_params.pin_memory(),
             unreadable=self.unreadable,
+            notes=self.notes,
             seconds=self.seconds,
         )
 
@@ -105,7 +109,7 @@ class TrainingBatches(Dataset[Batch]):
         if target.channels != 3 or target.interpolation not in FILTERS:
             return None
         try:
-            jpeg = LazyJpeg.open(self.source.stored(number))
+            jpeg = LazyJpeg.open(self.source.stored(number), name=self.source.name(number))
         except OSError:
             return None  # `read_from` raises the error
         if jpeg is None:
@@ -159,6 +163,7 @@ def _read(
         labels=torch.from_numpy(labels),
         augment_params=augment_params,
         unreadable=tuple(unreadable),
+        notes=take_kept(),
     )
 
 
@@ -179,12 +184,15 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
                 sampler=numbers,  # pyright: ignore[reportArgumentType]
                 num_workers=workers,
                 pin_memory=pin,
-                worker_init_fn=_ignore_signals,
+                worker_init_fn=_start_worker,
             )
         )
     try:
         with translate_worker_errors():
-            yield from batches
+            for batch in batches:
+                for fact, name in batch.notes:
+                    note_first(fact, name)
+                yield batch
     finally:
         if workers:
             # An error's traceback keeps the iterator and its workers alive. They ignore the SIGTERM that
@@ -212,7 +220,11 @@ def translate_worker_errors() -> Iterator[None]:
         ) from error
 
 
-def _ignore_signals(_: int) -> None:
-    """Ctrl-C, and SIGTERM from `timeout`, reach the whole process group; only the main process handles them."""
+def _start_worker(_: int) -> None:
+    """Ctrl-C, and SIGTERM from `timeout`, reach the whole process group; only the main process handles them.
+
+    It prints the notes too.
+    """
+    keep_notes()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)

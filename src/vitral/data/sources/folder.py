@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from vitral.data.images.decode import IMAGE_SUFFIXES
+from vitral.data.images.formats import IMAGE_SUFFIXES, INSTALLABLE_SUFFIXES, format_names
 from vitral.data.notes import note_once
 from vitral.errors import UserError
 
@@ -91,8 +91,8 @@ def left_out(endings: Counter[str]) -> str:
     listed = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in common[:6])
     more = f" and {len(endings) - 6} more endings" if len(endings) > 6 else ""
     plural = "" if endings.total() == 1 else "s"
-    formats = "JPEG, PNG, WebP, BMP, TIFF and GIF"
-    return f"left out {endings.total():,} file{plural} of other formats than {formats}: {listed}{more}"
+    fix = "; pip install 'vitral[images]' reads HEIC and JPEG XL" if INSTALLABLE_SUFFIXES.intersection(endings) else ""
+    return f"left out {endings.total():,} file{plural} of other formats than {format_names()}: {listed}{more}{fix}"
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:

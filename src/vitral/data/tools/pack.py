@@ -17,7 +17,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from vitral.data.extra import optional
-from vitral.data.images.decode import UnreadableImage, read_image
+from vitral.data.images.decode import UnreadableImage, decoding, open_image, read_image
 from vitral.data.sources.exclude import relative_name
 from vitral.data.sources.source import Source
 from vitral.data.sources.tables import PACKED, WHOLE
@@ -231,7 +231,7 @@ def _content(stored: Path | bytes | Image.Image, name: str, config: PackConfig) 
     """The bytes of an image: its own file if it is small enough, else a JPEG; pixels become a PNG."""
     image = read_image(stored, channels=3, name=name)  # also if its bytes are copied: finds damaged files now
     if config.short_side is not None and min(image.size) > config.short_side:
-        if _is_grey(stored):
+        if _is_grey(stored, name):
             image = read_image(stored, channels=1, name=name)
         scale = config.short_side / min(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -241,14 +241,15 @@ def _content(stored: Path | bytes | Image.Image, name: str, config: PackConfig) 
     return stored if isinstance(stored, bytes) else stored.read_bytes()
 
 
-def _is_grey(stored: Path | bytes | Image.Image) -> bool:
+def _is_grey(stored: Path | bytes | Image.Image, name: str) -> bool:
     if isinstance(stored, Image.Image):
         return stored.mode in GREY
-    with Image.open(BytesIO(stored) if isinstance(stored, bytes) else stored) as image:
+    file = BytesIO(stored) if isinstance(stored, bytes) else stored.open("rb")
+    with decoding(name), file as stream, open_image(stream, name=name) as image:
         return image.mode in GREY and not image.has_transparency_data
 
 
-GREY = ("1", "L", "I", "I;16", "F")
+GREY = ("1", "L", "I", "I;16", "I;16B", "F")
 """Pillow's modes without colour."""
 
 
