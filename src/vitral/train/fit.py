@@ -13,6 +13,7 @@ from vitral.runs.reporter import Reporter
 from vitral.runs.run import Run
 from vitral.runs.trackers.trackers import Trackers
 from vitral.train.artefacts import save_artefacts, save_if_best
+from vitral.train.channels import measure_channels
 from vitral.train.checkpointing.changes import Change, changes_between
 from vitral.train.checkpointing.checkpoint import Checkpoints
 from vitral.train.config import RunConfig, read_run_config
@@ -54,6 +55,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
             changes, config = changes_between(before, config), replace(config, changes=before.changes)
         data = open_data(config.data)
         config = config.resolved(num_classes=len(data["train"].classes))
+        config, measured = measure_channels(config, data["train"], world)
         config.train.check_batch_size(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.is_main else "none")
         plan = Plan.of(config, samples=len(data["train"]))
@@ -74,7 +76,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         Interrupts() as interrupts,
     ):
         trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.info)
-        for note in (*notes, describe(session, data["train"], plan), *plan.warnings()):
+        for note in (*measured, *notes, describe(session, data["train"], plan), *plan.warnings()):
             reporter.info(note)
         try:
             with translate_resource_errors(config.train):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -23,6 +23,8 @@ from vitral.commands.loading import check_head, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
 from vitral.config import load_config
 from vitral.data.config import DataConfig
+from vitral.data.images.bands import image_suffixes
+from vitral.data.images.preprocess import PixelBatch
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.opening import open_data
@@ -95,7 +97,7 @@ def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded
             "fine-tune it first"
         )
     check_head(model, run)
-    default = recorded or DataConfig(source="folder")
+    default = recorded or DataConfig(source="folder", channels=channels_of(model))
     options = parse_options(run, arguments, data=default)
     if recorded is None and options.data == default:
         raise UserError(f"{run} has no run.json that names its data: name the images with --data.root")
@@ -132,13 +134,19 @@ def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded
         print(printable(f"confusion matrix: {picture}\nreliability diagram: {reliability}"))
 
 
+def channels_of(model: Model) -> int | None:
+    """The value of `--data.channels` that fits a model; None if it takes pictures."""
+    preprocessing = model.card.preprocessing if model.card else None
+    return preprocessing.channels if preprocessing and preprocessing.bands else None
+
+
 def parse_options(run: Path, arguments: list[str], *, data: DataConfig) -> Options:
     """The command's options; if they name a source of another kind, nothing of `data` is used."""
     program = f"vitral eval {run}"
     options = parse_config(Options, default=Options(data=data), arguments=arguments, program=program)
     if options.data.source == data.source:
         return options
-    default = Options(data=DataConfig(source=options.data.source))
+    default = Options(data=DataConfig(source=options.data.source, channels=data.channels))
     return parse_config(Options, default=default, arguments=arguments, program=program)
 
 
@@ -174,7 +182,7 @@ def open_all(config: DataConfig) -> FileSource:
     root = config.root
     if root is None or not root.is_dir():
         raise UserError(f"{root or '--data.root'} is not a folder: give the folder of the images as --data.root")
-    splits = list_folder(root)
+    splits = list_folder(root, suffixes=image_suffixes(config.channels))
     if len(splits) > 1:
         raise UserError(f"{root} has splits: choose one with --split, of {', '.join(splits)}")
     classes = splits["train"]
@@ -190,7 +198,7 @@ def predict_split(
     with progress_bar(enabled=world.is_main) as bar:
         task = bar.add_task("evaluating", total=num_images_on_main(len(source), world))
 
-        def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+        def predict(images: PixelBatch) -> Float[Tensor, "b classes"]:
             bar.advance(task, len(images))
             return predictor.logits(images)
 
