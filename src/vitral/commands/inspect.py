@@ -10,9 +10,10 @@ import numpy as np
 from vitral.commands.arguments.checks import picture_path
 from vitral.commands.arguments.inspect import MAX_IMAGES
 from vitral.commands.evaluate.command import open_split, run_data
-from vitral.commands.loading import load_and_note, output_path
+from vitral.commands.loading import channels_of, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable
 from vitral.commands.predict import image_files
+from vitral.data.images.bands import image_suffixes
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
@@ -29,11 +30,10 @@ def main(options: argparse.Namespace) -> None:
     if not isinstance(model, ViT):
         raise UserError(f"{options.run} is a ResNet, which has no attention to draw")
     picture = picture_path(options.out, default=output_path(options.run, "attention.png"))
-    assert model.card is not None
-    if model.card.preprocessing.bands:
-        note(f"pictures show the mean of {model.config.channels} normalised channels")
+    if (channels := channels_of(model)) is not None:
+        note(f"pictures show the mean of {channels} normalised channels")
     if options.images:
-        looks = list(inspect_files(model, limit(image_files(options.images, model.card.preprocessing))))
+        looks = list(inspect_files(model, limit(image_files(options.images, image_suffixes(channels)))))
     else:
         looks = list(islice(inspect_held_out(model, options.run, seed=options.seed), options.count))
     if not looks:

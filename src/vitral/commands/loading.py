@@ -11,7 +11,7 @@ from vitral.weights.adapt import adapt_model
 from vitral.weights.load import load_with_report
 from vitral.weights.read import LoadReport
 
-__all__ = ["check_head", "load_and_note", "note_report", "output_path"]
+__all__ = ["channels_of", "check_head", "load_and_note", "note_report", "output_path"]
 
 
 def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model:
@@ -24,6 +24,12 @@ def load_and_note(where: str | Path, *, image_size: int | None = None, **options
         for sentence in notes:
             note(sentence)
     return model
+
+
+def channels_of(model: Model) -> int | None:
+    """The value of `--data.channels` that fits a model; None if it takes pictures."""
+    preprocessing = model.card.preprocessing if model.card else None
+    return preprocessing.channels if preprocessing and preprocessing.bands else None
 
 
 def check_head(model: Model, where: str | Path) -> None:

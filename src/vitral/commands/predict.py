@@ -13,10 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vitral.commands.loading import check_head, load_and_note
+from vitral.commands.loading import channels_of, check_head, load_and_note
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.images.bands import image_suffixes
-from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.folder import left_out
 from vitral.errors import UserError
 from vitral.serve.predictor import Failure, Prediction, Predictor
@@ -37,7 +36,7 @@ def main(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         precision=options.precision,
     )
-    files = image_files(options.images, predictor.card.preprocessing)
+    files = image_files(options.images, image_suffixes(channels_of(model)))
     top_k = min(3, len(predictor.card.classes)) if options.top is None else options.top
     results = predictor.predict(files, top_k=top_k)
     write = write_json if options.json else write_csv if options.csv else write_table
@@ -48,18 +47,17 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(failures[0].reason if len(files) == 1 else f"none of {len(files)} images could be classified")
 
 
-def image_files(arguments: list[str], preprocessing: Preprocessing) -> list[str]:
+def image_files(arguments: list[str], suffixes: Set[str]) -> list[str]:
     """The files that the command's arguments name, in order; those of a folder sorted.
 
     Args:
         arguments: files and folders; - is standard input.
-        preprocessing: of the model that the files are for.
+        suffixes: lower-case endings of the images in a folder.
 
     Raises:
         UserError: a folder has no images, standard input no paths, or a name is empty.
     """
     files: list[str] = []
-    suffixes = image_suffixes(preprocessing.channels if preprocessing.bands else None)
     for argument in arguments:
         if not argument:
             raise UserError("an image has an empty name: name image files, or folders with images")

@@ -19,7 +19,7 @@ from vitral.commands.arguments.checks import check_output, picture_path
 from vitral.commands.arguments.evaluate import FEATURE_SUITES
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.evaluate import imagenet, segmentation, suite
-from vitral.commands.loading import check_head, load_and_note, output_path
+from vitral.commands.loading import channels_of, check_head, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
 from vitral.config import load_config
 from vitral.data.config import DataConfig
@@ -132,12 +132,6 @@ def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded
     draw_reliability(calibration(predictions.confidence, predictions.top[:, 0] == predictions.truth), reliability)
     if not options.json:
         print(printable(f"confusion matrix: {picture}\nreliability diagram: {reliability}"))
-
-
-def channels_of(model: Model) -> int | None:
-    """The value of `--data.channels` that fits a model; None if it takes pictures."""
-    preprocessing = model.card.preprocessing if model.card else None
-    return preprocessing.channels if preprocessing and preprocessing.bands else None
 
 
 def parse_options(run: Path, arguments: list[str], *, data: DataConfig) -> Options:

@@ -84,13 +84,13 @@ class Preprocessing:
             )
         if not 0 < self.crop_ratio <= 1:
             raise UserError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
-        if bool(self.mean) != bool(self.std):
-            raise UserError("mean and std go together: give both --preprocessing.mean and --preprocessing.std")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) and not (self.bands and not values):
                 raise UserError(f"{name} takes one number or one for each of {self.channels} channels, not {values}")
             if not all(math.isfinite(value) for value in values):
                 raise UserError(f"{name} must be finite, not {values}")
+        if bool(self.mean) != bool(self.std):
+            raise UserError("mean and std go together: give both --preprocessing.mean and --preprocessing.std")
         if min(self.std, default=1) <= 0:
             raise UserError(f"std must be above 0, not {self.std}")
 
