@@ -126,11 +126,12 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
     """One line about the model, the data and the steps of a run."""
     parameters = sum(parameter.numel() for parameter in session.model.parameters())
     h, w = session.preprocessing.image_size
+    channels = f" of {session.preprocessing.channels} channels" if session.preprocessing.bands else ""
     size, count = session.config.train.batch_size, session.world.size
     where = f"on {session.device}" if count == 1 else f"in all, {size // count} on each of {count} devices"
     classes = f"of {len(source.classes)} classes" if len(source.classes) > 1 else "without classes"
     return (
-        f"{parameters:,} parameters, {len(source):,} training images {classes} at {h}x{w}, "
+        f"{parameters:,} parameters, {len(source):,} training images{channels} {classes} at {h}x{w}, "
         f"steps {session.step} to {plan.total} of {size} images {where}"
     )
 

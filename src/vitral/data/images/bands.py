@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from jaxtyping import Bool, Float32, Num, UInt8
 from PIL import Image
 
 from vitral.data.extra import optional
-from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, decoding, max_pixels
+from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, decoding, is_machine_error, max_pixels
 from vitral.data.notes import note_once
 
 __all__ = ["BAND_SUFFIXES", "MAX_CHANNELS", "BandImage", "image_suffixes", "read_bands", "to_picture"]
@@ -112,6 +113,8 @@ class _Layout:
     load: Callable[[], np.ndarray]
     axes: str | None = None
     """A letter for each axis, as tifffile names them; None: not known."""
+    chunk: tuple[int, ...] = ()
+    """Shape of what is decoded at once, which may be larger than the image."""
     nodata: str | None = None
     orientation: int = 1
     refused: str | None = None
@@ -158,15 +161,15 @@ def read_bands(file: Stored, *, channels: int, name: str | None = None) -> BandI
         if isinstance(file, Path) and file.exists() and not (file.is_file() or file.is_dir()):
             raise _Refused("it is not a regular file")  # reading a pipe could block for ever
         with ExitStack() as files:
-            with decoding(name, kind=kind):
+            with decoding(name, kind=kind), _one_line():
                 stream = files.enter_context(_opened(file))
                 start = stream.read(len(NUMPY))
                 stream.seek(-len(start), 1)
             read_layout = _reader(start)
-            with decoding(name, kind=kind):
+            with decoding(name, kind=kind), _one_line():
                 layout = files.enter_context(read_layout(stream))
             axis = _channel_axis(layout, channels)
-            with decoding(name, kind=kind):
+            with decoding(name, kind=kind), _one_line():
                 values = layout.load()
         return _image(values, layout, axis)
     except _Refused as refusal:
@@ -178,6 +181,17 @@ def to_picture(values: Float32[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w"]
     grey = values.mean(axis=2)
     low, high = np.percentile(grey, STRETCH)
     return np.rint(255 * np.clip((grey - low) / (high - low or 1), 0, 1)).astype(np.uint8)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Shortens errors of other libraries to their first line."""
+    try:
+        yield
+    except Exception as error:
+        if is_machine_error(error) or "\n" not in str(error):
+            raise
+        raise ValueError(str(error).partition("\n")[0]) from error
 
 
 @contextmanager
@@ -233,12 +247,15 @@ def _tiff_layout(stream: BytesIO | BufferedReader) -> Iterator[_Layout]:
             PALETTE: "its values are the numbers of a palette's colours: save it without a palette",
         }.get(page.photometric)
         if page.compression not in tifffile.TIFF.DECOMPRESSORS:
-            refused = f"its compression {page.compression} needs the package imagecodecs: pip install 'vitral[images]'"
+            refused = f"its compression is {page.compression}, which this installation does not decode"
+            if find_spec("imagecodecs") is None:
+                refused += ": pip install 'vitral[images]'"
         yield _Layout(
             shape=tuple(series.shape),
             dtype=np.dtype(series.dtype),
             load=lambda: series.asarray(maxworkers=1),
             axes=None if "Q" in series.axes else series.axes,  # Q: an array was saved as it was
+            chunk=tuple(page.chunks),
             nodata=None if tags[GDAL_NODATA] is None else str(tags[GDAL_NODATA].value),
             orientation=1 if tags[ORIENTATION] is None else int(tags[ORIENTATION].value),
             refused=refused,
@@ -261,9 +278,11 @@ def _channel_axis(layout: _Layout, channels: int) -> int | None:
         raise _Refused("it has no pixels")
     if len(shape) not in (2, 3):
         raise _Refused(f"its shape is {text}: save one image of height, width and channels")
-    if math.prod(shape) > limit:
-        allow = f"VITRAL_MAX_PIXELS={math.prod(shape)} in the environment allows it"
-        raise _Refused(f"its {text} values are more than the {limit} allowed: {allow}")
+    largest = max(math.prod(shape), math.prod(layout.chunk))
+    if largest > limit:
+        what = f"its {text} values" if largest == math.prod(shape) else "the values of one of its tiles"
+        allow = f"VITRAL_MAX_PIXELS={largest} in the environment allows it"
+        raise _Refused(f"{what} are more than the {limit} allowed: {allow}")
     if len(shape) == 2:
         if channels != 1:
             raise _Refused(f"it has 1 channel, not {channels}")

@@ -133,8 +133,14 @@ class Preprocessing:
 
         Raises:
             UnreadableImage: it cannot be read, or has another number of channels.
+            UserError: mean and deviation of its channels are not known.
         """
         if self.bands:
+            if not self.mean:
+                raise UserError(
+                    f"the mean and deviation of the model's {self.channels} channels are not known: train it with "
+                    f"--data.channels {self.channels}"
+                )
             return read_bands(stored, channels=self.channels, name=name).filled(self.mean)
         return read_image(stored, channels=self.channels, name=name)  # pyright: ignore[reportArgumentType]
 

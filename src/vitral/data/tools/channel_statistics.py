@@ -57,8 +57,7 @@ def channel_statistics(
         on_error: whether an unreadable image is skipped.
 
     Raises:
-        UnreadableImage: an image cannot be read, and `on_error` is stop.
-        UserError: none can be read.
+        UserError: an image cannot be read, and `on_error` is stop; or none can be read.
     """
     order = np.argsort(random_bits(STATISTICS, seed, np.arange(len(source))), kind="stable")[:MAX_IMAGES]
     count, mean, square = np.zeros(channels), np.zeros(channels), np.zeros(channels)
@@ -67,7 +66,9 @@ def channel_statistics(
     for moments in parallel_map(partial(_moments, source, channels), np.sort(order).tolist(), threads=THREADS):
         if isinstance(moments, UnreadableImage):
             if on_error == "stop":
-                raise moments
+                raise UserError(
+                    f"{moments}; change --data.channels, remove the file, or skip such files with --data.on-error skip"
+                )
             first = first or str(moments)
             continue
         num_images += 1
