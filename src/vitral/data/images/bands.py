@@ -171,6 +171,8 @@ def read_bands(file: Stored, *, channels: int, name: str | None = None) -> BandI
             axis = _channel_axis(layout, channels)
             with decoding(name, kind=kind), _one_line():
                 values = layout.load()
+                if values.shape != layout.shape:
+                    raise ValueError(f"its values have the shape {values.shape}, not {layout.shape}")
         return _image(values, layout, axis)
     except _Refused as refusal:
         raise UnreadableImage(f"{name} cannot be read as {kind}: {refusal}") from None

@@ -352,3 +352,49 @@ def test_pictures_become_images_of_channels_once() -> None:
     with pytest.raises(UserError, match=r"--data\.channels"):
         known.with_input(image_size=(4, 4), channels=3)
     assert known.with_input(image_size=(9, 9), channels=5).mean == known.mean
+
+
+# damaged files
+
+KINDS = (
+    lambda values: npy(values),
+    lambda values: npy(values.astype(np.float64)),
+    lambda values: tiff(values),
+    lambda values: tiff(values, compression="zlib", tile=(16, 16)),
+    lambda values: tiff(values, compression="lzw", predictor=True),
+    lambda values: tiff(values.astype(np.float32), bigtiff=True),
+)
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """Flipped bits, a truncation, or other bytes in the header."""
+    changed = bytearray(content)
+    kind = rng.integers(3)
+    if kind == 0:
+        return content[: rng.integers(len(content))]
+    for place in rng.integers(len(content) if kind == 1 else 400, size=rng.integers(1, 6)):
+        changed[place] = rng.integers(256)
+    return bytes(changed)
+
+
+def test_damaged_files_are_read_or_refused_in_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
+    rng, refused = np.random.default_rng(0), []
+    values = rng.integers(0, 60000, (20, 24, 5)).astype(np.uint16)
+    for content in [kind(values) for kind in KINDS for _ in range(100)]:
+        try:
+            assert read_bands(mutated(content, rng), channels=5).values.shape[2] == 5
+        except UnreadableImage as error:
+            refused.append(str(error))
+    assert len(refused) > 200
+    assert not any("\n" in sentence for sentence in refused)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_tile_that_claims_too_much() -> None:
+    content = bytearray(tiff(ramp(20, 24, 5), tile=(16, 16)))
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        tags = file.pages[0].tags
+        places = [tags[name].offset + 8 for name in ("TileWidth", "TileLength")]
+    for place in places:
+        content[place : place + 2] = (65520).to_bytes(2, "little")
+    assert "one of its tiles" in refusal(bytes(content), 5)
