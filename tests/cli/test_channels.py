@@ -163,6 +163,26 @@ def test_learning_without_labels(screen: Screen, fields: Path, tmp_path: Path) -
     assert (tmp_path / "mae" / "panels.png").is_file()
 
 
+@pytest.mark.parametrize("suite", ["accuracy", "knn"])
+def test_eval_with_another_number_of_channels(screen: Screen, run: Path, suite: str) -> None:
+    assert "takes 13 channels" in screen.refusal("eval", run, "--suite", suite, "--data.channels", "12")
+
+
+def test_a_table_of_tiffs(screen: Screen, run: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rng, cells = np.random.default_rng(1), []
+    for number in range(20):
+        stream = BytesIO()
+        tifffile.imwrite(stream, field(rng, number % 2), photometric="minisblack", planarconfig="contig")
+        cells.append({"bytes": stream.getvalue(), "path": None})
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["bare", "crop"]))
+    table = datasets.Dataset.from_dict({"image": cells, "label": [0, 1] * 10}, features=features)
+    table.to_parquet(str(tmp_path / "fields.parquet"))
+    words = ("--data.source", "hub", "--data.root", tmp_path / "fields.parquet", "--split", "train")
+    figures = screen.json("eval", run, *words)
+    assert (figures["num_images"], figures["top1"]) == (16, 1)
+
+
 def test_data_check(screen: Screen, fields: Path) -> None:
     found = screen.json("data", "check", fields, "--data.channels", "13", "--smallest", "8")
     assert (found["num_images"], found["findings"]) == ({"train": 80}, [])
@@ -198,6 +218,16 @@ def test_wrong_use(
     for word in words:
         assert word in sentence
     assert not (tmp_path / "run").exists()
+
+
+def test_files_of_the_other_kind_are_named(screen: Screen, fields: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "cat" / "1.png")
+    words = ("train", "folder", "--out", tmp_path / "run", "--data.root")
+    assert "1 .png" in screen.refusal(*words, tmp_path / "photos", "--data.channels", "3")
+    (tmp_path / "arrays" / "cat").mkdir(parents=True)
+    np.save(tmp_path / "arrays" / "cat" / "1.npy", np.zeros((8, 8, 3)))
+    assert "--data.channels reads .npy" in screen.refusal(*words, tmp_path / "arrays")
 
 
 def test_what_is_for_pictures_only(screen: Screen, run: Path, fields: Path, tmp_path: Path) -> None:

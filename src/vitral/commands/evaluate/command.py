@@ -19,7 +19,7 @@ from vitral.commands.arguments.checks import check_output, picture_path
 from vitral.commands.arguments.evaluate import FEATURE_SUITES
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.evaluate import imagenet, segmentation, suite
-from vitral.commands.loading import channels_of, check_head, load_and_note, output_path
+from vitral.commands.loading import channels_of, check_channels, check_head, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
 from vitral.config import load_config
 from vitral.data.config import DataConfig
@@ -101,6 +101,7 @@ def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded
     options = parse_options(run, arguments, data=default)
     if recorded is None and options.data == default:
         raise UserError(f"{run} has no run.json that names its data: name the images with --data.root")
+    check_channels(model, options.data)
     check_output(options.out, suffixes=(".png", ".md", ".csv", ".json"))
     drawn = options.out if options.out and options.out.suffix.lower() == ".png" else None
     picture = picture_path(drawn, default=output_path(run, "confusion.png"))

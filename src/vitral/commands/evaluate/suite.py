@@ -15,7 +15,7 @@ from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.evaluate.arguments import check_cache, check_data
 from vitral.commands.evaluate.progress import suite_progress
 from vitral.commands.evaluate.tables import as_json, print_suite, suite_table
-from vitral.commands.loading import channels_of
+from vitral.commands.loading import channels_of, check_channels
 from vitral.commands.output import note, print_json, write_table
 from vitral.data.config import DataConfig
 from vitral.data.extra import optional
@@ -110,6 +110,7 @@ def main(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig 
     options = parse_config(Options, default=default, arguments=arguments, program=f"vitral eval {run}")
     folder = options.cache or (run / "features" if run.is_dir() else None)
     check(options, default, folder)
+    check_channels(model, options.data)
     with join_processes(timeout=TIMEOUT) as world:
         if world.size > 1 and options.tunes:
             raise UserError("fine-tuning runs in one process: start it without torchrun")

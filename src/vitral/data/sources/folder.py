@@ -94,7 +94,8 @@ def left_out(endings: Counter[str], *, suffixes: Set[str] = IMAGE_SUFFIXES) -> s
     more = f" and {len(endings) - 6} more endings" if len(endings) > 6 else ""
     plural = "" if endings.total() == 1 else "s"
     formats = "NumPy and TIFF" if suffixes == BAND_SUFFIXES else "JPEG, PNG, WebP, BMP, TIFF and GIF"
-    return f"left out {endings.total():,} file{plural} of other formats than {formats}: {listed}{more}"
+    hint = "; --data.channels reads .npy" if ".npy" in endings and ".npy" not in suffixes else ""
+    return f"left out {endings.total():,} file{plural} of other formats than {formats}: {listed}{more}{hint}"
 
 
 def _split_folders(root: Path, folders: list[str], suffixes: Set[str]) -> dict[str, str] | None:
@@ -154,7 +155,8 @@ def _class_files(folder: Path, root: Path, others: Counter[str], suffixes: Set[s
     above = {str(real), *map(str, real.parents)}
     files = {name: sorted(_files(folder / name, root, set(above), others, suffixes)) for name in names}
     if not any(files.values()):
-        raise UserError(f"{folder} has no images in its class folders: add some, or give another folder")
+        why = f" ({left_out(others, suffixes=suffixes)})" if others else ""
+        raise UserError(f"{folder} has no images in its class folders{why}: add some, or give another folder")
     return files
 
 
