@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BufferedReader, BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,9 @@ WHITE_IS_ZERO, PALETTE = 0, 3
 
 STRETCH = (2, 98)
 """Percentiles that become black and white in a picture."""
+
+_NOTING = Lock()
+"""Held while something is noted, or threads that read at once would note it several times."""
 
 # as for Pillow in decode.py: a damaged file is no reason to print another library's words
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -241,7 +245,8 @@ def _tiff_layout(stream: BytesIO | BufferedReader) -> Iterator[_Layout]:
 
     with tifffile.TiffFile(stream) as file:
         if len(file.series) > 1:
-            note_once("a TIFF file has images of several sizes: of such files, only the first image is read")
+            with _NOTING:
+                note_once("a TIFF file has images of several sizes: of such files, only the first image is read")
         series, page = file.series[0], file.series[0].keyframe
         tags: dict[int, Any] = {code: page.tags.get(code) for code in (ORIENTATION, GDAL_NODATA)}
         refused = {
@@ -321,7 +326,8 @@ def _image(values: np.ndarray, layout: _Layout, axis: int | None) -> BandImage:
         return BandImage(values=values)
     if missing.all():
         raise _Refused("all of its values are missing (NaN or the file's nodata value)")
-    note_once("missing values (NaN, or the nodata value of a TIFF) become the mean of their channel")
+    with _NOTING:
+        note_once("missing values (NaN, or the nodata value of a TIFF) become the mean of their channel")
     return BandImage(values=values, missing=missing)
 
 

@@ -179,6 +179,22 @@ def test_a_header_that_claims_too_much_is_refused_before_it_is_read(monkeypatch:
     assert "VITRAL_MAX_PIXELS=288" in refusal(npy(ramp(8, 9, 4)), 4)
 
 
+def test_of_several_images_the_first_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    note_once.cache_clear()
+    stream, options = io.BytesIO(), dict(photometric="minisblack", planarconfig="contig")
+    with tifffile.TiffWriter(stream) as file:
+        file.write(ramp(32, 24, 4), subifds=1, **options)
+        file.write(ramp(16, 12, 4), subfiletype=1, **options)  # a smaller copy, as in a cloud-optimised GeoTIFF
+    with caplog.at_level(logging.WARNING, "vitral"):
+        np.testing.assert_array_equal(read_bands(stream.getvalue(), channels=4).values, ramp(32, 24, 4))
+        assert "several sizes" not in caplog.text
+        with tifffile.TiffWriter(stream := io.BytesIO()) as file:
+            file.write(ramp(32, 24, 4), **options)
+            file.write(ramp(20, 30, 4), **options)
+        np.testing.assert_array_equal(read_bands(stream.getvalue(), channels=4).values, ramp(32, 24, 4))
+        assert "several sizes" in caplog.text
+
+
 def test_a_palette_is_refused() -> None:
     stream = io.BytesIO()
     Image.fromarray(ramp(4, 5, dtype=np.uint8)).convert("P").save(stream, "TIFF")
