@@ -13,6 +13,9 @@ __all__ = ["ROLES", "DataConfig", "require_folder"]
 ROLES = ("train", "val", "test")
 """Names of the splits."""
 
+BAND_SOURCES = ("folder", "images", "csv", "hub", "tars")
+"""Kinds of storage whose images may have any number of channels."""
+
 
 @renamed(keys={"held_out": "test_fraction", "val_share": "val_fraction"})
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,10 @@ class DataConfig:
     """
     root: Path | None = None
     """Folder of the images, IDX files or tables, or the label file; with hub also OWNER/NAME on the Hub."""
+    channels: int | None = None
+    """Number of channels, 1 to 16, of images that are no pictures: TIFF and NumPy (.npy) files of integers or floats,
+    whose values are normalised by the mean and standard deviation of each channel; None: pictures, grey or colour.
+    """
     images: Path | None = None
     """Folder of the images that a label file names; None: the folder of the file."""
     image_column: str | None = None
@@ -66,6 +73,13 @@ class DataConfig:
     """Processes that read images; 0: the training process itself."""
 
     def __post_init__(self) -> None:
+        if self.channels is not None and not 1 <= self.channels <= 16:
+            raise UserError(f"--data.channels must be from 1 to 16, not {self.channels}")
+        if self.channels is not None and self.source not in BAND_SOURCES:
+            raise UserError(
+                f"--data.source {self.source} has pictures: leave out --data.channels, or choose one of "
+                f"{', '.join(BAND_SOURCES)}"
+            )
         if not 0 < self.test_fraction < 1:
             raise UserError(f"--data.test-fraction must be above 0 and below 1, not {self.test_fraction}")
         if self.val_fraction is not None and not 0 < self.val_fraction < 1:

@@ -159,6 +159,7 @@ class RunConfig:
         if getattr(self.model.architecture, "pool", None) == "none":
             raise UserError("training needs one feature vector for each image: choose pool cls, gap or map, not none")
         validate_objective(self)
+        self._check_channels()
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
             raise UserError(
                 "a linear probe allows no LoRA adapters and no EMA: set --model.lora-rank None --train.ema None"
@@ -168,15 +169,32 @@ class RunConfig:
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed must be at least 0 and below 2**63, not {self.seed}")
 
+    def _check_channels(self) -> None:
+        """Refuses what is for pictures only, if the images have any number of channels."""
+        if self.data.channels is None:
+            return
+        channels = f"images of {self.data.channels} channels (--data.channels)"
+        if flags := self.augment.colour_flags:
+            raise UserError(f"{channels} have no colours to augment: give {' '.join(flags)}")
+        if self.objective.name in ("dino", "distillation"):
+            raise UserError(f"{self.objective.name} learns from grey or colour pictures, not from {channels}")
+        if getattr(self.objective, "target", None) in ("mean_colour", "small_patch"):
+            raise UserError(f"{channels} have no colours to predict: give --objective.target pixels")
+
     def resolved(self, *, num_classes: int) -> "RunConfig":
-        """The configuration with derived settings: the number of classes, and the model's image size and channels."""
+        """The configuration with derived settings: the number of classes, and the model's image size and channels.
+
+        The mean and deviation of `data.channels` channels stay empty where they have to be measured.
+        """
+        channels, preprocessing = self.data.channels, self.preprocessing
         architecture = replace(self.model.architecture, num_classes=num_classes)
+        if channels is not None:
+            architecture = replace(architecture, channels=channels)
+            preprocessing = preprocessing.with_bands(channels)
         return replace(
             self,
             model=replace(self.model, architecture=architecture),
-            preprocessing=self.preprocessing.with_input(
-                image_size=architecture.image_hw, channels=architecture.channels
-            ),
+            preprocessing=preprocessing.with_input(image_size=architecture.image_hw, channels=architecture.channels),
         )
 
 

@@ -56,6 +56,6 @@ def _adapt_card(card: ModelCard, target: Model, classes: tuple[str, ...]) -> tup
     size, channels = target.config.image_hw, target.config.channels
     try:
         preprocessing = card.preprocessing.with_input(image_size=size, channels=channels)
-    except ValueError:
-        return None, [f"no card: image files are read with 1 or 3 channels, not {channels}"]
+    except UserError as error:
+        return None, [f"no card: {error}"]
     return replace(card, preprocessing=preprocessing, classes=classes, metrics={}), []

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vitral.card import ModelCard
+from vitral.data.images.decode import MODES
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
@@ -109,14 +110,22 @@ def _preprocessing(
         tuple(value / found.scale for value in _per_channel(name, values, default, config.channels))
         for name, values, default in (("mean", found.mean, lineage.mean), ("std", found.std, lineage.std))
     )
+    # the mean and deviation of other images than pictures are in units that are not known
+    bands = config.channels not in MODES
+    if bands:
+        found.notes.append(
+            f"it takes images of {config.channels} channels: train it with --data.channels {config.channels}, which "
+            "measures their mean and deviation"
+        )
     preprocessing = Preprocessing(
         image_size=config.image_hw,
         channels=config.channels,
+        bands=bands,
         resize="squash" if found.crop_ratio is None else "crop",
         crop_ratio=found.crop_ratio or 0.875,
         interpolation=found.filter,
-        mean=mean,
-        std=std,
+        mean=() if bands else mean,
+        std=() if bands else std,
     )
     return preprocessing, found.notes
 

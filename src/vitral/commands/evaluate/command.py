@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -20,9 +20,11 @@ from vitral.commands.arguments.evaluate import FEATURE_SUITES
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate import imagenet, segmentation, suite
-from vitral.commands.loading import check_head, load_and_note, output_path
+from vitral.commands.loading import channels_of, check_channels, check_head, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
 from vitral.data.config import DataConfig
+from vitral.data.images.bands import image_suffixes
+from vitral.data.images.preprocess import PixelBatch
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.opening import open_data
@@ -96,10 +98,11 @@ def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded
             "fine-tune it first"
         )
     check_head(model, run)
-    default = recorded or DataConfig(source="folder")
+    default = recorded or DataConfig(source="folder", channels=channels_of(model))
     options = parse_options(run, arguments, data=default)
     if recorded is None and options.data == default:
         raise UserError(f"{run} has no run.json that names its data: name the images with --data.root")
+    check_channels(model, options.data)
     check_output(options.out, suffixes=(".png", ".md", ".csv", ".json"))
     drawn = options.out if options.out and options.out.suffix.lower() == ".png" else None
     picture = picture_path(drawn, default=output_path(run, "confusion.png"))
@@ -139,7 +142,7 @@ def parse_options(run: Path, arguments: list[str], *, data: DataConfig) -> Optio
     options = parse_config(Options, default=Options(data=data), arguments=arguments, program=program)
     if options.data.source == data.source:
         return options
-    default = Options(data=DataConfig(source=options.data.source))
+    default = Options(data=DataConfig(source=options.data.source, channels=data.channels))
     return parse_config(Options, default=default, arguments=arguments, program=program)
 
 
@@ -174,7 +177,7 @@ def open_all(config: DataConfig) -> FileSource:
     root = config.root
     if root is None or not root.is_dir():
         raise UserError(f"{root or '--data.root'} is not a folder: give the folder of the images as --data.root")
-    splits = list_folder(root)
+    splits = list_folder(root, suffixes=image_suffixes(config.channels))
     if len(splits) > 1:
         raise UserError(f"{root} has splits: choose one with --split, of {', '.join(splits)}")
     classes = splits["train"]
@@ -190,7 +193,7 @@ def predict_split(
     with progress_bar(enabled=world.is_main) as bar:
         task = bar.add_task("evaluating", total=num_images_on_main(len(source), world))
 
-        def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+        def predict(images: PixelBatch) -> Float[Tensor, "b classes"]:
             bar.advance(task, len(images))
             return predictor.logits(images)
 

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitral.data.config import ROLES, DataConfig
+from vitral.data.images.bands import image_suffixes
 from vitral.data.images.decode import IMAGE_SUFFIXES, read_range
 from vitral.data.sources.folder import SPLITS
 from vitral.data.sources.labels import encode_labels
@@ -85,7 +86,7 @@ def open_tars(config: DataConfig) -> dict[str, Source]:
         raise UserError("--data.source tars needs --data.root: a folder of tar files, or shards/train-{000..146}.tar")
     shards = _shards(config)
     key = config.label_column or "label"
-    indices = {split: _indices(files, key) for split, files in shards.items()}
+    indices = {split: _indices(files, key, image_suffixes(config.channels)) for split, files in shards.items()}
     raw = {split: np.concatenate([index.labels for index in parts]) for split, parts in indices.items()}
     numeric = {labels.dtype.kind in "iu" for labels in raw.values()}
     if len(numeric) > 1:
@@ -166,20 +167,22 @@ def _braces(pattern: str) -> Iterator[str]:
         yield from _braces(pattern[: match.start()] + choice + pattern[match.end() :])
 
 
-def _indices(files: tuple[Path, ...], key: str) -> list[Index]:
+def _indices(files: tuple[Path, ...], key: str, suffixes: Set[str]) -> list[Index]:
     with ThreadPoolExecutor(INDEX_THREADS) as pool:
-        return list(pool.map(lambda file: _index(file, key), files))
+        return list(pool.map(lambda file: _index(file, key, suffixes), files))
 
 
-def _index(file: Path, key: str) -> Index:
+def _index(file: Path, key: str, suffixes: Set[str]) -> Index:
     """A shard's index, from the cache if it is there and the shard has not changed."""
     state = file.stat()
     identity = f"1 {file.resolve()} {state.st_size} {state.st_mtime_ns} {key}"
+    if suffixes != IMAGE_SUFFIXES:
+        identity += f" {sorted(suffixes)}"
     cached = _cache() / f"{hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]}.npz"
     if cached.is_file():
         with np.load(cached, allow_pickle=False) as arrays:
             return Index(offsets=arrays["offsets"], sizes=arrays["sizes"], labels=arrays["labels"])
-    index = _build_index(file, key)
+    index = _build_index(file, key, suffixes)
     cached.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(
         cached, lambda stream: np.savez(stream, offsets=index.offsets, sizes=index.sizes, labels=index.labels)
@@ -191,13 +194,14 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitral" / "tars"
 
 
-def _build_index(file: Path, key: str) -> Index:
+def _build_index(file: Path, key: str, suffixes: Set[str]) -> Index:
     """Reads every header of a shard, and the members that contain classes."""
     with file.open("rb") as stream:
         members = list(_members(file, stream))
         samples = []
         for name, parts in groupby(members, key=lambda member: _stem(member.name)):
-            samples.append(_sample(f"{file}: {name}", {_suffix(part.name): part for part in parts}, stream, key))
+            by_suffix = {_suffix(part.name): part for part in parts}
+            samples.append(_sample(f"{file}: {name}", by_suffix, stream, key, suffixes))
     images = [sample for sample in samples if sample is not None]
     if not images:
         raise UserError(f"{file} has no images: leave it out, or fetch it again")
@@ -239,10 +243,10 @@ def _suffix(name: str) -> str:
 
 
 def _sample(
-    name: str, parts: dict[str, tarfile.TarInfo], stream: BinaryIO, key: str
+    name: str, parts: dict[str, tarfile.TarInfo], stream: BinaryIO, key: str, suffixes: Set[str]
 ) -> tuple[tarfile.TarInfo, int | str] | None:
     """The image of a sample and its class; None if it has no image."""
-    images = [suffix for suffix in parts if suffix in IMAGE_SUFFIXES]
+    images = [suffix for suffix in parts if suffix in suffixes]
     if not images:
         return None
     if len(images) > 1:
