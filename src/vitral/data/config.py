@@ -1,5 +1,6 @@
 """Which images to use: the part of a configuration that names the data."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class DataConfig:
     images: all images in a folder and its subfolders, without classes, for learning without labels.
     idx: IDX files as of MNIST.
     hub: tables of Hugging Face's datasets, from the Hub or from Parquet, Arrow or packed files.
-    csv: a CSV, TSV or JSON Lines file of paths and classes.
+    csv: a file of paths and classes: CSV, TSV, JSON Lines, JSON (records, COCO, Label Studio) or a plain list.
     tars: tar shards in the WebDataset format; root may be a pattern such as shards/train-{000..146}.tar.
 
     Anything else is a data set's name, such as digits or cifar10: `vitral data list` shows all names.
@@ -44,6 +45,10 @@ class DataConfig:
     """Column of the classes in tables and label files, or key in the .json of tars; None: the one that fits."""
     split_column: str | None = None
     """Column of a label file that assigns each image to a split; None: the column `split`, if there is one."""
+    group_column: str | None = None
+    """Column of tables and label files, such as a patient: images with the same value are held out together."""
+    group_pattern: str | None = None
+    """Regular expression whose first group, in an image's path below root, is what images are held out together by."""
     splits: tuple[str, ...] = ()
     """Which tables or shards belong to which split, such as `train=train test=validation`; empty: by their names."""
     class_names: tuple[str, ...] = ()
@@ -79,6 +84,13 @@ class DataConfig:
         roles = [entry.split("=", 1)[0] for entry in self.splits if "=" in entry]
         if self.splits and (len(roles) < len(self.splits) or "train" not in roles or set(roles) - set(ROLES)):
             raise UserError(f"--data.splits takes train=NAME, and optionally val=NAME and test=NAME, not {self.splits}")
+        if self.group_column is not None and self.group_pattern is not None:
+            raise UserError("--data.group-column and --data.group-pattern both group the images: leave one of them out")
+        if self.group_pattern is not None:
+            try:
+                re.compile(self.group_pattern)
+            except re.error as error:
+                raise UserError(f"--data.group-pattern {self.group_pattern!r} is no regular expression: {error}") from None
         if self.split_seed < 0:
             raise UserError(f"--data.split-seed must be at least 0, not {self.split_seed}")
         if self.workers < 0:

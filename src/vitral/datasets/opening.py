@@ -1,6 +1,5 @@
 """Opens the data that a configuration names, and splits it into training, validation and test images."""
 
-import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from vitral.data.notes import note_once
 from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
 from vitral.data.sources.label_files import open_label_file
+from vitral.data.sources.labels import canonical_form
 from vitral.data.sources.source import ConcatSource, Source, Subset
 from vitral.data.sources.splits import stratified_split
 from vitral.data.sources.tables import open_tables
@@ -84,7 +84,7 @@ def _note_similar(classes: tuple[str, ...]) -> None:
     """Notes classes that a person would take for one, as their names differ in case, spaces or Unicode form only."""
     by_form: dict[str, list[str]] = {}
     for name in classes:
-        by_form.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+        by_form.setdefault(canonical_form(name), []).append(name)
     for names in by_form.values():
         if len(names) > 1:
             listed = " and ".join(map(repr, names))
