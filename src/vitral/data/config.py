@@ -90,7 +90,9 @@ class DataConfig:
             try:
                 re.compile(self.group_pattern)
             except re.error as error:
-                raise UserError(f"--data.group-pattern {self.group_pattern!r} is no regular expression: {error}") from None
+                raise UserError(
+                    f"--data.group-pattern {self.group_pattern!r} is no regular expression: {error}"
+                ) from None
         if self.split_seed < 0:
             raise UserError(f"--data.split-seed must be at least 0, not {self.split_seed}")
         if self.workers < 0:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from vitral.data.images.decode import IMAGE_SUFFIXES
 from vitral.data.notes import note_once
+from vitral.data.sources.labels import similar_class
 from vitral.errors import UserError
 
-__all__ = ["SPLITS", "ClassFiles", "left_out", "list_folder", "list_images"]
+__all__ = ["SPLITS", "ClassFiles", "class_folders", "left_out", "list_folder", "list_images"]
 
 SPLITS = {
     "train": "train",
@@ -54,18 +55,28 @@ def list_folder(root: Path) -> dict[str, ClassFiles]:
     if images:
         note_once(f"{root}: left out {len(images):,} images beside the folders, such as {images[0]}, without a class")
     for split, name in split_folders.items():
-        unknown = [repr(label) for label in splits[split] if label not in splits["train"]]
+        unknown = [label for label in splits[split] if label not in splits["train"]]
         if unknown:
+            similar = similar_class(unknown[0], splits["train"])
             raise UserError(
-                f"{root / name} has classes that {root / split_folders['train']} lacks, {', '.join(unknown)}: "
-                f"rename these folders or remove them"
+                f"{root / name} has classes that {root / split_folders['train']} lacks, "
+                f"{', '.join(map(repr, unknown))}: rename these folders or remove them"
+                + (f"; {similar!r} differs from {unknown[0]!r} only in case, spaces or Unicode form" if similar else "")
             )
     for label, files in splits["train"].items():
         if not files:
-            raise UserError(
-                f"{root / split_folders['train'] / label} has no training images: add some, or remove the folder"
-            )
+            folder = root / split_folders["train"] / label
+            unread = Counter[str]()
+            _files(folder, root, set(), unread)
+            state = f", only files of formats that are not read ({_listed(unread)})" if unread else ""
+            advice = "convert them" if unread else "add some"
+            raise UserError(f"{folder} has no training images{state}: {advice}, or remove the folder")
     return splits
+
+
+def class_folders(root: Path) -> list[str]:
+    """Names of the folders directly inside `root` that have images directly inside, and are no splits."""
+    return [name for name in _entries(root)[0] if name.lower() not in SPLITS and _entries(root / name)[1]]
 
 
 def list_images(root: Path) -> list[str]:
@@ -87,12 +98,15 @@ def left_out(endings: Counter[str]) -> str:
     Args:
         endings: their number by ending.
     """
-    common = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
-    listed = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in common[:6])
-    more = f" and {len(endings) - 6} more endings" if len(endings) > 6 else ""
     plural = "" if endings.total() == 1 else "s"
     formats = "JPEG, PNG, WebP, BMP, TIFF and GIF"
-    return f"left out {endings.total():,} file{plural} of other formats than {formats}: {listed}{more}"
+    return f"left out {endings.total():,} file{plural} of other formats than {formats}: {_listed(endings)}"
+
+
+def _listed(endings: Counter[str]) -> str:
+    common = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+    more = f" and {len(endings) - 6} more endings" if len(endings) > 6 else ""
+    return ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in common[:6]) + more
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
@@ -100,8 +114,9 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
 
     A class may be called "train": then it is beside other classes, and its images are directly inside it.
     """
-    named = [name for name in folders if name.lower() in SPLITS and not _is_unlabelled_test(root / name)]
-    trains = [name for name in named if SPLITS[name.lower()] == "train"]
+    trains = [name for name in folders if SPLITS.get(name.lower()) == "train"]
+    classes = {label for name in trains for label in _entries(root / name)[0]}
+    named = [name for name in folders if name.lower() in SPLITS and not _is_unlabelled_test(root / name, classes)]
     nested = any(_entries(root / name)[0] for name in trains)
     if not named or (len(named) < len(folders) and not nested):
         return None
@@ -116,10 +131,14 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
     return split_folders
 
 
-def _is_unlabelled_test(folder: Path) -> bool:
-    """Whether a test folder has images without class folders, as competitions publish it."""
+def _is_unlabelled_test(folder: Path, classes: Iterable[str]) -> bool:
+    """Whether a test folder has images without classes, as competitions publish it, or all in one folder of no class."""
     folders, images, _ = _entries(folder)
-    return SPLITS[folder.name.lower()] == "test" and bool(images) and not folders
+    if SPLITS[folder.name.lower()] != "test":
+        return False
+    if len(folders) == 1 and not images:  # as torchvision's ImageFolder needs it
+        return folders[0].lower() in ("test", "unknown", "images") and folders[0] not in classes
+    return bool(images) and not folders
 
 
 def _check_others(root: Path, names: Iterable[str], *, train: str) -> None:
@@ -130,7 +149,7 @@ def _check_others(root: Path, names: Iterable[str], *, train: str) -> None:
     """
     for name in names:
         folders, images, _ = _entries(root / name)
-        if images and not folders:
+        if name.lower() in SPLITS or (images and not folders):  # a split only if it has no classes
             note_once(
                 f"{root / name} has images without classes and is left out: classify them with vitral predict RUN "
                 f"{root / name}"
@@ -147,7 +166,9 @@ def _class_files(folder: Path, root: Path, others: Counter[str]) -> ClassFiles:
     names, images, _ = _entries(folder)
     if not names:
         state = "has images but no class folders" if images else "has no class folders"
-        raise UserError(f"{folder} {state}: it needs one folder of images per class")
+        tables = sorted(file.name for place in (folder, root) for file in place.glob("*.[ct]sv")) if images else []
+        table = f", or its classes from {tables[0]} with --data.source csv" if tables else ""
+        raise UserError(f"{folder} {state}: it needs one folder of images per class{table}")
     real = Path(os.path.realpath(folder))
     above = {str(real), *map(str, real.parents)}
     files = {name: sorted(_files(folder / name, root, set(above), others)) for name in names}

@@ -30,7 +30,17 @@ FLAG_COLUMNS = {"is_valid": "val", "is_val": "val", "is_test": "test", "is_train
 FOLD_COLUMNS = ("fold", "folds", "kfold")
 TRUE, FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
-GROUP_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id", "lesion_id", "video", "video_id", "group")
+GROUP_COLUMNS = (
+    "patient",
+    "patient_id",
+    "patientid",
+    "subject",
+    "subject_id",
+    "lesion_id",
+    "video",
+    "video_id",
+    "group",
+)
 """Columns that usually name what images have in common, so that a random split would leak."""
 
 WRITTEN_LIST = re.compile(r"""\[\s*(['"]).*\1\s*,\s*(['"]).*\2\s*\]""")
@@ -67,7 +77,9 @@ def choose_columns(table: LabelTable, config: DataConfig) -> ChosenColumns:
             table.column(name, flag=flag)
     by_lower = {name.lower(): name for name in columns}
     if image is None:
-        by_content = [name for name, cells in columns.items() if Path(cells[0].strip()).suffix.lower() in IMAGE_SUFFIXES]
+        by_content = [
+            name for name, cells in columns.items() if Path(cells[0].strip()).suffix.lower() in IMAGE_SUFFIXES
+        ]
         by_name = [by_lower[name] for name in IMAGE_COLUMNS if name in by_lower]
         named = [name for name in by_name if name in by_content]
         image = next(iter([*named, *by_content, *by_name]), None)
@@ -106,7 +118,9 @@ def _is_known(name: str, config: DataConfig) -> bool:
 def _note_columns(table: LabelTable, chosen: ChosenColumns, config: DataConfig) -> None:
     """Notes which columns are used, and which unused ones look as if they should be."""
     if config.image_column is None or config.label_column is None:
-        classes = f"the column {chosen.label!r}" if chosen.label is not None else f"{len(chosen.one_hot)} columns of 0 and 1"
+        classes = (
+            f"the column {chosen.label!r}" if chosen.label is not None else f"{len(chosen.one_hot)} columns of 0 and 1"
+        )
         splits = f", splits from the column {chosen.split!r}" if chosen.split is not None else ""
         note_once(f"{table.file}: images from the column {chosen.image!r}, classes from {classes}{splits}")
     for name in table.columns:
@@ -189,7 +203,9 @@ def split_rows(table: LabelTable, column: str | None, paths: Sequence[str], conf
     if column is not None:
         cells, roles = table.columns[column], _roles(table, column, config)
     elif config.splits:
-        raise UserError(f"--data.splits needs the column of {table.file} that has these values: add --data.split-column")
+        raise UserError(
+            f"--data.splits needs the column of {table.file} that has these values: add --data.split-column"
+        )
     elif paths[0].partition("/")[0].lower() not in SPLITS:
         return {"train": list(range(len(paths)))}
     else:

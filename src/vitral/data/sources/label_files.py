@@ -13,7 +13,7 @@ from vitral.data.notes import note_once
 from vitral.data.sources.folder import SPLITS
 from vitral.data.sources.label_columns import choose_columns, read_classes, split_rows
 from vitral.data.sources.label_paths import find_images
-from vitral.data.sources.label_tables import LABEL_SUFFIXES, LIST_SUFFIXES, read_table
+from vitral.data.sources.label_tables import LABEL_SUFFIXES, read_table
 from vitral.data.sources.labels import similar_class
 from vitral.data.sources.source import FileSource, Source
 from vitral.errors import UserError
@@ -40,7 +40,7 @@ def open_label_file(config: DataConfig) -> dict[str, Source]:
 def find_label_file(root: Path) -> Path | None:
     """The label file that stands in for class folders: `root` itself, or the only one in a folder without folders."""
     if root.is_file():
-        return root if root.suffix.lower() in LIST_SUFFIXES else None
+        return root if root.suffix.lower() in (*LABEL_SUFFIXES, ".json") else None
     if not root.is_dir():
         return None
     entries = [entry for entry in root.iterdir() if not entry.name.startswith(".")]

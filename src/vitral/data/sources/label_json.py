@@ -40,7 +40,7 @@ def json_columns(file: Path, value: Any) -> tuple[str, Cells, dict[str, int]]:
         records = [{"image": path, "label": label} for path, label in value.items()]
         return "an object of paths and classes", *text_cells(file, records)
     raise UserError(
-        f"{file} has no list of records: give JSON such as [{{\"image\": \"1.jpg\", \"label\": \"cat\"}}], COCO "
+        f'{file} has no list of records: give JSON such as [{{"image": "1.jpg", "label": "cat"}}], COCO '
         "annotations, or an export of Label Studio"
     )
 

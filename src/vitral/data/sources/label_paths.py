@@ -72,7 +72,10 @@ def _near_folders(file: Path, first: str) -> list[Path]:
     with os.scandir(file.parent) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     stem = file.stem.lower()
-    return [file.parent, *(file.parent / name for name in sorted(names, key=lambda name: not name.lower().startswith(stem)))]
+    return [
+        file.parent,
+        *(file.parent / name for name in sorted(names, key=lambda name: not name.lower().startswith(stem))),
+    ]
 
 
 Found = tuple[Path, list[str]]

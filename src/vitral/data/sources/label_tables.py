@@ -15,13 +15,10 @@ from vitral.data.notes import note_once
 from vitral.data.sources.label_json import Cells, json_columns, text_cells
 from vitral.errors import UserError
 
-__all__ = ["LABEL_SUFFIXES", "LIST_SUFFIXES", "LabelTable", "read_table"]
+__all__ = ["LABEL_SUFFIXES", "LabelTable", "read_table"]
 
 LABEL_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Endings of label files that are found in a folder of images."""
-
-LIST_SUFFIXES = (*LABEL_SUFFIXES, ".json", ".txt", ".lst")
-"""Endings of label files; in a folder, those that are not in `LABEL_SUFFIXES` usually hold something else."""
 
 BLOCK = 10_000
 """Rows that are turned into columns at a time."""

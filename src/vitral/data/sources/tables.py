@@ -4,7 +4,7 @@ Tables are memory-mapped, and a cell of the image column gives the file's bytes:
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class TableSource:
     """A `datasets.Dataset` of the image column alone, in Arrow's format."""
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
+    groups: Sequence[str] | None = None
+    """Group of each image, such as a patient; None: none is asked for."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,6 +98,7 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
             table=_undecoded(tables[name], columns.image),
             labels=labels[split],
             classes=classes,
+            groups=_groups(config, tables[name]),
         )
         for split, name in split_tables.items()
     }
@@ -232,6 +235,19 @@ def _raw_labels(config: DataConfig, table: Any, columns: Columns) -> np.ndarray:
             f"choose another with --data.label-column"
         )
     return labels
+
+
+def _groups(config: DataConfig, table: Any) -> list[str] | None:
+    """The group of each image as text; empty where it has none."""
+    if config.group_column is None:
+        return None
+    if config.group_column not in table.column_names:
+        raise UserError(
+            f"{config.root} has no column {config.group_column!r}, only {', '.join(table.column_names)}: change "
+            "--data.group-column"
+        )
+    cells = table.select_columns([config.group_column]).with_format("arrow")[:].column(0).to_pylist()
+    return ["" if cell is None else str(cell) for cell in cells]
 
 
 def _undecoded(table: Any, column: str) -> Any:
