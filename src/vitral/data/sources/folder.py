@@ -132,7 +132,7 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
 
 
 def _is_unlabelled_test(folder: Path, classes: Iterable[str]) -> bool:
-    """Whether a test folder has images without classes, as competitions publish it, or all in one folder of no class."""
+    """Whether a test folder has images without classes, as competitions publish it, or in one folder of no class."""
     folders, images, _ = _entries(folder)
     if SPLITS[folder.name.lower()] != "test":
         return False

@@ -1,15 +1,13 @@
 """Groups of images that belong on one side of a split: of one patient, burst or video."""
 
 import re
-from collections import Counter
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
 from vitral.data.config import DataConfig
 from vitral.data.notes import note_once
-from vitral.data.sources.source import Source
+from vitral.data.sources.source import FileSource, Source
 from vitral.errors import UserError
 
 __all__ = ["find_groups"]
@@ -44,44 +42,43 @@ def _names(split: str, source: Source, config: DataConfig) -> list[str | None]:
     cells = getattr(source, "groups", None)
     if cells is None:
         raise UserError(
-            f"--data.source {config.source} has no columns for --data.group-column: give --data.group-pattern, a regular "
-            "expression for the images' paths"
+            f"--data.source {config.source} has no columns for --data.group-column: give --data.group-pattern, a "
+            "regular expression for the images' paths"
         )
     names = [cell if cell.strip() else None for cell in cells]
     if without := names.count(None):
         note_once(
-            f"{config.root}: {without:,} of {len(names):,} {split} images have no {config.group_column}: each is a group "
-            "of its own"
+            f"{config.root}: {without:,} of {len(names):,} {split} images have no {config.group_column}: each is a "
+            "group of its own"
         )
     return names
 
 
 def _matches(split: str, source: Source, pattern: re.Pattern[str], config: DataConfig) -> list[str | None]:
     """What the pattern finds in each image's path: its first group, or all of the match if it has no group."""
-    paths = [_path(source.name(index), config) for index in range(len(source))]
+    paths = _paths(source)
     matches = [pattern.search(path) for path in paths]
     names = [None if match is None else match[1 if pattern.groups else 0] or None for match in matches]
     unmatched = names.count(None)
     if unmatched == len(names):
         raise UserError(
-            f"--data.group-pattern {pattern.pattern} matches no {split} image of {config.root or config.source}, such as "
-            f"{paths[0]}: change the pattern"
+            f"--data.group-pattern {pattern.pattern} matches no {split} image of {config.root or config.source}, such "
+            f"as {paths[0]}: change the pattern"
         )
     if unmatched:
         first = paths[names.index(None)]
         note_once(
-            f"--data.group-pattern {pattern.pattern} matches {len(names) - unmatched:,} of {len(names):,} {split} images, "
-            f"not {first}: each of the others is a group of its own"
+            f"--data.group-pattern {pattern.pattern} matches {len(names) - unmatched:,} of {len(names):,} {split} "
+            f"images, not {first}: each of the others is a group of its own"
         )
     return names
 
 
-def _path(name: str, config: DataConfig) -> str:
-    """An image's path below the folder of the data."""
-    folders = (config.images, config.root, config.root and config.root.parent)
-    return next(
-        (name.removeprefix(f"{folder}/") for folder in folders if folder and name.startswith(f"{folder}/")), name
-    )
+def _paths(source: Source) -> list[str]:
+    """The path of each image below the folder of the images; its name if it is in no folder."""
+    if isinstance(source, FileSource):
+        return list(source.files)
+    return [source.name(index) for index in range(len(source))]
 
 
 def _note_divided(names: dict[str, list[str | None]], config: DataConfig) -> None:
@@ -91,5 +88,6 @@ def _note_divided(names: dict[str, list[str | None]], config: DataConfig) -> Non
         for other, others in rest[position + 1 :]:
             if shared := found & others:
                 note_once(
-                    f"{config.root}: {len(shared):,} groups, such as {min(shared)}, have images in {split} and in {other}"
+                    f"{config.root}: {len(shared):,} groups, such as {min(shared)}, have images both in {split} and in "
+                    f"{other}"
                 )

@@ -77,9 +77,7 @@ def choose_columns(table: LabelTable, config: DataConfig) -> ChosenColumns:
             table.column(name, flag=flag)
     by_lower = {name.lower(): name for name in columns}
     if image is None:
-        by_content = [
-            name for name, cells in columns.items() if Path(cells[0].strip()).suffix.lower() in IMAGE_SUFFIXES
-        ]
+        by_content = [name for name, cells in columns.items() if _is_image(cells[0])]
         by_name = [by_lower[name] for name in IMAGE_COLUMNS if name in by_lower]
         named = [name for name in by_name if name in by_content]
         image = next(iter([*named, *by_content, *by_name]), None)
@@ -102,6 +100,10 @@ def choose_columns(table: LabelTable, config: DataConfig) -> ChosenColumns:
     chosen = ChosenColumns(image=image, label=label, split=split, one_hot=one_hot if label is None else ())
     _note_columns(table, chosen, config)
     return chosen
+
+
+def _is_image(cell: str) -> bool:
+    return Path(cell.strip()).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _is_one_hot(cells: Sequence[str]) -> bool:

@@ -133,8 +133,8 @@ def _check_repeated(file: Path, paths: Sequence[str], labels: Sequence[str]) -> 
     for path, label in zip(paths, labels, strict=True):
         if classes.setdefault(path, label) != label:
             raise UserError(
-                f"{file} gives {path} the classes {classes[path]!r} and {label!r}: keep one, as Vitral learns one class "
-                "for each image"
+                f"{file} gives {path} the classes {classes[path]!r} and {label!r}: keep one, as Vitral learns one "
+                "class for each image"
             )
     note_once(f"{file} names {len(paths) - count:,} images more than once, which may put one into two splits")
 
