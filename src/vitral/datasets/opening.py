@@ -159,8 +159,8 @@ def _note_groups(
     """Notes how much is held out, as groups seldom allow the exact fraction, and the classes of which nothing is."""
     chosen, total = len(np.unique(groups[held_out])), len(np.unique(groups))
     note_once(
-        f"{name}: {chosen:,} of {total:,} groups are held out, {len(held_out):,} of {len(train):,} images "
-        f"({len(held_out) / len(train):.1%})"
+        f"held out {chosen:,} of {total:,} groups as {name}: {len(held_out):,} of {len(train):,} images, "
+        f"{len(held_out) / len(train):.1%}"
     )
     lacking = np.setdiff1d(train.labels, train.labels[held_out])
     if len(lacking):

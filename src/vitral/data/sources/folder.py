@@ -116,12 +116,13 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str] | None:
     """
     trains = [name for name in folders if SPLITS.get(name.lower()) == "train"]
     classes = {label for name in trains for label in _entries(root / name)[0]}
-    named = [name for name in folders if name.lower() in SPLITS and not _is_unlabelled_test(root / name, classes)]
+    known = [name for name in folders if name.lower() in SPLITS]
+    named = [name for name in known if not _is_unlabelled_test(root / name, classes)]
     nested = any(_entries(root / name)[0] for name in trains)
-    if not named or (len(named) < len(folders) and not nested):
+    if not known or (len(known) < len(folders) and not nested):
         return None
     if not trains:
-        raise UserError(f"{root} has {', '.join(named)} but no train folder: add it, or give another folder")
+        raise UserError(f"{root} has {', '.join(known)} but no train folder: add it, or give another folder")
     _check_others(root, [name for name in folders if name not in named], train=trains[0])
     split_folders: dict[str, str] = {}
     for name in sorted(named, key=lambda name: list(SPLITS).index(name.lower())):

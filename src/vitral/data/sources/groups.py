@@ -62,8 +62,8 @@ def _matches(split: str, source: Source, pattern: re.Pattern[str], config: DataC
     unmatched = names.count(None)
     if unmatched == len(names):
         raise UserError(
-            f"--data.group-pattern {pattern.pattern} matches no {split} image of {config.root or config.source}, such "
-            f"as {paths[0]}: change the pattern"
+            f"--data.group-pattern {pattern.pattern} matches no image of {config.root or config.source} in "
+            f"{split}, such as {paths[0]}: change the pattern"
         )
     if unmatched:
         first = paths[names.index(None)]

@@ -16,7 +16,7 @@ __all__ = ["ChosenColumns", "choose_columns", "read_classes", "split_rows"]
 
 IMAGE_COLUMNS = (
     *("file_name", "filename", "file", "path", "filepath", "file_path", "image", "image_path", "img", "img_path"),
-    *("image_name", "image_id", "id_code", "id"),
+    *("image_name", "image_id", "id_code", "id", "file_names"),
 )
 LABEL_COLUMNS = (
     *("label", "labels", "class", "class_name", "classname", "category", "target", "cls", "species", "breed", "choice"),

@@ -13,7 +13,7 @@ from vitral.data.notes import note_once
 from vitral.data.sources.folder import SPLITS
 from vitral.data.sources.label_columns import choose_columns, read_classes, split_rows
 from vitral.data.sources.label_paths import find_images
-from vitral.data.sources.label_tables import LABEL_SUFFIXES, read_table
+from vitral.data.sources.label_tables import LABEL_SUFFIXES, LabelTable, read_table
 from vitral.data.sources.labels import similar_class
 from vitral.data.sources.source import FileSource, Source
 from vitral.errors import UserError
@@ -31,10 +31,36 @@ def open_label_file(config: DataConfig) -> dict[str, Source]:
         UserError: the file is missing or malformed, a column is missing or ambiguous, a row has no class, or images do
             not exist.
     """
-    file = config.root
-    if file is None or not file.is_file():
-        raise UserError(f"--data.source csv needs --data.root, a {', '.join(LABEL_SUFFIXES)} file, not {file}")
-    return open_label_files({"train": file}, config)
+    root = config.root
+    files = _files_of_splits(root, config) if root is not None and root.is_dir() else {}
+    if root is not None and root.is_file():
+        files = {"train": root}
+    if not files:
+        raise UserError(f"--data.source csv needs --data.root, a {', '.join(LABEL_SUFFIXES)} file, not {root}")
+    return open_label_files(files, config)
+
+
+def _files_of_splits(root: Path, config: DataConfig) -> dict[str, Path]:
+    """The label files in a folder by split: those that `config.splits` names, or such as train.csv and val.csv."""
+    if config.splits:
+        given = dict(entry.split("=", 1) for entry in config.splits)
+        for name in given.values():
+            if not (root / name).is_file():
+                raise UserError(f"{root / name} is not a file: name label files in {root} with --data.splits")
+        return {split: root / given[split] for split in ROLES if split in given}
+    if found := find_metadata(root):
+        return found
+    if only := find_label_file(root):
+        return {"train": only}
+    files: dict[str, Path] = {}
+    for file in sorted(root.iterdir()):
+        split = SPLITS.get(file.stem.lower())
+        if split is None or file.suffix.lower() not in (*LABEL_SUFFIXES, ".json", ".txt"):
+            continue
+        if split in files:
+            raise UserError(f"{root} has both {files[split].name} and {file.name}: choose one with --data.splits")
+        files[split] = file
+    return files if "train" in files else {}
 
 
 def find_label_file(root: Path) -> Path | None:
@@ -70,9 +96,14 @@ def open_label_files(files: Mapping[str, Path], config: DataConfig) -> dict[str,
         files: the files by split. A file alone may assign splits in a column, or by the folders of its images.
         config: columns, class names and the folder of the images.
     """
+    tables = {split: read_table(file) for split, file in files.items()}
+    label = choose_columns(tables["train"], config).label
+    if label is not None and "test" in tables and label not in tables["test"].columns:
+        note_once(f"{tables.pop('test').file} is left out, as it has no column {label!r}")
     parts: dict[str, _Part] = {}
-    for split, file in files.items():
-        parts |= _read_parts(file, config, split if len(files) > 1 else None)
+    for split, table in tables.items():
+        parts |= _read_parts(table, config, split if len(tables) > 1 else None)
+    _note_shared(parts)
     classes = config.class_names or _sorted_classes(set(parts["train"].labels))
     numbers = {name: number for number, name in enumerate(classes)}
     sources: dict[str, Source] = {}
@@ -96,14 +127,13 @@ class _Part:
         self.folder, self.paths, self.labels, self.groups = folder, paths, labels, groups
 
 
-def _read_parts(file: Path, config: DataConfig, split: str | None) -> dict[str, _Part]:
+def _read_parts(table: LabelTable, config: DataConfig, split: str | None) -> dict[str, _Part]:
     """The images of a file by split; all are of `split` if that is given."""
-    table = read_table(file)
     chosen = choose_columns(table, config)
     labels = read_classes(table, chosen)
     groups = None if config.group_column is None else table.column(config.group_column, flag="group-column")
     folder, paths = find_images(table, chosen.image, config)
-    _check_repeated(file, paths, labels)
+    _check_repeated(table.file, paths, labels)
     if split is not None:
         return {split: _Part(folder, paths, labels, groups)}
     rows = split_rows(table, chosen.split, paths, config)
@@ -137,6 +167,14 @@ def _check_repeated(file: Path, paths: Sequence[str], labels: Sequence[str]) -> 
                 "class for each image"
             )
     note_once(f"{file} names {len(paths) - count:,} images more than once, which may put one into two splits")
+
+
+def _note_shared(parts: Mapping[str, "_Part"]) -> None:
+    """Notes images of the training file that another split's file names too."""
+    train = parts["train"]
+    for split, part in parts.items():
+        if part is not train and part.folder == train.folder and (shared := set(train.paths).intersection(part.paths)):
+            note_once(f"{part.folder}: {len(shared):,} images, such as {min(shared)}, are both in train and in {split}")
 
 
 def _sorted_classes(classes: set[str]) -> tuple[str, ...]:

@@ -156,4 +156,5 @@ def _studio_path(cell: Any) -> Any:
 
 def _note_unlabelled(file: Path, images: Sequence[str]) -> None:
     if images:
-        note_once(f"{file}: left out {len(images):,} images without a class, such as {images[0]}")
+        several = f"{len(images):,} images without a class, such as" if len(images) > 1 else "an image without a class,"
+        note_once(f"{file}: left out {several} {images[0]}")

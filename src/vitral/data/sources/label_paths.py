@@ -133,7 +133,7 @@ READINGS: tuple[Callable[[LabelTable, Path, list[str], str], Found | None], ...]
 
 
 def _is_file(folder: Path, name: str) -> bool:
-    return "\0" not in name and (folder / name).is_file()
+    return os.path.isfile(folder / name)  # noqa: PTH113 (Path.is_file raises for names that are too long)
 
 
 def _check_exist(table: LabelTable, folder: Path, paths: Sequence[str], config: DataConfig) -> None:
@@ -142,13 +142,14 @@ def _check_exist(table: LabelTable, folder: Path, paths: Sequence[str], config: 
     if not missing:
         return
     first = missing[0]
-    state = f"{table.file} names {_shown(first)}, but {_shown(str(folder / first))} does not exist"
+    path = _shown(first if URL.match(first) or WINDOWS_DRIVE.match(first) else str(folder / first))
+    state = f"{table.file} names {_shown(first)}, but {path} does not exist"
     if len(missing) > 1:
-        state = f"{table.file} names {len(missing):,} images that do not exist, such as {_shown(str(folder / first))}"
+        state = f"{table.file} names {len(missing):,} images that do not exist, such as {path}"
     if config.on_error == "skip" and len(missing) < len(paths):
         note_once(f"{state}: skipped when they are read" if len(missing) > 1 else f"{state}: skipped when it is read")
         return
-    raise UserError(f"{state}: {_advice(table, folder, first, config, all_missing=first == paths[0])}")
+    raise UserError(f"{state}: {_advice(table, folder, first, config, all_missing=len(missing) == len(paths))}")
 
 
 def _advice(table: LabelTable, folder: Path, missing: str, config: DataConfig, *, all_missing: bool) -> str:
@@ -168,7 +169,8 @@ def _advice(table: LabelTable, folder: Path, missing: str, config: DataConfig, *
         return f"the folder has {same[0]}, so correct the case of the letters"
     if not all_missing:
         return "remove these rows, correct their paths, or leave such images out with --data.on-error skip"
-    return "correct its path" if config.images is not None else "give the folder of the images as --data.images"
+    given = "correct the paths or --data.images"
+    return given if config.images is not None else "give the folder of the images as --data.images"
 
 
 def _missing(file: Path, folder: Path, paths: Sequence[str]) -> list[str]:

@@ -87,8 +87,8 @@ def read_table(file: Path) -> LabelTable:
         return LabelTable(file=file, columns=columns, first_row=1, structured=structured)
     if suffix not in (".csv", ".tsv") and (suffix == ".json" or text.lstrip()[0] in "[{"):
         return _json_document(file, text)
-    rows = None if suffix in (".csv", ".tsv") else _list_rows(text)
-    return _from_rows(file, _csv_rows(file, text) if rows is None else iter(rows))
+    table = None if suffix in (".csv", ".tsv") else _list_table(file, text)
+    return table or _from_rows(file, _csv_rows(file, text))
 
 
 def _decode(file: Path) -> str:
@@ -149,28 +149,30 @@ def _csv_rows(file: Path, text: str) -> Iterator[list[str]]:
         raise UserError(f"{file} is no table: {error}") from None
 
 
-def _list_rows(text: str) -> list[list[str]] | None:
-    """The rows of a plain list of paths, with classes after them or in the folders' names; None: it is a table."""
+def _list_table(file: Path, text: str) -> LabelTable | None:
+    """A plain list of paths, with classes after them or as the names of their folders; None if it is a table."""
     lines = [line.rstrip("\r") for line in text.split("\n")]
     lines = [line for line in lines if line.strip()]
     if "\t" in lines[0]:
         return None
     delimited = any(delimiter in lines[0] for delimiter in DELIMITERS)
     matches = [LIST_LINE.fullmatch(line) for line in lines]
+    first_row = 1
     if matches[0] is None and len(matches) > 1 and all(matches[1:]) and not delimited:
-        matches = matches[1:]  # without the header
-    if not all(matches):
-        plain = [line.rsplit(None, 1) for line in lines]  # paths without an ending
-        return None if delimited or any(len(row) != 2 for row in plain) else [["image", "label"], *plain]
-    pairs = [(match["path"], match["label"]) for match in matches if match is not None]
-    if any(label for _, label in pairs):
-        return [["image", "label"], *([path, label or ""] for path, label in pairs)]
-    folders = [[path, _class_folder(path)] for path, _ in pairs]
-    return [["image", "class folder"], *folders]
-
-
-def _class_folder(path: str) -> str:
-    return Path(path.replace("\\", "/")).parent.name
+        matches, first_row = matches[1:], 2  # without the header
+    if all(matches):
+        pairs = [(match["path"], match["label"] or "") for match in matches if match is not None]
+    else:
+        pairs = [tuple(line.rsplit(None, 1)) for line in lines]  # paths without an ending
+        if delimited or any(len(pair) != 2 for pair in pairs):
+            return None
+    paths, labels = [path for path, _ in pairs], [label for _, label in pairs]
+    if any(labels):
+        return LabelTable(file=file, columns={"image": paths, "label": labels}, first_row=first_row)
+    folders = [Path(path.replace("\\", "/")).parent.name for path in paths]
+    if not all(folders):
+        raise UserError(f"{file} lists images without classes: add the class to each line, after a tab")
+    return LabelTable(file=file, columns={"image": paths, "class folder": folders}, first_row=first_row)
 
 
 def _json_lines(file: Path, text: str) -> tuple[Cells, dict[str, int]]:
