@@ -145,7 +145,7 @@ def _hold_out(
         rest, held_out = stratified_split(train.labels, train.classes, fraction=fraction, seed=config.split_seed)
     else:
         rest, held_out = group_split(train.labels, groups, fraction=fraction, seed=config.split_seed)
-        _note_groups(train, name, groups, held_out)
+        _note_groups(train, name, groups, held_out, origin=str(config.root or config.source))
     splits: dict[str, Source] = {
         "train": Subset(source=train, indices=rest),
         name: Subset(source=train, indices=held_out),
@@ -154,18 +154,18 @@ def _hold_out(
 
 
 def _note_groups(
-    train: Source, name: str, groups: Int64[np.ndarray, " n"], held_out: Int64[np.ndarray, " held_out"]
+    train: Source, name: str, groups: Int64[np.ndarray, " n"], held_out: Int64[np.ndarray, " held_out"], *, origin: str
 ) -> None:
     """Notes how much is held out, as groups seldom allow the exact fraction, and the classes of which nothing is."""
     chosen, total = len(np.unique(groups[held_out])), len(np.unique(groups))
     note_once(
-        f"held out {chosen:,} of {total:,} groups as {name}: {len(held_out):,} of {len(train):,} images, "
+        f"{origin}: held out {chosen:,} of {total:,} groups as {name}: {len(held_out):,} of {len(train):,} images, "
         f"{len(held_out) / len(train):.1%}"
     )
     lacking = np.setdiff1d(train.labels, train.labels[held_out])
     if len(lacking):
         listed = ", ".join(repr(train.classes[label]) for label in lacking[:3]) + ("" if len(lacking) <= 3 else " ...")
-        note_once(f"{name} has no images of {len(lacking):,} classes, as their groups cannot be divided: {listed}")
+        note_once(f"{origin}: {name} has no images of some classes, as groups cannot be divided: {listed}")
 
 
 def _merge_val(splits: dict[str, Source], config: DataConfig) -> dict[str, Source]:

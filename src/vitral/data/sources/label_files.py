@@ -50,8 +50,6 @@ def _files_of_splits(root: Path, config: DataConfig) -> dict[str, Path]:
         return {split: root / given[split] for split in ROLES if split in given}
     if found := find_metadata(root):
         return found
-    if only := find_label_file(root):
-        return {"train": only}
     files: dict[str, Path] = {}
     for file in sorted(root.iterdir()):
         split = SPLITS.get(file.stem.lower())
@@ -60,7 +58,8 @@ def _files_of_splits(root: Path, config: DataConfig) -> dict[str, Path]:
         if split in files:
             raise UserError(f"{root} has both {files[split].name} and {file.name}: choose one with --data.splits")
         files[split] = file
-    return files if "train" in files else {}
+    only = find_label_file(root)
+    return files if "train" in files else {"train": only} if only is not None else {}
 
 
 def find_label_file(root: Path) -> Path | None:
