@@ -28,12 +28,18 @@ def json_columns(file: Path, value: Any) -> tuple[str, Cells, dict[str, int]]:
     Raises:
         UserError: the document names no classes, several for one image, or has another form.
     """
-    if isinstance(value, dict) and {"images", "annotations"} <= value.keys():
-        return "COCO annotations", *text_cells(file, _coco(file, value))
+    kind = "COCO annotations"
+    try:
+        if isinstance(value, dict) and {"images", "annotations"} <= value.keys():
+            return kind, *text_cells(file, _coco(file, value))
+        kind = "tasks of Label Studio"
+        if _is_records(value) and all(isinstance(task.get("data"), dict) for task in value):
+            return kind, *text_cells(file, _label_studio(file, value))
+    except (AttributeError, IndexError, KeyError, TypeError) as error:  # a part has another form than the format says
+        reason = f"a part lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{file} has malformed {kind} ({reason}): export it again") from None
     if isinstance(value, dict) and len(lists := [item for item in value.values() if _is_records(item)]) == 1:
         value = lists[0]  # such as {"data": [...]}
-    if _is_records(value) and all("data" in task and isinstance(task["data"], dict) for task in value):
-        return "tasks of Label Studio", *text_cells(file, _label_studio(file, value))
     if _is_records(value):
         return "a list of records", *text_cells(file, value)
     if isinstance(value, dict) and value and all(isinstance(label, str | list) for label in value.values()):
@@ -80,13 +86,10 @@ def text_cells(file: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Cells, di
 
 def _coco(file: Path, value: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One record for each image: its file, its category, and its other keys."""
-    try:
-        names = {str(category["id"]): category["name"] for category in value.get("categories", ())}
-        images = {str(image["id"]): image for image in value["images"]}
-        files = {key: image["file_name"] for key, image in images.items()}
-        pairs = [(str(annotation["image_id"]), str(annotation["category_id"])) for annotation in value["annotations"]]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file} is no COCO file of classes: it lacks {error}") from None
+    names = {str(category["id"]): category["name"] for category in value.get("categories", ())}
+    images = {str(image["id"]): image for image in value["images"]}
+    files = {key: image["file_name"] for key, image in images.items()}
+    pairs = [(str(annotation["image_id"]), str(annotation["category_id"])) for annotation in value["annotations"]]
     if len(images) < len(value["images"]):
         raise UserError(f"{file} has two images with the same id: give each its own")
     categories: dict[str, str] = {}

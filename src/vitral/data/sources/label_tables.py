@@ -160,6 +160,9 @@ def _list_table(file: Path, text: str) -> LabelTable | None:
     first_row = 1
     if matches[0] is None and len(matches) > 1 and all(matches[1:]) and not delimited:
         matches, first_row = matches[1:], 2  # without the header
+    if matches[0] is not None and not delimited and None in matches:
+        line = matches.index(None) + first_row
+        raise UserError(f"{file} has a line without an image, number {line}: give a path and its class in each line")
     if all(matches):
         pairs = [(match["path"], match["label"] or "") for match in matches if match is not None]
     else:

@@ -65,7 +65,7 @@ def test_coco_boxes_and_images_without_a_category_are_noted(caplog: pytest.LogCa
         ({"annotations": [{"image_id": 9, "category_id": 1}]}, "has an annotation of the image 9"),
         ({"categories": []}, "has an annotation of the category 1"),
         ({"images": [*COCO["images"], {"id": 7, "file_name": "c.png"}]}, "has two images with the same id"),
-        ({"annotations": [{"image_id": 7}]}, "is no COCO file of classes: it lacks 'category_id'"),
+        ({"annotations": [{"image_id": 7}]}, "has malformed COCO annotations (a part lacks 'category_id')"),
     ],
 )
 def test_coco_that_is_refused(change: dict[str, Any], sentence: str) -> None:

@@ -35,7 +35,7 @@ def opened(root: Path, *paths: str, name: str = "labels.csv", **options: Any) ->
         (["a/0.png", "1.png"], ["a\\0.png", "1.png"], None),
         (["0.png", "1.png"], [" 0.png", "1.png "], "spaces around the images' paths are left out"),
         (["test/0.JPG", "train/0.png", "train/1.jpg"], ["0", "1"], "without their ending: 0 is"),
-        (["0.png", "1.png"], ["/home/ann/0.png", "/home/ann/1.png"], "without the folders /home/ann/ of their paths"),
+        (["0.png", "1.png"], ["/mnt/old/0.png", "/mnt/old/1.png"], "without the folders /mnt/old/ of their paths"),
         (["a/0.png", "a/1.png"], ["C:\\data\\a\\0.png", "C:\\data\\a\\1.png"], "without the folders C:/data/ of"),
     ],
 )
