@@ -48,7 +48,7 @@ class DataConfig:
     group_column: str | None = None
     """Column of tables and label files, such as a patient: images with the same value are held out together."""
     group_pattern: str | None = None
-    """Regular expression whose first group, in an image's path below root, is what images are held out together by."""
+    """Regular expression for images' paths: those with the same first group are held out together."""
     splits: tuple[str, ...] = ()
     """Which tables or shards belong to which split, such as `train=train test=validation`; empty: by their names."""
     class_names: tuple[str, ...] = ()

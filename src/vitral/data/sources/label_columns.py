@@ -43,6 +43,9 @@ GROUP_COLUMNS = (
 )
 """Columns that usually name what images have in common, so that a random split would leak."""
 
+NO_CLASSES = {*SPLIT_COLUMNS, *FLAG_COLUMNS, *FOLD_COLUMNS, *GROUP_COLUMNS}
+"""Columns that hold no classes, unless there is no other."""
+
 WRITTEN_LIST = re.compile(r"""\[\s*(['"]).*\1\s*,\s*(['"]).*\2\s*\]""")
 """A list of words as Python and JSON write it."""
 
@@ -83,7 +86,8 @@ def choose_columns(table: LabelTable, config: DataConfig) -> ChosenColumns:
         image = next(iter([*named, *by_content, *by_name]), None)
     if split is None:
         split = next((by_lower[name] for name in SPLIT_COLUMNS if name in by_lower and by_lower[name] != label), None)
-    others = [name for name in columns if name and name not in (image, split) and not _is_known(name, config)]
+    others = [name for name in columns if name and name not in (image, split, config.group_column)]
+    others = others if len(others) == 1 else [name for name in others if name.lower() not in NO_CLASSES]
     one_hot: tuple[str, ...] = ()
     if label is None:
         named = [by_lower[name] for name in LABEL_COLUMNS if by_lower.get(name) in others]
@@ -109,12 +113,6 @@ def _is_image(cell: str) -> bool:
 def _is_one_hot(cells: Sequence[str]) -> bool:
     """Whether a column has zeros and ones, and both."""
     return set(cells) in ({"0", "1"}, {"0.0", "1.0"})
-
-
-def _is_known(name: str, config: DataConfig) -> bool:
-    """Whether a column's name says that it holds no classes."""
-    name, group = name.lower(), (config.group_column or "").lower()
-    return name == group or name in (*SPLIT_COLUMNS, *FLAG_COLUMNS, *FOLD_COLUMNS, *GROUP_COLUMNS)
 
 
 def _note_columns(table: LabelTable, chosen: ChosenColumns, config: DataConfig) -> None:

@@ -38,13 +38,13 @@ def json_columns(file: Path, value: Any) -> tuple[str, Cells, dict[str, int]]:
     except (AttributeError, IndexError, KeyError, TypeError) as error:  # a part has another form than the format says
         reason = f"a part lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{file} has malformed {kind} ({reason}): export it again") from None
-    if isinstance(value, dict) and len(lists := [item for item in value.values() if _is_records(item)]) == 1:
-        value = lists[0]  # such as {"data": [...]}
-    if _is_records(value):
-        return "a list of records", *text_cells(file, value)
+    lists = [value, *value.values()] if isinstance(value, dict) else [value]  # such as {"data": [...]}
+    records: list[Any] = [item for item in lists if _is_records(item)]
+    if len(records) == 1:
+        return "a list of records", *text_cells(file, records[0])
     if isinstance(value, dict) and value and all(isinstance(label, str | list) for label in value.values()):
-        records = [{"image": path, "label": label} for path, label in value.items()]
-        return "an object of paths and classes", *text_cells(file, records)
+        pairs = [{"image": path, "label": label} for path, label in value.items()]
+        return "an object of paths and classes", *text_cells(file, pairs)
     raise UserError(
         f'{file} has no list of records: give JSON such as [{{"image": "1.jpg", "label": "cat"}}], COCO '
         "annotations, or an export of Label Studio"

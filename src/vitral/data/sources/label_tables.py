@@ -151,8 +151,7 @@ def _csv_rows(file: Path, text: str) -> Iterator[list[str]]:
 
 def _list_table(file: Path, text: str) -> LabelTable | None:
     """A plain list of paths, with classes after them or as the names of their folders; None if it is a table."""
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    lines = [line for line in lines if line.strip()]
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if "\t" in lines[0]:
         return None
     delimited = any(delimiter in lines[0] for delimiter in DELIMITERS)
@@ -161,8 +160,8 @@ def _list_table(file: Path, text: str) -> LabelTable | None:
     if matches[0] is None and len(matches) > 1 and all(matches[1:]) and not delimited:
         matches, first_row = matches[1:], 2  # without the header
     if matches[0] is not None and not delimited and None in matches:
-        line = matches.index(None) + first_row
-        raise UserError(f"{file} has a line without an image, number {line}: give a path and its class in each line")
+        line = lines[matches.index(None)]
+        raise UserError(f"{file} has the line {line[:60]!r} without an image: give a path and its class in each line")
     if all(matches):
         pairs = [(match["path"], match["label"] or "") for match in matches if match is not None]
     else:

@@ -336,3 +336,8 @@ def test_several_images_in_a_row(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_names": ["0.png", "1.png"], "label": "a"}\n')
     with pytest.raises(ValueError, match="names several images in row 1"):
         opened(tmp_path / "metadata.jsonl")
+
+
+def test_an_only_column_holds_the_classes_whatever_its_name(tmp_path: Path) -> None:
+    rows = [[name, "ab"[number % 2]] for number, name in enumerate(photos(tmp_path))]
+    assert opened(write_rows(tmp_path / "l.csv", ["image", "group"], rows))["train"].classes == ("a", "b")

@@ -114,7 +114,7 @@ def test_plain_lists(tmp_path: Path, text: str, paths: list[str], labels: list[s
         ("image,label\na.png,x\nb.png,été\n".encode("latin-1"), "is not UTF-8 text: save it as UTF-8 (line 3 has the"),
         (b"\xff\xfea\x00\x00\xd8", "is damaged UTF-16 text"),
         (b"a.png\nb.png\n", "lists images without classes"),
-        (b"a.png x\n\nb.png y\nc z w\n", "has a line without an image, number 3"),
+        (b"a.png x\n\nb.png y\nc z w\n", "has the line 'c z w' without an image"),
         (b"[{", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b'{"a": {}}', "has no list of records"),
