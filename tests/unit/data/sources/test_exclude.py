@@ -40,7 +40,7 @@ def test_a_list_fits_data_that_has_moved(photographs: Path, tmp_path: Path) -> N
 def test_a_list_for_a_label_file_is_relative_to_its_folder(photographs: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     moved.symlink_to(photographs)
-    rows = [f"moved/{file.relative_to(photographs)},{file.parent.name}" for file in sorted(photographs.rglob("*.webp"))]
+    rows = [f"moved/{file.relative_to(photographs)},{file.parent.name}" for file in sorted(photographs.rglob("*.*"))]
     (tmp_path / "labels.csv").write_text("\n".join(["image,label", *rows]))
     config = DataConfig(source="csv", root=tmp_path / "labels.csv")
     gone = open_data(config)["train"].name(0)
