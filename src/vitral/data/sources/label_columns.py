@@ -78,41 +78,47 @@ def choose_columns(table: LabelTable, config: DataConfig) -> ChosenColumns:
     for flag, name in (("image-column", image), ("label-column", label), ("split-column", split)):
         if name is not None:
             table.column(name, flag=flag)
-    by_lower = {name.lower(): name for name in columns}
-    if image is None:
-        by_content = [name for name, cells in columns.items() if _is_image(cells[0])]
-        by_name = [by_lower[name] for name in IMAGE_COLUMNS if name in by_lower]
-        named = [name for name in by_name if name in by_content]
-        image = next(iter([*named, *by_content, *by_name]), None)
-    if split is None:
-        split = next((by_lower[name] for name in SPLIT_COLUMNS if name in by_lower and by_lower[name] != label), None)
-    others = [name for name in columns if name and name not in (image, split, config.group_column)]
-    others = others if len(others) == 1 else [name for name in others if name.lower() not in NO_CLASSES]
+    image = image or _find_image_column(table)
+    split = split or _find(columns, SPLIT_COLUMNS, without=(image, label))
+    label = label or _find_label_column(table, without=(image, split, config.group_column))
     one_hot: tuple[str, ...] = ()
     if label is None:
-        named = [by_lower[name] for name in LABEL_COLUMNS if by_lower.get(name) in others]
-        label = next(iter(named), others[0] if len(others) == 1 else None)
-        one_hot = () if label is not None else tuple(name for name in others if _is_one_hot(columns[name]))
-    wanted = (("image", image), ("label", label or (one_hot if len(one_hot) > 1 else None)))
-    for flag, name in wanted:
-        if name is None:
+        others = [name for name in columns if name != image and name.lower() not in NO_CLASSES]
+        one_hot = tuple(name for name in others if set(columns[name]) in ({"0", "1"}, {"0.0", "1.0"}))
+    for flag, found in (("image", image is not None), ("label", label is not None or len(one_hot) > 1)):
+        if not found:
             raise UserError(
                 f"{table.file} has no obvious column of {'images' if flag == 'image' else 'classes'}, only "
                 f"{', '.join(columns)}: choose one with --data.{flag}-column"
             )
     assert image is not None
-    chosen = ChosenColumns(image=image, label=label, split=split, one_hot=one_hot if label is None else ())
+    chosen = ChosenColumns(image=image, label=label, split=split, one_hot=one_hot)
     _note_columns(table, chosen, config)
     return chosen
 
 
+def _find(columns: Iterable[str], names: Iterable[str], without: Iterable[str | None] = ()) -> str | None:
+    """The first column with one of these names, in any case."""
+    by_lower = {name.lower(): name for name in columns if name not in without}
+    return next((by_lower[name] for name in names if name in by_lower), None)
+
+
+def _find_image_column(table: LabelTable) -> str | None:
+    """The column of images by its name and content, by its content, or by its name."""
+    with_images = [name for name, cells in table.columns.items() if _is_image(cells[0])]
+    return _find(with_images, IMAGE_COLUMNS) or next(iter(with_images), None) or _find(table.columns, IMAGE_COLUMNS)
+
+
+def _find_label_column(table: LabelTable, without: Iterable[str | None]) -> str | None:
+    """The column of classes by its name, or the only one left."""
+    others = [name for name in table.columns if name and name not in without]
+    if len(others) > 1:
+        others = [name for name in others if name.lower() not in NO_CLASSES]
+    return _find(others, LABEL_COLUMNS) or (others[0] if len(others) == 1 else None)
+
+
 def _is_image(cell: str) -> bool:
     return Path(cell.strip()).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _is_one_hot(cells: Sequence[str]) -> bool:
-    """Whether a column has zeros and ones, and both."""
-    return set(cells) in ({"0", "1"}, {"0.0", "1.0"})
 
 
 def _note_columns(table: LabelTable, chosen: ChosenColumns, config: DataConfig) -> None:

@@ -45,7 +45,7 @@ def find_images(table: LabelTable, column: str, config: DataConfig) -> tuple[Pat
         raise UserError(f"{table.file} has no image in row {empty + table.first_row}: name one, or remove the row")
     if config.images is not None and not config.images.is_dir():
         raise UserError(f"{config.images} is not a folder: give the folder of the images as --data.images")
-    folders = [config.images] if config.images is not None else _near_folders(table.file, cells[0])
+    folders = _near_folders(config.images or table.file.parent, table.file.stem, cells[0])
     windows = next((cell for cell in cells if "\\" in cell), None)
     if windows is not None and not any(_is_file(folder, windows) for folder in folders):
         cells = [cell.replace("\\", "/") for cell in cells]
@@ -65,14 +65,15 @@ def find_images(table: LabelTable, column: str, config: DataConfig) -> tuple[Pat
     return folder, paths
 
 
-def _near_folders(file: Path, first: str) -> list[Path]:
-    """The folder of a label file, and the folders in it: first those whose name begins as the file's."""
-    if _is_file(file.parent, first):
-        return [file.parent]
-    with os.scandir(file.parent) as entries:
+def _near_folders(top: Path, stem: str, first: str) -> list[Path]:
+    """A folder and the folders in it: first those with a name like the label file's, as `train/` for `train.csv`."""
+    if _is_file(top, first):
+        return [top]
+    with os.scandir(top) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    names.sort(key=lambda name: not name.lower().startswith(file.stem.lower()))
-    return [file.parent, *(file.parent / name for name in names)]
+    stem = stem.lower()
+    names.sort(key=lambda name: not (name.lower().startswith(stem) or name.lower() in stem))
+    return [top, *(top / name for name in names)]
 
 
 Found = tuple[Path, list[str]]

@@ -37,6 +37,9 @@ OTHER_KINDS = {
 }
 """First bytes of files that are no text, and what to do with them."""
 
+DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+"""Reads JSON with numbers as they are written."""
+
 LIST_LINE = re.compile(
     rf"(?P<path>.*?\.(?:{'|'.join(suffix[1:] for suffix in sorted(IMAGE_SUFFIXES))}))(?:[\s,;|]+(?P<label>.*))?",
     re.IGNORECASE,
@@ -184,7 +187,7 @@ def _json_lines(file: Path, text: str) -> tuple[Cells, dict[str, int]]:
         if not line.strip():
             continue
         try:
-            row: Any = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+            row: Any = DECODER.decode(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{file} line {number} is not JSON: {error}") from None
         if not isinstance(row, dict):
@@ -195,7 +198,7 @@ def _json_lines(file: Path, text: str) -> tuple[Cells, dict[str, int]]:
 
 def _json_document(file: Path, text: str) -> LabelTable:
     try:
-        value: Any = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        value: Any = DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         lines: Sequence[str] = text.strip().split("\n", 2)
         if len(lines) > 1 and lines[0].strip().endswith("}"):  # an object in each line

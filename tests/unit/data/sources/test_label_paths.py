@@ -97,6 +97,14 @@ def test_absolute_paths_ignore_the_folder_with_a_note(tmp_path: Path, caplog: py
     assert "--data.images is not used" in caplog.text
 
 
+def test_images_in_a_folder_of_the_given_one(tmp_path: Path) -> None:
+    """As COCO keeps annotations/instances_val2017.json beside train2017/ and val2017/."""
+    write(tmp_path, "train2017/0.png", "val2017/0.png", "val2017/1.png")
+    (tmp_path / "annotations").mkdir()
+    source = opened(tmp_path / "annotations", "0.png", "1.png", name="instances_val2017.csv", images=tmp_path)
+    assert source.name(0) == str(tmp_path / "val2017" / "0.png")
+
+
 def test_two_endings_for_one_name(tmp_path: Path) -> None:
     write(tmp_path, "images/0.png", "images/0.jpg", "images/1.png")
     with pytest.raises(ValueError, match=r"names 0 without its ending, but \S+ has both 0.jpg and 0.png"):
