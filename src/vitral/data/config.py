@@ -9,7 +9,7 @@ from typing import Literal
 from vitral.config import renamed
 from vitral.errors import UserError
 
-__all__ = ["ROLES", "DataConfig", "require_folder"]
+__all__ = ["ROLES", "DataConfig", "refuse_label_options", "require_folder"]
 
 ROLES = ("train", "val", "test")
 """Names of the splits."""
@@ -100,6 +100,23 @@ class DataConfig:
         twice = [name for name, count in Counter(self.class_names).items() if count > 1]
         if twice:
             raise UserError(f"--data.class-names has {twice[0]!r} twice: give every class its own name")
+
+
+def refuse_label_options(config: DataConfig, *, columns: bool = True) -> None:
+    """Refuses options of label files for data that is none.
+
+    Args:
+        columns: whether to refuse the columns of images and classes too, which tables have.
+
+    Raises:
+        UserError: such an option is given.
+    """
+    options = {"images": config.images, "split-column": config.split_column}
+    if columns:
+        options |= {"image-column": config.image_column, "label-column": config.label_column}
+    given = next((name for name, value in options.items() if value is not None), None)
+    if given is not None:
+        raise UserError(f"--data.{given} is for label files, and {config.root or config.source} is none: leave it out")
 
 
 def require_folder(config: DataConfig) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from vitral.data.config import DataConfig
+from vitral.data.config import DataConfig, refuse_label_options
 from vitral.data.notes import note_once
 from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
@@ -74,6 +74,8 @@ def open_stored(config: DataConfig) -> dict[str, Source]:
     Raises:
         UserError: the source is unknown, or the data is missing or malformed.
     """
+    if config.source not in ("csv", "folder", "hub"):  # these find label files
+        refuse_label_options(config, columns=False)
     if config.source in STORAGE:
         return STORAGE[config.source](config)
     entry = DATA_SETS.get(config.source) or TASKS.get(config.source)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitral.data.config import DataConfig, require_folder
+from vitral.data.config import DataConfig, refuse_label_options, require_folder
 from vitral.data.notes import note_once
 from vitral.data.sources.folder import ClassFiles, class_folders, list_folder, list_images
 from vitral.data.sources.idx import LabelledImages, read_split
@@ -55,6 +55,7 @@ def open_folder(config: DataConfig) -> dict[str, Source]:
             "--data.source folder takes the classes' names from their folders: leave out --data.class-names"
         )
     root = require_folder(config)
+    refuse_label_options(config)
     splits = list_folder(root)
     classes = tuple(splits["train"])
     return {split: file_source(root, by_class, classes) for split, by_class in splits.items()}

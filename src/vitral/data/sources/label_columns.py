@@ -12,7 +12,7 @@ from vitral.data.sources.folder import SPLITS
 from vitral.data.sources.label_tables import LabelTable
 from vitral.errors import UserError
 
-__all__ = ["ChosenColumns", "choose_columns", "read_classes", "split_rows"]
+__all__ = ["ChosenColumns", "choose_columns", "note_unused_columns", "read_classes", "split_rows"]
 
 IMAGE_COLUMNS = (
     *("file_name", "filename", "file", "path", "filepath", "file_path", "image", "image_path", "img", "img_path"),
@@ -129,13 +129,29 @@ def _note_columns(table: LabelTable, chosen: ChosenColumns, config: DataConfig) 
         )
         splits = f", splits from the column {chosen.split!r}" if chosen.split is not None else ""
         note_once(f"{table.file}: images from the column {chosen.image!r}, classes from {classes}{splits}")
-    for name in table.columns:
+    if chosen.split is None:
+        note_unused_columns(
+            str(table.file), [name for name in table.columns if name != chosen.label], config, can_split=True
+        )
+
+
+def note_unused_columns(origin: str, names: Iterable[str], config: DataConfig, *, can_split: bool) -> None:
+    """Notes columns of data without splits that look as if they should split it, or group its images.
+
+    Args:
+        origin: name of the data.
+        names: of the columns that hold no classes.
+        config: the columns in use.
+        can_split: whether a column may assign images to splits.
+    """
+    for name in names:
         lower = name.lower()
-        if chosen.split is None and (lower in FLAG_COLUMNS or lower in FOLD_COLUMNS) and name != chosen.label:
-            note_once(f"{table.file}: the column {name!r} is not used; --data.split-column {name} would split by it")
-        if chosen.split is None and lower in GROUP_COLUMNS and name != chosen.label and config.group_column is None:
+        if lower in (*SPLIT_COLUMNS, *FLAG_COLUMNS, *FOLD_COLUMNS):
+            advice = f"--data.split-column {name} would split by it" if can_split else "give each split its own table"
+            note_once(f"{origin}: the column {name!r} is not used; {advice}")
+        if lower in GROUP_COLUMNS and config.group_column is None and config.group_pattern is None:
             note_once(
-                f"{table.file}: the column {name!r} is not used; --data.group-column {name} would keep images with the "
+                f"{origin}: the column {name!r} is not used; --data.group-column {name} would keep images with the "
                 "same value in one split"
             )
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from vitral.data.config import ROLES, DataConfig
+from vitral.data.config import ROLES, DataConfig, refuse_label_options
 from vitral.data.extra import optional
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.folder import SPLITS
+from vitral.data.sources.label_columns import note_unused_columns
 from vitral.data.sources.label_files import find_label_file, find_metadata, open_label_files
 from vitral.data.sources.labels import encode_labels
 from vitral.data.sources.source import Source
@@ -82,11 +83,14 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
         files = {"train": file}
     if files:  # datasets would turn the classes None and 007 into others
         return open_label_files(files, config)
+    refuse_label_options(config, columns=False)
     tables = {name: table for name, table in _load(config.root).items() if len(table)}
     if not tables:
         raise UserError(f"{config.root} has no images: give another --data.root")
     columns = _columns(config, next(iter(tables.values())).features)
     split_tables = _splits(config, tables, columns)
+    if len(split_tables) == 1:
+        note_unused_columns(str(config.root), tables[split_tables["train"]].column_names, config, can_split=False)
     raw = {split: _raw_labels(config, tables[name], columns) for split, name in split_tables.items()}
     names = config.class_names or tuple(
         getattr(tables[split_tables["train"]].features[columns.label], "names", None) or ()

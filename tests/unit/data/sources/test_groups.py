@@ -83,6 +83,23 @@ def test_a_column_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         opened("hub", tmp_path / "saved", group_column="lost")
 
 
+def test_columns_of_a_table_that_are_not_used_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    files = sorted(folders(tmp_path / "images", patients=2).rglob("*.png"))
+    columns = {
+        "image": [{"bytes": file.read_bytes(), "path": None} for file in files],
+        "label": [file.parent.name for file in files],
+        "patient": [1] * len(files),
+        "split": ["train"] * len(files),
+    }
+    datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image()).save_to_disk(tmp_path / "saved")
+    opened("hub", tmp_path / "saved")
+    assert "the column 'patient' is not used; --data.group-column patient would keep" in caplog.text
+    assert "the column 'split' is not used; give each split its own table" in caplog.text
+
+
 def test_images_without_a_group_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = opened("csv", labels(tmp_path, blank=3), group_column="patient")
     assert "3 of 80 train images have no patient: each is a group of its own" in caplog.text

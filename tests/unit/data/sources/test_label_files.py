@@ -341,3 +341,15 @@ def test_several_images_in_a_row(tmp_path: Path) -> None:
 def test_an_only_column_holds_the_classes_whatever_its_name(tmp_path: Path) -> None:
     rows = [[name, "ab"[number % 2]] for number, name in enumerate(photos(tmp_path))]
     assert opened(write_rows(tmp_path / "l.csv", ["image", "group"], rows))["train"].classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("source", "option"),
+    [("folder", "images"), ("folder", "split_column"), ("folder", "label_column"), ("digits", "split_column")],
+)
+def test_options_of_label_files_for_other_data(tmp_path: Path, source: str, option: str) -> None:
+    photos(tmp_path / "a")
+    photos(tmp_path / "b")
+    options: dict[str, Any] = {option: tmp_path if option == "images" else "x"}
+    with pytest.raises(ValueError, match=rf"--data\.{option.replace('_', '-')} is for label files, and \S+ is none"):
+        open_stored(DataConfig(source=source, root=None if source == "digits" else tmp_path, **options))

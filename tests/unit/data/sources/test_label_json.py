@@ -1,6 +1,7 @@
 """JSON documents: records, COCO and Label Studio's exports give one class for each image, or say why not."""
 
 import json
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from vitral.data.sources.label_json import json_columns
+from vitral.errors import UserError
 
 FILE = Path("labels.json")
 
@@ -109,3 +111,26 @@ def test_boxes_of_label_studio_are_named() -> None:
     value["annotations"][0]["result"][0]["type"] = "rectanglelabels"
     with pytest.raises(ValueError, match="no choices of Label Studio, only rectanglelabels"):
         columns([value])
+
+
+def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container in a document, with each of its keys."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield value, key
+        yield from nodes(value[key])
+
+
+@pytest.mark.parametrize("value", [COCO, [task("a.png", "cat"), task("b.png", "dog")], [{"image": "a", "label": "x"}]])
+@pytest.mark.parametrize("other", [None, 1, True, "x", "", [], {}, [[]], [{}], {"a": 1}])
+def test_any_part_may_be_another(value: Any, other: Any) -> None:
+    """Whatever stands in a part of a document, it is read, or refused in one sentence."""
+    for index in range(sum(1 for _ in nodes(value))):
+        changed = deepcopy(value)
+        container, key = list(nodes(changed))[index]
+        container[key] = other
+        try:
+            found = columns(changed)
+        except UserError as error:
+            assert "\n" not in str(error)  # noqa: PT017 (most, but not all, are refused)
+        else:
+            assert all(isinstance(cell, str) for cells in found.values() for cell in cells)
