@@ -1,13 +1,16 @@
 """Paths in label files: images are found as people write their paths, and missing ones are named before training."""
 
 import csv
-import time
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+import vitral
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_stored
@@ -111,8 +114,27 @@ def test_two_endings_for_one_name(tmp_path: Path) -> None:
         opened(tmp_path, "0", "1")
 
 
+RATIO = """
+import csv, sys, time
+from pathlib import Path
+from vitral.data.config import DataConfig
+from vitral.datasets.opening import open_stored
+
+for _ in range(3):
+    start = time.thread_time()
+    with open(sys.argv[1], newline="") as stream:
+        rows = list(csv.reader(stream))
+    between = time.thread_time()
+    source = open_stored(DataConfig(source="csv", root=Path(sys.argv[1])))["train"]
+    print((time.thread_time() - between) / (between - start))
+    assert len(rows) == len(source) + 1 == 100_001
+    del rows, source
+"""
+
+
 @pytest.mark.slow
 def test_a_large_file_opens_in_a_few_times_what_csv_takes_to_read_it(tmp_path: Path) -> None:
+    """In a process of its own, as the garbage collector visits everything that other tests left."""
     rows = [[f"{number // 1000}/{number % 1000}.png", f"class {number % 100}"] for number in range(100_000)]
     for number in range(100):
         (tmp_path / str(number)).mkdir()
@@ -120,12 +142,7 @@ def test_a_large_file_opens_in_a_few_times_what_csv_takes_to_read_it(tmp_path: P
         (tmp_path / path).touch()
     with (tmp_path / "labels.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["image", "label"], *rows])
-    ratios = []
-    for _ in range(3):
-        start = time.process_time()
-        with (tmp_path / "labels.csv").open(newline="") as stream:
-            assert len(list(csv.reader(stream))) == 100_001
-        between = time.process_time()
-        assert len(open_stored(DataConfig(source="csv", root=tmp_path / "labels.csv"))["train"]) == 100_000
-        ratios.append((time.process_time() - between) / (between - start))
-    assert min(ratios) < 8
+    command = [sys.executable, "-c", RATIO, str(tmp_path / "labels.csv")]
+    environment = os.environ | {"PYTHONPATH": str(Path(vitral.__file__).parent.parent)}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert min(map(float, run.stdout.split())) < 8
