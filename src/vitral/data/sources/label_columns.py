@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import IMAGE_SUFFIXES
 from vitral.data.notes import note_once
 from vitral.data.sources.folder import SPLITS
-from vitral.data.sources.label_tables import LabelTable
+from vitral.data.sources.label_tables import PATH_SUFFIXES, LabelTable
 from vitral.errors import UserError
 
 __all__ = ["ChosenColumns", "choose_columns", "note_unused_columns", "read_classes", "split_rows"]
@@ -118,7 +117,7 @@ def _find_label_column(table: LabelTable, without: Iterable[str | None]) -> str 
 
 
 def _is_image(cell: str) -> bool:
-    return Path(cell.strip()).suffix.lower() in IMAGE_SUFFIXES
+    return Path(cell.strip()).suffix.lower() in PATH_SUFFIXES
 
 
 def _note_columns(table: LabelTable, chosen: ChosenColumns, config: DataConfig) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import IMAGE_SUFFIXES
 from vitral.data.notes import note_once
 from vitral.data.sources.folder import list_images
-from vitral.data.sources.label_tables import LabelTable
+from vitral.data.sources.label_tables import PATH_SUFFIXES, LabelTable
 from vitral.errors import UserError
 
 __all__ = ["find_images"]
@@ -93,8 +92,8 @@ def _without_spaces(table: LabelTable, folder: Path, cells: list[str], probe: st
 def _without_ending(table: LabelTable, folder: Path, cells: list[str], probe: str) -> Found | None:
     """Paths with the ending of the file that has this name."""
     first = probe.strip()
-    candidates = (f"{first}{ending}" for suffix in IMAGE_SUFFIXES for ending in (suffix, suffix.upper()))
-    if Path(first).suffix.lower() in IMAGE_SUFFIXES or not any(_is_file(folder, name) for name in candidates):
+    candidates = (f"{first}{ending}" for suffix in PATH_SUFFIXES for ending in (suffix, suffix.upper()))
+    if Path(first).suffix.lower() in PATH_SUFFIXES or not any(_is_file(folder, name) for name in candidates):
         return None
     names: dict[str, str] = {}
     twice: dict[str, str] = {}

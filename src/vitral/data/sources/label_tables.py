@@ -15,10 +15,13 @@ from vitral.data.notes import note_once
 from vitral.data.sources.label_json import Cells, json_columns, text_cells
 from vitral.errors import UserError
 
-__all__ = ["LABEL_SUFFIXES", "LabelTable", "read_table"]
+__all__ = ["LABEL_SUFFIXES", "PATH_SUFFIXES", "LabelTable", "read_table"]
 
 LABEL_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Endings of label files that are found in a folder of images."""
+
+PATH_SUFFIXES = IMAGE_SUFFIXES
+"""Lower-case suffixes by which a cell is recognised as the path of an image."""
 
 BLOCK = 10_000
 """Rows that are turned into columns at a time."""
@@ -41,7 +44,7 @@ DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 """Reads JSON with numbers as they are written."""
 
 LIST_LINE = re.compile(
-    rf"(?P<path>.*?\.(?:{'|'.join(suffix[1:] for suffix in sorted(IMAGE_SUFFIXES))}))(?:[\s,;|]+(?P<label>.*))?",
+    rf"(?P<path>.*?\.(?:{'|'.join(suffix[1:] for suffix in sorted(PATH_SUFFIXES))}))(?:[\s,;|]+(?P<label>.*))?",
     re.IGNORECASE,
 )
 """A line of a plain list: a path, which may have spaces, and a class."""
@@ -116,7 +119,7 @@ def _decode(file: Path) -> str:
 def _from_rows(file: Path, rows: Iterator[list[str]]) -> LabelTable:
     """A table of rows, of which the first is the header unless it names an image."""
     header = next(rows, [])
-    first_row = 1 if any(Path(cell.strip()).suffix.lower() in IMAGE_SUFFIXES for cell in header) else 2
+    first_row = 1 if any(Path(cell.strip()).suffix.lower() in PATH_SUFFIXES for cell in header) else 2
     if first_row == 1:
         header, rows = [str(number) for number in range(1, len(header) + 1)], chain([header], rows)
     width = len(header)
