@@ -48,6 +48,7 @@ def find_images(table: LabelTable, column: str, config: DataConfig) -> tuple[Pat
     windows = next((cell for cell in cells if "\\" in cell), None)
     if windows is not None and not any(_is_file(folder, windows) for folder in folders):
         cells = [cell.replace("\\", "/") for cell in cells]
+        note_once(f"{table.file}: backslashes in the images' paths are read as slashes")
     folder, paths = next(
         (
             found

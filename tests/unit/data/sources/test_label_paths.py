@@ -35,7 +35,7 @@ def opened(root: Path, *paths: str, name: str = "labels.csv", **options: Any) ->
     [
         (["0.png", "1.png"], ["0.png", "1.png"], None),
         (["images/0.png", "images/1.png"], ["0.png", "1.png"], None),
-        (["a/0.png", "1.png"], ["a\\0.png", "1.png"], None),
+        (["a/0.png", "1.png"], ["a\\0.png", "1.png"], "backslashes in the images' paths are read as slashes"),
         (["0.png", "1.png"], [" 0.png", "1.png "], "spaces around the images' paths are left out"),
         (["test/0.JPG", "train/0.png", "train/1.jpg"], ["0", "1"], "without their ending: 0 is"),
         (["0.png", "1.png"], ["/mnt/old/0.png", "/mnt/old/1.png"], "without the folders /mnt/old/ of their paths"),
