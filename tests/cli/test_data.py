@@ -105,7 +105,9 @@ def test_wrong_use(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
-    assert screen.run("data", "check", photographs) == f"{photographs}: 72 images, no problems\n"
+    output = screen.run("data", "check", photographs)
+    assert f"{photographs}: 72 images" in output
+    assert output.endswith("no problems\n")
     assert screen.json("data", "check", photographs, "--strict")["findings"] == []
     root = write_photographs(tmp_path / "photos", per_class=3)
     unreadable = break_files(root)
@@ -118,6 +120,12 @@ def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
     assert found["num_images"] == {"train": 21}
     assert [finding["kind"] for finding in found["findings"]] == ["unreadable"] * 3
     assert screen.json("data", "check", root, "--data.exclude", listed)["findings"] == []
+    page = tmp_path / "check.html"
+    assert screen.json("data", "check", root, "--page", page)["summary"]["properties"]["format"]["PNG"] > 0
+    text = page.read_text()
+    assert "cannot be read as an image" in text
+    assert all(f">{name}</th>" in text for name in CLASSES)
+    assert screen.refusal("data", "check", root, "--page", "check.txt").endswith("end --page in .html")
 
 
 @pytest.fixture

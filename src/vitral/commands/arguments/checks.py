@@ -60,7 +60,7 @@ def image_size(text: str | None) -> int | None:
     return int(text)
 
 
-def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES) -> None:
+def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES, option: str = "--out") -> None:
     """Checks that a file for results can be written and has a known ending.
 
     Raises:
@@ -69,7 +69,8 @@ def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXE
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
-        raise UserError(f"{path} has no known ending: end --out in {', '.join(suffixes[:-1])} or {suffixes[-1]}")
+        known = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
+        raise UserError(f"{path} has no known ending: end {option} in {known}")
     if path.name in MODEL_FILES:
         raise UserError(f"{path} would be read as a model's own {path.name}: name another file with --out")
     check_writable(path)

@@ -1,4 +1,4 @@
-"""`vitral data check`: reports problems in data."""
+"""`vitral data check`: reports what data consists of, and problems in it."""
 
 import os
 from collections import Counter
@@ -7,22 +7,29 @@ from pathlib import Path
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from vitral.commands.arguments.checks import check_output
 from vitral.commands.data.arguments import DataOptions, check_workers, open_every_split, parse_options
-from vitral.commands.output import print_json, printable, progress_bar
+from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.sources.exclude import write_list
-from vitral.data.tools.check import KINDS, CheckConfig, Finding, check
+from vitral.data.tools.check import KINDS, CheckConfig, CheckResult, Finding, check
+from vitral.data.tools.summary import DataSummary
+from vitral.files import write_atomically
 
 __all__ = ["Options", "main"]
 
-MAX_PRINTED = 20
-"""Problems of each kind that are printed; `--json` has all."""
+MAX_PRINTED, MAX_ON_PAGE = 20, 1000
+"""Problems of each kind that are printed, and on the page; `--json` has all."""
+
+MAX_VALUES = 8
+"""Values of a property that are printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
-    """Read every image, and report unreadable files, duplicates, conflicting classes and unusual sizes."""
+    """Read every image, and report what the data consists of, unreadable files, duplicates and conflicting classes."""
 
     smallest: int = 32
     """Images with a shorter side of fewer pixels are reported as tiny."""
@@ -30,6 +37,8 @@ class Options(DataOptions):
     """Images with more pixels in total are reported as huge."""
     write: Path | None = None
     """File to write the names of unreadable images to, for --data.exclude."""
+    page: Path | None = None
+    """HTML file to write everything to."""
     strict: tyro.conf.FlagCreatePairsOff[bool] = False
     """Exit with code 1 if anything is reported."""
     workers: int = os.cpu_count() or 1
@@ -39,41 +48,76 @@ class Options(DataOptions):
 
 
 def main(arguments: list[str]) -> None:
-    """Checks, and prints a table of findings; with `--json`, one object."""
+    """Checks, and prints tables; with `--json`, one object."""
     options, words = parse_options(Options, arguments, program="vitral data check", positionals=("DATA",))
     check_workers(options.workers)
+    check_output(options.page, suffixes=(".html",), option="--page")
     config = CheckConfig(smallest=options.smallest, largest=options.largest)
     splits = open_every_split(options.data)
     total = sum(map(len, splits.values()))
     with progress_bar() as bar:
         task = bar.add_task("checking", total=total)
-        findings = check(
+        result = check(
             splits,
             config,
             threads=options.workers,
             advance=lambda count: bar.advance(task, count),
             channels=options.data.channels,
         )
+    findings = result.findings
     if options.write is not None:
         unreadable = [finding.names[0] for finding in findings if finding.kind == "unreadable"]
         write_list(options.write, unreadable, root=options.data.root)
     if options.json:
         counts = {split: len(source) for split, source in splits.items()}
-        print_json({"data": words[0], "num_images": counts, "findings": [asdict(finding) for finding in findings]})
+        whole = {"data": words[0], "num_images": counts, "findings": [asdict(finding) for finding in findings]}
+        print_json(whole | {"summary": asdict(result.summary)})
     else:
-        print_findings(words[0], total, findings)
+        print_summary(words[0], total, result.summary)
+        print_findings(findings)
+    if options.page is not None:
+        write_page(options.page, words[0], total, result)
+        note(f"page: {options.page}")
     if findings and options.strict:
         raise SystemExit(1)
 
 
-def print_findings(data: str, total: int, findings: list[Finding]) -> None:
+def print_summary(data: str, total: int, summary: DataSummary) -> None:
+    """Prints a table of what the data consists of."""
+    table = Table(title=printable(f"{data}: {total:,} images"), title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in summary_rows(summary):
+        table.add_row(name, escape(printable(value)))
+    Console(highlight=False).print(table)
+
+
+def summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
+    """Each property with its values and their number of images."""
+    rows = [("classes", f"{len(summary.classes):,}")]
+    if summary.imbalance is not None:
+        most, fewest, ratio = summary.imbalance
+        counts = [summary.classes[name]["train"] for name in (fewest, most)]
+        each = f"{counts[0]:,}" if ratio == 1 else f"{counts[0]:,} ({fewest}) to {counts[1]:,} ({most})"
+        rows.append(("training images a class", each))
+    if summary.short_sides is not None:
+        smallest, median, largest = summary.short_sides
+        rows.append(("short side", f"{smallest:,} to {largest:,} pixels, median {median:,}"))
+    for name, values in summary.properties.items():
+        listed = [f"{value} {count:,}" for value, count in list(values.items())[:MAX_VALUES]]
+        more = [f"{len(values) - MAX_VALUES:,} others"] if len(values) > MAX_VALUES else []
+        rows.append((name, ", ".join([*listed, *more])))
+    return rows
+
+
+def print_findings(findings: list[Finding]) -> None:
     """Prints the number of findings of each kind, then the first of each."""
     console = Console(highlight=False)
     counts = Counter(finding.kind for finding in findings)
     if not findings:
-        console.print(printable(f"{data}: {total:,} images, no problems"), markup=False, soft_wrap=True)
+        console.print("no problems")
         return
-    table = Table("finding", "meaning", title=printable(f"{data}: {total:,} images"), title_justify="left")
+    table = Table("problem", "meaning")
     table.add_column("count", justify="right")
     for kind, count in counts.items():
         table.add_row(kind, KINDS[kind], f"{count:,}")
@@ -84,3 +128,29 @@ def print_findings(data: str, total: int, findings: list[Finding]) -> None:
             console.print(printable(f"  {finding.detail}"), markup=False, soft_wrap=True)
         if count > MAX_PRINTED:
             console.print(f"  and {count - MAX_PRINTED:,} more, which --json lists")
+
+
+def write_page(path: Path, data: str, total: int, result: CheckResult) -> None:
+    """Writes everything as one HTML page.
+
+    Raises:
+        OSError: the page cannot be written.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only here, as few checks write a page
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    classes = result.summary.classes
+    page = environment.get_template("check.html").render(
+        data=data,
+        total=total,
+        findings=result.findings,
+        kinds=KINDS,
+        most=MAX_ON_PAGE,
+        rows=summary_rows(result.summary),
+        summary=result.summary,
+        splits=list(next(iter(classes.values()), {})),
+        largest=max((counts["train"] for counts in classes.values()), default=0) or 1,
+    )
+    write_atomically(path, lambda file: file.write(printable(page).encode()))

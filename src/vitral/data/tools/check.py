@@ -9,11 +9,13 @@ import numpy as np
 
 from vitral.data.images.bands import read_bands
 from vitral.data.images.decode import UnreadableImage
+from vitral.data.images.facts import ImageFacts, read_facts
 from vitral.data.sources.source import Source, read_from
 from vitral.data.tools.parallel_map import parallel_map
+from vitral.data.tools.summary import DataSummary, SummaryBuilder
 from vitral.errors import UserError
 
-__all__ = ["KINDS", "CheckConfig", "Finding", "check"]
+__all__ = ["KINDS", "CheckConfig", "CheckResult", "Finding", "check"]
 
 KINDS = {
     "unreadable": "cannot be read as an image",
@@ -22,6 +24,7 @@ KINDS = {
     "duplicate": "the same pixels more than once",
     "one image": "classes with a single image",
     "no image": "classes without any image",
+    "dark": "16-bit values that use 9 to 14 bits without saying so, which are shown almost black",
     "tiny": "smaller than the smallest size allowed",
     "huge": "more pixels than the largest size allowed",
 }
@@ -59,6 +62,16 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What was found."""
+
+    findings: list[Finding]
+    """Every problem, the worst kind first, in the order of the data within each kind."""
+    summary: DataSummary
+    """What the data consists of."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageInfo:
     """What was read from one image."""
 
@@ -67,6 +80,8 @@ class ImageInfo:
     size: tuple[int, int] = (0, 0)
     digest: bytes = b""
     """Hash of its pixels."""
+    facts: ImageFacts | None = None
+    """What its file says; None for images that are no pictures."""
     error: str = ""
     """Why it cannot be read; empty: it can."""
 
@@ -78,7 +93,7 @@ def check(
     threads: int,
     advance: Callable[[int], None],
     channels: int | None = None,
-) -> list[Finding]:
+) -> CheckResult:
     """Reads every image once.
 
     Args:
@@ -87,11 +102,8 @@ def check(
         threads: images that are read concurrently.
         advance: called with the number of images done.
         channels: of images that are no pictures; None: pictures.
-
-    Returns:
-        Every problem, the worst kind first, in the order of the data within each kind.
     """
-    findings = _classes(splits)
+    findings, summary = _classes(splits), SummaryBuilder(splits=splits)
     by_pixels: dict[bytes, list[ImageInfo]] = {}
     for split, source in splits.items():
         for info in parallel_map(partial(_read_info, split, source, channels), range(len(source)), threads=threads):
@@ -100,10 +112,14 @@ def check(
                 findings.append(Finding(kind="unreadable", names=(source.name(info.index),), detail=info.error))
                 continue
             by_pixels.setdefault(info.digest, []).append(info)
+            summary.add(info.size, info.facts)
             findings += _size(source.name(info.index), info.size, config)
+            if info.facts is not None and info.facts.is_dark:
+                findings.append(_dark(source.name(info.index), info.facts))
     findings += [_copies(splits, group) for group in by_pixels.values() if len(group) > 1]
     order = list(KINDS)
-    return sorted(findings, key=lambda finding: order.index(finding.kind))
+    findings.sort(key=lambda finding: order.index(finding.kind))
+    return CheckResult(findings=findings, summary=summary.build())
 
 
 def _classes(splits: Mapping[str, Source]) -> list[Finding]:
@@ -118,8 +134,10 @@ def _classes(splits: Mapping[str, Source]) -> list[Finding]:
 
 
 def _read_info(split: str, source: Source, channels: int | None, index: int) -> ImageInfo:
+    facts = None
     try:
         if channels is None:
+            facts = read_facts(source.stored(index), name=source.name(index))
             image = read_from(source, index, channels=3)
             size, pixels = image.size, image.tobytes()
         else:
@@ -129,7 +147,7 @@ def _read_info(split: str, source: Source, channels: int | None, index: int) -> 
         return ImageInfo(split=split, index=index, error=str(error))
     digest = hashlib.blake2b("{}x{} ".format(*size).encode(), digest_size=16)
     digest.update(pixels)
-    return ImageInfo(split=split, index=index, size=size, digest=digest.digest())
+    return ImageInfo(split=split, index=index, size=size, digest=digest.digest(), facts=facts)
 
 
 def _size(name: str, size: tuple[int, int], config: CheckConfig) -> list[Finding]:
@@ -139,6 +157,11 @@ def _size(name: str, size: tuple[int, int], config: CheckConfig) -> list[Finding
     if width * height > config.largest:
         return [Finding(kind="huge", names=(name,), detail=f"{name} has {width}x{height} pixels")]
     return []
+
+
+def _dark(name: str, facts: ImageFacts) -> Finding:
+    detail = f"{name} has 16-bit values of at most {facts.bits} bits: multiply them by {2 ** (16 - (facts.bits or 16))}"
+    return Finding(kind="dark", names=(name,), detail=detail)
 
 
 def _copies(splits: Mapping[str, Source], group: list[ImageInfo]) -> Finding:

@@ -18,9 +18,9 @@ from vitral.datasets.opening import open_stored
 def found(root: Path, *, threads: int = 2, **values) -> list[Finding]:
     done = Counter()
     splits = open_stored(DataConfig(source="folder", root=root))
-    findings = check(splits, CheckConfig(**values), threads=threads, advance=lambda count: done.update(images=count))
+    result = check(splits, CheckConfig(**values), threads=threads, advance=lambda count: done.update(images=count))
     assert done["images"] == sum(map(len, splits.values()))
-    return findings
+    return result.findings
 
 
 def test_nothing_is_wrong_with_the_photographs(photographs: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_number_of_threads_changes_nothing(flawed: Path) -> None:
 def test_classes_of_one_image_and_of_none() -> None:
     pixels = np.zeros((3, 64, 64), np.uint8) + np.arange(3, dtype=np.uint8)[:, None, None]
     source = ArraySource(title="greys", images=pixels, labels=np.array([0, 0, 2]), classes=("a", "b", "c"))
-    findings = check({"train": source}, CheckConfig(), threads=1, advance=lambda count: None)
+    findings = check({"train": source}, CheckConfig(), threads=1, advance=lambda count: None).findings
     assert [(finding.kind, finding.names) for finding in findings] == [("one image", ("c",)), ("no image", ("b",))]
 
 
