@@ -183,7 +183,7 @@ def test_big_tiff() -> None:
 
 def test_a_volume_is_not_its_first_plane() -> None:
     content = encoded(np.stack([GREY, 255 - GREY]), photometric="minisblack", volumetric=True)
-    with pytest.raises(UnreadableImage, match="does not read as a picture"):
+    with pytest.raises(UnreadableImage, match="which is no picture"):
         read(content)
 
 
