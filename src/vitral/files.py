@@ -16,6 +16,7 @@ __all__ = [
     "as_csv",
     "as_markdown",
     "atomic_folder",
+    "cache_folder",
     "font_fallback",
     "printable",
     "sync_folder",
@@ -70,6 +71,13 @@ def add_file_name(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def cache_folder() -> Path:
+    """The folder of what can be computed again: VITRAL_CACHE, or `vitral` in the user's cache folder."""
+    if folder := os.environ.get("VITRAL_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitral"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -20,7 +20,7 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.order import repeated_at, sample_at
-from vitral.data.sources.source import Source, read_from
+from vitral.data.sources.source import Source, read_ahead, read_from
 from vitral.errors import UserError
 
 __all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "translate_worker_errors"]
@@ -145,6 +145,7 @@ def _read(
     augment_params: AugmentParams | None,
 ) -> Batch:
     """Reads the samples `index` with `pixels`, by row; an unreadable image becomes black, with the label UNREADABLE."""
+    read_ahead(source, index)
     images = np.empty((len(index), *preprocessing.image_size, preprocessing.channels), np.uint8)
     labels = source.labels[index]
     unreadable = []

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from vitral.data.config import DataConfig
+from vitral.data.sources.remote import as_url
+from vitral.data.sources.spool import is_pipe
 from vitral.data.sources.tables import PACKED, WHOLE
 from vitral.datasets.registry import DATA_SETS, TASKS
 from vitral.errors import UserError, did_you_mean
@@ -16,7 +18,8 @@ MAX_FILES = 1000
 
 
 def infer_source(words: str) -> DataConfig:
-    """The configuration that opens `words`: a data set's name, a folder, a file, a pattern, or OWNER/NAME on the Hub.
+    """The configuration that opens `words`: a data set's name, a folder, a file, a pattern or URL of shards, or
+    OWNER/NAME on the Hub.
 
     Raises:
         UserError: it is none of these.
@@ -25,7 +28,7 @@ def infer_source(words: str) -> DataConfig:
     if words in names:
         return DataConfig(source=words)
     root = Path(words)
-    if root.suffix == ".tar":
+    if root.suffix == ".tar" or as_url(root) or is_pipe(words):
         return DataConfig(source="tars", root=root)
     if root.is_file():
         return DataConfig(source="hub", root=root)
