@@ -30,11 +30,17 @@ __all__ = [
 CONNECTIONS = 16
 """Requests at the same time, of each process."""
 
-WAITS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
-"""Seconds between the tries of a request, once the data is open."""
+PATIENCE = "VITRAL_RETRY_SECONDS"
+"""Environment variable with the seconds for which a failing request is tried again."""
 
-FIRST_WAITS = WAITS[:3]
+RETRY_SECONDS = 30.0
+"""The same, if the variable is not set."""
+
+FIRST_RETRY_SECONDS = 1.5
 """The same while the data is opened, when little is lost and a mistyped URL is likely."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.05, 20.0
+"""Seconds between two tries: at first, as a connection may just be stale, and at most."""
 
 MAX_GAP = 1 << 16
 """Bytes between two ranges that are read in vain, as they cost less than another request."""
@@ -148,7 +154,7 @@ def stat_files(urls: Sequence[str]) -> list[RemoteFile]:
     """
 
     def stat(url: str) -> RemoteFile:
-        information = _try(url, lambda: filesystem(url).info(url), waits=FIRST_WAITS)
+        information = _try(url, lambda: filesystem(url).info(url), seconds=FIRST_RETRY_SECONDS)
         if information.get("size") is None:
             raise UserError(f"{url} has no size, so it cannot be read by ranges: give another server")
         key = next((key for key in VERSIONS if information.get(key)), None)
@@ -173,8 +179,9 @@ def list_urls(pattern: str) -> list[str]:
     if pattern.startswith("http"):
         raise UserError(f"{pattern}: HTTP servers do not list their files, so name them all: train-{{000..146}}.tar")
     system, folder = filesystem(pattern), pattern.partition("*")[0].rpartition("/")[0] if "*" in pattern else pattern
+    listed = system.glob if "*" in pattern else system.find
     try:
-        paths = _try(pattern, lambda: system.glob(pattern) if "*" in pattern else system.find(pattern), FIRST_WAITS)
+        paths = _try(pattern, lambda: listed(pattern), seconds=FIRST_RETRY_SECONDS)
     except OSError as error:
         raise UserError(f"{error}; check the URL and the network") from None
     inside = system._strip_protocol(folder)
@@ -199,7 +206,7 @@ def read_if_there(url: str) -> bytes | None:
                 return None
             raise
 
-    content = _try(url, read, waits=WAITS)
+    content = _try(url, read, seconds=_patience())
     return None if content is None or content.lstrip().startswith(b"<") else content
 
 
@@ -207,7 +214,7 @@ def has_ranges(file: RemoteFile) -> bool:
     """Whether the server sends a part of a file when it is asked for one, not the whole."""
     if file.size < 2:
         return True
-    return len(_try(file.url, lambda: _fetch(file, 0, 1), waits=FIRST_WAITS)) == 1
+    return len(_try(file.url, lambda: _fetch(file, 0, 1), seconds=FIRST_RETRY_SECONDS)) == 1
 
 
 def read_ranges(ranges: Sequence[tuple[RemoteFile, int, int]]) -> list[bytes]:
@@ -249,7 +256,7 @@ def _read(file: RemoteFile, start: int, end: int) -> bytes:
             raise OSError(f"{len(content)} bytes came of {end - start}")
         return content
 
-    return _try(file.url, read, waits=WAITS)
+    return _try(file.url, read, seconds=_patience())
 
 
 def _fetch(file: RemoteFile, start: int, end: int) -> bytes:
@@ -282,13 +289,22 @@ class _Failed(OSError):
         self.errno = errno.EIO  # an error of the machine, for which no image is skipped
 
 
-def _try(url: str, call: Callable[[], T], waits: Sequence[float]) -> T:
-    """Calls until it succeeds, with a longer wait after each failure that may pass.
+def _patience() -> float:
+    text = os.environ.get(PATIENCE, str(RETRY_SECONDS))
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{PATIENCE} must be a number of seconds, such as 300, not {text!r}") from None
+
+
+def _try(url: str, call: Callable[[], T], *, seconds: float) -> T:
+    """Calls until it succeeds, with a wait after each failure that may pass, twice as long each time.
 
     Raises:
-        OSError: it failed for good, or too often. The message is a sentence with the URL and the cause.
+        OSError: it failed for good, or for too long. The message is a sentence with the URL and the cause.
     """
-    for wait in (*waits, None):
+    wait, waited = FIRST_WAIT, 0.0
+    while True:
         try:
             return call()
         except (UserError, _Failed):
@@ -297,11 +313,11 @@ def _try(url: str, call: Callable[[], T], waits: Sequence[float]) -> T:
         except Exception as error:
             cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
             passing = _may_pass(cause)
-            if wait is None or not passing:
-                tries = f" after {len(waits) + 1} tries" if passing else ""
-                raise _Failed(f"{url} cannot be read{tries}: {_reason(cause)}") from None
-            time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
+            if not passing or waited + wait > seconds:
+                tries = f", tried for {waited:.0f} seconds" if passing and waited > 1 else ""
+                raise _Failed(f"{url} cannot be read: {_reason(cause)}{tries}") from None
+        time.sleep(wait)
+        wait, waited = min(2 * wait, LONGEST_WAIT), waited + wait
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ def located(names: Sequence[str]) -> list[Path | RemoteFile]:
     files = stat_files(names)
     if has_ranges(files[0]):
         return [*files]
-    copies = [(_copy_of(f"{file.url} {file.size} {file.version}"), file) for file in files]
+    copies = [(_copy_of(file.url, f"{file.url} {file.size} {file.version}"), file) for file in files]
     missing = [(copy, file) for copy, file in copies if not copy.is_file()]
     size = sum(file.size for _, file in missing)
     if missing:
@@ -59,7 +60,7 @@ def located(names: Sequence[str]) -> list[Path | RemoteFile]:
 
 
 def _spool_commands(names: Sequence[str]) -> list[Path]:
-    copies = [(_copy_of(name), name.removeprefix(PIPE).strip()) for name in names]
+    copies = [(_copy_of(name, name), name.removeprefix(PIPE).strip()) for name in names]
     missing = [(copy, command) for copy, command in copies if not copy.is_file()]
     if missing:
         note_once(
@@ -75,8 +76,11 @@ def _spool_commands(names: Sequence[str]) -> list[Path]:
     return [copy for copy, _ in copies]
 
 
-def _copy_of(identity: str) -> Path:
-    return cache_folder() / "spool" / f"{hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]}.shard"
+def _copy_of(name: str, identity: str) -> Path:
+    """A name from the last word of a URL or command, so that messages about the copy can be understood."""
+    last = re.split(r"[/\s]", name)[-1]
+    digest = hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]
+    return cache_folder() / "spool" / f"{digest}-{last[-100:]}"
 
 
 def _write(copy: Path, write: Callable[[BinaryIO], object]) -> None:
