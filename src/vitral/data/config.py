@@ -32,6 +32,7 @@ class DataConfig:
     csv: a CSV, TSV or JSON Lines file of paths and classes.
     tars: tar shards in the WebDataset format; root may be a pattern such as shards/train-{000..146}.tar, a URL such as
     https://host/train-{000..146}.tar or s3://bucket/shards, or a command such as pipe:cat {000..146}.tar.
+    tfrecord: TFRecord files of images and classes, also those of TensorFlow Datasets; root as with tars.
 
     Anything else is a data set's name, such as digits or cifar10: `vitral data list` shows all names.
     """

@@ -8,6 +8,8 @@ from vitral.data.config import DataConfig
 from vitral.data.sources.remote import as_url
 from vitral.data.sources.spool import is_pipe
 from vitral.data.sources.tables import PACKED, WHOLE
+from vitral.data.sources.tfds import INFO
+from vitral.data.sources.tfrecords import NAMES
 from vitral.datasets.registry import DATA_SETS, TASKS
 from vitral.errors import UserError, did_you_mean
 
@@ -28,6 +30,8 @@ def infer_source(words: str) -> DataConfig:
     if words in names:
         return DataConfig(source=words)
     root = Path(words)
+    if root.suffix != ".tar" and NAMES.search(root.name):
+        return DataConfig(source="tfrecord", root=root)
     if root.suffix == ".tar" or as_url(root) or is_pipe(words):
         return DataConfig(source="tars", root=root)
     if root.is_file():
@@ -42,11 +46,13 @@ def infer_source(words: str) -> DataConfig:
     )
 
 
-def _storage(root: Path) -> Literal["hub", "tars", "idx", "folder"]:
+def _storage(root: Path) -> Literal["hub", "tars", "tfrecord", "idx", "folder"]:
     """The kind of storage, from the names of the files in a folder."""
     names = [path.name for path in islice((path for path in root.rglob("*") if path.is_file()), MAX_FILES)]
     if {PACKED, WHOLE, "state.json"} & set(names) or any(name.endswith((".parquet", ".arrow")) for name in names):
         return "hub"
     if any(name.endswith(".tar") for name in names):
         return "tars"
+    if INFO in names or any(NAMES.search(name) for name in names):
+        return "tfrecord"
     return "idx" if any("-ubyte" in name for name in names) else "folder"

@@ -11,7 +11,7 @@ from vitral.data.sources.remote import RemoteFile, as_typed, as_url, list_urls
 from vitral.data.sources.spool import is_pipe, located
 from vitral.errors import UserError
 
-__all__ = ["ShardFile", "find_shards"]
+__all__ = ["ShardFile", "find_shards", "named_files"]
 
 ShardFile = Path | RemoteFile
 
@@ -70,9 +70,27 @@ def _by_split(names: Sequence[str], root: Path, example: str) -> dict[str, list[
     return {split: found[split] for split in ROLES if split in found}
 
 
+def named_files(folder: str, names: Sequence[str]) -> tuple[ShardFile, ...]:
+    """Files of a folder or a URL.
+
+    Raises:
+        UserError: one does not exist or cannot be read.
+    """
+    if as_url(Path(folder)):
+        return tuple(located([f"{folder}/{name}" for name in names]))
+    return tuple(_existing([Path(folder) / name for name in names]))
+
+
 def _inside(root: Path, given: str) -> Path:
     """A pattern of `--data.splits`: inside the root, unless it is a URL or a command itself."""
     return Path(given) if as_url(Path(given)) or is_pipe(given) else root / given
+
+
+def _existing(files: list[Path]) -> list[Path]:
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise UserError(f"{missing[0]} does not exist: fetch it, or change --data.root or --data.splits")
+    return files
 
 
 def _expand(pattern: Path) -> tuple[ShardFile, ...]:
@@ -83,10 +101,7 @@ def _expand(pattern: Path) -> tuple[ShardFile, ...]:
     if as_url(pattern):
         names = [found for name in names for found in (list_urls(name) if "*" in name else [name])]
         return tuple(located(_some(names, pattern)))
-    files = [Path(name) for name in names if not re.search(r"[*?]", name)]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise UserError(f"{missing[0]} does not exist: fetch it, or change --data.root or --data.splits")
+    files = _existing([Path(name) for name in names if not re.search(r"[*?]", name)])
     for name in names:
         if re.search(r"[*?]", name):
             files += sorted(Path(name).parent.glob(Path(name).name))

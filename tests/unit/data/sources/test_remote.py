@@ -11,6 +11,7 @@ from vitral.data.notes import note_once
 from vitral.data.sources import remote
 from vitral.data.sources.remote import as_url
 from vitral.data.sources.source import read_ahead
+from vitral.datasets.infer import infer_source
 from web import Web, serve_folder
 
 
@@ -35,6 +36,12 @@ def test_urls_survive_paths() -> None:
     assert as_url(Path("hf-hub:owner/name")) is None
     assert as_url(Path("C:/data")) is None
     assert as_url(Path("shards/a.tar")) is None
+
+
+def test_urls_are_recognised_on_the_command_line() -> None:
+    for words in ("https://host/a-{0..3}.tar", "s3://bucket/folder", "pipe:cat a.tar"):
+        assert infer_source(words).source == "tars"
+    assert infer_source("gs://bucket/train.tfrecord-00000-of-00001").source == "tfrecord"
 
 
 def test_the_same_images_as_from_files(tmp_path: Path) -> None:
