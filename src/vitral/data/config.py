@@ -66,6 +66,10 @@ class DataConfig:
     """For unreadable images: stop the run, or skip, count and list them."""
     workers: int = 0
     """Processes that read images; 0: the training process itself."""
+    cache: str | None = None
+    """Where a run keeps decoded images: `ram`, or a folder on a local disk; None: they are decoded in every epoch."""
+    cache_side: int | None = None
+    """Short side to which larger training images are shrunk in the cache, in pixels; None: none is shrunk."""
 
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
@@ -85,6 +89,10 @@ class DataConfig:
             raise UserError(f"--data.split-seed must be at least 0, not {self.split_seed}")
         if self.workers < 0:
             raise UserError(f"--data.workers must be at least 0, not {self.workers}")
+        if self.cache_side is not None and self.cache_side < 1:
+            raise UserError(f"--data.cache-side must be at least 1 pixel, not {self.cache_side}")
+        if self.cache_side is not None and self.cache is None:
+            raise UserError("--data.cache-side shrinks images in a cache: give --data.cache ram or a folder")
         twice = [name for name, count in Counter(self.class_names).items() if count > 1]
         if twice:
             raise UserError(f"--data.class-names has {twice[0]!r} twice: give every class its own name")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from vitral.config import to_dict
+from vitral.data.cache import cache_images
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.distributed.world import SINGLE_PROCESS, World
@@ -59,6 +60,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         plan = Plan.of(config, samples=len(data["train"]))
         with translate_resource_errors(config.train):
             session, notes = start_session(plan, changes, checkpoints, data["train"])
+        data = cache_images(data, config.data, processes=world.size)
         if world.is_main and not checkpoints.paths():
             run.save(config)
     except BaseException:
