@@ -1,5 +1,6 @@
 """Batches of uint8 images. Item k of a data set is the whole k-th batch, so it does not depend on the workers."""
 
+import re
 import signal
 import time
 import warnings
@@ -204,7 +205,9 @@ def translate_worker_errors() -> Iterator[None]:
     except OSError as error:
         if not str(error).startswith("Caught "):
             raise
-        raise OSError(f"reading images failed: {str(error).strip().splitlines()[-1]}") from error
+        # the last line of the worker's traceback, without the name of the error's class
+        reason = re.sub(r"^[\w.]+: ", "", str(error).strip().splitlines()[-1])
+        raise OSError(f"reading images failed: {reason}") from error
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

@@ -184,7 +184,9 @@ def _check_room(splits: Mapping[str, Source], sides: Mapping[str, int | None], *
     about = f"{count:,} images take about {_amount(size)} of {_amount(free)} free in {place}"
     if size > FILLED * free:
         raise UserError(f"{about}: give a smaller --data.cache-side, another --data.cache, or none")
-    note_once(f"caching: {about}")
+    side = sides.get("train")
+    shrunk = "" if side is None else f"; larger training images are shrunk to a short side of {side} pixels"
+    note_once(f"caching: {about}{shrunk}")
 
 
 def _amount(size: int) -> str:
@@ -249,8 +251,12 @@ def _write(source: Source, side: int | None, stream: BinaryIO) -> dict[str, np.n
 def _in_memory(source: Source, side: int | None) -> CachedSource:
     """In a file without a name, which the operating system forgets with its last process, however that ends."""
     descriptor = os.memfd_create("vitral")
-    with os.fdopen(descriptor, "wb", closefd=False) as stream:
-        arrays = _write(source, side, stream)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as stream:
+            arrays = _write(source, side, stream)
+    except BaseException:
+        os.close(descriptor)
+        raise
     # other processes find it here, whether they are forked or not
     path = f"/proc/{os.getpid()}/fd/{descriptor}"
     return CachedSource(source=source, file=MappedFile(path, descriptor), **arrays)
