@@ -24,7 +24,8 @@ WORKERS = (0, 2, 1, 3, 0, 2)
 
 def start(*arguments: str, cwd: Path) -> Fork:
     """Starts `vitral ARGUMENTS` with a cache of its own, and little patience."""
-    return Fork(*arguments, cwd=cwd, VITRAL_CACHE=str(cwd / "cache"), VITRAL_RETRY_SECONDS="3")
+    variables = dict(VITRAL_CACHE=str(cwd / "cache"), VITRAL_RETRY_SECONDS="3", NO_PROXY="127.0.0.1")
+    return Fork(*arguments, cwd=cwd, **variables)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,11 @@ Results are equal to those without a cache unless images are shrunk. So a JPEG t
 training decodes only the part of it that a crop needs. Other files are kept as pixels, in 8 bits, grey or colour.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -30,7 +28,7 @@ from vitral.data.sources.source import Source, read_ahead
 from vitral.data.sources.states import image_states
 from vitral.data.tools.parallel_map import parallel_map
 from vitral.errors import UserError
-from vitral.files import write_atomically
+from vitral.files import locked, write_atomically
 
 __all__ = ["CachedSource", "cache_images"]
 
@@ -155,7 +153,7 @@ def cache_images(splits: Mapping[str, Source], config: DataConfig, *, processes:
     folder = Path(config.cache).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Source] = {}
-    with _locked(folder / ".lock"):
+    with locked(folder / ".lock"):
         targets = {split: folder / f"{_key(source, sides[split])}.images" for split, source in splits.items()}
         missing = {split: source for split, source in splits.items() if not _is_complete(targets[split], len(source))}
         if missing:
@@ -291,15 +289,6 @@ def _key(source: Source, side: int | None) -> str:
     for state in image_states(source):
         digest.update(state)
     return digest.hexdigest()[:32]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Only one process at a time, of those on this machine, fills a cache."""
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("wb"))
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _free_memory() -> int:

@@ -24,6 +24,7 @@ __all__ = [
     "list_urls",
     "read_if_there",
     "read_ranges",
+    "retried",
     "stat_files",
 ]
 
@@ -154,7 +155,7 @@ def stat_files(urls: Sequence[str]) -> list[RemoteFile]:
     """
 
     def stat(url: str) -> RemoteFile:
-        information = _try(url, lambda: filesystem(url).info(url), seconds=FIRST_RETRY_SECONDS)
+        information = retried(url, lambda: filesystem(url).info(url), seconds=FIRST_RETRY_SECONDS)
         if information.get("size") is None:
             raise UserError(f"{url} has no size, so it cannot be read by ranges: give another server")
         key = next((key for key in VERSIONS if information.get(key)), None)
@@ -181,7 +182,7 @@ def list_urls(pattern: str) -> list[str]:
     system, folder = filesystem(pattern), pattern.partition("*")[0].rpartition("/")[0] if "*" in pattern else pattern
     listed = system.glob if "*" in pattern else system.find
     try:
-        paths = _try(pattern, lambda: listed(pattern), seconds=FIRST_RETRY_SECONDS)
+        paths = retried(pattern, lambda: listed(pattern), seconds=FIRST_RETRY_SECONDS)
     except OSError as error:
         raise UserError(f"{error}; check the URL and the network") from None
     inside = system._strip_protocol(folder)
@@ -206,7 +207,7 @@ def read_if_there(url: str) -> bytes | None:
                 return None
             raise
 
-    content = _try(url, read, seconds=_patience())
+    content = retried(url, read)
     return None if content is None or content.lstrip().startswith(b"<") else content
 
 
@@ -214,7 +215,7 @@ def has_ranges(file: RemoteFile) -> bool:
     """Whether the server sends a part of a file when it is asked for one, not the whole."""
     if file.size < 2:
         return True
-    return len(_try(file.url, lambda: _fetch(file, 0, 1), seconds=FIRST_RETRY_SECONDS)) == 1
+    return len(retried(file.url, lambda: _fetch(file, 0, 1), seconds=FIRST_RETRY_SECONDS)) == 1
 
 
 def read_ranges(ranges: Sequence[tuple[RemoteFile, int, int]]) -> list[bytes]:
@@ -256,7 +257,7 @@ def _read(file: RemoteFile, start: int, end: int) -> bytes:
             raise OSError(f"{len(content)} bytes came of {end - start}")
         return content
 
-    return _try(file.url, read, seconds=_patience())
+    return retried(file.url, read)
 
 
 def _fetch(file: RemoteFile, start: int, end: int) -> bytes:
@@ -297,13 +298,18 @@ def _patience() -> float:
         raise UserError(f"{PATIENCE} must be a number of seconds, such as 300, not {text!r}") from None
 
 
-def _try(url: str, call: Callable[[], T], *, seconds: float) -> T:
+def retried(url: str, call: Callable[[], T], *, seconds: float | None = None) -> T:
     """Calls until it succeeds, with a wait after each failure that may pass, twice as long each time.
+
+    Args:
+        url: what is read, for errors.
+        call: reads it; may be called again after any error.
+        seconds: to wait in all; None: as VITRAL_RETRY_SECONDS says.
 
     Raises:
         OSError: it failed for good, or for too long. The message is a sentence with the URL and the cause.
     """
-    wait, waited = FIRST_WAIT, 0.0
+    wait, waited, seconds = FIRST_WAIT, 0.0, _patience() if seconds is None else seconds
     while True:
         try:
             return call()

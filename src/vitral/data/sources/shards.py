@@ -24,7 +24,7 @@ from vitral.data.sources.labels import encode_labels
 from vitral.data.sources.remote import RemoteFile, RemoteStream, read_ranges
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
-from vitral.files import cache_folder, write_atomically
+from vitral.files import cache_folder, locked, write_atomically
 
 __all__ = ["Index", "ShardKind", "ShardSource", "open_shards"]
 
@@ -140,22 +140,36 @@ def open_shards(
 
 
 def _indices(files: tuple[ShardFile, ...], kind: ShardKind) -> list[Index]:
-    """The index of each shard; notes what takes long, and which shards have changed since they were indexed."""
+    """The index of each shard, from the cache or built."""
     with ThreadPoolExecutor(INDEX_THREADS) as pool:
         try:
-            found = list(pool.map(lambda file: _Entry.read(file, kind), files))
-            changed = [file for file, entry in zip(files, found, strict=True) if entry.is_stale]
-            missing = [entry for entry in found if entry.index is None]
-            size = sum(entry.size for entry in missing)
-            if changed:
-                more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-                note_once(f"{changed[0]}{more} changed since the last time: indexed again")
-            if size > LARGE:
-                note_once(f"{len(missing)} shards of {size / 1e9:.1f} GB are read once, to index them")
-            return list(pool.map(lambda entry: entry.index or entry.build(kind), found))
+            entries = list(pool.map(lambda file: _Entry.read(file, kind), files))
+            missing = [number for number, entry in enumerate(entries) if entry.index is None]
+            if missing:
+                # several training processes would all read all shards
+                cache_folder().mkdir(parents=True, exist_ok=True)
+                with locked(cache_folder() / f"{kind.name}.lock"):
+                    built = _build([files[number] for number in missing], kind, pool)
+                found = dict(zip(missing, built, strict=True))
+                return [entry.index or found[number] for number, entry in enumerate(entries)]
+            return [entry.index for entry in entries if entry.index is not None]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _build(files: list[ShardFile], kind: ShardKind, pool: ThreadPoolExecutor) -> list[Index]:
+    """Builds the indices that no other process has built; notes changed shards, and what takes long."""
+    entries = list(pool.map(lambda file: _Entry.read(file, kind), files))
+    changed = [entry.file for entry in entries if entry.is_stale]
+    missing = [entry for entry in entries if entry.index is None]
+    size = sum(entry.size for entry in missing)
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        note_once(f"{changed[0]}{more} changed since the last time: indexed again")
+    if size > LARGE:
+        note_once(f"{len(missing)} shards of {size / 1e9:.1f} GB are read once, to index them")
+    return list(pool.map(lambda entry: entry.index or entry.build(kind), entries))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

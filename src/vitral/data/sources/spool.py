@@ -5,14 +5,14 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from vitral.data.notes import note_once
-from vitral.data.sources.remote import RemoteFile, filesystem, has_ranges, stat_files
+from vitral.data.sources.remote import RemoteFile, filesystem, has_ranges, retried, stat_files
 from vitral.errors import UserError
-from vitral.files import cache_folder, write_atomically
+from vitral.files import cache_folder, locked, write_atomically
 
 __all__ = ["is_pipe", "located"]
 
@@ -41,56 +41,60 @@ def located(names: Sequence[str]) -> list[Path | RemoteFile]:
         UserError: a URL cannot be read, a command fails, or the disk has no room for the copies.
     """
     if is_pipe(names[0]):
-        return [*_spool_commands(names)]
+        return [*_copies_of_commands(names)]
     files = stat_files(names)
-    if has_ranges(files[0]):
-        return [*files]
+    return [*files] if has_ranges(files[0]) else [*_copies_of_files(files)]
+
+
+def _copies_of_files(files: Sequence[RemoteFile]) -> list[Path]:
     copies = [(_copy_of(file.url, f"{file.url} {file.size} {file.version}"), file) for file in files]
-    missing = [(copy, file) for copy, file in copies if not copy.is_file()]
-    size = sum(file.size for _, file in missing)
-    if missing:
-        note_once(
-            f"the server of {files[0]} cannot send parts of a file: "
-            f"{len(missing)} shards of {size / 1e6:,.0f} MB are copied to {cache_folder() / 'spool'}"
-        )
-    _check_room(size)
-    for copy, file in missing:
-        _write(copy, lambda stream, file=file: _download(file, stream))
-    return [copy for copy, _ in copies]
-
-
-def _spool_commands(names: Sequence[str]) -> list[Path]:
-    copies = [(_copy_of(name, name), name.removeprefix(PIPE).strip()) for name in names]
-    missing = [(copy, command) for copy, command in copies if not copy.is_file()]
-    if missing:
-        note_once(
-            f"the output of {len(missing)} commands is copied to {cache_folder() / 'spool'}, as it cannot be read at "
-            "random: remove the copies if the output changes"
-        )
-    for number, (copy, command) in enumerate(missing):
-        _write(copy, lambda stream, command=command: _run(command, stream))
-        size = copy.stat().st_size
-        if number == 0:
-            note_once(f"{command!r} printed {size / 1e6:,.1f} MB, the first of {len(missing)} copies")
+    with locked(_folder() / ".lock"):
+        missing = [(copy, file) for copy, file in copies if not copy.is_file()]
+        size = sum(file.size for _, file in missing)
+        if missing:
+            note_once(
+                f"the server of {files[0]} cannot send parts of a file: "
+                f"{len(missing)} shards of {size / 1e6:,.0f} MB are copied to {_folder()}"
+            )
         _check_room(size)
+        for copy, file in missing:
+            write_atomically(copy, lambda stream, file=file: _download(file, stream))
     return [copy for copy, _ in copies]
+
+
+def _copies_of_commands(names: Sequence[str]) -> list[Path]:
+    copies = [(_copy_of(name, name), name.removeprefix(PIPE).strip()) for name in names]
+    with locked(_folder() / ".lock"):
+        missing = [(copy, command) for copy, command in copies if not copy.is_file()]
+        if missing:
+            note_once(
+                f"the output of {len(missing)} commands is copied to {_folder()}, as it cannot be read at random: "
+                "remove the copies if the output changes"
+            )
+        for number, (copy, command) in enumerate(missing):
+            write_atomically(copy, lambda stream, command=command: _run(command, stream))
+            size = copy.stat().st_size
+            if number == 0:
+                note_once(f"{command!r} printed {size / 1e6:,.1f} MB, the first of {len(missing)} copies")
+            _check_room(size)
+    return [copy for copy, _ in copies]
+
+
+def _folder() -> Path:
+    folder = cache_folder() / "spool"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _copy_of(name: str, identity: str) -> Path:
     """A name from the last word of a URL or command, so that messages about the copy can be understood."""
     last = re.split(r"[/\s]", name)[-1]
     digest = hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]
-    return cache_folder() / "spool" / f"{digest}-{last[-100:]}"
-
-
-def _write(copy: Path, write: Callable[[BinaryIO], object]) -> None:
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(copy, write)
+    return _folder() / f"{digest}-{last[-100:]}"
 
 
 def _check_room(size: int) -> None:
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder()
     free = shutil.disk_usage(folder).free
     if size > free - RESERVE:
         raise UserError(
@@ -100,10 +104,15 @@ def _check_room(size: int) -> None:
 
 
 def _download(file: RemoteFile, stream: BinaryIO) -> None:
-    with filesystem(file.url).open(file.url, "rb", block_size=0) as source:
-        shutil.copyfileobj(source, stream, CHUNK)
-    if stream.tell() != file.size:
-        raise OSError(f"{file} broke off after {stream.tell()} of {file.size} bytes: start again")
+    def copy() -> None:
+        stream.seek(0)
+        stream.truncate()
+        with filesystem(file.url).open(file.url, "rb", block_size=0) as source:
+            shutil.copyfileobj(source, stream, CHUNK)
+        if stream.tell() != file.size:
+            raise OSError(f"{stream.tell()} bytes came of {file.size}")
+
+    retried(file.url, copy)
 
 
 def _run(command: str, stream: BinaryIO) -> None:

@@ -18,6 +18,7 @@ from web import Web, serve_folder
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VITRAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(remote, "FIRST_RETRY_SECONDS", 0.6)
     monkeypatch.setenv("VITRAL_RETRY_SECONDS", "0.6")
     note_once.cache_clear()
@@ -103,10 +104,16 @@ def test_a_server_without_ranges(tmp_path: Path, cache: Path, caplog: pytest.Log
     with serve_folder(tmp_path / "shards", ranges=False) as web:
         data = opened(train_url(web))
         assert "3 shards of 0 MB are copied" in caplog.text
-        assert len(list((cache / "spool").iterdir())) == 3
+        assert len(list((cache / "spool").glob("*-train-00?.tar"))) == 3
         web.requests.clear()
         assert shades(opened(train_url(web))["train"]) == shades(data["train"]) == shades(local["train"])
         assert len([request for request in web.requests if request.startswith("GET")]) <= 2
+
+
+def test_a_copy_is_tried_again_too(tmp_path: Path) -> None:
+    write_shards(tmp_path / "shards")
+    with serve_folder(tmp_path / "shards", ranges=False, fail_every=3) as web:
+        assert sum(map(len, opened(train_url(web)).values())) == 12
 
 
 def test_without_versions_that_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
