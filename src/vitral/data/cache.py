@@ -63,6 +63,14 @@ class Entry(NamedTuple):
     """Width and height of pixels."""
 
 
+class Layout(NamedTuple):
+    """Where the images are in a cache's file: the fields of a `CachedSource`."""
+
+    kinds: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+
 class MappedFile:
     """A file in the memory of all processes that read it."""
 
@@ -161,9 +169,9 @@ def cache_images(splits: Mapping[str, Source], config: DataConfig, *, processes:
         for split, source in splits.items():
             if split in missing:
                 _on_disk(source, sides[split], targets[split])
-            arrays = _load(targets[split])
-            assert arrays is not None
-            found[split] = CachedSource(source=source, file=MappedFile(str(targets[split])), **arrays)
+            layout = _load(targets[split])
+            assert layout is not None
+            found[split] = CachedSource(source=source, file=MappedFile(str(targets[split])), **layout._asdict())
     return found
 
 
@@ -229,8 +237,8 @@ def _inspect(stored: bytes | Image.Image, name: str) -> tuple[tuple[int, int], b
         return image.size, image.mode not in PIXEL_MODES or image.format == "TIFF"
 
 
-def _write(source: Source, side: int | None, stream: BinaryIO) -> dict[str, np.ndarray]:
-    """Writes every image; returns the arrays of a `CachedSource`."""
+def _write(source: Source, side: int | None, stream: BinaryIO) -> Layout:
+    """Writes every image."""
     kinds, lengths, sizes = [], [], []
     for entry in _entries(source, side, np.arange(len(source))):
         stream.write(entry.content)
@@ -239,11 +247,7 @@ def _write(source: Source, side: int | None, stream: BinaryIO) -> dict[str, np.n
         sizes.append(entry.size)
     if not sum(lengths):
         stream.write(b"\0")  # an empty file cannot be mapped
-    return {
-        "kinds": np.array(kinds, np.int64),
-        "starts": np.cumsum([0, *lengths]),
-        "sizes": np.array(sizes, np.int64),
-    }
+    return Layout(np.array(kinds, np.int64), np.cumsum([0, *lengths]), np.array(sizes, np.int64))
 
 
 def _in_memory(source: Source, side: int | None) -> CachedSource:
@@ -251,36 +255,39 @@ def _in_memory(source: Source, side: int | None) -> CachedSource:
     descriptor = os.memfd_create("vitral")
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as stream:
-            arrays = _write(source, side, stream)
+            layout = _write(source, side, stream)
     except BaseException:
         os.close(descriptor)
         raise
     # other processes find it here, whether they are forked or not
     path = f"/proc/{os.getpid()}/fd/{descriptor}"
-    return CachedSource(source=source, file=MappedFile(path, descriptor), **arrays)
+    return CachedSource(source=source, file=MappedFile(path, descriptor), **layout._asdict())
 
 
 def _on_disk(source: Source, side: int | None, target: Path) -> None:
-    arrays: dict[str, np.ndarray] = {}
-    write_atomically(target, lambda stream: arrays.update(_write(source, side, stream)))
-    # last: a cache without its index is written again
-    write_atomically(target.with_suffix(".npz"), lambda stream: np.savez(stream, **arrays))
+    layouts: list[Layout] = []
+    write_atomically(target, lambda stream: layouts.append(_write(source, side, stream)))
+    kinds, starts, sizes = layouts[0]
+    # last: a cache without its layout is written again
+    write_atomically(
+        target.with_suffix(".npz"), lambda stream: np.savez(stream, kinds=kinds, starts=starts, sizes=sizes)
+    )
 
 
-def _load(target: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a cache; None if it is absent or damaged."""
+def _load(target: Path) -> Layout | None:
+    """The layout of a cache; None if it is absent or damaged."""
     try:
         with np.load(target.with_suffix(".npz"), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("kinds", "starts", "sizes")}
+            return Layout(arrays["kinds"], arrays["starts"], arrays["sizes"])
     except (FileNotFoundError, BadZipFile, ValueError, KeyError, EOFError):
         return None
 
 
 def _is_complete(target: Path, count: int) -> bool:
-    arrays = _load(target)
-    if arrays is None or len(arrays["kinds"]) != count or not target.is_file():
+    layout = _load(target)
+    if layout is None or len(layout.kinds) != count or not target.is_file():
         return False
-    return target.stat().st_size == max(1, int(arrays["starts"][-1]))
+    return target.stat().st_size == max(1, int(layout.starts[-1]))
 
 
 def _key(source: Source, side: int | None) -> str:

@@ -28,7 +28,7 @@ __all__ = [
     "stat_files",
 ]
 
-CONNECTIONS = 16
+CONNECTIONS = 32
 """Requests at the same time, of each process."""
 
 PATIENCE = "VITRAL_RETRY_SECONDS"

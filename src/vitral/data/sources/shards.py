@@ -28,7 +28,7 @@ from vitral.files import cache_folder, locked, write_atomically
 
 __all__ = ["Index", "ShardKind", "ShardSource", "open_shards"]
 
-INDEX_THREADS = 8
+INDEX_THREADS = 16
 """Shards that are indexed concurrently."""
 
 LARGE = 100_000_000
@@ -207,7 +207,7 @@ class _Entry:
         file = self.file
         opened = BufferedReader(RemoteStream(file)) if isinstance(file, RemoteFile) else file.open("rb")
         with opened as stream:
-            index = kind.build(str(self.file), stream, self.size)
+            index = kind.build(str(self.file), stream, self.size)  # pyright: ignore[reportArgumentType]
         state = np.array(f"{self.size} {self.version}")
         self.cached.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(
