@@ -85,7 +85,7 @@ def assert_same(run: Path, reference: Path) -> None:
     assert records(run) == records(reference)
 
 
-@pytest.mark.parametrize("fail_every", [0, 3])
+@pytest.mark.parametrize("fail_every", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_killed_over_http(tmp_path: Path, shards: Path, local: Path, fail_every: int) -> None:
     with serve_folder(shards, fail_every=fail_every) as web:
         words = command(web.url, "run")
@@ -98,6 +98,19 @@ def test_killed_over_http(tmp_path: Path, shards: Path, local: Path, fail_every:
         last = start(*words, "--data.workers", str(WORKERS[-1]), cwd=tmp_path)
         assert "step 60/60" in last.ended()
         assert any("bytes=" in request for request in web.requests)
+    assert_same(tmp_path / "run", local)
+
+
+def test_a_cache_changes_nothing(tmp_path: Path, shards: Path, local: Path) -> None:
+    """In memory, then in a folder; images of this size are not shrunk."""
+    words = [*command(shards, "run"), "--data.cache", "ram"]
+    process = start(*words, "--data.workers", "2", cwd=tmp_path)
+    process.wait_until(lambda: steps_taken(tmp_path / "run") >= 20)
+    process.kill()
+    assert "caching: 300 images take about" in process.ended()
+    last = start("train", "--resume", "run", "--data.cache", "kept", cwd=tmp_path)
+    assert "step 60/60" in last.ended()
+    assert len(list((tmp_path / "kept").glob("*.images"))) == 2
     assert_same(tmp_path / "run", local)
 
 

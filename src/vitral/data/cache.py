@@ -148,7 +148,7 @@ def cache_images(splits: Mapping[str, Source], config: DataConfig, *, processes:
     if config.cache is None:
         return dict(splits)
     sides = {split: config.cache_side if split == "train" else None for split in splits}
-    if config.cache == "ram":
+    if config.cache.lower() == "ram":
         if processes > 1:
             raise UserError(
                 "--data.cache ram would hold the images once in each training process: give a folder that they share, "

@@ -31,7 +31,7 @@ class DataConfig:
     hub: tables of Hugging Face's datasets, from the Hub or from Parquet, Arrow or packed files.
     csv: a CSV, TSV or JSON Lines file of paths and classes.
     tars: tar shards in the WebDataset format; root may be a pattern such as shards/train-{000..146}.tar, a URL such as
-    https://host/train-{000..146}.tar or s3://bucket/shards, or a command such as pipe:cat {000..146}.tar.
+    https://host/train-{000..146}.tar or s3://bucket/shards, or a command such as pipe:zcat {000..146}.tar.gz.
     tfrecord: TFRecord files of images and classes, also those of TensorFlow Datasets; root as with tars.
 
     Anything else is a data set's name, such as digits or cifar10: `vitral data list` shows all names.

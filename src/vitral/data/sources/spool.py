@@ -19,6 +19,9 @@ __all__ = ["is_pipe", "located"]
 PIPE = "pipe:"
 """How WebDataset writes the command that prints a shard."""
 
+ALLOW = "VITRAL_ALLOW_COMMANDS"
+"""Environment variable that allows commands: a run's configuration may come from somebody else."""
+
 CHUNK = 1 << 20
 """Bytes that are copied at once."""
 
@@ -38,7 +41,7 @@ def located(names: Sequence[str]) -> list[Path | RemoteFile]:
         names: URLs, or commands after `pipe:`.
 
     Raises:
-        UserError: a URL cannot be read, a command fails, or the disk has no room for the copies.
+        UserError: a URL cannot be read, a command fails or is not allowed, or the disk has no room for the copies.
     """
     if is_pipe(names[0]):
         return [*_copies_of_commands(names)]
@@ -63,6 +66,10 @@ def _copies_of_files(files: Sequence[RemoteFile]) -> list[Path]:
 
 
 def _copies_of_commands(names: Sequence[str]) -> list[Path]:
+    if os.environ.get(ALLOW) != "1":
+        raise UserError(
+            f"{names[0]!r} would run a command: give its URL, such as https://, s3:// or gs://, or set {ALLOW}=1"
+        )
     copies = [(_copy_of(name, name), name.removeprefix(PIPE).strip()) for name in names]
     with locked(_folder() / ".lock"):
         missing = [(copy, command) for copy, command in copies if not copy.is_file()]

@@ -130,8 +130,10 @@ def test_names_of_classes_beside_the_shards(tmp_path: Path) -> None:
         assert opened(train_url(web))["train"].classes == ("cat", "dog")
 
 
-def test_commands(tmp_path: Path) -> None:
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shards = write_shards(tmp_path / "shards")
+    refused(Path("pipe:cat a-{0..3}.tar"), "'pipe:cat a-0.tar' would run a command: give its URL, such as https://")
+    monkeypatch.setenv("VITRAL_ALLOW_COMMANDS", "1")
     data = opened(Path(f"pipe:cat {shards}/train-{{000..002}}.tar"))
     assert sorted(shades(data["train"]) + shades(data["test"])) == list(range(12))
     refused(Path("pipe:cat /nowhere.tar"), "the command 'cat /nowhere.tar' failed: cat: /nowhere.tar: No such file")
