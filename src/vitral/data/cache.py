@@ -159,6 +159,8 @@ def cache_images(splits: Mapping[str, Source], config: DataConfig, *, processes:
         _check_room(splits, sides, free=_free_memory(), place="memory")
         return {split: _in_memory(source, sides[split]) for split, source in splits.items()}
     folder = Path(config.cache).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: give ram or a folder as --data.cache")
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Source] = {}
     with locked(folder / ".lock"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitral.config import renamed
+from vitral.data.sources.remote import as_url
 from vitral.errors import UserError
 
 __all__ = ["ROLES", "DataConfig", "require_folder"]
@@ -30,8 +31,7 @@ class DataConfig:
     idx: IDX files as of MNIST.
     hub: tables of Hugging Face's datasets, from the Hub or from Parquet, Arrow or packed files.
     csv: a CSV, TSV or JSON Lines file of paths and classes.
-    tars: tar shards in the WebDataset format; root may be a pattern such as shards/train-{000..146}.tar, a URL such as
-    https://host/train-{000..146}.tar or s3://bucket/shards, or a command such as pipe:zcat {000..146}.tar.gz.
+    tars: tar shards in the WebDataset format; root may be a pattern or URL, such as shards/train-{000..146}.tar.
     tfrecord: TFRecord files of images and classes, also those of TensorFlow Datasets; root as with tars.
 
     Anything else is a data set's name, such as digits or cifar10: `vitral data list` shows all names.
@@ -106,6 +106,8 @@ def require_folder(config: DataConfig) -> Path:
     """
     if config.root is None:
         raise UserError(f"--data.source {config.source} needs --data.root, the folder to read")
+    if url := as_url(config.root):
+        raise UserError(f"--data.source {config.source} does not read {url}: only tars and tfrecord read URLs")
     if not config.root.exists():
         package = " (Debian's package dataset-fashion-mnist installs one)" if config.source == "idx" else ""
         raise UserError(f"{config.root} does not exist: give an existing folder as --data.root{package}")

@@ -181,4 +181,6 @@ def test_wrong_use(photographs: Path) -> None:
         DataConfig(source="folder", cache="ram", cache_side=0)
     with pytest.raises(UserError, match=r"give --data\.cache ram or a folder"):
         DataConfig(source="folder", cache_side=64)
+    with pytest.raises(UserError, match=r"is a file: give ram or a folder as --data\.cache"):
+        cached(data, data["train"].stored(0))
     assert cache_images(data, DataConfig(source="folder")) == data

@@ -178,7 +178,7 @@ def list_urls(pattern: str) -> list[str]:
         UserError: the server cannot be reached, or lists no files, as those of HTTP.
     """
     if pattern.startswith("http"):
-        raise UserError(f"{pattern}: HTTP servers do not list their files, so name them all: train-{{000..146}}.tar")
+        raise UserError(f"{pattern}: HTTP servers do not list their files: name them, such as train-{{000..146}}.tar")
     system, folder = filesystem(pattern), pattern.partition("*")[0].rpartition("/")[0] if "*" in pattern else pattern
     listed = system.glob if "*" in pattern else system.find
     try:

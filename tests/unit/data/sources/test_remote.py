@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from unit.data.sources.test_tars import opened, png, refused, shades, write_shard, write_shards
+from vitral.data.config import DataConfig
 from vitral.data.notes import note_once
 from vitral.data.sources import remote
 from vitral.data.sources.remote import as_url
 from vitral.data.sources.source import read_ahead
 from vitral.datasets.infer import infer_source
+from vitral.datasets.opening import open_data
+from vitral.errors import UserError
 from web import Web, serve_folder
 
 
@@ -165,6 +168,10 @@ def test_wrong_use(tmp_path: Path) -> None:
         refused(Path(web.url) / "shards", "HTTP servers do not list their files")
         url = web.url
     refused(Path(f"{url}/train-000.tar"), f"{url}/train-000.tar cannot be read: connection refused")
+    with pytest.raises(
+        UserError, match=rf"--data\.source folder does not read {url}: only tars and tfrecord read URLs"
+    ):
+        open_data(DataConfig(source="folder", root=Path(url)))
     refused(Path("odd://host/a.tar"), "odd://host/a.tar cannot be read: ")
     (tmp_path / "shards" / "odd.tar").write_bytes(b"<html>")
     with serve_folder(tmp_path / "shards") as web:
