@@ -207,7 +207,7 @@ def read_if_there(url: str) -> bytes | None:
                 return None
             raise
 
-    content = retried(url, read)
+    content = retried(url, read, seconds=FIRST_RETRY_SECONDS)
     return None if content is None or content.lstrip().startswith(b"<") else content
 
 
@@ -228,23 +228,22 @@ def read_ranges(ranges: Sequence[tuple[RemoteFile, int, int]]) -> list[bytes]:
         OSError: a server cannot be reached, even after several tries, or a file has changed.
     """
     merge = optional("fsspec.utils", purpose="reading URLs").merge_offset_ranges
+    if not ranges:
+        return []
     files = {file.url: file for file, _, _ in ranges}
-    urls, starts, sizes = [file.url for file, _, _ in ranges], [r[1] for r in ranges], [r[2] for r in ranges]
-    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+    wanted = [(file.url, start, start + size) for file, start, size in ranges]
+    urls, starts, ends = ([part[field] for part in wanted] for field in range(3))
     merged = list(zip(*merge(urls, starts, ends, max_gap=MAX_GAP, max_block=MAX_RANGE), strict=True))
-    if len(merged) == 1:
-        contents = [_read(files[merged[0][0]], *merged[0][1:])]
-    else:
-        with ThreadPoolExecutor(min(CONNECTIONS, len(merged))) as pool:
-            contents = list(pool.map(lambda part: _read(files[part[0]], *part[1:]), merged))
-    found: dict[tuple[str, int, int], bytes] = {}
+    with ThreadPoolExecutor(min(CONNECTIONS, len(merged))) as pool:
+        contents = list(pool.map(lambda part: _read(files[part[0]], *part[1:]), merged))
     by_url: dict[str, list[tuple[int, int, bytes]]] = {}
     for (url, start, end), content in zip(merged, contents, strict=True):
         by_url.setdefault(url, []).append((start, end, content))
-    for url, start, end in zip(urls, starts, ends, strict=True):
+    found = []
+    for url, start, end in wanted:
         first, _, content = next(part for part in by_url[url] if part[0] <= start and end <= part[1])
-        found[url, start, end] = content[start - first : end - first]
-    return [found[key] for key in zip(urls, starts, ends, strict=True)]
+        found.append(content[start - first : end - first])
+    return found
 
 
 def _read(file: RemoteFile, start: int, end: int) -> bytes:

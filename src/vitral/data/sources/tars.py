@@ -38,16 +38,21 @@ def open_tars(config: DataConfig) -> dict[str, Source]:
     shards = find_shards(config, is_shard=lambda name: name.endswith(".tar"), example=".tar")
     key = config.label_column or "label"
     kind = ShardKind(name="tars", key=key, build=partial(_build_index, key))
-    names = config.class_names or _class_names(config.root)
+    names = config.class_names or _class_names(config.root, is_folder=bool(config.splits))
     return open_shards(shards, kind, names=names, origin=as_typed(config.root))
 
 
-def _class_names(root: Path) -> tuple[str, ...]:
-    """The lines of `classes.txt` beside the shards, if it exists."""
+def _class_names(root: Path, *, is_folder: bool) -> tuple[str, ...]:
+    """The lines of `classes.txt` beside the shards, if it exists.
+
+    Args:
+        root: the folder of the shards, or a pattern.
+        is_folder: whether it is known to be a folder; else, a URL without a suffix is one.
+    """
     if is_pipe(str(root)):
         return ()
     if url := as_url(root):
-        folder = url.rpartition("/")[0] if "." in root.name else url
+        folder = url if is_folder or "." not in root.name else url.rpartition("/")[0]
         text = (read_if_there(f"{folder}/classes.txt") or b"").decode(errors="replace")
     else:
         file = (root if root.is_dir() else root.parent) / "classes.txt"

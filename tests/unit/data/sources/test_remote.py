@@ -10,7 +10,7 @@ from unit.data.sources.test_tars import opened, png, refused, shades, write_shar
 from vitral.data.config import DataConfig
 from vitral.data.notes import note_once
 from vitral.data.sources import remote
-from vitral.data.sources.remote import as_url
+from vitral.data.sources.remote import as_url, read_ranges, stat_files
 from vitral.data.sources.source import read_ahead
 from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_data
@@ -67,6 +67,29 @@ def test_a_batch_is_few_requests(tmp_path: Path) -> None:
         assert len(web.requests) == 3
         shades(train)
         assert len(web.requests) == 3
+
+
+def test_ranges_in_any_order(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(1_000_000)
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(content)
+    rng = np.random.default_rng(1)
+    with serve_folder(tmp_path) as web:
+        files = stat_files([f"{web.url}/a", f"{web.url}/b"])
+        ranges = [(files[rng.integers(2)], int(rng.integers(900_000)), int(rng.integers(3) * 500)) for _ in range(50)]
+        assert read_ranges(ranges) == [content[start : start + size] for _, start, size in ranges]
+        assert read_ranges([]) == []
+
+
+def test_a_batch_of_two_splits(tmp_path: Path) -> None:
+    write_shards(write_shards(tmp_path / "shards"), "val", shards=1)
+    write_shards(tmp_path / "shards", "test", shards=1)
+    with serve_folder(tmp_path / "shards") as web:
+        splits = ("train=train-{000..002}.tar", "val=val-000.tar", "test=test-000.tar")
+        train = opened(Path(web.url), splits=splits, train_on_val=True)["train"]
+        for indices in ([0, 5], [13, 14], [0, 15], []):
+            read_ahead(train, np.array(indices, np.int64))
+            assert [train.stored(index) for index in indices] == [png(index % 12) for index in indices]
 
 
 def test_the_index_is_cached_until_a_shard_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
