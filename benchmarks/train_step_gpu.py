@@ -7,12 +7,14 @@ A step is forward, softmax cross-entropy, backward and a fused AdamW update at 2
 - the plain block: linear patch embedding, fused qkv, scaled dot-product attention, tanh GELU, mean of the tokens, which
   stay in bfloat16;
 - Vitral's model, the same step around it;
-- Vitral's own step, as in `vitral train`: bytes from host memory, flips, normalisation, gradient clipping, and metrics
-  (loss, accuracy, gradient norm).
+- the same model with the kernels of `vitral.layers.kernels`;
+- Vitral's own step, as in `vitral train`: with these kernels, bytes from host memory, flips, normalisation, gradient
+  clipping, and metrics (loss, accuracy, gradient norm).
 
     python benchmarks/train_step_gpu.py --models S/16 B/16 L/16
 
-prints a Markdown table. Results are in this folder as `train_step_gpu_HARDWARE_DATE.md`.
+prints a Markdown table. `--curve 200` trains so many steps instead, and prints the losses of Vitral's model with and
+without kernels. Results are in this folder as `train_step_gpu_HARDWARE_DATE.md`.
 """
 
 import argparse
@@ -33,6 +35,7 @@ from vitral.inspection.cost import forward_macs
 from vitral.inspection.plan import throughput
 from vitral.models import architecture, build
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
+from vitral.train.kernels import supports_kernels, use_kernels
 from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.profiling.setup import find_device
 from vitral.train.session import Session
@@ -40,6 +43,8 @@ from vitral.vit_config import ViTConfig
 
 SIZES = {"S/16": ("small", 512), "B/16": ("base", 256), "L/16": ("large", 128)}
 """timm's name of each model size, and the batch size."""
+
+CONTENDERS = ["timm", "plain block", "Vitral's model", "with kernels", "Vitral's own step"]
 
 CLASSES, LR = 1000, 1e-3
 
@@ -83,19 +88,29 @@ class PlainTransformer(nn.Module):
         return self.head(self.norm(self.blocks(tokens.to(embedded.dtype))).mean(1))
 
 
-def peer_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], object]:
-    """A training step without Vitral's loop."""
+def peer_step(model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
+    """A training step without Vitral's loop; it returns the loss."""
     compiled = torch.compile(model.cuda().train())
     optimiser = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.1, fused=True)
 
-    def step() -> None:
+    def step() -> Tensor:
         with torch.autocast("cuda", torch.bfloat16):
             loss = F.cross_entropy(compiled(images), labels)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
+        return loss.detach()
 
     return step
+
+
+def with_kernels(config: ViTConfig) -> nn.Module:
+    """Vitral's model as it trains on GPUs that have the kernels."""
+    model = build(config)
+    if not supports_kernels(torch.device("cuda")):
+        raise SystemExit("this GPU has no kernels: leave `with kernels` out of --contenders")
+    use_kernels(model)
+    return model
 
 
 def own_step(config: ViTConfig, *, batch_size: int) -> Callable[[], object]:
@@ -116,19 +131,45 @@ def own_step(config: ViTConfig, *, batch_size: int) -> Callable[[], object]:
     return partial(session.train_step, Batch(images=images, labels=labels, augment_params=draws).pin_memory(), lr=LR)
 
 
-def training_steps(name: str) -> dict[str, Callable[[], object]]:
-    """The training step of each model, by name."""
+def training_steps(name: str, contenders: list[str]) -> dict[str, Callable[[], object]]:
+    """The training step of each contender, by name."""
     size, batch_size = SIZES[name]
     images = torch.rand(batch_size, 3, 224, 224, device="cuda") * 2 - 1
     labels = torch.randint(CLASSES, (batch_size,), device="cuda")
     config = architecture(f"ViT-{name}")
     theirs = timm.create_model(f"vit_{size}_patch16_224")
-    return {
-        "timm": peer_step(theirs, images, labels),
-        "plain block": peer_step(PlainTransformer(config), images, labels),
-        "Vitral's model": peer_step(build(config), images, labels),
-        "Vitral's own step": own_step(config, batch_size=batch_size),
+    steps: dict[str, Callable[[], Callable[[], object]]] = {
+        "timm": lambda: peer_step(theirs, images, labels),
+        "plain block": lambda: peer_step(PlainTransformer(config), images, labels),
+        "Vitral's model": lambda: peer_step(build(config), images, labels),
+        "with kernels": lambda: peer_step(with_kernels(config), images, labels),
+        "Vitral's own step": lambda: own_step(config, batch_size=batch_size),
     }
+    return {each: steps[each]() for each in contenders}
+
+
+def print_curves(name: str, steps: int) -> None:
+    """Losses with and without kernels, from the same weights, on images that show their class."""
+    batch_size, config = SIZES[name][1], architecture(f"ViT-{name}")
+    curves: dict[str, list[float]] = {}
+    for each, model in {"plain": build(config), "with kernels": with_kernels(config)}.items():
+        model.init_weights(torch.Generator().manual_seed(0))
+        random = torch.Generator("cuda").manual_seed(0)
+        signs = torch.randn(10, 3, 14, 14, device="cuda", generator=random)
+        images = torch.empty(batch_size, 3, 224, 224, device="cuda")
+        labels = torch.empty(batch_size, dtype=torch.long, device="cuda")
+        step, losses = peer_step(model, images, labels), []
+        for _ in range(steps):
+            drawn = torch.randint(10, (batch_size,), device="cuda", generator=random)
+            noise = torch.randn(batch_size, 3, 224, 224, device="cuda", generator=random)
+            images.copy_(0.2 * F.interpolate(signs[drawn], size=(224, 224)) + noise)
+            labels.copy_(drawn)
+            losses.append(step())
+        curves[each] = [float(loss) for loss in losses]
+    print("| steps | plain | with kernels |\n|--:|--:|--:|")
+    for end in range(steps // 10, steps + 1, steps // 10):
+        means = [statistics.mean(losses[end - steps // 10 : end]) for losses in curves.values()]
+        print(f"| {end - steps // 10 + 1} to {end} | {means[0]:.4f} | {means[1]:.4f} |")
 
 
 def seconds_of(step: Callable[[], object], steps: int) -> float:
@@ -147,19 +188,23 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES), help="sizes (default: all)")
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default: 7)")
     parser.add_argument("--steps", type=int, default=10, help="steps per round (default: 10)")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, help="steps (default: all)")
+    parser.add_argument("--curve", type=int, metavar="STEPS", help="print loss curves of so many steps, and no times")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.exit(2, "this needs a CUDA GPU: on a CPU, benchmarks/train_step_cpu.py is the same benchmark\n")
     torch.manual_seed(0)
     device = torch.cuda.get_device_name()
     print(f"{device}, torch {torch.__version__}, timm {timm.__version__}")
+    if options.curve:
+        for name in options.models:
+            print(f"\n{name}\n")
+            print_curves(name, options.curve)
+        return
     print(f"median of {options.rounds} rounds of {options.steps} steps\n")
-    print(
-        "| model | batch | step | img/s | relative to timm | relative to the plain block | MFU |\n"
-        "|---|--:|---|--:|--:|--:|--:|"
-    )
+    print(f"| model | batch | step | img/s | relative to {options.contenders[0]} | MFU |\n|---|--:|---|--:|--:|--:|")
     for name in options.models:
-        batch_size, steps = SIZES[name][1], training_steps(name)
+        batch_size, steps = SIZES[name][1], training_steps(name, options.contenders)
         for step in steps.values():
             seconds_of(step, 3)  # compiles
         times: dict[str, list[float]] = {each: [] for each in steps}
@@ -168,11 +213,11 @@ def main() -> None:
                 times[each].append(seconds_of(step, options.steps))
         rates = {each: batch_size / statistics.median(times[each]) for each in steps}
         gpu, macs = find_device(device), forward_macs(architecture(f"ViT-{name}"))
+        first = options.contenders[0]
         for each, rate in rates.items():
             mfu = f"{rate / throughput(macs, device=gpu, devices=1, utilisation=1.0):.1%}" if gpu else "-"
             print(
-                f"| {name} | {batch_size} | {each} | {rate:,.0f} | {rate / rates['timm']:.3f} | "
-                f"{rate / rates['plain block']:.3f} | {mfu} |",
+                f"| {name} | {batch_size} | {each} | {rate:,.0f} | {rate / rates[first]:.3f} | {mfu} |",
                 flush=True,
             )
         del steps

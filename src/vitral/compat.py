@@ -102,7 +102,8 @@ class PretrainedMethods(nn.Module):
         The card names the classes by number and loses its metrics.
 
         Args:
-            num_classes: number of classes, at least 1; timm's 0 leaves out the head, for which there is `features`.
+            num_classes: number of classes, at least 1. In timm, 0 leaves out the head: call `features(images).pooled`,
+                which is what timm's model then returns.
             global_pool: timm's name of the pooling that the model has; it cannot be changed.
 
         Raises:
@@ -113,7 +114,8 @@ class PretrainedMethods(nn.Module):
         if global_pool not in (None, own):
             raise UserError(f"this model pools {own!r}, and a new head does not change that: leave out global_pool")
         if num_classes < 1:
-            raise UserError(f"num_classes must be at least 1, not {num_classes}: features(images).pooled needs no head")
+            instead = "to do without the head, as in timm, call model.features(images).pooled"
+            raise UserError(f"num_classes must be at least 1, not {num_classes}: {instead}")
         changes: dict[str, Any] = {"num_classes": num_classes}
         if getattr(self.config, "representation_size", None) is not None:
             changes["representation_size"] = None
@@ -155,7 +157,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
         """The head."""
 
     def train(self, mode: bool = True) -> Any:
-        """As in `nn.Module`. Once they train, interpolated positions are the model's own (see `Learned`)."""
+        """As in `nn.Module`. Positions that were interpolated count as trained ones from here on (see `Learned`)."""
         if mode and self.positions.resampled_from is not None:
             self.positions = replace(self.positions, resampled_from=None)
         super().train(mode)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ __all__ = [
     "check_shares",
     "from_dict",
     "load_config",
+    "map_paths",
     "pair",
     "renamed",
     "save_config",
@@ -106,6 +107,18 @@ def load_config(cls: type[T], path: Path) -> T:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     return from_dict(cls, values, origin=str(path))
+
+
+def map_paths(config: T, change: Callable[[Path], Path]) -> T:
+    """A configuration with every path in it changed, also in the configurations that it holds."""
+    changed: dict[str, Any] = {}
+    for field in fields(config):  # pyright: ignore[reportArgumentType]
+        value = getattr(config, field.name)
+        if isinstance(value, Path):
+            changed[field.name] = change(value)
+        elif is_dataclass(value):
+            changed[field.name] = map_paths(value, change)
+    return replace(config, **changed)  # pyright: ignore[reportArgumentType]
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -40,7 +40,7 @@ from vitral.layers.positions import PositionState
 from vitral.layers.scale import LayerScale
 from vitral.vit_config import ViTConfig
 
-__all__ = ["Features", "PatchEmbed", "ViT"]
+__all__ = ["MLP", "Attention", "Features", "PatchEmbed", "ViT"]
 
 ALL = slice(None)
 GELUS = {"tanh": partial(nn.GELU, approximate="tanh"), "erf": nn.GELU, "quick": QuickGELU}

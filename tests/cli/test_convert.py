@@ -18,7 +18,10 @@ import vitral
 from cli.screen import Screen
 from models import small_model
 from photographs import CLASSES
+from vitral.errors import UserError
 from vitral.weights.folder import load_model, save_model
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.write import upstream_state_dict
 
 GOOGLES = ("google", "google-linen", "big_vision")
 OWNERS = {
@@ -65,7 +68,7 @@ def test_a_folder_is_complete_and_its_owner_computes_the_same(
     facts = screen.json("convert", model, tmp_path / "deep" / "there", "--to", form)
     assert facts["verified_by"] == f"{form} {version(form)}'s {OWNERS[form]}"
     own_way, figure = facts["notes"]
-    assert f"{form} resamples positions to other image sizes in its own way" in own_way
+    assert f"than 16x16 outputs differ, because {form} interpolates positions in its own way" in own_way
     assert "24x32 pixels, the logits of" in figure
     assert facts["compared"] == "logits"
     assert facts["largest_difference"] < 1e-5
@@ -88,7 +91,7 @@ def test_a_missing_owner_is_reported(
     monkeypatch.setitem(sys.modules, "timm", None)
     output = screen.run("convert", model, tmp_path / "there", "--to", "timm")
     assert "timm is not installed" in screen.errors
-    assert "loaded again by Vitral: its logits" in output
+    assert "checked with Vitral: its logits" in output
 
 
 OTHER_SIZE = {
@@ -128,9 +131,9 @@ def test_another_interpolation_is_a_note(screen: Screen, tmp_path: Path) -> None
     facts = screen.json("convert", tmp_path / "model", tmp_path / "there", "--to", "timm")
     assert list(facts["differences"]) == ["logits", "features"]
     own_way, figure = facts["notes"]
-    assert "in its own way (timm, not google): at 16x16 the outputs are equal" in own_way
+    assert "in its own way (timm, this model: google)" in own_way
     assert figure.startswith("at 24x32 pixels, the logits of timm")
-    assert figure.endswith("as it resamples positions as timm")
+    assert figure.endswith("as it interpolates positions as timm does")
 
 
 def test_another_image_size(screen: Screen, photographs: Path, tmp_path: Path) -> None:
@@ -180,7 +183,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_the_recognised_format_is_reported(screen: Screen, model: Path, tmp_path: Path) -> None:
     output = screen.run("convert", model, tmp_path / "there.npz", "--to", "google")
     assert "32 tensors as google" in output
-    assert "loaded again by Vitral: its logits of random images differ from the source's by at most" in output
+    assert "checked with Vitral: its logits of random images differ from the source's by at most" in output
     screen.run("convert", tmp_path / "there.npz", tmp_path / "back", "--to", "vitral")
     assert "recognised as google: 32 tensors read" in screen.errors
 
@@ -278,12 +281,12 @@ def test_an_existing_file_is_not_overwritten(screen: Screen, model: Path, tmp_pa
     ("form", "changes", "reason"),
     [
         ("google", dict(num_registers=1, layer_scale=0.1), "it has no place for registers"),
-        ("big_vision", dict(mlp="swiglu"), "it has no gated MLP (SwiGLU)"),
+        ("big_vision", dict(mlp="swiglu"), "which has gated MLPs (SwiGLU)"),
         ("torchvision", dict(qk_norm=True, num_registers=2), "it has no place for QK-norm and registers"),
         ("torchvision", dict(pool="gap"), "it has only a class token, and this model pools the mean of its patches"),
-        ("transformers", dict(pool="map"), "only cls or gap, and this model pools by attention"),
-        ("transformers", dict(mlp="swiglu"), "it does not support mlp swiglu, only gelu"),
-        ("clip", dict(num_registers=1), "it does not support num_registers 1, only 0"),
+        ("transformers", dict(pool="map"), "which pools by attention; these can: vitral, google"),
+        ("transformers", dict(mlp="swiglu"), "which has gated MLPs (SwiGLU); these can: vitral and timm"),
+        ("clip", dict(num_registers=1), "which has a register; these can: vitral, timm"),
     ],
 )
 def test_what_a_format_cannot_hold_is_said(
@@ -352,3 +355,36 @@ def test_a_model_on_the_hub_is_named_with_its_prefix(screen: Screen, tmp_path: P
         assert "name it hf-hub:google/vit" in screen.refusal(*words)
     error = screen.refusal("train", "finetune", "--model.weights", "google/vit", "--out", tmp_path / "run")
     assert "name it hf-hub:google/vit" in error
+
+
+def test_options_of_other_libraries_files_are_those_of_every_command(
+    screen: Screen, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = small_model(image_size=16, num_classes=6, gelu="erf")
+    tensors = upstream_state_dict(LINEAGES["timm"], small)[0]
+    torch.save({"teacher": tensors, "student": {f"eye.{name}": tensor for name, tensor in tensors.items()}}, "x.pth")
+    options = ("--checkpoint-key", "student", "--prefix", "eye", "--num-heads", "3")
+    for words in (["predict", "x.pth", photographs / "cat"], ["inspect", "x.pth", photographs / "cat"]):
+        screen.run(*words, *options)
+        assert "recognised as timm" in screen.errors
+        assert "choose one of teacher, student" in screen.refusal(*words, "--checkpoint-key", "ema")
+        assert "no tensor's name starts with x." in screen.refusal(*words, "--prefix", "x.")
+        assert "--num-heads must be a number" in screen.refusal(*words, "--num-heads", "three")
+    error = screen.refusal_after_notes("eval", "x.pth", "--data.root", photographs, *options)
+    assert "6 classes" in error
+    screen.run("push", "x.pth", "me/model", "--dry-run", "out", *options)
+    assert load_model("out").config.num_heads == 3
+
+
+def test_a_failed_check_leaves_nothing_behind(
+    screen: Screen, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(model: Any, destination: Path, form: str) -> None:
+        raise UserError(f"{destination} cannot be read")
+
+    monkeypatch.setattr("vitral.commands.convert.verify", fail)
+    for form, name in (("vitral", "there"), ("timm", "there"), ("google", "there.npz"), ("timm", "there.safetensors")):
+        error = screen.refusal("convert", model, tmp_path / "deep" / name, "--to", form)
+        assert error == f"{tmp_path / 'deep' / name} cannot be read"
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == []

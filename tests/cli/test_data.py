@@ -34,8 +34,31 @@ def test_actions(screen: Screen) -> None:
     assert "vitral data pack DATA FOLDER" in screen.run("data", "--help")
     assert "vitral data pack DATA FOLDER" in screen.run("data", code=2)
     assert screen.refusal("data", "unpack").startswith(
-        "unknown action 'unpack' (did you mean pack?): choose one of list, pack"
+        "unknown action 'unpack' (did you mean pack?): choose one of list, show, pack"
     )
+
+
+def test_show(screen: Screen, photographs: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "sheet.png"
+    shown = screen.json("data", "show", photographs, "--count", "3", "--out", picture)
+    assert shown["picture"] == str(picture)
+    assert len({image["class"] for image in shown["images"]}) == 3, "classes take turns"
+    with Image.open(picture) as drawn:
+        assert drawn.width > drawn.height > 300
+    assert screen.run("data", "show", "digits", "--count", "1", "--out", picture).strip() == str(picture)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--count", "0"], "--count must be between 1 and 40, not 0"),
+        (["--like", "foldr"], "unknown recipe 'foldr' (did you mean folder?)"),
+        (["--split", "validation"], "unknown split 'validation'"),
+        (["--out", "sheet.jpg"], "sheet.jpg is not named as a PNG file"),
+    ],
+)
+def test_show_refuses(screen: Screen, words: list[str], sentence: str) -> None:
+    assert screen.refusal("data", "show", "digits", *words).startswith(sentence)
 
 
 def test_pack_then_train(screen: Screen, photographs: Path, tmp_path: Path) -> None:

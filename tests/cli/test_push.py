@@ -207,7 +207,7 @@ def test_a_failed_upload_is_one_sentence(
     page = ("push", tmp_path / "model", "a/b", "--dry-run", tmp_path / "dry")
     error = screen.refusal(*page, "--as", "transformers")
     assert "transformers" in error
-    assert "pool map" in error
+    assert "pools by attention; these can: vitral and timm" in error
     screen.run(*page)
     assert "--to transformers" not in (tmp_path / "dry" / "README.md").read_text()
     monkeypatch.setenv("HF_TOKEN", "x")

@@ -322,7 +322,7 @@ def test_a_task_that_breaks_off_does_not_end_the_others(
     source = task.open(tmp_path / "data")["test"]
     Path(source.name(1)).write_bytes(b"no image")
     words = ("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "data")
-    sentence = f"{source.name(1)} cannot be read as an image: it is not a JPEG, PNG, WEBP, BMP, TIFF or GIF file"
+    sentence = f"{source.name(1)} cannot be read as an image: it is not a JPEG, PNG, WebP, BMP, TIFF, GIF"
     assert screen.refusal_after_notes(*words).startswith(sentence), "where no other task is there"
     few_toys(tmp_path / "data", monkeypatch)
     result = screen.json(*words, code=1)

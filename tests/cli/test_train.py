@@ -178,7 +178,7 @@ class TestWrongUse:
             (["digits", "--optim.lr", "fast"], "fast"),
             (["digits", "--optim.lr", "-1"], "lr must be above 0"),
             (["digits", "--seed", "-1"], "seed must be at least 0"),
-            (["digits", "--train.batch-size", "0"], "batch_size must be a multiple of accumulate"),
+            (["digits", "--train.batch-size", "0"], "--train.batch-size must be at least 1, not 0"),
             (["digits", "--checkpoint.every", "often"], "'often' is not a duration"),
             (["digits", "--schedule.warmup", "5min"], "schedule.warmup must be in steps"),
             (["digits", "--model.patch-size", "3"], "image size 8x8 is not divisible by patch size 3x3: choose 6x6"),
@@ -288,6 +288,23 @@ def test_a_loss_that_is_not_finite(typed, tmp_path):
         assert "the run is saved; resume it with: vitral train --resume run" in typed.errors
     for path in kept:
         assert all(tensor.isfinite().all() for tensor in tensors(path, "model").values())
+
+
+def test_a_run_finds_its_data_from_any_folder(typed, trained_once, tmp_path):
+    """Not another folder of the same name."""
+    shutil.copytree(trained_once, tmp_path / "first", symlinks=True)
+    started = tmp_path / "first" / "base" / "run.json"
+    started.write_text(started.read_text().replace(str(trained_once), str(tmp_path / "first")))
+    write_photographs(tmp_path / "photos", per_class=2)  # another one of the same name
+    here = json.loads(typed("eval", "first/base", "--json"))
+    with contextlib.chdir(tmp_path / "first"):
+        there = json.loads(typed("eval", "base", "--json"))
+    assert here["num_images"] == there["num_images"]
+    assert here["top1"] == there["top1"]
+    typed("train", "--resume", "first/base", "--train.steps", "4")
+    assert records(tmp_path / "first" / "base")[-1]["step"] == 4
+    shutil.rmtree(tmp_path / "first" / "photos")
+    assert typed.refusal("eval", "first/base").startswith(f"{tmp_path / 'first' / 'photos'} does not exist")
 
 
 def test_a_broken_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path):

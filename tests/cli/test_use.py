@@ -306,10 +306,10 @@ def test_predict_says_what_is_wrong_with_a_single_file(screen: Screen, model: Pa
 
 def test_predict_counts_files_of_other_formats(screen: Screen, model: Path, photographs: Path, tmp_path: Path) -> None:
     shutil.copytree(photographs / "cat", tmp_path / "photos")
-    (tmp_path / "photos" / "phone.HEIC").write_bytes(b"photo")
+    (tmp_path / "photos" / "phone.DNG").write_bytes(b"photo")
     assert len(screen.json("predict", model, tmp_path / "photos")["predictions"]) > 0
     assert "left out 1 file of" in screen.errors
-    assert "1 .heic" in screen.errors
+    assert "1 .dng" in screen.errors
 
 
 def test_predict_fails_where_nothing_can_be_read(screen: Screen, model: Path, tmp_path: Path) -> None:

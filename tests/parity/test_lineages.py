@@ -388,7 +388,7 @@ def test_a_zero_bias_may_be_left_out(tmp_path: Path) -> None:
     config = {"hidden_act": "gelu"}
     written, notes = upstream_state_dict(LINEAGES["clip"], model, upstream_config=config)
     [note] = notes
-    assert "clip resamples positions to other image sizes in its own way (huggingface, not timm)" in note
+    assert "clip interpolates positions in its own way (huggingface, this model: timm)" in note
     assert "visual_projection.weight" in written
     save_file(written, tmp_path / "written.safetensors")
     loaded, report = load_upstream(tmp_path / "written.safetensors", upstream_config=config)
@@ -406,7 +406,7 @@ def test_required_biases_are_added_as_zero(tmp_path: Path) -> None:
     written, notes = upstream_state_dict(LINEAGES["torchvision"], model)
     assert len(notes) == 2
     assert "2 zero biases" in notes[0]
-    assert "torchvision resamples positions" in notes[1]
+    assert "torchvision interpolates positions" in notes[1]
     save_file(written, tmp_path / "written.safetensors")
     loaded, _ = load_upstream(tmp_path / "written.safetensors")
     images = torch.rand(2, 3, 32, 32)

@@ -18,6 +18,7 @@ OWNERS = (
     "transformers_files",
     "tower_files",
     "wrapped_files",
+    "everyday_files",
     "google_files",
 )
 MODULES = [import_module(f"parity.saved.{owner}") for owner in OWNERS]

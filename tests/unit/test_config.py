@@ -139,12 +139,15 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"batch_size": 0}, "batch_size must be a multiple of accumulate, not 0 and 1"),
-        ({"batch_size": 10, "accumulate": 3}, "batch_size must be a multiple of accumulate, not 10 and 3"),
-        ({"epochs": 0.0}, "epochs and steps must be above 0"),
-        ({"epochs": float("nan")}, "epochs and steps must be above 0"),
-        ({"steps": 0}, "epochs and steps must be above 0"),
-        ({"ema": 1.0}, "ema must be above 0 and below 1, not 1.0"),
+        ({"batch_size": 0}, "--train.batch-size must be at least 1, not 0"),
+        (
+            {"batch_size": 10, "accumulate": 3},
+            "--train.batch-size must be a multiple of --train.accumulate, not 10 and 3",
+        ),
+        ({"epochs": 0.0}, "--train.epochs must be above 0, not 0.0"),
+        ({"epochs": float("nan")}, "--train.epochs must be above 0, not nan"),
+        ({"steps": 0}, "--train.steps must be at least 1, not 0"),
+        ({"ema": 1.0}, "--train.ema must be above 0 and below 1, not 1.0"),
         ({"evaluate": "sometimes"}, "'sometimes' is not a duration"),
         ({"log": "5"}, "'5' is not a duration"),
     ],

@@ -1,16 +1,20 @@
 """`vitral convert`: converts weights between formats."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import note_report
 from vitral.commands.output import note, print_json
+from vitral.errors import UserError
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.adapt import adapt_model
@@ -38,20 +42,14 @@ class Verification:
 
 
 def main(options: argparse.Namespace) -> None:
-    """Converts, loads the result again, and prints how far its outputs are from the source's."""
-    heads = {"num_heads": options.num_heads} if options.num_heads else {}
-    model, report = load_with_report(
-        options.source,
-        allow_missing=options.allow_missing,
-        checkpoint_key=options.checkpoint_key,
-        prefix=options.prefix,
-        **heads,
-    )
+    """Converts, checks the result, and prints how far its outputs are from the source's."""
+    model, report = load_with_report(options.source, allow_missing=options.allow_missing, **source_options(options))
     adapted: list[str] = []
     if options.image_size is not None:
         model, adapted = adapt_model(model, image_size=options.image_size)
-    caveats = [*adapted, *save_as(model, options.destination, options.to)]
-    found = verify(model, options.destination, options.to)
+    with renamed_at_the_end(options.destination) as place:
+        caveats = [*adapted, *save_as(model, place, options.to)]
+        found = verify(model, place, options.to)
     first, *others = found.differences.items()
     if options.json:
         facts = {
@@ -77,56 +75,75 @@ def main(options: argparse.Namespace) -> None:
     print(f"{options.destination}: {len(model.state_dict())} tensors as {options.to}")
     more = "".join(f", its {name} by at most {difference:.1e}" for name, difference in others)
     print(
-        f"loaded again by {found.by}: its {first[0]} of random images differ from the source's by at most "
+        f"checked with {found.by}: its {first[0]} of random images differ from the source's by at most "
         f"{first[1]:.1e}{more}"
     )
 
 
+@contextmanager
+def renamed_at_the_end(destination: Path) -> Iterator[Path]:
+    """A path of the same name in a temporary folder; what is there becomes `destination` unless an exception is raised.
+
+    Errors name the destination.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
+        place = Path(folder) / destination.name
+        try:
+            yield place
+        except UserError as error:
+            raise UserError(str(error).replace(str(place), str(destination))) from None
+        except OSError as error:
+            error.filename = str(error.filename).replace(str(place), str(destination)) if error.filename else None
+            raise
+        place.rename(destination)
+
+
 def verify(model: Model, destination: Path, form: str) -> Verification:
-    """Loads the written file, by the library that owns its format if it is installed, and compares its outputs."""
+    """Loads the written file, by the upstream library if it is installed, and compares its outputs."""
     folder = is_folder(destination, form)
     heads: dict[str, Any] = {} if folder or not isinstance(model, ViT) else {"num_heads": model.config.num_heads}
     loaded, _ = load_with_report(destination, **heads)
     notes = []
     if form in BUILDERS and isinstance(loaded, ViT) and isinstance(model, ViT):
-        owner = load_upstream_model(form, destination / WEIGHTS if folder else destination, loaded.config)
-        if isinstance(owner, UpstreamModel):
-            return verify_by_owner(model, owner, resample=loaded.config.position_resample)
-        notes.append(owner)
+        upstream = load_upstream_model(form, destination / WEIGHTS if folder else destination, loaded.config)
+        if isinstance(upstream, UpstreamModel):
+            return verify_by_upstream(model, upstream, resample=loaded.config.position_resample)
+        notes.append(upstream)
     differences = largest_differences(outputs(model), outputs(loaded), random_images(model, model.config.image_hw))
     return Verification(by="Vitral", differences=differences, notes=notes)
 
 
-def verify_by_owner(model: ViT, owner: UpstreamModel, *, resample: str) -> Verification:
-    """Compares outputs at the model's size, and at another if the owner takes images of other sizes.
+def verify_by_upstream(model: ViT, upstream: UpstreamModel, *, resample: str) -> Verification:
+    """Compares outputs at the model's size, and at another if the upstream model takes images of other sizes.
 
     Args:
         model: the source.
-        owner: the written model.
-        resample: how the owner interpolates positions.
+        upstream: the written model, in the upstream library.
+        resample: how the upstream library interpolates positions.
     """
     config = model.config
-    theirs = {"features": owner.features} | ({"logits": owner.forward} if owner.output == "logits" else {})
+    theirs = {"features": upstream.features} | ({"logits": upstream.forward} if upstream.output == "logits" else {})
     differences = largest_differences(outputs(model), theirs, random_images(model, config.image_hw))
-    if not owner.any_size:
-        return Verification(by=owner.title, differences=differences)
+    if not upstream.any_size:
+        return Verification(by=upstream.title, differences=differences)
     (h, w), (p, q) = config.image_hw, config.patch_hw
     size = (h + p, w + 2 * q)
     try:
         at_size = largest_differences(outputs(model), theirs, random_images(model, size))
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        notes = [f"{owner.title} computes no images of {size[0]}x{size[1]} pixels: {reason}"]
-        return Verification(by=owner.title, differences=differences, notes=notes)
+        notes = [f"{upstream.title} computes no images of {size[0]}x{size[1]} pixels: {reason}"]
+        return Verification(by=upstream.title, differences=differences, notes=notes)
     if config.position == "learned_1d" and config.position_resample != resample:
         notes = [
-            f"at {size[0]}x{size[1]} pixels, the {name} of {owner.title} differ by at most {difference:.1e}, as it "
-            f"resamples positions as {resample}"
+            f"at {size[0]}x{size[1]} pixels, the {name} of {upstream.title} differ by at most {difference:.1e}, as it "
+            f"interpolates positions as {resample} does"
             for name, difference in list(at_size.items())[:1]
         ]
-        return Verification(by=owner.title, differences=differences, notes=notes)
+        return Verification(by=upstream.title, differences=differences, notes=notes)
     named = {f"{name} at {size[0]}x{size[1]} pixels": difference for name, difference in at_size.items()}
-    return Verification(by=owner.title, differences=differences | named)
+    return Verification(by=upstream.title, differences=differences | named)
 
 
 def outputs(model: Model) -> Outputs:

@@ -9,12 +9,14 @@ import numpy as np
 
 from vitral.commands.arguments.checks import picture_path
 from vitral.commands.arguments.inspect import MAX_IMAGES
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate.command import open_split, run_data
-from vitral.commands.loading import load_and_note, output_path
+from vitral.commands.loading import channels_of, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable
 from vitral.commands.predict import image_files
-from vitral.data.images.decode import UnreadableImage, read_image
-from vitral.data.sources.source import Source, read_from
+from vitral.data.images.bands import image_suffixes
+from vitral.data.images.decode import UnreadableImage
+from vitral.data.sources.source import Source
 from vitral.errors import UserError
 from vitral.inspection.look import Look, look
 from vitral.inspection.picture import draw_looks
@@ -25,12 +27,14 @@ __all__ = ["alternate_classes", "main"]
 
 def main(options: argparse.Namespace) -> None:
     """Draws the picture and prints its path; with `--json`, one object with the predictions as well."""
-    model = load_and_note(options.run)
+    model = load_and_note(options.run, **source_options(options))
     if not isinstance(model, ViT):
         raise UserError(f"{options.run} is a ResNet, which has no attention to draw")
     picture = picture_path(options.out, default=output_path(options.run, "attention.png"))
+    if (channels := channels_of(model)) is not None:
+        note(f"pictures show the mean of {channels} normalised channels")
     if options.images:
-        looks = list(inspect_files(model, limit(image_files(options.images))))
+        looks = list(inspect_files(model, limit(image_files(options.images, image_suffixes(channels)))))
     else:
         looks = list(islice(inspect_held_out(model, options.run, seed=options.seed), options.count))
     if not looks:
@@ -51,8 +55,9 @@ def limit(files: list[str]) -> list[str]:
 
 def inspect_files(model: ViT, files: list[str]) -> Iterator[Look]:
     """Attention and prediction for image files, whose class is unknown."""
+    assert model.card is not None
     for file in map(Path, files):
-        yield look(model, read_image(file, channels=model.config.channels), name=file.name)
+        yield look(model, model.card.preprocessing.read(file, name=str(file)), name=file.name)
 
 
 def inspect_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
@@ -66,9 +71,10 @@ def inspect_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
     if data is None:
         raise UserError(f"{run} has no run.json that names its data: name images to draw")
     _, source = open_split(data, None)
+    assert model.card is not None
     for index in alternate_classes(source, seed=seed):
         try:
-            image = read_from(source, index, channels=model.config.channels)
+            image = model.card.preprocessing.read(source.stored(index), name=source.name(index))
         except UnreadableImage as error:
             if data.on_error == "stop":
                 raise

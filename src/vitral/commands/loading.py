@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from vitral.commands.output import note
+from vitral.data.config import DataConfig
 from vitral.errors import UserError
 from vitral.models import Model
 from vitral.weights.adapt import adapt_model
 from vitral.weights.load import load_with_report
 from vitral.weights.read import LoadReport
 
-__all__ = ["check_head", "load_and_note", "note_report", "output_path"]
+__all__ = ["channels_of", "check_channels", "check_head", "load_and_note", "note_report", "output_path"]
 
 
 def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model:
@@ -24,6 +25,23 @@ def load_and_note(where: str | Path, *, image_size: int | None = None, **options
         for sentence in notes:
             note(sentence)
     return model
+
+
+def channels_of(model: Model) -> int | None:
+    """The value of `--data.channels` that fits a model; None if it takes pictures."""
+    preprocessing = model.card.preprocessing if model.card else None
+    return preprocessing.channels if preprocessing and preprocessing.bands else None
+
+
+def check_channels(model: Model, data: DataConfig) -> None:
+    """Checks that data are images of the kind that a model takes.
+
+    Raises:
+        UserError: their number of channels differs, or only one of them takes pictures.
+    """
+    if data.channels != (channels := channels_of(model)):
+        takes = "pictures: leave out --data.channels" if channels is None else f"{channels} channels: give that number"
+        raise UserError(f"--data.channels is {data.channels}, and the model takes {takes}")
 
 
 def check_head(model: Model, where: str | Path) -> None:
@@ -40,13 +58,13 @@ def check_head(model: Model, where: str | Path) -> None:
 
 
 def note_report(report: LoadReport) -> None:
-    """Prints which arrays of another library's file were read, on standard error."""
+    """Prints which tensors of another library's file were read, on standard error."""
     note(f"recognised as {report.lineage}: {report.matched} tensors read")
     for sentence in report.notes:
         note(sentence)
     for label, names in (("missing", report.missing), ("unexpected", report.unexpected)):
         if names:
-            note(f"{len(names)} {label} arrays: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
+            note(f"{len(names)} {label} tensors: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
 
 
 def output_path(run: Path, name: str) -> Path:

@@ -5,7 +5,7 @@ import csv
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vitral.commands.loading import check_head, load_and_note
+from vitral.commands.arguments.weights import source_options
+from vitral.commands.loading import channels_of, check_head, load_and_note
 from vitral.commands.output import note, print_json, printable, progress_bar
-from vitral.data.images.decode import IMAGE_SUFFIXES
+from vitral.data.images.bands import image_suffixes
 from vitral.data.sources.folder import left_out
 from vitral.errors import UserError
 from vitral.serve.predictor import Failure, Prediction, Predictor
@@ -28,7 +29,7 @@ BAR = 10
 
 def main(options: argparse.Namespace) -> None:
     """Classifies; exits with code 2 if no image can be read, or the model has no trained head."""
-    model = load_and_note(options.run, image_size=options.image_size)
+    model = load_and_note(options.run, image_size=options.image_size, **source_options(options))
     check_head(model, options.run)
     predictor = Predictor(
         model,
@@ -36,7 +37,7 @@ def main(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         precision=options.precision,
     )
-    files = image_files(options.images)
+    files = image_files(options.images, image_suffixes(channels_of(model)))
     top_k = min(3, len(predictor.card.classes)) if options.top is None else options.top
     results = predictor.predict(files, top_k=top_k)
     write = write_json if options.json else write_csv if options.csv else write_table
@@ -47,8 +48,12 @@ def main(options: argparse.Namespace) -> None:
         raise UserError(failures[0].reason if len(files) == 1 else f"none of {len(files)} images could be classified")
 
 
-def image_files(arguments: list[str]) -> list[str]:
+def image_files(arguments: list[str], suffixes: Set[str]) -> list[str]:
     """The files that the command's arguments name, in order; those of a folder sorted.
+
+    Args:
+        arguments: files and folders; - is standard input.
+        suffixes: lower-case endings of the images in a folder.
 
     Raises:
         UserError: a folder has no images, standard input no paths, or a name is empty.
@@ -65,11 +70,11 @@ def image_files(arguments: list[str]) -> list[str]:
         else:
             names = [argument]
         for name in names:
-            files.extend(folder_images(name) if os.path.isdir(name) else [name])  # noqa: PTH112
+            files.extend(folder_images(name, suffixes) if os.path.isdir(name) else [name])  # noqa: PTH112
     return files
 
 
-def folder_images(folder: str) -> list[str]:
+def folder_images(folder: str, suffixes: Set[str]) -> list[str]:
     """The image files in a folder and its subfolders, without hidden ones.
 
     Raises:
@@ -84,12 +89,12 @@ def folder_images(folder: str) -> list[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             ending = Path(name).suffix.lower()
-            if ending in IMAGE_SUFFIXES:
+            if ending in suffixes:
                 files.append(str(Path(root, name)))
             else:
                 others[ending] += 1
     if others:
-        note(f"{folder}: {left_out(others)}")
+        note(f"{folder}: {left_out(others, suffixes=suffixes)}")
     if not files:
         raise UserError(f"{folder} has no images: name image files, or a folder with images")
     return files

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import load_and_note
 from vitral.commands.output import note, print_json
 from vitral.errors import UserError
@@ -31,7 +32,7 @@ CLASSIFIERS = ("timm", "transformers")
 
 def main(options: argparse.Namespace) -> None:
     """Writes the files, uploads them, and prints the model's address."""
-    model = load_and_note(options.run)
+    model = load_and_note(options.run, **source_options(options))
     with destination(options.dry_run) as folder:
         caveats = fill(folder, model, options)
         for sentence in caveats:

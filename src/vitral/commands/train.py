@@ -95,6 +95,7 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     else:
         default = recipe()
     default, changes = replace_model(default, changes)
+    default = with_channels(default, changes, program)
     return parse_config(RunConfig, default=default, arguments=changes, program=program)
 
 
@@ -106,6 +107,14 @@ def replace_model(config: RunConfig, changes: list[str]) -> tuple[RunConfig, lis
     old = config.model.architecture
     new = architecture(name, image_size=old.image_size, channels=old.channels)
     return replace(config, model=replace(config.model, architecture=new)), rest
+
+
+def with_channels(config: RunConfig, changes: list[str], program: str) -> RunConfig:
+    """The configuration without the recipe's mean and deviation, which are of pictures, if there is --data.channels."""
+    channels, _ = pop_option(changes, "--data.channels", program)
+    if channels is None or not channels.isdigit():
+        return config
+    return replace(config, preprocessing=config.preprocessing.with_bands(int(channels)))
 
 
 def weights_path(changes: list[str], program: str) -> Path | None:

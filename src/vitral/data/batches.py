@@ -1,4 +1,4 @@
-"""Batches of uint8 images. Item k of a data set is the whole k-th batch, so it does not depend on the workers."""
+"""Batches of images as read. Item k of a data set is the whole k-th batch, so it does not depend on the workers."""
 
 import re
 import signal
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,9 +19,10 @@ from vitral.data.augment.crop import crop_box, crop_offset
 from vitral.data.augment.params import AugmentParams, sample_params
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.jpeg import FILTERS, LazyJpeg
-from vitral.data.images.preprocess import Preprocessing
+from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
+from vitral.data.notes import keep_notes, note_first, take_kept
 from vitral.data.order import repeated_at, sample_at
-from vitral.data.sources.source import Source, read_ahead, read_from
+from vitral.data.sources.source import Source, read_ahead
 from vitral.errors import UserError
 
 __all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "translate_worker_errors"]
@@ -38,13 +39,15 @@ BOX_CROPS = ("inception", "inception_tf", "square")
 class Batch:
     """Decoded images, their labels, and the parameters of their augmentation."""
 
-    images: UInt8[Tensor, "b h w c"]
+    images: PixelBatch
     labels: Int64[Tensor, " b"]
     """Class of each image, or UNREADABLE."""
     augment_params: AugmentParams | None = None
     """None in evaluation."""
     unreadable: tuple[str, ...] = ()
     """One sentence for each unreadable image."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """Facts to note, each with the name of an image, of a process that reads for another."""
     seconds: float = 0.0
     """Time it took to read the batch, in training."""
 
@@ -55,6 +58,7 @@ class Batch:
             labels=self.labels.pin_memory(),
             augment_params=None if self.augment_params is None else self.augment_params.pin_memory(),
             unreadable=self.unreadable,
+            notes=self.notes,
             seconds=self.seconds,
         )
 
@@ -81,12 +85,12 @@ class TrainingBatches(Dataset[Batch]):
         else:
             epoch, index = sample_at(position, **run)
 
-        def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
+        def pixels(row: int) -> Pixels:
             number = int(index[row])
             sample = dict(seed=self.seed, epoch=int(epoch[row]), index=number)
             if self.augment.crop in BOX_CROPS and (crop := self._crop_jpeg(number, sample)) is not None:
                 return crop
-            image = read_from(self.source, number, channels=self.preprocessing.channels)
+            image = self.preprocessing.read(self.source.stored(number), name=self.source.name(number))
             if self.augment.crop == "none":
                 return self.preprocessing.pixels(image)
             if self.augment.crop == "simple":
@@ -100,15 +104,15 @@ class TrainingBatches(Dataset[Batch]):
         batch = _read(self.source, index, self.preprocessing, pixels, params)
         return replace(batch, seconds=time.perf_counter() - start)
 
-    def _crop_jpeg(self, number: int, sample: dict[str, int]) -> UInt8[np.ndarray, "h w c"] | None:
+    def _crop_jpeg(self, number: int, sample: dict[str, int]) -> Pixels | None:
         """A random crop of a JPEG, decoded no larger than needed; None if the image is no JPEG."""
         target = self.preprocessing
-        if target.channels != 3 or target.interpolation not in FILTERS:
+        if target.bands or target.channels != 3 or target.interpolation not in FILTERS:
             return None
         try:
-            jpeg = LazyJpeg.open(self.source.stored(number))
+            jpeg = LazyJpeg.open(self.source.stored(number), name=self.source.name(number))
         except OSError:
-            return None  # `read_from` raises the error
+            return None  # `read` raises the error
         if jpeg is None:
             return None
         box = crop_box(self.augment, jpeg.size, **sample)
@@ -130,10 +134,10 @@ class EvaluationBatches(Dataset[Batch]):
         start = number * self.batch_size
         index = np.arange(start, min(start + self.batch_size, len(self.source)))
 
-        def pixels(row: int) -> UInt8[np.ndarray, "h w c"]:
-            return self.preprocessing.pixels(
-                read_from(self.source, int(index[row]), channels=self.preprocessing.channels)
-            )
+        def pixels(row: int) -> Pixels:
+            number = int(index[row])
+            image = self.preprocessing.read(self.source.stored(number), name=self.source.name(number))
+            return self.preprocessing.pixels(image)
 
         return _read(self.source, index, self.preprocessing, pixels, None)
 
@@ -142,12 +146,12 @@ def _read(
     source: Source,
     index: Int64[np.ndarray, " b"],
     preprocessing: Preprocessing,
-    pixels: Callable[[int], UInt8[np.ndarray, "h w c"]],
+    pixels: Callable[[int], Pixels],
     augment_params: AugmentParams | None,
 ) -> Batch:
-    """Reads the samples `index` with `pixels`, by row; an unreadable image becomes black, with the label UNREADABLE."""
+    """Reads the samples `index` with `pixels`, by row; an unreadable image becomes zero, with the label UNREADABLE."""
     read_ahead(source, index)
-    images = np.empty((len(index), *preprocessing.image_size, preprocessing.channels), np.uint8)
+    images = np.empty((len(index), *preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
     labels = source.labels[index]
     unreadable = []
     for row in range(len(index)):
@@ -161,6 +165,7 @@ def _read(
         labels=torch.from_numpy(labels),
         augment_params=augment_params,
         unreadable=tuple(unreadable),
+        notes=take_kept(),
     )
 
 
@@ -181,12 +186,15 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
                 sampler=numbers,  # pyright: ignore[reportArgumentType]
                 num_workers=workers,
                 pin_memory=pin,
-                worker_init_fn=_ignore_signals,
+                worker_init_fn=_start_worker,
             )
         )
     try:
         with translate_worker_errors():
-            yield from batches
+            for batch in batches:
+                for fact, name in batch.notes:
+                    note_first(fact, name)
+                yield batch
     finally:
         if workers:
             # An error's traceback keeps the iterator and its workers alive. They ignore the SIGTERM that
@@ -216,7 +224,11 @@ def translate_worker_errors() -> Iterator[None]:
         ) from error
 
 
-def _ignore_signals(_: int) -> None:
-    """Ctrl-C, and SIGTERM from `timeout`, reach the whole process group; only the main process handles them."""
+def _start_worker(_: int) -> None:
+    """Ctrl-C, and SIGTERM from `timeout`, reach the whole process group; only the main process handles them.
+
+    It prints the notes too.
+    """
+    keep_notes()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)

@@ -63,6 +63,15 @@ class Entry(NamedTuple):
     """Width and height of pixels."""
 
 
+class Form(NamedTuple):
+    """How a cache holds images."""
+
+    side: int | None
+    """Short side to which larger ones are shrunk."""
+    bands: bool
+    """Whether they have any number of channels, and stay files."""
+
+
 class Layout(NamedTuple):
     """Where the images are in a cache's file: the fields of a `CachedSource`."""
 
@@ -147,7 +156,7 @@ def cache_images(splits: Mapping[str, Source], config: DataConfig, *, processes:
     """
     if config.cache is None:
         return dict(splits)
-    sides = {split: config.cache_side if split == "train" else None for split in splits}
+    forms = {split: Form(config.cache_side if split == "train" else None, bool(config.channels)) for split in splits}
     if config.cache.lower() == "ram":
         if processes > 1:
             raise UserError(
@@ -156,28 +165,28 @@ def cache_images(splits: Mapping[str, Source], config: DataConfig, *, processes:
             )
         if not hasattr(os, "memfd_create"):
             raise UserError("--data.cache ram needs Linux: give a folder")
-        _check_room(splits, sides, free=_free_memory(), place="memory")
-        return {split: _in_memory(source, sides[split]) for split, source in splits.items()}
+        _check_room(splits, forms, free=_free_memory(), place="memory")
+        return {split: _in_memory(source, forms[split]) for split, source in splits.items()}
     folder = Path(config.cache).expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give ram or a folder as --data.cache")
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Source] = {}
     with locked(folder / ".lock"):
-        targets = {split: folder / f"{_key(source, sides[split])}.images" for split, source in splits.items()}
+        targets = {split: folder / f"{_key(source, forms[split])}.images" for split, source in splits.items()}
         missing = {split: source for split, source in splits.items() if not _is_complete(targets[split], len(source))}
         if missing:
-            _check_room(missing, sides, free=shutil.disk_usage(folder).free, place=str(folder))
+            _check_room(missing, forms, free=shutil.disk_usage(folder).free, place=str(folder))
         for split, source in splits.items():
             if split in missing:
-                _on_disk(source, sides[split], targets[split])
+                _on_disk(source, forms[split], targets[split])
             layout = _load(targets[split])
             assert layout is not None
             found[split] = CachedSource(source=source, file=MappedFile(str(targets[split])), **layout._asdict())
     return found
 
 
-def _check_room(splits: Mapping[str, Source], sides: Mapping[str, int | None], *, free: int, place: str) -> None:
+def _check_room(splits: Mapping[str, Source], forms: Mapping[str, Form], *, free: int, place: str) -> None:
     """Says how much the cache takes, by a sample of the images.
 
     Raises:
@@ -186,13 +195,13 @@ def _check_room(splits: Mapping[str, Source], sides: Mapping[str, int | None], *
     size = 0
     for split, source in splits.items():
         sample = np.unique(np.linspace(0, len(source) - 1, SAMPLED).astype(np.int64))
-        sizes = [len(entry.content) for entry in _entries(source, sides[split], sample)]
+        sizes = [len(entry.content) for entry in _entries(source, forms[split], sample)]
         size += round(len(source) * sum(sizes) / len(sizes))
     count = sum(map(len, splits.values()))
     about = f"{count:,} images take about {_amount(size)} of {_amount(free)} free in {place}"
     if size > FILLED * free:
         raise UserError(f"{about}: give a smaller --data.cache-side, another --data.cache, or none")
-    side = sides.get("train")
+    side = forms["train"].side if "train" in forms else None
     shrunk = "" if side is None else f"; larger training images are shrunk to a short side of {side} pixels"
     note_once(f"caching: {about}{shrunk}")
 
@@ -201,16 +210,16 @@ def _amount(size: int) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
-def _entries(source: Source, side: int | None, indices: Int64[np.ndarray, " m"]) -> Iterator[Entry]:
+def _entries(source: Source, form: Form, indices: Int64[np.ndarray, " m"]) -> Iterator[Entry]:
     """The entries of images, in order; decoded in threads."""
     for start in range(0, len(indices), CHUNK):
         chunk = indices[start : start + CHUNK]
         read_ahead(source, chunk)
         threads = min(THREADS, os.cpu_count() or 1)
-        yield from parallel_map(lambda index: _entry(source, int(index), side), chunk.tolist(), threads=threads)
+        yield from parallel_map(lambda index: _entry(source, int(index), form), chunk.tolist(), threads=threads)
 
 
-def _entry(source: Source, index: int, side: int | None) -> Entry:
+def _entry(source: Source, index: int, form: Form) -> Entry:
     """An image as the cache keeps it; an unreadable one is left to the source, whose error names it."""
     name = source.name(index)
     try:
@@ -218,31 +227,35 @@ def _entry(source: Source, index: int, side: int | None) -> Entry:
         if isinstance(stored, Path):
             with decoding(name):
                 stored = stored.read_bytes() if stored.is_file() else b""
-        size, keeps_file = _inspect(stored, name)
-        shrinks = side is not None and min(size) > side
-        if keeps_file or (isinstance(stored, bytes) and stored.startswith(JPEG) and not shrinks):
+        if form.bands:
             return Entry(FILE, stored) if isinstance(stored, bytes) else Entry(ABSENT, b"")
-        grey = is_grey(stored)
+        size, keeps_file, has_profile = _inspect(stored, name)
+        shrinks = form.side is not None and min(size) > form.side
+        is_exact = not shrinks and isinstance(stored, bytes) and (has_profile or stored.startswith(JPEG))
+        if keeps_file or is_exact:
+            return Entry(FILE, stored) if isinstance(stored, bytes) else Entry(ABSENT, b"")
+        grey = is_grey(stored, name)
         image = read_image(stored, channels=1 if grey else 3, name=name)
     except UnreadableImage:
         return Entry(ABSENT, b"")
-    if side is not None and shrinks:
-        image = shrink(image, side)
+    if form.side is not None and shrinks:
+        image = shrink(image, form.side)
     return Entry(GREY if grey else COLOUR, image.tobytes(), image.size)
 
 
-def _inspect(stored: bytes | Image.Image, name: str) -> tuple[tuple[int, int], bool]:
-    """Width and height, and whether pixels of 8 bits, grey or colour, could lose something."""
+def _inspect(stored: bytes | Image.Image, name: str) -> tuple[tuple[int, int], bool, bool]:
+    """Width and height; whether pixels of 8 bits, grey or colour, could lose something; whether it has a profile."""
     if isinstance(stored, Image.Image):
-        return stored.size, stored.mode not in PIXEL_MODES
-    with decoding(name), open_image(BytesIO(stored)) as image:
-        return image.size, image.mode not in PIXEL_MODES or image.format == "TIFF"
+        return stored.size, stored.mode not in PIXEL_MODES, False
+    with decoding(name), open_image(BytesIO(stored), name=name) as image:
+        keeps_file = image.mode not in PIXEL_MODES or image.format == "TIFF"
+        return image.size, keeps_file, "icc_profile" in image.info
 
 
-def _write(source: Source, side: int | None, stream: BinaryIO) -> Layout:
+def _write(source: Source, form: Form, stream: BinaryIO) -> Layout:
     """Writes every image."""
     kinds, lengths, sizes = [], [], []
-    for entry in _entries(source, side, np.arange(len(source))):
+    for entry in _entries(source, form, np.arange(len(source))):
         stream.write(entry.content)
         kinds.append(entry.kind)
         lengths.append(len(entry.content))
@@ -252,12 +265,12 @@ def _write(source: Source, side: int | None, stream: BinaryIO) -> Layout:
     return Layout(np.array(kinds, np.int64), np.cumsum([0, *lengths]), np.array(sizes, np.int64))
 
 
-def _in_memory(source: Source, side: int | None) -> CachedSource:
+def _in_memory(source: Source, form: Form) -> CachedSource:
     """In a file without a name, which the operating system forgets with its last process, however that ends."""
     descriptor = os.memfd_create("vitral")
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as stream:
-            layout = _write(source, side, stream)
+            layout = _write(source, form, stream)
     except BaseException:
         os.close(descriptor)
         raise
@@ -266,9 +279,9 @@ def _in_memory(source: Source, side: int | None) -> CachedSource:
     return CachedSource(source=source, file=MappedFile(path, descriptor), **layout._asdict())
 
 
-def _on_disk(source: Source, side: int | None, target: Path) -> None:
+def _on_disk(source: Source, form: Form, target: Path) -> None:
     layouts: list[Layout] = []
-    write_atomically(target, lambda stream: layouts.append(_write(source, side, stream)))
+    write_atomically(target, lambda stream: layouts.append(_write(source, form, stream)))
     kinds, starts, sizes = layouts[0]
     # last: a cache without its layout is written again
     write_atomically(
@@ -292,9 +305,9 @@ def _is_complete(target: Path, count: int) -> bool:
     return target.stat().st_size == max(1, int(layout.starts[-1]))
 
 
-def _key(source: Source, side: int | None) -> str:
+def _key(source: Source, form: Form) -> str:
     """Identifies the images and how they are decoded and shrunk."""
-    digest = hashlib.sha256(f"1 {PIL.__version__} {side} {len(source)}".encode())
+    digest = hashlib.sha256(f"1 {PIL.__version__} {form} {len(source)}".encode())
     for state in image_states(source):
         digest.update(state)
     return digest.hexdigest()[:32]

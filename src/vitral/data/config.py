@@ -14,6 +14,9 @@ __all__ = ["ROLES", "DataConfig", "require_folder"]
 ROLES = ("train", "val", "test")
 """Names of the splits."""
 
+BAND_SOURCES = ("folder", "images", "csv", "hub", "tars")
+"""Kinds of storage whose images may have any number of channels."""
+
 
 @renamed(keys={"held_out": "test_fraction", "val_share": "val_fraction"})
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,10 @@ class DataConfig:
     """
     root: Path | None = None
     """Folder of the images, IDX files or tables, or the label file; with hub also OWNER/NAME on the Hub."""
+    channels: int | None = None
+    """Number of channels, 1 to 16, of images that are no pictures: TIFF and NumPy (.npy) files of integers or floats,
+    whose values are normalised by the mean and standard deviation of each channel; None: pictures, grey or colour.
+    """
     images: Path | None = None
     """Folder of the images that a label file names; None: the folder of the file."""
     image_column: str | None = None
@@ -72,6 +79,13 @@ class DataConfig:
     """Short side to which larger training images are shrunk in the cache, in pixels; None: none is shrunk."""
 
     def __post_init__(self) -> None:
+        if self.channels is not None and not 1 <= self.channels <= 16:
+            raise UserError(f"--data.channels must be from 1 to 16, not {self.channels}")
+        if self.channels is not None and self.source not in BAND_SOURCES:
+            raise UserError(
+                f"--data.source {self.source} has pictures: leave out --data.channels, or choose one of "
+                f"{', '.join(BAND_SOURCES)}"
+            )
         if not 0 < self.test_fraction < 1:
             raise UserError(f"--data.test-fraction must be above 0 and below 1, not {self.test_fraction}")
         if self.val_fraction is not None and not 0 < self.val_fraction < 1:
@@ -91,6 +105,8 @@ class DataConfig:
             raise UserError(f"--data.workers must be at least 0, not {self.workers}")
         if self.cache_side is not None and self.cache_side < 1:
             raise UserError(f"--data.cache-side must be at least 1 pixel, not {self.cache_side}")
+        if self.cache_side is not None and self.channels is not None:
+            raise UserError("--data.cache-side shrinks pictures: leave it out with --data.channels")
         if self.cache_side is not None and self.cache is None:
             raise UserError("--data.cache-side shrinks images in a cache: give --data.cache ram or a folder")
         twice = [name for name, count in Counter(self.class_names).items() if count > 1]

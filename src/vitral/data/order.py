@@ -15,13 +15,14 @@ __all__ = [
     "MIXING",
     "OBJECTIVE",
     "ORDER",
+    "STATISTICS",
     "random_bits",
     "repeated_at",
     "sample_at",
     "uniform",
 ]
 
-ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE, DRAWING = range(6)
+ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE, DRAWING, STATISTICS = range(7)
 """The first integer of every random number, one for each purpose, so that no two purposes share random numbers."""
 
 ROUNDS = 6

@@ -6,12 +6,12 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.config import DataConfig
-from vitral.data.images.preprocess import Preprocessing
+from vitral.data.images.preprocess import PixelBatch, Preprocessing
 from vitral.data.sources.source import Source
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
@@ -19,7 +19,7 @@ from vitral.evals.loop import check_readable, run_evaluation
 
 __all__ = ["FeatureSet", "extract_batches", "extract_features"]
 
-Extractor = Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]]
+Extractor = Callable[[PixelBatch], Float[Tensor, "b d"]]
 """From images as read to features."""
 
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from vitral.data.batches import Batch, EvaluationBatches, load
 from vitral.data.config import DataConfig
-from vitral.data.images.preprocess import Preprocessing
+from vitral.data.images.preprocess import PixelBatch, Preprocessing
 from vitral.data.sources.source import Source
 from vitral.distributed.world import World
 from vitral.errors import UserError
@@ -28,7 +28,7 @@ TIMEOUT = timedelta(minutes=10)
 
 def run_evaluation(
     process: Callable[[Iterable[Batch]], list[T]],
-    model: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b outputs"]],
+    model: Callable[[PixelBatch], Float[Tensor, "b outputs"]],
     source: Source,
     *,
     preprocessing: Preprocessing,

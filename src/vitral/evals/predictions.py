@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vitral.data.batches import UNREADABLE, Batch
 from vitral.data.config import DataConfig
-from vitral.data.images.preprocess import Preprocessing
+from vitral.data.images.preprocess import PixelBatch, Preprocessing
 from vitral.data.sources.source import Source
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
@@ -22,7 +22,7 @@ from vitral.evals.loop import check_readable, run_evaluation
 
 __all__ = ["Predictions", "predict_all", "predict_batches"]
 
-Classifier = Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]]
+Classifier = Callable[[PixelBatch], Float[Tensor, "b classes"]]
 """From images as read to logits."""
 
 

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vitral.data.images.preprocess import Preprocessing
+from vitral.data.images.bands import BandImage
+from vitral.data.images.preprocess import AnyImage, Preprocessing
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
 from vitral.vit import ViT
 
@@ -35,12 +36,12 @@ class Look:
 
 
 @torch.inference_mode()
-def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None) -> Look:
+def look(model: ViT, image: AnyImage, *, name: str, truth: str | None = None) -> Look:
     """Classifies one image and computes its attention maps.
 
     Args:
         model: a model in evaluation mode, with a card.
-        image: an upright image of mode "L" or "RGB", as the model requires.
+        image: as the preprocessing of the card reads it.
         name: name to show.
         truth: its true class, if known.
 
@@ -68,11 +69,13 @@ def look(model: ViT, image: Image.Image, *, name: str, truth: str | None = None)
     )
 
 
-def _visible_part(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def _visible_part(image: AnyImage, preprocessing: Preprocessing) -> Image.Image:
     """The part of an image that preprocessing keeps, at about the image's resolution."""
     if preprocessing.resize == "squash":
-        return image
+        return preprocessing.picture(image)
     height, width = preprocessing.image_size
     scale = max(min(image.height // height, image.width // width), 1)
     pixels = replace(preprocessing, image_size=(scale * height, scale * width)).pixels(image)
+    if preprocessing.bands:
+        return preprocessing.picture(BandImage(values=pixels))
     return Image.fromarray(pixels[:, :, 0] if preprocessing.channels == 1 else pixels)

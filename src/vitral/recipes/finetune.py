@@ -42,10 +42,11 @@ def finetune(weights: Path | None = None) -> RunConfig:
     changes = {
         name: value for name, value in plain.items() if hasattr(architecture, name)
     }  # of these, a ResNet has only the head
+    channels = preprocessing.channels if preprocessing.bands else None
     return RunConfig(
         recipe="finetune",
         model=ModelSetup(weights=weights, architecture=replace(architecture, **changes)),
-        data=DataConfig(source="folder", workers=2),
+        data=DataConfig(source="folder", workers=2, channels=channels),
         preprocessing=preprocessing,
         augment=AugmentConfig(crop="inception", crop_area=(0.25, 1.0), flip=True),
         optim=OptimConfig(name="sgd", lr=0.01, weight_decay=0.0, momentum=0.9, clip=1.0),

@@ -25,7 +25,8 @@ def draw_panels(panels: Sequence[Panel], path: Path) -> None:
     grid = figure.subplots(len(panels), count, squeeze=False)
     for panel, row in zip(panels, grid, strict=True):
         for image, axes in zip(panel.images.numpy(), row, strict=True):
-            axes.imshow(image.squeeze(2) if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
+            shown = image if image.shape[2] == 3 else image.mean(2)  # of images that are no pictures, the mean
+            axes.imshow(shown, cmap="gray", vmin=0, vmax=255)
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)

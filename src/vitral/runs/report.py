@@ -18,6 +18,7 @@ from PIL import Image
 from vitral import __version__
 from vitral.card import ModelCard
 from vitral.data.images.decode import UnreadableImage
+from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source, read_from
 from vitral.evals.predictions import Predictions
 from vitral.files import printable, write_atomically
@@ -243,7 +244,7 @@ def example(data: ReportData, source: Source, classes: tuple[str, ...], row: int
     predicted, truth = int(found.top[row, 0]), int(found.truth[row])
     return {
         "name": source.name(index),
-        "picture": inline_image(source, index),
+        "picture": inline_image(source, index, data.card.preprocessing if data.card else None),
         "pixelated": data.settings["preprocessing"]["image_size"][0] < PIXELATED,
         "truth": classes[truth],
         "predicted": classes[predicted],
@@ -252,10 +253,13 @@ def example(data: ReportData, source: Source, classes: tuple[str, ...], row: int
     }
 
 
-def inline_image(source: Source, index: int) -> str | None:
+def inline_image(source: Source, index: int, preprocessing: Preprocessing | None) -> str | None:
     """An image as a data URL; None if it is no longer readable."""
     try:
-        image = read_from(source, index, channels=3)
+        if preprocessing is not None and preprocessing.bands:
+            image = preprocessing.picture(preprocessing.read(source.stored(index), name=source.name(index)))
+        else:
+            image = read_from(source, index, channels=3)
     except (UnreadableImage, OSError):
         return None
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)

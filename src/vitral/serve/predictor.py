@@ -11,12 +11,13 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from vitral.card import ModelCard
-from vitral.data.images.decode import UnreadableImage, read_image
+from vitral.data.images.decode import UnreadableImage
+from vitral.data.images.preprocess import PixelBatch, Pixels
 from vitral.device import pick_device
 from vitral.errors import UserError, unknown_name
 from vitral.models import Model
@@ -30,7 +31,10 @@ Precision = Literal["auto", "float32", "bfloat16"]
 """Arithmetic of a model; auto is bfloat16 on a GPU and float32 on a CPU."""
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
-"""The path or the content of a file, a PIL image, or a uint8 array of shape (h w), (h w 1) or (h w 3)."""
+"""The path or the content of a file, a PIL image, or a uint8 array of shape (h w), (h w 1) or (h w 3).
+
+A model of images of any number of channels takes arrays of numbers, with channels first or last.
+"""
 
 NUM_READERS = 4
 """Threads that read files; decoding releases Python's global lock most of the time."""
@@ -120,23 +124,23 @@ class Predictor:
         """
         count = self._top_k(top_k)
         name = _name(image, 0)
-        _check_type(image, name)
+        _check_type(image, name, bands=self.card.preprocessing.bands)
         return self._prediction(name, *self._rank([self._read(image, name)], count)[0])
 
     @torch.inference_mode()
-    def logits(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+    def logits(self, images: PixelBatch) -> Float[Tensor, "b classes"]:
         """Logits of images as preprocessing read them, in float32 whatever the arithmetic."""
         with self._arithmetic():
             return self.model(self.card.preprocessing.normalise(images.to(self.device))).float()
 
     @torch.inference_mode()
-    def extract_features(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+    def extract_features(self, images: PixelBatch) -> Float[Tensor, "b d"]:
         """Features before the head (y of Eq. 4) of images as preprocessing read them."""
         with self._arithmetic():
             return self.model.features(self.card.preprocessing.normalise(images.to(self.device))).pooled.float()
 
     @torch.inference_mode()
-    def patches(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b gh gw d"]:
+    def patches(self, images: PixelBatch) -> Float[Tensor, "b gh gw d"]:
         """Final patch tokens in their grid, of a Vision Transformer, on the CPU."""
         assert isinstance(self.model, ViT)
         with self._arithmetic():
@@ -149,26 +153,26 @@ class Predictor:
             while batch := list(islice(numbered, self.batch_size)):
                 names = [_name(image, number) for number, image in batch]
                 for name, (_, image) in zip(names, batch, strict=True):
-                    _check_type(image, name)
+                    _check_type(image, name, bands=self.card.preprocessing.bands)
                 read = list(readers.map(self._read_or_fail, [image for _, image in batch], names))
                 pixels = [outcome for outcome in read if isinstance(outcome, np.ndarray)]
                 ranked = iter(self._rank(pixels, top_k) if pixels else [])
                 for name, outcome in zip(names, read, strict=True):
                     yield outcome if isinstance(outcome, Failure) else self._prediction(name, *next(ranked))
 
-    def _read(self, image: ImageLike, name: str) -> UInt8[np.ndarray, "h w c"]:
-        file = Path(image) if isinstance(image, str) else image
-        if isinstance(file, np.ndarray):
+    def _read(self, image: ImageLike, name: str) -> Pixels:
+        preprocessing, file = self.card.preprocessing, Path(image) if isinstance(image, str) else image
+        if isinstance(file, np.ndarray) and not preprocessing.bands:
             file = Image.fromarray(file[:, :, 0] if file.ndim == 3 and file.shape[2] == 1 else file)
-        return self.card.preprocessing.pixels(read_image(file, channels=self.card.preprocessing.channels, name=name))
+        return preprocessing.pixels(preprocessing.read(file, name=name))
 
-    def _read_or_fail(self, image: ImageLike, name: str) -> UInt8[np.ndarray, "h w c"] | Failure:
+    def _read_or_fail(self, image: ImageLike, name: str) -> Pixels | Failure:
         try:
             return self._read(image, name)
         except UnreadableImage as error:
             return Failure(name=name, reason=str(error))
 
-    def _rank(self, images: list[UInt8[np.ndarray, "h w c"]], top_k: int) -> list[tuple[list[int], list[float]]]:
+    def _rank(self, images: list[Pixels], top_k: int) -> list[tuple[list[int], list[float]]]:
         """The most probable classes of each image, and their probabilities."""
         logits = self.logits(torch.from_numpy(np.stack(images)))
         probabilities, classes = logits.softmax(dim=1).topk(top_k)
@@ -196,10 +200,11 @@ def _name(image: ImageLike, number: int) -> str:
     return str(image) if isinstance(image, str | Path) else f"images[{number}]"
 
 
-def _check_type(image: object, name: str) -> None:
-    """Checks types and shapes, before anything is decoded."""
+def _check_type(image: object, name: str, *, bands: bool) -> None:
+    """Checks types and shapes, before anything is decoded; those of bands are checked when they are read."""
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))):
+        is_picture = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+        if not bands and (image.dtype != np.uint8 or not is_picture):
             raise UserError(
                 f"{name} is an array of {image.dtype} and shape {image.shape}: "
                 "give uint8 of shape (height, width), (height, width, 1) or (height, width, 3)"

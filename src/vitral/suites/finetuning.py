@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import UNREADABLE
 from vitral.data.config import DataConfig
+from vitral.data.images.preprocess import PixelBatch
 from vitral.data.sources.source import ConcatSource, Source
 from vitral.errors import UserError
 from vitral.evals.predictions import predict_all
@@ -279,7 +280,7 @@ def finetune_and_test(config: RunConfig, train: Source, test: Source, *, advance
     session = finetune(config, train, advance=advance, log=log)
     predict_logits = predict_fn(session)
 
-    def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+    def predict(images: PixelBatch) -> Float[Tensor, "b classes"]:
         advance(len(images))
         return predict_logits(images)
 

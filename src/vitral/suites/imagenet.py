@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vitral.data.config import DataConfig
+from vitral.data.images.preprocess import PixelBatch
 from vitral.data.sources.source import Subset
 from vitral.datasets.originals.imagenet_tests import TESTS, Right, TestSet
 from vitral.distributed.world import World
@@ -21,7 +22,7 @@ from vitral.serve.predictor import Predictor
 
 __all__ = ["ImageNetResult", "evaluate_imagenet"]
 
-Classifier = Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]]
+Classifier = Callable[[PixelBatch], Float[Tensor, "b classes"]]
 """From images to logits."""
 
 
@@ -131,7 +132,7 @@ def _restricted(logits: Classifier, classes: Sequence[int] | None) -> Classifier
     if classes is None:
         return logits
 
-    def restricted(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+    def restricted(images: PixelBatch) -> Float[Tensor, "b classes"]:
         full = logits(images)
         masked = torch.full_like(full, -torch.inf)
         masked[:, classes] = full[:, classes]

@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from vitral.config import to_dict
 from vitral.data.config import DataConfig
-from vitral.data.images.preprocess import Preprocessing
+from vitral.data.images.preprocess import PixelBatch, Preprocessing
 from vitral.data.sources.source import Source
 from vitral.distributed.world import World
 from vitral.errors import UserError
@@ -46,7 +46,7 @@ NO_FEATURES = FeatureSet(
 class FeatureExtractor:
     """A function from images to features."""
 
-    extract: Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]]
+    extract: Callable[[PixelBatch], Float[Tensor, "b d"]]
     preprocessing: Preprocessing
     fingerprint: str
     """Identifies everything that its features depend on, except preprocessing."""
@@ -229,7 +229,7 @@ class SuiteRunner:
             self.progress.advance(num_images_on_main(len(source), self.world))
             return NO_FEATURES if cached is None else cached
 
-        def extract(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+        def extract(images: PixelBatch) -> Float[Tensor, "b d"]:
             self.progress.advance(len(images))
             return extractor.extract(images)
 

@@ -20,7 +20,7 @@ from vitral.weights.folder import read_config
 
 __all__ = ["RunSummary", "different_settings", "summarise_runs"]
 
-IGNORED_SETTINGS = ("out", "command")
+IGNORED_SETTINGS = ("out", "command", "folder")
 """Keys of a configuration that differ in all runs."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vitral.config import load_config
+from vitral.config import load_config, map_paths
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
@@ -94,14 +94,18 @@ class TrainConfig:
     """With fsdp: processes in a group that shards the weights; groups are replicas. None: one group."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.accumulate < 1 or self.batch_size % self.accumulate:
-            raise UserError(f"batch_size must be a multiple of accumulate, not {self.batch_size} and {self.accumulate}")
-        if not 0 < self.epochs < math.inf or (self.steps is not None and self.steps < 1):
-            raise UserError(f"epochs and steps must be above 0, not {self.epochs} and {self.steps}")
+        for name in ("batch_size", "accumulate", "steps", "shards"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"--train.{name.replace('_', '-')} must be at least 1, not {value}")
+        if self.batch_size % self.accumulate:
+            raise UserError(
+                f"--train.batch-size must be a multiple of --train.accumulate, not {self.batch_size} and "
+                f"{self.accumulate}"
+            )
+        if not 0 < self.epochs < math.inf:
+            raise UserError(f"--train.epochs must be above 0, not {self.epochs}")
         if self.ema is not None and not 0 < self.ema < 1:
-            raise UserError(f"ema must be above 0 and below 1, not {self.ema}")
-        if self.shards is not None and self.shards < 1:
-            raise UserError(f"shards must be at least 1, not {self.shards}")
+            raise UserError(f"--train.ema must be above 0 and below 1, not {self.ema}")
         for duration in (self.evaluate, self.log):
             Duration.parse(duration)
         check_names(self.track)
@@ -135,6 +139,8 @@ class RunConfig:
     """The command that started the run, and those that resumed it with changes."""
     changes: tyro.conf.Suppress[tuple[str, ...]] = ()
     """Settings that changed when the run resumed, each a sentence with the step."""
+    folder: tyro.conf.Suppress[Path | None] = None
+    """Folder in which the run was started, which its relative paths are relative to."""
     out: Path | None = None
     """Folder of the run; by default the next free runs/RECIPE-N."""
     seed: int = 0
@@ -153,6 +159,7 @@ class RunConfig:
         if getattr(self.model.architecture, "pool", None) == "none":
             raise UserError("training needs one feature vector for each image: choose pool cls, gap or map, not none")
         validate_objective(self)
+        self._check_channels()
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
             raise UserError(
                 "a linear probe allows no LoRA adapters and no EMA: set --model.lora-rank None --train.ema None"
@@ -162,22 +169,47 @@ class RunConfig:
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed must be at least 0 and below 2**63, not {self.seed}")
 
+    def _check_channels(self) -> None:
+        """Refuses what is for pictures only, if the images have any number of channels."""
+        if self.data.channels is None:
+            return
+        channels = f"images of {self.data.channels} channels (--data.channels)"
+        if flags := self.augment.colour_flags:
+            raise UserError(f"{channels} have no colours to augment: give {' '.join(flags)}")
+        if self.objective.name in ("dino", "distillation"):
+            raise UserError(f"{self.objective.name} learns from grey or colour pictures, not from {channels}")
+        if getattr(self.objective, "target", None) in ("mean_colour", "small_patch"):
+            raise UserError(f"{channels} have no colours to predict: give --objective.target pixels")
+
     def resolved(self, *, num_classes: int) -> "RunConfig":
-        """The configuration with derived settings: the number of classes, and the model's image size and channels."""
+        """The configuration with derived settings: the number of classes, and the model's image size and channels.
+
+        The mean and deviation of `data.channels` channels stay empty where they have to be measured.
+        """
+        channels, preprocessing = self.data.channels, self.preprocessing
         architecture = replace(self.model.architecture, num_classes=num_classes)
+        if channels is not None:
+            architecture = replace(architecture, channels=channels)
+            preprocessing = preprocessing.with_bands(channels)
         return replace(
             self,
             model=replace(self.model, architecture=architecture),
-            preprocessing=self.preprocessing.with_input(
-                image_size=architecture.image_hw, channels=architecture.channels
-            ),
+            preprocessing=preprocessing.with_input(image_size=architecture.image_hw, channels=architecture.channels),
         )
 
 
 def read_run_config(run: Run) -> RunConfig:
-    """Reads the configuration that a run resumes with.
+    """Reads the configuration that a run resumes with; its relative paths lead to the same files from any folder.
 
     Raises:
         UserError: run.json is damaged.
     """
-    return load_config(RunConfig, run.config_path)
+    config = load_config(RunConfig, run.config_path)
+    start = config.folder
+    return config if start is None or start == Path.cwd() else map_paths(config, lambda path: _from(start, path))
+
+
+def _from(start: Path, path: Path) -> Path:
+    """A path that is relative to another folder; names on the Hub and URLs stay as they are."""
+    there = start / path
+    return there if there.parent.is_dir() else path

@@ -6,11 +6,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE, EvaluationBatches
+from vitral.data.images.preprocess import PixelBatch
 from vitral.data.order import OBJECTIVE, random_bits
 from vitral.data.sources.source import Source, Subset
 from vitral.evals.features import extract_features
@@ -109,11 +110,11 @@ def evaluate_features(session: Session, data: Mapping[str, Source], split: str) 
     )
 
 
-def predict_fn(session: Session) -> Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b classes"]]:
+def predict_fn(session: Session) -> Callable[[PixelBatch], Float[Tensor, "b classes"]]:
     """A function that predicts logits from images as read, with the session's evaluation model."""
 
     @torch.no_grad()
-    def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+    def predict(images: PixelBatch) -> Float[Tensor, "b classes"]:
         model = session.eval_model.eval()
         with session.autocast():
             return model(session.preprocessing.normalise(images.to(session.device)))
@@ -121,11 +122,11 @@ def predict_fn(session: Session) -> Callable[[UInt8[Tensor, "b h w c"]], Float[T
     return predict
 
 
-def features_fn(session: Session) -> Callable[[UInt8[Tensor, "b h w c"]], Float[Tensor, "b d"]]:
+def features_fn(session: Session) -> Callable[[PixelBatch], Float[Tensor, "b d"]]:
     """A function that extracts features from images as read, for objectives that are evaluated by features."""
 
     @torch.no_grad()
-    def features(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
+    def features(images: PixelBatch) -> Float[Tensor, "b d"]:
         learner = session.eval_learner.eval()
         assert isinstance(learner, Learner)
         with session.autocast():

@@ -1,6 +1,7 @@
 """The lifecycle of a run: lock, resume, train, evaluate, save."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from vitral.config import to_dict
 from vitral.data.cache import cache_images
@@ -14,6 +15,7 @@ from vitral.runs.reporter import Reporter
 from vitral.runs.run import Run
 from vitral.runs.trackers.trackers import Trackers
 from vitral.train.artefacts import save_artefacts, save_if_best
+from vitral.train.channels import measure_channels
 from vitral.train.checkpointing.changes import Change, changes_between
 from vitral.train.checkpointing.checkpoint import Checkpoints
 from vitral.train.config import RunConfig, read_run_config
@@ -54,7 +56,9 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
             before = read_run_config(run)
             changes, config = changes_between(before, config), replace(config, changes=before.changes)
         data = open_data(config.data)
+        config = replace(config, folder=config.folder or Path.cwd())
         config = config.resolved(num_classes=len(data["train"].classes))
+        config, measured = measure_channels(config, data["train"], world)
         config.train.check_batch_size(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.is_main else "none")
         plan = Plan.of(config, samples=len(data["train"]))
@@ -76,7 +80,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         Interrupts() as interrupts,
     ):
         trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.info)
-        for note in (*notes, describe(session, data["train"], plan), *plan.warnings()):
+        for note in (*measured, *notes, describe(session, data["train"], plan), *plan.warnings()):
             reporter.info(note)
         try:
             with translate_resource_errors(config.train):
@@ -126,11 +130,12 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
     """One line about the model, the data and the steps of a run."""
     parameters = sum(parameter.numel() for parameter in session.model.parameters())
     h, w = session.preprocessing.image_size
+    channels = f" of {session.preprocessing.channels} channels" if session.preprocessing.bands else ""
     size, count = session.config.train.batch_size, session.world.size
     where = f"on {session.device}" if count == 1 else f"in all, {size // count} on each of {count} devices"
     classes = f"of {len(source.classes)} classes" if len(source.classes) > 1 else "without classes"
     return (
-        f"{parameters:,} parameters, {len(source):,} training images {classes} at {h}x{w}, "
+        f"{parameters:,} parameters, {len(source):,} training images{channels} {classes} at {h}x{w}, "
         f"steps {session.step} to {plan.total} of {size} images {where}"
     )
 

@@ -34,6 +34,7 @@ from vitral.train.checkpointing.checkpoint import Saved
 from vitral.train.checkpointing.optimiser_state import allocate_state, named_state
 from vitral.train.config import RunConfig
 from vitral.train.ema import update_average, warmed_up
+from vitral.train.kernels import supports_kernels, use_kernels
 from vitral.train.optimisers.optimiser import Optimiser
 from vitral.train.optimisers.rules import freeze
 from vitral.train.profiling.stopwatch import Stopwatch
@@ -83,8 +84,10 @@ class Session:
         """The module that is trained: the model, with the parts that its objective adds."""
         freeze(self.model, config.optim.rules)
         self.average = None if config.train.ema is None else deepcopy(self.model).requires_grad_(False)
-        if config.train.recompute:
-            for model in self.objective.models(self.model):
+        for model in self.objective.models(self.model):
+            if supports_kernels(self.device):
+                use_kernels(model)
+            if config.train.recompute:
                 recompute_blocks(model)
         self.wrapped = self._wrap()
         self.forward = torch.compile(self.wrapped) if compiled else self.wrapped

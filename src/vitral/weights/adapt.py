@@ -7,6 +7,7 @@ from vitral.card import ModelCard
 from vitral.config import pair
 from vitral.errors import UserError
 from vitral.models import Model, build
+from vitral.weights.options import check_options
 from vitral.weights.transfer import transfer_weights
 
 __all__ = ["adapt_model"]
@@ -29,6 +30,9 @@ def adapt_model(model: Model, **changes: Any) -> tuple[Model, list[str]]:
     unknown = [name for name in changes if not hasattr(config, name)]
     if unknown:
         raise UserError(f"a {type(model).__name__} has no {unknown[0]} to change")
+    changes = check_options(changes, type(config))
+    if changes.get("num_classes") == 0:
+        raise UserError("num_classes must be at least 1, not 0: leave it out, and call model.features(images).pooled")
     if all(pair(getattr(config, name)) == pair(value) for name, value in changes.items()):
         return model, []
     new_head = changes.get("num_classes", config.num_classes) != config.num_classes
@@ -52,6 +56,6 @@ def _adapt_card(card: ModelCard, target: Model, classes: tuple[str, ...]) -> tup
     size, channels = target.config.image_hw, target.config.channels
     try:
         preprocessing = card.preprocessing.with_input(image_size=size, channels=channels)
-    except ValueError:
-        return None, [f"no card: image files are read with 1 or 3 channels, not {channels}"]
+    except UserError as error:
+        return None, [f"no card: {error}"]
     return replace(card, preprocessing=preprocessing, classes=classes, metrics={}), []

@@ -65,18 +65,22 @@ class Adapter:
         merged = dict(tensors)
         try:
             updates, replaced = canonicalise(self.updates), canonicalise(self.replaced)
-        except (KeyError, IndexError, TypeError, RuntimeError):
+        except (KeyError, IndexError, RuntimeError):
             raise UserError(
                 f"the adapter {self.folder} changes only a part of a fused layer: merge it with PEFT"
             ) from None
         for name, update in updates.items():
             if name not in merged or merged[name].shape != update.shape:
-                raise UserError(f"the adapter {self.folder} changes {name}, which the model has not in this shape")
+                raise UserError(
+                    f"the adapter {self.folder} changes {name}, which the model lacks or has in another shape"
+                )
             merged[name] = merged[name].float() + update
         for name, tensor in replaced.items():
             head = "classifier" in name or "head" in name
             if not head and (name not in merged or merged[name].shape != tensor.shape):
-                raise UserError(f"the adapter {self.folder} replaces {name}, which the model has not in this shape")
+                raise UserError(
+                    f"the adapter {self.folder} replaces {name}, which the model lacks or has in another shape"
+                )
             merged[name] = tensor
         return merged
 
@@ -94,7 +98,7 @@ def read_adapter(folder: Path) -> Adapter | None:
     _check_config(config, folder / ADAPTER_CONFIG)
     file = next((folder / name for name in ADAPTER_FILES if (folder / name).is_file()), None)
     if file is None:
-        raise UserError(f"{folder} has no adapter: it contains no {' and no '.join(ADAPTER_FILES)}")
+        raise UserError(f"{folder} has no adapter: there is no {' or '.join(ADAPTER_FILES)} in it")
     halves: dict[str, dict[str, Tensor]] = {}
     replaced = {}
     for name, tensor in read_tensors(file).items():
@@ -159,7 +163,7 @@ def _by_pattern(patterns: Any, module: str, default: Any) -> Any:
             if re.fullmatch(rf"(.*\.)?({pattern})", module):
                 return value
         except re.error as error:
-            raise UserError(f"{ADAPTER_CONFIG} has the pattern {pattern!r}, which is none: {error}") from None
+            raise UserError(f"{ADAPTER_CONFIG} has {pattern!r}, which is no regular expression: {error}") from None
     return default
 
 

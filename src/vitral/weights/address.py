@@ -27,6 +27,8 @@ def check_address(model: str | Path) -> None:
         UserError: it is a web page, or an address without owner, or there is no such file or folder.
     """
     name = str(model)
+    if not name.strip():
+        raise UserError(f"the name of the model is empty: name a folder, a file, or {HUB_PREFIX}OWNER/NAME")
     if name.startswith(HUB_PREFIX):
         if "/" not in name:
             owner = "OWNER/" + (name.removeprefix(HUB_PREFIX) or "NAME")

@@ -56,7 +56,7 @@ def save_model(folder: Path, model: Model, card: ModelCard) -> None:
     write_atomically(folder / WEIGHTS, lambda file: file.write(weights))
     save_config(folder / CONFIG, config)
     if isinstance(model, ViT):
-        model.positions = model.config.positions  # as it will be loaded: its positions are its own from now on
+        model.positions = model.config.positions  # as it will be loaded: not marked as interpolated
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -68,7 +68,7 @@ def read_config(folder: Path) -> ModelConfig:
         command = f"vitral train --resume {shlex.quote(str(folder))}"
         raise UserError(f"{folder} holds an unfinished run: finish it with: {command}")
     if missing:
-        raise UserError(f"{folder} is not a Vitral model: it has no {' and no '.join(missing)}")
+        raise UserError(f"{folder} is not a Vitral model: it lacks {' and '.join(missing)}")
     return load_config(ModelConfig, folder / CONFIG)
 
 

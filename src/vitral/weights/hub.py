@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from huggingface_hub import HfApi, get_token, snapshot_download
+from huggingface_hub import HfApi, get_token, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
@@ -15,7 +16,10 @@ from huggingface_hub.errors import (
 from vitral.errors import UserError
 from vitral.weights.address import HUB_PREFIX
 
-__all__ = ["WEIGHTS_FILES", "download", "upload"]
+__all__ = ["SUFFIXES", "WEIGHTS_FILES", "download", "upload"]
+
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
+"""Endings of weights files that Vitral reads."""
 
 WEIGHTS_FILES = (
     *("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors"),
@@ -35,27 +39,71 @@ HTTPError: type[Exception] = HfHubHTTPError.__mro__[1]
 
 
 def download(model: str) -> Path:
-    """Downloads `hf-hub:OWNER/NAME` or `hf-hub:OWNER/NAME@REVISION` to the cache; returns the folder there.
+    """Downloads `hf-hub:OWNER/NAME`, or `hf-hub:OWNER/NAME/FILE` for one file, each optionally with `@REVISION`.
+
+    A repository whose weights file has none of the usual names gives that file, if it has only one.
+
+    Returns:
+        The folder in the cache, or the file.
 
     Raises:
-        UserError: the model or revision does not exist, may not be read, or the Hub cannot be reached.
+        UserError: the model, its file or revision does not exist, may not be read, or the Hub cannot be reached.
     """
-    name, _, revision = model.removeprefix(HUB_PREFIX).partition("@")
+    address, _, revision = model.removeprefix(HUB_PREFIX).partition("@")
+    name, file = _split_file(address)
     try:
-        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=["*.json", *SAFETENSORS]))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=["*.json", *PICKLED]))
+        if file is not None:
+            return Path(hf_hub_download(name, file, revision=revision or None))
+        for patterns in (SAFETENSORS, PICKLED):
+            folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=["*.json", *patterns]))
+            if any(next(folder.glob(pattern), None) for pattern in patterns):
+                return folder
+        if (other := _only_weights_file(model, name, revision)) is not None:
+            snapshot_download(name, revision=revision or None, allow_patterns=["*.json", other])
+            return folder / other if "/" in other else folder
         return folder
     except LocalEntryNotFoundError:
         raise UserError(
             f"{model} is not in the cache and the Hub cannot be reached: connect, or use a local file"
         ) from None
+    except EntryNotFoundError:
+        raise UserError(f"{model}: {name} has no file {file}") from None
     except RevisionNotFoundError:
         raise UserError(f"{model}: {name} has no revision {revision}") from None
     except RepositoryNotFoundError:
         raise UserError(f"{model} does not exist or is private: log in with hf auth login") from None
     except (HfHubHTTPError, HFValidationError) as error:
         raise UserError(f"{model} cannot be downloaded: {str(error).splitlines()[0]}") from None
+
+
+def _split_file(address: str) -> tuple[str, str | None]:
+    """OWNER/NAME and the file after it, if there is one."""
+    owner, _, rest = address.partition("/")
+    name, _, file = rest.partition("/")
+    return (f"{owner}/{name}", file) if file.endswith(SUFFIXES) else (address, None)
+
+
+def _only_weights_file(model: str, name: str, revision: str) -> str | None:
+    """The repository's weights file if its name is none of the usual ones; None if the Hub cannot be asked.
+
+    Raises:
+        UserError: there are several, or none.
+    """
+    try:
+        files = HfApi().list_repo_files(name, revision=revision or None)
+    except (OfflineModeIsEnabled, HTTPError, ConnectionError, TimeoutError):
+        return None  # what is in the cache decides
+    weights = [file for file in files if file.endswith(SUFFIXES)]
+    if len(weights) > 1:
+        shown = ", ".join(weights[:5]) + " ..." * (len(weights) > 5)
+        at = f"@{revision}" if revision else ""
+        raise UserError(
+            f"{model} has several weights files ({shown}): name one, such as {HUB_PREFIX}{name}/{weights[0]}{at}"
+        )
+    if not weights:
+        shown = ", ".join(files[:5]) + " ..." * (len(files) > 5)
+        raise UserError(f"{model} has no weights that Vitral reads: its files are {shown or 'none'}")
+    return weights[0]
 
 
 def upload(folder: Path, name: str, *, private: bool, revision: str | None, message: str) -> str:

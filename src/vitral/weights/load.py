@@ -4,6 +4,7 @@ import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 from vitral.device import pick_device
 from vitral.errors import UserError
 from vitral.models import Model
+from vitral.vit_config import ViTConfig
 from vitral.weights.adapt import adapt_model
 from vitral.weights.adapters import Adapter, read_adapter
 from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name
 from vitral.weights.folder import load_model
-from vitral.weights.hub import download
+from vitral.weights.hub import WEIGHTS_FILES, download
+from vitral.weights.options import check_options
 from vitral.weights.read import LoadReport, load_upstream
 from vitral.weights.upstream_folder import find_upstream
 
@@ -41,8 +44,8 @@ def load(
 
     Args:
         source: a Vitral model folder, or the weights file in it; another project's file (`.npz`, `.safetensors`,
-            PyTorch, TorchScript of CLIP) or folder, also of a LoRA adapter; or `hf-hub:OWNER/NAME`, optionally with
-            `@REVISION`. The format is detected from the content, not from the name.
+            PyTorch, TorchScript of CLIP) or folder, also of a LoRA adapter; or `hf-hub:OWNER/NAME`, optionally with a
+            file, as `hf-hub:OWNER/NAME/FILE`, and with `@REVISION`. The content decides the format, not the name.
         device: device of the model.
         num_classes: number of classes; another number than in the source gives a zero head.
         image_size: image size in pixels; positions are resampled to it.
@@ -93,6 +96,7 @@ def load_with_report(
         path = path.parent  # its config.json has the architecture
     if upstream is None and adapter is not None:
         raise UserError(f"{adapter.folder} adapts {path}, which is no folder or file of another project")
+    overrides = check_options(overrides, ViTConfig)
     if upstream is None and (overrides or choices):
         raise UserError(f"{path} stores its whole architecture: leave out {', '.join({**choices, **overrides})}")
     with _garbage_collection_paused():
@@ -106,7 +110,11 @@ def load_with_report(
             **choices,
             **overrides,
         )
-        return model.to(pick_device(device)), report
+    name = upstream.weights.name
+    found = path.is_dir() or str(source).startswith(HUB_PREFIX)
+    if found and name not in WEIGHTS_FILES and not str(source).partition("@")[0].endswith(name):
+        report = replace(report, notes=(f"{name} was read, the only weights file", *report.notes))
+    return model.to(pick_device(device)), report
 
 
 def _find(source: str | Path) -> tuple[Path, Adapter | None]:

@@ -32,7 +32,7 @@ class Layout:
 
 
 IDENTITY = Layout(lambda upstream: upstream, lambda tensor: tensor)
-TRANSPOSE = Layout(lambda upstream: upstream.T, lambda tensor: tensor.T)
+TRANSPOSE = Layout(lambda upstream: upstream.t(), lambda tensor: tensor.t())
 """(inputs, outputs), as in Flax."""
 FLAX_CONV = Layout(lambda upstream: upstream.permute(3, 2, 0, 1), lambda tensor: tensor.permute(2, 3, 1, 0))
 """(height, width, inputs, outputs)."""
@@ -49,7 +49,7 @@ UNBATCHED = Layout(lambda upstream: upstream[None], lambda tensor: tensor[0])
 
 def flax_qkv_kernel(num_heads: int) -> Layout:
     """Kernel of the query, key or value projection: (inputs, heads, head width)."""
-    return Layout(lambda upstream: upstream.flatten(1).T, lambda tensor: tensor.T.unflatten(1, (num_heads, -1)))
+    return Layout(lambda upstream: upstream.flatten(1).t(), lambda tensor: tensor.t().unflatten(1, (num_heads, -1)))
 
 
 def flax_qkv_bias(num_heads: int) -> Layout:
@@ -59,7 +59,7 @@ def flax_qkv_bias(num_heads: int) -> Layout:
 
 def flax_out_kernel(num_heads: int) -> Layout:
     """Kernel of the output projection: (heads, head width, outputs)."""
-    return Layout(lambda upstream: upstream.flatten(0, 1).T, lambda tensor: tensor.T.unflatten(0, (num_heads, -1)))
+    return Layout(lambda upstream: upstream.flatten(0, 1).t(), lambda tensor: tensor.t().unflatten(0, (num_heads, -1)))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapters import Adapter
 from vitral.weights.config_keys import unknown_keys
-from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage, stated_heads
+from vitral.weights.config_types import check_types
+from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage, is_shape_error, stated_heads
 from vitral.weights.lineages.open_clip import OPEN_CLIP
 from vitral.weights.lineages.registry import detect_lineage, matching_lineage
 from vitral.weights.lineages.timm import TIMM
@@ -24,6 +25,7 @@ from vitral.weights.lineages.timm_models import timm_models
 from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP
 from vitral.weights.mapping import from_upstream
+from vitral.weights.outer_head import with_outer_head
 from vitral.weights.prefixes import encoder_config, find_encoder, suggested_prefix, without_training
 from vitral.weights.sharded import read_weights
 from vitral.weights.tensor_file import TensorFile
@@ -102,8 +104,7 @@ def load_upstream(
     unexpected, training = without_training([name for name in unexpected if name not in ignored])
     unexpected = [*source.others, *unexpected]
     notes += [*_conversions(state), *lineage.caveats(config), *training, *(adapter.notes if adapter else ())]
-    if ignored:
-        notes.append(f"ignored, because the model does not use them: {_modules(ignored)}")
+    notes += [f"ignored, because the model does not use them: {_modules(ignored)}"] if ignored else []
     if not any(name.startswith("head.") for name in state):
         missing = [name for name in missing if not re.match(HEAD_NAMES, name)]
         notes.append(f"the file has no head: the model gets a zero head for {config.num_classes} classes")
@@ -112,28 +113,25 @@ def load_upstream(
         raise UserError(f"{path}: {_mismatch(missing, unexpected)}; {_remedy(source, missing, unexpected)}")
     _check_state(path, state, shapes)
     _fill(model, state, complete=not missing)
-    model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name)
+    unnamed = _without_classes(model, lineage)
+    model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name, named=not unnamed)
     report = LoadReport(
         lineage=lineage.name,
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        notes=(*notes, *card_notes, *_mark_head_without_classes(model, lineage)),
+        notes=(*notes, *card_notes, *unnamed),
     )
     return model.eval(), report
 
 
-def _mark_head_without_classes(model: ViT, lineage: Lineage) -> list[str]:
-    """Takes the class names from the card of a model whose head has no classes; returns a note on it."""
+def _without_classes(model: ViT, lineage: Lineage) -> list[str]:
+    """Why the head names no classes, as a note; empty if it does."""
     if not model.head.weight.any():
-        note = "the head is zero, so it was never trained and names no classes"
-    elif lineage in (CLIP, OPEN_CLIP) and model.head.bias is None:
-        note = "the head projects to the space that images share with texts, and names no classes"
-    else:
-        return []
-    if model.card is not None:
-        model.card = replace(model.card, classes=())
-    return [note]
+        return ["the head is zero, so it was never trained and names no classes"]
+    if lineage in (CLIP, OPEN_CLIP) and model.head.bias is None:
+        return ["the head projects to the space that images share with texts, and names no classes"]
+    return []
 
 
 def _convert(
@@ -148,9 +146,17 @@ def _convert(
     try:
         config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
         return config, from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
-    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}") from None
+    except UserError as error:
+        reason = str(error)
+    except KeyError as error:
+        if not re.search(r"[./_]|cls|proj", str(error)):
+            raise  # no tensor has such a name
+        reason = f"{error} is missing"
+    except (IndexError, ValueError, RuntimeError, TypeError) as error:
+        if not is_shape_error(error):
+            raise
+        reason = f"a tensor has an unexpected shape ({' '.join(str(error).split())})"
+    raise UserError(f"{path} looks like {lineage.name}, but cannot be read: {reason}")
 
 
 def _check_state(path: Path, state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -189,7 +195,7 @@ def _open_source(
     if (reason := unsupported_tensors(file.tensors, upstream_config)) is not None:
         raise UserError(f"{path} cannot be read: {reason}")
     if (family := unsupported_model(file.tensors, encoder_config(upstream_config, prefix or ""))) is not None:
-        raise UserError(f"{path} is a model of the family {family}")
+        raise UserError(f"{path} is a model of the kind {family}")
 
     def matches(tensors: dict[str, Tensor]) -> bool:
         return matching_lineage(tensors) is not None
@@ -202,21 +208,29 @@ def _open_source(
         raise UserError(f"{path} has no model of a supported format under {prefix}: name another prefix, or none")
     if encoder is None and (suggestion := suggested_prefix(file.tensors, matches)):
         if not all(name.startswith(suggestion) for name in file.tensors):
-            raise UserError(f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion}")
+            raise UserError(
+                f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion}, and to train, "
+                "convert it first"
+            )
         encoder = find_encoder(file.tensors, matches, prefix=suggestion)
-    lineage, tensors = detect_lineage(file.tensors if encoder is None else encoder.tensors, path)
+    stated = upstream_config.get("model_type") or upstream_config.get("architecture")
+    lineage, tensors = detect_lineage(file.tensors if encoder is None else encoder.tensors, path, stated=stated)
     assert encoder is not None
+    if not prefix:
+        encoder, tensors = with_outer_head(encoder, lineage, tensors, file.tensors)
     if file.torchscript and lineage is not OPEN_CLIP:
         raise UserError(
             f"{path} is a TorchScript file, and Vitral reads only those of CLIP, because the code in another may "
             "compute anything: save model.state_dict() instead"
         )
     small_moco = "base_encoder." in encoder.prefix and _width(encoder.tensors) == 384
-    config = {**stated_heads(12 if small_moco else None), **_stated(file, lineage)}
+    stated = encoder_config(upstream_config, encoder.prefix)
+    config = {**stated_heads(12 if small_moco else None), **_stated(file, lineage), **stated}
+    check_types(config, lineage, path)
     return _Source(
         lineage=lineage,
         tensors=tensors,
-        upstream_config={**config, **encoder_config(upstream_config, encoder.prefix)},
+        upstream_config=config,
         prefix=encoder.prefix,
         others=encoder.others,
         notes=(*file.notes, *encoder.notes, *_foreign_config(upstream_config, lineage)),
@@ -245,7 +259,7 @@ def _width(tensors: Mapping[str, Tensor]) -> int | None:
 def _remedy(source: _Source, missing: Iterable[str], unexpected: Iterable[str]) -> str:
     """What a user can do about missing and unexpected tensors."""
     if not list(missing) and list(unexpected) == list(source.others):
-        return f"read the encoder alone with --prefix {source.prefix}, or load it anyway with --allow-missing"
+        return f"read the encoder alone with --prefix {source.prefix}, or convert it with --allow-missing"
     return "load it anyway with --allow-missing"
 
 
@@ -271,9 +285,10 @@ def _conversions(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _modules(names: Iterable[str]) -> str:
-    """The outermost modules with these tensors, each with their number if it has several."""
+    """The outermost modules with these tensors and their number; a single tensor by its full name."""
     counts = Counter(name.partition(".")[0] for name in names)
-    return ", ".join(module if count == 1 else f"{module} ({count} tensors)" for module, count in counts.items())
+    single = {name.partition(".")[0]: name for name in names}
+    return ", ".join(single[name] if count == 1 else f"{name} ({count} tensors)" for name, count in counts.items())
 
 
 def _mismatch(missing: Iterable[str], unexpected: Iterable[str]) -> str:

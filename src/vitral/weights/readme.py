@@ -149,6 +149,8 @@ def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
 def _preprocessing(preprocessing: Preprocessing) -> str:
     (height, width), ratio = preprocessing.image_size, preprocessing.crop_ratio
     steps = [f"Convert the image to {'grey' if preprocessing.channels == 1 else 'RGB'}."]
+    if preprocessing.bands:
+        steps = [f"Read the {preprocessing.channels} channels of a TIFF or NumPy file, without changing their values."]
     if preprocessing.resize == "squash":
         steps.append(f"Resize the whole image to {height}x{width} pixels ({preprocessing.interpolation}).")
     else:
@@ -156,7 +158,8 @@ def _preprocessing(preprocessing: Preprocessing) -> str:
         steps.append(f"Resize the image until it covers {covered} pixels ({preprocessing.interpolation}).")
         steps.append(f"Crop the central {height}x{width} pixels.")
     mean, std = _numbers(preprocessing.mean), _numbers(preprocessing.std)
-    steps.append(f"Scale the values to the range 0 to 1, subtract {mean} and divide by {std}.")
+    scale = "Subtract" if preprocessing.bands else "Scale the values to the range 0 to 1, subtract"
+    steps.append(f"{scale} {mean} and divide by {std}.")
     return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
 
 

@@ -1,5 +1,7 @@
 """Writes a model in any format: a Vitral folder, a single file, or a folder that timm or transformers can load."""
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.folder import WEIGHTS, save_model
 from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.storable import NotStorable
 from vitral.weights.upstream_config import CONFIG_FILES
-from vitral.weights.write import check_storable, storable, upstream_state_dict
+from vitral.weights.write import check_storable, formats_for, storable, upstream_state_dict
 
 __all__ = ["is_folder", "save_as", "save_upstream_folder"]
 
@@ -43,11 +46,14 @@ def save_as(model: Model, destination: Path, format: str) -> list[str]:
             save_model(folder, model, _card(model))
         return []
     if not isinstance(model, ViT):
-        raise UserError(f"the format {format} stores Vision Transformers only, and this model is a ResNet")
+        raise UserError(
+            f"the format {format} stores Vision Transformers only, and this model is a ResNet: choose the format vitral"
+        )
     if is_folder(destination, format):
         with atomic_folder(destination) as folder:
             return save_upstream_folder(model, folder, format)
-    tensors, caveats = upstream_state_dict(LINEAGES[format], model)
+    with _other_formats_named(model, ("vitral", *LINEAGES)):
+        tensors, caveats = upstream_state_dict(LINEAGES[format], model)
     destination.parent.mkdir(parents=True, exist_ok=True)
     if format in NUMPY_FORMATS:
         named: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
@@ -59,14 +65,26 @@ def save_as(model: Model, destination: Path, format: str) -> list[str]:
 
 def save_upstream_folder(model: ViT, folder: Path, format: str) -> list[str]:
     """Writes the weights, and the JSON files that the upstream loader needs, into an existing folder."""
-    model, notes = storable(LINEAGES[format], model)
-    check_storable(LINEAGES[format], model.config)
-    files = CONFIG_FILES[format](model.config, _card(model))
-    tensors, caveats = upstream_state_dict(LINEAGES[format], model, upstream_config=files["config.json"])
+    with _other_formats_named(model, ("vitral", *CONFIG_FILES)):
+        model, notes = storable(LINEAGES[format], model)
+        check_storable(LINEAGES[format], model.config)
+        files = CONFIG_FILES[format](model.config, _card(model))
+        tensors, caveats = upstream_state_dict(LINEAGES[format], model, upstream_config=files["config.json"])
     _write_tensors(tensors, folder / WEIGHTS)
     for name, content in files.items():
         write_json(folder / name, content)
     return [*notes, *caveats]
+
+
+@contextmanager
+def _other_formats_named(model: ViT, formats: Collection[str]) -> Iterator[None]:
+    """Adds those of `formats` that can store the model to the error of one that cannot."""
+    try:
+        yield
+    except NotStorable as error:
+        *others, last = (name for name in formats_for(model) if name in formats)
+        can = f"these can: {', '.join(others)} and {last}" if others else f"only {last} can"
+        raise UserError(f"{error}; {can}") from None
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:

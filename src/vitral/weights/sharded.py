@@ -1,5 +1,6 @@
 """Weights in several files, with an index that says which tensor is in which."""
 
+import re
 from pathlib import Path
 
 from torch import Tensor
@@ -7,18 +8,39 @@ from torch import Tensor
 from vitral.errors import UserError
 from vitral.weights.tensor_file import TensorFile, read_json, read_tensor_file, read_tensors
 
-__all__ = ["INDEX_SUFFIX", "read_weights"]
+__all__ = ["INDEX_SUFFIX", "index_of", "read_weights"]
 
 INDEX_SUFFIX = ".index.json"
+SHARD = re.compile(r"(?P<stem>.+)-\d+-of-(?P<count>\d+)\.(?P<ending>safetensors|bin)")
+"""Names of the files of a sharded model."""
 
 
 def read_weights(path: Path, *, checkpoint_key: str | None = None) -> TensorFile:
-    """Reads a weights file, or all files that an index names; see `read_tensor_file`."""
+    """Reads a weights file, or all files that an index names; see `read_tensor_file`.
+
+    Raises:
+        UserError: also, the file is a part of a sharded model.
+    """
+    if (index := index_of(path)) is not None:
+        fix = (
+            f"name {index} instead"
+            if index.is_file()
+            else f"put {index.name}, which lists them, beside it, and name that"
+        )
+        raise UserError(f"{path} is one of several files that hold the model together: {fix}")
     if not path.name.endswith(INDEX_SUFFIX):
         return read_tensor_file(path, checkpoint_key=checkpoint_key)
     if checkpoint_key is not None:
         raise UserError(f"{path} has no keys of state dicts: leave out --checkpoint-key")
     return TensorFile(tensors=_read_shards(path))
+
+
+def index_of(path: Path) -> Path | None:
+    """The index that belongs to one file of several that hold a model together; None for any other file."""
+    shard = SHARD.fullmatch(path.name)
+    if shard is None or int(shard["count"]) == 1:
+        return None
+    return path.with_name(f"{shard['stem']}.{shard['ending']}{INDEX_SUFFIX}")
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:

@@ -3,9 +3,12 @@
 import json
 import math
 import pickle
+import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,8 @@ DAMAGE = (
     *(LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError, AssertionError),
 )
 """What the readers raise on damaged files."""
+CUT = r"unexpected EOF|not fully covered|invalid header length|Ran out of input|was truncated|requires a buffer"
+"""What they say of files that end too early."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,20 +73,20 @@ def read_tensor_file(path: Path, *, checkpoint_key: str | None = None) -> Tensor
     """
     with path.open("rb") as file:
         start = file.read(512)
-    try:
-        if start.startswith(LEGACY):
-            return _read_torch(path, checkpoint_key)
-        if start.startswith(b"PK"):
-            return _read_zip(path, checkpoint_key)
-        if checkpoint_key is not None:
-            raise UserError(f"{path} is no PyTorch file with keys: leave out --checkpoint-key")
-        if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
+    with _damage_as_sentence(path, start):
+        archive = _read_zip(path, checkpoint_key) if start.startswith(b"PK") else None
+    if archive is not None:
+        return archive
+    if start.startswith((LEGACY, b"PK")):
+        with _damage_as_sentence(path, start):
+            content = load_torch(path)
+        tensors, notes = find_state_dict(content, path, key=checkpoint_key)
+        return TensorFile(tensors=tensors, notes=tuple(notes), upstream_config=stated_by_timm(content))
+    if checkpoint_key is not None:
+        raise UserError(f"{path} is no PyTorch file with keys: leave out --checkpoint-key")
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
+        with _damage_as_sentence(path, start):
             return TensorFile(tensors=load_file(path))
-    except UserError:
-        raise
-    except DAMAGE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} is damaged, or not a checkpoint: {reason}") from None
     if not start:
         raise UserError(f"{path} is empty: download or copy it again")
     if (kind := unsupported_file(start)) is not None:
@@ -89,8 +94,29 @@ def read_tensor_file(path: Path, *, checkpoint_key: str | None = None) -> Tensor
     raise UserError(f"{path} is not a checkpoint: supported are .npz, .safetensors and PyTorch files")
 
 
-def _read_zip(path: Path, checkpoint_key: str | None) -> TensorFile:
-    """Reads a NumPy archive, or a PyTorch or TorchScript file, which are ZIP archives too."""
+@contextmanager
+def _damage_as_sentence(path: Path, start: bytes) -> Iterator[None]:
+    """Raises what a reader says of a damaged file as a UserError; what is done with its result stays outside."""
+    try:
+        yield
+    except UserError:
+        raise
+    except DAMAGE as error:
+        if _is_cut(path, start, error):
+            raise UserError(f"{path} is damaged: its end is missing, so download or copy it again") from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path} is damaged, or not a checkpoint: {reason}") from None
+
+
+def _is_cut(path: Path, start: bytes, error: BaseException) -> bool:
+    """Whether a file ends too early, as after an interrupted download: a ZIP archive has its index at the end."""
+    if start.startswith(b"PK"):
+        return not zipfile.is_zipfile(path)
+    return isinstance(error, EOFError) or re.search(CUT, str(error)) is not None
+
+
+def _read_zip(path: Path, checkpoint_key: str | None) -> TensorFile | None:
+    """Reads a NumPy archive or TorchScript; None for a PyTorch file, which is a ZIP archive too."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         unpacked = sum(member.file_size for member in members)
@@ -98,7 +124,7 @@ def _read_zip(path: Path, checkpoint_key: str | None) -> TensorFile:
             raise UserError(f"{path} would unpack to {unpacked:,} bytes, far more than a checkpoint of its size")
         torch_file = any(member.filename.endswith("/data.pkl") for member in members)
         if torch_file and not is_torchscript(archive):
-            return _read_torch(path, checkpoint_key)
+            return None
         if checkpoint_key is not None:
             raise UserError(f"{path} has no keys of state dicts: leave out --checkpoint-key")
         if torch_file:
@@ -138,13 +164,6 @@ def _check_size(file: Any, size: int) -> None:
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
         raise UserError(f"its header declares the shape {shape}, but it has only {size} bytes")
     file.seek(0)
-
-
-def _read_torch(path: Path, checkpoint_key: str | None) -> TensorFile:
-    """Reads a PyTorch file: a dictionary of tensors, or a training checkpoint that contains one."""
-    content = load_torch(path)
-    tensors, notes = find_state_dict(content, path, key=checkpoint_key)
-    return TensorFile(tensors=tensors, notes=tuple(notes), upstream_config=stated_by_timm(content))
 
 
 def read_json(path: Path) -> dict[str, Any]:

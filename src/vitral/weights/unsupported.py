@@ -37,30 +37,54 @@ MODEL_TYPES = {
     "swinv2": "Swin",
     "aimv2": "AIMv2",
     "aimv2_vision_model": "AIMv2",
+    "internvl": "InternVL",
+    "internvl_vision": "InternVL",
+    "vitdet": "ViTDet",
+    "hiera": "Hiera",
+    "mvitv2": "MViTv2",
+    "vivit": "ViViT",
+    "timesformer": "TimeSformer",
+    "videomae": "VideoMAE",
 }
 """Names of models by transformers' `model_type`, or the start of timm's `architecture`."""
 TENSOR_NAMES: tuple[tuple[str, str], ...] = (
     (r"(^|\.)data2vec_vision\.", "data2vec"),
     (r"(^|\.)layers\.\d+\.blocks\.\d+\.\S*(relative_position_bias_table|cpb_mlp)", "Swin"),
     (r"^features\.\d+\.\d+\.attn\.(relative_position_bias_table|cpb_mlp)", "Swin"),
+    (r"\.attention\.projection_layer\.weight$|(^|\.)encoder\.layers\.\d+\.ls1$", "InternVL"),
+    (r"(^|\.)beit\.|(^|\.)(attn|relative_position_bias|rel_pos_bias)\.relative_position_bias_table$", "BEiT"),
+    (r"\.lambda_1$", "BEiT or data2vec"),
+    (r"(^|\.)encoder\.layer\.\d+\.attention\.(rel_pos_h|qkv\.weight)$|(^|\.)simfp_\d", "ViTDet"),
+    (r"(^|\.)stages\.\d+\.blocks\.\d+\.attn\.(rel_pos_h|pool_[qkv]\S*)$", "MViTv2"),
     (
-        r"(^|\.)beit\.|(^|\.)(attn|relative_position_bias|rel_pos_bias)\.relative_position_bias_table$|\.lambda_1$",
-        "BEiT",
+        r"(^|\.)hiera\.|(^|\.)encoder\.stages\.\d+\.layers\.\d+\.attn\.qkv\.|(^|\.)blocks\.\d+\.proj\.weight$|(^|\.)pos_embed_window$",
+        "Hiera",
     ),
     (r"\.attn\.rel_pos_h$", "SAM"),
     (r"(^|\.)blocks_token_only\.\d", "CaiT"),
-    (r"(^|\.)preprocessor\.patchifier\.|\.rms_norm1\.weight$|(^|\.)patch_embed\.norm\.weight$", "AIMv2"),
+    (r"(^|\.)preprocessor\.patchifier\.|\.rms_norm1\.weight$", "AIMv2"),
+    (r"(^|\.)temporal_(attention|layernorm)\.|(^|\.)time_embeddings$", "TimeSformer"),
+    (r"(^|\.)embeddings\.detection_tokens$", "YOLOS"),
 )
 """Names of models by the names of their tensors; the first match counts."""
+VIDEO = "ViViT or VideoMAE"
+"""Models whose patches have a third axis."""
 PARTS = {
-    "BEiT": "relative position biases",
-    "data2vec": "relative position biases",
+    **dict.fromkeys(("BEiT", "data2vec", "BEiT or data2vec"), "relative position biases"),
     "SAM": "windows and positions by axis",
+    "ViTDet": "windows and positions by axis",
     "CaiT": "talking-heads attention",
     "Swin": "shifted windows",
     "AIMv2": "RMSNorm",
+    "Hiera": "stages and pooled attention",
+    "MViTv2": "stages and pooled attention",
+    **dict.fromkeys(("ViViT", "VideoMAE", VIDEO), "patches of several frames"),
+    "TimeSformer": "attention over time",
+    "YOLOS": "detection tokens",
 }
 """What Vitral lacks for each of these models."""
+INSTEAD = {"InternVL": "load the same encoder from timm, such as hf-hub:timm/vit_intern300m_patch14_448.ogvl_dist"}
+"""Where another project's file of a model is read."""
 QUANTISED = (
     (r"\.(absmax|quant_map|SCB|quant_state\.\S+|weight_format)$", "bitsandbytes"),
     (r"\.(qweight|qzeros|g_idx)$", "GPTQ or AWQ"),
@@ -94,15 +118,20 @@ def unsupported_file(start: bytes) -> str | None:
 
 
 def unsupported_model(tensors: Mapping[str, Tensor], upstream_config: Mapping[str, Any]) -> str | None:
-    """The family of models that Vitral does not support, by its configuration or the names of its tensors, and what
-    Vitral lacks for it: a part of a sentence.
+    """The kind of model that Vitral does not read, by its configuration or the names of its tensors, and what Vitral
+    lacks for it: a part of a sentence.
     """
     stated = str(upstream_config.get("model_type") or upstream_config.get("architecture"))
     families = (
         family for start, family in MODEL_TYPES.items() if stated == start or re.match(rf"{start}(v2)?_", stated)
     )
     family = next(families, None) or _first(TENSOR_NAMES, tensors)
-    return None if family is None else f"{family}, whose {PARTS[family]} Vitral does not compute"
+    if family is None and any(tensor.ndim == 5 and "patch_embed" in name for name, tensor in tensors.items()):
+        family = VIDEO
+    if family is None:
+        return None
+    reason = f"whose {PARTS[family]} Vitral does not compute" if family in PARTS else "which Vitral does not read"
+    return f"{family}, {reason}" + (f": {INSTEAD[family]}" if family in INSTEAD else "")
 
 
 def unsupported_tensors(tensors: Mapping[str, Tensor], upstream_config: Mapping[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vitral.card import ModelCard
+from vitral.data.images.decode import MODES
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
@@ -56,7 +57,7 @@ class _Found:
 
 
 def upstream_card(
-    config: ViTConfig, lineage: Lineage, upstream_config: Mapping[str, Any], *, origin: str
+    config: ViTConfig, lineage: Lineage, upstream_config: Mapping[str, Any], *, origin: str, named: bool = True
 ) -> tuple[ModelCard, list[str]]:
     """Builds the card from timm's `pretrained_cfg`, OpenCLIP's `preprocess_cfg`, or transformers'
     `preprocessor_config.json`; class names from `label_names` or `id2label`.
@@ -69,9 +70,10 @@ def upstream_card(
         lineage: format of the checkpoint.
         upstream_config: the upstream `config.json` and similar files.
         origin: name of the file.
+        named: whether the file has a head that names classes.
 
     Returns:
-        The card, and one sentence for each difference from the upstream preprocessing.
+        The card, and one sentence for each difference from what the configuration states.
 
     Raises:
         UserError: the stated preprocessing has values of a wrong type or range.
@@ -79,13 +81,14 @@ def upstream_card(
     try:
         preprocessing, notes = _preprocessing(config, lineage, upstream_config)
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise UserError(f"the preprocessing that its configuration states cannot be read: {error}") from None
+        raise UserError(f"{origin}: the preprocessing that its configuration states cannot be read: {error}") from None
+    classes, class_notes = _classes(config.num_classes, upstream_config)
     card = ModelCard(
         preprocessing=preprocessing,
-        classes=_classes(config.num_classes, upstream_config),
+        classes=classes if named else (),
         provenance={"weights": origin, "lineage": lineage.name},
     )
-    return card, notes
+    return card, [*notes, *(class_notes if named else ())]
 
 
 def _preprocessing(
@@ -104,17 +107,25 @@ def _preprocessing(
             f"its preprocessing makes images of {made} pixels, the model takes {takes}: image_size= sets another size"
         )
     mean, std = (
-        tuple(value / found.scale for value in _per_channel(values, default, config.channels))
-        for values, default in ((found.mean, lineage.mean), (found.std, lineage.std))
+        tuple(value / found.scale for value in _per_channel(name, values, default, config.channels))
+        for name, values, default in (("mean", found.mean, lineage.mean), ("std", found.std, lineage.std))
     )
+    # the mean and deviation of other images than pictures are in units that are not known
+    bands = config.channels not in MODES
+    if bands:
+        found.notes.append(
+            f"it takes images of {config.channels} channels: train it with --data.channels {config.channels}, which "
+            "measures their mean and deviation"
+        )
     preprocessing = Preprocessing(
         image_size=config.image_hw,
         channels=config.channels,
+        bands=bands,
         resize="squash" if found.crop_ratio is None else "crop",
         crop_ratio=found.crop_ratio or 0.875,
         interpolation=found.filter,
-        mean=mean,
-        std=std,
+        mean=() if bands else mean,
+        std=() if bands else std,
     )
     return preprocessing, found.notes
 
@@ -198,21 +209,33 @@ def _height_width(size: Any) -> tuple[int, int] | None:
     return None
 
 
-def _per_channel(values: Any, default: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """One number per channel; their mean for every channel if the model has another number of channels."""
-    if isinstance(values, int | float):
-        values = (values,)
-    numbers = tuple(map(float, values)) if isinstance(values, list | tuple) and values else default
-    return numbers if len(numbers) == channels else (sum(numbers) / len(numbers),) * channels
+def _per_channel(name: str, values: Any, default: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """One number per channel: one number stands for every channel, and three for colours become their mean.
+
+    Raises:
+        UserError: there are other numbers of values.
+    """
+    numbers = (values,) if isinstance(values, int | float) else tuple(values or default)
+    if len(numbers) == channels:
+        return tuple(map(float, numbers))
+    if len(numbers) not in (1, 3):
+        raise UserError(f"it has {len(numbers)} numbers as {name}, but the images have {channels} channels")
+    return (sum(map(float, numbers)) / len(numbers),) * channels
 
 
-def _classes(count: int, upstream_config: Mapping[str, Any]) -> tuple[str, ...]:
-    labels = upstream_config.get("id2label")
+def _classes(count: int, upstream_config: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
+    """Class names, and a note if the configuration has some that do not fit the head."""
+    labels, names = upstream_config.get("id2label"), upstream_config.get("label_names")
     if isinstance(labels, dict) and len(labels) == count and all(str(index) in labels for index in range(count)):
-        return tuple(str(labels[str(index)]) for index in range(count))
+        return tuple(str(labels[str(index)]) for index in range(count)), []
     imagenet = imagenet_classes(count)
-    names = upstream_config.get("label_names")
     if isinstance(names, list) and len(names) == count:
         aliases = imagenet_aliases(imagenet or ())
-        return tuple(aliases.get(name, name) for name in map(str, names))
-    return imagenet or tuple(f"class {label}" for label in range(count))
+        return tuple(aliases.get(name, name) for name in map(str, names)), []
+    key, given = ("id2label", labels) if labels else ("label_names", names)
+    classes = imagenet or tuple(f"class {label}" for label in range(count))
+    if not given:
+        return classes, []
+    reason = f"names {len(given)} classes, and the head has {count}"
+    reason = reason if len(given) != count else f"does not have the keys 0 to {count - 1}"
+    return classes, [f"ignored its {key}, which {reason}: the classes are called {classes[0]} to {classes[-1]}"]

@@ -81,7 +81,7 @@ def timm_model_args(config: ViTConfig) -> dict[str, Any]:
 
 
 def _timm(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
-    preprocessing = card.preprocessing
+    preprocessing = _of_pictures(card)
     root = {None: "proj", (): "backbone.conv"}.get(config.stem_stages, "backbone.stem.conv")
     squash = preprocessing.resize == "squash"
     pretrained = dict(
@@ -176,7 +176,7 @@ def _model_type(config: ViTConfig) -> tuple[str, str]:
 
 
 def _transformers(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
-    preprocessing, channels = card.preprocessing, config.channels
+    preprocessing, channels = _of_pictures(card), config.channels
     values = transformers_config(config)
     if "ForImageClassification" in values["architectures"][0]:
         # without a trained head there are no names, but transformers counts the outputs by them
@@ -204,6 +204,20 @@ def _geometry(preprocessing: Preprocessing) -> dict[str, Any]:
         return {"image_processor_type": "ViTImageProcessor", "size": size}
     shortest = {"shortest_edge": round(min(height, width) / preprocessing.crop_ratio)}
     return {"image_processor_type": "BitImageProcessor", "size": shortest, "do_center_crop": True, "crop_size": size}
+
+
+def _of_pictures(card: ModelCard) -> Preprocessing:
+    """The card's preprocessing.
+
+    Raises:
+        UserError: it is of images that are no pictures, which other projects' files do not describe.
+    """
+    if card.preprocessing.bands:
+        raise UserError(
+            f"other projects' folders describe pictures, not images of {card.preprocessing.channels} channels: "
+            "write the weights alone, to a file that ends in .safetensors"
+        )
+    return card.preprocessing
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> list[float]:

@@ -7,15 +7,14 @@ from typing import Any
 
 from vitral.errors import UserError
 from vitral.weights.folder import WEIGHTS
-from vitral.weights.hub import WEIGHTS_FILES
+from vitral.weights.hub import SUFFIXES, WEIGHTS_FILES
+from vitral.weights.sharded import index_of
 from vitral.weights.tensor_file import read_json
 
 __all__ = ["UpstreamFiles", "find_upstream"]
 
 CONFIG, OPEN_CLIP = "config.json", "open_clip_config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
-"""Endings of weights files, for folders without a configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +48,15 @@ def find_upstream(path: Path) -> UpstreamFiles | None:
     if named and (configured or len(named) == 1):
         return UpstreamFiles(weights=named[0], config=_config(named[0]))
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+    if files and all(index_of(file) for file in files):
+        raise UserError(f"{path} has files of a sharded model, but not their index: download {index_of(files[0])} too")
     if len(files) > 1:
         names = ", ".join(file.name for file in files[:5])
         raise UserError(f"{path} has several weights files: name one of {names}")
     if files:
         return UpstreamFiles(weights=files[0], config=_config(files[0]))
     if configured and _is_object(path / configured[0]):
-        raise UserError(f"{path} has no weights: it contains no {' and no '.join(WEIGHTS_FILES)}")
+        raise UserError(f"{path} has no weights: it needs one of {', '.join(WEIGHTS_FILES)}")
     return None
 
 

@@ -31,6 +31,8 @@ does, and the teacher of self-distillation.
 """
 MAX_DEPTH = 4
 """Largest number of keys above a state dict."""
+UNNAMED = "shadow_params"
+"""Key under which torch_ema and diffusers store averaged weights: a list in the order of the parameters."""
 NOT_MODELS = re.compile(r"optim|sched|scaler|loss|criterion|callback|loops", re.IGNORECASE)
 DICTIONARIES = (
     *("lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict"),
@@ -125,24 +127,61 @@ def find_state_dict(content: Any, path: Path, *, key: str | None = None) -> tupl
         UserError: there is no state dict, or none under the key.
     """
     notes: list[str] = []
+    averages, named = _averages(content), next(iter(_state_dicts(content)), "")
     if key is not None:
         states = _state_dicts(content)
-        if key not in states:
-            choices = f"choose one of {', '.join(states)}" if states else "leave out --checkpoint-key"
+        if key not in (*states, *averages):
+            choices = f"choose one of {', '.join((*states, *averages))}" if states else "leave out --checkpoint-key"
             raise UserError(f"{path} has no state dict under the key {key!r}: {choices}")
-        content = content[key]
+        averages = {name: average for name, average in averages.items() if name == key}
+        content = content if averages else content[key]
     for _ in range(MAX_DEPTH):
         if (name := _wrapper(content, path, notes)) is None:
             break
         content = content[name]
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} contains objects other than named tensors")
+        raise UserError(f"{path} has no named tensors: save model.state_dict()")
     tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}
     if others := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
         notes.append(f"left out, because they are not tensors: {', '.join(others[:5])}{' ...' * (len(others) > 5)}")
+    if averages:
+        tensors, note = _averaged(tensors, averages, path, others=named, required=key is not None)
+        notes.append(note)
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors, notes
+
+
+def _averages(content: Any) -> dict[str, list[Tensor]]:
+    """Averaged weights of torch_ema and diffusers in a training checkpoint, by key: lists without names."""
+    if not isinstance(content, dict):
+        return {}
+    values = {str(key): value.get(UNNAMED) for key, value in content.items() if isinstance(value, dict)}
+    return {
+        key: list(average)
+        for key, average in {**values, UNNAMED: content.get(UNNAMED)}.items()
+        if isinstance(average, list | tuple) and average and all(isinstance(each, Tensor) for each in average)
+    }
+
+
+def _averaged(
+    tensors: dict[str, Tensor], averages: dict[str, list[Tensor]], path: Path, *, others: str, required: bool
+) -> tuple[dict[str, Tensor], str]:
+    """Averaged weights under the names of `tensors`, and a note; `tensors` themselves if the shapes differ.
+
+    A state dict has its parameters in the order of `model.parameters()`, which is that of the averages.
+
+    Raises:
+        UserError: the shapes differ, and the averages are `required`.
+    """
+    key, average = next(iter(averages.items()))
+    if [tensor.shape for tensor in average] == [tensor.shape for tensor in tensors.values()]:
+        named = dict(zip(tensors, (tensor.detach() for tensor in average), strict=True))
+        return named, f"the averaged weights in {key} were read; --checkpoint-key {others} reads the others"
+    reason = f"the averaged weights in {key} have no names, and do not match the model's tensors in order"
+    if required:
+        raise UserError(f"{path}: {reason}; leave out --checkpoint-key, or save the averaged model's state dict")
+    return tensors, f"{reason}: they were left out, and the weights before averaging were read"
 
 
 def stated_by_timm(content: Any) -> dict[str, Any]:

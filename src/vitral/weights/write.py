@@ -2,20 +2,23 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vitral.errors import UserError
+from vitral.models import blank_model, give_buffers
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage, stated_heads
 from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.lineages.transformers import TRANSFORMERS
 from vitral.weights.mapping import to_upstream
-from vitral.weights.storable import POOLING, fold_layer_scale, refusal
+from vitral.weights.storable import NotStorable, fold_layer_scale, not_supported, read_back_as, refusal
 
-__all__ = ["check_storable", "storable", "upstream_state_dict"]
+__all__ = ["check_storable", "formats_for", "storable", "upstream_state_dict"]
 
 STRUCTURE = (
     *("image_hw", "patch_hw", "channels", "stem_stages", "width", "depth", "num_heads", "mlp_dim", "num_classes"),
@@ -52,19 +55,19 @@ def upstream_state_dict(
     # leaving out a zero bias changes nothing
     unexpected = [name for name in unexpected if not name.endswith(".bias") or state[name].any()]
     if unexpected or missing:
-        raise UserError(refusal(lineage.name, model.config, unexpected=unexpected, missing=missing))
+        raise refusal(lineage.name, model.config, unexpected=unexpected, missing=missing)
     tensors = lineage.finalise(tensors, model.config)
     canonical = lineage.canonicalise(tensors)
     if not lineage.matches(canonical):
         other = next((each.name for each in LINEAGES.values() if each.matches(canonical)), None)
         advice = f": these are tensors of the format {other}, so convert with --to {other}" if other else ""
-        raise UserError(
+        raise NotStorable(
             f"the format {lineage.name} cannot store this model, as it would be detected as another format{advice}"
         )
     try:
         config = lineage.infer_config(canonical, {**stated_heads(model.config.num_heads), **(upstream_config or {})})
-    except (KeyError, ValueError) as error:
-        raise UserError(
+    except UserError as error:
+        raise NotStorable(
             f"the format {lineage.name} cannot store this model: it could not be read back: {error}"
         ) from None
     for name in STRUCTURE:
@@ -72,20 +75,49 @@ def upstream_state_dict(
             continue  # zero biases may be added or left out; computed positions fit any size, which is not stored
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after and not (name == "num_classes" and not any(re.match(HEAD_NAMES, key) for key in tensors)):
-            if model.config.mlp != config.mlp:
-                raise UserError(f"the format {lineage.name} cannot store this model: it has no gated MLP (SwiGLU)")
-            raise UserError(f"the format {lineage.name} cannot store {name} {before}: it would be read back as {after}")
-    for name in ("gelu", "norm_eps"):
+            if model.config.mlp != config.mlp:  # a gate changes the width of the MLP too
+                raise not_supported(lineage.name, "mlp", model.config.mlp)
+            raise read_back_as(lineage.name, name, before, after)
+    return tensors, [*notes, *_differences(lineage, model, config, tensors), *lineage.caveats(model.config)]
+
+
+def _differences(lineage: Lineage, model: ViT, config: ViTConfig, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Notes on what the model loses or computes otherwise when it is read back with `config`."""
+    notes = []
+    if model.head.weight.any() and not any(re.match(HEAD_NAMES, name) for name in tensors):
+        notes.append(f"the head is left out, because {lineage.name} stores the encoder alone")
+    for name in ("gelu", "norm_eps") if config.mlp == "gelu" else ("norm_eps",):
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after:
             notes.append(f"{lineage.name} uses {name} {after}, this model uses {name} {before}")
     if config.position_resample != model.config.position_resample and model.config.position == "learned_1d":
         height, width = model.config.image_hw
         notes.append(
-            f"{lineage.name} resamples positions to other image sizes in its own way ({config.position_resample}, not "
-            f"{model.config.position_resample}): at {height}x{width} the outputs are equal"
+            f"at other image sizes than {height}x{width} outputs differ, because {lineage.name} interpolates positions "
+            f"in its own way ({config.position_resample}, this model: {model.config.position_resample})"
         )
-    return tensors, [*notes, *lineage.caveats(model.config)]
+    return notes
+
+
+def formats_for(model: ViT) -> list[str]:
+    """Names of the formats that can store a model with its head, found by trying each with the first block alone."""
+    first = blank_model(replace(model.config, depth=1))
+    shapes = {name: tensor.shape for name, tensor in first.state_dict().items()}
+    state = {name: tensor for name, tensor in model.state_dict().items() if name in shapes}
+    if any(state[name].shape != shape for name, shape in shapes.items()):
+        return ["vitral"]
+    give_buffers(first, torch.device("cpu"))
+    first.load_state_dict(state, assign=True)
+    assert isinstance(first, ViT)
+    names = ["vitral"]
+    for lineage in LINEAGES.values():
+        try:
+            tensors, _ = upstream_state_dict(lineage, first)
+        except UserError:
+            continue
+        if any(re.match(HEAD_NAMES, name) for name in tensors) or not first.head.weight.any():
+            names.append(lineage.name)
+    return names
 
 
 def check_storable(lineage: Lineage, config: ViTConfig) -> None:
@@ -100,10 +132,7 @@ def check_storable(lineage: Lineage, config: ViTConfig) -> None:
     }
     for name, values in stores.items():
         if (value := getattr(config, name)) not in values:
-            others = " or ".join(map(str, values))
-            reason = f", and {POOLING[value]}" if name == "pool" and value in POOLING else ""
-            refused = f"the format {lineage.name} cannot store this model: it does not support {name} {value}"
-            raise UserError(f"{refused}, only {others}{reason}")
+            raise not_supported(lineage.name, name, value)
 
 
 def storable(lineage: Lineage, model: ViT) -> tuple[ViT, list[str]]:
@@ -128,4 +157,7 @@ def _add_zero_biases(state: dict[str, Tensor], required: list[str]) -> list[str]
     for name in absent:
         weight = state[f"{name[:-4]}weight"]
         state[name] = weight.new_zeros(len(weight))
-    return [f"added {len(absent)} zero biases that the format requires"] if absent else []
+    if not absent:
+        return []
+    biases = "a zero bias" if len(absent) == 1 else f"{len(absent)} zero biases"
+    return [f"added {biases}, which the format requires and which change nothing"]

@@ -184,7 +184,7 @@ ROTARY_MODELS = {
                 "vit_small_patch16_rope_ape_224": "deit3_base_patch16_224",
                 "vit_pe_spatial_tiny_patch16_512": "no final norm",
                 "vit_pe_lang_large_patch14_448": "no final norm",
-                "eva02_tiny_patch14_224": "do not tell whether it has rotary positions",
+                "eva02_tiny_patch14_224": "do not show whether it has rotary positions",
             }.get(name, ROTARY),
         ),
     )

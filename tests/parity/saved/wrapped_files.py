@@ -166,8 +166,14 @@ def lightning(prefix: str, model: nn.Module) -> dict[str, Any]:
 
 
 def with_classifier(model: nn.Module) -> dict[str, Any]:
-    """A user's module: an encoder, and a classifier beside it."""
-    return {**prefixed("backbone.", model), "fc.weight": torch.rand(7, 64), "fc.bias": torch.rand(7)}
+    """A user's module: an encoder, and a classifier of two layers beside it."""
+    sizes = {"fc.0": (64, 64), "fc.2": (7, 64)}
+    weights = {f"{name}.weight": torch.rand(size) for name, size in sizes.items()}
+    return {
+        **prefixed("backbone.", model),
+        **weights,
+        **{f"{name}.bias": torch.rand(n) for name, (n, _) in sizes.items()},
+    }
 
 
 # Encoders of larger models
@@ -483,10 +489,10 @@ CASES: dict[str, Saved] = {
         for prefix in ("model.", "net.", "model._orig_mod.", "model.backbone.")
     },
     "a classifier beside the encoder": Saved(
-        build=timm_encoder, save=torch_file(with_classifier), refusal="fc.weight, fc.bias"
+        build=timm_encoder, save=torch_file(with_classifier), refusal="fc.0.weight, fc.2.weight"
     ),
     "a classifier beside the encoder, with a prefix": encoder(
-        save=torch_file(with_classifier), options={"prefix": "backbone."}, notes=("fc (2 tensors)",)
+        save=torch_file(with_classifier), options={"prefix": "backbone."}, notes=("fc (4 tensors)",)
     ),
     "a classifier beside the encoder, allowed": encoder(
         save=torch_file(with_classifier), options={"allow_missing": True}

@@ -138,3 +138,22 @@ def test_float16_with_loss_scaling_is_close(tmp_path):
     )
     assert half == pytest.approx(exact, abs=0.02)
     assert half != exact, "float16 rounds"
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("compile", [False, True])
+def test_kernels_leave_the_loss_curve_as_it_is(compile, monkeypatch):
+    architecture = replace(ARCHITECTURE, image_size=28, patch_size=2, width=128, mlp_dim=512, dropout=0.0)
+    config = run_on("cuda", compile=compile)
+    config = replace(config, model=replace(config.model, architecture=architecture))
+
+    def curve() -> list[float]:
+        session, batch = stepping(config)
+        return [float(session.train_step(batch, lr=1e-3)["loss"]) for _ in range(20)]
+
+    fast = curve()
+    monkeypatch.setattr("vitral.train.session.supports_kernels", lambda device: False)
+    plain = curve()
+    assert fast == pytest.approx(plain, abs=0.02)
+    if torch.cuda.get_device_capability()[0] == 9:
+        assert fast != plain, "the kernels round differently"

@@ -14,6 +14,7 @@ from hub import Hub, serving
 from models import small_card, small_model
 from vitral.errors import UserError
 from vitral.weights.folder import save_model
+from vitral.weights.load import load_with_report
 from vitral.weights.save import save_as
 from vitral.weights.upstream_folder import find_upstream
 
@@ -115,3 +116,30 @@ def test_folders_without_one_model_are_refused(tmp_path: Path) -> None:
         vitral.load(tmp_path)
     (tmp_path / "run.json").write_text("{}")
     assert find_upstream(tmp_path) is None
+
+
+def test_the_only_weights_file_of_a_repository_is_read_whatever_its_name(hub: Hub, folder: Path) -> None:
+    expected = vitral.load(folder)
+    content = (folder / "model.safetensors").read_bytes()
+    config = (folder / "config.json").read_bytes()
+    hub.repos["me/one"] = {"main": {"checkpoint-best.safetensors": content, "config.json": config, "x.py": b""}}
+    model, report = load_with_report("hf-hub:me/one")
+    assert torch.equal(model(IMAGES), expected(IMAGES))
+    assert report is not None
+    assert "checkpoint-best.safetensors was read, the only weights file" in report.notes
+    hub.repos["me/deep"] = {"main": {"sub/best.safetensors": content}}
+    _, report = load_with_report("hf-hub:me/deep", num_heads=3)
+    assert report is not None
+    assert "best.safetensors was read, the only weights file" in report.notes
+    hub.repos["me/two"] = {"main": {"a.safetensors": content, "sub/b.safetensors": content}}
+    with pytest.raises(UserError, match=r"files \(a.safetensors, sub/b.safetensors\): name one, such as"):
+        vitral.load("hf-hub:me/two")
+    for file in ("a", "sub/b"):
+        _, report = load_with_report(f"hf-hub:me/two/{file}.safetensors@main", num_heads=3)
+        assert report is not None
+        assert report.lineage == "transformers"
+    with pytest.raises(UserError, match=r"me/two has no file c.safetensors"):
+        vitral.load("hf-hub:me/two/c.safetensors")
+    hub.repos["me/none"] = {"main": {"tf_model.h5": b"", "README.md": b""}}
+    with pytest.raises(UserError, match=r"no weights that Vitral reads: its files are tf_model.h5, README.md"):
+        vitral.load("hf-hub:me/none")

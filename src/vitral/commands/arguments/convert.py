@@ -5,8 +5,9 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.formats import FORMATS
-from vitral.errors import UserError, unknown_name
+from vitral.commands.arguments.formats import FORMATS, check_format
+from vitral.commands.arguments.weights import add_source_options
+from vitral.errors import UserError
 
 __all__ = ["parse"]
 
@@ -20,7 +21,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = ArgumentParser(
         prog="vitral convert",
         description="Convert weights between formats. The source's format is recognised from its content. The result "
-        "is loaded again, by the library that owns the format if it is installed, and compared with the source.",
+        "is checked: the upstream library loads it if it is installed, else Vitral, and its outputs are compared with "
+        "the source's.",
     )
     parser.add_argument("source", metavar="SRC", help="a file, a folder, or hf-hub:OWNER/NAME")
     parser.add_argument(
@@ -31,25 +33,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument(
-        "--num-heads", type=int, metavar="N", help="attention heads, if the source's shapes do not imply them"
-    )
-    parser.add_argument(
         "--image-size",
         metavar="PIXELS",
         help="height and width of images, if the source does not store it or the result should differ",
     )
-    parser.add_argument(
-        "--checkpoint-key", metavar="KEY", help="key of the weights in a PyTorch file that holds several: student"
-    )
-    parser.add_argument(
-        "--prefix", metavar="PREFIX", help="prefix of the encoder's arrays in a larger model: backbone."
-    )
-    parser.add_argument("--allow-missing", action="store_true", help="allow missing and unexpected arrays")
+    parser.add_argument("--allow-missing", action="store_true", help="allow missing and unexpected tensors")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_source_options(parser)
     options = parser.parse_args(arguments)
     options.image_size = image_size(options.image_size)
-    if options.to not in FORMATS:
-        raise unknown_name("format", options.to, FORMATS)
+    check_format(options.to, FORMATS)
     check_model(options.source)
     if options.destination.exists():
         raise UserError(f"{options.destination} exists: name another destination, or remove it first")

@@ -6,14 +6,16 @@ from vitral.errors import unknown_name
 
 __all__ = ["parse"]
 
-ACTIONS = ("list", "pack", "check", "near")
+ACTIONS = ("list", "show", "pack", "check", "near")
 
 USAGE = """usage: vitral data list [NAME] [--json]
+       vitral data show DATA [--like RECIPE|RUN] [--split S] [--count N] [--seed N] [--out FILE.png] [--json]
        vitral data pack DATA FOLDER [--short-side PIXELS] [--quality Q] [--workers N] [--json]
        vitral data check DATA [--smallest PIXELS] [--largest PIXELS] [--write FILE] [--strict] [--workers N] [--json]
        vitral data near DATA [--against OTHER] [--threshold T] [--model MODEL] [--write FILE] [--out FILE.png] [--json]
 
 list   list the data sets that have a name: their splits, the files they need, and where to get them
+show   draw what a model is given: images as stored, as evaluation sees them, and as training augments them
 pack   copy data to memory-mapped Arrow files, large images shrunk; the same command continues an interrupted copy
 check  read every image: report unreadable files, duplicates, one image in two classes or splits, unusual sizes
 near   find training images that nearly duplicate test images, by perceptual hash or by a model's features

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import pop_option
+from vitral.commands.arguments.weights import pop_source_options
 from vitral.errors import UserError, unknown_name
 
 __all__ = ["FEATURE_SUITES", "TASK_SUITES", "parse"]
@@ -24,6 +25,7 @@ accuracy of every class. Draw the confusion matrix to RUN/confusion.png and the 
 RUN/reliability.png. --out names another picture (.png), or a file for the table (.md, .csv, .json).
 
 --image-size PIXELS evaluates at another size than the model's own: positions are interpolated once.
+--checkpoint-key KEY, --prefix PREFIX and --num-heads N say how another library's file is read, as in vitral convert.
 
 By default the images are those that the run held out. Other images, one folder per class:
   vitral eval RUN --data.source folder --data.root photos --split all
@@ -61,5 +63,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         print(USAGE)
         raise SystemExit(0)
     size, rest = pop_option(rest, "--image-size", "vitral eval")
+    source, rest = pop_source_options(rest, "vitral eval")
     check_model(run)
-    return argparse.Namespace(run=run, suite=suite or "accuracy", image_size=image_size(size), rest=rest)
+    chosen = suite or "accuracy"
+    return argparse.Namespace(run=run, suite=chosen, image_size=image_size(size), rest=rest, **vars(source))

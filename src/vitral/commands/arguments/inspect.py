@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.arguments.flags import ArgumentParser
+from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError
 
 __all__ = ["MAX_IMAGES", "parse"]
@@ -37,6 +38,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="random seed that selects held-out images (default: 0)")
     parser.add_argument("--out", type=Path, metavar="FILE.png", help="the picture (default: attention.png in RUN)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_source_options(parser)
     options = parser.parse_args(arguments)
     if not 1 <= options.count <= MAX_IMAGES:
         raise UserError(f"--count must be between 1 and {MAX_IMAGES} images, not {options.count}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
+from vitral.commands.arguments.weights import add_source_options
 
 __all__ = ["PRECISION_HELP", "parse"]
 
@@ -42,6 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
+    add_source_options(parser)
     options = parser.parse_args(arguments)
     options.image_size = image_size(options.image_size)
     check_model(options.run)

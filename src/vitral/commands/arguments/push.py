@@ -6,8 +6,9 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.formats import FOLDER_FORMATS
-from vitral.errors import UserError, unknown_name
+from vitral.commands.arguments.formats import FOLDER_FORMATS, check_format
+from vitral.commands.arguments.weights import add_source_options
+from vitral.errors import UserError
 
 __all__ = ["parse"]
 
@@ -42,9 +43,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--dry-run", type=Path, metavar="DIR", help="write the files to a new folder and upload nothing"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_source_options(parser)
     options = parser.parse_args(arguments)
-    if options.form not in FOLDER_FORMATS:
-        raise unknown_name("format", options.form, FOLDER_FORMATS)
+    check_format(options.form, FOLDER_FORMATS)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", options.name):
         raise UserError(f"{options.name} is not a repository on the Hub: give OWNER/NAME")
     if options.dry_run and options.dry_run.exists():

@@ -11,7 +11,7 @@ from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_stored
 from vitral.errors import UserError
 
-__all__ = ["DataOptions", "check_workers", "open_every_split", "parse_options"]
+__all__ = ["DataOptions", "check_pictures", "check_workers", "open_every_split", "parse_options"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,16 @@ def parse_options(
     else:
         default = cls(data=infer_source(values[0]))
     return parse_config(cls, default=default, arguments=flags, program=f"{program} {' '.join(positionals)}"), values
+
+
+def check_pictures(config: DataConfig, *, program: str) -> None:
+    """Checks that the data are pictures.
+
+    Raises:
+        UserError: their channels are given.
+    """
+    if config.channels is not None:
+        raise UserError(f"{program} takes pictures, not images of {config.channels} channels (--data.channels)")
 
 
 def check_workers(workers: int) -> None:

@@ -47,7 +47,13 @@ def main(arguments: list[str]) -> None:
     total = sum(map(len, splits.values()))
     with progress_bar() as bar:
         task = bar.add_task("checking", total=total)
-        findings = check(splits, config, threads=options.workers, advance=lambda count: bar.advance(task, count))
+        findings = check(
+            splits,
+            config,
+            threads=options.workers,
+            advance=lambda count: bar.advance(task, count),
+            channels=options.data.channels,
+        )
     if options.write is not None:
         unreadable = [finding.names[0] for finding in findings if finding.kind == "unreadable"]
         write_list(options.write, unreadable, root=options.data.root)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vitral.commands.arguments.checks import check_model, picture_path
-from vitral.commands.data.arguments import DataOptions, check_workers, parse_options
+from vitral.commands.data.arguments import DataOptions, check_pictures, check_workers, parse_options
 from vitral.commands.loading import load_and_note
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.images.decode import UnreadableImage
@@ -111,6 +111,7 @@ def check(options: Options) -> None:
         UserError: a value is out of range, or there is no such model.
     """
     check_workers(options.workers)
+    check_pictures(options.data, program="vitral data near")
     if options.model is not None:
         check_model(options.model)
     threshold = options.threshold

@@ -8,7 +8,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from vitral.commands.data.arguments import DataOptions, check_workers, open_every_split, parse_options
+from vitral.commands.data.arguments import DataOptions, check_pictures, check_workers, open_every_split, parse_options
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.tools.pack import PackConfig, Packed, pack
 
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
     """Packs, and prints the size of the copy; with `--json`, one object."""
     options, words = parse_options(Options, arguments, program="vitral data pack", positionals=("DATA", "FOLDER"))
     check_workers(options.workers)
+    check_pictures(options.data, program="vitral data pack")
     config = PackConfig(short_side=options.short_side, quality=options.quality, on_error=options.data.on_error)
     splits, target = open_every_split(options.data), Path(words[1])
     with progress_bar() as bar:

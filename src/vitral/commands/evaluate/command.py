@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -18,11 +18,13 @@ from torch import Tensor
 from vitral.commands.arguments.checks import check_output, picture_path
 from vitral.commands.arguments.evaluate import FEATURE_SUITES
 from vitral.commands.arguments.flags import parse_config
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate import imagenet, segmentation, suite
-from vitral.commands.loading import check_head, load_and_note, output_path
+from vitral.commands.loading import channels_of, check_channels, check_head, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
-from vitral.config import load_config
 from vitral.data.config import DataConfig
+from vitral.data.images.bands import image_suffixes
+from vitral.data.images.preprocess import PixelBatch
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, Source
 from vitral.datasets.opening import open_data
@@ -37,8 +39,9 @@ from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.evals.splits import final_split
 from vitral.models import Model
+from vitral.runs.run import Run
 from vitral.serve.predictor import Precision, Predictor
-from vitral.train.config import RunConfig
+from vitral.train.config import read_run_config
 from vitral.weights.class_names.imagenet import imagenet_aliases
 
 __all__ = ["Options", "main", "open_split", "predict_split", "run_data"]
@@ -76,7 +79,7 @@ class Options:
 
 def main(options: Namespace) -> None:
     """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
-    model = load_and_note(options.run, image_size=options.image_size)
+    model = load_and_note(options.run, image_size=options.image_size, **source_options(options))
     if options.suite in OTHER_SUITES:
         OTHER_SUITES[options.suite](options.run, options.rest, model=model)
         return
@@ -89,16 +92,17 @@ def main(options: Namespace) -> None:
 
 def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
     """Prints tables; with `--json`, one object with the same metrics and the confusion matrix."""
-    if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.evaluate_by != "labels":
+    if (run / "run.json").is_file() and read_run_config(Run.open(run)).objective.evaluate_by != "labels":
         raise UserError(
             f"{run} was trained without classes, so it has no accuracy: evaluate it with --suite knn or linear, or "
             "fine-tune it first"
         )
     check_head(model, run)
-    default = recorded or DataConfig(source="folder")
+    default = recorded or DataConfig(source="folder", channels=channels_of(model))
     options = parse_options(run, arguments, data=default)
     if recorded is None and options.data == default:
         raise UserError(f"{run} has no run.json that names its data: name the images with --data.root")
+    check_channels(model, options.data)
     check_output(options.out, suffixes=(".png", ".md", ".csv", ".json"))
     drawn = options.out if options.out and options.out.suffix.lower() == ".png" else None
     picture = picture_path(drawn, default=output_path(run, "confusion.png"))
@@ -138,14 +142,13 @@ def parse_options(run: Path, arguments: list[str], *, data: DataConfig) -> Optio
     options = parse_config(Options, default=Options(data=data), arguments=arguments, program=program)
     if options.data.source == data.source:
         return options
-    default = Options(data=DataConfig(source=options.data.source))
+    default = Options(data=DataConfig(source=options.data.source, channels=data.channels))
     return parse_config(Options, default=default, arguments=arguments, program=program)
 
 
 def run_data(run: Path) -> DataConfig | None:
     """The data that a run was trained on; None for a model without run.json."""
-    record = run / "run.json"
-    return load_config(RunConfig, record).data if record.is_file() else None
+    return read_run_config(Run.open(run)).data if (run / "run.json").is_file() else None
 
 
 def open_split(config: DataConfig, split: str | None) -> tuple[str, Source]:
@@ -174,7 +177,7 @@ def open_all(config: DataConfig) -> FileSource:
     root = config.root
     if root is None or not root.is_dir():
         raise UserError(f"{root or '--data.root'} is not a folder: give the folder of the images as --data.root")
-    splits = list_folder(root)
+    splits = list_folder(root, suffixes=image_suffixes(config.channels))
     if len(splits) > 1:
         raise UserError(f"{root} has splits: choose one with --split, of {', '.join(splits)}")
     classes = splits["train"]
@@ -190,7 +193,7 @@ def predict_split(
     with progress_bar(enabled=world.is_main) as bar:
         task = bar.add_task("evaluating", total=num_images_on_main(len(source), world))
 
-        def predict(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b classes"]:
+        def predict(images: PixelBatch) -> Float[Tensor, "b classes"]:
             bar.advance(task, len(images))
             return predictor.logits(images)
 

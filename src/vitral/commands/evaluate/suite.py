@@ -15,6 +15,7 @@ from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.evaluate.arguments import check_cache, check_data
 from vitral.commands.evaluate.progress import suite_progress
 from vitral.commands.evaluate.tables import as_json, print_suite, suite_table
+from vitral.commands.loading import channels_of, check_channels
 from vitral.commands.output import note, print_json, write_table
 from vitral.data.config import DataConfig
 from vitral.data.extra import optional
@@ -105,10 +106,11 @@ def main(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig 
     """
     suite = pop_option(arguments, "--suite", "vitral eval")[0]
     own = None if suite in TASK_SUITES else recorded
-    default = Options(suite="knn", data=own or DataConfig(source="folder", **reading_settings(recorded)))
+    default = Options(suite="knn", data=own or DataConfig(source="folder", **reading_settings(recorded, model)))
     options = parse_config(Options, default=default, arguments=arguments, program=f"vitral eval {run}")
     folder = options.cache or (run / "features" if run.is_dir() else None)
     check(options, default, folder)
+    check_channels(model, options.data)
     with join_processes(timeout=TIMEOUT) as world:
         if world.size > 1 and options.tunes:
             raise UserError("fine-tuning runs in one process: start it without torchrun")
@@ -262,6 +264,7 @@ def open_tasks(options: Options, world: World) -> tuple[dict[str, Task], Protoco
     return tasks, PROTOCOLS["paper" if options.finetune == "paper" else "light"]
 
 
-def reading_settings(recorded: DataConfig | None) -> dict[str, Any]:
-    """Settings of a run that apply to reading any images."""
-    return {} if recorded is None else {"workers": recorded.workers, "on_error": recorded.on_error}
+def reading_settings(recorded: DataConfig | None, model: Model) -> dict[str, Any]:
+    """Settings of a run and its model that apply to reading any images."""
+    channels = {"channels": channels_of(model)}
+    return channels if recorded is None else {**channels, "workers": recorded.workers, "on_error": recorded.on_error}

@@ -2,20 +2,20 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.geometry import flip, warp
 from vitral.data.augment.mixing import Examples, mix
 from vitral.data.augment.params import AugmentParams
-from vitral.data.images.preprocess import Preprocessing
+from vitral.data.images.preprocess import PixelBatch, Preprocessing
 
 __all__ = ["augment_batch"]
 
 
 def augment_batch(
-    images: UInt8[Tensor, "b h w c"],
+    images: PixelBatch,
     labels: Int64[Tensor, " b"],
     params: AugmentParams,
     *,
@@ -31,7 +31,8 @@ def augment_batch(
         images = flip(images, flips, axis=1)
     floats = preprocessing.normalise(_augment_colours(images, params, config))
     if params.warps is not None:
-        black = preprocessing.normalise(torch.zeros_like(images[:1, :1, :1]))
+        # zero may be an extreme value of a channel, so the border of images that are no pictures is their mean
+        black = 0.0 if preprocessing.bands else preprocessing.normalise(torch.zeros_like(images[:1, :1, :1]))
         floats = warp(floats - black, params.warps.to(device, non_blocking=True)) + black
     if "erase" in params.uniforms:
         from vitral.data.augment.erasing import random_erase
@@ -41,9 +42,7 @@ def augment_batch(
     return examples if params.mix_uniforms is None else mix(examples, params.mix_uniforms, config)
 
 
-def _augment_colours(
-    images: UInt8[Tensor, "b h w c"], params: AugmentParams, config: AugmentConfig
-) -> UInt8[Tensor, "b h w c"]:
+def _augment_colours(images: PixelBatch, params: AugmentParams, config: AugmentConfig) -> PixelBatch:
     """RandAugment, DeiT III's 3-Augment, colour jitter."""
     uniforms = params.uniforms
     if not uniforms.keys() & {"randaugment", "three", "jitter"}:

@@ -33,7 +33,9 @@ class AugmentConfig:
     flip_vertical: bool = False
     """Flip each image vertically with probability 0.5."""
     shift: int = 0
-    """Largest shift along each axis, in whole pixels; the border is filled with black."""
+    """Largest shift along each axis, in whole pixels; the border is filled with black, with --data.channels with the
+    channels' means.
+    """
     rotate: float = 0.0
     """Largest rotation, in degrees."""
     scale: float = 0.0
@@ -79,6 +81,16 @@ class AugmentConfig:
             raise UserError("randaugment_layers and repeats must be at least 1, randaugment_magnitude at least 0")
         if self.randaugment == "torchvision" and self.randaugment_magnitude > 30:
             raise UserError(f"torchvision's magnitudes are 0 to 30, not {self.randaugment_magnitude}")
+
+    @property
+    def colour_flags(self) -> tuple[str, ...]:
+        """The flags of augmentations that change colours, with the values that turn them off, if they are on."""
+        on = {
+            "--augment.colour-jitter 0": self.colour_jitter > 0,
+            "--augment.randaugment none": self.randaugment != "none",
+            "--augment.no-three-augment": self.three_augment,
+        }
+        return tuple(flag for flag, used in on.items() if used)
 
     @property
     def mixes(self) -> bool:

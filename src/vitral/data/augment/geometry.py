@@ -2,13 +2,15 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
+
+from vitral.data.images.preprocess import PixelBatch
 
 __all__ = ["flip", "warp"]
 
 
-def flip(images: UInt8[Tensor, "b h w c"], flips: Bool[Tensor, " b"], *, axis: int = 2) -> UInt8[Tensor, "b h w c"]:
+def flip(images: PixelBatch, flips: Bool[Tensor, " b"], *, axis: int = 2) -> PixelBatch:
     """Flips the images selected by the mask `flips` (on the host) horizontally, or vertically with axis 1."""
     rows = flips.nonzero()[:, 0].to(images.device, non_blocking=True)
     return images.index_copy(0, rows, images[rows].flip(axis))

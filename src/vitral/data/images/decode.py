@@ -1,20 +1,31 @@
 """Reads image files of any common format as upright 8-bit PIL images, grey or colour."""
 
-import errno
 import logging
-import os
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
-from vitral.data.images import tiff
-from vitral.data.images.formats import HEAD_BYTES, foreign_format
+from vitral.data.images import boxes, errors, png, tiff
+from vitral.data.images.colour import from_gamma, to_srgb
+from vitral.data.images.errors import NotRead, UnreadableImage, is_machine_error
+from vitral.data.images.formats import (
+    HEADER_BYTES,
+    IMAGE_SUFFIXES,
+    MAGIC_BYTES,
+    foreign_format,
+    format_names,
+    readable_formats,
+)
+from vitral.data.images.limits import check_size, max_pixels
+from vitral.data.images.tiff_bands import read_picture
+from vitral.data.images.values import to_8_bits
+from vitral.data.notes import is_noted, note_first
 from vitral.errors import UserError
 
 __all__ = [
@@ -22,39 +33,23 @@ __all__ = [
     "MODES",
     "UnreadableImage",
     "decoding",
+    "has_frames",
     "is_machine_error",
     "max_pixels",
     "open_image",
+    "orientation",
     "read_image",
     "read_range",
 ]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Formats that are read. Pillow knows more, but runs other programs for some of them."""
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
-"""Lower-case suffixes of image files; others in a folder are ignored."""
-
-LIMIT = "VITRAL_MAX_PIXELS"
-"""Environment variable with the largest number of pixels of an image."""
-
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by number of channels."""
+
+FRAMES = "it has several frames or pages, of which the first is read"
 
 # Pillow's words about damaged files; for good, as threads that leave `catch_warnings` restore each other's filters
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-_MACHINE_ERRORS = frozenset(
-    getattr(errno, name)
-    for name in (
-        # open files, memory, disk, network
-        *("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EIO", "EAGAIN", "EBUSY", "EINTR", "ENODEV", "ENXIO"),
-        *("ESTALE", "ETIMEDOUT", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH"),
-        *("ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "ENOTCONN", "EREMOTEIO", "ESHUTDOWN"),
-    )
-    if hasattr(errno, name)
-)
 
 _UPRIGHT = {
     # EXIF orientation: the transpose that undoes it
@@ -67,58 +62,29 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-
-class UnreadableImage(UserError):
-    """A file cannot be read as an image. The message is one sentence with the file's name and the reason."""
+Stream = BytesIO | BufferedReader
 
 
-def is_machine_error(error: BaseException) -> bool:
-    """Whether an error comes from the machine (memory, open files, disk, network) and not from the file's bytes."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _MACHINE_ERRORS)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that led to it, as Pillow raises its own errors for those of reading the file."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-@contextmanager
-def decoding(name: str, *, kind: str = "an image", formats: tuple[str, ...] = FORMATS) -> Iterator[None]:
+def decoding(name: str, *, kind: str = "an image", formats: tuple[str, ...] | None = None) -> AbstractContextManager:
     """Turns every error about the file's bytes into an `UnreadableImage`; errors of the machine pass through.
 
     Args:
         name: the image's name in errors.
         kind: what it is read as.
-        formats: Pillow's names of the formats that are allowed.
+        formats: Pillow's names of the formats that are allowed; None: all that can be read here.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged metadata is no reason to print a line of Pillow's source
-            yield
-        return
-    # a damaged file can make Pillow's parsers raise almost anything
-    except Exception as error:
-        failure = error
-    # raised out here, so that a cause does not become its own context
-    cause = next(filter(is_machine_error, _causes(failure)), None)
-    if cause is not None:
-        if isinstance(cause, OSError) and cause.filename is None:  # an open file does not know its name
-            cause.filename = name
-        raise cause
-    raise UnreadableImage(f"{name} cannot be read as {kind}: {_reason(failure, formats)}") from failure
+    return errors.decoding(name, kind=kind, formats=format_names(formats, conjunction="or"))
 
 
 def read_image(
     file: Path | bytes | BytesIO | BufferedReader | Image.Image, *, channels: int, name: str | None = None
 ) -> Image.Image:
-    """Reads one image: upright (orientation in EXIF or XMP applied), 8 bits a channel, transparency on white.
+    """Reads one image: upright, 8 bits a channel, in sRGB, transparency on white.
 
-    Of an animation, the first frame is read. Greys of more than 8 bits are rescaled instead of clipped at 255:
-    16-bit values are divided by 257, floats in 0..1 multiplied by 255, floats up to 255 rounded, and any other
-    range is stretched from its minimum to its maximum. Colour profiles are not applied. A JPEG with more than
-    `max_pixels` is decoded at a half, a quarter or an eighth of its size.
+    Orientation comes from EXIF or XMP, or from the container of AVIF, HEIC and JPEG XL. Colour profiles are applied
+    where they change a colour. Of an animation or a file of several pages, the first is read. Values of more than 8
+    bits are scaled by what the file says they hold (see `values.to_8_bits`). A JPEG with more than `max_pixels` is
+    decoded at a half, a quarter or an eighth of its size. What a file says that is not shown is noted once.
 
     Args:
         file: a path, the bytes of a file, an open binary file (stays open), or a PIL image (not modified).
@@ -129,8 +95,8 @@ def read_image(
         A new image without metadata; no file stays open.
 
     Raises:
-        UnreadableImage: the file does not exist, is empty, damaged, truncated or of another format, has too many
-            pixels, or is a pipe or a device.
+        UnreadableImage: the file does not exist, is empty, damaged, truncated or of a kind that is not read, has too
+            many pixels, or is a pipe or a device.
         UserError: `channels` is neither 1 nor 3.
         OSError: the machine failed (see `is_machine_error`): too many open files, a disk error.
         MemoryError: there is not enough memory.
@@ -140,7 +106,7 @@ def read_image(
     if name is None:
         name = str(file) if isinstance(file, Path) else "the image"
     with decoding(name):
-        return _read(file, channels)
+        return _read(file, channels, name)
 
 
 def read_range(file: Path, start: int, size: int, *, name: str) -> bytes:
@@ -160,48 +126,49 @@ def read_range(file: Path, start: int, size: int, *, name: str) -> bytes:
         stream.seek(start)
         content = stream.read(size)
         if len(content) < size:
-            raise _Rejected("the file that holds it has become shorter")
+            raise NotRead("the file that holds it has become shorter")
         return content
 
 
-def open_image(stream: BytesIO | BufferedReader, *, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """Opens an image whose pixels are not decoded yet; call it inside `decoding`, which translates its errors."""
+def open_image(stream: Stream, *, formats: tuple[str, ...] | None = None, name: str = "the image") -> Image.Image:
+    """Opens an image whose pixels may not be decoded yet; call it inside `decoding`, which translates its errors.
+
+    Args:
+        stream: the file, from where it stands.
+        formats: Pillow's names of the formats that are allowed; None: all that can be read here.
+        name: the image's name in notes.
+    """
     start, limit = stream.tell(), max_pixels()
+    head = stream.read(MAGIC_BYTES)
+    boxes.check_codestream(stream, start, head)
+    stream.seek(start)
     try:
-        image = Image.open(stream, formats=formats)
+        image = Image.open(stream, formats=formats or readable_formats(head))
     except Image.DecompressionBombError:
-        stream.seek(start)
-        if stream.read(2) != b"\xff\xd8":
+        if not head.startswith(b"\xff\xd8"):
             raise
         stream.seek(start)
         image = JpegImagePlugin.JpegImageFile(stream)
     except UnidentifiedImageError:
-        if (unsupported := tiff.unsupported_kind(stream, start)) is not None:
-            raise _Rejected(f"it is a TIFF of {unsupported}, which Vitral does not read") from None
+        if formats is None and (tags := tiff.read_tags(stream, start)) is not None:
+            return _read_bands(stream, start, tags, name)
         stream.seek(start)
-        if (other := foreign_format(stream.read(HEAD_BYTES))) is not None:
-            raise _Rejected(f"it is {other}, which Vitral does not read: save it as JPEG or PNG") from None
+        if (other := foreign_format(stream.read(HEADER_BYTES))) is not None:
+            raise NotRead(f"it is {other}") from None
         raise
-    if image.format == "TIFF" and tiff.is_decoded_wrongly(image.tag_v2):  # pyright: ignore[reportAttributeAccessIssue]
-        found = tiff.kind(image.tag_v2)  # pyright: ignore[reportAttributeAccessIssue]
-        raise _Rejected(f"it is a TIFF of {found}, which Vitral does not read: save its bands interleaved")
-    if image.format == "JPEG":
+    if image.format in ("JPEG", "MPO"):
         _reduce(image, limit)
-    _check_size(image)
+    check_size(*image.size)
+    match image.format:
+        case "TIFF":
+            held: tiff.Tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
+            tiff.check(held)
+            return _read_bands(stream, start, held, name) if tiff.is_decoded_wrongly(held) else image
+        case "PNG":
+            return png.correct_values(image, stream, start, name=name)
+        case "JPEG2000":
+            image.info |= boxes.metadata(stream, start)
     return image
-
-
-def max_pixels() -> int:
-    """Pixels that an image may have: Pillow's limit, which the environment variable VITRAL_MAX_PIXELS replaces.
-
-    Raises:
-        UserError: the variable is not a positive integer.
-    """
-    if text := os.environ.get(LIMIT):
-        if not text.isdigit() or not int(text):
-            raise UserError(f"{LIMIT} must be a number of pixels, such as 200000000, not {text!r}")
-        Image.MAX_IMAGE_PIXELS = int(text)
-    return Image.MAX_IMAGE_PIXELS or sys.maxsize
 
 
 def _reduce(image: Image.Image, limit: int) -> None:
@@ -212,39 +179,45 @@ def _reduce(image: Image.Image, limit: int) -> None:
             image.draft(None, (-(-width // scale), -(-height // scale)))  # pyright: ignore[reportArgumentType]
 
 
-def _check_size(image: Image.Image) -> None:
-    pixels, limit = image.width * image.height, max_pixels()
-    if not pixels:
-        raise _Rejected("it has no pixels")
-    if pixels > limit:
-        allow = f"{LIMIT}={pixels} in the environment allows it"
-        raise _Rejected(f"its {image.width}x{image.height} pixels are more than the {limit} allowed: {allow}")
+def _read_bands(stream: Stream, start: int, tags: tiff.Tags, name: str) -> Image.Image:
+    """A TIFF of a kind that Pillow does not read."""
+    tiff.check(tags)
+    stream.seek(start)
+    return read_picture(stream.read(), tags, name=name)
 
 
-def _read(file: Path | bytes | BytesIO | BufferedReader | Image.Image, channels: int) -> Image.Image:
+def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -> Image.Image:
     if isinstance(file, Image.Image):
-        _check_size(file)
-        return _plain(file, channels)
+        check_size(*file.size)
+        return _plain(file, channels, name)
     if isinstance(file, Path):
         if file.exists() and not (file.is_file() or file.is_dir()):
-            raise _Rejected("it is not a regular file")  # reading a pipe could block for ever
+            raise NotRead("it is not a regular file")  # reading a pipe could block for ever
         with file.open("rb") as stream:
-            return _read(stream, channels)
+            return _read(stream, channels, name)
     stream = BytesIO(file) if isinstance(file, bytes) else file
     if not stream.read(1):
-        raise _Rejected("it is empty")
+        raise NotRead("it is empty")
     stream.seek(-1, 1)
-    with open_image(stream) as image:
-        return _plain(image, channels)
+    with open_image(stream, name=name) as image:
+        plain = _plain(image, channels, name)
+        # JPEGs of several images hold previews
+        if image.format != "MPO" and not is_noted(FRAMES) and has_frames(image):
+            note_first(FRAMES, name)
+    return plain
 
 
-def _plain(image: Image.Image, channels: int) -> Image.Image:
+def _plain(image: Image.Image, channels: int, name: str) -> Image.Image:
     image.load()
-    orientation = _orientation(image)
+    turn = orientation(image)
     if image.format == "TIFF":
-        image = tiff.correct_values(image)
+        image = tiff.correct_values(image, name=name)
     if image.mode == "F" or image.mode.startswith("I"):
-        image = _to_8_bits(image)
+        image = _to_grey(image, name)
+    if (profile := image.info.get("icc_profile")) is not None:
+        image = _converted(image, partial(to_srgb, profile=profile, name=name))
+    elif image.format == "PNG" and (gamma := png.other_gamma(image.info)) is not None:
+        image = _converted(image, partial(from_gamma, gamma=gamma))
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
@@ -252,14 +225,17 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
         # some modes convert to grey only by way of RGB
         image = image.convert("RGB")
     image = image.convert(MODES[channels])
-    if orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[orientation])
+    if turn in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[turn])
     # remove the orientation, or reading the result again would rotate it again
     image.info = {}
     return image
 
 
-def _orientation(image: Image.Image) -> int | None:
+def orientation(image: Image.Image) -> int | None:
+    """The orientation in EXIF or XMP; None where the decoder turns the image by what the codestream says."""
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return None
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
     # the pixels are decoded already: damaged metadata is no reason to reject them
@@ -269,39 +245,44 @@ def _orientation(image: Image.Image) -> int | None:
         return None
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Rescales 16-bit, 32-bit and float greys; a value that a PNG declares transparent becomes white."""
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise _Rejected("some of its values are not finite")
-    low, high = values.min(), values.max()
-    if image.mode != "F" and low >= 0 and high <= 65535:
-        low, high = 0, 65535
-    elif image.mode == "F" and low >= 0 and high <= 255:
-        low, high = 0, 1 if high <= 1 else 255
-    span = high - low or 1
-    grey = np.rint((values - low) * 255 / span)
+def has_frames(image: Image.Image) -> bool:
+    """Whether a file has several frames or pages."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    # the first frame is read already
+    except Exception as error:
+        if is_machine_error(error):
+            raise
+        return False
+
+
+def _to_grey(image: Image.Image, name: str) -> Image.Image:
+    """Scales 16-bit, 32-bit and float greys; a value that a PNG declares transparent becomes white."""
+    values = np.asarray(image)
+    bits = image.info.get("bits", 16) if image.format == "PNG" else 16
+    grey = to_8_bits(values, name=name, white=png.white_level(values, bits) if bits < 16 else None)
     if "transparency" in image.info:
         grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey.astype(np.uint8))
+    scaled = Image.fromarray(grey)
+    scaled.format = image.format
+    scaled.info = {field: value for field, value in image.info.items() if field != "transparency"}
+    return scaled
 
 
-class _Rejected(Exception):
-    """The reader itself rejects an image; the message is the reason."""
+def _converted(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Converts the colours of an image of any mode, and keeps their alpha.
 
-
-def _reason(error: Exception, formats: tuple[str, ...]) -> str:
-    match error:
-        case _Rejected():
-            return str(error)
-        case FileNotFoundError():
-            return "there is no such file"
-        case UnidentifiedImageError():
-            listed = " or ".join(filter(None, [", ".join(formats[:-1]), formats[-1]]))
-            return f"it is not a {listed} file, or its header is damaged"
-        case Image.DecompressionBombError():
-            return f"it has more pixels than the {max_pixels()} allowed: {LIMIT} in the environment allows more"
-        case OSError(strerror=str(text)):
-            return text.lower()
-        case _:
-            return f"it is damaged or truncated ({str(error) or type(error).__name__})"
+    Args:
+        image: of any mode.
+        convert: from an image of mode "L", "RGB", "RGBA" or "CMYK" to sRGB.
+    """
+    if image.mode not in ("L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK"):
+        return image  # the mode itself says the colours
+    if not image.has_transparency_data:
+        return convert(image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB"))
+    colours = image.convert("RGBA")
+    if image.mode not in ("L", "LA"):
+        return convert(colours)
+    converted = convert(colours.getchannel("R")).convert("RGBA")
+    converted.putalpha(colours.getchannel("A"))
+    return converted

@@ -5,7 +5,6 @@ does not use this module: it decodes the whole image with Pillow, as other proje
 """
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import UInt8
-from PIL import ExifTags, Image
+from PIL import Image
 
-from vitral.data.images.decode import max_pixels
+from vitral.data.images.colour import is_srgb, to_srgb
+from vitral.data.images.jpeg_header import JpegHeader
+from vitral.data.images.limits import max_pixels
 
 __all__ = ["FILTERS", "LazyJpeg"]
 
@@ -29,9 +30,6 @@ SCALES = (8, 4, 2)
 START = b"\xff\xd8\xff"
 """First bytes of a JPEG."""
 
-UPRIGHT = (None, 1)
-"""EXIF orientations of an image that is stored upright."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class LazyJpeg:
@@ -40,10 +38,18 @@ class LazyJpeg:
     data: bytes
     size: tuple[int, int]
     """Width and height."""
+    profile: bytes | None
+    """Colour profile; None: its colours are sRGB."""
+    name: str
+    """For notes."""
 
     @classmethod
-    def open(cls, stored: Path | bytes | Image.Image) -> "LazyJpeg | None":
+    def open(cls, stored: Path | bytes | Image.Image, *, name: str = "the image") -> "LazyJpeg | None":
         """Reads the header; None if the image is no JPEG, or is rotated, grey, too large or damaged.
+
+        Args:
+            stored: a path, the bytes of a file, or pixels.
+            name: the image's name in notes.
 
         Raises:
             OSError: the file cannot be read.
@@ -56,8 +62,15 @@ class LazyJpeg:
         except ValueError:
             return None
         size = int(width), int(height)
-        fits = size[0] * size[1] <= max_pixels()
-        return cls(data=data, size=size) if colours == "YCbCr" and fits and _upright(data) else None
+        if colours != "YCbCr" or size[0] * size[1] > max_pixels():
+            return None
+        header = JpegHeader.read(data)
+        if header is None or not header.upright:
+            return None
+        profile = header.profile
+        if profile is not None and is_srgb(profile):
+            profile = None
+        return cls(data=data, size=size, profile=profile, name=name)
 
     def crop(
         self, box: tuple[float, float, float, float], *, image_size: tuple[int, int], interpolation: str
@@ -86,7 +99,10 @@ class LazyJpeg:
         # a batch of one in channels-last layout, which PyTorch resizes faster
         part = rearrange(torch.from_numpy(pixels)[None, rows, columns], "b h w c -> b c h w")
         resized = F.interpolate(part, image_size, mode=interpolation, antialias=True)
-        return rearrange(resized, "1 c h w -> h w c").numpy()
+        crop = rearrange(resized, "1 c h w -> h w c").numpy()
+        if self.profile is None:
+            return crop
+        return np.array(to_srgb(Image.fromarray(crop), self.profile, name=self.name))
 
 
 def _bytes(stored: Path | bytes | Image.Image) -> bytes | None:
@@ -99,18 +115,6 @@ def _bytes(stored: Path | bytes | Image.Image) -> bytes | None:
     with stored.open("rb") as file:
         start = file.read(len(START))
         return start + file.read() if start == START else None
-
-
-def _upright(data: bytes) -> bool:
-    """Whether a JPEG needs no rotation or flip."""
-    if b"Exif\0" not in data and b"Orientation" not in data:  # the second is XMP's
-        return True
-    try:
-        with Image.open(BytesIO(data), formats=("JPEG",)) as image:
-            return image.getexif().get(ExifTags.Base.Orientation) in UPRIGHT
-    # `read_image` handles damaged metadata
-    except Exception:
-        return False
 
 
 def _whole(first: float, last: float, length: float) -> slice:

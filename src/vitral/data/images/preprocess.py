@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vitral.data.images.decode import MODES
+from vitral.data.images.bands import MAX_CHANNELS, BandImage, read_bands, to_picture
+from vitral.data.images.decode import MODES, read_image
 from vitral.errors import UserError
 
-__all__ = ["Preprocessing"]
+__all__ = ["AnyImage", "PixelBatch", "Pixels", "Preprocessing"]
 
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -28,7 +30,19 @@ FILTERS = {
 MARGIN = 4
 """Pixels of reflection padding around a simple random crop."""
 
+DEVIATIONS = 3
+"""Standard deviations around the mean of a channel that the range 0 to 1 covers, for images of any channels."""
+
 Box = tuple[float, float, float, float]
+
+AnyImage: TypeAlias = Image.Image | BandImage
+"""An image as it is read."""
+
+Pixels: TypeAlias = UInt8[np.ndarray, "h w c"] | Float32[np.ndarray, "h w c"]
+"""An image at the model's size: bytes of pictures, values of images of any channels."""
+
+PixelBatch: TypeAlias = UInt8[Tensor, "b h w c"] | Float32[Tensor, "b h w c"]
+"""Images at the model's size, of the same kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +57,8 @@ class Preprocessing:
     """Height and width of the input, in pixels; set from the model, so it has no flag."""
     channels: tyro.conf.Suppress[int]
     """1 for grey, 3 for colour; set from the model like the size."""
+    bands: tyro.conf.Suppress[bool] = False
+    """Whether images are no pictures but have any number of channels, whose values are kept: see `--data.channels`."""
     resize: Literal["squash", "crop"] = "squash"
     """`squash`: the whole image is resized to the input's size. `crop`: centre crop that preserves the aspect ratio."""
     crop_ratio: float = 0.875
@@ -50,63 +66,123 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
     """Filter of the resize, antialiased."""
     mean: tuple[float, ...] = (0.5,)
-    """Subtracted from values in 0..1: one number, or one per channel."""
+    """Subtracted from values in 0..1: one number, or one per channel. With --data.channels, subtracted from the values
+    in the files; without numbers, the mean of each channel of the training images.
+    """
     std: tuple[float, ...] = (0.5,)
-    """Divides the result: one number, or one per channel."""
+    """Divides the result: one number, or one per channel; without numbers, the standard deviation, like the mean."""
 
     def __post_init__(self) -> None:
         if min(self.image_size) < 1:
             raise UserError(f"image_size must be at least 1x1 pixels, not {self.image_size}")
-        if self.channels not in MODES:
-            raise UserError(f"channels must be 1 (grey) or 3 (colour), not {self.channels}")
+        if self.bands and not 1 <= self.channels <= MAX_CHANNELS:
+            raise UserError(f"--data.channels must be from 1 to {MAX_CHANNELS}, not {self.channels}")
+        if not self.bands and self.channels not in MODES:
+            raise UserError(
+                f"channels must be 1 (grey) or 3 (colour), not {self.channels}: for images that are no pictures, give "
+                "--data.channels"
+            )
         if not 0 < self.crop_ratio <= 1:
             raise UserError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, self.channels):
+            if len(values) not in (1, self.channels) and not (self.bands and not values):
                 raise UserError(f"{name} takes one number or one for each of {self.channels} channels, not {values}")
             if not all(math.isfinite(value) for value in values):
                 raise UserError(f"{name} must be finite, not {values}")
-        if min(self.std) <= 0:
+        if bool(self.mean) != bool(self.std):
+            raise UserError("mean and std go together: give both --preprocessing.mean and --preprocessing.std")
+        if min(self.std, default=1) <= 0:
             raise UserError(f"std must be above 0, not {self.std}")
 
     def with_input(self, *, image_size: tuple[int, int], channels: int) -> "Preprocessing":
-        """The same preprocessing for another input; if the channels change, mean and std are averaged over channels."""
+        """The same preprocessing for another input; if the channels change, mean and std are averaged over channels.
+
+        Raises:
+            UserError: pictures cannot have this number of channels, or the mean of the new channels is not known.
+        """
+        if self.bands and channels != self.channels:
+            raise UserError(f"the images have {self.channels} channels, not {channels}: change --data.channels")
+        if self.bands:
+            return replace(self, image_size=image_size)
         mean, std = (
             values if len(values) in (1, channels) else (sum(values) / len(values),) for values in (self.mean, self.std)
         )
         return replace(self, image_size=image_size, channels=channels, mean=mean, std=std)
 
-    def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+    def with_bands(self, channels: int) -> "Preprocessing":
+        """For images of any number of channels; mean and deviation become empty, unless they are such images' already.
+
+        Raises:
+            UserError: the number is not supported.
+        """
+        if self.bands and self.channels == channels:
+            return self
+        return replace(self, bands=True, channels=channels, mean=(), std=())
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.float32]:
+        """Type of `pixels`."""
+        return np.float32 if self.bands else np.uint8
+
+    def read(self, stored: Path | bytes | Image.Image | np.ndarray, *, name: str | None) -> AnyImage:
+        """Reads an image for `pixels` and the crops.
+
+        Args:
+            stored: as a `Source` stores it.
+            name: the image's name in errors.
+
+        Raises:
+            UnreadableImage: it cannot be read, or has another number of channels.
+            UserError: mean and deviation of its channels are not known.
+        """
+        if self.bands:
+            if not self.mean:
+                raise UserError(
+                    f"the mean and deviation of the model's {self.channels} channels are not known: train it with "
+                    f"--data.channels {self.channels}"
+                )
+            return read_bands(stored, channels=self.channels, name=name).filled(self.mean)
+        return read_image(stored, channels=self.channels, name=name)  # pyright: ignore[reportArgumentType]
+
+    def picture(self, image: AnyImage) -> Image.Image:
+        """What people are shown: a picture as it is; of other images the mean of their normalised channels, in grey."""
+        if isinstance(image, Image.Image):
+            return image
+        mean, std = (np.array(values, np.float32) for values in (self.mean, self.std))
+        return Image.fromarray(to_picture((np.asarray(image.values, np.float32) - mean) / std))
+
+    def pixels(self, image: AnyImage) -> Pixels:
         """Resizes for evaluation: squash, or centre crop.
 
         Args:
-            image: of mode "L" or "RGB", matching `channels`.
+            image: as `read` returns it.
         """
         return self.crop(image, (0.0, 0.0, 1.0, 1.0)) if self.resize == "squash" else self._centre_crop(image)
 
-    def crop(self, image: Image.Image, box: Box) -> UInt8[np.ndarray, "h w c"]:
+    def crop(self, image: AnyImage, box: Box) -> Pixels:
         """Resizes for training: the crop inside `box`, at the input's size.
 
         Args:
-            image: of mode "L" or "RGB", matching `channels`.
+            image: as `read` returns it.
             box: left, top, right, bottom, as fractions of the image's width and height.
         """
         left, top, right, bottom = box
         assert 0 <= left < right <= 1, box
         assert 0 <= top < bottom <= 1, box
-        assert image.mode == MODES[self.channels], f"{image.mode} image for {self.channels} channels"
+        kind = image.mode if isinstance(image, Image.Image) else "bands"
+        assert kind == ("bands" if self.bands else MODES[self.channels]), f"{kind} for {self.channels} channels"
         part = left * image.width, top * image.height, right * image.width, bottom * image.height
         height, width = self.image_size
         if image.size != (width, height) or part != (0, 0, width, height):
             image = image.resize((width, height), FILTERS[self.interpolation], part)
         return np.array(image).reshape(height, width, self.channels)
 
-    def simple_crop(self, image: Image.Image, offset: tuple[float, float]) -> UInt8[np.ndarray, "h w c"]:
+    def simple_crop(self, image: AnyImage, offset: tuple[float, float]) -> Pixels:
         """Simple random crop of DeiT III (arXiv 2204.07118, section 3): the image is resized to cover the input, padded
         by reflection, and cropped to the input's size.
 
         Args:
-            image: of mode "L" or "RGB", matching `channels`.
+            image: as `read` returns it.
             offset: position among all crops that fit, in [0, 1), horizontally and vertically.
         """
         size = np.array([self.image_size[1], self.image_size[0]])
@@ -123,21 +199,28 @@ class Preprocessing:
         missing = [(int(before[axis]), int(after[axis])) for axis in (1, 0)]
         return np.pad(part.reshape(height, width, self.channels), [*missing, (0, 0)], mode="reflect")
 
-    def normalise(self, batch: UInt8[Tensor, "b h w c"]) -> Float32[Tensor, "b c h w"]:
-        """Pixels to the model's range, on the batch's device: (value / 255 - mean) / std."""
-        images = rearrange(batch, "b h w c -> b c h w").to(torch.float32, memory_format=torch.contiguous_format)
-        mean, std = (_planes([255 * value for value in values], batch) for values in (self.mean, self.std))
+    def normalise(self, batch: PixelBatch) -> Float32[Tensor, "b c h w"]:
+        """Pixels to the model's range, on the batch's device: (value / 255 - mean) / std; values are not divided."""
+        # a copy, also of floats: what follows changes it
+        images = rearrange(batch, "b h w c -> b c h w").to(
+            torch.float32, memory_format=torch.contiguous_format, copy=True
+        )
+        scale = 1 if self.bands else 255
+        mean, std = (_planes([scale * value for value in values], batch) for values in (self.mean, self.std))
         return images.sub_(mean).div_(std)
 
     def to_unit_range(self, images: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
-        """From the model's range back to 0..1."""
+        """From the model's range back to 0..1; of images of any channels, mean ± `DEVIATIONS` becomes 0..1."""
+        if self.bands:
+            return (images / (2 * DEVIATIONS) + 0.5).clamp(0, 1)
         return (images * _planes(self.std, images) + _planes(self.mean, images)).clamp(0, 1)
 
     def from_unit_range(self, images: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
-        """From 0..1 to the model's range."""
+        """From 0..1 to the model's range, of pictures."""
+        assert not self.bands, "the range 0..1 does not hold all values"
         return (images - _planes(self.mean, images)) / _planes(self.std, images)
 
-    def _centre_crop(self, image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+    def _centre_crop(self, image: AnyImage) -> Pixels:
         """The same as resizing the whole image and cropping its centre.
 
         Only the centre is computed, so an extremely wide image costs no more than any other.

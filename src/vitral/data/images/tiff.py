@@ -1,5 +1,6 @@
-"""TIFF files of kinds that Pillow decodes to other values, or not at all."""
+"""TIFF files: what their tags say they hold, and the values that Pillow decodes to others."""
 
+import ctypes
 from collections.abc import Mapping
 from io import BufferedReader, BytesIO
 from typing import Any
@@ -7,19 +8,44 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-__all__ = ["correct_values", "is_decoded_wrongly", "kind", "unsupported_kind"]
+from vitral.data.images.errors import NotRead
+from vitral.data.images.limits import check_size
+from vitral.data.images.values import to_8_bits
+from vitral.data.notes import note_first
 
-BITS, PHOTOMETRIC, SAMPLES, PLANAR, SAMPLE_FORMAT = 258, 262, 277, 284, 339
-"""Numbers of tags."""
+__all__ = [
+    "DROPPED",
+    "Tags",
+    "check",
+    "correct_values",
+    "is_decoded_wrongly",
+    "kind",
+    "read_tags",
+    "white_level",
+]
+
+BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES, MAX_VALUE, PLANAR = 258, 259, 262, 271, 277, 281, 284
+REDUCED, COLOUR_MAP, SUB_IMAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 320, 330, 338, 339
+DEPTH, DNG_VERSION = 32997, 50706
+WIDTHS, HEIGHTS = (256, 322), (257, 323)
+"""Numbers of tags; the last are of the image and its tiles."""
 FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
 """Values of the tag SampleFormat."""
-WHITE_IS_ZERO, SIGNED, SEPARATE = 0, 2, 2
-"""Values of PHOTOMETRIC, SAMPLE_FORMAT and PLANAR."""
+WHITE_IS_ZERO, RGB, YCBCR, CFA, LINEAR_RAW = 0, 2, 6, 32803, 34892
+"""Values of PHOTOMETRIC."""
+SIGNED, SEPARATE, UNCOMPRESSED = 2, 2, 1
+"""Values of SAMPLE_FORMAT, PLANAR and COMPRESSION."""
+
+NARROW = frozenset(2**bits - 1 for bits in range(9, 16))
+"""Largest values of integers that do not use all of 16 bits."""
+
+DROPPED = "it has more bands than red, green, blue and alpha, which are not shown"
 
 Tags = Mapping[int, Any]
 
 
 def _first(tags: Tags, number: int, default: int) -> int:
+    """The first value of a tag."""
     value = tags.get(number, default)
     return int(value[0] if isinstance(value, tuple) else value)
 
@@ -32,53 +58,129 @@ def kind(tags: Tags) -> str:
     return f"{bands} band{'s' if bands > 1 else ''} of {bits}-bit {values}{planes}"
 
 
-def unsupported_kind(stream: BytesIO | BufferedReader, start: int) -> str | None:
-    """The kind of a TIFF that Pillow does not identify; None if it is no TIFF, or its tags are damaged.
+def read_tags(stream: BytesIO | BufferedReader, start: int) -> Tags | None:
+    """The tags of the first image of a TIFF that Pillow does not identify; None if it is no TIFF, or they are damaged.
 
     Args:
         stream: the file.
         start: where the image begins in it.
     """
     stream.seek(start)
-    header = stream.read(8)
+    header = stream.read(16)
     if header[:4] not in TiffImagePlugin.PREFIXES:
         return None
-    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header if header[2:3] == b"\x2b" else header[:8])
     stream.seek(-1, 2)
     stream.read(1)  # Pillow hides errors of the machine, and this raises them
     stream.seek(start)
     part = BytesIO(stream.read())
     part.seek(tags.next)
     tags.load(part)
-    return kind(tags) if BITS in tags and tags.get(SAMPLES, 1) else None
+    return tags if BITS in tags and tags.get(SAMPLES, 1) else None
+
+
+def check(tags: Tags) -> None:
+    """Refuses cameras' files, whose first image is a thumbnail or a mosaic of the sensor's colours, and huge tiles.
+
+    Raises:
+        NotRead: the image is refused.
+    """
+    thumbnail = _first(tags, REDUCED, 0) & 1 and SUB_IMAGES in tags and MAKE in tags
+    if thumbnail or DNG_VERSION in tags or _first(tags, PHOTOMETRIC, 1) in (CFA, LINEAR_RAW):
+        raise NotRead("it is a RAW photograph, which Vitral does not read: save it as JPEG or PNG")
+    width, height = (max(_first(tags, number, 1) for number in numbers) for numbers in (WIDTHS, HEIGHTS))
+    # a pixel of many bytes counts as several
+    check_size(width, height, depth=max(1, _first(tags, SAMPLES, 1) * _first(tags, BITS, 1) // 64))
 
 
 def is_decoded_wrongly(tags: Tags) -> bool:
-    """Whether Pillow gives other pixels: it reads planes of more than 8 bits as if they were interleaved."""
-    return _first(tags, PLANAR, 1) == SEPARATE and _first(tags, SAMPLES, 1) > 1 and _first(tags, BITS, 1) > 8
+    """Whether Pillow gives other pixels than the file holds.
+
+    It reads planes of more than 8 bits as if they were interleaved, YCbCr only where it is compressed, only the high
+    bytes of colours that do not use all of 16 bits, some big-endian values as little-endian if compressed, and only the
+    first plane of a volume.
+    """
+    bits, compression = _first(tags, BITS, 1), _first(tags, COMPRESSION, 1)
+    big_endian = getattr(tags, "prefix", b"") == b"MM" and compression != UNCOMPRESSED
+    swapped = big_endian and (bits > 16 or (bits == 16 and _first(tags, SAMPLE_FORMAT, 1) == SIGNED))
+    planes = _first(tags, PLANAR, 1) == SEPARATE and _first(tags, SAMPLES, 1) > 1 and bits > 8
+    ycbcr = _first(tags, PHOTOMETRIC, 1) == YCBCR and compression == UNCOMPRESSED
+    narrow = _first(tags, SAMPLES, 1) > 1 and _declared_white(tags) is not None
+    return swapped or planes or ycbcr or narrow or _first(tags, DEPTH, 1) > 1
 
 
-def correct_values(image: Image.Image) -> Image.Image:
-    """A decoded grey image with the values that its tags mean.
+def white_level(tags: Tags, values: np.ndarray) -> int | None:
+    """The value of white of integers that do not use all their bits, as the tags say; None: they do, or are floats.
 
-    Pillow reads signed bytes and unsigned 32-bit integers with the other sign, and inverts white-is-zero images only up
-    to 8 bits.
+    Args:
+        tags: of the image.
+        values: of its colours, which may prove the tags wrong.
+    """
+    white = _declared_white(tags)
+    return white if white is not None and values.min() >= 0 and values.max() <= white else None
+
+
+def _declared_white(tags: Tags) -> int | None:
+    """MaxSampleValue counts only if it is the largest value of 9 to 15 bits: many write the image's maximum there."""
+    bits, values = _first(tags, BITS, 1), _first(tags, SAMPLE_FORMAT, 1)
+    if values == SIGNED and bits == 16:
+        return 2**15 - 1
+    if values != 1 or not 8 < bits <= 16:
+        return None
+    largest = _first(tags, MAX_VALUE, 0)
+    white = min(2**bits - 1, largest if largest in NARROW else 2**16 - 1)
+    return white if white < 2**16 - 1 else None
+
+
+def correct_values(image: Image.Image, *, name: str) -> Image.Image:
+    """A decoded image with the values that its tags mean.
+
+    Pillow reads signed bytes and unsigned 32-bit integers with the other sign, inverts white-is-zero images only up to
+    8 bits, takes a fourth band for alpha though nothing says so, and palettes of 8 bits for black.
+
+    Args:
+        image: as Pillow decoded it.
+        name: the image's name in notes.
     """
     tags: Tags = getattr(image, "tag_v2", {})
     bits, values = _first(tags, BITS, 1), _first(tags, SAMPLE_FORMAT, 1)
+    if image.mode == "P" and max(tags.get(COLOUR_MAP, (0,))) in range(1, 256):
+        planes = np.array(tags[COLOUR_MAP], np.uint8).reshape(3, -1)
+        image.putpalette(planes.T.tobytes())
+    if _first(tags, PHOTOMETRIC, 1) == RGB and _first(tags, SAMPLES, 3) > 3 and _drops_bands(image, tags):
+        note_first(DROPPED, name)
+        return _with_info(image.convert("RGB"), image) if EXTRA_SAMPLES not in tags else image
     if image.mode == "L" and bits == 8 and values == SIGNED:
         return _with_info(Image.fromarray(np.asarray(image) ^ np.uint8(128)), image)
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image)
     if image.mode == "I" and bits == 32 and values != SIGNED:
-        unsigned = np.asarray(image).view(np.uint32).astype(np.float64)
-        # 16 bits are enough for what is shown, and keep the order of the values
-        top = unsigned.max()
-        scaled = unsigned if top <= 65535 else unsigned * (65535 / top)
-        image = _with_info(Image.fromarray(scaled.astype(np.uint16)), image)
-    if image.mode.startswith("I;16") and bits == 16 and _first(tags, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
-        return _with_info(Image.fromarray(65535 - np.asarray(image).astype(np.uint16)), image)
-    return image
+        pixels = pixels.view(np.uint32)
+    grey = to_8_bits(pixels, name=name, white=white_level(tags, pixels))
+    return _with_info(Image.fromarray(255 - grey if _first(tags, PHOTOMETRIC, 1) == WHITE_IS_ZERO else grey), image)
+
+
+def _drops_bands(image: Image.Image, tags: Tags) -> bool:
+    colours = 4 if image.mode == "RGBA" and EXTRA_SAMPLES in tags else 3
+    return _first(tags, SAMPLES, 3) > colours
 
 
 def _with_info(image: Image.Image, original: Image.Image) -> Image.Image:
     image.info = dict(original.info)
     return image
+
+
+def _silence_libtiff() -> None:
+    """Lets libtiff, which Pillow loads, print nothing of its own: what it cannot decode raises an error anyway.
+
+    Pillow has no setting for it. Where libtiff is built into Pillow, its functions cannot be found, and it prints.
+    """
+    library = ctypes.CDLL(Image.core.__file__)
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        if (function := getattr(library, name, None)) is not None:
+            function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
+            function(None)
+
+
+_silence_libtiff()

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vitral.data.config import DataConfig, require_folder
+from vitral.data.images.bands import image_suffixes
 from vitral.data.sources.folder import ClassFiles, list_folder, list_images
 from vitral.data.sources.idx import LabelledImages, read_split
 from vitral.data.sources.label_files import find_label_file, open_label_files
@@ -54,7 +55,7 @@ def open_folder(config: DataConfig) -> dict[str, Source]:
     if config.root is not None and (label_file := find_label_file(config.root)):
         return open_label_files({"train": label_file}, config)
     root = require_folder(config)
-    splits = list_folder(root)
+    splits = list_folder(root, suffixes=image_suffixes(config.channels))
     classes = tuple(splits["train"])
     return {split: file_source(root, by_class, classes) for split, by_class in splits.items()}
 
@@ -66,7 +67,7 @@ def open_images(config: DataConfig) -> dict[str, Source]:
         UserError: there are fewer than two.
     """
     root = require_folder(config)
-    files = list_images(root)
+    files = list_images(root, suffixes=image_suffixes(config.channels))
     if len(files) < 2:
         raise UserError(f"{root} has {len(files) or 'no'} images: give a folder with some as --data.root")
     return {"train": file_source(root, {"image": files}, ("image",))}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitral.data.config import ROLES, DataConfig
+from vitral.data.images.bands import BAND_SUFFIXES, image_suffixes
 from vitral.data.images.decode import IMAGE_SUFFIXES
 from vitral.data.notes import note_once
 from vitral.data.sources.folder import SPLITS, list_images
@@ -26,6 +27,9 @@ LABEL_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Label files of the Hugging Face Hub, in a folder of images or in the folder of each split."""
+
+PATH_SUFFIXES = IMAGE_SUFFIXES | BAND_SUFFIXES
+"""Lower-case suffixes by which a cell is recognised as the path of an image."""
 
 DELIMITERS = ",;\t|"
 IMAGE_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "file_path", "image", "image_path", "img", "id")
@@ -87,7 +91,7 @@ def open_label_files(files: Mapping[str, Path], config: DataConfig) -> dict[str,
         columns = _read(file)
         image, label = _columns(file, columns, config)
         folder = config.images or _image_folder(file, columns[image][0])
-        paths = _paths(file, folder, columns[image], given=config.images is not None)
+        paths = _paths(file, folder, columns[image], config)
         labels = _labels(file, columns[label])
         _check_repeated(file, paths, labels)
         for part, chosen in _parts(file, columns, config, split if len(files) > 1 else None).items():
@@ -115,7 +119,7 @@ def _read(file: Path) -> Columns:
     if header is None:
         raise UserError(f"{file} is empty: give one row for each image")
     body = list(rows)
-    if any(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in header):  # the first row is an image already
+    if any(Path(cell).suffix.lower() in PATH_SUFFIXES for cell in header):  # the first row is an image already
         header, body = [str(number) for number in range(1, len(header) + 1)], [header, *body]
     if not body:
         raise UserError(f"{file} has a header but no rows: give one row for each image")
@@ -164,7 +168,7 @@ def _columns(file: Path, columns: Columns, config: DataConfig) -> tuple[str, str
             raise UserError(f"{file} has no column {name!r}, only {', '.join(columns)}: change --data.{flag}-column")
     by_lower = {name.lower().strip(): name for name in columns}
     if image is None:
-        by_content = [name for name, cells in columns.items() if Path(cells[0]).suffix.lower() in IMAGE_SUFFIXES]
+        by_content = [name for name, cells in columns.items() if Path(cells[0]).suffix.lower() in PATH_SUFFIXES]
         by_name = [by_lower[name] for name in IMAGE_COLUMNS if name in by_lower]
         image = next(iter([*by_content, *by_name]), None)
     if label is None:
@@ -190,18 +194,19 @@ def _image_folder(file: Path, first: str) -> Path:
     return next((folder for folder in folders if (folder / first).is_file()), file.parent)
 
 
-def _paths(file: Path, folder: Path, cells: Sequence[str], *, given: bool) -> list[str]:
+def _paths(file: Path, folder: Path, cells: Sequence[str], config: DataConfig) -> list[str]:
     """Paths of the images, relative to `folder`; an image named without its ending gets it."""
+    suffixes = image_suffixes(config.channels)
     paths = list(cells)
     if "\\" in paths[0] and not (folder / paths[0]).is_file():  # of a file from Windows
         paths = [path.replace("\\", "/") for path in paths]
-    if Path(paths[0]).suffix.lower() not in IMAGE_SUFFIXES and not (folder / paths[0]).is_file():
+    if Path(paths[0]).suffix.lower() not in PATH_SUFFIXES and not (folder / paths[0]).is_file():
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder: give the folder of the images as --data.images")
-        endings = {path.rpartition(".")[0]: path for path in list_images(folder)}
+        endings = {path.rpartition(".")[0]: path for path in list_images(folder, suffixes=suffixes)}
         paths = [endings.get(path, path) for path in paths]
     if not (folder / paths[0]).is_file():
-        advice = "correct its path" if given else "give the folder of the images as --data.images"
+        advice = "correct its path" if config.images is not None else "give the folder of the images as --data.images"
         raise UserError(f"{file} names {paths[0]}, but {folder / paths[0]} does not exist: {advice}")
     return paths
 

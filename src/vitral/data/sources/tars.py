@@ -7,7 +7,7 @@ once from the shard's headers and cached until the shard changes.
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import partial
 from io import BufferedReader, BytesIO
 from itertools import groupby
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vitral.data.config import DataConfig
-from vitral.data.images.decode import IMAGE_SUFFIXES
+from vitral.data.images.bands import image_suffixes
 from vitral.data.sources.find_shards import find_shards
 from vitral.data.sources.remote import as_typed, as_url, read_if_there
 from vitral.data.sources.shards import Index, ShardKind, open_shards
@@ -37,7 +37,8 @@ def open_tars(config: DataConfig) -> dict[str, Source]:
         raise UserError("--data.source tars needs --data.root: a folder of tar files, or shards/train-{000..146}.tar")
     shards = find_shards(config, is_shard=lambda name: name.endswith(".tar"), example=".tar")
     key = config.label_column or "label"
-    kind = ShardKind(name="tars", key=key, build=partial(_build_index, key))
+    suffixes = image_suffixes(config.channels)
+    kind = ShardKind(name="tars", key=f"{key} {sorted(suffixes)}", build=partial(_build_index, key, suffixes))
     names = config.class_names or _class_names(config.root, is_folder=bool(config.splits))
     return open_shards(shards, kind, names=names, origin=as_typed(config.root))
 
@@ -60,11 +61,12 @@ def _class_names(root: Path, *, is_folder: bool) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _build_index(key: str, file: str, stream: BufferedReader, size: int) -> Index:
+def _build_index(key: str, suffixes: Set[str], file: str, stream: BufferedReader, size: int) -> Index:
     """Reads every header of a shard, and the members that contain classes."""
     samples = []
     for name, parts in groupby(_members(file, stream, size), key=lambda member: _stem(member.name)):
-        samples.append(_sample(f"{file}: {name}", {_suffix(part.name): part for part in parts}, stream, key))
+        by_suffix = {_suffix(part.name): part for part in parts}
+        samples.append(_sample(f"{file}: {name}", by_suffix, stream, key, suffixes))
     images = [sample for sample in samples if sample is not None]
     if not images:
         raise UserError(f"{file} has no images: leave it out, or fetch it again")
@@ -105,10 +107,10 @@ def _suffix(name: str) -> str:
 
 
 def _sample(
-    name: str, parts: dict[str, tarfile.TarInfo], stream: BufferedReader, key: str
+    name: str, parts: dict[str, tarfile.TarInfo], stream: BufferedReader, key: str, suffixes: Set[str]
 ) -> tuple[tarfile.TarInfo, int | str] | None:
     """The image of a sample and its class; None if it has no image."""
-    images = [suffix for suffix in parts if suffix in IMAGE_SUFFIXES]
+    images = [suffix for suffix in parts if suffix in suffixes]
     if not images:
         return None
     if len(images) > 1:

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from vitral.data.images.bands import read_bands
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, read_from
 from vitral.data.tools.parallel_map import parallel_map
@@ -71,7 +72,12 @@ class ImageInfo:
 
 
 def check(
-    splits: Mapping[str, Source], config: CheckConfig, *, threads: int, advance: Callable[[int], None]
+    splits: Mapping[str, Source],
+    config: CheckConfig,
+    *,
+    threads: int,
+    advance: Callable[[int], None],
+    channels: int | None = None,
 ) -> list[Finding]:
     """Reads every image once.
 
@@ -80,6 +86,7 @@ def check(
         config: limits of sizes.
         threads: images that are read concurrently.
         advance: called with the number of images done.
+        channels: of images that are no pictures; None: pictures.
 
     Returns:
         Every problem, the worst kind first, in the order of the data within each kind.
@@ -87,7 +94,7 @@ def check(
     findings = _classes(splits)
     by_pixels: dict[bytes, list[ImageInfo]] = {}
     for split, source in splits.items():
-        for info in parallel_map(partial(_read_info, split, source), range(len(source)), threads=threads):
+        for info in parallel_map(partial(_read_info, split, source, channels), range(len(source)), threads=threads):
             advance(1)
             if info.error:
                 findings.append(Finding(kind="unreadable", names=(source.name(info.index),), detail=info.error))
@@ -110,14 +117,19 @@ def _classes(splits: Mapping[str, Source]) -> list[Finding]:
     ]
 
 
-def _read_info(split: str, source: Source, index: int) -> ImageInfo:
+def _read_info(split: str, source: Source, channels: int | None, index: int) -> ImageInfo:
     try:
-        image = read_from(source, index, channels=3)
+        if channels is None:
+            image = read_from(source, index, channels=3)
+            size, pixels = image.size, image.tobytes()
+        else:
+            bands = read_bands(source.stored(index), channels=channels, name=source.name(index))
+            size, pixels = bands.size, bands.values.tobytes()
     except UnreadableImage as error:
         return ImageInfo(split=split, index=index, error=str(error))
-    digest = hashlib.blake2b(f"{image.width}x{image.height} ".encode(), digest_size=16)
-    digest.update(image.tobytes())
-    return ImageInfo(split=split, index=index, size=image.size, digest=digest.digest())
+    digest = hashlib.blake2b("{}x{} ".format(*size).encode(), digest_size=16)
+    digest.update(pixels)
+    return ImageInfo(split=split, index=index, size=size, digest=digest.digest())
 
 
 def _size(name: str, size: tuple[int, int], config: CheckConfig) -> list[Finding]:

@@ -232,7 +232,7 @@ def _content(stored: Path | bytes | Image.Image, name: str, config: PackConfig) 
     """The bytes of an image: its own file if it is small enough, else a JPEG; pixels become a PNG."""
     image = read_image(stored, channels=3, name=name)  # also if its bytes are copied: finds damaged files now
     if config.short_side is not None and min(image.size) > config.short_side:
-        if is_grey(stored):
+        if is_grey(stored, name):
             image = read_image(stored, channels=1, name=name)
         return _encode(shrink(image, config.short_side), "JPEG", quality=config.quality)
     if isinstance(stored, Image.Image):

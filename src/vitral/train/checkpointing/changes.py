@@ -23,7 +23,7 @@ EFFECTIVE = (
 FIXED = ("optim.name", "optim.momentum_dtype", "augment.repeats", "objective.name")
 """Exceptions to the above, which must match the checkpoint or the order of samples; so must all settings not listed."""
 
-METADATA = ("out", "command", "changes")
+METADATA = ("out", "command", "changes", "folder")
 """Settings that only describe the run."""
 
 ORDER = ("seed", "data", "augment.repeats", "train.batch_size")

@@ -17,8 +17,6 @@ MAX_WAITING = 0.1
 SLOW_DECODE = 0.001
 """Seconds. An image that takes longer to decode is larger than necessary."""
 
-PACK = "store the images smaller with vitral data pack"
-
 BUSY_CORES = 0.7
 """If decoding takes at least this fraction of the cores' time, the training process competes with it."""
 
@@ -87,11 +85,11 @@ def _waiting(timing: Timing, setup: Setup) -> Bottleneck:
     needed = ceil(1.05 * timing.reading / busy) if busy > 0 else setup.cores
     workers = max(min(needed, setup.cores), 1)
     if workers <= setup.workers:
-        advice = f"{_count(setup.cores, 'core')} cannot read faster: {PACK}"
+        advice = f"{_count(setup.cores, 'core')} cannot read faster: {setup.pack}"
     elif workers < needed:
-        advice = f"set --data.workers {workers} (all cores; {needed} would be needed, so also {PACK})"
+        advice = f"set --data.workers {workers} (all cores; {needed} would be needed, so also {setup.pack})"
     else:
-        advice = f"set --data.workers {workers}" + (f", or {PACK}" if image > SLOW_DECODE else "")
+        advice = f"set --data.workers {workers}" + (f", or {setup.pack}" if image > SLOW_DECODE else "")
     return Bottleneck(stage="decode", advice=f"{head}: {read}; {advice}")
 
 
@@ -109,7 +107,7 @@ def _busy_cores(timing: Timing, setup: Setup) -> Bottleneck:
     return Bottleneck(
         stage="decode",
         advice=f"{setup.device} runs at {utilisation:.0%} of its peak because {setup.workers} workers keep "
-        f"{_count(setup.cores, 'core')} busy with reading, which delays the training process: {PACK}"
+        f"{_count(setup.cores, 'core')} busy with reading, which delays the training process: {setup.pack}"
         + (f", or set --data.workers {fewer}" if fewer > 0 else ""),
     )
 

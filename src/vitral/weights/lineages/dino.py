@@ -10,7 +10,7 @@ from torch import Tensor
 from vitral.config import pair
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, default_num_heads
+from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, shape_fields
 from vitral.weights.lineages.stated import (
     COMMON_KEYS,
     check_model_type,
@@ -53,7 +53,8 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, norm_
     head, registers = tensors.get("classifier.weight"), tensors.get(REGISTERS)
     depth = count_indices(tensors, "layers.", ".norm1.weight")
     num_registers = 0 if registers is None else registers.shape[1]
-    sizes = common_sizes(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
+    shapes: dict[str, Any] = dict(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
+    sizes = common_sizes(**shapes)
     if positions is not None:
         del sizes["intermediate_size"]  # DINOv2 has mlp_ratio instead
     check_sizes(upstream_config, **sizes, num_register_tokens=num_registers, use_swiglu_ffn=gated, use_gated_mlp=gated)
@@ -70,12 +71,7 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, norm_
         size = image_size(upstream_config, patches=positions.shape[1] - 1, patch=(p, q), name=POSITIONS)
     return ViTConfig(
         image_size=size,
-        patch_size=p if p == q else (p, q),
-        channels=channels,
-        width=width,
-        depth=depth,
-        num_heads=num_heads(tensors, upstream_config) or default_num_heads(width),
-        mlp_dim=hidden,
+        **shape_fields(**shapes, heads=num_heads(tensors, upstream_config)),
         num_classes=1000 if head is None else head.shape[0],
         pool="cls_gap" if head is not None and head.shape[1] == 2 * width else "cls",
         num_registers=num_registers,
@@ -236,6 +232,8 @@ def _dino3_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCo
 
 DINOV2 = Lineage(
     name="dinov2",
+    head="classifier",
+    head_inputs=(1, 2),
     matches=lambda tensors: POSITIONS in tensors and "layers.0.norm1.weight" in tensors,
     infer_config=_dino2_config,
     mapping=_mapping,
@@ -250,6 +248,7 @@ DINOV2 = Lineage(
 """`Dinov2Model`, `Dinov2WithRegistersModel`, and their classes for classification."""
 DINOV3 = Lineage(
     name="dinov3",
+    head="classifier",
     matches=lambda tensors: (
         f"{PROJECTION}.weight" in tensors and POSITIONS not in tensors and "layers.0.norm1.weight" in tensors
     ),

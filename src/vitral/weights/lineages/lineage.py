@@ -21,6 +21,8 @@ __all__ = [
     "count_indices",
     "default_num_heads",
     "grid_side",
+    "is_shape_error",
+    "shape_fields",
     "stated_heads",
     "with_folded_cls",
 ]
@@ -79,6 +81,10 @@ class Lineage:
     """Regular expression for tensors of the format that Vitral's model does not use."""
     assumptions: Callable[[ViTConfig, Tensors, Mapping[str, Any]], list[str]] = lambda config, tensors, stated: []
     """Notes on what canonical tensors and the upstream configuration leave open, one sentence each."""
+    head: str | None = None
+    """Name of the classifier's layer, if one that stands outside the encoder may be read as it."""
+    head_inputs: tuple[int, ...] = (1,)
+    """Numbers of features that a classifier may read, as multiples of the width."""
     caveats: Callable[[ViTConfig], list[str]] = lambda config: []
     """Warnings about such a model, one sentence each."""
     finalise: Callable[[dict[str, Tensor], ViTConfig], dict[str, Tensor]] = lambda tensors, config: tensors
@@ -120,8 +126,30 @@ def default_num_heads(width: int) -> int:
     """
     heads = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 1792: 16}.get(width, width // 64)
     if not heads or width % heads:
-        raise UserError(f"the file does not store the number of attention heads, and width {width} has no usual one")
+        raise UserError(
+            f"the file does not store the number of attention heads, and width {width} has no usual one: "
+            "--num-heads (in Python num_heads=) sets it"
+        )
     return heads
+
+
+def is_shape_error(error: Exception) -> bool:
+    """Whether an error comes from a tensor of another shape than a format has, and not from a bug."""
+    return isinstance(error, IndexError | ValueError | RuntimeError) or "0-d tensor" in str(error)
+
+
+def shape_fields(
+    *, width: int, depth: int, hidden: int, channels: int, patch: tuple[int, int], heads: int | None
+) -> dict[str, Any]:
+    """Fields of the architecture that shapes give; without a number of heads, it is the usual one for the width."""
+    return dict(
+        patch_size=patch[0] if patch[0] == patch[1] else patch,
+        channels=channels,
+        width=width,
+        depth=depth,
+        num_heads=heads or default_num_heads(width),
+        mlp_dim=hidden,
+    )
 
 
 def with_folded_cls(model: ViT) -> dict[str, Tensor]:

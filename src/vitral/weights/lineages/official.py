@@ -4,7 +4,7 @@ The files of DINO and DeiT have timm's names and are read as timm's.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -62,35 +62,31 @@ def _timm_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, known:
     return config if "architecture" in upstream_config else replace(config, position_resample="mae")
 
 
-MAE = Lineage(
-    name="mae",
-    matches=lambda tensors: (
-        has_timm_names(tensors) and ("decoder_embed.weight" in tensors or _has_waves(tensors, rows_first=False))
-    ),
-    infer_config=partial(_timm_config, known=MAE_HEADS),
-    mapping=mapping,
-    mean=MEAN,
-    std=STD,
-    num_heads=partial(_timm_heads, known=MAE_HEADS),
-    config_keys=CONFIG_KEYS,
-    config_section=model_args,
-    prepare=prepare,
-    ignore=r"^decoder_|^mask_token$",
-)
+def _named_as_timm(name: str, *, matches: Callable[[Tensors], bool], known: Mapping[int, int], ignore: str) -> Lineage:
+    """A format with timm's names, recognised otherwise than they are, with the repository's heads by width."""
+    return Lineage(
+        name=name,
+        head="head",
+        matches=matches,
+        infer_config=partial(_timm_config, known=known),
+        mapping=mapping,
+        mean=MEAN,
+        std=STD,
+        num_heads=partial(_timm_heads, known=known),
+        config_keys=CONFIG_KEYS,
+        config_section=model_args,
+        prepare=prepare,
+        ignore=ignore,
+    )
+
+
+def _is_mae(tensors: Tensors) -> bool:
+    return has_timm_names(tensors) and ("decoder_embed.weight" in tensors or _has_waves(tensors, rows_first=False))
+
+
+MAE = _named_as_timm("mae", matches=_is_mae, known=MAE_HEADS, ignore=r"^decoder_|^mask_token$")
 """`MaskedAutoencoderViT` and its encoder alone, recognised by decoder or positions; fine-tuned models are timm's."""
-MOCO_V3 = Lineage(
-    name="moco-v3",
-    matches=partial(_has_waves, rows_first=True),
-    infer_config=partial(_timm_config, known=MOCO_HEADS),
-    mapping=mapping,
-    mean=MEAN,
-    std=STD,
-    num_heads=partial(_timm_heads, known=MOCO_HEADS),
-    config_keys=CONFIG_KEYS,
-    config_section=model_args,
-    prepare=prepare,
-    ignore=r"^head\.\d",
-)
+MOCO_V3 = _named_as_timm("moco-v3", matches=partial(_has_waves, rows_first=True), known=MOCO_HEADS, ignore=r"^head\.\d")
 """`VisionTransformerMoCo`, recognised by its positions; a projector in place of the head is left out."""
 
 
@@ -134,8 +130,12 @@ def _dinov2_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int |
 
 
 def _dinov2_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
-    """Sizes come from the shapes. Models with registers resample positions with antialiasing, without an offset."""
+    """Sizes come from the shapes. Models with registers resample positions with antialiasing, without an offset.
+
+    The repository's linear classifier reads class token and mean of the patches side by side.
+    """
     gated, registers = "blocks.0.mlp.w12.weight" in tensors, tensors.get("register_tokens")
+    width = len(tensors["patch_embed.proj.weight"])
     return _dino_config(
         tensors,
         heads=_dinov2_heads(tensors, upstream_config),
@@ -143,6 +143,7 @@ def _dinov2_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTC
         mlp_dim=tensors["blocks.0.mlp.w3.weight" if gated else "blocks.0.mlp.fc2.weight"].shape[1],
         mlp="swiglu" if gated else "gelu",
         num_registers=0 if registers is None else registers.shape[1],
+        pool="cls_gap" if "head.weight" in tensors and tensors["head.weight"].shape[1] == 2 * width else "cls",
         position_resample="dinov2" if registers is None else "timm",
     )
 
@@ -160,6 +161,8 @@ def _without_head(tensors: Mapping[str, Tensor], config: ViTConfig) -> dict[str,
 
 FACEBOOK_DINOV2 = Lineage(
     name="facebook-dinov2",
+    head="head",
+    head_inputs=(1, 2),
     matches=lambda tensors: (
         has_timm_names(tensors)
         and "pos_embed" in tensors
@@ -278,6 +281,7 @@ def _dinov3_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str,
 
 FACEBOOK_DINOV3 = Lineage(
     name="facebook-dinov3",
+    head="head",
     matches=lambda tensors: (
         has_timm_names(tensors) and ("storage_tokens" in tensors or "rope_embed.periods" in tensors)
     ),

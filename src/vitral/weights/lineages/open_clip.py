@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Lineage, Tensors, count_indices, default_num_heads
+from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Lineage, Tensors, count_indices, shape_fields
 from vitral.weights.lineages.stated import check_sizes, image_size
 from vitral.weights.mapping import TRANSPOSE, UNBATCHED, VECTOR, TensorMapping
 
@@ -110,6 +110,7 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCo
     depth = count_indices(tensors, "transformer.resblocks.", ".ln_1.weight")
     classes = tensors["proj"].shape[1] if "proj" in tensors else 1000
     hidden = len(tensors["transformer.resblocks.0.mlp.c_fc.weight"])
+    shapes: dict[str, Any] = dict(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
     check_sizes(section, width=width, layers=depth, patch_size=(p, q), embed_dim=classes)
     ratio = section.get("mlp_ratio")
     if ratio is not None and int(width * ratio) != hidden:
@@ -118,12 +119,7 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCo
     patches = len(tensors["positional_embedding"]) - 1
     return ViTConfig(
         image_size=image_size(section, patches=patches, patch=(p, q), name="positional_embedding"),
-        patch_size=(p, q) if p != q else p,
-        channels=channels,
-        width=width,
-        depth=depth,
-        num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
-        mlp_dim=hidden,
+        **shape_fields(**shapes, heads=_num_heads(tensors, upstream_config)),
         num_classes=classes,
         pool="gap" if mean else "cls",
         num_registers=int(mean),

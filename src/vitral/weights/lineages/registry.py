@@ -1,13 +1,14 @@
 """The checkpoint formats by name, and which of them a file has."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.weights.lineages.dino import DINOV2, DINOV3
 from vitral.weights.lineages.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
-from vitral.weights.lineages.lineage import Lineage
+from vitral.weights.lineages.lineage import Lineage, is_shape_error
 from vitral.weights.lineages.official import FACEBOOK_DINOV2, FACEBOOK_DINOV3, MAE, MOCO_V3
 from vitral.weights.lineages.open_clip import OPEN_CLIP
 from vitral.weights.lineages.timm import TIMM
@@ -28,14 +29,21 @@ LINEAGES: dict[str, Lineage] = {
 """Formats by name, in the order in which they are looked for."""
 
 
-def detect_lineage(tensors: dict[str, Tensor], path: Path) -> tuple[Lineage, dict[str, Tensor]]:
+def detect_lineage(tensors: dict[str, Tensor], path: Path, *, stated: Any = None) -> tuple[Lineage, dict[str, Tensor]]:
     """Format of a file, and its tensors under the names of the format's mapping.
+
+    Args:
+        tensors: tensors by name.
+        path: the file.
+        stated: the kind of model that its configuration states, if there is one.
 
     Raises:
         UserError: the format is unknown.
     """
     if (found := matching_lineage(tensors)) is not None:
         return found
+    if isinstance(stated, str):
+        raise UserError(f"{path} has an unknown format: its config.json states {stated}, which Vitral does not read")
     examples = ", ".join(sorted(tensors)[:3]) or "nothing"
     raise UserError(
         f"{path} has an unknown format: it contains {len(tensors)} tensors such as {examples}; "
@@ -50,6 +58,8 @@ def matching_lineage(tensors: dict[str, Tensor]) -> tuple[Lineage, dict[str, Ten
             canonical = lineage.canonicalise(tensors)
             if lineage.matches(canonical):
                 return lineage, canonical
-        except (KeyError, IndexError, ValueError, TypeError, RuntimeError):
+        except (KeyError, IndexError, ValueError, RuntimeError, TypeError) as error:
+            if not isinstance(error, KeyError) and not is_shape_error(error):
+                raise
             continue  # names as in this format, but shapes that it never has
     return None

@@ -36,7 +36,8 @@ def check_model_type(stated: Mapping[str, Any], known: Collection[str]) -> None:
     """Raises UserError for a model type that may compute something else from tensors of the same names."""
     if (model_type := stated.get("model_type")) is not None and model_type not in known:
         raise UserError(
-            f"its configuration states the model_type {model_type}, and Vitral reads {', '.join(sorted(known))}"
+            f"its configuration states the model_type {model_type}, which Vitral does not read; of those with these "
+            f"tensors, it reads {', '.join(sorted(known))}"
         )
     if stated.get("pruned_heads"):
         raise UserError("its configuration states pruned_heads, and Vitral needs the same heads in every block")

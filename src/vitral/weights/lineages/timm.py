@@ -144,6 +144,7 @@ def _rotary(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
 
 TIMM = Lineage(
     name="timm",
+    head="head",
     matches=has_timm_names,
     infer_config=infer_config,
     mapping=mapping,

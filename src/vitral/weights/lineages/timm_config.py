@@ -191,11 +191,15 @@ def assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[st
             notes.append(f'{gelu}some SigLIP models need vitral.load(..., gelu="tanh")')
     if {"attn_pool.latent", "reg_token"} <= tensors.keys() and args.get("pool_include_prefix") is None:
         notes.append("the file does not store whether attention pooling reads registers: it is assumed not to")
-    if _is_rotary(tensors, None) and args.get("global_pool") is None:
-        pooled = "mean of the patches is" if "head.weight" in tensors else "class token is"
+    if args.get("global_pool") is None and (config.pool == "gap" or _is_rotary(tensors, None)):
+        pooled = "mean of the patches is" if config.pool == "gap" else "class token is"
         notes.append(
-            f"the file does not store what it pools: the {pooled} assumed; a config.json with its architecture decides"
+            f"the file does not store what it pools: the {pooled} assumed; a config.json that states the "
+            'architecture, or model_args such as {"global_pool": "token"}, decides'
         )
+    bare = not {"cls_token", "fc_norm.weight", "attn_pool.latent"} & tensors.keys()
+    if bare and config.width == 768 and num_heads(tensors, upstream_config) is None:
+        notes.append("timm's vit_base_patch16_gap_224 has 16 heads: if the file is of that model, set --num-heads 16")
     return notes
 
 
@@ -244,14 +248,14 @@ def _check_unnamed(tensors: Tensors) -> None:
     fix = 'put it into a folder with a config.json that names it, such as {{"architecture": "{}"}}'
     if scaled and positions:
         fix = fix.format("deit3_base_patch16_224")
-        raise UserError(f"it is DeiT III's, or has rotary positions besides (timm's vit_*_rope_ape): {fix}")
+        raise UserError(f"it is a DeiT III, or has rotary positions too (timm's vit_*_rope_ape): {fix}")
     if separate and not rotary and sizes != EVA_GIANT:
         fix = fix.format("eva_giant_patch14_224")
-        raise UserError(f"its tensors do not tell whether it has rotary positions, or where it normalises: {fix}")
+        raise UserError(f"its tensors do not show whether it has rotary positions, or where it normalises: {fix}")
     plain = {"cls_token", "reg_token", "blocks.0.attn.qkv.bias", "blocks.0.ls1.gamma", "norm.weight"}
     if not plain & tensors.keys() and not scaled:
         fix = fix.format("vit_base_patch16_gap_224")
-        raise UserError(f"its tensors do not tell whether it normalises before attention and MLP or after: {fix}")
+        raise UserError(f"its tensors do not show whether it normalises before attention and MLP or after: {fix}")
 
 
 def _pool(tensors: Tensors, args: Mapping[str, Any], model: TimmModel | None) -> Literal["cls", "gap", "map"]:

@@ -81,6 +81,7 @@ def _mapping(c: ViTConfig) -> list[TensorMapping]:
 
 TORCHVISION = Lineage(
     name="torchvision",
+    head="heads.head",
     matches=_matches,
     infer_config=_infer_config,
     mapping=_mapping,

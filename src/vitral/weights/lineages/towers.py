@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Lineage, Tensors, count_indices, default_num_heads
+from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Lineage, Tensors, count_indices, shape_fields
 from vitral.weights.lineages.stated import (
     COMMON_KEYS,
     check_model_type,
@@ -89,17 +89,12 @@ def _tower_config(
     width, channels, p, q = tensors[f"{PATCHES}.weight"].shape
     hidden = len(tensors["encoder.layers.0.mlp.fc1.weight"])
     depth = count_indices(tensors, "encoder.layers.", ".layer_norm1.weight")
-    sizes = common_sizes(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
-    check_sizes(stated, **sizes)
+    shapes: dict[str, Any] = dict(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
+    check_sizes(stated, **common_sizes(**shapes))
     patches = len(tensors[POSITIONS]) - (CLASS_TOKEN in tensors)
     return ViTConfig(
         image_size=image_size(stated, patches=patches, patch=(p, q), name=POSITIONS),
-        patch_size=(p, q) if p != q else p,
-        channels=channels,
-        width=width,
-        depth=depth,
-        num_heads=_num_heads(tensors, upstream_config) or default_num_heads(width),
-        mlp_dim=hidden,
+        **shape_fields(**shapes, heads=_num_heads(tensors, upstream_config)),
         num_classes=num_classes,
         position_resample="huggingface",
         gelu=gelu_form(stated, gelu),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, default_num_heads
+from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, default_num_heads, shape_fields
 from vitral.weights.lineages.stated import (
     COMMON_KEYS,
     check_model_type,
@@ -77,7 +77,8 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCo
     distilled, pool = DISTILLATION_TOKEN in tensors, "cls" if CLASS_TOKEN in tensors else "gap"
     depth = count_indices(tensors, "layers.", ".attention.q_proj.weight")
     hidden = tensors["layers.0.mlp.fc1.weight"].shape[0]
-    sizes = common_sizes(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
+    shapes: dict[str, Any] = dict(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
+    sizes = common_sizes(**shapes)
     check_sizes(upstream_config, **sizes)
     qkv_bias = _has_qkv_bias(tensors, upstream_config)
     heads = num_heads(tensors, upstream_config) or default_num_heads(width)
@@ -89,12 +90,7 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCo
     eps = 1e-6 if upstream_config.get("model_type") == "vit_msn" else 1e-12
     return ViTConfig(
         image_size=image_size(upstream_config, patches=patches, patch=(p, q), name=POSITIONS),
-        patch_size=p if p == q else (p, q),
-        channels=channels,
-        width=width,
-        depth=depth,
-        num_heads=heads,
-        mlp_dim=hidden,
+        **shape_fields(**shapes, heads=heads),
         num_classes=1000 if head is None else head.shape[0],
         pool=pool,
         distillation=distilled,
@@ -172,6 +168,7 @@ def _finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor
 
 TRANSFORMERS = Lineage(
     name="transformers",
+    head="classifier",
     matches=lambda tensors: POSITIONS in tensors and "layers.0.layernorm_before.weight" in tensors,
     infer_config=_infer_config,
     mapping=_mapping,

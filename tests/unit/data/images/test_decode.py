@@ -9,6 +9,8 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
+import pillow_jxl.JpegXLImagePlugin  # noqa: F401 - registers itself
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +18,10 @@ from PIL import Image
 
 import vitral
 from photographs import png_header
+from vitral.data.images import formats
 from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, read_image, read_range
 
+LISTED = "JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, AVIF, JPEG 2000, HEIC or JPEG XL"
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 ORIENTATION = 0x0112
 UPRIGHT = Image.fromarray(np.array([[0, 60, 120], [180, 220, 255]], np.uint8))
@@ -294,8 +298,8 @@ def test_truncated(form, fraction, tmp_path):
     ("content", "reason"),
     [
         (b"", "it is empty"),
-        (b"a cat", "it is not a JPEG, PNG, WEBP, BMP, TIFF or GIF file, or its header is damaged"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is not a JPEG, PNG, WEBP, BMP, TIFF or GIF file"),
+        (b"a cat", f"it is not a {LISTED} file, or its header is damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", f"it is not a {LISTED} file"),
     ],
 )
 def test_what_is_no_image(content, reason, tmp_path):
@@ -466,9 +470,10 @@ def test_reading_the_result_again_changes_nothing(width, height, channels, seed)
 
 
 def test_suffixes_cover_the_formats():
-    read = {"JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF"}
+    pillow_heif.register_heif_opener()
+    read = {"JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000", "HEIF", "JXL"}
     known = {suffix for suffix, form in Image.registered_extensions().items() if form in read}
-    assert known - {".apng"} <= IMAGE_SUFFIXES <= known
+    assert known - {".pfm"} <= IMAGE_SUFFIXES <= known
 
 
 def test_a_jpeg_with_too_many_pixels_is_decoded_at_a_fraction_of_its_size(monkeypatch):
@@ -491,6 +496,19 @@ def test_the_environment_allows_more_pixels(monkeypatch):
         read_image(content, channels=1)
 
 
+def test_a_jpeg_of_several_images_is_its_first(monkeypatch, caplog):
+    """As phones and stereo cameras write them; one that is too large is decoded at a fraction of its size as well."""
+    other = Image.new("RGB", (16, 16))
+    content = encoded(photograph(), "MPO", save_all=True, append_images=[other], quality=95)
+    with Image.open(BytesIO(content)) as image:
+        assert image.format == "MPO"
+    found = read_image(content, channels=3)
+    assert np.abs(array(found) - array(photograph())).max() <= 12
+    assert not caplog.records
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert read_image(content, channels=3).size == (32, 24)
+
+
 def test_the_old_name_of_the_exception_is_kept():
     assert vitral.BrokenImage is UnreadableImage
 
@@ -498,15 +516,40 @@ def test_the_old_name_of_the_exception_is_kept():
 @pytest.mark.parametrize(
     ("head", "name"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC photograph"),
-        (b"\0\0\0\x18ftypavif\0\0\0\0", "an AVIF image"),
-        (b"\0\0\0\x18ftypisom\0\0\0\0", "a video"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\0", "a RAW photograph"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "a RAW photograph"),
         (b"%PDF-1.7", "a PDF document"),
         (b'\n<svg xmlns="http://www.w3.org/2000/svg">', "an SVG drawing"),
+        (b"<?xml version='1.0'?>\n" + b"<!-- a tool -->" * 50 + b"<svg>", "an SVG drawing"),
         (bytes(128) + b"DICM", "a DICOM file"),
+        (b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x10\0\x10\x01\x01\x11\0", "a JPEG of 12 bits"),
+        (b"\xff\xd8\xff\xf7\0\x0b\x08\0\x10\0\x10\x01\x01\x11\0", "a JPEG-LS image"),
     ],
 )
 def test_files_of_other_formats_are_named(head, name):
     with pytest.raises(UnreadableImage, match=f"it is {name}, which Vitral does not read: save it as JPEG or PNG"):
         read_image(head + bytes(300), channels=3)
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "a video, which Vitral does not read: save its frames"),
+        (b"<!DOCTYPE html><html>", "a web page, which Vitral does not read: download the image"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer, which Vitral does not read: fetch"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC photograph whose header is damaged or truncated"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "an AVIF image whose header is damaged or truncated"),
+    ],
+)
+def test_the_fix_is_that_of_the_file(head, name):
+    with pytest.raises(UnreadableImage, match=f"it is {name}"):
+        read_image(head + bytes(300), channels=3)
+
+
+@pytest.mark.parametrize(("form", "name"), [("HEIF", "a HEIC photograph"), ("JXL", "a JPEG XL image")])
+def test_a_format_whose_package_is_missing_names_the_extra(form, name, monkeypatch):
+    content = encoded(photograph(), form)
+    assert read_image(content, channels=3).size == (64, 48)
+    monkeypatch.setattr(formats, "_installed", lambda: tuple(set(formats.SUFFIXES) - {form}))
+    with pytest.raises(UnreadableImage, match=rf"it is {name}: pip install 'vitral\[images\]' reads it"):
+        read_image(content, channels=3)

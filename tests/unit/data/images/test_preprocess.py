@@ -147,6 +147,7 @@ def test_it_is_plain_values():
     assert values == {
         "image_size": [4, 6],
         "channels": 3,
+        "bands": False,
         "resize": "squash",
         "crop_ratio": 0.875,
         "interpolation": "bilinear",

@@ -1,5 +1,6 @@
 """TIFF files: the values that their tags mean, or a refusal that says what the file holds."""
 
+import sys
 from io import BytesIO
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from vitral.data import notes
 from vitral.data.images.decode import UnreadableImage, read_image
 
 GREY = np.tile(np.linspace(0, 255, 32).round().astype(np.uint8), (4, 1))
 """From black to white."""
+MAKE = (271, "s", 5, "SONY", True)
 BANDS = {"photometric": "minisblack", "planarconfig": "contig"}
 COLOUR = np.stack([GREY, GREY[:, ::-1], np.full_like(GREY, 40)], axis=2)
 
@@ -62,14 +65,7 @@ def test_colour_of_16_bits() -> None:
 @pytest.mark.parametrize(
     ("values", "options", "kind"),
     [
-        (
-            np.moveaxis(COLOUR.astype(np.uint16), 2, 0),
-            {"photometric": "rgb", "planarconfig": "separate"},
-            "3 bands of 16-bit unsigned integers in separate planes",
-        ),
-        (GREY / 255, {}, "1 band of 64-bit floats"),
-        (COLOUR.astype(np.float32), {"photometric": "rgb"}, "3 bands of 32-bit floats"),
-        (COLOUR.astype(np.int16), {"photometric": "rgb"}, "3 bands of 16-bit signed integers"),
+        (GREY.astype(np.complex64), {}, "1 band of 64-bit complex numbers"),
         (
             COLOUR[:, :, :2],
             BANDS,
@@ -109,3 +105,83 @@ def test_orientation_in_xmp(form: str, options: dict[str, Any]) -> None:
     stream = BytesIO()
     Image.fromarray(COLOUR).save(stream, form, **options)
     assert read_image(stream.getvalue(), channels=3).size == (4, 32)
+
+
+@pytest.fixture
+def fresh_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "_NOTED", set())
+    notes.note_once.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.usefixtures("fresh_notes")
+def test_bands_that_are_not_shown_are_noted_once(dtype: type, caplog: pytest.LogCaptureFixture) -> None:
+    scale = 257 if dtype == np.uint16 else 1
+    values = np.concatenate([COLOUR, COLOUR[:, :, :2]], axis=2).astype(dtype) * dtype(scale)
+    content = encoded(values, photometric="rgb", planarconfig="contig", extrasamples=["unspecified"] * 2)
+    for _ in range(2):
+        assert np.array_equal(read(content), COLOUR)
+    assert [record.getMessage() for record in caplog.records if "more bands" in record.getMessage()]
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("tags", [[(50706, "B", 4, bytes([1, 4, 0, 0]), True)], [(254, "I", 1, 1, True), MAKE]])
+def test_a_raw_photograph_is_not_its_thumbnail(tags: list[Any]) -> None:
+    options: dict[str, Any] = {"subfiletype": 1} if len(tags) > 1 else {}
+    stream = BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        file.write(COLOUR, photometric="rgb", subifds=1, extratags=[tags[-1]], **options)
+        file.write(COLOUR, photometric="rgb")
+    with pytest.raises(UnreadableImage, match="it is a RAW photograph, which Vitral does not read"):
+        read(stream.getvalue())
+
+
+@pytest.mark.parametrize("name", ["tifffile", "imagecodecs"])
+def test_a_missing_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(np.moveaxis(COLOUR, 2, 0).astype(np.uint16) * 257, photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read(content), COLOUR)
+    if name == "imagecodecs":
+
+        def fail(page: object, **_: object) -> None:
+            raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+        monkeypatch.setattr(tifffile.TiffPage, "asarray", fail)
+    else:
+        monkeypatch.setitem(sys.modules, name, None)
+    kind = "a TIFF of 3 bands of 16-bit unsigned integers in separate planes"
+    with pytest.raises(UnreadableImage, match=rf"it is {kind}.*: pip install 'vitral\[images\]' reads it"):
+        read(content)
+
+
+@pytest.mark.parametrize("part", ["tile", "image"])
+def test_sizes_are_checked_before_memory_is_taken(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.zeros((32, 32, 3), np.float32)
+    content = encoded(values, photometric="rgb", tile=(16, 16) if part == "image" else (1600, 1600), compression="zlib")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UnreadableImage, match="pixels are more than the 1000 allowed"):
+        read(content)
+
+
+def test_a_truncated_file_is_not_black() -> None:
+    content = encoded(np.moveaxis(COLOUR, 2, 0).astype(np.uint16) * 257, photometric="rgb", planarconfig="separate")
+    with pytest.raises(UnreadableImage, match="it is truncated"):
+        read(content[:-40])
+
+
+def test_a_palette_of_8_bits_is_not_black() -> None:
+    image = Image.fromarray(COLOUR).quantize(256)
+    colours = np.zeros((3, 256), np.uint16)
+    colours[:, : len(image.getpalette() or []) // 3] = np.array(image.getpalette()).reshape(-1, 3).T
+    content = encoded(np.asarray(image), photometric="palette", colormap=colours)
+    assert np.array_equal(read(content), np.asarray(image.convert("RGB")))
+
+
+def test_big_tiff() -> None:
+    for values in (COLOUR, COLOUR.astype(np.float32) / 255):
+        assert np.array_equal(read(encoded(values, photometric="rgb", bigtiff=True)), COLOUR)
+
+
+def test_a_volume_is_not_its_first_plane() -> None:
+    content = encoded(np.stack([GREY, 255 - GREY]), photometric="minisblack", volumetric=True)
+    with pytest.raises(UnreadableImage, match="does not read as a picture"):
+        read(content)

@@ -1,11 +1,13 @@
 """Image folders: every layout, and a sentence for every one that cannot be used."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from vitral.data.config import DataConfig
+from vitral.data.sources import folder
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import read_from
 from vitral.datasets.opening import open_data
@@ -95,13 +97,21 @@ def test_images_without_classes_are_left_out_with_a_note(tmp_path, caplog):
 def test_files_of_other_formats_are_counted_by_ending(tmp_path, caplog, source):
     write(tmp_path, *files("a", "b"))
     for number in range(3):
-        (tmp_path / "a" / f"{number}.HEIC").write_bytes(b"photo")
-    (tmp_path / "b" / "scan.jp2").write_bytes(b"photo")
+        (tmp_path / "a" / f"{number}.DNG").write_bytes(b"photo")
+    (tmp_path / "b" / "scan.pdf").write_bytes(b"photo")
     (tmp_path / "b" / "notes").write_text("no image")
     open_data(DataConfig(source=source, root=tmp_path))
     (record,) = caplog.records
     assert record.message.startswith(f"{tmp_path}: left out 5 files")
-    assert record.message.endswith("3 .heic, 1 without an ending, 1 .jp2")
+    assert record.message.endswith("3 .dng, 1 without an ending, 1 .pdf")
+
+
+def test_a_note_names_the_extra_that_reads_more_formats(monkeypatch):
+    assert "vitral[images]" not in folder.left_out(Counter({".heic": 2}))
+    monkeypatch.setattr(folder, "INSTALLABLE_SUFFIXES", frozenset({".heic"}))
+    assert folder.left_out(Counter({".heic": 2})).endswith(
+        "2 .heic; pip install 'vitral[images]' reads HEIC and JPEG XL"
+    )
 
 
 def test_a_class_may_be_called_train(tmp_path):

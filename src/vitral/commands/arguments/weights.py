@@ -1,0 +1,47 @@
+"""Options that say how another library's file is read; every command that loads a model has them."""
+
+import argparse
+from typing import Any
+
+from vitral.commands.arguments.flags import pop_option
+from vitral.errors import UserError
+
+__all__ = ["add_source_options", "pop_source_options", "source_options"]
+
+OPTIONS = {
+    "--checkpoint-key": ("KEY", "key of the weights in a PyTorch file that holds several: student"),
+    "--prefix": ("PREFIX", "prefix of the encoder's tensors in a larger model: backbone."),
+    "--num-heads": ("N", "number of attention heads, if the file does not store it"),
+}
+"""Each option with its placeholder and its help."""
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options to a command's parser, in a group of their own."""
+    group = parser.add_argument_group("files of other libraries")
+    for option, (value, text) in OPTIONS.items():
+        group.add_argument(option, metavar=value, help=text)
+
+
+def source_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Keywords of `load_with_report` from the parsed options that the user gave.
+
+    Raises:
+        UserError: the number of heads is no number above 0.
+    """
+    given = {name: getattr(options, name) for name in ("checkpoint_key", "prefix", "num_heads")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if (heads := given.get("num_heads")) is not None:
+        if not heads.isdecimal() or int(heads) < 1:
+            raise UserError(f"--num-heads must be a number of attention heads such as 12, not {heads!r}")
+        given["num_heads"] = int(heads)
+    return given
+
+
+def pop_source_options(arguments: list[str], program: str) -> tuple[argparse.Namespace, list[str]]:
+    """The options among arguments that another parser reads, and the other arguments."""
+    options = argparse.Namespace()
+    for option in OPTIONS:
+        value, arguments = pop_option(arguments, option, program)
+        setattr(options, option.removeprefix("--").replace("-", "_"), value)
+    return options, arguments

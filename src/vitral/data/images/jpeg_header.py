@@ -1,0 +1,94 @@
+"""What a JPEG's segments say before its pixels: orientation, colour profile, and kinds that are not read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import ExifTags, Image
+
+__all__ = ["JpegHeader", "unread_kind"]
+
+SOI, SCAN, APP1, APP2 = b"\xff\xd8", 0xDA, 0xE1, 0xE2
+"""The first bytes of a JPEG, and markers."""
+
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of frames: what follows says how the pixels are coded."""
+
+LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
+"""Frames without loss, which libjpeg does not decode with colours."""
+
+JPEG_LS = 0xF7
+
+PROFILE = b"ICC_PROFILE\0"
+
+UPRIGHT = (None, 1)
+"""EXIF orientations of an image that is stored upright."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JpegHeader:
+    """What matters of a JPEG's header."""
+
+    upright: bool
+    """Whether it needs no rotation or flip."""
+    profile: bytes | None
+    """Its colour profile; None: it has none, or not all parts of it."""
+
+    @classmethod
+    def read(cls, data: bytes) -> "JpegHeader | None":
+        """Reads the segments before the pixels; None if they are damaged."""
+        metadata, parts, profile = False, [], None
+        for marker, start, end in _segments(data):
+            if marker == SCAN:
+                return cls(upright=not metadata or _is_upright(data), profile=profile)
+            if marker in FRAMES:
+                profile = _profile(parts)  # Pillow reads none that comes later
+            elif marker == APP1:
+                metadata = metadata or data.startswith(b"Exif\0", start, end) or data.find(b"Orient", start, end) >= 0
+            elif marker == APP2 and data.startswith(PROFILE, start, end):
+                parts.append(data[start:end])
+        return None
+
+
+def unread_kind(head: bytes) -> str | None:
+    """What a JPEG is that no library here decodes, such as `a JPEG of 12 bits`; None for any other file."""
+    for marker, start, _ in _segments(head):
+        if marker in LOSSLESS:
+            return "a lossless JPEG"
+        if marker == JPEG_LS:
+            return "a JPEG-LS image"
+        if marker in FRAMES and head[start : start + 1] not in (b"\x08", b""):
+            return f"a JPEG of {head[start]} bits"
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """The marker of each segment up to the pixels, and where its contents begin and end."""
+    position = 2 if data.startswith(SOI) else len(data)
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # padding
+            position += 1
+            continue
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4])
+        yield marker, position + 4, end
+        if marker == SCAN:
+            return
+        position = end
+
+
+def _profile(parts: list[bytes]) -> bytes | None:
+    """The profile whose parts, each with its number and theirs, are in segments of their own."""
+    at = len(PROFILE)
+    if not parts or any(len(part) < at + 2 or part[at + 1] != len(parts) for part in parts):
+        return None
+    return b"".join(part[at + 2 :] for part in sorted(parts))
+
+
+def _is_upright(data: bytes) -> bool:
+    try:
+        with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+            return image.getexif().get(ExifTags.Base.Orientation) in UPRIGHT
+    # `read_image` handles damaged metadata
+    except Exception:
+        return False

@@ -1,0 +1,46 @@
+"""How many pixels an image may have."""
+
+import os
+import sys
+
+from PIL import Image
+
+from vitral.data.images.errors import NotRead
+from vitral.errors import UserError
+
+__all__ = ["check_size", "max_pixels"]
+
+LIMIT = "VITRAL_MAX_PIXELS"
+"""Environment variable with the largest number of pixels of an image."""
+
+
+def max_pixels() -> int:
+    """Pixels that an image may have: Pillow's limit, which the environment variable VITRAL_MAX_PIXELS replaces.
+
+    Raises:
+        UserError: the variable is not a positive integer.
+    """
+    if text := os.environ.get(LIMIT):
+        if not text.isdigit() or not int(text):
+            raise UserError(f"{LIMIT} must be a number of pixels, such as 200000000, not {text!r}")
+        Image.MAX_IMAGE_PIXELS = int(text)
+    return Image.MAX_IMAGE_PIXELS or sys.maxsize
+
+
+def check_size(width: int, height: int, *, depth: int = 1) -> None:
+    """Refuses an image without pixels, or with more than `max_pixels`.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+        depth: as how many pixels each counts, if it takes more memory than usual.
+
+    Raises:
+        NotRead: the image is refused.
+    """
+    pixels, limit = width * height * depth, max_pixels()
+    if not pixels:
+        raise NotRead("it has no pixels")
+    if pixels > limit:
+        allow = f"{LIMIT}={pixels} in the environment allows it"
+        raise NotRead(f"its {width}x{height} pixels are more than the {limit} allowed: {allow}")

@@ -1,0 +1,63 @@
+"""What a model is given of an image: as it is stored, preprocessed, and augmented in several epochs."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from PIL import Image
+
+from vitral.data.augment.apply import augment_batch
+from vitral.data.augment.config import AugmentConfig
+from vitral.data.batches import TrainingBatches
+from vitral.data.images.preprocess import Preprocessing
+from vitral.data.sources.source import Source, Subset, read_from
+
+__all__ = ["Views", "views_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """An image on its way to the model."""
+
+    name: str
+    """Its name in messages."""
+    label: str
+    """Its class."""
+    original: Image.Image
+    """Upright, grey or colour."""
+    preprocessed: UInt8[np.ndarray, "h w c"]
+    """As in evaluation."""
+    augmented: UInt8[np.ndarray, "n h w c"]
+    """As in n epochs of training, without mixing."""
+
+
+def views_of(
+    source: Source, index: int, *, preprocessing: Preprocessing, augment: AugmentConfig, count: int, seed: int
+) -> Views:
+    """Reads image `index` of a source once as evaluation does, and `count` times as training does.
+
+    Raises:
+        UnreadableImage: the image cannot be read.
+    """
+    original = read_from(source, index, channels=preprocessing.channels)
+    # a source of one image: each sample of the batch is of another epoch
+    alone = Subset(source=source, indices=np.array([index]))
+    augment = replace(augment, mixup=0.0, cutmix=0.0, repeats=1)
+    batches = TrainingBatches(
+        source=alone, preprocessing=preprocessing, augment=augment, batch_size=count, seed=seed + index
+    )
+    batch = batches[0]
+    assert batch.augment_params is not None
+    examples = augment_batch(
+        batch.images, batch.labels, batch.augment_params, config=augment, preprocessing=preprocessing
+    )
+    levels = (preprocessing.to_unit_range(examples.images) * 255).round().to(torch.uint8)
+    return Views(
+        name=source.name(index),
+        label=source.classes[source.labels[index]] if source.classes else "",
+        original=original,
+        preprocessed=preprocessing.pixels(original),
+        augmented=rearrange(levels, "n c h w -> n h w c").numpy(),
+    )

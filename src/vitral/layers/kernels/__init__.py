@@ -1,0 +1,1 @@
+"""Parts of a training step as GPU kernels; each is an operator with a reference in plain PyTorch."""
