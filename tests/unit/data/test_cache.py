@@ -149,6 +149,25 @@ def test_arrays(tmp_path: Path) -> None:
     assert kept.name(1) == "a[2]"
 
 
+def test_images_of_many_channels_stay_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        folder = tmp_path / "fields" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{number}.npy", rng.integers(0, 9999, (5, 8, 9), np.uint16))
+    data = open_data(DataConfig(source="folder", root=tmp_path / "fields", channels=5))
+    kept = cache_images(data, DataConfig(source="folder", cache="ram", channels=5))
+    for index in range(len(data["train"])):
+        assert kept["train"].stored(index) == data["train"].stored(index).read_bytes()
+    target = Preprocessing(image_size=(8, 8), channels=5, bands=True, mean=(5000.0,), std=(5000.0,))
+    ours, theirs = (
+        EvaluationBatches(source=part["train"], preprocessing=target, batch_size=6)[0] for part in (kept, data)
+    )
+    assert ours.images.equal(theirs.images)
+    with pytest.raises(UserError, match=r"leave it out with --data\.channels"):
+        DataConfig(source="folder", cache="ram", cache_side=8, channels=5)
+
+
 def test_evaluation_batches(photographs: Path) -> None:
     plain = opened(photographs)["test"]
     kept = cached({"train": plain}, "ram")["train"]
