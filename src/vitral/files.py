@@ -151,7 +151,10 @@ def write_json(path: Path, value: Any) -> None:
 def as_csv(rows: Sequence[Sequence[Any]]) -> str:
     """A table as CSV; the first row is the header."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:  # before Python 3.13, a carriage return alone is not quoted, which splits the row
+        (quoting if any("\r" in str(cell) for cell in row) else writer).writerow(row)
     return text.getvalue()
 
 

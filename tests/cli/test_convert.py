@@ -388,3 +388,16 @@ def test_a_failed_check_leaves_nothing_behind(
         error = screen.refusal("convert", model, tmp_path / "deep" / name, "--to", form)
         assert error == f"{tmp_path / 'deep' / name} cannot be read"
     assert [file.name for file in (tmp_path / "deep").iterdir()] == []
+
+
+def test_empty_names_options_and_images_get_advice(screen: Screen, model: Path, photographs: Path) -> None:
+    image = next(file for file in sorted((photographs / "cat").iterdir()) if file.suffix in (".jpg", ".png"))
+    for words in (["predict", "", image], ["inspect", "", image], ["push", "", "me/x"], ["eval", ""]):
+        assert "name" in screen.refusal(*words)
+        assert "is empty" in screen.refusal(*words)
+    assert screen.refusal("inspect").startswith("the following arguments are required: RUN;")
+    assert "did you mean --prefix?" in screen.refusal("predict", model, image, "--prefx", "x")
+    assert "image, not the weights: name the model first" in screen.refusal("predict", image, model)
+    assert f"{model} is a trained model" in screen.refusal("models", model)
+    assert "--classes must be at least 1, not 0" in screen.refusal("models", "--classes", "0")
+    assert "did you mean transformers?" in screen.refusal("convert", model, "x", "--to", "hf")

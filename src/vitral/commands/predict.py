@@ -1,7 +1,6 @@
 """`vitral predict`: classifies image files."""
 
 import argparse
-import csv
 import os
 import sys
 from collections import Counter
@@ -19,6 +18,7 @@ from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.images.bands import image_suffixes
 from vitral.data.sources.folder import left_out
 from vitral.errors import UserError
+from vitral.files import as_csv
 from vitral.serve.predictor import Failure, Prediction, Predictor
 
 __all__ = ["image_files", "main"]
@@ -132,15 +132,14 @@ def write_json(results: Iterator[Prediction | Failure], top_k: int) -> int:
 
 def write_csv(results: Iterator[Prediction | Failure], top_k: int) -> int:
     """Prints a header and one line per image; returns the number of images classified."""
-    lines = csv.writer(sys.stdout, lineterminator="\n")
     more = [f"{name}_{place}" for place in range(2, top_k + 1) for name in ("class", "probability")]
-    lines.writerow(["file", "class", "probability", *more])
+    sys.stdout.write(as_csv([["file", "class", "probability", *more]]))
     count = 0
     for result in results:
         if isinstance(result, Prediction):
             pairs = zip(result.classes, result.probabilities, strict=True)
             guesses = [cell for name, probability in pairs for cell in (printable(name), f"{probability:.6f}")]
-            lines.writerow([printable(result.name), *guesses])
+            sys.stdout.write(as_csv([[printable(result.name), *guesses]]))
             count += 1
     return count
 

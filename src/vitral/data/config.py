@@ -1,5 +1,6 @@
 """Which images to use: the part of a configuration that names the data."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from vitral.config import renamed
 from vitral.data.sources.remote import as_url
 from vitral.errors import UserError
 
-__all__ = ["ROLES", "DataConfig", "require_folder"]
+__all__ = ["ROLES", "DataConfig", "refuse_label_options", "require_folder"]
 
 ROLES = ("train", "val", "test")
 """Names of the splits."""
@@ -33,7 +34,7 @@ class DataConfig:
     images: all images in a folder and its subfolders, without classes, for learning without labels.
     idx: IDX files as of MNIST.
     hub: tables of Hugging Face's datasets, from the Hub or from Parquet, Arrow or packed files.
-    csv: a CSV, TSV or JSON Lines file of paths and classes.
+    csv: a file of paths and classes: CSV, TSV, JSON Lines, JSON (records, COCO, Label Studio) or a plain list.
     tars: tar shards in the WebDataset format; root may be a pattern or URL, such as shards/train-{000..146}.tar.
     tfrecord: TFRecord files of images and classes, also those of TensorFlow Datasets; root as with tars.
 
@@ -53,6 +54,10 @@ class DataConfig:
     """Column of the classes in tables and label files, or key in the .json of tars; None: the one that fits."""
     split_column: str | None = None
     """Column of a label file that assigns each image to a split; None: the column `split`, if there is one."""
+    group_column: str | None = None
+    """Column of tables and label files, such as a patient: images with the same value are held out together."""
+    group_pattern: str | None = None
+    """Regular expression for images' paths: those with the same first group are held out together."""
     splits: tuple[str, ...] = ()
     """Which tables or shards belong to which split, such as `train=train test=validation`; empty: by their names."""
     class_names: tuple[str, ...] = ()
@@ -99,6 +104,15 @@ class DataConfig:
         roles = [entry.split("=", 1)[0] for entry in self.splits if "=" in entry]
         if self.splits and (len(roles) < len(self.splits) or "train" not in roles or set(roles) - set(ROLES)):
             raise UserError(f"--data.splits takes train=NAME, and optionally val=NAME and test=NAME, not {self.splits}")
+        if self.group_column is not None and self.group_pattern is not None:
+            raise UserError("--data.group-column and --data.group-pattern both group the images: leave one of them out")
+        if self.group_pattern is not None:
+            try:
+                re.compile(self.group_pattern)
+            except re.error as error:
+                raise UserError(
+                    f"--data.group-pattern {self.group_pattern!r} is no regular expression: {error}"
+                ) from None
         if self.split_seed < 0:
             raise UserError(f"--data.split-seed must be at least 0, not {self.split_seed}")
         if self.workers < 0:
@@ -112,6 +126,23 @@ class DataConfig:
         twice = [name for name, count in Counter(self.class_names).items() if count > 1]
         if twice:
             raise UserError(f"--data.class-names has {twice[0]!r} twice: give every class its own name")
+
+
+def refuse_label_options(config: DataConfig, *, columns: bool = True) -> None:
+    """Refuses options of label files for data that is none.
+
+    Args:
+        columns: whether to refuse the columns of images and classes too, which tables have.
+
+    Raises:
+        UserError: such an option is given.
+    """
+    options = {"images": config.images, "split-column": config.split_column}
+    if columns:
+        options |= {"image-column": config.image_column, "label-column": config.label_column}
+    given = next((name for name, value in options.items() if value is not None), None)
+    if given is not None:
+        raise UserError(f"--data.{given} is for label files, and {config.root or config.source} is none: leave it out")
 
 
 def require_folder(config: DataConfig) -> Path:

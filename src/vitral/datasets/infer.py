@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitral.data.config import DataConfig
+from vitral.data.sources.label_tables import LABEL_SUFFIXES
 from vitral.data.sources.remote import as_url
 from vitral.data.sources.spool import is_pipe
 from vitral.data.sources.tables import PACKED, WHOLE
@@ -14,6 +15,9 @@ from vitral.datasets.registry import DATA_SETS, TASKS
 from vitral.errors import UserError, did_you_mean
 
 __all__ = ["infer_source"]
+
+TEXT_SUFFIXES = (*LABEL_SUFFIXES, ".json", ".txt", ".lst")
+"""Endings of files of paths and classes."""
 
 MAX_FILES = 1000
 """Files whose names are read at most."""
@@ -35,7 +39,7 @@ def infer_source(words: str) -> DataConfig:
     if root.suffix == ".tar" or as_url(root) or is_pipe(words):
         return DataConfig(source="tars", root=root)
     if root.is_file():
-        return DataConfig(source="hub", root=root)
+        return DataConfig(source="csv" if root.suffix.lower() in TEXT_SUFFIXES else "hub", root=root)
     if root.is_dir():
         return DataConfig(source=_storage(root), root=root)
     if words.count("/") == 1 and not words.startswith((".", "/", "~")) and not words.endswith("/"):

@@ -1,14 +1,19 @@
 """Opens the data that a configuration names, and splits it into training, validation and test images."""
 
-import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
-from vitral.data.config import DataConfig
+import numpy as np
+from jaxtyping import Int64
+
+from vitral.data.config import DataConfig, refuse_label_options
 from vitral.data.notes import note_once
 from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
+from vitral.data.sources.group_split import group_split
+from vitral.data.sources.groups import find_groups
 from vitral.data.sources.label_files import open_label_file
+from vitral.data.sources.labels import canonical_form
 from vitral.data.sources.source import ConcatSource, Source, Subset
 from vitral.data.sources.splits import stratified_split
 from vitral.data.sources.tables import open_tables
@@ -46,19 +51,21 @@ def open_data(config: DataConfig) -> dict[str, Source]:
     if len(train.classes) < 2 and config.source != "images":
         only = ", ".join(train.classes)
         raise UserError(f"{config.root} has only one class, {only!r}: a classifier needs at least two")
+    groups = find_groups(splits, config)
     if len(splits) == 1:
-        splits = _hold_out(train, "test", fraction=config.test_fraction, seed=config.split_seed)
+        splits, groups = _hold_out(train, "test", groups, fraction=config.test_fraction, config=config)
     if config.val_fraction is not None:
         if "val" in splits:
             raise UserError(f"{config.root} already has a validation split: give --data.val-fraction None")
-        splits |= _hold_out(splits["train"], "val", fraction=config.val_fraction, seed=config.split_seed)
+        held_out, _ = _hold_out(splits["train"], "val", groups, fraction=config.val_fraction, config=config)
+        splits |= held_out
     if config.train_on_val:
         splits = _merge_val(splits, config)
     if config.exclude is not None:
         splits = exclude_images(splits, config.exclude, root=config.root)
     if config.limit is not None and config.limit < len(splits["train"]):
         fraction = config.limit / len(splits["train"])
-        limited = _hold_out(splits["train"], "limited", fraction=fraction, seed=config.split_seed)
+        limited, _ = _hold_out(splits["train"], "limited", None, fraction=fraction, config=config)
         splits |= {"train": limited["limited"]}
     return splits
 
@@ -69,6 +76,8 @@ def open_stored(config: DataConfig) -> dict[str, Source]:
     Raises:
         UserError: the source is unknown, or the data is missing or malformed.
     """
+    if config.source not in ("csv", "folder", "hub"):  # these find label files
+        refuse_label_options(config, columns=False)
     if config.source in STORAGE:
         return STORAGE[config.source](config)
     entry = DATA_SETS.get(config.source) or TASKS.get(config.source)
@@ -86,7 +95,7 @@ def _note_similar(classes: tuple[str, ...]) -> None:
     """Notes classes that a person would take for one, as their names differ in case, spaces or Unicode form only."""
     by_form: dict[str, list[str]] = {}
     for name in classes:
-        by_form.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+        by_form.setdefault(canonical_form(name), []).append(name)
     for names in by_form.values():
         if len(names) > 1:
             listed = " and ".join(map(repr, names))
@@ -128,10 +137,39 @@ def _rename_classes(entry: DataSet | Task, splits: dict[str, Source], config: Da
     return {split: replace(source, classes=config.class_names) for split, source in splits.items()}  # pyright: ignore
 
 
-def _hold_out(train: Source, name: str, *, fraction: float, seed: int) -> dict[str, Source]:
-    """Splits the training images in two: "train", and a fraction of every class as `name`."""
-    rest, held_out = stratified_split(train.labels, train.classes, fraction=fraction, seed=seed)
-    return {"train": Subset(source=train, indices=rest), name: Subset(source=train, indices=held_out)}
+def _hold_out(
+    train: Source, name: str, groups: Int64[np.ndarray, " n"] | None, *, fraction: float, config: DataConfig
+) -> tuple[dict[str, Source], Int64[np.ndarray, " rest"] | None]:
+    """Splits the training images in two: "train", and a fraction of every class as `name`, in whole groups if given.
+
+    Returns:
+        The splits, and the groups of the remaining training images.
+    """
+    if groups is None:
+        rest, held_out = stratified_split(train.labels, train.classes, fraction=fraction, seed=config.split_seed)
+    else:
+        rest, held_out = group_split(train.labels, groups, fraction=fraction, seed=config.split_seed)
+        _note_groups(train, name, groups, held_out, origin=str(config.root or config.source))
+    splits: dict[str, Source] = {
+        "train": Subset(source=train, indices=rest),
+        name: Subset(source=train, indices=held_out),
+    }
+    return splits, None if groups is None else groups[rest]
+
+
+def _note_groups(
+    train: Source, name: str, groups: Int64[np.ndarray, " n"], held_out: Int64[np.ndarray, " held_out"], *, origin: str
+) -> None:
+    """Notes how much is held out, as groups seldom allow the exact fraction, and the classes of which nothing is."""
+    chosen, total = len(np.unique(groups[held_out])), len(np.unique(groups))
+    note_once(
+        f"{origin}: held out {chosen:,} of {total:,} groups as {name}: {len(held_out):,} of {len(train):,} images, "
+        f"{len(held_out) / len(train):.1%}"
+    )
+    lacking = np.setdiff1d(train.labels, train.labels[held_out])
+    if len(lacking):
+        listed = ", ".join(repr(train.classes[label]) for label in lacking[:3]) + ("" if len(lacking) <= 3 else " ...")
+        note_once(f"{origin}: {name} has no images of some classes, as groups cannot be divided: {listed}")
 
 
 def _merge_val(splits: dict[str, Source], config: DataConfig) -> dict[str, Source]:

@@ -259,8 +259,8 @@ def _width(tensors: Mapping[str, Tensor]) -> int | None:
 def _remedy(source: _Source, missing: Iterable[str], unexpected: Iterable[str]) -> str:
     """What a user can do about missing and unexpected tensors."""
     if not list(missing) and list(unexpected) == list(source.others):
-        return f"read the encoder alone with --prefix {source.prefix}, or convert it with --allow-missing"
-    return "load it anyway with --allow-missing"
+        return f"read the encoder alone with --prefix {source.prefix}, or all with vitral convert --allow-missing"
+    return "vitral convert --allow-missing reads it anyway"
 
 
 def _assumptions(

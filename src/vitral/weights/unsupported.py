@@ -18,6 +18,8 @@ MAGICS: tuple[tuple[bytes, str], ...] = (
     (b"\xfd7zXZ", "an xz archive: unpack it, and name a file in it"),
     (b"7z\xbc\xaf", "a 7-Zip archive: unpack it, and name a file in it"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive: unpack it, and name a file in it"),
+    (b"\xff\xd8\xff", "a JPEG image, not the weights: name the model first, then images"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image, not the weights: name the model first, then images"),
     (b"\x93NUMPY", "a single NumPy array, without a name: supported are .npz archives"),
 )
 """First bytes of other kinds of files."""

@@ -37,3 +37,9 @@ def test_names_files_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for nothing in ("nowhere", "./nowhere", "/no/where", "a/b/c"):
         with pytest.raises(ValueError, match="does not exist: give a folder, a data set's name"):
             infer_source(nothing)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.TSV", "labels.jsonl", "coco.json", "train.txt"])
+def test_label_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert infer_source(str(tmp_path / name)) == DataConfig(source="csv", root=tmp_path / name)

@@ -85,7 +85,7 @@ def test_names_of_older_transformers_fit(adapter: Path) -> None:
         ({"base_model_name_or_path": "/no/such"}, "adapts /no/such, which cannot be read: it does not exist here"),
         ({"r": 3}, "has rank 2"),
         ({"lora_alpha": "six"}, "lora_alpha"),
-        ({"alpha_pattern": {"(": 3}}, "the pattern '('"),
+        ({"alpha_pattern": {"(": 3}}, "'(', which is no regular expression"),
     ],
 )
 def test_other_adapters_are_refused(changes: dict[str, Any], part: str, adapter: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
-    assert refusal(tmp_path).endswith("is not a Vitral model: it has no config.json and no model.safetensors")
+    assert refusal(tmp_path).endswith("is not a Vitral model: it lacks config.json and model.safetensors")
 
 
 def test_a_file_is_not_a_folder(folder: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_file_is_not_a_folder(folder: Path) -> None:
 
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    assert refusal(folder).endswith("is not a Vitral model: it has no model.safetensors")
+    assert refusal(folder).endswith("is not a Vitral model: it lacks model.safetensors")
 
 
 def test_the_error_for_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Checks of paths, before anything is computed."""
 
+import argparse
 import os
 from pathlib import Path
 
 from vitral.errors import UserError
 from vitral.weights.address import check_address
 
-__all__ = ["check_model", "check_output", "check_run", "image_size", "picture_path"]
+__all__ = ["check_model", "check_output", "check_run", "image_size", "model_path", "picture_path"]
 
 TABLE_SUFFIXES = (".md", ".csv", ".json")
 """Endings of the files that a table can be written to."""
@@ -22,6 +23,17 @@ def check_model(model: str | Path) -> None:
         UserError: there is no such file or folder, or it is a web page, or an address without owner.
     """
     check_address(model)
+
+
+def model_path(text: str) -> Path:
+    """A command's argument that names a model; pathlib would read an empty one as the current folder.
+
+    Raises:
+        ArgumentTypeError: it is empty.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name is empty: name a folder, a file, or hf-hub:OWNER/NAME")
+    return Path(text)
 
 
 def check_run(folder: Path) -> None:

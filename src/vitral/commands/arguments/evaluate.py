@@ -55,6 +55,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             raise UserError(f"name the model's folder before {arguments[0]}: vitral eval RUN {arguments[0]} ...")
         print(USAGE)
         raise SystemExit(0 if help_only else 2)
+    if not arguments[0].strip():
+        raise UserError("the name of the model is empty: vitral eval RUN ...")
     run, rest = Path(arguments[0]), arguments[1:]
     suite, _ = pop_option(rest, "--suite", "vitral eval")
     if suite is not None and suite not in SUITES:

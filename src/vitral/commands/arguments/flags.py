@@ -27,6 +27,9 @@ class ArgumentParser(argparse.ArgumentParser):
     """Raises an error as one sentence, where argparse prints the usage before it."""
 
     def error(self, message: str) -> NoReturn:
+        if unknown := re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message):
+            hint = did_you_mean(unknown[1], self._option_string_actions)
+            raise UserError(f"unknown option {unknown[1]}{hint}; see {self.prog} --help")
         raise UserError(f"{message}; see {self.prog} --help")
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.checks import check_model, model_path
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError
@@ -26,11 +26,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "the attention of single layers.",
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="folder of a trained model, another library's file, or hf-hub:OWNER/NAME"
+        "run",
+        type=model_path,
+        metavar="RUN",
+        help="folder of a trained model, another library's file, or hf-hub:OWNER/NAME",
     )
     parser.add_argument(
         "images",
         nargs="*",
+        default=[],
         metavar="IMAGE",
         help=f"image files and folders; the first {MAX_IMAGES} images are drawn (default: held-out images of the run)",
     )

@@ -1,9 +1,11 @@
 """Arguments of `vitral models`."""
 
 import argparse
+from pathlib import Path
 
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.errors import UserError
+from vitral.weights.address import HUB_PREFIX
 
 __all__ = ["parse"]
 
@@ -12,7 +14,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The command's arguments.
 
     Raises:
-        UserError: the batch size is not positive.
+        UserError: a number is not positive, or the name is a trained model's.
     """
     parser = ArgumentParser(
         prog="vitral models",
@@ -27,6 +29,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
+    for option in ("image_size", "classes", "batch_size"):
+        if (value := getattr(options, option)) is not None and value < 1:
+            raise UserError(f"--{option.replace('_', '-')} must be at least 1, not {value}")
+    if options.model and (options.model.startswith(HUB_PREFIX) or Path(options.model).exists()):
+        raise UserError(
+            f"{options.model} is a trained model, and vitral models shows architectures by name: vitral predict, eval "
+            "and inspect take it"
+        )
     return options

@@ -1,9 +1,8 @@
 """Arguments of `vitral predict`."""
 
 import argparse
-from pathlib import Path
 
-from vitral.commands.arguments.checks import check_model, image_size
+from vitral.commands.arguments.checks import check_model, image_size, model_path
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.weights import add_source_options
 
@@ -23,7 +22,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description="Classify image files with a trained model. A file that cannot be read is reported and skipped.",
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="folder of a trained model, another library's file, or hf-hub:OWNER/NAME"
+        "run",
+        type=model_path,
+        metavar="RUN",
+        help="folder of a trained model, another library's file, or hf-hub:OWNER/NAME",
     )
     parser.add_argument(
         "images",

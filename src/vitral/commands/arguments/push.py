@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from vitral.commands.arguments.checks import check_model
+from vitral.commands.arguments.checks import check_model, model_path
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.formats import FOLDER_FORMATS, check_format
 from vitral.commands.arguments.weights import add_source_options
@@ -24,7 +24,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description="Upload a model to the Hugging Face Hub: weights, configuration and model card. Log in with hf "
         "auth login first, or set HF_TOKEN.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a trained model, or another library's file")
+    parser.add_argument(
+        "run", type=model_path, metavar="RUN", help="folder of a trained model, or another library's file"
+    )
     parser.add_argument("name", metavar="OWNER/NAME", help="the repository on the Hub; created if there is none")
     parser.add_argument(
         "--as",

@@ -1,7 +1,7 @@
 """`vitral data show`: draws what a model is given of some images."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -15,11 +15,13 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source
 from vitral.data.tools.views import Views, views_of
+from vitral.distributed.world import SINGLE_PROCESS
 from vitral.errors import UserError, unknown_name
 from vitral.inspection.contact_sheet import draw_views
 from vitral.recipes import RECIPES
 from vitral.runs.run import Run
-from vitral.train.config import read_run_config
+from vitral.train.channels import measure_channels
+from vitral.train.config import RunConfig, read_run_config
 
 __all__ = ["Options", "main"]
 
@@ -52,13 +54,16 @@ def main(arguments: list[str]) -> None:
     if not 1 <= options.count <= MAX_IMAGES:
         raise UserError(f"--count must be between 1 and {MAX_IMAGES}, not {options.count}")
     picture = picture_path(options.out, default=options.out)
-    preprocessing, augment = pipeline(
-        options.like or (options.data.source if options.data.source in RECIPES else "folder")
-    )
+    named = options.data.source if options.data.source in RECIPES else "folder"
+    config = replace(config_like(options.like or named), data=options.data)
     splits = open_every_split(options.data)
     if options.split not in splits:
         raise unknown_name("split", options.split, splits)
-    rows = read_views(splits[options.split], options, preprocessing, augment)
+    config = config.resolved(num_classes=len(splits["train"].classes))
+    config, measured = measure_channels(config, splits["train"], SINGLE_PROCESS)
+    for sentence in measured:
+        note(sentence)
+    rows = read_views(splits[options.split], options, config.preprocessing, config.augment)
     draw_views(rows, picture)
     if options.json:
         print_json({"picture": str(picture), "images": [{"name": row.name, "class": row.label} for row in rows]})
@@ -67,22 +72,17 @@ def main(arguments: list[str]) -> None:
     print(printable(str(picture)))
 
 
-def pipeline(like: str) -> tuple[Preprocessing, AugmentConfig]:
-    """The preprocessing and augmentation of a recipe or a run.
+def config_like(like: str) -> RunConfig:
+    """The configuration of a recipe or a run.
 
     Raises:
         UserError: there is neither.
     """
     if (Path(like) / "run.json").is_file():
-        config = read_run_config(Run.open(Path(like)))
-    elif like in RECIPES:
-        recipe = RECIPES[like]
-        config = recipe(None) if recipe.takes == "weights" else recipe()
-    else:
+        return read_run_config(Run.open(Path(like)))
+    if like not in RECIPES:
         raise UserError(f"{unknown_name('recipe', like, RECIPES)}; --like also takes a run's folder")
-    architecture = config.model.architecture
-    height_and_width, channels = architecture.image_hw, architecture.channels
-    return config.preprocessing.with_input(image_size=height_and_width, channels=channels), config.augment
+    return RECIPES[like](None) if RECIPES[like].takes == "weights" else RECIPES[like]()
 
 
 def read_views(source: Source, options: Options, preprocessing: Preprocessing, augment: AugmentConfig) -> list[Views]:

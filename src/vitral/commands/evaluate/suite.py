@@ -234,6 +234,8 @@ def open_data_task(options: Options) -> tuple[dict[str, Task], Protocol]:
                 "training images, so none can be held out for validation: raise --max-train or --data.limit, or add "
                 "images"
             )
+        if options.data.group_column or options.data.group_pattern:
+            note("the validation images are not split by groups: give --data.val-fraction to hold out whole groups")
         train_part, val_part = stratified_split(train.labels, train.classes, fraction=protocol.val_fraction, seed=0)
         parts = {
             "train": Subset(source=train, indices=train_part),

@@ -45,6 +45,9 @@ __all__ = [
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by number of channels."""
 
+HDR = (16, 18)
+"""Transfer characteristics of HEIC for HDR screens, as ITU-T H.273 numbers them: PQ and HLG."""
+FOR_HDR = "its brightness is coded for HDR screens and is shown as it is stored"
 FRAMES = "it has several frames or pages, of which the first is read"
 
 # Pillow's words about damaged files; for good, as threads that leave `catch_warnings` restore each other's filters
@@ -189,6 +192,8 @@ def _read_bands(stream: Stream, start: int, tags: tiff.Tags, name: str) -> Image
 def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -> Image.Image:
     if isinstance(file, Image.Image):
         check_size(*file.size)
+        if file.format == "TIFF" and tiff.is_decoded_wrongly(getattr(file, "tag_v2", {})):
+            raise NotRead("Pillow gives other pixels than this kind of TIFF holds: give the file's path instead")
         return _plain(file, channels, name)
     if isinstance(file, Path):
         if file.exists() and not (file.is_file() or file.is_dir()):
@@ -201,6 +206,8 @@ def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -
     stream.seek(-1, 1)
     with open_image(stream, name=name) as image:
         plain = _plain(image, channels, name)
+        if image.info.get("nclx_profile", {}).get("transfer_characteristics") in HDR:
+            note_first(FOR_HDR, name)
         # JPEGs of several images hold previews
         if image.format != "MPO" and not is_noted(FRAMES) and has_frames(image):
             note_first(FRAMES, name)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitral.data.sources.label_tables import LABEL_SUFFIXES
 from vitral.data.sources.source import Source, Subset
 from vitral.errors import UserError
 from vitral.files import write_atomically
@@ -13,8 +14,14 @@ __all__ = ["exclude_images", "relative_name", "write_list"]
 
 
 def relative_name(name: str, root: Path | None) -> str:
-    """An image's name in a list, relative to the root so that the list stays valid if the data moves."""
-    return name if root is None else name.removeprefix(f"{root}/")
+    """An image's name in a list, relative to the root so that the list stays valid if the data moves.
+
+    The images of a label file are beside it or below.
+    """
+    if root is None:
+        return name
+    folder = root.parent if root.suffix.lower() in LABEL_SUFFIXES else root
+    return name.removeprefix(f"{folder}/")
 
 
 def write_list(path: Path, names: Iterable[str], *, root: Path | None) -> None:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vitral.data.config import DataConfig, require_folder
+from vitral.data.config import DataConfig, refuse_label_options, require_folder
 from vitral.data.images.bands import image_suffixes
-from vitral.data.sources.folder import ClassFiles, list_folder, list_images
+from vitral.data.notes import note_once
+from vitral.data.sources.folder import ClassFiles, class_folders, list_folder, list_images
 from vitral.data.sources.idx import LabelledImages, read_split
-from vitral.data.sources.label_files import find_label_file, open_label_files
+from vitral.data.sources.label_files import find_label_file, find_metadata, open_label_files
 from vitral.data.sources.source import ArraySource, FileSource, Source
 from vitral.errors import UserError
 
@@ -48,16 +49,31 @@ def open_folder(config: DataConfig) -> dict[str, Source]:
     Raises:
         UserError: see `list_folder` and `open_label_files`.
     """
+    if config.root is not None and (files := _label_files(config.root)):
+        return open_label_files(files, config)
     if config.class_names:
         raise UserError(
             "--data.source folder takes the classes' names from their folders: leave out --data.class-names"
         )
-    if config.root is not None and (label_file := find_label_file(config.root)):
-        return open_label_files({"train": label_file}, config)
     root = require_folder(config)
+    refuse_label_options(config)
     splits = list_folder(root, suffixes=image_suffixes(config.channels))
     classes = tuple(splits["train"])
     return {split: file_source(root, by_class, classes) for split, by_class in splits.items()}
+
+
+def _label_files(root: Path) -> dict[str, Path]:
+    """The label files that stand in for class folders, by split; empty if there are none, or class folders too."""
+    if file := find_label_file(root):
+        return {"train": file}
+    files = find_metadata(root) if root.is_dir() else {}
+    if files and len(class_folders(files["train"].parent)) > 1:
+        note_once(
+            f"{files['train']} is not read, as the images are in class folders: --data.source csv --data.root "
+            f"{files['train']} would take its classes"
+        )
+        return {}
+    return files
 
 
 def open_images(config: DataConfig) -> dict[str, Source]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from vitral.data.images.bands import BAND_SUFFIXES
 from vitral.data.images.formats import IMAGE_SUFFIXES, INSTALLABLE_SUFFIXES, format_names
 from vitral.data.notes import note_once
+from vitral.data.sources.labels import similar_class
 from vitral.errors import UserError
 
-__all__ = ["SPLITS", "ClassFiles", "left_out", "list_folder", "list_images"]
+__all__ = ["SPLITS", "ClassFiles", "class_folders", "left_out", "list_folder", "list_images"]
 
 SPLITS = {
     "train": "train",
@@ -55,18 +56,29 @@ def list_folder(root: Path, *, suffixes: Set[str] = IMAGE_SUFFIXES) -> dict[str,
     if images:
         note_once(f"{root}: left out {len(images):,} images beside the folders, such as {images[0]}, without a class")
     for split, name in split_folders.items():
-        unknown = [repr(label) for label in splits[split] if label not in splits["train"]]
+        unknown = [label for label in splits[split] if label not in splits["train"]]
         if unknown:
+            similar = similar_class(unknown[0], splits["train"])
             raise UserError(
-                f"{root / name} has classes that {root / split_folders['train']} lacks, {', '.join(unknown)}: "
-                f"rename these folders or remove them"
+                f"{root / name} has classes that {root / split_folders['train']} lacks, "
+                f"{', '.join(map(repr, unknown))}: rename these folders or remove them"
+                + (f"; {similar!r} differs from {unknown[0]!r} only in case, spaces or Unicode form" if similar else "")
             )
     for label, files in splits["train"].items():
         if not files:
-            raise UserError(
-                f"{root / split_folders['train'] / label} has no training images: add some, or remove the folder"
-            )
+            folder = root / split_folders["train"] / label
+            unread = Counter[str]()
+            _files(folder, root, set(), unread, suffixes)
+            state = f", only files of formats that are not read ({_listed(unread)})" if unread else ""
+            advice = "convert them" if unread else "add some"
+            raise UserError(f"{folder} has no training images{state}: {advice}, or remove the folder")
     return splits
+
+
+def class_folders(root: Path) -> list[str]:
+    """Names of the folders directly inside `root` that have images directly inside, and are no splits."""
+    folders = _entries(root, IMAGE_SUFFIXES)[0]
+    return [name for name in folders if name.lower() not in SPLITS and _entries(root / name, IMAGE_SUFFIXES)[1]]
 
 
 def list_images(root: Path, *, suffixes: Set[str] = IMAGE_SUFFIXES) -> list[str]:
@@ -89,14 +101,17 @@ def left_out(endings: Counter[str], *, suffixes: Set[str] = IMAGE_SUFFIXES) -> s
         endings: their number by ending.
         suffixes: of the files that are read.
     """
-    common = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
-    listed = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in common[:6])
-    more = f" and {len(endings) - 6} more endings" if len(endings) > 6 else ""
     plural = "" if endings.total() == 1 else "s"
     formats = "NumPy and TIFF" if suffixes == BAND_SUFFIXES else format_names()
     fix = "; pip install 'vitral[images]' reads HEIC and JPEG XL" if INSTALLABLE_SUFFIXES.intersection(endings) else ""
     fix += "; --data.channels reads .npy" if ".npy" in endings and ".npy" not in suffixes else ""
-    return f"left out {endings.total():,} file{plural} of other formats than {formats}: {listed}{more}{fix}"
+    return f"left out {endings.total():,} file{plural} of other formats than {formats}: {_listed(endings)}{fix}"
+
+
+def _listed(endings: Counter[str]) -> str:
+    common = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+    more = f" and {len(endings) - 6} more endings" if len(endings) > 6 else ""
+    return ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in common[:6]) + more
 
 
 def _split_folders(root: Path, folders: list[str], suffixes: Set[str]) -> dict[str, str] | None:
@@ -104,13 +119,15 @@ def _split_folders(root: Path, folders: list[str], suffixes: Set[str]) -> dict[s
 
     A class may be called "train": then it is beside other classes, and its images are directly inside it.
     """
-    named = [name for name in folders if name.lower() in SPLITS and not _is_unlabelled_test(root / name, suffixes)]
-    trains = [name for name in named if SPLITS[name.lower()] == "train"]
+    trains = [name for name in folders if SPLITS.get(name.lower()) == "train"]
+    classes = {label for name in trains for label in _entries(root / name, suffixes)[0]}
+    known = [name for name in folders if name.lower() in SPLITS]
+    named = [name for name in known if not _is_unlabelled_test(root / name, classes, suffixes)]
     nested = any(_entries(root / name, suffixes)[0] for name in trains)
-    if not named or (len(named) < len(folders) and not nested):
+    if not known or (len(known) < len(folders) and not nested):
         return None
     if not trains:
-        raise UserError(f"{root} has {', '.join(named)} but no train folder: add it, or give another folder")
+        raise UserError(f"{root} has {', '.join(known)} but no train folder: add it, or give another folder")
     _check_others(root, [name for name in folders if name not in named], suffixes, train=trains[0])
     split_folders: dict[str, str] = {}
     for name in sorted(named, key=lambda name: list(SPLITS).index(name.lower())):
@@ -120,10 +137,14 @@ def _split_folders(root: Path, folders: list[str], suffixes: Set[str]) -> dict[s
     return split_folders
 
 
-def _is_unlabelled_test(folder: Path, suffixes: Set[str]) -> bool:
-    """Whether a test folder has images without class folders, as competitions publish it."""
+def _is_unlabelled_test(folder: Path, classes: Iterable[str], suffixes: Set[str]) -> bool:
+    """Whether a test folder has images without classes, as competitions publish it, or in one folder of no class."""
     folders, images, _ = _entries(folder, suffixes)
-    return SPLITS[folder.name.lower()] == "test" and bool(images) and not folders
+    if SPLITS[folder.name.lower()] != "test":
+        return False
+    if len(folders) == 1 and not images:  # as torchvision's ImageFolder needs it
+        return folders[0].lower() in ("test", "unknown", "images") and folders[0] not in classes
+    return bool(images) and not folders
 
 
 def _check_others(root: Path, names: Iterable[str], suffixes: Set[str], *, train: str) -> None:
@@ -134,7 +155,7 @@ def _check_others(root: Path, names: Iterable[str], suffixes: Set[str], *, train
     """
     for name in names:
         folders, images, _ = _entries(root / name, suffixes)
-        if images and not folders:
+        if name.lower() in SPLITS or (images and not folders):  # a split only if it has no classes
             note_once(
                 f"{root / name} has images without classes and is left out: classify them with vitral predict RUN "
                 f"{root / name}"
@@ -151,7 +172,9 @@ def _class_files(folder: Path, root: Path, others: Counter[str], suffixes: Set[s
     names, images, _ = _entries(folder, suffixes)
     if not names:
         state = "has images but no class folders" if images else "has no class folders"
-        raise UserError(f"{folder} {state}: it needs one folder of images per class")
+        tables = sorted(file.name for place in (folder, root) for file in place.glob("*.[ct]sv")) if images else []
+        table = f", or its classes from {tables[0]} with --data.source csv" if tables else ""
+        raise UserError(f"{folder} {state}: it needs one folder of images per class{table}")
     real = Path(os.path.realpath(folder))
     above = {str(real), *map(str, real.parents)}
     files = {name: sorted(_files(folder / name, root, set(above), others, suffixes)) for name in names}

@@ -1,6 +1,7 @@
 """Encodes classes, stored as numbers or words, as labels with class names."""
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import Int64
 from vitral.data.notes import note_once
 from vitral.errors import UserError
 
-__all__ = ["encode_labels"]
+__all__ = ["canonical_form", "encode_labels", "similar_class"]
 
 
 def encode_labels(
@@ -59,10 +60,23 @@ def _indexed(
     for split, labels in raw.items():
         unknown = sorted(set(np.unique(labels).tolist()) - set(numbers))
         if unknown:
+            similar = similar_class(str(unknown[0]), map(str, names))
+            advice = f": rename it to {similar!r}" if similar else ""
             raise UserError(
-                f"{origin} has the class {unknown[0]!r} in its {split} images, which the training images lack"
+                f"{origin} has the class {unknown[0]!r} in its {split} images, which the training images lack{advice}"
             )
     return names, {
         split: np.fromiter((numbers[name] for name in labels.tolist()), np.int64, len(labels))
         for split, labels in raw.items()
     }
+
+
+def canonical_form(name: str) -> str:
+    """What is left of a class's name without case, surplus spaces and Unicode form."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def similar_class(name: str, classes: Iterable[str]) -> str | None:
+    """The class that differs from `name` only in case, spaces or Unicode form, if there is one."""
+    form = canonical_form(name)
+    return next((other for other in classes if canonical_form(other) == form), None)

@@ -77,6 +77,8 @@ class FileSource:
     """Paths relative to `root`; converted to `PackedStrings`."""
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
+    groups: Sequence[str] | None = None
+    """Group of each image, such as a patient; None: the data has none."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", PackedStrings(self.files))

@@ -4,7 +4,7 @@ Tables are memory-mapped, and a cell of the image column gives the file's bytes:
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from vitral.data.config import ROLES, DataConfig
+from vitral.data.config import ROLES, DataConfig, refuse_label_options
 from vitral.data.extra import optional
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.folder import SPLITS
+from vitral.data.sources.label_columns import note_unused_columns
 from vitral.data.sources.label_files import find_label_file, find_metadata, open_label_files
 from vitral.data.sources.labels import encode_labels
 from vitral.data.sources.source import Source
@@ -43,6 +44,8 @@ class TableSource:
     """A `datasets.Dataset` of the image column alone, in Arrow's format."""
     labels: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
+    groups: Sequence[str] | None = None
+    """Group of each image, such as a patient; None: none is asked for."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,11 +83,14 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
         files = {"train": file}
     if files:  # datasets would turn the classes None and 007 into others
         return open_label_files(files, config)
+    refuse_label_options(config, columns=False)
     tables = {name: table for name, table in _load(config.root).items() if len(table)}
     if not tables:
         raise UserError(f"{config.root} has no images: give another --data.root")
     columns = _columns(config, next(iter(tables.values())).features)
     split_tables = _splits(config, tables, columns)
+    if len(split_tables) == 1:
+        note_unused_columns(str(config.root), tables[split_tables["train"]].column_names, config, can_split=False)
     raw = {split: _raw_labels(config, tables[name], columns) for split, name in split_tables.items()}
     names = config.class_names or tuple(
         getattr(tables[split_tables["train"]].features[columns.label], "names", None) or ()
@@ -96,6 +102,7 @@ def open_tables(config: DataConfig) -> dict[str, Source]:
             table=_undecoded(tables[name], columns.image),
             labels=labels[split],
             classes=classes,
+            groups=_groups(config, tables[name]),
         )
         for split, name in split_tables.items()
     }
@@ -232,6 +239,19 @@ def _raw_labels(config: DataConfig, table: Any, columns: Columns) -> np.ndarray:
             f"choose another with --data.label-column"
         )
     return labels
+
+
+def _groups(config: DataConfig, table: Any) -> list[str] | None:
+    """The group of each image as text; empty where it has none."""
+    if config.group_column is None:
+        return None
+    if config.group_column not in table.column_names:
+        raise UserError(
+            f"{config.root} has no column {config.group_column!r}, only {', '.join(table.column_names)}: change "
+            "--data.group-column"
+        )
+    cells = table.select_columns([config.group_column]).with_format("arrow")[:].column(0).to_pylist()
+    return ["" if cell is None else str(cell) for cell in cells]
 
 
 def _undecoded(table: Any, column: str) -> Any:

@@ -4,15 +4,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import UInt8
 from PIL import Image
 
 from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import TrainingBatches
+from vitral.data.images.bands import BandImage
 from vitral.data.images.preprocess import Preprocessing
-from vitral.data.sources.source import Source, Subset, read_from
+from vitral.data.sources.source import Source, Subset
 
 __all__ = ["Views", "views_of"]
 
@@ -26,8 +27,8 @@ class Views:
     label: str
     """Its class."""
     original: Image.Image
-    """Upright, grey or colour."""
-    preprocessed: UInt8[np.ndarray, "h w c"]
+    """Upright, grey or colour; of images of any channels the mean of their normalised channels."""
+    preprocessed: UInt8[np.ndarray, "h w *c"]
     """As in evaluation."""
     augmented: UInt8[np.ndarray, "n h w c"]
     """As in n epochs of training, without mixing."""
@@ -41,7 +42,7 @@ def views_of(
     Raises:
         UnreadableImage: the image cannot be read.
     """
-    original = read_from(source, index, channels=preprocessing.channels)
+    image = preprocessing.read(source.stored(index), name=source.name(index))
     # a source of one image: each sample of the batch is of another epoch
     alone = Subset(source=source, indices=np.array([index]))
     augment = replace(augment, mixup=0.0, cutmix=0.0, repeats=1)
@@ -53,11 +54,15 @@ def views_of(
     examples = augment_batch(
         batch.images, batch.labels, batch.augment_params, config=augment, preprocessing=preprocessing
     )
-    levels = (preprocessing.to_unit_range(examples.images) * 255).round().to(torch.uint8)
+    shown = preprocessing.to_unit_range(examples.images)
+    if preprocessing.bands:
+        shown = reduce(shown, "n c h w -> n 1 h w", "mean")
+    levels = (shown * 255).round().to(torch.uint8)
+    pixels = preprocessing.pixels(image)
     return Views(
         name=source.name(index),
         label=source.classes[source.labels[index]] if source.classes else "",
-        original=original,
-        preprocessed=preprocessing.pixels(original),
+        original=preprocessing.picture(image),
+        preprocessed=np.asarray(preprocessing.picture(BandImage(values=pixels))) if preprocessing.bands else pixels,
         augmented=rearrange(levels, "n c h w -> n h w c").numpy(),
     )

@@ -185,3 +185,11 @@ def test_a_volume_is_not_its_first_plane() -> None:
     content = encoded(np.stack([GREY, 255 - GREY]), photometric="minisblack", volumetric=True)
     with pytest.raises(UnreadableImage, match="does not read as a picture"):
         read(content)
+
+
+def test_an_opened_file_that_pillow_reads_wrongly_is_refused() -> None:
+    content = encoded(np.moveaxis(COLOUR, 2, 0).astype(np.uint16) * 257, photometric="rgb", planarconfig="separate")
+    with Image.open(BytesIO(content)) as image, pytest.raises(UnreadableImage, match="give the file's path instead"):
+        read_image(image, channels=3)
+    with Image.open(BytesIO(encoded(COLOUR, photometric="rgb"))) as image:
+        assert np.array_equal(np.asarray(read_image(image, channels=3)), COLOUR)

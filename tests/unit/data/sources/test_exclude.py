@@ -37,6 +37,18 @@ def test_a_list_fits_data_that_has_moved(photographs: Path, tmp_path: Path) -> N
     assert sum(map(len, open_data(config).values())) == sum(1 for _ in photographs.rglob("*.*")) - 1
 
 
+def test_a_list_for_a_label_file_is_relative_to_its_folder(photographs: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.symlink_to(photographs)
+    rows = [f"moved/{file.relative_to(photographs)},{file.parent.name}" for file in sorted(photographs.rglob("*.*"))]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    config = DataConfig(source="csv", root=tmp_path / "labels.csv")
+    gone = open_data(config)["train"].name(0)
+    write_list(tmp_path / "gone.txt", [gone], root=config.root)
+    assert (tmp_path / "gone.txt").read_text().startswith("moved/")
+    assert gone not in names(open_data(replace(config, exclude=tmp_path / "gone.txt"))["train"])
+
+
 def test_a_list_of_other_data_is_refused(tmp_path: Path) -> None:
     config = DataConfig(source="digits", exclude=tmp_path / "gone.txt")
     with pytest.raises(ValueError, match=r"gone\.txt does not exist: .*--data\.exclude"):

@@ -203,3 +203,39 @@ def test_images_beside_the_class_folders_are_noted(tmp_path, caplog):
     assert list_folder(tmp_path)["train"].keys() == {"a", "b"}
     (record,) = caplog.records
     assert record.message == f"{tmp_path}: left out 1 images beside the folders, such as loose.png, without a class"
+
+
+@pytest.mark.parametrize("inner", ["test", "unknown"])
+def test_unlabelled_test_images_in_one_folder(tmp_path, caplog, inner):
+    """As torchvision's ImageFolder needs them."""
+    write(tmp_path, *files("a", "b", count=5, under="train"), f"test/{inner}/1.png")
+    assert list(open_data(DataConfig(source="folder", root=tmp_path))) == ["train", "test"]
+    assert f"{tmp_path / 'test'} has images without classes and is left out" in caplog.text
+
+
+def test_flat_splits_are_no_classes(tmp_path):
+    write(tmp_path, "train/1.png", "train/2.png", "test/1.png", "test/2.png")
+    (tmp_path / "train.csv").write_text("id,label\n1,a\n2,b\n")
+    with pytest.raises(ValueError, match=r"train has images but no class folders.*train\.csv with --data\.source csv"):
+        open_data(DataConfig(source="folder", root=tmp_path))
+
+
+def test_a_class_with_files_of_other_formats_only(tmp_path):
+    write(tmp_path, *files("a", "b"))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "1.xyz").write_bytes(b"photo")
+    with pytest.raises(ValueError, match=r"only files of formats that are not read \(1 \.xyz\): convert them"):
+        list_folder(tmp_path)
+
+
+def test_a_class_that_differs_in_case_between_splits(tmp_path):
+    write(tmp_path, *files("Cat", "dog", under="train"), *files("cat", "dog", under="val"))
+    with pytest.raises(ValueError, match="'cat': rename these folders or remove them; 'Cat' differs from 'cat' only"):
+        list_folder(tmp_path)
+
+
+def test_metadata_beside_class_folders_is_noted(tmp_path, caplog):
+    write(tmp_path, *files("a", "b"))
+    (tmp_path / "metadata.csv").write_text("file_name,caption\na/0.png,x\n")
+    assert open_data(DataConfig(source="folder", root=tmp_path))["train"].classes == ("a", "b")
+    assert "metadata.csv is not read, as the images are in class folders" in caplog.text

@@ -205,3 +205,151 @@ def test_paths_from_windows(tmp_path: Path) -> None:
     rows = [[f"a\\{number}.png", "ab"[number % 2]] for number in range(4)]
     file = write_rows(tmp_path / "l.csv", ["image", "label"], rows)
     assert Path(opened(file)["train"].name(3)) == tmp_path / "a" / "3.png"
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "noted"),
+    [
+        (["image", "label", "is_valid"], ["True"], "--data.split-column is_valid would split by it"),
+        (["image", "label", "fold"], ["3"], "--data.split-column fold would split by it"),
+        (["image", "label", "Patient_ID"], ["p7"], "--data.group-column Patient_ID would keep images"),
+    ],
+)
+def test_columns_that_are_not_used_are_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, header: list[str], cells: list[str], noted: str
+) -> None:
+    rows = [[name, "ab"[number % 2], *cells] for number, name in enumerate(photos(tmp_path))]
+    assert opened(write_rows(tmp_path / "l.csv", header, rows))["train"].classes == ("a", "b")
+    assert noted in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "counts"),
+    [
+        ("is_valid", ("False", "True"), {"train": 4, "val": 4}),
+        ("is_valid", ("0", "1"), {"train": 4, "val": 4}),
+        ("is_test", ("false", "true"), {"train": 4, "test": 4}),
+        ("is_train", ("TRUE", "FALSE"), {"train": 4, "test": 4}),
+    ],
+)
+def test_flags_of_a_split(tmp_path: Path, column: str, values: tuple[str, str], counts: dict[str, int]) -> None:
+    rows = [[name, "ab"[number % 2], values[number // 4]] for number, name in enumerate(photos(tmp_path, 8))]
+    file = write_rows(tmp_path / "l.csv", ["image", "label", column], rows)
+    assert {split: len(source) for split, source in opened(file, split_column=column).items()} == counts
+
+
+def test_folds_need_their_splits(tmp_path: Path) -> None:
+    rows = [[name, "ab"[number % 2], str(number // 2)] for number, name in enumerate(photos(tmp_path, 6))]
+    file = write_rows(tmp_path / "l.csv", ["image", "label", "fold"], rows)
+    with pytest.raises(ValueError, match=r"'0' in its column fold.*--data\.splits train=1 train=2 test=0$"):
+        opened(file, split_column="fold")
+    with pytest.raises(ValueError, match=r"add --data\.split-column"):
+        opened(file, splits=("train=1", "test=0"))
+    data = opened(file, split_column="fold", splits=("train=1", "train=2", "test=0"))
+    assert {split: len(source) for split, source in data.items()} == {"train": 4, "test": 2}
+
+
+def test_a_class_in_each_column(tmp_path: Path) -> None:
+    names = photos(tmp_path)
+    rows = [[name, *("1.0", "0.0")[:: 1 if number % 2 else -1]] for number, name in enumerate(names)]
+    data = opened(write_rows(tmp_path / "l.csv", ["image", "MEL", "NV"], rows))
+    assert pairs(data["train"]) == [(name, ("NV", "MEL")[number % 2]) for number, name in enumerate(names)]
+    with pytest.raises(ValueError, match="has the classes 'MEL' and 'NV' in row 2: Vitral learns one class"):
+        opened(write_rows(tmp_path / "two.csv", ["image", "MEL", "NV"], [[names[0], "1", "1"], *rows_of_ones(names)]))
+
+
+def rows_of_ones(names: list[str]) -> list[list[str]]:
+    return [[name, *("10", "01")[number % 2]] for number, name in enumerate(names) if number]
+
+
+@pytest.mark.parametrize("label", [["a", "b"], {"a": 1}, [["a"]]])
+def test_lists_and_objects_are_no_classes(tmp_path: Path, label: Any) -> None:
+    rows = [{"image": name, "label": label} for name in photos(tmp_path)]
+    (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match="as the class of row 1, a list or an object: Vitral learns one class"):
+        opened(tmp_path / "l.jsonl")
+    file = write_rows(tmp_path / "l.csv", ["image", "label"], [["0.png", "['a', 'b']"]])
+    with pytest.raises(ValueError, match=r"has the list \['a', 'b'\] as the class of row 2"):
+        opened(file)
+
+
+@pytest.mark.parametrize(
+    ("labels", "noted"),
+    [
+        ((" a", "b", " a", "b"), "a class has spaces around the name, such as ' a'; they are kept"),
+        (("a", "b", "a|b", "b"), "'a|b' is read as one class, although its parts are classes too"),
+        (("0.1", "0.25", "0.5", "0.75"), "each of 4 numbers, such as 0.1, is a class of its own"),
+    ],
+)
+def test_classes_that_may_be_meant_otherwise_are_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, labels: tuple[str, ...], noted: str
+) -> None:
+    rows = [[name, label] for name, label in zip(photos(tmp_path), labels, strict=True)]
+    assert [label for _, label in pairs(opened(write_rows(tmp_path / "l.csv", ["image", "label"], rows))["train"])] == [
+        *labels
+    ]
+    assert noted in caplog.text
+
+
+def test_a_class_that_differs_in_case_between_splits(tmp_path: Path) -> None:
+    rows = [
+        [name, label, split]
+        for name, label, split in zip(photos(tmp_path), ("Cat", "dog", "cat", "dog"), SIDES, strict=True)
+    ]
+    with pytest.raises(ValueError, match="has the class 'cat' in its val images only: rename it to 'Cat'"):
+        opened(write_rows(tmp_path / "l.csv", ["image", "label", "split"], rows))
+
+
+SIDES = ("train", "train", "val", "val")
+
+
+@pytest.mark.parametrize("source", ["csv", "folder", "hub"])
+def test_splits_from_the_images_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture, source: str) -> None:
+    names = [f"{split}/{name}" for split in ("train", "test") for name in photos(tmp_path / split)]
+    rows = [[name, "ab"[number % 2]] for number, name in enumerate(names)]
+    write_rows(tmp_path / "metadata.csv", ["file_name", "label"], rows)
+    data = open_stored(DataConfig(source=source, root=tmp_path))
+    assert {split: len(part) for split, part in data.items()} == {"train": 4, "test": 4}
+    assert "splits from the images' folders" in caplog.text
+
+
+def test_files_of_each_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As competitions and papers publish lists."""
+    names = photos(tmp_path)
+    for name in ("train.txt", "val.txt", "fit.txt"):
+        (tmp_path / name).write_text("".join(f"{file} {'ab'[n % 2]}\n" for n, file in enumerate(names)))
+    (tmp_path / "test.csv").write_text("image\n0.png\n")
+    data = opened(tmp_path)
+    assert {split: len(part) for split, part in data.items()} == {"train": 4, "val": 4}
+    assert "test.csv is left out, as it has no column 'label'" in caplog.text
+    assert "4 images, such as 0.png, are both in train and in val" in caplog.text
+    assert list(opened(tmp_path, splits=("train=fit.txt", "test=val.txt"))) == ["train", "test"]
+    with pytest.raises(ValueError, match=r"lost\.txt is not a file: name label files"):
+        opened(tmp_path, splits=("train=lost.txt",))
+    (tmp_path / "val.csv").write_text("image,label\n0.png,a\n")
+    with pytest.raises(ValueError, match=r"has both val\.csv and val\.txt: choose one"):
+        opened(tmp_path)
+
+
+def test_several_images_in_a_row(tmp_path: Path) -> None:
+    photos(tmp_path)
+    (tmp_path / "metadata.jsonl").write_text('{"file_names": ["0.png", "1.png"], "label": "a"}\n')
+    with pytest.raises(ValueError, match="names several images in row 1"):
+        opened(tmp_path / "metadata.jsonl")
+
+
+def test_an_only_column_holds_the_classes_whatever_its_name(tmp_path: Path) -> None:
+    rows = [[name, "ab"[number % 2]] for number, name in enumerate(photos(tmp_path))]
+    assert opened(write_rows(tmp_path / "l.csv", ["image", "group"], rows))["train"].classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("source", "option"),
+    [("folder", "images"), ("folder", "split_column"), ("folder", "label_column"), ("digits", "split_column")],
+)
+def test_options_of_label_files_for_other_data(tmp_path: Path, source: str, option: str) -> None:
+    photos(tmp_path / "a")
+    photos(tmp_path / "b")
+    options: dict[str, Any] = {option: tmp_path if option == "images" else "x"}
+    with pytest.raises(ValueError, match=rf"--data\.{option.replace('_', '-')} is for label files, and \S+ is none"):
+        open_stored(DataConfig(source=source, root=None if source == "digits" else tmp_path, **options))
