@@ -1,12 +1,13 @@
 """Writes files atomically, and formats tables as text."""
 
 import csv
+import fcntl
 import io
 import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -16,7 +17,9 @@ __all__ = [
     "as_csv",
     "as_markdown",
     "atomic_folder",
+    "cache_folder",
     "font_fallback",
+    "locked",
     "printable",
     "sync_folder",
     "write_atomically",
@@ -70,6 +73,26 @@ def add_file_name(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def cache_folder() -> Path:
+    """The folder of what can be computed again: VITRAL_CACHE, or `vitral` in the user's cache folder."""
+    if folder := os.environ.get("VITRAL_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitral"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process of this machine is inside. On a file system without locks it does not wait.
+
+    Args:
+        path: a file for the lock; its folder must exist. It stays.
+    """
+    with path.open("ab") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

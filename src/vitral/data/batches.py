@@ -1,5 +1,6 @@
 """Batches of images as read. Item k of a data set is the whole k-th batch, so it does not depend on the workers."""
 
+import re
 import signal
 import time
 import warnings
@@ -21,7 +22,7 @@ from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
 from vitral.data.notes import keep_notes, note_first, take_kept
 from vitral.data.order import repeated_at, sample_at
-from vitral.data.sources.source import Source
+from vitral.data.sources.source import Source, read_ahead
 from vitral.errors import UserError
 
 __all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "translate_worker_errors"]
@@ -149,6 +150,7 @@ def _read(
     augment_params: AugmentParams | None,
 ) -> Batch:
     """Reads the samples `index` with `pixels`, by row; an unreadable image becomes zero, with the label UNREADABLE."""
+    read_ahead(source, index)
     images = np.empty((len(index), *preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
     labels = source.labels[index]
     unreadable = []
@@ -211,7 +213,9 @@ def translate_worker_errors() -> Iterator[None]:
     except OSError as error:
         if not str(error).startswith("Caught "):
             raise
-        raise OSError(f"reading images failed: {str(error).strip().splitlines()[-1]}") from error
+        # the last line of the worker's traceback, without the name of the error's class
+        reason = re.sub(r"^[\w.]+: ", "", str(error).strip().splitlines()[-1])
+        raise OSError(f"reading images failed: {reason}") from error
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitral.config import renamed
+from vitral.data.sources.remote import as_url
 from vitral.errors import UserError
 
 __all__ = ["ROLES", "DataConfig", "refuse_label_options", "require_folder"]
@@ -34,7 +35,8 @@ class DataConfig:
     idx: IDX files as of MNIST.
     hub: tables of Hugging Face's datasets, from the Hub or from Parquet, Arrow or packed files.
     csv: a file of paths and classes: CSV, TSV, JSON Lines, JSON (records, COCO, Label Studio) or a plain list.
-    tars: tar shards in the WebDataset format; root may be a pattern such as shards/train-{000..146}.tar.
+    tars: tar shards in the WebDataset format; root may be a pattern or URL, such as shards/train-{000..146}.tar.
+    tfrecord: TFRecord files of images and classes, also those of TensorFlow Datasets; root as with tars.
 
     Anything else is a data set's name, such as digits or cifar10: `vitral data list` shows all names.
     """
@@ -76,6 +78,10 @@ class DataConfig:
     """For unreadable images: stop the run, or skip, count and list them."""
     workers: int = 0
     """Processes that read images; 0: the training process itself."""
+    cache: str | None = None
+    """Where a run keeps decoded images: `ram`, or a folder on a local disk; None: they are decoded in every epoch."""
+    cache_side: int | None = None
+    """Short side to which larger training images are shrunk in the cache, in pixels; None: none is shrunk."""
 
     def __post_init__(self) -> None:
         if self.channels is not None and not 1 <= self.channels <= 16:
@@ -111,6 +117,12 @@ class DataConfig:
             raise UserError(f"--data.split-seed must be at least 0, not {self.split_seed}")
         if self.workers < 0:
             raise UserError(f"--data.workers must be at least 0, not {self.workers}")
+        if self.cache_side is not None and self.cache_side < 1:
+            raise UserError(f"--data.cache-side must be at least 1 pixel, not {self.cache_side}")
+        if self.cache_side is not None and self.channels is not None:
+            raise UserError("--data.cache-side shrinks pictures: leave it out with --data.channels")
+        if self.cache_side is not None and self.cache is None:
+            raise UserError("--data.cache-side shrinks images in a cache: give --data.cache ram or a folder")
         twice = [name for name, count in Counter(self.class_names).items() if count > 1]
         if twice:
             raise UserError(f"--data.class-names has {twice[0]!r} twice: give every class its own name")
@@ -141,6 +153,8 @@ def require_folder(config: DataConfig) -> Path:
     """
     if config.root is None:
         raise UserError(f"--data.source {config.source} needs --data.root, the folder to read")
+    if url := as_url(config.root):
+        raise UserError(f"--data.source {config.source} does not read {url}: only tars and tfrecord read URLs")
     if not config.root.exists():
         package = " (Debian's package dataset-fashion-mnist installs one)" if config.source == "idx" else ""
         raise UserError(f"{config.root} does not exist: give an existing folder as --data.root{package}")

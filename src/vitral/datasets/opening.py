@@ -18,6 +18,7 @@ from vitral.data.sources.source import ConcatSource, Source, Subset
 from vitral.data.sources.splits import stratified_split
 from vitral.data.sources.tables import open_tables
 from vitral.data.sources.tars import open_tars
+from vitral.data.sources.tfrecords import open_tfrecords
 from vitral.datasets.data_set import DataSet, Task
 from vitral.datasets.registry import DATA_SETS, TASKS
 from vitral.errors import UserError, did_you_mean
@@ -31,6 +32,7 @@ STORAGE = {
     "csv": open_label_file,
     "hub": open_tables,
     "tars": open_tars,
+    "tfrecord": open_tfrecords,
 }
 """What opens each kind of storage."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
+from vitral.data.cache import CachedSource
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import ConcatSource, FileSource, MappedSource, Source, Subset
 
@@ -35,6 +36,8 @@ def _parts(source: Source) -> Iterator[bytes]:
     match source:
         case Subset():
             yield from _integers(source.indices)
+            yield from _parts(source.source)
+        case CachedSource():
             yield from _parts(source.source)
         case ConcatSource():
             yield from _parts(source.first)
@@ -71,7 +74,7 @@ def contents(source: Source) -> str:
 
 def _stored(source: Source, index: int) -> Path | bytes | Image.Image | None:
     """An image as stored, before any changes; None if it cannot be read."""
-    while isinstance(source, Subset | MappedSource):
+    while isinstance(source, Subset | MappedSource | CachedSource):
         if isinstance(source, Subset):
             index = int(source.indices[index])
         source = source.source

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitral.config import to_dict
+from vitral.data.cache import cache_images
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.distributed.world import SINGLE_PROCESS, World
@@ -43,8 +44,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or SIGUSR1 was received; the run is saved.
-        UserError: an input is wrong, another process trains the run, an image cannot be read, or the loss is not
-            finite.
+        UserError: an input is wrong, the run is in training, an image cannot be read, or the loss is not finite.
         OSError: a file cannot be read, or the disk is full; earlier checkpoints are kept.
     """
     world.run_on_main(run.lock)
@@ -63,6 +63,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         plan = Plan.of(config, samples=len(data["train"]))
         with translate_resource_errors(config.train):
             session, notes = start_session(plan, changes, checkpoints, data["train"])
+            data = cache_images(data, config.data, processes=world.size)
         if world.is_main and not checkpoints.paths():
             run.save(config)
     except BaseException:

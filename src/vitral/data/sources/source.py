@@ -12,7 +12,7 @@ from PIL import Image
 from vitral.data.images.decode import read_image
 from vitral.data.sources.packed_strings import PackedStrings
 
-__all__ = ["ArraySource", "ConcatSource", "FileSource", "MappedSource", "Source", "Subset", "read_from"]
+__all__ = ["ArraySource", "ConcatSource", "FileSource", "MappedSource", "Source", "Subset", "read_ahead", "read_from"]
 
 
 @runtime_checkable
@@ -188,6 +188,36 @@ class MappedSource:
     def name(self, index: int) -> str:
         """See `Source`."""
         return self.source.name(index)
+
+
+@runtime_checkable
+class _Distant(Protocol):
+    """A source that reads many images faster than one after the other."""
+
+    def read_ahead(self, indices: Int64[np.ndarray, " b"]) -> None:
+        """Reads images that `stored` returns soon, in place of those of the last call."""
+        ...
+
+
+def read_ahead(source: Source, indices: Int64[np.ndarray, " b"]) -> None:
+    """Fetches a batch of images at once, if the source is far away; `stored` then has them.
+
+    Raises:
+        OSError: they cannot be fetched.
+    """
+    match source:
+        case Subset():
+            read_ahead(source.source, source.indices[indices])
+        case ConcatSource():
+            before = len(source.first)
+            read_ahead(source.first, indices[indices < before])
+            read_ahead(source.second, indices[indices >= before] - before)
+        case MappedSource():
+            read_ahead(source.source, indices)
+        case _Distant():
+            source.read_ahead(indices)
+        case _:
+            pass
 
 
 def read_from(source: Source, index: int, *, channels: int) -> Image.Image:

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from PIL import Image
 
 from vitral.data.extra import optional
-from vitral.data.images.decode import UnreadableImage, decoding, open_image, read_image
+from vitral.data.images.decode import UnreadableImage, read_image
+from vitral.data.images.shrink import is_grey, shrink
 from vitral.data.sources.exclude import relative_name
 from vitral.data.sources.source import Source
 from vitral.data.sources.tables import PACKED, WHOLE
@@ -231,26 +232,12 @@ def _content(stored: Path | bytes | Image.Image, name: str, config: PackConfig) 
     """The bytes of an image: its own file if it is small enough, else a JPEG; pixels become a PNG."""
     image = read_image(stored, channels=3, name=name)  # also if its bytes are copied: finds damaged files now
     if config.short_side is not None and min(image.size) > config.short_side:
-        if _is_grey(stored, name):
+        if is_grey(stored, name):
             image = read_image(stored, channels=1, name=name)
-        scale = config.short_side / min(image.size)
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        return _encode(image.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=config.quality)
+        return _encode(shrink(image, config.short_side), "JPEG", quality=config.quality)
     if isinstance(stored, Image.Image):
         return _encode(stored, "PNG")
     return stored if isinstance(stored, bytes) else stored.read_bytes()
-
-
-def _is_grey(stored: Path | bytes | Image.Image, name: str) -> bool:
-    if isinstance(stored, Image.Image):
-        return stored.mode in GREY
-    file = BytesIO(stored) if isinstance(stored, bytes) else stored.open("rb")
-    with decoding(name), file as stream, open_image(stream, name=name) as image:
-        return image.mode in GREY and not image.has_transparency_data
-
-
-GREY = ("1", "L", "I", "I;16", "I;16B", "F")
-"""Pillow's modes without colour."""
 
 
 def _encode(image: Image.Image, format_name: str, **options: Any) -> bytes:

@@ -10,13 +10,13 @@ __all__ = ["Change", "changes_between"]
 
 NEUTRAL = (
     *("train.device", "train.compile", "train.parallel", "train.shards", "train.recompute"),
-    *("train.evaluate", "train.log", "train.track", "checkpoint", "data.workers"),
+    *("train.evaluate", "train.log", "train.track", "checkpoint", "data.workers", "data.cache"),
 )
 """Hardware, speed, logging and checkpoints: the result stays the same but for rounding."""
 
 EFFECTIVE = (
     *("train.steps", "train.epochs", "train.accumulate", "train.precision", "train.ema", "train.ema_warmup"),
-    *("optim", "schedule", "augment", "objective", "data.on_error"),
+    *("optim", "schedule", "augment", "objective", "data.on_error", "data.cache_side"),
 )
 """Settings that may change for the remaining steps."""
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage
+from vitral.data.sources.shards import ShardSource
 from vitral.data.sources.source import Source, read_from
-from vitral.data.sources.tars import TarSource
 from vitral.datasets.opening import open_data
 
 
@@ -63,7 +63,7 @@ def test_shards_of_a_folder(tmp_path: Path) -> None:
     assert shades(data["val"]) == [0, 1, 2, 3]
     assert data["train"].labels.tolist() == [0, 1] * 6
     assert data["train"].classes == ("0", "1")
-    assert isinstance(data["train"], TarSource)
+    assert isinstance(data["train"], ShardSource)
     assert data["train"].stored(5) == png(5)
     assert data["train"].name(5) == f"{tmp_path}/shards/train-001.tar[1]"
     assert shades(pickle.loads(pickle.dumps(data["train"]))) == list(range(12))
