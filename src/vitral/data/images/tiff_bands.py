@@ -71,7 +71,9 @@ def _check(page: Any, kind: str, *, size: int) -> None:
     """Refuses what is not read, before memory is taken for it."""
     pixels, bands = page.imagewidth * page.imagelength, page.samplesperpixel
     if page.imagedepth != 1 or page.dtype is None or page.dtype.kind not in "iuf" or not _has_colours(page):
-        raise NotRead(f"{kind}, which is no picture: save it as RGB or grey, or read all its channels with --data.channels")
+        raise NotRead(
+            f"{kind}, which is no picture: save it as RGB or grey, or read all its channels with --data.channels"
+        )
     check_size(page.imagewidth, page.imagelength, depth=max(1, bands * page.dtype.itemsize // 8))
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     stored = sum(count for _, count in parts)
