@@ -74,7 +74,7 @@ def test_a_resnet_in_detail(screen: Screen) -> None:
     [
         (["ViT-X/16"], "unknown model 'ViT-X/16'"),
         (["ViT-B/16", "--image-size", "100"], "image size 100x100 is not divisible by patch size 16x16"),
-        (["ViT-B/16", "--classes", "0"], "num_classes must be at least 1, not 0"),
+        (["ViT-B/16", "--classes", "0"], "--classes must be at least 1, not 0"),
         (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
     ],
 )
