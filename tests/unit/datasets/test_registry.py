@@ -282,7 +282,9 @@ def test_a_mistyped_name_is_answered_by_the_closest(name: str, meant: str) -> No
 
 def test_a_name_that_is_like_no_other() -> None:
     refused(
-        "zzz", None, "--data.source 'zzz' is not known: choose one of folder, images, idx, csv, hub, tars, or a name"
+        "zzz",
+        None,
+        "--data.source 'zzz' is not known: choose one of folder, images, idx, csv, hub, tars, tfrecord, or a name",
     )
     with pytest.raises(ValueError, match=r"^no data set is called 'zzz': `vitral data list`"):
         find("zzz")

@@ -81,7 +81,7 @@ def test_colour_of_16_bits() -> None:
 def test_kinds_that_are_not_read_are_named(
     values: np.ndarray, options: dict[str, Any], kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UnreadableImage, match=f"it is a TIFF of {kind}, which Vitral does not read") as caught:
+    with pytest.raises(UnreadableImage, match=f"it is a TIFF of {kind}, which is no picture") as caught:
         read(encoded(values, **options))
     assert "damaged" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
