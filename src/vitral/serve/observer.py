@@ -1,5 +1,6 @@
 """What happens around every request: access log, metrics, security headers, and the end of connections at the end."""
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitral.serve.metrics import Metrics
+from vitral.serve.problems import problem_response
 
 __all__ = ["Lifecycle", "Observer"]
 
 LOG = logging.getLogger("vitral.access")
 
 PROBES = ("/healthz", "/readyz", "/metrics")
-"""Paths that machines ask every few seconds; the log has only their failures."""
+"""Paths that machines ask every few seconds; the log has only what is unusual."""
 
 HEADERS = [
     (
@@ -61,6 +63,13 @@ class Observer:
 
         try:
             await self.app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            if not self.lifecycle.stopping:
+                raise
+            # the time to drain is over; uvicorn answers 500 if the response has not begun
+            await problem_response(503, "the service stopped before the answer was ready")(
+                scope, receive, send_with_headers
+            )
         finally:
             self._record(scope, status, time.perf_counter() - start)
 
@@ -69,7 +78,7 @@ class Observer:
         path = getattr(route, "path", None) or "other"  # an unknown path must not make a new time series
         self.metrics.requests.labels(path, status).inc()
         self.metrics.seconds.labels(path).observe(seconds)
-        if scope["path"] not in PROBES or status >= 400:
+        if scope["path"] not in PROBES or status not in (200, 503):
             client = (scope.get("client") or ("-",))[0]
             # quoted, so that no path writes a line of its own
             asked = f"{scope['method']} {quote(scope['path'])}"

@@ -1,5 +1,6 @@
 """Errors of the HTTP interface: problem+json (RFC 9457) with one sentence."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-__all__ = ["Problem", "ProblemBody", "add_handlers", "describe"]
+__all__ = ["Problem", "ProblemBody", "add_handlers", "describe", "problem_response"]
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -56,6 +57,18 @@ def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": CAUSES[status], "content": content} for status in statuses}
 
 
+def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A response with a problem+json.
+
+    Args:
+        status: of the response.
+        detail: one sentence that names the problem and the fix.
+        headers: of the response.
+    """
+    body = ProblemBody(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return JSONResponse(body.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
+
+
 def add_handlers(app: FastAPI) -> None:
     """Makes every error of the application a problem+json."""
 
@@ -64,13 +77,13 @@ def add_handlers(app: FastAPI) -> None:
         headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         if error.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        return _response(error.status, error.detail, headers)
+        return problem_response(error.status, error.detail, headers)
 
     async def wrong_parameter(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"][1:])
-        return _response(422, f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}", {})
+        return problem_response(422, f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}")
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -78,17 +91,12 @@ def add_handlers(app: FastAPI) -> None:
             404: f"there is no {request.url.path}: see /docs",
             405: f"{request.url.path} does not take {request.method}: see /docs",
         }
-        return _response(error.status_code, sentences.get(error.status_code, str(error.detail)), error.headers or {})
+        return problem_response(error.status_code, sentences.get(error.status_code, str(error.detail)), error.headers)
 
     async def bug(request: Request, error: Exception) -> JSONResponse:
-        return _response(500, "the service failed; its log says why", {})
+        return problem_response(500, "the service failed; its log says why")
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(RequestValidationError, wrong_parameter)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, bug)
-
-
-def _response(status: int, detail: str, headers: Any) -> JSONResponse:
-    body = ProblemBody(title=HTTPStatus(status).phrase, status=status, detail=detail)
-    return JSONResponse(body.model_dump(), status, headers=dict(headers), media_type=MEDIA_TYPE)

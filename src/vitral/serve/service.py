@@ -140,12 +140,14 @@ class Service:
         self._add_waiting(count)
         try:
             jobs = (self._compute_one(upload, task, deadline) for upload in uploads)
-            outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+            results = await asyncio.gather(*jobs, return_exceptions=True)
         finally:
             self._add_waiting(-count)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        outcomes = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            outcomes.append(result)
         if all(outcome.problem for outcome in outcomes):
             problem = outcomes[0].problem
             assert problem is not None
