@@ -4,9 +4,12 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from httpx import Response
 
@@ -82,8 +85,6 @@ def test_features_are_those_of_the_model(client: TestClient) -> None:
     image = client.post("/v1/features", content=image_file(), headers=PNG).json()["images"][0]
     predictor = Predictor(small_model(), device="cpu")
     pixels = predictor.read(picture(), name="picture")
-    import torch
-
     features = predictor.extract_features(torch.from_numpy(pixels[None]))[0]
     assert image["features"] == pytest.approx(features.tolist(), abs=1e-5)
 
@@ -177,8 +178,6 @@ def test_attention_of_a_model_without_is_refused() -> None:
 
 
 def test_a_model_without_a_head_gives_features_only() -> None:
-    from dataclasses import replace
-
     model = small_model()
     model.card = replace(model.card, classes=())
     with client_of(model) as client:
@@ -222,3 +221,13 @@ def test_every_response_keeps_the_page_to_this_host(client: TestClient) -> None:
         policy = response.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
+
+
+def test_page_files_are_served_and_nothing_else(client: TestClient) -> None:
+    assert "text/html" in client.get("/").headers["content-type"]
+    assert "javascript" in client.get("/page/page.js").headers["content-type"]
+    assert "text/css" in client.get("/page/style.css").headers["content-type"]
+    assert client.get("/page/../app.py").status_code == client.get("/page/%2e%2e/app.py").status_code == 404
+    for file in (Path(__file__).parents[2] / "src/vitral/serve").rglob("*.*"):
+        if file.suffix in (".html", ".js", ".css"):
+            assert "://" not in file.read_text(), file

@@ -25,6 +25,7 @@ from vitral.serve.predictor import Predictor
 from vitral.serve.problems import Problem, add_handlers, describe
 from vitral.serve.schemas import FeatureAnswer, ModelList, PredictAnswer, as_model, as_outcome, ranked
 from vitral.serve.service import Service
+from vitral.serve.site import add_site
 from vitral.serve.uploads import REQUEST_BODY, ClientGone, Uploads
 
 __all__ = ["create_app"]
@@ -86,6 +87,7 @@ def create_app(models: Served | Mapping[str, Served], *, config: ServeConfig | N
     routes = Routes(services, Uploads(config), config)
     app.include_router(_api(routes))
     app.include_router(_operations(routes, metrics, lifecycle))
+    add_site(app)
     return app
 
 
