@@ -217,7 +217,7 @@ def test_a_service_takes_what_it_was_given(tmp_path: Path) -> None:
         assert httpx.post(f"{service.url}/v1/predict", files=files).status_code == 401
         assert httpx.get(f"{service.url}/no%0Awhere").status_code == 404
         assert service.stop() == 0
-        requests = [line for line in service.log if "127.0.0.1 " in line]
+        requests = [line for line in service.log if " 127.0.0.1 " in line]
         assert [line.split(" ")[3:6] for line in requests] == [
             ["GET", "/v1/models", "200"],
             ["POST", "/v1/predict", "200"],

@@ -45,7 +45,7 @@ Timeout = Annotated[
 
 
 def create_app(models: Served | Mapping[str, Served], *, config: ServeConfig | None = None) -> FastAPI:
-    """The service as an ASGI application, for uvicorn or to mount in another one.
+    """The service as an ASGI application, whose lifespan starts and ends the threads of the models.
 
     Args:
         models: one model, or several by name; the first is the default.

@@ -16,8 +16,8 @@ from vitral.serve.observer import Lifecycle
 
 __all__ = ["bind", "run_server"]
 
-IDLE_SECONDS = 60
-"""Seconds that a connection may stay open without a whole head of a request."""
+IDLE_SECONDS = 75
+"""Seconds that a connection may stay open without a whole head of a request; proxies close theirs after 60."""
 
 LINGER_SECONDS = 0.3
 """Seconds after the last connection was accepted in which requests may still begin."""
