@@ -5,12 +5,16 @@
 Starts `vitral serve` in a process of its own, and measures by turns, several times: the bare model on batches in
 memory at its best size, `Predictor.predict` on files in memory, and the service at full load and at half of it. Every
 answer is checked against the SHA-256 of the image that was sent. Prints a Markdown table of medians.
+
+On a machine that does other work too, CPU time an image says more than images a second. It is read from /proc, so this
+needs Linux.
 """
 
 import argparse
 import asyncio
 import hashlib
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -19,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
@@ -43,9 +48,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement (default: 8)")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--clients", type=int, default=64, help="connections at full load (default: 64)")
-    parser.add_argument("--serve", nargs="*", default=[], metavar="FLAG", help="further flags of vitral serve")
+    parser.add_argument("--max-batch", type=int, default=32, help="of vitral serve (default: 32)")
     options = parser.parse_args()
-    print("| model | bare, best batch | predict | service | of bare | p50, p99 full load | p50, p99 half load |")
+    print("| model | bare | predict | service | of bare | p50, p99 full load | p50, p99 half load |")
     print("|---|---|---|---|---|---|---|")
     for name in options.models:
         print(measure(name, options), flush=True)
@@ -61,25 +66,63 @@ def measure(name: str, options: argparse.Namespace) -> str:
     bare, predicted, full, half = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), model, model.card)
-        predictor = Predictor(folder, batch_size=32)
-        with service(folder, options.serve) as port:
-            best = max(BATCHES, key=lambda batch: bare_speed(predictor, batch, options.seconds / 4))
+        predictor = Predictor(folder, batch_size=options.max_batch)
+        with service(folder, options.max_batch) as (port, process):
+            batches = [batch for batch in BATCHES if batch <= options.max_batch]
+            best = max(batches, key=lambda batch: bare_speed(predictor, batch, options.seconds / 4).speed)
             for _ in range(options.rounds):
                 bare.append(bare_speed(predictor, best, options.seconds))
                 predicted.append(predict_speed(predictor, files, options.seconds))
-                full.append(asyncio.run(load(port, files, options.seconds, clients=options.clients)))
-                speed = len(full[-1]) / options.seconds
-                half.append(asyncio.run(load(port, files, options.seconds, clients=options.clients, rate=speed / 2)))
-    served = [len(times) / options.seconds for times in full]
-    ratio = statistics.median(one / other for one, other in zip(served, bare, strict=True))
+                full.append(asyncio.run(load(port, process, files, options.seconds, options.clients)))
+                rate = full[-1].speed / 2
+                half.append(asyncio.run(load(port, process, files, options.seconds, options.clients, rate)))
     cells = [
-        f"{statistics.median(bare):.1f} images/s at {best}",
-        f"{statistics.median(predicted):.1f}",
-        f"{statistics.median(served):.1f}",
-        f"{ratio:.0%}",
-        *(f"{quantile(times, 0.5):.0f}, {quantile(times, 0.99):.0f} ms" for times in (full, half)),
+        *(
+            f"{median(speeds, 'speed'):.1f} images/s, {median(speeds, 'cpu'):.1f} ms"
+            for speeds in (bare, predicted, full)
+        ),
+        f"{ratio(full, bare, 'speed'):.0%}, {ratio(bare, full, 'cpu'):.0%} by CPU time",
+        *(f"{quantile(speeds, 0.5):.0f}, {quantile(speeds, 0.99):.0f} ms" for speeds in (full, half)),
     ]
-    return f"| {name} | {' | '.join(cells)} |"
+    return f"| {name}, batches of {best} | {' | '.join(cells)} |"
+
+
+@dataclass
+class Speed:
+    """A measurement."""
+
+    images: int
+    seconds: float
+    cpu_seconds: float
+    times: list[float] = field(default_factory=list)
+    """Seconds of each request."""
+
+    @property
+    def speed(self) -> float:
+        """Images a second."""
+        return self.images / self.seconds
+
+    @property
+    def cpu(self) -> float:
+        """Milliseconds of CPU time an image."""
+        return 1000 * self.cpu_seconds / self.images
+
+
+def median(speeds: list[Speed], figure: str) -> float:
+    """The median over rounds."""
+    return statistics.median(getattr(speed, figure) for speed in speeds)
+
+
+def ratio(ones: list[Speed], others: list[Speed], figure: str) -> float:
+    """The median over rounds of the ratio within a round."""
+    return statistics.median(
+        getattr(one, figure) / getattr(other, figure) for one, other in zip(ones, others, strict=True)
+    )
+
+
+def quantile(speeds: list[Speed], fraction: float) -> float:
+    """The median over rounds of a quantile of the requests' times, in milliseconds."""
+    return statistics.median(1000 * float(np.quantile(speed.times, fraction)) for speed in speeds)
 
 
 def photograph(seed: int, size: int) -> bytes:
@@ -90,54 +133,55 @@ def photograph(seed: int, size: int) -> bytes:
     return stream.getvalue()
 
 
-def quantile(rounds: list[list[float]], fraction: float) -> float:
-    """The median over rounds of a quantile, in milliseconds."""
-    return statistics.median(1000 * float(np.quantile(times, fraction)) for times in rounds)
-
-
-def bare_speed(predictor: Predictor, batch: int, seconds: float) -> float:
-    """Images a second of the model on batches in memory."""
+def bare_speed(predictor: Predictor, batch: int, seconds: float) -> Speed:
+    """The model on batches in memory."""
     images = torch.randint(0, 256, (batch, *predictor.card.preprocessing.image_size, 3), dtype=torch.uint8)
     predictor.logits(images).cpu()
-    count, start = 0, time.perf_counter()
+    count, start, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - start < seconds:
         predictor.logits(images).cpu()
         count += batch
-    return count / (time.perf_counter() - start)
+    return Speed(count, time.perf_counter() - start, time.process_time() - cpu)
 
 
-def predict_speed(predictor: Predictor, files: list[bytes], seconds: float) -> float:
-    """Images a second of `Predictor.predict` on files in memory."""
-    count, start = 0, time.perf_counter()
+def predict_speed(predictor: Predictor, files: list[bytes], seconds: float) -> Speed:
+    """`Predictor.predict` on files in memory."""
+    count, start, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - start < seconds:
-        count += sum(1 for _ in predictor.predict(files))
-    return count / (time.perf_counter() - start)
+        count += sum(1 for _ in predictor.predict(files[: predictor.batch_size]))
+    return Speed(count, time.perf_counter() - start, time.process_time() - cpu)
 
 
 @contextmanager
-def service(folder: str, flags: list[str]) -> Iterator[int]:
-    """A running service; its port."""
-    command = [sys.executable, "-m", "vitral", "serve", folder, "--port", "0", *flags]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def service(folder: str, max_batch: int) -> Iterator[tuple[int, int]]:
+    """A running service: its port and its process."""
+    command = [sys.executable, "-m", "vitral", "serve", folder, "--port", "0", "--max-batch", str(max_batch)]
+    process = subprocess.Popen([*command, "--timeout", "10m"], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     match = next(filter(None, (re.search(r"http://\S+:(\d+)$", line.rstrip()) for line in process.stderr)))
     drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
     try:
-        yield int(match[1])
+        yield int(match[1]), process.pid
     finally:
         process.terminate()
         assert process.wait() == 0
         drain.wait()
 
 
+def cpu_seconds(process: int) -> float:
+    """CPU time of a process so far."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 async def load(
-    port: int, files: list[bytes], seconds: float, *, clients: int, rate: float | None = None
-) -> list[float]:
-    """Seconds of each request that was answered in a time; at `rate` requests a second, or as fast as they go."""
-    end, times = time.perf_counter() + seconds, []
-    jobs = (client(port, files, number, clients, end, times, rate) for number in range(clients))
+    port: int, process: int, files: list[bytes], seconds: float, clients: int, rate: float | None = None
+) -> Speed:
+    """The service, asked by many connections for a time: at `rate` requests a second, or as fast as it answers."""
+    start, cpu, times = time.perf_counter(), cpu_seconds(process), []
+    jobs = (client(port, files, number, clients, start + seconds, times, rate) for number in range(clients))
     await asyncio.gather(*jobs)
-    return times
+    return Speed(len(times), time.perf_counter() - start, cpu_seconds(process) - cpu, times)
 
 
 async def client(
@@ -153,10 +197,8 @@ async def client(
         content = files[turn % len(files)]
         start = due if rate else time.perf_counter()
         answer = await ask(reader, writer, content)
-        now = time.perf_counter()
+        times.append(time.perf_counter() - start)
         assert answer["images"][0]["sha256"] == hashlib.sha256(content).hexdigest(), "an answer for another image"
-        if now < end:
-            times.append(now - start)
         turn += clients
         due += clients / rate if rate else 0
     writer.close()

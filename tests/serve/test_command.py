@@ -8,6 +8,7 @@ import pytest
 
 from models import small_model
 from processes import SOURCES
+from vitral.cli import main
 from vitral.commands.arguments.serve import parse
 from vitral.errors import UserError
 from vitral.serve.config import ServeConfig
@@ -70,6 +71,30 @@ def test_wrong_use_is_one_sentence(folder: Path, arguments: list[str], named: st
         parse(arguments)
     assert named in str(error.value)
     assert "----" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_open"),
+    [([], False), (["--host", "0.0.0.0"], True), (["--host", "0.0.0.0", "--token-file", "token"], False)],
+)
+def test_a_service_that_is_open_to_all_says_so(
+    folder: Path,
+    arguments: list[str],
+    is_open: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "token").write_text("secret")
+    listeners = []
+    monkeypatch.setattr("vitral.commands.serve.run_server", lambda app, listener, drain: listeners.append(listener))
+    monkeypatch.setattr("vitral.commands.serve.log_access", lambda: None)
+    main(["serve", "runs/tiny", "--port", "0", *arguments])
+    (listener,) = listeners
+    host, port = listener.getsockname()
+    errors = capsys.readouterr().err
+    assert f"serving tiny at http://{host}:{port}" in errors
+    assert ("open to all" in errors) == is_open
+    listener.close()
 
 
 def run(code: str) -> str:

@@ -50,12 +50,12 @@ class Observer:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 500
+        start, status, began = time.perf_counter(), 500, False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, began
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, began = message["status"], True
                 # a client that keeps its connection would send its next request to a service that has stopped
                 closing = [(b"connection", b"close")] if self.lifecycle.stopping else []
                 message = {**message, "headers": [*message.get("headers", []), *HEADERS, *closing]}
@@ -64,12 +64,11 @@ class Observer:
         try:
             await self.app(scope, receive, send_with_headers)
         except asyncio.CancelledError:
-            if not self.lifecycle.stopping:
+            if began or not self.lifecycle.stopping:
                 raise
-            # the time to drain is over; uvicorn answers 500 if the response has not begun
-            await problem_response(503, "the service stopped before the answer was ready")(
-                scope, receive, send_with_headers
-            )
+            # the time to drain is over: uvicorn would answer 500
+            refusal = problem_response(503, "the service stopped before the answer was ready")
+            await refusal(scope, receive, send_with_headers)
         finally:
             self._record(scope, status, time.perf_counter() - start)
 

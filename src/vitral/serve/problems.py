@@ -48,7 +48,8 @@ class Problem(Exception):
             retry_after: seconds after which the client may try again.
         """
         super().__init__(detail)
-        self.status, self.detail, self.retry_after = status, detail, retry_after
+        self.status, self.retry_after = status, retry_after
+        self.detail = " ".join(detail.split())  # names of files may have line breaks
 
 
 def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
