@@ -54,6 +54,7 @@ def run_server(app: FastAPI, listener: socket.socket, *, drain: float) -> None:
     """
     allow_many_connections()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # damaged bodies are answered, not logged
     config = uvicorn.Config(
         app,
         http=Connection,
