@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from vitral.config import check_minimum
 from vitral.errors import UserError
 
 __all__ = ["ServeConfig"]
@@ -34,8 +33,10 @@ class ServeConfig:
     """Bearer token that requests must carry; None: the service is open."""
 
     def __post_init__(self) -> None:
-        check_minimum(self, 1, "max_batch", "queue", "max_body", "max_files")
-        check_minimum(self, 0, "max_wait")
+        # written out: help must not wait for pydantic, which vitral.config imports
+        for name, least in {"max_batch": 1, "queue": 1, "max_body": 1, "max_files": 1, "max_wait": 0}.items():
+            if (value := getattr(self, name)) < least:
+                raise UserError(f"{name} must be at least {least}, not {value}")
         for name in ("timeout", "body_timeout"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} must be above 0 seconds, not {getattr(self, name)}")
