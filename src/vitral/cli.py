@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recipes": ("recipes", "list the recipes and what to expect of them"),
     "eval": ("evaluate.command", "evaluate a trained model on held-out images"),
     "predict": ("predict", "classify image files"),
+    "serve": ("serve", "serve models over HTTP, with a page to try them"),
     "report": ("report", "write a run's HTML report again: curves, mistakes, speed, configuration"),
     "compare": ("compare", "compare finished runs"),
     "inspect": ("inspect", "draw a model's attention"),

@@ -12,7 +12,7 @@ from vitral.data.images.preprocess import AnyImage, Preprocessing
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
 from vitral.vit import ViT
 
-__all__ = ["Look", "look"]
+__all__ = ["Look", "look", "visible_part"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def look(model: ViT, image: AnyImage, *, name: str, truth: str | None = None) ->
     layers = [attention_over_image(layer.mean(dim=1), grid=grid, queries=model.pool_tokens)[0] for layer in weights]
     return Look(
         name=name,
-        image=_visible_part(image, preprocessing),
+        image=visible_part(image, preprocessing),
         truth=truth,
         predicted=predicted,
         probability=probability,
@@ -69,7 +69,7 @@ def look(model: ViT, image: AnyImage, *, name: str, truth: str | None = None) ->
     )
 
 
-def _visible_part(image: AnyImage, preprocessing: Preprocessing) -> Image.Image:
+def visible_part(image: AnyImage, preprocessing: Preprocessing) -> Image.Image:
     """The part of an image that preprocessing keeps, at about the image's resolution."""
     if preprocessing.resize == "squash":
         return preprocessing.picture(image)

@@ -20,6 +20,7 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import PixelBatch, Pixels
 from vitral.device import pick_device
 from vitral.errors import UserError, unknown_name
+from vitral.inspection.attention import attention_over_image, attention_weights, rollout
 from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig
@@ -146,6 +147,31 @@ class Predictor:
         with self._arithmetic():
             tokens = self.model.features(self.card.preprocessing.normalise(images.to(self.device))).patches
         return rearrange(tokens.float().cpu(), "b (gh gw) d -> b gh gw d", gh=self.model.config.grid[0])
+
+    @torch.inference_mode()
+    def attention(self, images: PixelBatch) -> Float[Tensor, "b gh gw"]:
+        """Fraction of the rolled-out attention that each patch receives, of a Vision Transformer, on the CPU.
+
+        Raises:
+            UserError: the model has axial attention.
+        """
+        assert isinstance(self.model, ViT)
+        with self._arithmetic():
+            weights = attention_weights(self.model, self.card.preprocessing.normalise(images.to(self.device)))
+        rolled = rollout([layer.float() for layer in weights])
+        return attention_over_image(rolled, grid=self.model.config.grid, queries=self.model.pool_tokens).cpu()
+
+    def read(self, image: ImageLike, *, name: str) -> np.ndarray:
+        """Reads one image as preprocessing does: what `logits` and its like take, without the batch axis.
+
+        Args:
+            image: as in `predict`.
+            name: the image's name in errors.
+
+        Raises:
+            UnreadableImage: the image cannot be read.
+        """
+        return self._read(image, name)
 
     def _predict(self, images: Iterable[ImageLike], top_k: int) -> Iterator[Prediction | Failure]:
         numbered = enumerate(images)

@@ -13,6 +13,7 @@ from PIL import Image
 from models import SMALL, small_card, small_model
 from photographs import break_files, write_photographs
 from vitral.data.images.decode import UnreadableImage, read_image
+from vitral.inspection.look import look
 from vitral.serve.predictor import Failure, Prediction, Predictor
 from vitral.vit import ViT
 from vitral.weights.folder import save_model
@@ -265,3 +266,10 @@ def test_a_gpu_agrees_within_bfloat16_precision() -> None:
     on_cpu, on_gpu = (Predictor(small_model(), device=device)(image, top_k=3) for device in ("cpu", "cuda"))
     expected = dict(zip(on_cpu.classes, on_cpu.probabilities, strict=True))
     assert dict(zip(on_gpu.classes, on_gpu.probabilities, strict=True)) == pytest.approx(expected, abs=0.1)
+
+
+def test_attention_is_that_of_inspection(predictor: Predictor) -> None:
+    assert isinstance(predictor.model, ViT)
+    pixels = predictor.read(noise(), name="noise")
+    attention = predictor.attention(torch.from_numpy(pixels[None]))
+    torch.testing.assert_close(attention[0], look(predictor.model, noise(), name="noise").rollout)

@@ -1,0 +1,162 @@
+"""Dynamic batching: one thread computes what many requests submit, together."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from typing import Any
+
+__all__ = ["BatchStats", "Batcher", "DeadlinePassed", "Task"]
+
+LOG = logging.getLogger("vitral.serve")
+
+Task = Callable[[list[Any]], Sequence[Any]]
+"""Computes one result for each item of a batch, in order."""
+
+
+class DeadlinePassed(Exception):
+    """An item was not computed by its deadline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchStats:
+    """What happened to the items of one batch."""
+
+    computed: int
+    """Items in the batch; 0 if nothing was left to compute."""
+    cancelled: int
+    """Items dropped because nobody waits for them any more."""
+    expired: int
+    """Items dropped because their deadline had passed."""
+    seconds: float
+    """Time that the computation took."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    task: Task
+    item: Any
+    deadline: float
+    future: Future = field(default_factory=Future)
+    arrived: float = field(default_factory=time.monotonic)
+
+
+class Batcher:
+    """Collects items into batches and computes them in a thread of its own, first come, first served.
+
+    A batch starts when it is full, or when its first item has waited for `max_wait`. Items of different tasks never
+    share a batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        max_batch: int,
+        max_wait: float,
+        observe: Callable[[BatchStats], None] = lambda _: None,
+    ) -> None:
+        """
+        Args:
+            name: of the thread.
+            max_batch: items that are computed together at most.
+            max_wait: seconds that the first item of a batch waits at most for others.
+            observe: called in the thread after each batch.
+        """
+        self.max_batch, self.max_wait, self.observe = max_batch, max_wait, observe
+        self._jobs: deque[_Job] = deque()
+        self._changed = Condition()
+        self._closing = False
+        self._thread = Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Computes what is queued, then ends the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, task: Task, item: Any, *, deadline: float) -> Future:
+        """Queues an item; cancel the future if its result is no longer needed.
+
+        Args:
+            task: computes it, together with other items of the same task.
+            item: what the task takes.
+            deadline: reading of `time.monotonic()` after which it is not computed: the future raises `DeadlinePassed`.
+        """
+        job = _Job(task=task, item=item, deadline=deadline)
+        with self._changed:
+            assert not self._closing, "the batcher is closed"
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.future
+
+    def _work(self) -> None:
+        while (jobs := self._next()) is not None:
+            self._compute(jobs)
+            del jobs  # their images would stay in memory until the next batch
+
+    def _next(self) -> list[_Job] | None:
+        """The jobs of the next batch; None when all is done."""
+        with self._changed:
+            while not self._jobs:
+                if self._closing:
+                    return None
+                self._changed.wait()
+            start = self._jobs[0].arrived + self.max_wait
+            while len(self._jobs) < self.max_batch and not self._closing:
+                if (left := start - time.monotonic()) <= 0:
+                    break
+                self._changed.wait(left)
+            return self._take()
+
+    def _take(self) -> list[_Job]:
+        """Removes the first job and those that may share its batch; jobs that need no computation count for nothing."""
+        task, taken, others, count = self._jobs[0].task, [], [], 0
+        while self._jobs and count < self.max_batch:
+            job = self._jobs.popleft()
+            if job.task != task:
+                others.append(job)
+                continue
+            taken.append(job)
+            count += not job.future.cancelled() and job.deadline > time.monotonic()
+        self._jobs.extendleft(reversed(others))
+        return taken
+
+    def _compute(self, jobs: list[_Job]) -> None:
+        running = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+        now = time.monotonic()
+        live = [job for job in running if job.deadline > now]
+        for job in running:
+            if job.deadline <= now:
+                job.future.set_exception(DeadlinePassed())
+        if live:
+            self._run(live)
+        stats = BatchStats(
+            computed=len(live),
+            cancelled=len(jobs) - len(running),
+            expired=len(running) - len(live),
+            seconds=time.monotonic() - now,
+        )
+        self.observe(stats)
+
+    def _run(self, jobs: list[_Job]) -> None:
+        try:
+            results = jobs[0].task([job.item for job in jobs])
+            assert len(results) == len(jobs), "a task gives one result for each item"
+        # whatever a batch raises, the thread goes on: its requests get the error, the next ones an answer
+        except Exception as error:
+            LOG.exception("a batch of %d images failed", len(jobs))
+            for job in jobs:
+                job.future.set_exception(error)
+            return
+        for job, result in zip(jobs, results, strict=True):
+            job.future.set_result(result)

@@ -1,0 +1,100 @@
+"""What the HTTP interface answers, for the OpenAPI document."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from vitral.serve.service import Outcome, Service
+
+__all__ = ["FeatureAnswer", "ModelList", "PredictAnswer", "as_model", "as_outcome", "ranked"]
+
+NAME = Field(description="The file's name, or its position such as images[3].")
+SHA256 = Field(description="SHA-256 of the image's bytes, in hexadecimal.")
+ERROR = Field(default=None, description="Why the image was not read; other images of the request are.")
+
+
+class ClassProbability(BaseModel):
+    """A class and its probability."""
+
+    class_: str = Field(alias="class")
+    probability: float
+
+
+class ImageClasses(BaseModel):
+    """The most probable classes of an image."""
+
+    name: str = NAME
+    sha256: str = SHA256
+    classes: list[ClassProbability] | None = Field(default=None, description="Most probable class first.")
+    error: str | None = ERROR
+
+
+class PredictAnswer(BaseModel):
+    """Predictions in the order of the images."""
+
+    model: str
+    images: list[ImageClasses]
+
+
+class ImageFeatures(BaseModel):
+    """The features of an image."""
+
+    name: str = NAME
+    sha256: str = SHA256
+    features: list[float] | None = Field(default=None, description="What the head receives: y of the paper's Eq. 4.")
+    error: str | None = ERROR
+
+
+class FeatureAnswer(BaseModel):
+    """Features in the order of the images."""
+
+    model: str
+    images: list[ImageFeatures]
+
+
+class ModelEntry(BaseModel):
+    """A model that is served."""
+
+    name: str
+    architecture: str
+    parameters: int
+    image_size: tuple[int, int] = Field(description="Height and width of the input in pixels.")
+    classes: list[str] = Field(description="Empty if the head was never trained.")
+    attention: bool = Field(description="Whether /v1/attention draws it.")
+    ready: bool
+    metrics: dict[str, float] = Field(description="Results of its evaluation, as fractions.")
+
+
+class ModelList(BaseModel):
+    """The models that are served; the first is the default."""
+
+    models: list[ModelEntry]
+
+
+def as_model(service: Service) -> dict[str, Any]:
+    """A model as `ModelEntry` has it."""
+    model, card = service.predictor.model, service.predictor.card
+    return {
+        "name": service.name,
+        "architecture": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "image_size": card.preprocessing.image_size,
+        "classes": card.classes,
+        "attention": service.draws_attention,
+        "ready": service.ready,
+        "metrics": card.metrics,
+    }
+
+
+def as_outcome(outcome: Outcome, key: str, value: Any) -> dict[str, Any]:
+    """An image as the answers have it, with its result under `key` or why there is none."""
+    result = {"error": outcome.problem.detail} if outcome.problem else {key: value}
+    return {"name": outcome.name, "sha256": outcome.sha256, **result}
+
+
+def ranked(probabilities: Tensor, classes: tuple[str, ...], top_k: int) -> list[dict[str, Any]]:
+    """The most probable classes as `ClassProbability` has them."""
+    values, indices = probabilities.topk(top_k)
+    pairs = zip(values.tolist(), indices.tolist(), strict=True)
+    return [{"class": classes[index], "probability": value} for value, index in pairs]

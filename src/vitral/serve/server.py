@@ -1,0 +1,116 @@
+"""Runs the application until a signal, and then ends without losing a request."""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from vitral.errors import UserError
+from vitral.serve.observer import Lifecycle
+
+__all__ = ["bind", "run_server"]
+
+IDLE_SECONDS = 75
+"""Seconds that a connection may stay open without a whole head of a request; proxies close theirs after 60."""
+
+LINGER_SECONDS = 0.3
+"""Seconds after the last connection was accepted in which requests may still begin."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that is bound but refuses connections until the server runs.
+
+    Raises:
+        UserError: the address is unknown or taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        if sys.platform != "win32":  # there it would let two servers share a port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot listen on {host} port {port} ({reason}): choose another --host or --port") from None
+    return bound
+
+
+def run_server(app: FastAPI, listener: socket.socket, *, drain: float) -> None:
+    """Serves until SIGTERM or SIGINT, then refuses connections, answers what was accepted, and returns.
+
+    Args:
+        app: from `create_app`.
+        listener: from `bind`.
+        drain: seconds that the requests may take after the signal; then they are cancelled.
+
+    Raises:
+        KeyboardInterrupt: the signal was SIGINT.
+    """
+    allow_many_connections()
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # damaged bodies are answered, not logged
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=max(round(drain), 1),
+    )
+    # uvicorn raises the signal again when it has ended: without this the process would die of it
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    Server(config, app.state.lifecycle).run([listener])
+
+
+class Server(uvicorn.Server):
+    """Ends in an order that loses no request."""
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+        super().__init__(config)
+        self.lifecycle = lifecycle
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuses connections, waits for requests that are on their way on open ones, then lets uvicorn end."""
+        self.lifecycle.stopping = True
+        await asyncio.sleep(0)  # accepts the connections that the system has completed
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LINGER_SECONDS)
+        await super().shutdown(sockets)
+
+
+class Connection(HttpToolsProtocol):
+    """Closes connections whose client sends no request, or sends its head too slowly."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Starts the clock."""
+        super().connection_made(transport)
+        self.loop.call_later(IDLE_SECONDS, self._close_if_idle, None)
+
+    def _close_if_idle(self, last: Any) -> None:
+        """Closes the connection if its request is still the one of the last check, and answered."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is last and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
+        else:
+            self.loop.call_later(IDLE_SECONDS, self._close_if_idle, self.cycle)
+
+
+def allow_many_connections() -> None:
+    """Raises the number of open files that the process may have to the most that its user allows."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,43 @@
+"""The page for people, and the description of the interface for programs."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader
+
+from vitral.serve.problems import ProblemBody
+
+__all__ = ["add_site"]
+
+PAGE = Path(__file__).parent / "page"
+
+
+def add_site(app: FastAPI) -> None:
+    """Adds `/`, `/docs` and their files, and the form of errors to the OpenAPI document.
+
+    Nothing comes from another host: FastAPI's own page of the interface would load its scripts from one.
+    """
+    template = Environment(loader=FileSystemLoader(PAGE.parent), autoescape=True, trim_blocks=True).get_template(
+        "docs.html"
+    )
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        document["components"]["schemas"][ProblemBody.__name__] = ProblemBody.model_json_schema()
+        return document
+
+    app.openapi = openapi
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(template.render(api=app.openapi(), base=request.base_url))
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")

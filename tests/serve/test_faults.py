@@ -1,0 +1,227 @@
+"""Clients that misbehave, and a service that answers the next one."""
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import httpx
+import numpy as np
+import pytest
+
+from models import small_model
+from photographs import png_header
+from serve.client import client_of, image_file
+from serve.running import Running, running, slow_model
+from vitral.serve.predictor import Predictor
+
+PNG = {"content-type": "image/png"}
+LIMITS = ("--body-timeout", "700ms", "--max-batch", "1", "--queue", "40", "--max-body", "4MB")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("service")
+    with running(folder, str(slow_model(folder / "slow")), *LIMITS) as service:
+        yield service
+
+
+@pytest.fixture(autouse=True)
+def healthy_after(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test does to the service, it answers the next request."""
+    yield
+    if "service" in request.fixturenames:
+        service = request.getfixturevalue("service")
+        assert classify(service).status_code == 200
+        assert not [line for line in service.log if "Traceback" in line], "\n".join(service.log)
+
+
+def classify(service: Running, content: bytes | None = None) -> httpx.Response:
+    content = image_file() if content is None else content
+    return httpx.post(f"{service.url}/v1/predict", content=content, headers=PNG, timeout=60)
+
+
+def head(length: int) -> bytes:
+    return (
+        f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {length}\r\n\r\n".encode()
+    )
+
+
+def answer(connection: socket.socket) -> bytes:
+    """The first line of a response, empty if the connection is closed without one."""
+    with connection, connection.makefile("rb") as stream:
+        return stream.readline()
+
+
+def test_a_client_that_sends_a_byte_at_a_time_is_cut_off(service: Running) -> None:
+    connection = service.connect()
+    connection.sendall(head(1000))
+    start = time.monotonic()
+    while time.monotonic() - start < 1.0:
+        connection.sendall(b"x")
+        time.sleep(0.1)
+    assert b" 408 " in answer(connection)
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request(service: Running) -> None:
+    for length in (0, 10, 500):
+        connection = service.connect()
+        connection.sendall((head(1000) + bytes(500))[:length])
+        connection.close()
+
+
+def test_images_of_clients_that_have_gone_are_not_computed(service: Running) -> None:
+    before = service.figure("vitral_images_total", model="slow", outcome="computed")
+    service.log.clear()
+    connections = [service.connect() for _ in range(30)]
+    content = image_file()
+    for connection in connections:
+        connection.sendall(head(len(content)) + content)
+    for connection in connections:
+        connection.close()
+    end = time.monotonic() + 60
+    while len([line for line in service.log if " 499 " in line]) < 30:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert service.figure("vitral_queue_images", model="slow") == 0
+    assert service.figure("vitral_images_total", model="slow", outcome="computed") - before < 20
+
+
+def test_a_bomb_is_refused_by_its_header(service: Running) -> None:
+    assert classify(service, png_header(20_000, 10_000)).status_code == 413
+    # a small file of nothing but one colour, within the limit of pixels but cut in its compressed stream
+    assert classify(service, png_header(9_000, 9_000)).status_code == 400
+
+
+def test_a_body_without_end_is_refused_at_its_limit(service: Running) -> None:
+    connection = service.connect()
+    connection.sendall(head(5_000_000))
+    assert b" 413 " in answer(connection)
+
+
+def test_what_is_no_http_is_refused(service: Running) -> None:
+    connection = service.connect()
+    connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+    assert b" 400 " in answer(connection)
+
+
+def test_mutated_bodies_never_make_an_error_of_the_service(service: Running) -> None:
+    rng = np.random.default_rng(0)
+    part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n' + image_file()[:300]
+    whole = np.frombuffer(part + b"\r\n--b--\r\n", np.uint8)
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        for _ in range(200):
+            body = whole.copy()
+            where = rng.integers(0, len(body), 3)
+            body[where] = rng.integers(0, 256, 3)
+            headers = {"content-type": "multipart/form-data; boundary=b"}
+            status = client.post("/v1/predict", content=body.tobytes(), headers=headers).status_code
+            assert status in (200, 400, 415), status
+
+
+def test_many_connections_at_once(service: Running) -> None:
+    connections = [service.connect() for _ in range(500)]
+    assert classify(service).status_code == 200
+    for connection in connections:
+        connection.close()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
+    """The models of this process compute after the event is set."""
+    gate, compute = Event(), Predictor.logits
+    gate.set()
+
+    def wait_and_compute(predictor: Predictor, images: object) -> object:
+        assert gate.wait(60)
+        return compute(predictor, images)
+
+    monkeypatch.setattr(Predictor, "logits", wait_and_compute)
+    yield gate
+    gate.set()
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_return(gate: Event) -> None:
+    with client_of(small_model(), queue=4, max_files=4) as client, ThreadPoolExecutor(8) as pool:
+        gate.clear()
+        requests = [pool.submit(client.post, "/v1/predict", content=image_file(seed), headers=PNG) for seed in range(4)]
+        end = time.monotonic() + 60
+        while 'vitral_queue_images{model="model"} 4.0' not in client.get("/metrics").text:
+            assert time.monotonic() < end
+        refused = client.post("/v1/predict", content=image_file(), headers=PNG)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+        gate.set()
+        assert [request.result().status_code for request in requests] == [200] * 4
+        assert client.post("/v1/predict", content=image_file(), headers=PNG).status_code == 200
+
+
+def test_a_deadline_that_passes_is_answered_and_its_image_not_computed(gate: Event) -> None:
+    with client_of(small_model(), max_batch=1) as client, ThreadPoolExecutor(8) as pool:
+        gate.clear()
+        first = pool.submit(client.post, "/v1/predict", content=image_file(), headers=PNG)
+        end = time.monotonic() + 60
+        while 'vitral_queue_images{model="model"} 1.0' not in client.get("/metrics").text:
+            assert time.monotonic() < end
+        late = client.post("/v1/predict?timeout=0.05", content=image_file(), headers=PNG)
+        assert late.status_code == 504
+        gate.set()
+        assert first.result().status_code == 200
+        assert client.post("/v1/predict", content=image_file(), headers=PNG).status_code == 200
+        text = client.get("/metrics").text
+        assert 'outcome="cancelled"} 1.0' in text or 'outcome="expired"} 1.0' in text
+
+
+def test_a_model_that_is_not_ready_refuses(gate: Event) -> None:
+    from fastapi.testclient import TestClient
+
+    from vitral.serve import create_app
+
+    gate.clear()
+    with TestClient(create_app(small_model())) as client:
+        for response in (client.get("/readyz"), client.post("/v1/predict", content=image_file(), headers=PNG)):
+            assert response.status_code == 503
+            assert response.headers["retry-after"] == "1"
+        assert client.get("/healthz").status_code == 200
+        gate.set()
+
+
+def test_a_batch_that_fails_is_one_error_and_the_next_request_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with client_of(small_model()) as client:
+        compute = Predictor.logits
+
+        def fail(predictor: Predictor, images: object) -> None:
+            raise RuntimeError("no memory")
+
+        monkeypatch.setattr(Predictor, "logits", fail)
+        response = client.post("/v1/predict", content=image_file(), headers=PNG)
+        assert response.status_code == 500
+        assert "no memory" not in response.text
+        monkeypatch.setattr(Predictor, "logits", compute)
+        assert client.post("/v1/predict", content=image_file(), headers=PNG).status_code == 200
+
+
+def test_a_service_takes_what_it_was_given(tmp_path: Path) -> None:
+    """Several models by name, a token, and a log without images or names of files."""
+    slow_model(tmp_path / "slow")
+    (tmp_path / "token").write_text("secret\n")
+    with running(tmp_path, "one=slow", "slow", "--token-file", "token", "--host", "0.0.0.0") as service:
+        headers = {"Authorization": "Bearer secret"}
+        models = httpx.get(f"{service.url}/v1/models", headers=headers).json()["models"]
+        assert [model["name"] for model in models] == ["one", "slow"]
+        files = {"image": ("private\n.png", image_file())}
+        assert httpx.post(f"{service.url}/v1/predict", files=files, headers=headers).status_code == 200
+        assert httpx.post(f"{service.url}/v1/predict", files=files).status_code == 401
+        assert httpx.get(f"{service.url}/no%0Awhere").status_code == 404
+        assert service.stop() == 0
+        requests = [line for line in service.log if " 127.0.0.1 " in line]
+        assert [line.split(" ")[3:6] for line in requests] == [
+            ["GET", "/v1/models", "200"],
+            ["POST", "/v1/predict", "200"],
+            ["POST", "/v1/predict", "401"],
+            ["GET", "/no%0Awhere", "404"],
+        ]
+        assert not [line for line in service.log if "private" in line or "open to all" in line]
