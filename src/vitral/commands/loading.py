@@ -6,6 +6,7 @@ from typing import Any
 
 from vitral.commands.output import note
 from vitral.errors import UserError
+from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.models import Model
 from vitral.weights.adapt import adapt_model
 from vitral.weights.load import load_with_report
@@ -14,8 +15,13 @@ from vitral.weights.read import LoadReport
 __all__ = ["check_head", "load_and_note", "note_report", "output_path"]
 
 
-def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model:
-    """`load_with_report`, adapted to an image size in pixels if there is one, with all notes on standard error."""
+def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model | ExportedModel:
+    """`load_with_report`, adapted to an image size in pixels if there is one, with all notes on standard error.
+
+    An exported file is a model too, which gives logits only.
+    """
+    if is_exported(where):
+        return load_exported(where, image_size=image_size)
     model, report = load_with_report(where, **options)
     if report:
         note_report(report)
@@ -26,7 +32,7 @@ def load_and_note(where: str | Path, *, image_size: int | None = None, **options
     return model
 
 
-def check_head(model: Model, where: str | Path) -> None:
+def check_head(model: Model | ExportedModel, where: str | Path) -> None:
     """Checks that a model can name classes.
 
     Raises:

@@ -8,12 +8,13 @@ from vitral.errors import UserError
 __all__ = ["optional"]
 
 
-def optional(name: str, *, purpose: str) -> ModuleType:
+def optional(name: str, *, purpose: str, extra: str = "data") -> ModuleType:
     """Imports an optional package.
 
     Args:
         name: of the module.
         purpose: what needs it, for the error's sentence.
+        extra: Vitral's extra that installs it.
 
     Raises:
         UserError: it is not installed.
@@ -21,4 +22,4 @@ def optional(name: str, *, purpose: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:
-        raise UserError(f"{purpose} needs the package {name}: pip install 'vitral[data]'") from None
+        raise UserError(f"{purpose} needs the package {name}: pip install 'vitral[{extra}]'") from None

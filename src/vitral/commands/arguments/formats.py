@@ -1,6 +1,6 @@
 """Names of the weight formats, which are listed in help without importing the code that reads and writes them."""
 
-__all__ = ["FOLDER_FORMATS", "FORMATS"]
+__all__ = ["EXPORTS", "FOLDER_FORMATS", "FORMATS"]
 
 FORMATS = (
     *("vitral", "google", "google-linen", "big_vision"),
@@ -11,3 +11,6 @@ FORMATS = (
 
 FOLDER_FORMATS = ("vitral", "timm", "transformers", "dinov2", "dinov3", "siglip", "clip")
 """Formats of `vitral push`: those whose settings are written beside the weights."""
+
+EXPORTS = {"onnx": ".onnx", "torch": ".pt2"}
+"""Backends of `vitral export`, and how their files end: every entry of `vitral.export`'s registry."""

@@ -36,6 +36,7 @@ from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.evals.splits import final_split
+from vitral.export.exported import ExportedModel
 from vitral.models import Model
 from vitral.serve.predictor import Precision, Predictor
 from vitral.train.config import RunConfig
@@ -77,6 +78,10 @@ class Options:
 def main(options: Namespace) -> None:
     """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
     model = load_and_note(options.run, image_size=options.image_size)
+    if isinstance(model, ExportedModel) and options.suite != "accuracy":
+        raise UserError(
+            f"{options.run} gives logits only: evaluate the model it was made from with --suite {options.suite}"
+        )
     if options.suite in OTHER_SUITES:
         OTHER_SUITES[options.suite](options.run, options.rest, model=model)
         return
@@ -87,7 +92,9 @@ def main(options: Namespace) -> None:
         evaluate_accuracy(options.run, options.rest, model=model, recorded=data)
 
 
-def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
+def evaluate_accuracy(
+    run: Path, arguments: list[str], *, model: Model | ExportedModel, recorded: DataConfig | None
+) -> None:
     """Prints tables; with `--json`, one object with the same metrics and the confusion matrix."""
     if (run / "run.json").is_file() and load_config(RunConfig, run / "run.json").objective.evaluate_by != "labels":
         raise UserError(
