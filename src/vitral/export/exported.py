@@ -29,8 +29,13 @@ class ExportedModel(nn.Module):
         """Logits of normalised images (b c h w), or of uint8 pixels (b h w c) if the file preprocesses them itself.
 
         Raises:
-            UserError: a precision was chosen, which the file sets itself.
+            UserError: a precision was chosen, which the file sets itself, or it takes pixels and gets images.
         """
+        if self.metadata.with_preprocessing and images.is_floating_point():
+            raise UserError(
+                f"{self.path} resizes images itself, and here they would be resized twice: export the model without "
+                "--with-preprocessing"
+            )
         if torch.is_autocast_enabled("cpu"):
             raise UserError(f"{self.path} computes in {self.metadata.precision}: leave out --precision")
         return self.compute(images.cpu()).float().to(images.device)

@@ -98,7 +98,8 @@ def read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.rpartition(" : ")[2][:200]  # before it are the runtime's name and numbers
 
 
 def _is_input(program: ExportedProgram, node: torch.fx.Node) -> bool:

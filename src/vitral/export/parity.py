@@ -92,7 +92,9 @@ class ParityReport:
         """The result in words."""
         whole, largest = self.comparisons[0], max(row.largest for row in self.comparisons)
         rounding = all(row.largest <= ROUNDING * row.scale for row in self.comparisons)
-        if rounding:
+        if not largest:
+            text = f"identical: {self.output} of {whole.num_images:,} images are the same numbers"
+        elif rounding:
             text = f"equal to rounding: {self.output} of {whole.num_images:,} images differ by at most {largest:.1e}"
         elif self.output == "logits":
             text = f"the same class for {whole.equal:,} of {whole.num_images:,} images"

@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 
 from vitral.errors import UserError
 from vitral.export.metadata import ExportMetadata
+from vitral.export.quiet import quiet
 
 __all__ = ["read_torch", "write_torch"]
 
@@ -29,7 +30,8 @@ def read_torch(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
     """
     names = dict.fromkeys(ExportMetadata.names(), "")
     try:
-        program = torch.export.load(path, extra_files=names)
+        with quiet():
+            module = torch.export.load(path, extra_files=names).module()
     except OSError:
         raise
     except Exception as error:
@@ -37,4 +39,8 @@ def read_torch(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
         raise UserError(f"{path} cannot be read by torch.export: {reason}") from error
     found = {name: text for name, text in names.items() if text}
     metadata = ExportMetadata.from_strings(found, origin=str(path))
-    return program.module(), metadata
+
+    def compute(images: Tensor) -> Tensor:
+        return module(images)
+
+    return compute, metadata
