@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitral.errors import UserError
 from vitral.models import Model
@@ -75,12 +74,5 @@ def _multiple(patch: int, name: str) -> Dim:
 
 
 def _export(network: nn.Module, example: Tensor, shapes: dict[int, Dim]) -> ExportedProgram:
-    # fused attention is no operation of ONNX: it is decomposed into the products and the softmax that it stands for
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        program = torch.export.export(network.eval(), (example,), dynamic_shapes=(shapes,))
-    for node in program.graph.nodes:
-        # decompositions change strides, for which `view` fails and `reshape` does not
-        if node.target is torch.ops.aten.view.default:
-            node.target = torch.ops.aten.reshape.default
-    program.graph_module.recompile()
-    return program
+    with torch.no_grad():
+        return torch.export.export(network.eval(), (example,), dynamic_shapes=(shapes,))

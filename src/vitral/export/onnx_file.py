@@ -42,6 +42,7 @@ def to_onnx(program: ExportedProgram, *, output: str) -> Any:
     optional("onnxscript", purpose="--to onnx", extra="export")
     optional("onnx", purpose="--to onnx", extra="export")
     (example,) = program.example_inputs[0]
+    _copy_before_reshapes(program)
     source = next(node for node in program.graph.nodes if node.op == "placeholder" and _is_input(program, node))
     try:
         with quiet():
@@ -95,6 +96,24 @@ def read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
         return torch.from_numpy(session.run(None, {source: images.numpy()})[0])
 
     return compute, metadata
+
+
+def _copy_before_reshapes(program: ExportedProgram) -> None:
+    """Lets every reshape have a copy: decomposing attention changes strides, for which a reshape may be no view.
+
+    In ONNX, where tensors have no strides, nothing is left of the copies.
+    """
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten.reshape.default:
+            source = node.args[0]
+            with graph.inserting_before(node):
+                copy = graph.call_function(
+                    torch.ops.aten.clone.default, (source,), {"memory_format": torch.contiguous_format}
+                )
+            copy.meta["val"] = source.meta["val"].contiguous()
+            node.replace_input_with(source, copy)
+    program.graph_module.recompile()
 
 
 def _first_line(error: Exception) -> str:

@@ -10,12 +10,16 @@ from vitral.data.images.preprocess import Preprocessing
 
 __all__ = ["WithPreprocessing"]
 
+UNITS = 2.0**22
+"""Units of a weight in 1, in Pillow's arithmetic of whole numbers."""
+
 
 class WithPreprocessing(nn.Module):
     """A network behind the evaluation's preprocessing: resize, centre crop, normalisation.
 
     An antialiased resize is a product with one matrix an axis, whose rows hold the filter around each new pixel. As in
-    Pillow, columns come before rows, and values are rounded to whole levels after each.
+    Pillow, columns come before rows, values are rounded to whole levels after each, and weights are multiples of 2^-22:
+    float64 holds such products exactly, so the pixels are Pillow's.
     """
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
@@ -27,12 +31,12 @@ class WithPreprocessing(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits of uint8 pixels (b h w c)."""
-        return self.network((self.resize(pixels) - self.mean) / self.std)
+        return self.network((self.resize(pixels).float() - self.mean) / self.std)
 
     def resize(self, pixels: Tensor) -> Tensor:
-        """Whole levels 0..255 (b c h w) at the network's size, in float32."""
+        """Whole levels 0..255 (b c h w) at the network's size, in float64."""
         height, width = self.preprocessing.image_size
-        images = pixels.permute(0, 3, 1, 2).float()
+        images = pixels.permute(0, 3, 1, 2).double()
         h, w = (torch.zeros((), dtype=torch.float64).new_full((), n) for n in images.shape[2:])
         (top, bottom), (left, right) = self._box(h, w)
         across = self._weights(images.shape[3], width, left, right)
@@ -52,20 +56,26 @@ class WithPreprocessing(nn.Module):
         top, left = ((whole_h - height) / 2).round(), ((whole_w - width) / 2).round()
         rows = top / whole_h * h, (top + height) / whole_h * h
         columns = left / whole_w * w, (left + width) / whole_w * w
-        return rows, columns
+        return _single(*rows), _single(*columns)
 
     def _weights(self, old: int, new: int, first: Tensor, last: Tensor) -> Tensor:
         """The matrix (new old) that resizes pixels `first` to `last` of a line of `old` pixels."""
         support, kernel = KERNELS[self.preprocessing.interpolation]
-        scale = (last - first) / new
+        scale = (last.float() - first.float()).double() / new  # the difference is Pillow's too, in float32
         stretch = scale.clamp(min=1)
         centres = first + (torch.arange(new, dtype=torch.float64) + 0.5) * scale
         pixels = torch.arange(old, dtype=torch.float64) + 0.5
         # Pillow takes the whole pixels around a centre that are nearer than the support
         start, stop = (centres - support * stretch + 0.5).floor(), (centres + support * stretch + 0.5).floor()
         inside = (pixels - 0.5 >= start[:, None]) & (pixels - 0.5 < stop[:, None])
-        weights = kernel((pixels - centres[:, None]) / stretch) * inside
-        return (weights / weights.sum(dim=1, keepdim=True)).float()
+        weights = kernel((pixels - centres[:, None]) * (1 / stretch)) * inside
+        weights = weights / weights.sum(dim=1, keepdim=True) * UNITS
+        return weights.sign() * (weights.abs() + 0.5).floor() / UNITS
+
+
+def _single(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """As Pillow gets them, in float32."""
+    return first.float().double(), last.float().double()
 
 
 def _levels(images: Tensor) -> Tensor:
