@@ -20,7 +20,7 @@ def blocks(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
-    """A folder with what the pages speak of: runs/demo, runs/photos, B_16.npz, and a few photographs."""
+    """A folder with what the pages speak of: runs/demo, runs/photos, B_16.npz, photos.onnx, and a few photographs."""
     folder = tmp_path_factory.mktemp("place")
     files = sorted(photographs.rglob("*.jpg"))
     for name in ("new-photos/cat.jpg", "holiday/one.jpg", "holiday/two.jpg"):
@@ -30,6 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
     main(["train", "digits", "--out", str(folder / "runs/demo"), *tiny])
     main(["train", "folder", "--data.root", str(photographs), "--out", str(folder / "runs/photos"), *tiny])
     main(["convert", str(folder / "runs/photos"), str(folder / "B_16.npz"), "--to", "google"])
+    main(["export", str(folder / "runs/photos"), str(folder / "photos.onnx"), "--with-preprocessing"])
     return folder
 
 

@@ -39,8 +39,6 @@ def to_onnx(program: ExportedProgram, *, output: str) -> Any:
     Raises:
         UserError: ONNX has no form for the model.
     """
-    optional("onnxscript", purpose="--to onnx", extra="export")
-    optional("onnx", purpose="--to onnx", extra="export")
     (example,) = program.example_inputs[0]
     _copy_before_reshapes(program)
     source = next(node for node in program.graph.nodes if node.op == "placeholder" and _is_input(program, node))

@@ -25,6 +25,8 @@ class Backend:
 
     suffix: str
     """Ending of the file's name."""
+    requires: tuple[str, ...] = ()
+    """Packages of the extra `export` that it needs."""
     precisions: tuple[Precision, ...]
     """What `--precision` may be."""
     convert: Callable[[ExportedProgram, ExportMetadata, Calibration], Any]
@@ -43,7 +45,8 @@ def _convert_onnx(program: ExportedProgram, metadata: ExportMetadata, calibratio
 
 
 BACKENDS: dict[str, Backend] = {
-    "onnx": Backend(suffix=".onnx", precisions=PRECISIONS, convert=_convert_onnx, write=write_onnx, read=read_onnx),
+    "onnx": Backend(suffix=".onnx",
+        requires=("onnx", "onnxscript", "onnxruntime"), precisions=PRECISIONS, convert=_convert_onnx, write=write_onnx, read=read_onnx),
     "torch": Backend(
         suffix=".pt2",
         precisions=("float32",),

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from vitral import __version__
+from vitral.data.extra import optional
 from vitral.errors import UserError
 from vitral.export.exported import ExportedModel, load_exported
 from vitral.export.graph import FeatureModel, check_dynamic, trace, trace_pixels
@@ -70,6 +71,8 @@ def export_model(
     if model.card is None:
         raise UserError("the model has no card with preprocessing: only models of grey or colour images are exported")
     backend = BACKENDS[options.to]
+    for package in backend.requires:
+        optional(package, purpose=f"--to {options.to}", extra="export")
     if options.to == "onnx":
         check_size(sum(parameter.numel() for parameter in model.parameters()))
     if options.image_size == "dynamic":
