@@ -56,9 +56,7 @@ def test_the_report_is_beside_the_file(files: Path, trained: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".onnx", ".pt2"])
-def test_predict_gives_the_same_answers(
-    ending: str, files: Path, trained: Path, digits: Path, screen: Screen
-) -> None:
+def test_predict_gives_the_same_answers(ending: str, files: Path, trained: Path, digits: Path, screen: Screen) -> None:
     expected = screen.json("predict", trained, digits)["predictions"]
     found = screen.json("predict", files / f"digits{ending}", digits)["predictions"]
     assert len(found) == 8

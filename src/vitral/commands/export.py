@@ -8,22 +8,21 @@ from typing import Any
 
 from torch import Tensor
 
+from vitral.commands.evaluate.command import run_data
 from vitral.commands.loading import load_and_note
 from vitral.commands.output import finite, note, print_json, print_table
 from vitral.commands.predict import image_files
-from vitral.config import load_config
 from vitral.data.config import DataConfig
 from vitral.datasets.opening import open_data
 from vitral.errors import UserError
 from vitral.evals.relabel import relabel
 from vitral.evals.splits import final_split
-from vitral.export.exported import ExportedModel
+from vitral.export.exported import ExportedModel, is_exported
 from vitral.export.images import ReferenceImages, from_files, photographs
 from vitral.export.parity import ParityReport, compare
 from vitral.export.writing import ExportOptions, export_model
 from vitral.files import write_json
 from vitral.models import Model
-from vitral.train.config import RunConfig
 
 __all__ = ["main"]
 
@@ -39,9 +38,9 @@ def main(options: argparse.Namespace) -> None:
         image_size=options.image_size,
         with_preprocessing=options.with_preprocessing,
     )
-    model = load_and_note(options.model, image_size=options.pixels)
-    if not isinstance(model, Model):
+    if is_exported(options.model):
         raise UserError(f"{options.model} is an exported file: export the model that it was made from")
+    model = load_and_note(options.model, image_size=options.pixels)
     data = run_data(Path(options.model))
     images = reference_images(options, model, data)
     reports: list[ParityReport] = []
@@ -69,12 +68,6 @@ def main(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def run_data(run: Path) -> DataConfig | None:
-    """The data that a run was trained on; None for a model without run.json."""
-    record = run / "run.json"
-    return load_config(RunConfig, record).data if record.is_file() else None
-
-
 def reference_images(options: argparse.Namespace, model: Model, data: DataConfig | None) -> ReferenceImages:
     """Images of the folder that was asked for, the run's test images, or photographs."""
     classes = model.card.classes if model.card else ()
@@ -98,6 +91,7 @@ def training_images(model: Model, data: DataConfig) -> Iterator[Tensor] | None:
         images = ReferenceImages.of("the run's training images", open_data(data)["train"], most=NUM_CALIBRATION)
     except (UserError, OSError):
         return None  # the reason was printed for the test images
+    note(f"the ranges of int8 are those of {len(images.indices)} training images")
     assert model.card is not None
     preprocessing = model.card.preprocessing
     return (preprocessing.normalise(part.pixels) for part, _ in images.batches(preprocessing, CALIBRATION_BATCH))

@@ -12,16 +12,11 @@ from vitral.weights.adapt import adapt_model
 from vitral.weights.load import load_with_report
 from vitral.weights.read import LoadReport
 
-__all__ = ["check_head", "load_and_note", "note_report", "output_path"]
+__all__ = ["check_head", "load_and_note", "load_classifier", "note_report", "output_path"]
 
 
-def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model | ExportedModel:
-    """`load_with_report`, adapted to an image size in pixels if there is one, with all notes on standard error.
-
-    An exported file is a model too, which gives logits only.
-    """
-    if is_exported(where):
-        return load_exported(where, image_size=image_size)
+def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model:
+    """`load_with_report`, adapted to an image size in pixels if there is one, with all notes on standard error."""
     model, report = load_with_report(where, **options)
     if report:
         note_report(report)
@@ -30,6 +25,11 @@ def load_and_note(where: str | Path, *, image_size: int | None = None, **options
         for sentence in notes:
             note(sentence)
     return model
+
+
+def load_classifier(where: str | Path, *, image_size: int | None = None) -> Model | ExportedModel:
+    """As `load_and_note`, for a command that needs logits only, which an exported file gives too."""
+    return (load_exported if is_exported(where) else load_and_note)(where, image_size=image_size)
 
 
 def check_head(model: Model | ExportedModel, where: str | Path) -> None:

@@ -42,10 +42,11 @@ def to_onnx(program: ExportedProgram, *, output: str) -> Any:
     (example,) = program.example_inputs[0]
     _copy_before_reshapes(program)
     source = next(node for node in program.graph.nodes if node.op == "placeholder" and _is_input(program, node))
+    name = "images" if example.is_floating_point() else "pixels"
     try:
         with quiet():
             exported = torch.onnx.export(
-                program, (example,), dynamo=True, verbose=False, input_names=[source.name], output_names=[output]
+                program, (example,), dynamo=True, verbose=False, input_names=[name], output_names=[output]
             )
     except torch.onnx.OnnxExporterError as error:
         cause: BaseException = error

@@ -45,8 +45,14 @@ def _convert_onnx(program: ExportedProgram, metadata: ExportMetadata, calibratio
 
 
 BACKENDS: dict[str, Backend] = {
-    "onnx": Backend(suffix=".onnx",
-        requires=("onnx", "onnxscript", "onnxruntime"), precisions=PRECISIONS, convert=_convert_onnx, write=write_onnx, read=read_onnx),
+    "onnx": Backend(
+        suffix=".onnx",
+        requires=("onnx", "onnxscript", "onnxruntime"),
+        precisions=PRECISIONS,
+        convert=_convert_onnx,
+        write=write_onnx,
+        read=read_onnx,
+    ),
     "torch": Backend(
         suffix=".pt2",
         precisions=("float32",),

@@ -19,7 +19,7 @@ from vitral.commands.arguments.checks import check_output, picture_path
 from vitral.commands.arguments.evaluate import FEATURE_SUITES
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.evaluate import imagenet, segmentation, suite
-from vitral.commands.loading import check_head, load_and_note, output_path
+from vitral.commands.loading import check_head, load_classifier, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
 from vitral.config import load_config
 from vitral.data.config import DataConfig
@@ -77,7 +77,7 @@ class Options:
 
 def main(options: Namespace) -> None:
     """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
-    model = load_and_note(options.run, image_size=options.image_size)
+    model = load_classifier(options.run, image_size=options.image_size)
     if isinstance(model, ExportedModel) and options.suite != "accuracy":
         raise UserError(
             f"{options.run} gives logits only: evaluate the model it was made from with --suite {options.suite}"
