@@ -10,6 +10,7 @@ from PIL import Image
 
 import vitral.data.extra
 from cli.screen import Screen
+from forks import start
 from models import small_model
 from vitral.data.config import DataConfig
 from vitral.datasets.opening import open_data
@@ -19,12 +20,15 @@ from vitral.weights.folder import save_model
 
 @pytest.fixture(scope="module")
 def files(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run as ONNX and as .pt2, for every image size."""
-    from vitral.cli import main
+    """A folder with the run as ONNX and as .pt2, for every image size; made without the shape checks.
 
+    A graph of every size has symbolic lengths, which are no integers to those checks.
+    """
     folder = tmp_path_factory.mktemp("exported")
     for ending in (".onnx", ".pt2"):
-        main(["export", str(trained), str(folder / f"digits{ending}"), "--image-size", "dynamic"])
+        process = start("export", trained, folder / f"digits{ending}", "--image-size", "dynamic", cwd=folder)
+        errors = process.ended()
+        assert process.returncode == 0, errors
     return folder
 
 
@@ -41,11 +45,10 @@ def digits(tmp_path: Path) -> Path:
     return tmp_path / "digits"
 
 
-def test_the_report_is_beside_the_file(files: Path, trained: Path) -> None:
-    for ending, backend in ((".onnx", "onnx"), (".pt2", "torch")):
-        report = json.loads((files / "digits.parity.json").read_text())
-        assert (files / f"digits{ending}").stat().st_size > 10_000
-        assert backend in ("onnx", "torch")
+@pytest.mark.parametrize("name", ["digits.onnx", "digits.pt2"])
+def test_the_report_is_beside_the_file(name: str, files: Path) -> None:
+    report = json.loads((files / f"{name}.parity.json").read_text())
+    assert report["bytes"] == (files / name).stat().st_size
     assert report["images"] == "the run's test images"
     assert report["comparisons"][0]["num_images"] == 359
     assert report["labelled"]["num_images"] == 359
@@ -99,10 +102,10 @@ def test_files_are_no_source_of_features(files: Path, screen: Screen) -> None:
 
 def test_a_table_and_a_verdict_are_printed(screen: Screen, trained: Path, digits: Path, tmp_path: Path) -> None:
     output = screen.run("export", trained, tmp_path / "a.pt2", "--images", digits)
-    for fact in ("float32", str(digits), "8 images with a known class", "identical", "a.parity.json"):
+    for fact in ("float32", str(digits), "8 images with a known class", "identical", "a.pt2.parity.json"):
         assert fact in output
     assert re.search(r"8x8 +│ +16 │ +8 │ +100.00%", output)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parity.json", "a.pt2", "digits"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt2", "a.pt2.parity.json", "digits"]
 
 
 def test_photographs_are_compared_without_a_run(screen: Screen, tmp_path: Path) -> None:

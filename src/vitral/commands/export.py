@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> None:
     (report,) = reports
     for reason in images.unreadable.values():
         note(f"skipped: {reason}")
-    beside = options.destination.with_suffix(".parity.json")
+    beside = options.destination.with_name(f"{options.destination.name}.parity.json")
     facts = as_json(options, report, model)
     write_json(beside, finite(facts))
     if options.json:
