@@ -56,7 +56,10 @@ def to_onnx(program: ExportedProgram, *, output: str) -> Any:
         raise UserError(f"ONNX has no form for this model: {reason}; choose --to torch") from error
     assert exported is not None
     proto = exported.model_proto
-    _name_lengths(proto, source.meta["val"], axes=("batch", "height", "width"))
+    _name_lengths(
+        proto,
+        source.meta["val"],
+    )
     return proto
 
 
@@ -124,10 +127,11 @@ def _is_input(program: ExportedProgram, node: torch.fx.Node) -> bool:
     return node.name in program.graph_signature.user_inputs
 
 
-def _name_lengths(proto: Any, example: Tensor, *, axes: tuple[str, ...]) -> None:
-    """Gives symbolic lengths names, where PyTorch has s34."""
+def _name_lengths(proto: Any, example: Tensor) -> None:
+    """Gives symbolic lengths names, where PyTorch has s34: `batch`, then `8*rows` or `height`."""
     symbols = [str(length) for length in example.shape if isinstance(length, torch.SymInt)]
-    names = dict(zip((re.sub(r"\W*\d*\W*(s\d+)", r"\1", text) for text in symbols), axes, strict=False))
+    axes = ("batch", *(("rows", "columns") if any("*" in text for text in symbols) else ("height", "width")))
+    names = dict(zip((re.sub(r".*?(s\d+)", r"\1", text) for text in symbols), axes, strict=False))
 
     def named(text: str) -> str:
         return re.sub(r"\bs\d+\b", lambda match: names.get(match[0], match[0]), text)

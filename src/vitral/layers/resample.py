@@ -6,7 +6,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 __all__ = ["RESAMPLERS", "is_symbolic", "resample_grid", "resample_line"]
@@ -32,21 +32,22 @@ def _interpolate(
 def _interpolate_with_offset(grid: Float[Tensor, "n d gh gw"], size: tuple[int, int]) -> Float[Tensor, "n d gh2 gw2"]:
     """DINOv2's: the scale factor is that of a grid larger by a tenth of a patch, a guard against rounding errors."""
     if is_symbolic(*size):
-        rows = _cubic_weights(grid.shape[2], size[0], like=grid)
-        columns = _cubic_weights(grid.shape[3], size[1], like=grid)
+        lengths = [(old, new, grid.new_full((), new)) for old, new in zip(grid.shape[2:], size, strict=True)]
+        own = torch.stack([length == old for old, _, length in lengths]).all()  # DINOv2 leaves its own grid as it is
+        rows, columns = (_cubic_weights(old, new, own, like=grid) for old, new, _ in lengths)
         return rows @ grid @ columns.mT
     scale = tuple((new + 0.1) / old for new, old in zip(size, grid.shape[2:], strict=True))
     return F.interpolate(grid, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
-def _cubic_weights(old: int, new: int, *, like: Tensor) -> Float[Tensor, "new old"]:
+def _cubic_weights(old: int, new: int, own: Bool[Tensor, ""], *, like: Tensor) -> Float[Tensor, "new old"]:
     """Weights of `_interpolate_with_offset` along one axis for a symbolic length, for which `F.interpolate` has none.
 
-    Each row holds the four weights of Keys' kernel with a = -0.75; those beyond the edge are the edge's.
+    Each row holds the four weights of Keys' kernel with a = -0.75; those beyond the edge are the edge's. With `own`,
+    points stay where they are.
     """
     targets = torch.arange(new, device=like.device, dtype=like.dtype)
-    # DINOv2 leaves its own grid as it is
-    points = torch.where(targets.new_full((), new) == old, targets, (targets + 0.5) * old / (new + 0.1) - 0.5)
+    points = torch.where(own, targets, (targets + 0.5) * old / (new + 0.1) - 0.5)
     taps = points.floor()[:, None] + torch.arange(-1, 3, device=like.device, dtype=like.dtype)
     distance = (points[:, None] - taps).abs()
     near = (1.25 * distance - 2.25) * distance**2 + 1

@@ -72,7 +72,10 @@ def test_backends_are_those_of_the_command_line() -> None:
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if "hybrid" in name else ()) for name in EVERY],
+)
 def test_one_graph_is_right_at_every_size_and_batch(name: str) -> None:
     model = random_model(EVERY[name])
     graph = trace(model, model, dynamic=True).module(check_guards=False)
