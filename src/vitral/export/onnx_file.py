@@ -39,6 +39,7 @@ def to_onnx(program: ExportedProgram, *, output: str) -> Any:
     Raises:
         UserError: ONNX has no form for the model.
     """
+    assert program.example_inputs is not None
     (example,) = program.example_inputs[0]
     _copy_before_reshapes(program)
     source = next(node for node in program.graph.nodes if node.op == "placeholder" and _is_input(program, node))

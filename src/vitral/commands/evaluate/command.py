@@ -16,7 +16,6 @@ from rich.table import Table
 from torch import Tensor
 
 from vitral.commands.arguments.checks import check_output, picture_path
-from vitral.commands.arguments.evaluate import FEATURE_SUITES
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.evaluate import imagenet, segmentation, suite
 from vitral.commands.loading import check_head, load_classifier, output_path
@@ -78,18 +77,16 @@ class Options:
 def main(options: Namespace) -> None:
     """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
     model = load_classifier(options.run, image_size=options.image_size)
-    if isinstance(model, ExportedModel) and options.suite != "accuracy":
+    if options.suite == "accuracy":
+        evaluate_accuracy(options.run, options.rest, model=model, recorded=run_data(options.run))
+    elif isinstance(model, ExportedModel):
         raise UserError(
             f"{options.run} gives logits only: evaluate the model it was made from with --suite {options.suite}"
         )
-    if options.suite in OTHER_SUITES:
+    elif options.suite in OTHER_SUITES:
         OTHER_SUITES[options.suite](options.run, options.rest, model=model)
-        return
-    data = run_data(options.run)
-    if options.suite in FEATURE_SUITES:
-        suite.main(options.run, options.rest, model=model, recorded=data)
     else:
-        evaluate_accuracy(options.run, options.rest, model=model, recorded=data)
+        suite.main(options.run, options.rest, model=model, recorded=run_data(options.run))
 
 
 def evaluate_accuracy(
