@@ -77,7 +77,7 @@ def export_model(
         check_size(sum(parameter.numel() for parameter in model.parameters()))
     if options.image_size == "dynamic":
         check_dynamic(model)
-    trained = bool(model.head.weight.any())
+    trained = bool(model.card.classes) or bool(model.head.weight.any())
     metadata = ExportMetadata(
         vitral=__version__,
         architecture=model.config,
