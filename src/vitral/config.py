@@ -155,7 +155,7 @@ def check_shares(config: Any, *names: str) -> None:
 def check_divisible(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:
     """Refuses an image that whole patches do not fill. Raises UserError with the next size that they do."""
     (h, w), (p, q) = image_hw, patch_hw
-    if min(h, w, p, q) < 1:
+    if any(length < 1 for length in (h, w, p, q)):  # not min, which an exported graph cannot take for every size
         raise UserError(f"image and patch size must be at least 1 pixel, not {h}x{w} and {p}x{q}")
     if h % p or w % q:
         raise UserError(

@@ -15,6 +15,7 @@ LEVELS = (
     ("suites",),  # fine-tune with the recipes of the paper
     ("recipes",),
     ("train", "serve"),
+    ("export",),  # an exported file is a model that serve takes
     ("runs",),  # keep what evaluators predicted and objectives drew
     ("evals", "objectives", "inspection", "weights"),
     ("models", "packing"),

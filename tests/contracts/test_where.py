@@ -35,6 +35,7 @@ def test_the_table_covers_what_grows() -> None:
         "checkpoint lineage",
         "optimiser",
         "tracker",
+        "export backend",
     }
 
 

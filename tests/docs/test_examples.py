@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from forks import start
 from vitral.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ def blocks(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
-    """A folder with what the pages speak of: runs/demo, runs/photos, B_16.npz, and a few photographs."""
+    """A folder with what the pages speak of: runs/demo, runs/photos, B_16.npz, photos.onnx, and a few photographs."""
     folder = tmp_path_factory.mktemp("place")
     files = sorted(photographs.rglob("*.jpg"))
     for name in ("new-photos/cat.jpg", "holiday/one.jpg", "holiday/two.jpg"):
@@ -30,6 +31,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
     main(["train", "digits", "--out", str(folder / "runs/demo"), *tiny])
     main(["train", "folder", "--data.root", str(photographs), "--out", str(folder / "runs/photos"), *tiny])
     main(["convert", str(folder / "runs/photos"), str(folder / "B_16.npz"), "--to", "google"])
+    # in a process of its own: the shape checks take no symbolic lengths
+    process = start("export", "runs/photos", "photos.onnx", "--with-preprocessing", "--tolerance", "0", cwd=folder)
+    errors = process.ended()
+    assert process.returncode == 0, errors
     return folder
 
 

@@ -7,12 +7,21 @@ from typing import Any
 from vitral.commands.output import note
 from vitral.data.config import DataConfig
 from vitral.errors import UserError
+from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.models import Model
 from vitral.weights.adapt import adapt_model
 from vitral.weights.load import load_with_report
 from vitral.weights.read import LoadReport
 
-__all__ = ["channels_of", "check_channels", "check_head", "load_and_note", "note_report", "output_path"]
+__all__ = [
+    "channels_of",
+    "check_channels",
+    "check_head",
+    "load_and_note",
+    "load_classifier",
+    "note_report",
+    "output_path",
+]
 
 
 def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model:
@@ -27,13 +36,20 @@ def load_and_note(where: str | Path, *, image_size: int | None = None, **options
     return model
 
 
-def channels_of(model: Model) -> int | None:
+def load_classifier(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model | ExportedModel:
+    """As `load_and_note`, for a command that needs logits only, which an exported file gives too."""
+    if is_exported(where):
+        return load_exported(where, image_size=image_size)
+    return load_and_note(where, image_size=image_size, **options)
+
+
+def channels_of(model: Model | ExportedModel) -> int | None:
     """The value of `--data.channels` that fits a model; None if it takes pictures."""
     preprocessing = model.card.preprocessing if model.card else None
     return preprocessing.channels if preprocessing and preprocessing.bands else None
 
 
-def check_channels(model: Model, data: DataConfig) -> None:
+def check_channels(model: Model | ExportedModel, data: DataConfig) -> None:
     """Checks that data are images of the kind that a model takes.
 
     Raises:
@@ -44,7 +60,7 @@ def check_channels(model: Model, data: DataConfig) -> None:
         raise UserError(f"--data.channels is {data.channels}, and the model takes {takes}")
 
 
-def check_head(model: Model, where: str | Path) -> None:
+def check_head(model: Model | ExportedModel, where: str | Path) -> None:
     """Checks that a model can name classes.
 
     Raises:

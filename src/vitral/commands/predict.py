@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitral.commands.arguments.weights import source_options
-from vitral.commands.loading import channels_of, check_head, load_and_note
+from vitral.commands.loading import channels_of, check_head, load_classifier
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.images.bands import image_suffixes
 from vitral.data.sources.folder import left_out
@@ -29,7 +29,7 @@ BAR = 10
 
 def main(options: argparse.Namespace) -> None:
     """Classifies; exits with code 2 if no image can be read, or the model has no trained head."""
-    model = load_and_note(options.run, image_size=options.image_size, **source_options(options))
+    model = load_classifier(options.run, image_size=options.image_size, **source_options(options))
     check_head(model, options.run)
     predictor = Predictor(
         model,

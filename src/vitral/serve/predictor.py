@@ -20,6 +20,7 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import PixelBatch, Pixels
 from vitral.device import pick_device
 from vitral.errors import UserError, unknown_name
+from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
 from vitral.models import Model
 from vitral.vit import ViT
@@ -71,7 +72,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Model | str | Path,
+        model: Model | ExportedModel | str | Path,
         *,
         device: str | torch.device = "auto",
         batch_size: int = 64,
@@ -79,7 +80,7 @@ class Predictor:
     ) -> None:
         """
         Args:
-            model: a model with its card, or the path or name of one, as in `vitral.load`.
+            model: a model with its card, or the path or name of one, as in `vitral.load`, or of an exported file.
             device: such as `cpu` or `cuda:1`; auto is a GPU if there is one.
             batch_size: images that are computed together, and held in memory at most.
             precision: of the arithmetic, one of `Precision`; auto is bfloat16 (autocast) on a GPU, float32 on a CPU.
@@ -93,7 +94,9 @@ class Predictor:
         if precision not in get_args(Precision):
             raise unknown_name("precision", precision, get_args(Precision))
         self.device = pick_device(device)
-        self.model = model.to(self.device).eval() if isinstance(model, Model) else load(model, device=self.device)
+        if not isinstance(model, Model | ExportedModel):
+            model = load_exported(model) if is_exported(model) else load(model)
+        self.model = model.to(self.device).eval()
         self.batch_size = batch_size
         self.bfloat16 = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
         self.card = _valid_card(self.model)
@@ -241,7 +244,7 @@ def _check_type(image: object, name: str, *, bands: bool) -> None:
         )
 
 
-def _valid_card(model: Model) -> ModelCard:
+def _valid_card(model: Model | ExportedModel) -> ModelCard:
     if model.card is None:
         raise UserError(
             "the model has no card with preprocessing and class names: "

@@ -16,11 +16,10 @@ from rich.table import Table
 from torch import Tensor
 
 from vitral.commands.arguments.checks import check_output, picture_path
-from vitral.commands.arguments.evaluate import FEATURE_SUITES
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate import imagenet, segmentation, suite
-from vitral.commands.loading import channels_of, check_channels, check_head, load_and_note, output_path
+from vitral.commands.loading import channels_of, check_channels, check_head, load_classifier, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
 from vitral.data.config import DataConfig
 from vitral.data.images.bands import image_suffixes
@@ -38,6 +37,7 @@ from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.evals.splits import final_split
+from vitral.export.exported import ExportedModel
 from vitral.models import Model
 from vitral.runs.run import Run
 from vitral.serve.predictor import Precision, Predictor
@@ -79,18 +79,22 @@ class Options:
 
 def main(options: Namespace) -> None:
     """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
-    model = load_and_note(options.run, image_size=options.image_size, **source_options(options))
-    if options.suite in OTHER_SUITES:
+    model = load_classifier(options.run, image_size=options.image_size, **source_options(options))
+    if options.suite == "accuracy":
+        evaluate_accuracy(options.run, options.rest, model=model, recorded=run_data(options.run))
+    elif isinstance(model, ExportedModel):
+        raise UserError(
+            f"{options.run} gives logits only: evaluate the model it was made from with --suite {options.suite}"
+        )
+    elif options.suite in OTHER_SUITES:
         OTHER_SUITES[options.suite](options.run, options.rest, model=model)
-        return
-    data = run_data(options.run)
-    if options.suite in FEATURE_SUITES:
-        suite.main(options.run, options.rest, model=model, recorded=data)
     else:
-        evaluate_accuracy(options.run, options.rest, model=model, recorded=data)
+        suite.main(options.run, options.rest, model=model, recorded=run_data(options.run))
 
 
-def evaluate_accuracy(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
+def evaluate_accuracy(
+    run: Path, arguments: list[str], *, model: Model | ExportedModel, recorded: DataConfig | None
+) -> None:
     """Prints tables; with `--json`, one object with the same metrics and the confusion matrix."""
     if (run / "run.json").is_file() and read_run_config(Run.open(run)).objective.evaluate_by != "labels":
         raise UserError(

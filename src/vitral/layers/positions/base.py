@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from vitral.errors import UserError
 from vitral.layers.positions.coordinates import PatchCoordinates
 from vitral.layers.positions.state import PositionState
+from vitral.layers.resample import is_symbolic
 
 __all__ = ["INJECTIONS", "Fixed", "Learned", "Positions"]
 
@@ -127,7 +128,7 @@ class Learned(Positions):
         """The table for another grid than its own."""
 
     def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        if grid == self.grid:
+        if not is_symbolic(*grid) and grid == self.grid:
             return table
         self.check_not_resampled(f" to {grid[0]}x{grid[1]}")
         return self.interpolated(table, grid)
@@ -160,7 +161,7 @@ class Fixed(Positions):
             table.copy_(self.compute(self.grid))
 
     def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        if grid == self.grid:
+        if not is_symbolic(*grid) and grid == self.grid:
             return table
         # a graph computes its table itself: its grid may be symbolic. A subclass such as FakeTensor must not be cached
         if torch.compiler.is_compiling() or type(table) is not Tensor:

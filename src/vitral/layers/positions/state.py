@@ -60,7 +60,8 @@ def _relative_logits(
     """Product of each query with the embedding of its offset to each key; 0 for tokens that are not patches."""
     prefix = q.shape[2] - n
     logits = (q[:, :, prefix:] / math.sqrt(q.shape[3])) @ embeddings.mT
-    # row i needs the n columns from n - 1 - i on. In the flattened matrix these start 2n - 2 numbers apart, so `unfold`
-    # is a view of them
-    lines = logits.flatten(2)[:, :, n - 1 :].unfold(2, n, max(2 * n - 2, 1))
+    # row i needs the n columns from n - 1 - i on. In the flattened matrix these start 2n - 2 numbers apart: they begin
+    # the rows of a view of that length
+    stride = max(2 * n - 2, 1)
+    lines = logits.flatten(2)[:, :, n - 1 : n - 1 + n * stride].unflatten(2, (n, stride))[..., :n]
     return F.pad(lines, (prefix, 0, prefix, 0)).to(q.dtype)

@@ -1,0 +1,63 @@
+"""Backends by the name that `--to` takes."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from vitral.export.metadata import PRECISIONS, ExportMetadata, Precision
+from vitral.export.onnx_file import read_onnx, to_onnx, write_onnx
+from vitral.export.precision import calibrated_int8, to_float16, weights_int8
+from vitral.export.torch_file import read_torch, write_torch
+
+__all__ = ["BACKENDS", "Backend"]
+
+Calibration = Iterable[Tensor] | None
+"""Batches of training images, normalised, from which int8 takes the ranges of activations; None if there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """One kind of file."""
+
+    suffix: str
+    """Ending of the file's name."""
+    requires: tuple[str, ...] = ()
+    """Packages of the extra `export` that it needs."""
+    precisions: tuple[Precision, ...]
+    """What `--precision` may be."""
+    convert: Callable[[ExportedProgram, ExportMetadata, Calibration], Any]
+    """From a graph to what the backend writes."""
+    write: Callable[[Any, ExportMetadata], bytes]
+    """The content of the file."""
+    read: Callable[[Path], tuple[Callable[[Tensor], Tensor], ExportMetadata]]
+    """The function that a file computes, on the CPU, and its metadata; raises UserError if it is damaged."""
+
+
+def _convert_onnx(program: ExportedProgram, metadata: ExportMetadata, calibration: Calibration) -> Any:
+    proto = to_onnx(program, output=metadata.output)
+    if metadata.precision == "int8":
+        return weights_int8(proto) if calibration is None else calibrated_int8(proto, calibration)
+    return to_float16(proto) if metadata.precision == "float16" else proto
+
+
+BACKENDS: dict[str, Backend] = {
+    "onnx": Backend(
+        suffix=".onnx",
+        requires=("onnx", "onnxscript", "onnxruntime"),
+        precisions=PRECISIONS,
+        convert=_convert_onnx,
+        write=write_onnx,
+        read=read_onnx,
+    ),
+    "torch": Backend(
+        suffix=".pt2",
+        precisions=("float32",),
+        convert=lambda program, *_: program,
+        write=write_torch,
+        read=read_torch,
+    ),
+}

@@ -1,0 +1,106 @@
+"""Exports a model: traces it, converts it, and writes the file once it was compared with the model."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+
+from vitral import __version__
+from vitral.data.extra import optional
+from vitral.errors import UserError
+from vitral.export.exported import ExportedModel, load_exported
+from vitral.export.graph import FeatureModel, check_dynamic, trace, trace_pixels
+from vitral.export.metadata import ExportMetadata, Precision, Sizes
+from vitral.export.onnx_file import check_size
+from vitral.export.preprocessing import WithPreprocessing
+from vitral.export.registry import BACKENDS
+from vitral.files import write_atomically
+from vitral.models import Model
+
+__all__ = ["ExportOptions", "export_model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is written.
+
+    Raises:
+        UserError: the choices exclude each other.
+    """
+
+    to: str
+    """A name in `BACKENDS`."""
+    precision: Precision = "float32"
+    image_size: Sizes = "fixed"
+    with_preprocessing: bool = False
+    """Whether the file takes uint8 pixels of any size, and resizes and normalises them itself."""
+
+    def __post_init__(self) -> None:
+        known = BACKENDS[self.to].precisions
+        if self.precision not in known:
+            raise UserError(f"--to {self.to} writes {', '.join(known)}, not {self.precision}: choose --to onnx")
+        if self.with_preprocessing and self.image_size == "dynamic":
+            raise UserError(
+                "--with-preprocessing resizes every image to the model's size: leave out --image-size dynamic"
+            )
+
+
+def export_model(
+    model: Model,
+    destination: Path,
+    options: ExportOptions,
+    *,
+    calibration: Iterable[Tensor] | None = None,
+    verify: Callable[[ExportedModel], str],
+) -> None:
+    """Writes a model into a file, which appears at once and whole.
+
+    Args:
+        model: with its card, on the CPU.
+        destination: the file.
+        options: what is written.
+        calibration: batches of normalised training images (b c h w), for int8; None: its ranges are found at each call.
+        verify: compares the file with the model, and returns a warning that the file's metadata keep; empty for none.
+
+    Raises:
+        UserError: the model cannot be exported so, or a package is missing.
+        OSError: the file cannot be written.
+    """
+    if model.card is None:
+        raise UserError("the model has no card with preprocessing, which an exported file needs: train it with Vitral")
+    if options.with_preprocessing and model.card.preprocessing.bands:
+        raise UserError("--with-preprocessing is for pictures: images of other channels are prepared outside the file")
+    backend = BACKENDS[options.to]
+    for package in backend.requires:
+        optional(package, purpose=f"--to {options.to}", extra="export")
+    if options.to == "onnx":
+        check_size(sum(parameter.numel() for parameter in model.parameters()))
+    if options.image_size == "dynamic":
+        check_dynamic(model)
+    trained = bool(model.card.classes) or bool(model.head.weight.any())
+    metadata = ExportMetadata(
+        vitral=__version__,
+        architecture=model.config,
+        card=model.card,
+        output="logits" if trained else "features",
+        image_size=options.image_size,
+        precision=options.precision,
+        with_preprocessing=options.with_preprocessing,
+    )
+    network = model if trained else FeatureModel(model)
+    if options.with_preprocessing:
+        preprocessing = model.card.preprocessing
+        program = trace_pixels(
+            WithPreprocessing(network, preprocessing), channels=model.config.channels, image_hw=model.config.image_hw
+        )
+    else:
+        program = trace(network, model, dynamic=options.image_size == "dynamic")
+    artefact = backend.convert(program, metadata, calibration)
+    with TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
+        draft = Path(folder) / f"draft{backend.suffix}"
+        draft.write_bytes(backend.write(artefact, metadata))
+        warning = verify(load_exported(draft))
+    content = backend.write(artefact, replace(metadata, warning=warning))
+    write_atomically(destination, lambda file: file.write(content))
