@@ -607,3 +607,9 @@ def test_recipes(screen: Screen) -> None:
         assert all(recipe[key] for key in ("summary", "expect", "time", "source"))
     output = screen.run("recipes")
     assert all(recipe["command"] in output for recipe in recipes)
+
+
+@pytest.mark.parametrize("command", ["predict", "eval", "inspect", "push"])
+def test_a_web_page_instead_of_a_model(screen: Screen, command: str) -> None:
+    sentence = screen.refusal(command, "https://huggingface.co/google/vit-base-patch16-224", "x.png")
+    assert "is a page of the Hub: name the model hf-hub:google/vit-base-patch16-224" in sentence

@@ -104,7 +104,8 @@ def _damage_as_sentence(path: Path, start: bytes) -> Iterator[None]:
     except DAMAGE as error:
         if _is_cut(path, start, error):
             raise UserError(f"{path} is damaged: its end is missing, so download or copy it again") from None
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        said = str(error).rpartition("WeightsUnpickler error: ")[2]  # before it PyTorch advises unsafe loading
+        reason = " ".join(said.split())[:200] or type(error).__name__
         raise UserError(f"{path} is damaged, or not a checkpoint: {reason}") from None
 
 

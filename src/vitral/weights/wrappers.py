@@ -29,11 +29,15 @@ KEYS = (
 """Keys of state dicts in training checkpoints. Where a file has several, the first is read: averaged weights, as timm
 does, and the teacher of self-distillation.
 """
+TEACHERS = ("teacher", "target_encoder")
+"""Keys of averaged weights only if they are of the trained model: distillation's teacher is a larger one."""
 MAX_DEPTH = 4
 """Largest number of keys above a state dict."""
 UNNAMED = "shadow_params"
 """Key under which torch_ema and diffusers store averaged weights: a list in the order of the parameters."""
 NOT_MODELS = re.compile(r"optim|sched|scaler|loss|criterion|callback|loops", re.IGNORECASE)
+NAMED = re.compile(r"GLOBAL ([A-Za-z_][\w.]*)|(?:class |function |of type )<?(?:class )?'?([A-Za-z_][\w.]*\.\w+)")
+"""What PyTorch's reader calls an object that it refuses."""
 DICTIONARIES = (
     *("lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict"),
     *("lightning.pytorch.utilities.parsing.AttributeDict", "pytorch_lightning.utilities.parsing.AttributeDict"),
@@ -90,14 +94,15 @@ def _refusal(path: Path, message: str) -> UserError | None:
     pickled = _pickled(path)
     if pickled[:1] == b"\x80" and pickled[1:2] > b"\x02":
         return UserError(f"{path} has another pickle protocol than PyTorch's: save it with torch.save's defaults")
-    if not (named := re.search(r"(?:GLOBAL |class |function |of type )<?(?:class )?'?([A-Za-z_][\w.]*\.\w+)", message)):
+    if not (named := NAMED.search(message)):
         return None
+    name = named[1] or named[2]
     if b"torch.nn.modules" in pickled:
         return UserError(
-            f"{path} holds a whole module ({named[1]}), whose code Vitral does not run: load it with its own library, "
+            f"{path} holds a whole module ({name}), whose code Vitral does not run: load it with its own library, "
             "and save model.state_dict()"
         )
-    return UserError(f"{path} holds objects of {named[1]}, which Vitral does not read: save the state dict alone")
+    return UserError(f"{path} holds objects of {name}, which Vitral does not read: save the state dict alone")
 
 
 def _pickled(path: Path) -> bytes:
@@ -200,7 +205,7 @@ def _wrapper(content: Any, path: Path, notes: list[str]) -> str | None:
     states = _state_dicts(content)
     if not states:
         return None
-    known = [key for key in KEYS if key in states]
+    known = _by_preference(states)
     loose = sum(isinstance(value, Tensor) for value in content.values())
     if 2 * loose > max(states.values()):
         return None  # the content is itself a state dict, with others beside it
@@ -212,8 +217,19 @@ def _wrapper(content: Any, path: Path, notes: list[str]) -> str | None:
     return chosen
 
 
+def _by_preference(states: dict[str, int]) -> list[str]:
+    """The known keys of state dicts as in `KEYS`; small ones and the teacher of a smaller model come last."""
+    known = [key for key in KEYS if key in states]
+    largest = max((states[key] for key in known if key not in TEACHERS), default=max(states.values()))
+
+    def is_other(key: str) -> bool:
+        return 2 * states[key] < largest or (key in TEACHERS and 2 * states[key] > 3 * largest)
+
+    return sorted(known, key=is_other)
+
+
 def _state_dicts(content: Any) -> dict[str, int]:
-    """Keys whose values hold state dicts, with the number of tensors; small ones, such as a loss's, are left out."""
+    """Keys whose values hold state dicts, with the number of tensors; small ones without a known key are left out."""
     if not isinstance(content, dict):
         return {}
     counts = {
@@ -221,7 +237,7 @@ def _state_dicts(content: Any) -> dict[str, int]:
         for key, value in content.items()
         if isinstance(key, str) and not NOT_MODELS.search(key) and (count := _num_tensors(value))
     }
-    return {key: count for key, count in counts.items() if 2 * count >= max(counts.values())}
+    return {key: count for key, count in counts.items() if key in KEYS or 2 * count >= max(counts.values())}
 
 
 def _num_tensors(value: Any, depth: int = 0) -> int:

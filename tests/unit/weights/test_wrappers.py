@@ -172,6 +172,25 @@ def test_several_state_dicts_are_chosen_by_key(tmp_path: Path) -> None:
     assert read_tensor_file(path, checkpoint_key="generator").tensors == one
 
 
+def test_a_larger_teacher_is_another_model(tmp_path: Path) -> None:
+    """That of distillation; a teacher as large as the student is its average."""
+    student, average = {"a": torch.zeros(1), "b": torch.zeros(1)}, {"a": torch.ones(1), "b": torch.ones(1)}
+    larger = {f"blocks.{index}": torch.ones(1) for index in range(8)}
+    for key in ("model", "student"):
+        path = save({key: student, "teacher": larger}, tmp_path)
+        assert read_tensor_file(path).tensors == student
+        assert f"{key} was read; the file also has teacher" in read_tensor_file(path).notes[0]
+        assert read_tensor_file(path, checkpoint_key="teacher").tensors == larger
+        assert read_tensor_file(save({key: student, "teacher": average}, tmp_path)).tensors == average
+    assert read_tensor_file(save({"weights": {"x": torch.ones(1)}, "net": larger}, tmp_path)).tensors == larger
+
+
+@pytest.mark.parametrize("value", [range(3), ..., len, "abc".upper], ids=["range", "ellipsis", "len", "method"])
+def test_an_object_that_is_not_read_is_named_without_pytorchs_advice(tmp_path: Path, value: object) -> None:
+    path = save({"state_dict": {"x": torch.zeros(1)}, "value": value}, tmp_path)
+    assert "which Vitral does not read: save the state dict alone" in refusal(lambda: read_tensor_file(path))
+
+
 def test_the_prefix_of_an_unusual_part_is_suggested(tmp_path: Path) -> None:
     state = {f"eye.tower.{name}": tensor for name, tensor in STATES["timm"].items()} | {"text.weight": torch.zeros(2)}
     path = save(state, tmp_path)

@@ -26,13 +26,18 @@ def check_model(model: str | Path) -> None:
 
 
 def model_path(text: str) -> Path:
-    """A command's argument that names a model; pathlib would read an empty one as the current folder.
+    """A command's argument that names a model; pathlib takes an empty one for the current folder, a URL for a path.
 
     Raises:
-        ArgumentTypeError: it is empty.
+        ArgumentTypeError: it is empty, or a web address.
     """
     if not text.strip():
         raise argparse.ArgumentTypeError("the name is empty: name a folder, a file, or hf-hub:OWNER/NAME")
+    if "://" in text:
+        try:
+            check_address(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
     return Path(text)
 
 

@@ -57,6 +57,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         raise SystemExit(0 if help_only else 2)
     if not arguments[0].strip():
         raise UserError("the name of the model is empty: vitral eval RUN ...")
+    if "://" in arguments[0]:
+        check_model(arguments[0])
     run, rest = Path(arguments[0]), arguments[1:]
     suite, _ = pop_option(rest, "--suite", "vitral eval")
     if suite is not None and suite not in SUITES:
