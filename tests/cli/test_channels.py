@@ -4,6 +4,7 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import tifffile
@@ -169,7 +170,6 @@ def test_eval_with_another_number_of_channels(screen: Screen, run: Path, suite: 
 
 
 def test_a_table_of_tiffs(screen: Screen, run: Path, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
     rng, cells = np.random.default_rng(1), []
     for number in range(20):
         stream = BytesIO()

@@ -38,7 +38,7 @@ class ProblemBody(BaseModel):
 
 
 class Problem(Exception):
-    """An error that the client is told."""
+    """An error that the client gets as its answer."""
 
     def __init__(self, status: int, detail: str, *, retry_after: int | None = None) -> None:
         """

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -167,7 +168,6 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_folder_of_an_object_store(tmp_path: Path) -> None:
-    fsspec = pytest.importorskip("fsspec")
     write_shards(write_shards(tmp_path / "shards"), "validation", shards=1)
     memory = fsspec.filesystem("memory")
     memory.put(str(tmp_path / "shards"), "/bucket", recursive=True)
