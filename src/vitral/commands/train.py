@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.arguments.train import check_recipe
@@ -19,8 +20,12 @@ from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
+from vitral.weights.load import stores_architecture
 
 __all__ = ["config_from_recipe", "main"]
+
+READING = ("checkpoint_key", "prefix", "num_heads", "gelu")
+"""Fields of `--model` that say how the weights of another project are read."""
 
 
 def main(options: argparse.Namespace) -> None:
@@ -88,7 +93,8 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     name, *changes = arguments
     recipe, program = RECIPES[name], f"vitral train {name}"
     if recipe.takes == "weights":
-        default = recipe(weights_path(changes, program))
+        weights = weights_path(changes, program)
+        default = recipe(weights, **reading_options(weights, changes, program))
     elif recipe.takes == "model":
         model, changes = pop_option(changes, "--model.name", program)
         default = recipe(model) if model else recipe()
@@ -123,6 +129,25 @@ def weights_path(changes: list[str], program: str) -> Path | None:
     if weights is None and not {"-h", "--help"} & set(changes):
         raise UserError("fine-tuning needs a trained model: name its folder with --model.weights")
     return Path(weights) if weights else None
+
+
+def reading_options(weights: Path | None, changes: list[str], program: str) -> dict[str, Any]:
+    """How the weights are read: what the flags say of a file, and of what another project's file does not store.
+
+    Raises:
+        UserError: the weights do not exist, or the number of heads is no number.
+    """
+    options = {name: pop_option(changes, f"--model.{name.replace('_', '-')}", program)[0] for name in READING}
+    options = {name: value for name, value in options.items() if value is not None}
+    if weights is None or not options:
+        return {}
+    if stores_architecture(weights):
+        return {name: value for name, value in options.items() if name in ("checkpoint_key", "prefix")}
+    if (heads := options.get("num_heads")) is not None:
+        if not heads.isdecimal() or int(heads) < 1:
+            raise UserError(f"--model.num-heads must be a number of attention heads such as 12, not {heads!r}")
+        return {**options, "num_heads": int(heads)}
+    return options
 
 
 def resume_run(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:

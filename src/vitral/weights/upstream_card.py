@@ -145,9 +145,11 @@ def _found(upstream_config: Mapping[str, Any], default: Images, *, bands: bool) 
     if default.like and not bands:
         mean = ", ".join(f"{value:g}" for value in dict.fromkeys(default.mean))
         shape = "the whole image" if default.crop_ratio is None else f"a centre crop of {default.crop_ratio:g}"
+        named = "a config.json that names its architecture"
+        file = named if default.like.startswith("timm") else "a preprocessor_config.json"
         found.notes.append(
-            f"the file does not store its preprocessing: mean {mean} and {shape} are assumed, as of {default.like}; a "
-            "preprocessor_config.json in the same folder states another"
+            f"the file does not store its preprocessing: mean {mean} and {shape} are assumed, as of {default.like}; "
+            f"to state another, name a folder with this file and {file}"
         )
     return found
 

@@ -157,8 +157,9 @@ def _mapping(c: ViTConfig) -> list[TensorMapping]:
 def _finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     """Names of the class that classifies as the model does.
 
-    That is `ViTForImageClassification`, `IJepaForImageClassification` for the mean of the patches, DeiT with two
-    classifiers for a distilled model, and DeiT with one for a register: its distillation token is one.
+    Without a classifier, they are those of the encoder. With one, the class is `ViTForImageClassification`,
+    `IJepaForImageClassification` for the mean of the patches, DeiT with two classifiers for a distilled model, and DeiT
+    with one for a register: its distillation token is one.
 
     Raises:
         UserError: a register beside the patches alone, or beside a distillation token.
@@ -170,6 +171,8 @@ def _finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor
         cls_row, patches = tensors[POSITIONS].tensor_split([1], dim=1)
         tensors[POSITIONS] = torch.cat([cls_row, torch.zeros_like(cls_row), patches], dim=1)
     deit = config.distillation or config.num_registers
+    if "classifier.weight" not in tensors:
+        return tensors
     prefix = "deit" if deit else "vit" if config.pool == "cls" else "ijepa"
     classifier = "cls_classifier." if config.distillation else "classifier."
     named = {}
