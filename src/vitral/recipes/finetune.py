@@ -56,6 +56,7 @@ def finetune(weights: Path | None = None, **options: Any) -> RunConfig:
             weights=weights,
             checkpoint_key=options.get("checkpoint_key"),
             prefix=options.get("prefix"),
+            given=tuple(name for name in options if name not in ("checkpoint_key", "prefix")),
             architecture=replace(architecture, **changes),
         ),
         data=DataConfig(source="folder", workers=2, channels=channels),

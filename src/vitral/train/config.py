@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -36,6 +36,8 @@ class ModelSetup:
     """Key of these weights in a PyTorch file that holds several, such as student."""
     prefix: str | None = None
     """Prefix of the encoder's tensors in a larger model, such as backbone."""
+    given: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """Fields of the architecture that these weights do not store, and that the user gives: num_heads, gelu."""
     lora_rank: int | None = None
     """Rank of LoRA adapters, trained with the head while other weights are frozen; None trains all weights."""
     lora_alpha: float = 16.0
@@ -49,10 +51,11 @@ class ModelSetup:
     )
 
     @property
-    def reading(self) -> dict[str, str]:
-        """Keywords of `load_with_report` that say where in a file the weights are."""
+    def reading(self) -> dict[str, Any]:
+        """Keywords of `load_with_report` for these weights."""
         options = {"checkpoint_key": self.checkpoint_key, "prefix": self.prefix}
-        return {name: value for name, value in options.items() if value is not None}
+        fields = {name: getattr(self.architecture, name) for name in self.given}
+        return {name: value for name, value in options.items() if value is not None} | fields
 
 
 @dataclass(frozen=True, kw_only=True)

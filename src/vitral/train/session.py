@@ -40,7 +40,7 @@ from vitral.train.optimisers.rules import freeze
 from vitral.train.profiling.stopwatch import Stopwatch
 from vitral.train.teacher import load_teacher
 from vitral.weights.flags import flags_of_training
-from vitral.weights.load import load_with_report, stores_architecture
+from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer_weights
 
 __all__ = ["Session"]
@@ -120,10 +120,7 @@ class Session:
         if setup.weights is None:
             return []
         model = build(setup.architecture)
-        # the architecture decides what another project's file does not store
-        fields = {name: getattr(setup.architecture, name, None) for name in ("num_heads", "gelu")}
-        fields = {} if stores_architecture(setup.weights) or None in fields.values() else fields
-        pretrained, report = load_with_report(setup.weights, **setup.reading, **fields)
+        pretrained, report = load_with_report(setup.weights, **setup.reading)
         notes = [f"weights recognised as {report.lineage}", *map(flags_of_training, report.notes)] if report else []
         notes += transfer_weights(pretrained, model, classes=self.classes)
         state = self._with_adapters(model).state_dict()

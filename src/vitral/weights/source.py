@@ -65,9 +65,11 @@ def open_source(
         raise UserError(f"{path} cannot be read: {reason}")
     if (family := unsupported_model(file.tensors, encoder_config(upstream_config, prefix or ""))) is not None:
         raise UserError(f"{path} is a model of the kind {family}")
+    if prefix:
+        prefix = without_wrapper_parts(prefix if prefix.endswith((".", "/")) else f"{prefix}.") or None
     try:
         content, notes = with_linear_head(without_wrappers(file.tensors))
-        encoder = _find(content, path, prefix and without_wrapper_parts(prefix))
+        encoder = _find(content, path, prefix)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     stated = upstream_config.get("model_type") or upstream_config.get("architecture")

@@ -85,11 +85,11 @@ def _refusal(path: Path, message: str) -> UserError | None:
     if not (named := NAMED.search(message)):
         return None
     name = named[1] or named[2]
-    if b"torch.nn.modules" not in pickled:
-        return UserError(f"{path} holds objects of {name}, which Vitral does not read: save the state dict alone")
-    code = "whose code Vitral does not run"
     content = _outline(pickled)
     modules = dict(_modules("", content)) if content is not None else {}
+    if not modules and b"torch.nn.modules" not in pickled:
+        return UserError(f"{path} holds objects of {name}, which Vitral does not read: save the state dict alone")
+    code = "whose code Vitral does not run"
     key, module = next(iter(modules.items()), ("", None))
     name = module.origin if module is not None else name
     beside = [each for each, value in content.items() if _has_tensors(value)] if isinstance(content, dict) else []
