@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,7 @@ def load_upstream(
     lineage = source.lineage
     upstream_config = {**source.upstream_config, **stated_heads(overrides.get("num_heads"))}
     config, (state, missing, unexpected), stated = _convert(source, upstream_config, overrides, path)
-    given = {*overrides, *source.settings.numerics}
-    notes = [*source.notes, *stated, *_assumptions(lineage, config, source.tensors, upstream_config, given=given)]
+    notes = [*source.notes, *stated, *_assumptions(source, config, upstream_config, overrides)]
     model = blank_model(config)
     assert isinstance(model, ViT)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -173,14 +172,11 @@ def _remedy(source: Source, missing: Iterable[str], unexpected: Iterable[str]) -
 
 
 def _assumptions(
-    lineage: Lineage,
-    config: ViTConfig,
-    tensors: Mapping[str, Tensor],
-    upstream_config: Mapping[str, Any],
-    *,
-    given: Collection[str],
+    source: Source, config: ViTConfig, upstream_config: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> list[str]:
-    """Notes on what the file, its configuration and the given fields of the architecture leave open."""
+    """Notes on what the file, its configuration and the overrides leave open."""
+    lineage, tensors = source.lineage, source.tensors
+    given = {*overrides, *source.settings.numerics}
     notes = []
     if lineage.num_heads(tensors, upstream_config) is None:
         notes.append(

@@ -147,9 +147,11 @@ def _found(upstream_config: Mapping[str, Any], default: Images, *, bands: bool) 
         shape = "the whole image" if default.crop_ratio is None else f"a centre crop of {default.crop_ratio:g}"
         named = "a config.json that names its architecture"
         file = named if default.like.startswith("timm") else "a preprocessor_config.json"
+        beside = upstream_config.keys() - {"num_heads", "num_attention_heads"}
+        fix = f"put {file} beside it" if beside else f"name a folder with this file and {file}"
         found.notes.append(
             f"the file does not store its preprocessing: mean {mean} and {shape} are assumed, as of {default.like}; "
-            f"to state another, name a folder with this file and {file}"
+            f"to state another, {fix}"
         )
     return found
 

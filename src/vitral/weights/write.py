@@ -89,9 +89,11 @@ def _differences(lineage: Lineage, model: ViT, config: ViTConfig, tensors: Mappi
     if model.head.weight.any() and not any(re.match(HEAD_NAMES, name) for name in tensors):
         notes.append(f"the head is left out, because {lineage.name} stores the encoder alone")
     if not model.head.weight.any():
-        without = not any(re.match(HEAD_NAMES, name) for name in tensors)
-        written = "the encoder was written, without it" if without else f"{lineage.name} gets it as it is"
-        notes.append(f"the head is zero, so it was never trained: {written}")
+        untrained = "the head is zero, so it was never trained"
+        if any(re.match(HEAD_NAMES, name) for name in tensors):
+            notes.append(f"{untrained}: {lineage.name} gets it as it is")
+        elif lineage is TRANSFORMERS:
+            notes.append(f"{untrained}: the encoder was written, without it")
     for name in ("gelu", "norm_eps") if config.mlp == "gelu" else ("norm_eps",):
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after:
