@@ -146,7 +146,11 @@ def _heads(
 ) -> tuple[int | None, list[str]]:
     """Number of attention heads where the configuration and the format leave it open, and a note on it."""
     width = _width(encoder.tensors)
-    if width is None or lineage.num_heads(tensors, config) is not None:
+    try:
+        stated = lineage.num_heads(tensors, config)
+    except (LookupError, ValueError, TypeError, RuntimeError):
+        return None, []  # a damaged shape, which is refused when the architecture is inferred
+    if width is None or stated is not None:
         return None, []
     return (12, []) if "base_encoder." in encoder.prefix and width == 384 else settings.num_heads(width)
 
