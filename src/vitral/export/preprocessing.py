@@ -49,7 +49,7 @@ class WithPreprocessing(nn.Module):
         if p.resize == "squash":
             return (torch.zeros_like(h), h), (torch.zeros_like(w), w)
         height, width = p.image_size
-        least = round(height / p.crop_ratio), round(width / p.crop_ratio)
+        least = p.resized_hw
         by_height = least[0] * w >= least[1] * h
         whole_h = torch.where(by_height, torch.full_like(h, least[0]), (least[1] * h / w).floor())
         whole_w = torch.where(by_height, (least[0] * w / h).floor(), torch.full_like(w, least[1]))

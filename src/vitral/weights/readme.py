@@ -147,14 +147,14 @@ def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
 
 
 def _preprocessing(preprocessing: Preprocessing) -> str:
-    (height, width), ratio = preprocessing.image_size, preprocessing.crop_ratio
+    height, width = preprocessing.image_size
     steps = [f"Convert the image to {'grey' if preprocessing.channels == 1 else 'RGB'}."]
     if preprocessing.bands:
         steps = [f"Read the {preprocessing.channels} channels of a TIFF or NumPy file, without changing their values."]
     if preprocessing.resize == "squash":
         steps.append(f"Resize the whole image to {height}x{width} pixels ({preprocessing.interpolation}).")
     else:
-        covered = f"{round(height / ratio)}x{round(width / ratio)}"
+        covered = "x".join(map(str, preprocessing.resized_hw))
         steps.append(f"Resize the image until it covers {covered} pixels ({preprocessing.interpolation}).")
         steps.append(f"Crop the central {height}x{width} pixels.")
     mean, std = _numbers(preprocessing.mean), _numbers(preprocessing.std)

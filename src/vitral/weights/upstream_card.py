@@ -12,6 +12,7 @@ from vitral.vit_config import ViTConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
 from vitral.weights.lineages.lineage import IMAGENET, Images, Lineage
 from vitral.weights.lineages.timm_preprocessing import timm_preprocessing
+from vitral.weights.processors import SQUASHING, processor_defaults, processor_name
 
 __all__ = ["CARD_KEYS", "upstream_card"]
 
@@ -30,10 +31,6 @@ Filter = Literal["bilinear", "bicubic", "lanczos"]
 FILTERS: dict[Any, Filter] = {"lanczos": "lanczos", "bilinear": "bilinear", "bicubic": "bicubic"}
 PILLOW = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Names of Pillow's filters by number, which transformers writes."""
-CROPPING = ("CLIP", "Bit", "DeiT")
-"""Processors of transformers that crop the centre, if their configuration does not state it."""
-BICUBIC = (*CROPPING, "Siglip")
-"""Processors of transformers whose default filter is bicubic."""
 
 
 @dataclass(kw_only=True)
@@ -186,29 +183,38 @@ def _open_clip(preprocess_cfg: Mapping[str, Any]) -> _Found:
 
 
 def _transformers(stated: Mapping[str, Any]) -> _Found:
-    """transformers' image processors: resize, centre crop, rescale, normalise, each of which may be off."""
-    processor = str(stated.get("image_processor_type") or stated.get("feature_extractor_type"))
+    """transformers' image processors: resize, centre crop, rescale, normalise, each of which may be off.
+
+    What the configuration does not state is the default of the processor's class.
+    """
+    processor = processor_name(stated)
+    defaults = processor_defaults(processor)
+    stated = {**(defaults or {}), **stated}
     found = _Found(mean=stated.get("image_mean"), std=stated.get("image_std"))
+    if processor and defaults is None:
+        found.notes.append(
+            f"its preprocessing is by a {processor} processor, of which Vitral reads the common settings"
+        )
     if stated.get("do_normalize") is False:
         found.mean, found.std = (0.0,), (1.0,)
     if stated.get("do_rescale") is False:
         found.scale = 255.0
     elif (factor := stated.get("rescale_factor")) is not None and abs(255 * factor - 1) > 1e-6:
         found.scale = 255.0 * factor
-    filter = stated.get("resample", "bicubic" if processor.startswith(BICUBIC) else "bilinear")
+    filter = stated.get("resample", "bilinear")
     found.set_filter(PILLOW[filter] if isinstance(filter, int) and 0 <= filter < len(PILLOW) else filter)
     if stated.get("do_resize") is False:
         found.notes.append("its preprocessing does not resize images (do_resize false), Vitral resizes them")
     else:
-        _set_geometry(found, stated, crop=bool(stated.get("do_center_crop", processor.startswith(CROPPING))))
+        _set_geometry(found, stated, crop=bool(stated.get("do_center_crop")), squash=processor in SQUASHING)
     return found
 
 
-def _set_geometry(found: _Found, stated: Mapping[str, Any], *, crop: bool) -> None:
+def _set_geometry(found: _Found, stated: Mapping[str, Any], *, crop: bool, squash: bool) -> None:
     """Size and crop of transformers' processors, from the forms of `size` and `crop_size` of all versions."""
     size = stated.get("size")
-    if isinstance(size, int):  # older versions: the short side if a crop follows
-        size = {"shortest_edge": size} if crop else {"height": size, "width": size}
+    if isinstance(size, int):  # older versions: the short side if a crop follows, but not in every class
+        size = {"shortest_edge": size} if crop and not squash else {"height": size, "width": size}
     if not isinstance(size, dict):
         return
     whole, edge = _height_width(size), size.get("shortest_edge")

@@ -210,7 +210,7 @@ def _geometry(preprocessing: Preprocessing) -> dict[str, Any]:
     size = {"height": height, "width": width}
     if preprocessing.resize == "squash":
         return {"image_processor_type": "ViTImageProcessor", "size": size}
-    shortest = {"shortest_edge": round(min(height, width) / preprocessing.crop_ratio)}
+    shortest = {"shortest_edge": min(preprocessing.resized_hw)}
     return {"image_processor_type": "BitImageProcessor", "size": shortest, "do_center_crop": True, "crop_size": size}
 
 

@@ -33,6 +33,9 @@ MARGIN = 4
 DEVIATIONS = 3
 """Standard deviations around the mean of a channel that the range 0 to 1 covers, for images of any channels."""
 
+ROUNDING = 1e-6
+"""Pixels that are added before rounding down: a ratio such as 224 / 248 gives 248 pixels in spite of its rounding."""
+
 Box = tuple[float, float, float, float]
 
 AnyImage: TypeAlias = Image.Image | BandImage
@@ -118,6 +121,12 @@ class Preprocessing:
         if self.bands and self.channels == channels:
             return self
         return replace(self, bands=True, channels=channels, mean=(), std=())
+
+    @property
+    def resized_hw(self) -> tuple[int, int]:
+        """With `crop`: least height and width of the resized image, in pixels, rounded down as in timm."""
+        height, width = (math.floor(side / self.crop_ratio + ROUNDING) for side in self.image_size)
+        return height, width
 
     @property
     def dtype(self) -> type[np.uint8] | type[np.float32]:
@@ -226,7 +235,7 @@ class Preprocessing:
         Only the centre is computed, so an extremely wide image costs no more than any other.
         """
         height, width = self.image_size
-        target_height, target_width = round(height / self.crop_ratio), round(width / self.crop_ratio)
+        target_height, target_width = self.resized_hw
         if target_height * image.width >= target_width * image.height:
             whole_width, whole_height = target_height * image.width // image.height, target_height
         else:

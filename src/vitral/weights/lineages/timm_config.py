@@ -319,7 +319,8 @@ def _image_size(
         if not rows or rows - (stated[0] // patch[0]) * (stated[1] // patch[1]) in prefixes:
             return stated
     if not rows:
-        return 14 * patch[0], 14 * patch[1]
+        side = 16 if _is_rotary(tensors, timm_models().get(_architecture(upstream_config))) else 14  # DINOv3 has 256
+        return side * patch[0], side * patch[1]
     side = next((side for extra in prefixes if (side := round(max(rows - extra, 0) ** 0.5)) ** 2 == rows - extra), None)
     if side is None:
         raise UserError(f"pos_embed has {rows - prefixes[-1]} patch positions, which is not a square grid")

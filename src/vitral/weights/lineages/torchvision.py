@@ -35,6 +35,15 @@ MODULES = {
 }
 
 
+SWAG: dict[str, Any] = {**IMAGENET, "crop_ratio": 1.0, "interpolation": "bicubic", "like": "torchvision's SWAG weights"}
+PUBLISHED = {
+    (1024, 16, 16, 224, 224): Images(**IMAGENET, crop_ratio=224 / 242, like="torchvision's ViT_L_16 IMAGENET1K_V1"),
+    (768, 16, 16, 384, 384): Images(**SWAG),
+    (1024, 16, 16, 512, 512): Images(**SWAG),
+    (1280, 14, 14, 224, 224): Images(**SWAG),
+    (1280, 14, 14, 518, 518): Images(**SWAG),
+}
+"""By width, patch size and image size: the published weights whose images are not prepared as most are."""
 OLD_NAMES = {r"\.mlp\.linear_1\.": ".mlp.0.", r"\.mlp\.linear_2\.": ".mlp.3."}
 """Names of the published files; torchvision renames them on loading, as here."""
 
@@ -87,12 +96,18 @@ def _mapping(c: ViTConfig) -> list[TensorMapping]:
     return mapping
 
 
+def _images(config: ViTConfig, upstream_config: Mapping[str, Any]) -> Images:
+    """As torchvision's weights of this size."""
+    weights = PUBLISHED.get((config.width, *config.patch_hw, *config.image_hw))
+    return weights or Images(**IMAGENET, crop_ratio=0.875, like="torchvision's IMAGENET1K_V1")
+
+
 TORCHVISION = Lineage(
     name="torchvision",
     head="heads.head",
     matches=_matches,
     infer_config=_infer_config,
     mapping=_mapping,
-    images=lambda config, stated: Images(**IMAGENET, crop_ratio=0.875, like="torchvision's IMAGENET1K_V1"),
+    images=_images,
     canonicalise=_canonicalise,
 )

@@ -1,6 +1,7 @@
 """The preprocessing specification: its geometry, its numbers, its checks."""
 
 import json
+import math
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_centre_crop_equals_resizing_everything_then_cutting(width, height, out_
     )
     # faint noise: none of the filters overshoots 0..255, where it would be cut between Pillow's two passes
     image = noise(width, height, 1).point(lambda value: 64 + value // 2)
-    target = round(out_width / ratio), round(out_height / ratio)
+    target = math.floor(out_width / ratio + 1e-6), math.floor(out_height / ratio + 1e-6)
     scale = max((target[0] / width, 0), (target[1] / height, 1))
     whole = (target[0], target[0] * height // width) if scale[1] == 0 else (target[1] * width // height, target[1])
     resized = np.asarray(image.resize(whole, Image.Resampling[kind.upper()])).astype(int)

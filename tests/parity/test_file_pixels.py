@@ -1,0 +1,124 @@
+"""Photographs as Vitral prepares them for another project's file, and as that project does, pixel by pixel."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import skimage.data
+import timm
+import torch
+import torchvision
+import transformers
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from torch import Tensor
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+
+from vitral.data.images.preprocess import Preprocessing
+from vitral.vit_config import ViTConfig
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.processors import PROCESSOR_OF, PROCESSORS, SQUASHING
+from vitral.weights.upstream_card import upstream_card
+
+PHOTOGRAPHS = [Image.fromarray(getattr(skimage.data, name)()) for name in ("astronaut", "coffee", "chelsea")]
+"""A square one, and two that are wider than high."""
+
+
+def read(lineage: str, stated: dict[str, Any], **fields: Any) -> tuple[Preprocessing, list[str]]:
+    config = ViTConfig(**{"image_size": 224, "patch_size": 16, "width": 64, "depth": 1, "num_heads": 1, **fields})
+    card, notes = upstream_card(config, LINEAGES[lineage], stated, origin="model")
+    return card.preprocessing, notes
+
+
+def check(preprocessing: Preprocessing, upstream: Callable[[Image.Image], Tensor]) -> None:
+    """Rounding may move a value by one level of 255, and few of them."""
+    std = torch.tensor(preprocessing.std).reshape(-1, 1, 1)
+    for photograph in PHOTOGRAPHS:
+        pixels = preprocessing.pixels(preprocessing.read(photograph, name=None))
+        levels = (preprocessing.normalise(torch.from_numpy(pixels)[None])[0] - upstream(photograph)) * std * 255
+        assert levels.abs().max() < 1.01
+        assert levels.abs().mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        "vit_base_patch16_clip_224.laion2b_ft_in12k_in1k",
+        "vit_small_patch16_dinov3.lvd1689m",
+        "vit_base_patch16_siglip_224.webli",
+    ],
+)
+def test_pixels_equal_timms(name: str) -> None:
+    cfg = timm.models.get_pretrained_cfg(name)
+    assert cfg is not None
+    stated, size = {"pretrained_cfg": cfg.to_dict()}, cfg.to_dict()["input_size"][1]
+    preprocessing, _ = read("timm", stated, image_size=size)
+    check(preprocessing, create_transform(**resolve_data_config({}, pretrained_cfg=cfg.to_dict())))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "patch"),
+    [
+        ("ViT_B_16_Weights.IMAGENET1K_V1", 768, 16),
+        ("ViT_L_16_Weights.IMAGENET1K_V1", 1024, 16),
+        ("ViT_L_32_Weights.IMAGENET1K_V1", 1024, 32),
+        ("ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1", 768, 16),
+        ("ViT_L_16_Weights.IMAGENET1K_SWAG_E2E_V1", 1024, 16),
+        ("ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1", 1280, 14),
+        ("ViT_H_14_Weights.IMAGENET1K_SWAG_LINEAR_V1", 1280, 14),
+    ],
+)
+def test_pixels_equal_torchvisions(name: str, width: int, patch: int) -> None:
+    transform: Any = torchvision.models.get_weight(name).transforms()
+    size = transform.crop_size[0]
+    preprocessing, notes = read("torchvision", {}, width=width, num_heads=16, patch_size=patch, image_size=size)
+    check(preprocessing, transform)
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSORS.keys() - {"DeiT", "DINOv3ViT"}))
+@pytest.mark.parametrize("complete", [True, False])
+def test_pixels_equal_those_of_transformers_processors(name: str, complete: bool) -> None:
+    processor = getattr(transformers, f"{name}ImageProcessorPil")()
+    stated = processor.to_dict() if complete else {"image_processor_type": f"{name}ImageProcessor"}
+    preprocessing, notes = read("transformers", stated)
+    assert notes == []
+    check(preprocessing, lambda image: processor(image, return_tensors="pt")["pixel_values"][0])
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_defaults_of_processors_are_those_of_transformers(name: str) -> None:
+    processor = getattr(transformers, f"{name}ImageProcessor")()
+    found = PROCESSORS[name]
+    stated = {key: value for key, value in processor.to_dict().items() if value is not None}
+    assert {key: stated[key] for key in found if key != "resample"} == {
+        **{key: value for key, value in found.items() if key != "resample"},
+        **{key: stated[key] for key in ("image_mean", "image_std")},
+    }
+    assert list(stated["image_mean"]) == pytest.approx(list(found["image_mean"]))
+    assert list(stated["image_std"]) == pytest.approx(list(found["image_std"]))
+    assert Image.Resampling(stated["resample"]).name.lower() == found["resample"]
+    assert ("do_center_crop" in stated) == ("do_center_crop" in found)
+    if name != "Siglip":  # it takes no size of one number
+        assert (name in SQUASHING) == processor.default_to_square
+
+
+def test_processors_by_model_type_are_those_of_transformers() -> None:
+    known = {kind: names for kind, names in IMAGE_PROCESSOR_MAPPING_NAMES.items() if kind in PROCESSOR_OF}
+    assert len(known) > 9
+    for kind, names in known.items():
+        assert names["torchvision"] == f"{PROCESSOR_OF[kind]}ImageProcessor"
+
+
+def test_a_processor_that_squashes_before_it_crops_is_noted() -> None:
+    stated = {"feature_extractor_type": "DeiTFeatureExtractor", "size": 256, "crop_size": 224, "do_center_crop": True}
+    preprocessing, notes = read("transformers", stated)
+    assert (preprocessing.resize, preprocessing.crop_ratio) == ("crop", 0.875)
+    assert len(notes) == 1
+    assert "squashes" in notes[0]
+
+
+def test_another_processor_is_named() -> None:
+    _, notes = read("transformers", {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}})
+    assert "ConvNext" in notes[0]
