@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
-from parity.saved.case import owner_output, randomised, transformers_folder
+from parity.saved.case import owner_output, randomised, safetensors, transformers_folder
 from parity.saved.transformers_files import built
 from vitral.errors import UserError
 from vitral.vit import ViT
@@ -76,3 +77,15 @@ def test_another_value_is_honoured_or_refused(name: str, tmp_path: Path) -> None
                 expected = owner_output(other, images)
                 assert (actual - expected).norm() <= 1e-5 * expected.norm(), (key, value)
     assert refused >= {"hidden_act", "hidden_size", "num_hidden_layers", "num_channels"}
+
+
+@pytest.mark.parametrize("values", [{"patch_size": 4}, {"depth": 1}, {"embed_dim": 32}])
+def test_arguments_of_timm_that_contradict_the_tensors_are_refused(values: dict[str, int], tmp_path: Path) -> None:
+    """timm resamples the patch embedding to another patch size, and refuses the others."""
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 4}
+    peer = randomised(lambda: timm.create_model("vit_base_patch16_224", **sizes))
+    safetensors(peer, tmp_path)
+    stated = {"architecture": "vit_base_patch16_224", "model_args": {**sizes, **values}}
+    (tmp_path / "config.json").write_text(json.dumps(stated))
+    with pytest.raises(UserError, match=r"correct config\.json"):
+        load_with_report(tmp_path)

@@ -20,11 +20,15 @@ SECTIONS = (
 MAX_DEPTH = 4
 NAMES = ("arch", "architecture", "model", "model_name", "name", "backbone", "encoder", "timm_model")
 """Keys of the name of timm's architecture."""
-ACTIVATIONS = ("hidden_act", "act_layer", "activation", "act")
+ACTIVATIONS = ("hidden_act", "act_layer", "activation", "act", "activation_fn", "activation_function", "act_fn")
 QUICK = ("quick_gelu", "force_quick_gelu", "use_quick_gelu")
 EPSILONS = ("layer_norm_eps", "layernorm_eps", "norm_eps", "ln_eps")
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
 POOLS = ("global_pool", "gp")
+UNCLEAR = ("pool", "pooling", "pool_type", "pooling_type", "mean_pooling", "use_mean_pooling", "qk_scale", "eps")
+"""Keys that may be of the encoder and change what it computes, or of something else."""
+USUAL = (None, False, "", "token", "cls", "cls_token")
+"""Values of those keys that change nothing."""
 FORMS = {
     **dict.fromkeys(("gelu", "gelu_python", "gelu_erf"), "erf"),
     **dict.fromkeys(("gelu_tanh", "gelutanh", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"), "tanh"),
@@ -47,6 +51,8 @@ class Settings:
     """Where the name was found, if not by timm's own training script."""
     pool: str | None = None
     """timm's `global_pool`."""
+    unclear: tuple[str, ...] = ()
+    """Settings of keys in `UNCLEAR`, with their places."""
 
     def num_heads(self, width: int) -> tuple[int | None, list[str]]:
         """Number of attention heads, if the settings agree on one that fits the width, and a note on it."""
@@ -65,7 +71,8 @@ class Settings:
         Raises:
             UserError: the settings name an activation that Vitral does not compute, or several.
         """
-        fields, notes = {}, []
+        fields = {}
+        notes = [f"its settings state {', '.join(self.unclear)}, which Vitral does not use"] if self.unclear else []
         for name, values in self.numerics.items():
             if name in given or name == "num_heads" or (name == "gelu" and gated):
                 continue
@@ -86,7 +93,7 @@ class Settings:
 def read_settings(content: Any) -> Settings:
     """The facts in the settings beside a state dict, in the content of a PyTorch file."""
     numerics: dict[str, dict[Any, str]] = {}
-    names, args, images = dict[str, str](), dict[str, Any](), dict[str, Any]()
+    names, args, images, unclear = dict[str, str](), dict[str, Any](), dict[str, Any](), list[str]()
     for place, section in [("", content if isinstance(content, dict) else {}), *_sections(content)]:
         for key, value in section.items():
             where = f"{place}.{key}".removeprefix(".")
@@ -97,6 +104,8 @@ def read_settings(content: Any) -> Settings:
                 names.setdefault(value, where)
             if key in POOLS and isinstance(value, str):
                 args.setdefault("global_pool", value)
+            if place and key in UNCLEAR and isinstance(value, str | float | bool | None) and value not in USUAL:
+                unclear.append(f"{where} {value}")
         images = {**_images(section), **images}
         if isinstance(kwargs := section.get("model_kwargs"), dict):
             args = {**args, **kwargs}
@@ -108,7 +117,7 @@ def read_settings(content: Any) -> Settings:
             timm["pretrained_cfg"] = {**(timm_preprocessing(name) or {}), **images}
         else:
             note = f"read as timm's {name}, as {where} states, with the preprocessing of that model"
-    return Settings(numerics=numerics, timm=timm, timm_note=note, pool=args.get("global_pool"))
+    return Settings(numerics=numerics, timm=timm, timm_note=note, pool=args.get("global_pool"), unclear=tuple(unclear))
 
 
 def _numeric(key: Any, value: Any) -> tuple[str | None, Any]:

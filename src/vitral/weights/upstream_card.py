@@ -27,6 +27,7 @@ CARD_KEYS = frozenset(
 
 IMAGE_KEYS = CARD_KEYS - {"label_names", "id2label", "processor_class"}
 """Those of them that describe preprocessing."""
+LEGACY_TIMM = ("mean", "std", "crop_pct", "crop_mode", "interpolation")
 Filter = Literal["bilinear", "bicubic", "lanczos"]
 FILTERS: dict[Any, Filter] = {"lanczos": "lanczos", "bilinear": "bilinear", "bicubic": "bicubic"}
 PILLOW = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
@@ -130,7 +131,7 @@ def _preprocessing(
 
 def _found(upstream_config: Mapping[str, Any], default: Images, *, bands: bool) -> _Found:
     """What the configuration states; else what timm's table says of the architecture; else the default, with a note."""
-    if isinstance(timm := upstream_config.get("pretrained_cfg"), dict):
+    if isinstance(timm := upstream_config.get("pretrained_cfg", _legacy_timm(upstream_config)), dict):
         return _timm(timm)
     if isinstance(open_clip := upstream_config.get("preprocess_cfg"), dict):
         return _open_clip(open_clip)
@@ -151,6 +152,12 @@ def _found(upstream_config: Mapping[str, Any], default: Images, *, bands: bool) 
             f"to state another, {fix}"
         )
     return found
+
+
+def _legacy_timm(upstream_config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What timm's older `config.json` has beside the name of the architecture, not in a `pretrained_cfg`."""
+    found = {key: upstream_config[key] for key in LEGACY_TIMM if key in upstream_config}
+    return found if found and isinstance(upstream_config.get("architecture"), str) else None
 
 
 def _timm(pretrained_cfg: Mapping[str, Any]) -> _Found:
@@ -259,7 +266,7 @@ def _per_channel(name: str, values: Any, default: tuple[float, ...], channels: i
 
 def _classes(count: int, upstream_config: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
     """Class names, and a note if the configuration has some that do not fit the head."""
-    labels, names = upstream_config.get("id2label"), upstream_config.get("label_names")
+    labels, names = upstream_config.get("id2label"), upstream_config.get("label_names", upstream_config.get("labels"))
     if isinstance(labels, dict) and len(labels) == count and all(str(index) in labels for index in range(count)):
         return tuple(str(labels[str(index)]) for index in range(count)), []
     imagenet = imagenet_classes(count)

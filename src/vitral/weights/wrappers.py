@@ -12,6 +12,7 @@ __all__ = ["find_state_dict"]
 
 KEYS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model", "ema_weights", "shadow"),
+    *("swa_model", "swa_state_dict"),
     *("teacher", "target_encoder"),
     *("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "module"),
     *("student", "encoder", "backbone"),

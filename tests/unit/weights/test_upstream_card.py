@@ -176,6 +176,15 @@ def test_timm_s_modes_are_read_or_noted(pretrained_cfg: dict[str, Any], resize: 
     assert note in " ".join(notes)
 
 
+def test_older_configurations_of_timm_state_preprocessing_beside_the_architecture() -> None:
+    stated: dict[str, Any] = dict(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6], crop_pct=0.8, interpolation="bilinear")
+    named = card("timm", architecture="vit_base_patch16_224", labels=["cat", "dog"], **stated)
+    assert named.preprocessing.mean == (0.1, 0.2, 0.3)
+    assert named.preprocessing.std == (0.4, 0.5, 0.6)
+    assert (named.preprocessing.crop_ratio, named.preprocessing.interpolation) == (0.8, "bilinear")
+    assert named.classes == ("cat", "dog")
+
+
 def test_preprocess_cfg_of_open_clip_is_used() -> None:
     stated = dict(size=[32, 32], mode="RGB", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6], interpolation="bilinear")
     card, notes = card_and_notes("open_clip", preprocess_cfg=stated)

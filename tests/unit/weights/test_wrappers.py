@@ -174,6 +174,15 @@ def test_several_state_dicts_are_chosen_by_key(tmp_path: Path) -> None:
     assert read_tensor_file(path, checkpoint_key="generator").tensors == one
 
 
+@pytest.mark.parametrize("key", ["swa_model", "ema_model", "state_dict_ema"])
+def test_averaged_weights_come_first(key: str, tmp_path: Path) -> None:
+    raw = {name: tensor + 1 for name, tensor in STATES["timm"].items()}
+    average = {"n_averaged": torch.tensor(3), **{f"module.{name}": tensor for name, tensor in STATES["timm"].items()}}
+    model, report = load_upstream(save({"model": raw, key: average}, tmp_path), num_heads=MODEL.config.num_heads)
+    assert torch.equal(model.cls_token, MODEL.cls_token)
+    assert any(f"{key} was read" in note for note in report.notes)
+
+
 def test_a_larger_teacher_is_another_model(tmp_path: Path) -> None:
     """That of distillation; a teacher as large as the student is its average."""
     student, average = {"a": torch.zeros(1), "b": torch.zeros(1)}, {"a": torch.ones(1), "b": torch.ones(1)}

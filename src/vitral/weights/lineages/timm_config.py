@@ -10,6 +10,7 @@ from vitral.config import pair
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import NO_GELU, Tensors, count_indices, default_num_heads
+from vitral.weights.lineages.stated import check_sizes
 from vitral.weights.lineages.timm_models import TimmModel, timm_models
 
 __all__ = ["BACKBONE", "CONFIG_KEYS", "GAMMA", "assumptions", "infer_config", "model_args", "num_heads"]
@@ -234,6 +235,9 @@ def _check(tensors: Tensors, args: Mapping[str, Any], model: TimmModel | None, a
     for name, allowed in fixed.items():
         if name in args and args[name] not in allowed:
             raise UserError(f"its {name} is {args[name]}, which Vitral does not compute")
+    width, _, p, q = tensors["patch_embed.proj.weight"].shape
+    depth = count_indices(tensors, "blocks.", ".attn.qkv.weight")
+    check_sizes(args, embed_dim=width, depth=depth, patch_size=(p, q))  # timm resamples patches of another size
     if model is None:
         _check_unnamed(tensors)
 
