@@ -1,6 +1,8 @@
 """Photographs as Vitral prepares them for another project's file, and as that project does, pixel by pixel."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +16,13 @@ from timm.data import create_transform, resolve_data_config
 from torch import Tensor
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
+from models import small_model
 from vitral.data.images.preprocess import Preprocessing
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.load import load
 from vitral.weights.processors import PROCESSOR_OF, PROCESSORS, SQUASHING
+from vitral.weights.save import save_as
 from vitral.weights.upstream_card import upstream_card
 
 PHOTOGRAPHS = [Image.fromarray(getattr(skimage.data, name)()) for name in ("astronaut", "coffee", "chelsea")]
@@ -77,7 +82,7 @@ def test_pixels_equal_torchvisions(name: str, width: int, patch: int) -> None:
     assert len(notes) == 1
 
 
-@pytest.mark.parametrize("name", sorted(PROCESSORS.keys() - {"DeiT", "DINOv3ViT"}))
+@pytest.mark.parametrize("name", sorted(PROCESSORS.keys() - {"DINOv3ViT"}))
 @pytest.mark.parametrize("complete", [True, False])
 def test_pixels_equal_those_of_transformers_processors(name: str, complete: bool) -> None:
     processor = getattr(transformers, f"{name}ImageProcessorPil")()
@@ -111,14 +116,42 @@ def test_processors_by_model_type_are_those_of_transformers() -> None:
         assert names["torchvision"] == f"{PROCESSOR_OF[kind]}ImageProcessor"
 
 
-def test_a_processor_that_squashes_before_it_crops_is_noted() -> None:
-    stated = {"feature_extractor_type": "DeiTFeatureExtractor", "size": 256, "crop_size": 224, "do_center_crop": True}
-    preprocessing, notes = read("transformers", stated)
-    assert (preprocessing.resize, preprocessing.crop_ratio) == ("crop", 0.875)
-    assert len(notes) == 1
-    assert "squashes" in notes[0]
+def test_pixels_equal_those_of_deits_file() -> None:
+    """Its size is one number, to which its class squashes images before it crops their centre."""
+    stated = dict(
+        size=256, crop_size=224, resample=3, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+    )
+    processor = transformers.DeiTImageProcessorPil(**stated)
+    preprocessing, notes = read("transformers", {"feature_extractor_type": "DeiTFeatureExtractor", **stated})
+    assert notes == []
+    assert (preprocessing.resize, preprocessing.crop_ratio) == ("squash_crop", 0.875)
+    check(preprocessing, lambda image: processor(image, return_tensors="pt")["pixel_values"][0])
 
 
 def test_another_processor_is_named() -> None:
     _, notes = read("transformers", {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}})
     assert "ConvNext" in notes[0]
+
+
+@pytest.mark.parametrize("format", ["timm", "transformers"])
+def test_a_crop_of_the_squashed_image_is_written_and_read(format: str, tmp_path: Path) -> None:
+    model = small_model(image_size=16, gelu="erf")
+    assert model.card is not None
+    stated = Preprocessing(
+        image_size=(16, 16), channels=3, resize="squash_crop", crop_ratio=0.8, interpolation="bicubic"
+    )
+    model.card = replace(model.card, preprocessing=stated)
+    save_as(model, tmp_path / "model", format=format)
+    card = load(tmp_path / "model").card
+    assert card is not None
+    assert replace(card.preprocessing, mean=stated.mean, std=stated.std) == stated
+
+
+def test_the_centre_of_a_squashed_image_by_hand() -> None:
+    """40 by 80 pixels become 4 by 4; the middle 2 by 2 are those of rows 10 to 30 and columns 20 to 60."""
+    image = Image.new("L", (80, 40), 9)
+    image.paste(200, (20, 10, 60, 30))
+    spec = Preprocessing(image_size=(2, 2), channels=1, resize="squash_crop", crop_ratio=0.5)
+    assert spec.resized_hw == (4, 4)
+    assert (spec.pixels(image) > 150).all()
+    assert (replace(spec, resize="squash").pixels(image) < 150).all()

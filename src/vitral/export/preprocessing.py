@@ -53,6 +53,8 @@ class WithPreprocessing(nn.Module):
         by_height = least[0] * w >= least[1] * h
         whole_h = torch.where(by_height, torch.full_like(h, least[0]), (least[1] * h / w).floor())
         whole_w = torch.where(by_height, (least[0] * w / h).floor(), torch.full_like(w, least[1]))
+        if p.resize == "squash_crop":
+            whole_h, whole_w = torch.full_like(h, least[0]), torch.full_like(w, least[1])
         top, left = ((whole_h - height) / 2).round(), ((whole_w - width) / 2).round()
         rows = top / whole_h * h, (top + height) / whole_h * h
         columns = left / whole_w * w, (left + width) / whole_w * w

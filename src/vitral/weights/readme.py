@@ -154,8 +154,9 @@ def _preprocessing(preprocessing: Preprocessing) -> str:
     if preprocessing.resize == "squash":
         steps.append(f"Resize the whole image to {height}x{width} pixels ({preprocessing.interpolation}).")
     else:
-        covered = "x".join(map(str, preprocessing.resized_hw))
-        steps.append(f"Resize the image until it covers {covered} pixels ({preprocessing.interpolation}).")
+        size = "x".join(map(str, preprocessing.resized_hw))
+        resized = "whole image to" if preprocessing.resize == "squash_crop" else "image until it covers"
+        steps.append(f"Resize the {resized} {size} pixels ({preprocessing.interpolation}).")
         steps.append(f"Crop the central {height}x{width} pixels.")
     mean, std = _numbers(preprocessing.mean), _numbers(preprocessing.std)
     scale = "Subtract" if preprocessing.bands else "Scale the values to the range 0 to 1, subtract"

@@ -45,6 +45,8 @@ class _Found:
     filter: Filter = "bilinear"
     crop_ratio: float | None = None
     """Fraction of the short side that the centre crop keeps; None: the whole image is squashed."""
+    squash: bool = False
+    """Whether the whole image is squashed before the crop."""
     size: tuple[int, int] | None = None
     """Height and width of the images that upstream makes."""
     notes: list[str] = field(default_factory=list)
@@ -120,7 +122,7 @@ def _preprocessing(
         image_size=config.image_hw,
         channels=config.channels,
         bands=bands,
-        resize="squash" if found.crop_ratio is None else "crop",
+        resize="squash" if found.crop_ratio is None else "squash_crop" if found.squash else "crop",
         crop_ratio=found.crop_ratio or 0.875,
         interpolation=found.filter,
         mean=() if bands else mean,
@@ -167,10 +169,8 @@ def _timm(pretrained_cfg: Mapping[str, Any]) -> _Found:
     )
     found.set_filter(pretrained_cfg.get("interpolation") or "bicubic")
     ratio, mode = pretrained_cfg.get("crop_pct") or 0.875, pretrained_cfg.get("crop_mode") or "center"
-    if mode != "squash":
-        found.crop_ratio = min(float(ratio), 1.0)
-    elif ratio != 1:
-        found.notes.append("its preprocessing crops the squashed image, Vitral keeps all of it")
+    if mode != "squash" or ratio != 1:
+        found.crop_ratio, found.squash = min(float(ratio), 1.0), mode == "squash"
     if mode not in ("center", "squash"):
         found.notes.append(f"its preprocessing has the crop_mode {mode}, Vitral crops the centre")
     return found
@@ -229,8 +229,7 @@ def _set_geometry(found: _Found, stated: Mapping[str, Any], *, crop: bool, squas
     if cropped is None and whole is not None:
         found.size = whole
     elif cropped is not None and whole is not None:
-        found.size, found.crop_ratio = cropped, min(1.0, cropped[0] / whole[0])
-        found.notes.append("its preprocessing squashes images before it crops them, Vitral keeps their aspect ratio")
+        found.size, found.crop_ratio, found.squash = cropped, min(1.0, cropped[0] / whole[0]), True
     elif isinstance(edge, int) and edge > 0:
         found.size, found.crop_ratio = cropped, min(1.0, min(cropped or (edge,)) / edge)
         if cropped is None:

@@ -85,14 +85,14 @@ def timm_model_args(config: ViTConfig) -> dict[str, Any]:
 def _timm(config: ViTConfig, card: ModelCard, headless: bool) -> dict[str, dict[str, Any]]:
     preprocessing = _of_pictures(card)
     root = {None: "proj", (): "backbone.conv"}.get(config.stem_stages, "backbone.stem.conv")
-    squash = preprocessing.resize == "squash"
+    whole, mode = preprocessing.resize == "squash", "center" if preprocessing.resize == "crop" else "squash"
     pretrained = dict(
         custom_load=False,
         input_size=[config.channels, *config.image_hw],
         fixed_input_size=True,
         interpolation=preprocessing.interpolation,
-        crop_pct=1.0 if squash else preprocessing.crop_ratio,
-        crop_mode="squash" if squash else "center",
+        crop_pct=1.0 if whole else preprocessing.crop_ratio,
+        crop_mode=mode,
         mean=_per_channel(preprocessing.mean, config.channels),
         std=_per_channel(preprocessing.std, config.channels),
         num_classes=config.num_classes,
@@ -205,11 +205,14 @@ def _transformers(config: ViTConfig, card: ModelCard, headless: bool) -> dict[st
 
 
 def _geometry(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Resizing: the processor that squashes, or the one that crops the centre."""
+    """Resizing: the processor that squashes, the one that crops the centre, or the one that does both."""
     height, width = preprocessing.image_size
     size = {"height": height, "width": width}
     if preprocessing.resize == "squash":
         return {"image_processor_type": "ViTImageProcessor", "size": size}
+    if preprocessing.resize == "squash_crop":
+        whole = dict(zip(("height", "width"), preprocessing.resized_hw, strict=True))
+        return {"image_processor_type": "DeiTImageProcessor", "size": whole, "do_center_crop": True, "crop_size": size}
     shortest = {"shortest_edge": min(preprocessing.resized_hw)}
     return {"image_processor_type": "BitImageProcessor", "size": shortest, "do_center_crop": True, "crop_size": size}
 

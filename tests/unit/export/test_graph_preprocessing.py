@@ -1,6 +1,7 @@
 """Preprocessing inside the graph is Pillow's."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.export.preprocessing import WithPreprocessing
 
 SQUASH = Preprocessing(image_size=(48, 64), channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+Resize = Literal["squash", "crop", "squash_crop"]
+RESIZES: tuple[Resize, ...] = ("squash", "crop", "squash_crop")
 FORMS = {
     f"{resize}, {interpolation}": replace(SQUASH, resize=resize, interpolation=interpolation)
-    for resize in ("squash", "crop")
+    for resize in RESIZES
     for interpolation in ("bilinear", "bicubic", "lanczos")
 }
 FORMS["the whole centre"] = replace(SQUASH, resize="crop", crop_ratio=1.0)
@@ -37,9 +40,9 @@ def test_pixels_are_those_of_pillow(form: str, size: tuple[int, int]) -> None:
     assert np.array_equal(resized(FORMS[form], image), FORMS[form].pixels(image))
 
 
-@given(height=st.integers(1, 90), width=st.integers(1, 90), crop=st.booleans(), ratio=st.floats(0.3, 1))
-def test_images_of_any_size_are_cropped_alike(height: int, width: int, crop: bool, ratio: float) -> None:
-    preprocessing = replace(SQUASH, image_size=(16, 24), resize="crop" if crop else "squash", crop_ratio=ratio)
+@given(height=st.integers(1, 90), width=st.integers(1, 90), resize=st.sampled_from(RESIZES), ratio=st.floats(0.3, 1))
+def test_images_of_any_size_are_cropped_alike(height: int, width: int, resize: Resize, ratio: float) -> None:
+    preprocessing = replace(SQUASH, image_size=(16, 24), resize=resize, crop_ratio=ratio)
     noise = np.random.default_rng(height * 91 + width).integers(0, 256, (height, width, 3), np.uint8)
     assert np.array_equal(resized(preprocessing, Image.fromarray(noise)), preprocessing.pixels(Image.fromarray(noise)))
 

@@ -127,7 +127,7 @@ HW = {"height": 32, "width": 32}
         ({"size": 64, "do_center_crop": True, "crop_size": 32}, "crop", 0.5, ""),
         ({"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": HW}, "crop", 0.8, ""),
         ({"size": {"shortest_edge": 32}}, "crop", 1.0, "does not crop"),
-        ({"size": {"height": 40, "width": 40}, "do_center_crop": True, "crop_size": 32}, "crop", 0.8, "squashes"),
+        ({"size": {"height": 40, "width": 40}, "do_center_crop": True, "crop_size": 32}, "squash_crop", 0.8, ""),
         ({"size": {"longest_edge": 32}}, "squash", None, "longest_edge"),
         ({"size": 64}, "squash", None, "images of 64x64 pixels, the model takes 32x32"),
         ({"do_resize": False}, "squash", None, "do_resize false"),
@@ -166,7 +166,7 @@ def test_defaults_of_a_processor_are_those_of_its_class() -> None:
         ({"crop_mode": "border"}, "crop", "crop_mode border"),
         ({"interpolation": "random"}, "crop", "filter random"),
         ({"crop_mode": "squash", "crop_pct": 1.0}, "squash", ""),
-        ({"crop_mode": "squash", "crop_pct": 0.9}, "squash", "crops the squashed image"),
+        ({"crop_mode": "squash", "crop_pct": 0.875}, "squash_crop", ""),
     ],
 )
 def test_timm_s_modes_are_read_or_noted(pretrained_cfg: dict[str, Any], resize: str, note: str) -> None:

@@ -62,10 +62,12 @@ class Preprocessing:
     """1 for grey, 3 for colour; set from the model like the size."""
     bands: tyro.conf.Suppress[bool] = False
     """Whether images are no pictures but have any number of channels, whose values are kept: see `--data.channels`."""
-    resize: Literal["squash", "crop"] = "squash"
-    """`squash`: the whole image is resized to the input's size. `crop`: centre crop that preserves the aspect ratio."""
+    resize: Literal["squash", "crop", "squash_crop"] = "squash"
+    """`squash`: the whole image is resized to the input's size. `crop`: centre crop that preserves the aspect ratio.
+    `squash_crop`: centre crop of the squashed image.
+    """
     crop_ratio: float = 0.875
-    """With `crop`: the input's fraction of the resized short side; 0.875 crops 224 of 256 pixels."""
+    """With a crop: the input's fraction of the resized short side; 0.875 crops 224 of 256 pixels."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
     """Filter of the resize, antialiased."""
     mean: tuple[float, ...] = (0.5,)
@@ -124,7 +126,9 @@ class Preprocessing:
 
     @property
     def resized_hw(self) -> tuple[int, int]:
-        """With `crop`: least height and width of the resized image, in pixels, rounded down as in timm."""
+        """Height and width that an image is resized to, or with `crop` to cover, before the crop; rounded down as in
+        timm, in pixels.
+        """
         height, width = (math.floor(side / self.crop_ratio + ROUNDING) for side in self.image_size)
         return height, width
 
@@ -166,7 +170,9 @@ class Preprocessing:
         Args:
             image: as `read` returns it.
         """
-        return self.crop(image, (0.0, 0.0, 1.0, 1.0)) if self.resize == "squash" else self._centre_crop(image)
+        if self.resize == "squash":
+            return self.crop(image, (0.0, 0.0, 1.0, 1.0))
+        return self.crop(image, self._centre(*self._whole(image)))
 
     def crop(self, image: AnyImage, box: Box) -> Pixels:
         """Resizes for training: the crop inside `box`, at the input's size.
@@ -229,20 +235,22 @@ class Preprocessing:
         assert not self.bands, "the range 0..1 does not hold all values"
         return (images - _planes(self.mean, images)) / _planes(self.std, images)
 
-    def _centre_crop(self, image: AnyImage) -> Pixels:
-        """The same as resizing the whole image and cropping its centre.
+    def _whole(self, image: AnyImage) -> tuple[int, int]:
+        """Height and width of the resized image that a crop is taken from."""
+        height, width = self.resized_hw
+        if self.resize == "squash_crop":
+            return height, width
+        if height * image.width >= width * image.height:
+            return height, height * image.width // image.height
+        return width * image.height // image.width, width
+
+    def _centre(self, height: int, width: int) -> Box:
+        """The centre of an image that was resized to this size.
 
         Only the centre is computed, so an extremely wide image costs no more than any other.
         """
-        height, width = self.image_size
-        target_height, target_width = self.resized_hw
-        if target_height * image.width >= target_width * image.height:
-            whole_width, whole_height = target_height * image.width // image.height, target_height
-        else:
-            whole_width, whole_height = target_width, target_width * image.height // image.width
-        left, top = round((whole_width - width) / 2), round((whole_height - height) / 2)
-        box = left / whole_width, top / whole_height, (left + width) / whole_width, (top + height) / whole_height
-        return self.crop(image, box)
+        top, left = round((height - self.image_size[0]) / 2), round((width - self.image_size[1]) / 2)
+        return left / width, top / height, (left + self.image_size[1]) / width, (top + self.image_size[0]) / height
 
 
 def _planes(values: Sequence[float], like: Tensor) -> Float32[Tensor, "c 1 1"]:

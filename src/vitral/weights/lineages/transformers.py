@@ -185,7 +185,7 @@ def _finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor
 def _images(config: ViTConfig, upstream_config: Mapping[str, Any]) -> Images:
     """As the released models of this type."""
     if config.distillation or upstream_config.get("model_type") == "deit":
-        return Images(**IMAGENET, crop_ratio=0.875, interpolation="bicubic", like="facebook/deit-base-patch16-224")
+        return Images(**IMAGENET, crop_ratio=0.875, interpolation="bicubic", like="DeiT's own evaluation")
     if config.pool == "gap" or upstream_config.get("model_type") in ("vit_mae", "vit_msn"):
         return Images(**IMAGENET, like="MAE, MSN and I-JEPA, which normalise by ImageNet's mean")
     return Images(**HALF, like="google/vit-base-patch16-224")
