@@ -3,7 +3,6 @@
 import base64
 import json
 import platform
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,6 +19,7 @@ from vitral.card import ModelCard
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source, read_from
+from vitral.data.sources.targets import label_counts
 from vitral.evals.predictions import Predictions
 from vitral.files import printable, write_atomically
 from vitral.runs.charts import HEIGHT, WIDTH, Chart, Curve, chart
@@ -278,14 +278,14 @@ def data_table(data: Mapping[str, Source] | str) -> dict[str, Any]:
     """Number of images by split and class; if there are many classes, of the largest ones."""
     if isinstance(data, str):
         return {"missing": data, "splits": {}, "rows": [], "more": 0}
-    counts = {split: Counter(np.asarray(source.labels).tolist()) for split, source in data.items()}
+    counts = {split: label_counts(source) for split, source in data.items()}
     classes = next(iter(data.values())).classes
     order = list(range(len(classes)))
     if len(classes) > 5 * MAX_LIST:
-        order = sorted(order, key=lambda number: -sum(count[number] for count in counts.values()))[: 5 * MAX_LIST]
+        order = sorted(order, key=lambda number: -sum(int(count[number]) for count in counts.values()))[: 5 * MAX_LIST]
     return {
         "missing": "",
         "splits": {split: len(source) for split, source in data.items()},
-        "rows": [(classes[number], [count[number] for count in counts.values()]) for number in order],
+        "rows": [(classes[number], [int(count[number]) for count in counts.values()]) for number in order],
         "more": len(classes) - len(order),
     }

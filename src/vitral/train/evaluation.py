@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.data.augment.mixing import Examples
-from vitral.data.batches import UNREADABLE, EvaluationBatches
+from vitral.data.batches import EvaluationBatches, readable
 from vitral.data.images.preprocess import PixelBatch
 from vitral.data.order import OBJECTIVE, random_bits
 from vitral.data.sources.source import Source, Subset
@@ -141,7 +141,7 @@ def draw_samples(session: Session, source: Source) -> Sequence[Panel]:
     batch = EvaluationBatches(
         source=evenly_spaced(source, NUM_SAMPLES), preprocessing=session.preprocessing, batch_size=NUM_SAMPLES
     )[0]
-    images = batch.images[batch.labels != UNREADABLE]
+    images = batch.images[readable(batch.labels)]
     keys = random_bits(OBJECTIVE, session.config.seed, np.arange(len(images))) >> np.uint64(1)
     examples = Examples(
         images=session.preprocessing.normalise(images.to(session.device)),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.mixing import Examples
-from vitral.data.batches import UNREADABLE, Batch
+from vitral.data.batches import Batch, readable
 from vitral.data.order import DROPOUT, random_bits
 from vitral.distributed.parallel import (
     clip_grad_norm,
@@ -181,12 +181,12 @@ class Session:
         examples, parts = self.examples(batch), self.config.train.accumulate
         self.stopwatch.end("augment")
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        readable = self.world.all_reduce_sum((examples.labels != UNREADABLE).sum()).clamp(min=1)
+        num_readable = self.world.all_reduce_sum(readable(examples.labels).sum()).clamp(min=1)
         for number, part in enumerate(examples.chunk(parts), 1):
             set_gradient_sync(self.wrapped, last=number == parts)
             with self.autocast():
                 loss, metrics = self.objective.loss(self.forward, part)
-            fraction = (part.labels != UNREADABLE).sum() / readable
+            fraction = readable(part.labels).sum() / num_readable
             # DDP averages gradients over the processes; each has its fraction of the readable images
             self.scaler.scale(loss * fraction * self.world.size).backward()
             for name, value in {"loss": loss.detach(), **metrics}.items():
