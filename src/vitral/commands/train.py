@@ -13,6 +13,9 @@ from vitral.commands.output import print_json
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
+from vitral.objectives.classification import ClassificationConfig
+from vitral.objectives.multi_label import MultiLabelConfig
+from vitral.objectives.regression import RegressionConfig
 from vitral.recipes import RECIPES
 from vitral.runs.run import Run
 from vitral.train.config import RunConfig, read_run_config
@@ -21,6 +24,9 @@ from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
 
 __all__ = ["config_from_recipe", "main"]
+
+TARGET_OBJECTIVES = {"multi-label": MultiLabelConfig(), "regression": RegressionConfig()}
+"""The objective of each value of --data.target but the default."""
 
 
 def main(options: argparse.Namespace) -> None:
@@ -95,6 +101,7 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     else:
         default = recipe()
     default, changes = replace_model(default, changes)
+    default = with_target(default, changes, program)
     default = with_channels(default, changes, program)
     return parse_config(RunConfig, default=default, arguments=changes, program=program)
 
@@ -115,6 +122,31 @@ def with_channels(config: RunConfig, changes: list[str], program: str) -> RunCon
     if channels is None or not channels.isdigit():
         return config
     return replace(config, preprocessing=config.preprocessing.with_bands(int(channels)))
+
+
+def with_target(config: RunConfig, changes: list[str], program: str) -> RunConfig:
+    """The configuration with the objective of --data.target, if that is given and the recipe learns classes.
+
+    Raises:
+        UserError: the recipe has another objective.
+    """
+    target, _ = pop_option(changes, "--data.target", program)
+    objective = TARGET_OBJECTIVES.get(target or "")
+    if objective is None:
+        return config
+    if not isinstance(config.objective, ClassificationConfig):
+        raise UserError(
+            f"the recipe {config.recipe} learns by {config.objective.name}, not from --data.target {target}: choose "
+            "folder, finetune, or another recipe for classes"
+        )
+    for option in ("--augment.mixup", "--augment.cutmix"):
+        if pop_option(changes, option, program)[0] not in (None, "0"):
+            raise UserError(f"{option} mixes two classes, and --data.target is {target}: leave it out")
+    augment = replace(config.augment, mixup=0.0, cutmix=0.0)
+    source = pop_option(changes, "--data.source", program)[0] or config.data.source
+    return replace(
+        config, objective=objective, augment=augment, data=replace(config.data, source=source, target=target)
+    )
 
 
 def weights_path(changes: list[str], program: str) -> Path | None:

@@ -10,10 +10,13 @@ from vitral.config import renamed
 from vitral.data.sources.remote import as_url
 from vitral.errors import UserError
 
-__all__ = ["ROLES", "DataConfig", "refuse_label_options", "require_folder"]
+__all__ = ["ROLES", "DataConfig", "Target", "refuse_label_options", "require_folder"]
 
 ROLES = ("train", "val", "test")
 """Names of the splits."""
+
+Target = Literal["class", "multi-label", "regression"]
+"""What is learned of each image: its only class, any number of labels, or a number."""
 
 LABEL_SOURCES = ("csv", "folder")
 """Kinds of storage whose images may have several labels, or a number."""
@@ -55,7 +58,7 @@ class DataConfig:
     """Column of the images in tables and label files; None: the only one that looks like it."""
     label_column: str | None = None
     """Column of the classes in tables and label files, or key in the .json of tars; None: the one that fits."""
-    target: Literal["class", "multi-label", "regression"] = "class"
+    target: Target = "class"
     """What is learned of each image.
 
     class: its only class.
@@ -81,6 +84,10 @@ class DataConfig:
     """Number of training images to use, the same fraction of every class; None: all. Other splits are unaffected."""
     val_fraction: float | None = None
     """Fraction of every class of the training images held out as "val", to choose hyperparameters and models."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """Training images in an epoch. uniform: each once. balanced: as many of each class; images of small classes are
+    repeated, each time augmented differently.
+    """
     train_on_val: bool = False
     """Whether to train on the data's own validation images too, for the final run after all choices are made."""
     exclude: Path | None = None

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vitral.data.augment.mixing import Examples
-from vitral.data.batches import readable
+from vitral.data.batches import Targets, readable
 from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.entry import RunSettings
@@ -68,6 +68,10 @@ class SelfSupervised:
         assert isinstance(learner, Learner)
         return learner.models()
 
+    def weight(self, labels: Targets) -> Tensor:
+        """See `Objective`: the number of readable images."""
+        return readable(labels).sum()
+
     def loss(
         self, forward: Callable[..., dict[str, Float[Tensor, " b"]]], examples: Examples
     ) -> tuple[Float[Tensor, ""], Metrics]:
@@ -113,5 +117,7 @@ def refuse_probe(run: RunSettings) -> None:
     Raises:
         UserError: it trains a linear probe.
     """
+    if run.data.target != "class":
+        raise UserError(f"{run.objective.name} learns without labels: leave out --data.target {run.data.target}")
     if run.model.probe:
         raise UserError("a linear probe learns classes: choose a recipe that does, such as finetune")

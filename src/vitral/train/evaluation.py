@@ -15,10 +15,13 @@ from vitral.data.images.preprocess import PixelBatch
 from vitral.data.order import OBJECTIVE, random_bits
 from vitral.data.sources.source import Source, Subset
 from vitral.evals.features import extract_features
+from vitral.evals.multi_label import DEFAULT_THRESHOLD, best_thresholds, evaluate_labels
 from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.probe import probe
+from vitral.evals.regression import evaluate_numbers
 from vitral.evals.result import EvalResult
 from vitral.evals.splits import final_split, running_split
+from vitral.evals.target_predictions import TargetPredictions, predict_targets
 from vitral.objectives.objective import Panel
 from vitral.objectives.self_supervised import Learner
 from vitral.train.config import RunConfig
@@ -41,8 +44,15 @@ MAX_PROBE_IMAGES = 5000
 NUM_SAMPLES = 8
 """Number of images in panels."""
 
-METRICS = {"labels": ("top1", "top5", "loss", "ece"), "features": ("knn", "linear")}
-"""Metrics of a split, by what the objective is evaluated by."""
+METRICS = {
+    "class": ("top1", "top5", "loss", "ece"),
+    "multi-label": ("map", "map_micro", "f1", "f1_micro", "exact", "loss"),
+    "regression": ("r2", "mae", "rmse"),
+}
+"""Metrics of a split by the target of the run; the first is the higher, the better."""
+
+FEATURE_METRICS = ("knn", "linear")
+"""Metrics of a split, if the objective learns without labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +60,12 @@ class SplitEvaluation:
     """The evaluation of a split."""
 
     result: EvalResult
-    predictions: Predictions | None = None
+    predictions: Predictions | TargetPredictions | None = None
     """None if the objective is not evaluated by labels."""
+    thresholds: tuple[float, ...] = ()
+    """Of the labels, if images have several; empty: `DEFAULT_THRESHOLD`."""
+    note: str = ""
+    """For the user; empty: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +86,20 @@ class NoLabels:
 def metric_names(config: RunConfig, data: Mapping[str, Source]) -> list[str]:
     """Names of the metrics of a finished run."""
     splits = dict.fromkeys((running_split(data), final_split(data)))
-    return [f"{split}/{metric}" for split in splits for metric in METRICS[config.objective.evaluate_by]]
+    names = METRICS[config.data.target] if config.objective.evaluate_by == "labels" else FEATURE_METRICS
+    return [f"{split}/{metric}" for split in splits for metric in names]
 
 
 def evaluate_split(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
     """Evaluates the session's model on a split; all processes together. Errors as in `predict_all`."""
-    evaluate = {"labels": evaluate_classifier, "features": evaluate_features}
-    return evaluate[session.config.objective.evaluate_by](session, data, split)
+    if session.config.objective.evaluate_by == "features":
+        return evaluate_features(session, data, split)
+    evaluate = {
+        "class": evaluate_classifier,
+        "multi-label": evaluate_label_sets,
+        "regression": evaluate_regression,
+    }
+    return evaluate[session.config.data.target](session, data, split)
 
 
 def evaluate_classifier(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
@@ -90,6 +111,38 @@ def evaluate_classifier(session: Session, data: Mapping[str, Source], split: str
         world=session.world,
     )
     return SplitEvaluation(result=found.accuracy(), predictions=found)
+
+
+def evaluate_label_sets(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
+    """Thresholds come from the validation images, also for these themselves; without any, they are 0.5."""
+    found = predict_targets_of(session, data[split])
+    thresholds, note = (), ""
+    if "val" in data:
+        thresholds = best_thresholds(found if split == "val" else predict_targets_of(session, data["val"]))
+    else:
+        note = (
+            f"the threshold of every label is {DEFAULT_THRESHOLD}, as there are no validation images to choose it on: "
+            "--data.val-fraction 0.1 holds some out"
+        )
+    return SplitEvaluation(
+        result=evaluate_labels(found, thresholds), predictions=found, thresholds=thresholds, note=note
+    )
+
+
+def evaluate_regression(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
+    found = predict_targets_of(session, data[split])
+    return SplitEvaluation(result=evaluate_numbers(found), predictions=found)
+
+
+def predict_targets_of(session: Session, source: Source) -> TargetPredictions:
+    """The outputs of the session's evaluation model for every image."""
+    return predict_targets(
+        predict_fn(session),
+        source,
+        preprocessing=session.preprocessing,
+        data=session.config.data,
+        world=session.world,
+    )
 
 
 def evaluate_features(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:

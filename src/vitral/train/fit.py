@@ -27,6 +27,7 @@ from vitral.train.profiling.setup import setup_of
 from vitral.train.resource_errors import translate_resource_errors
 from vitral.train.session import Session
 from vitral.train.steps import UnreadableBatch, train_steps
+from vitral.train.targets import fit_targets
 
 __all__ = ["fit"]
 
@@ -58,6 +59,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         config = replace(config, folder=config.folder or Path.cwd())
         config = config.resolved(num_classes=len(data["train"].classes))
         config, measured = measure_channels(config, data["train"], world)
+        config, noted = fit_targets(config, data["train"])
         config.train.check_batch_size(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.is_main else "none")
         plan = Plan.of(config, samples=len(data["train"]))
@@ -79,7 +81,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         Interrupts() as interrupts,
     ):
         trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.info)
-        for note in (*measured, *notes, describe(session, data["train"], plan), *plan.warnings()):
+        for note in (*measured, *noted, *notes, describe(session, data["train"], plan), *plan.warnings()):
             reporter.info(note)
         try:
             with translate_resource_errors(config.train):
@@ -132,7 +134,9 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
     channels = f" of {session.preprocessing.channels} channels" if session.preprocessing.bands else ""
     size, count = session.config.train.batch_size, session.world.size
     where = f"on {session.device}" if count == 1 else f"in all, {size // count} on each of {count} devices"
-    classes = f"of {len(source.classes)} classes" if len(source.classes) > 1 else "without classes"
+    kinds = {"class": f"of {len(source.classes)} classes", "multi-label": f"with {len(source.classes)} labels"}
+    classes = kinds.get(session.config.data.target, f"with a {source.classes[0]}")
+    classes = "without classes" if session.config.data.source == "images" else classes
     return (
         f"{parameters:,} parameters, {len(source):,} training images{channels} {classes} at {h}x{w}, "
         f"steps {session.step} to {plan.total} of {size} images {where}"
@@ -179,11 +183,11 @@ def train(
 def evaluate_running(run: Run, session: Session, data: dict[str, Source], reporter: Reporter) -> None:
     """Evaluates during training, and saves the best model on validation images."""
     split = running_split(data)
-    result = evaluate_split(session, data, split).result
-    reporter.log_eval(session.step, split, result)
-    metrics = {f"{split}/{name}": value for name, value in result.metrics()}
+    found = evaluate_split(session, data, split)
+    reporter.log_eval(session.step, split, found.result)
+    metrics = {f"{split}/{name}": value for name, value in found.result.metrics()}
     if split == "val" and metrics:
-        save_if_best(run, session, metrics)
+        save_if_best(run, session, metrics, thresholds=found.thresholds)
 
 
 def finish(
@@ -197,6 +201,8 @@ def finish(
     split = final_split(data)
     found = evaluate_split(session, data, split)
     reporter.log_eval(session.step, split, found.result)
+    if found.note:
+        reporter.info(found.note)
     reporter.log_bottleneck()
     unreadable = sorted({*session.metadata()["unreadable"], *found.result.unreadable})
     save_artefacts(run, session, data, profiler, split=split, found=found)

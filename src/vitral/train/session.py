@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.mixing import Examples
-from vitral.data.batches import Batch, readable
+from vitral.data.batches import Batch
 from vitral.data.order import DROPOUT, random_bits
 from vitral.distributed.parallel import (
     clip_grad_norm,
@@ -26,9 +26,11 @@ from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.layers.lora import add_lora, merge_lora
 from vitral.layers.probe import add_probe, fold_probe
+from vitral.layers.scaled_head import add_scale, fold_scale
 from vitral.models import Model, build, repeated
 from vitral.objectives.entry import BuildContext
 from vitral.objectives.registry import build_objective
+from vitral.objectives.regression import RegressionConfig
 from vitral.train.activation_checkpointing import recompute_blocks
 from vitral.train.checkpointing.checkpoint import Saved
 from vitral.train.checkpointing.optimiser_state import allocate_state, named_state
@@ -120,7 +122,9 @@ class Session:
         model = build(self.config.model.architecture)
         pretrained, report = load_with_report(self.config.model.weights)
         notes = [f"weights recognised as {report.lineage}", *report.notes] if report else []
-        notes += transfer_weights(pretrained, model, classes=self.classes)
+        # a trained head for numbers has another scale than the new one
+        classes = None if self.config.data.target == "regression" else self.classes
+        notes += transfer_weights(pretrained, model, classes=classes)
         state = self._with_adapters(model).state_dict()
         for learner in self._learners():
             for each in self.objective.models(learner):
@@ -135,12 +139,16 @@ class Session:
         return self._with_adapters(build(self.config.model.architecture))
 
     def _with_adapters(self, model: Model) -> Model:
-        """The model with the LoRA adapters or the probe's head of the configuration."""
+        """The model with the LoRA adapters, the probe's head or the scale of numbers of the configuration."""
         setup = self.config.model
         if setup.lora_rank is not None:
             add_lora(model, layers=setup.lora_layers, rank=setup.lora_rank, alpha=setup.lora_alpha)
         if setup.probe:
             add_probe(model)
+        if isinstance(objective := self.config.objective, RegressionConfig):
+            assert objective.mean is not None
+            assert objective.std is not None
+            add_scale(model, mean=objective.mean, std=objective.std)
         return model
 
     @property
@@ -159,6 +167,7 @@ class Session:
         load_full_state_dict(model, full_state_dict(self.eval_model))
         merge_lora(model)
         fold_probe(model)
+        fold_scale(model)
         return model
 
     def train_step(self, batch: Batch, *, lr: float, progress: float = 0.0) -> dict[str, Float[Tensor, ""]]:
@@ -181,13 +190,13 @@ class Session:
         examples, parts = self.examples(batch), self.config.train.accumulate
         self.stopwatch.end("augment")
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        num_readable = self.world.all_reduce_sum(readable(examples.labels).sum()).clamp(min=1)
+        total = self.world.all_reduce_sum(self.objective.weight(examples.labels))
         for number, part in enumerate(examples.chunk(parts), 1):
             set_gradient_sync(self.wrapped, last=number == parts)
             with self.autocast():
                 loss, metrics = self.objective.loss(self.forward, part)
-            fraction = readable(part.labels).sum() / num_readable
-            # DDP averages gradients over the processes; each has its fraction of the readable images
+            fraction = self.objective.weight(part.labels) / torch.where(total > 0, total, 1)
+            # DDP averages gradients over the processes; each has its fraction of the weight
             self.scaler.scale(loss * fraction * self.world.size).backward()
             for name, value in {"loss": loss.detach(), **metrics}.items():
                 totals[name] += value * fraction
