@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box, crop_offset
 from vitral.data.augment.params import AugmentParams, sample_params
+from vitral.data.balanced import BalancedOrder
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
@@ -90,12 +91,16 @@ class TrainingBatches(Dataset[Batch]):
     seed: int
     rows: range | None = None
     """The rows of each batch that this process reads; None: all."""
+    balanced: BalancedOrder | None = None
+    """The order with as many images of each class; None: each image once in an epoch."""
 
     def __getitem__(self, step: int) -> Batch:
         start = time.perf_counter()
         position = step * self.batch_size + np.array(self.rows or range(self.batch_size))
         run = dict(size=len(self.source), seed=self.seed)
-        if self.augment.repeats > 1:
+        if self.balanced is not None:
+            epoch, index = self.balanced.sample_at(position, seed=self.seed)
+        elif self.augment.repeats > 1:
             repeats = dict(batch_size=self.batch_size, repeats=self.augment.repeats)
             epoch, index = repeated_at(position, **repeats, **run)
         else:

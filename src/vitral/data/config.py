@@ -160,6 +160,9 @@ class DataConfig:
                 "--data.label-separator separates several labels of an image: add --data.target multi-label, or leave "
                 "it out"
             )
+        if self.sampling == "balanced" and (self.target != "class" or self.source == "images"):
+            weights = ", or give --objective.class-weights balanced" if self.target == "multi-label" else ""
+            raise UserError(f"--data.sampling balanced draws as many images of each class: leave it out{weights}")
         if self.label_separator == "":
             raise UserError("--data.label-separator is empty: give the characters between two labels, such as '|'")
 

@@ -31,9 +31,9 @@ class RegressionConfig:
     evaluate_by: ClassVar[EvaluateBy] = "labels"
     name: tyro.conf.Suppress[Literal["regression"]] = "regression"
     mean: tyro.conf.Suppress[float | None] = None
-    """Mean of the training images' numbers, which the model starts from; a run measures it."""
+    """Mean of the training images' numbers, which the model starts from; a run measures it. None: 0."""
     std: tyro.conf.Suppress[float | None] = None
-    """Their standard deviation, the unit of errors in the loss."""
+    """Their standard deviation, the unit of errors in the loss. None: 1."""
 
     def __post_init__(self) -> None:
         if self.std is not None and not 0 < self.std < math.inf:
@@ -77,8 +77,7 @@ class Regression:
 
 def build_regression(config: RegressionConfig, context: BuildContext) -> Regression:
     """See `ObjectiveEntry`."""
-    assert config.std is not None, "a run measures it"
-    return Regression(std=config.std)
+    return Regression(std=1.0 if config.std is None else config.std)
 
 
 def validate_regression(run: RunSettings) -> None:

@@ -160,6 +160,8 @@ class RunConfig:
             raise UserError("training needs one feature vector for each image: choose pool cls, gap or map, not none")
         validate_objective(self)
         self._check_channels()
+        if self.data.sampling == "balanced" and self.augment.repeats > 1:
+            raise UserError("--data.sampling balanced repeats images of small classes: give --augment.repeats 1")
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
             raise UserError(
                 "a linear probe allows no LoRA adapters and no EMA: set --model.lora-rank None --train.ema None"

@@ -135,7 +135,7 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
     size, count = session.config.train.batch_size, session.world.size
     where = f"on {session.device}" if count == 1 else f"in all, {size // count} on each of {count} devices"
     kinds = {"class": f"of {len(source.classes)} classes", "multi-label": f"with {len(source.classes)} labels"}
-    classes = kinds.get(session.config.data.target, f"with a {source.classes[0]}")
+    classes = kinds.get(session.config.data.target, f"with the number {source.classes[0]}")
     classes = "without classes" if session.config.data.source == "images" else classes
     return (
         f"{parameters:,} parameters, {len(source):,} training images{channels} {classes} at {h}x{w}, "

@@ -145,10 +145,8 @@ class Session:
             add_lora(model, layers=setup.lora_layers, rank=setup.lora_rank, alpha=setup.lora_alpha)
         if setup.probe:
             add_probe(model)
-        if isinstance(objective := self.config.objective, RegressionConfig):
-            assert objective.mean is not None
-            assert objective.std is not None
-            add_scale(model, mean=objective.mean, std=objective.std)
+        if isinstance(objective := self.config.objective, RegressionConfig) and objective.std is not None:
+            add_scale(model, mean=objective.mean or 0.0, std=objective.std)
         return model
 
     @property

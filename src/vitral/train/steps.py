@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.data.balanced import BalancedOrder
 from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
@@ -87,6 +88,7 @@ def training_batches(session: Session, source: Source, total: int) -> Iterator[B
         batch_size=config.train.batch_size,
         seed=config.seed,
         rows=session.world.local_range(config.train.batch_size),
+        balanced=BalancedOrder.of(source.labels) if config.data.sampling == "balanced" else None,
     )
     pin = session.device.type == "cuda"
     return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)
