@@ -25,7 +25,7 @@ from vitral.train.profiling.profiler import Profiler
 from vitral.train.session import Session
 from vitral.weights.folder import save_model
 
-__all__ = ["save_artefacts", "save_if_best"]
+__all__ = ["BEST", "save_artefacts", "save_if_best"]
 
 BEST = "best"
 """Folder in a run's folder, with the model that was best on validation images."""
@@ -105,6 +105,8 @@ def model_card(session: Session, metrics: dict[str, float], *, thresholds: tuple
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+    if session.best is not None and session.best.card is not None:
+        provenance["best_step"] = session.best.card.provenance["steps"]
     if config.model.weights:
         provenance["weights"] = str(config.model.weights)
     if config.changes:

@@ -14,11 +14,12 @@ from vitral.runs.fingerprint import fingerprint
 from vitral.runs.reporter import Reporter
 from vitral.runs.run import Run
 from vitral.runs.trackers.trackers import Trackers
-from vitral.train.artefacts import save_artefacts, save_if_best
+from vitral.train.artefacts import BEST, save_artefacts, save_if_best
 from vitral.train.channels import measure_channels
 from vitral.train.checkpointing.changes import Change, changes_between
 from vitral.train.checkpointing.checkpoint import Checkpoints
 from vitral.train.config import RunConfig, read_run_config
+from vitral.train.early_stopping import check_early_stopping, out_of_patience
 from vitral.train.evaluation import evaluate_split
 from vitral.train.interrupts import Interrupted, Interrupts
 from vitral.train.plan import Plan
@@ -28,6 +29,7 @@ from vitral.train.resource_errors import translate_resource_errors
 from vitral.train.session import Session
 from vitral.train.steps import UnreadableBatch, train_steps
 from vitral.train.targets import fit_targets
+from vitral.weights.folder import load_model
 
 __all__ = ["fit"]
 
@@ -56,6 +58,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
             before = read_run_config(run)
             changes, config = changes_between(before, config), replace(config, changes=before.changes)
         data = open_data(config.data)
+        check_early_stopping(config, data)
         config = replace(config, folder=config.folder or Path.cwd())
         config = config.resolved(num_classes=len(data["train"].classes))
         config, measured = measure_channels(config, data["train"], world)
@@ -162,22 +165,37 @@ def train(
             run.save(session.config)
         checkpoints.save(session.tensors(), session.metadata() | {"data": images}, step=session.step)
 
+    def stops() -> bool:
+        best = out_of_patience(run, session.config, data, session.world)
+        if best is not None:
+            reporter.info(best.describe())
+        return best is not None
+
+    if stops():  # it resumes after it stopped
+        return
+    steps = train_steps(session, data["train"], plan, stop_signal=lambda: interrupts.signum)
     try:
-        for step in train_steps(session, data["train"], plan, stop_signal=lambda: interrupts.signum):
+        for step in steps:
             reporter.log_step(step.metrics, lr=step.lr, num_images=step.num_images)
             if any(step.due) or step.is_last:
                 reporter.flush(step.number)
             # at the end, `finish` evaluates the final split
-            if running_split(data) != final_split(data) if step.is_last else step.due.evaluate:
+            evaluated = running_split(data) != final_split(data) if step.is_last else step.due.evaluate
+            if evaluated:
                 checkpoints.wait()  # evaluation starts processes, which must not happen while a thread writes
                 evaluate_running(run, session, data, reporter)
-            if step.due.save or step.is_last:
+            stopped = evaluated and not step.is_last and stops()
+            if step.due.save or step.is_last or stopped:
                 save()
+            if stopped:
+                break
     except (Interrupted, UnreadableBatch):
         reporter.flush(session.step)
         save()
         checkpoints.wait()
         raise
+    finally:
+        steps.close()  # ends the processes that read images
 
 
 def evaluate_running(run: Run, session: Session, data: dict[str, Source], reporter: Reporter) -> None:
@@ -199,6 +217,9 @@ def finish(
         The metrics of the final evaluation.
     """
     split = final_split(data)
+    best = run.path / BEST
+    if session.config.train.patience is not None and session.world.run_on_main(best.is_dir):
+        session.best = load_model(best, device=session.device)
     found = evaluate_split(session, data, split)
     reporter.log_eval(session.step, split, found.result)
     if found.note:

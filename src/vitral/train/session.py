@@ -69,6 +69,8 @@ class Session:
         self.step = 0
         self.stopwatch = Stopwatch(self.device)
         self.unreadable: set[str] = set()
+        self.best: Model | None = None
+        """The model that is evaluated and saved in place of the trained one, after early stopping."""
         self.preprocessing = config.preprocessing
         self.objective = build_objective(
             config.objective,
@@ -156,11 +158,13 @@ class Session:
 
     @property
     def eval_model(self) -> Model:
-        """The model to evaluate and save, in `eval_learner`."""
-        return self.objective.models(self.eval_learner)[0]
+        """The model to evaluate and save: in `eval_learner`, or the best one after early stopping."""
+        return self.best or self.objective.models(self.eval_learner)[0]
 
     def export_model(self) -> Model:
         """A copy of `eval_model` on the CPU, with full tensors and adapters merged."""
+        if self.best is not None:
+            return deepcopy(self.best).cpu()
         model = self._build()
         load_full_state_dict(model, full_state_dict(self.eval_model))
         merge_lora(model)

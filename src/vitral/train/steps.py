@@ -1,6 +1,6 @@
 """The training loop over steps. It needs no run folder; logging, evaluation and checkpoints are up to the caller."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -42,7 +42,7 @@ class Step:
 
 def train_steps(
     session: Session, source: Source, plan: Plan, *, stop_signal: Callable[[], int | None] = lambda: None
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Takes the remaining steps of a plan and yields after each. All processes iterate together.
 
     Args:
