@@ -14,19 +14,15 @@ from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
-from vitral.objectives.multi_label import MultiLabelConfig
-from vitral.objectives.regression import RegressionConfig
 from vitral.recipes import RECIPES
 from vitral.runs.run import Run
 from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
+from vitral.train.targets import with_data
 
 __all__ = ["config_from_recipe", "main"]
-
-TARGET_OBJECTIVES = {"multi-label": MultiLabelConfig(), "regression": RegressionConfig()}
-"""The objective of each value of --data.target but the default."""
 
 
 def main(options: argparse.Namespace) -> None:
@@ -131,22 +127,18 @@ def with_target(config: RunConfig, changes: list[str], program: str) -> RunConfi
         UserError: the recipe has another objective.
     """
     target, _ = pop_option(changes, "--data.target", program)
-    objective = TARGET_OBJECTIVES.get(target or "")
-    if objective is None:
+    if target not in ("multi-label", "regression"):  # the default, or a value that parsing refuses
         return config
     if not isinstance(config.objective, ClassificationConfig):
         raise UserError(
-            f"the recipe {config.recipe} learns by {config.objective.name}, not from --data.target {target}: choose "
-            "folder, finetune, or another recipe for classes"
+            f"the recipe {config.recipe} does not learn --data.target {target}: choose folder, finetune, or another "
+            "recipe that learns classes"
         )
     for option in ("--augment.mixup", "--augment.cutmix"):
         if pop_option(changes, option, program)[0] not in (None, "0"):
             raise UserError(f"{option} mixes two classes, and --data.target is {target}: leave it out")
-    augment = replace(config.augment, mixup=0.0, cutmix=0.0)
     source = pop_option(changes, "--data.source", program)[0] or config.data.source
-    return replace(
-        config, objective=objective, augment=augment, data=replace(config.data, source=source, target=target)
-    )
+    return with_data(config, replace(config.data, source=source, target=target))
 
 
 def weights_path(changes: list[str], program: str) -> Path | None:

@@ -7,12 +7,10 @@ import numpy as np
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 
+from vitral.card import DEFAULT_THRESHOLD
 from vitral.evals.target_predictions import TargetPredictions
 
-__all__ = ["DEFAULT_THRESHOLD", "MultiLabelResult", "best_thresholds", "evaluate_labels"]
-
-DEFAULT_THRESHOLD = 0.5
-"""Probability from which an image has a label, where no threshold was chosen."""
+__all__ = ["MultiLabelResult", "best_thresholds", "evaluate_labels"]
 
 
 @dataclass(frozen=True, kw_only=True)

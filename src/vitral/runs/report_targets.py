@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
 from vitral.card import ModelCard
-from vitral.evals.multi_label import DEFAULT_THRESHOLD, evaluate_labels
+from vitral.evals.multi_label import evaluate_labels
 from vitral.evals.scatter import draw_scatter
 from vitral.evals.target_predictions import TargetPredictions
 
@@ -70,5 +71,4 @@ def answers(found: TargetPredictions, card: ModelCard, row: int) -> dict[str, An
 
 def labels_of(found: TargetPredictions, card: ModelCard) -> Bool[Tensor, "n k"]:
     """Whether each label of each image is predicted."""
-    thresholds = card.thresholds or (DEFAULT_THRESHOLD,) * len(card.classes)
-    return found.outputs.double().sigmoid() >= found.outputs.new_tensor(thresholds).double()
+    return found.outputs.double().sigmoid() >= torch.tensor(card.label_thresholds, dtype=torch.float64)

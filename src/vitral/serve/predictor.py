@@ -20,7 +20,6 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import PixelBatch, Pixels
 from vitral.device import pick_device
 from vitral.errors import UserError, unknown_name
-from vitral.evals.multi_label import DEFAULT_THRESHOLD
 from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
 from vitral.models import Model
@@ -267,8 +266,7 @@ def rank(row: Float[Tensor, " classes"], card: ModelCard, top_k: int | None) -> 
     ranked = list(zip(indices.tolist(), values.tolist(), strict=True))
     if not by_threshold:
         return ranked
-    thresholds = card.thresholds or (DEFAULT_THRESHOLD,) * len(row)
-    return [(index, value) for index, value in ranked if value >= thresholds[index]]
+    return [(index, value) for index, value in ranked if value >= card.label_thresholds[index]]
 
 
 def _name(image: ImageLike, number: int) -> str:

@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.card import DEFAULT_THRESHOLD
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import EvaluationBatches, readable
 from vitral.data.images.preprocess import PixelBatch
 from vitral.data.order import OBJECTIVE, random_bits
 from vitral.data.sources.source import Source, Subset
 from vitral.evals.features import extract_features
-from vitral.evals.multi_label import DEFAULT_THRESHOLD, best_thresholds, evaluate_labels
+from vitral.evals.multi_label import best_thresholds, evaluate_labels
 from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.probe import probe
 from vitral.evals.regression import evaluate_numbers

@@ -5,20 +5,34 @@ from typing import Any
 
 import numpy as np
 
+from vitral.data.config import DataConfig
 from vitral.data.sources.source import Source
 from vitral.data.sources.targets import label_counts
 from vitral.errors import UserError
 from vitral.objectives.class_weights import balanced_weights, positive_weights
+from vitral.objectives.classification import ClassificationConfig
+from vitral.objectives.multi_label import MultiLabelConfig
 from vitral.objectives.regression import RegressionConfig
 from vitral.train.config import RunConfig
 
-__all__ = ["fit_targets"]
+__all__ = ["fit_targets", "with_data"]
+
+OBJECTIVES = {"class": ClassificationConfig(), "multi-label": MultiLabelConfig(), "regression": RegressionConfig()}
+"""The objective of each target."""
 
 IMBALANCED = 10
 """Ratio of the largest to the smallest class that is noted."""
 
 LISTED = 5
 """Classes whose weights are printed."""
+
+
+def with_data(config: RunConfig, data: DataConfig) -> RunConfig:
+    """The configuration with other data; if they have another target, with its objective, and images are not mixed."""
+    if data.target == config.data.target:
+        return replace(config, data=data)
+    augment = replace(config.augment, mixup=0.0, cutmix=0.0)
+    return replace(config, data=data, objective=OBJECTIVES[data.target], augment=augment)
 
 
 def fit_targets(config: RunConfig, source: Source) -> tuple[RunConfig, list[str]]:

@@ -53,6 +53,9 @@ def parse_config(cls: type[T], *, default: T, arguments: list[str], program: str
         sentence = text.strip().split("\n")[0].strip()
         sentence = re.sub(r"^Error parsing ((?=--)|[\w.]+: (?=--))", "", sentence).removeprefix("Error parsing ")
         sentence = re.sub(r"^[A-Z]\w+: ", "", sentence.rstrip("."))  # the name of a class
+        sentence = sentence.replace(
+            "{none, balanced}|{[FLOAT [FLOAT ...]]}", "none, balanced or a number for each class"
+        )
         for pattern, replacement in SENTENCES.items():
             sentence = re.sub(pattern, replacement, sentence)
         closest = re.search(r"Perhaps you meant:\s+(--\S+)", text)

@@ -28,6 +28,12 @@ export class Card {
     this.element.append(this.figure, element("h2", "", name), this.body);
   }
 
+  showAnswer({ classes, value }) {
+    if (classes?.length) this.showClasses(classes);
+    else this.body.replaceChildren(element("p", "", classes ? "No label" : String(Number(value.toPrecision(4)))));
+    if (this.model.attention) this.addAttention();
+  }
+
   showClasses(classes) {
     this.certainty = classes[0].probability;
     const list = element("ol", "classes");
@@ -39,7 +45,6 @@ export class Card {
       list.append(row);
     }
     this.body.replaceChildren(list);
-    if (this.model.attention) this.addAttention();
   }
 
   showError(sentence) {

@@ -78,7 +78,7 @@ function classify() {
 async function classifyOne(card) {
   card.model = currentModel();
   try {
-    card.showClasses(await predict(card.model.name, card.file));
+    card.showAnswer(await predict(card.model.name, card.file));
   } catch (error) {
     card.showError(error.message);
   }
