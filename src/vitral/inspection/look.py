@@ -30,6 +30,8 @@ class Look:
     """Most probable class, all labels or the number; None if the head was never trained."""
     probability: float | None
     """Probability of that class; None of labels and of a number."""
+    is_number: bool = False
+    """Whether the prediction is a number, which is neither right nor wrong."""
     rollout: Float[Tensor, "gh gw"]
     """Fraction of the rolled-out attention that each patch receives."""
     layers: Float[Tensor, "l gh gw"]
@@ -64,6 +66,7 @@ def look(model: ViT, image: AnyImage, *, name: str, truth: str | None = None) ->
         truth=truth,
         predicted=predicted,
         probability=probability,
+        is_number=model.card.target == "regression",
         rollout=attention_over_image(rollout(weights), grid=grid, queries=model.pool_tokens)[0].cpu(),
         layers=torch.stack(layers).cpu(),
     )

@@ -121,7 +121,7 @@ def image_title(look: Look, *, max_length: int) -> str:
 
 def _colour(look: Look) -> str:
     """The colour of a title: right, wrong, or unknown."""
-    if look.truth is None or look.predicted is None:
+    if look.truth is None or look.predicted is None or look.is_number:
         return UNKNOWN
     return RIGHT if look.truth == look.predicted else WRONG
 
