@@ -58,11 +58,8 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
             before = read_run_config(run)
             changes, config = changes_between(before, config), replace(config, changes=before.changes)
         data = open_data(config.data)
-        check_early_stopping(config, data)
         config = replace(config, folder=config.folder or Path.cwd())
-        config = config.resolved(num_classes=len(data["train"].classes))
-        config, measured = measure_channels(config, data["train"], world)
-        config, noted = fit_targets(config, data["train"])
+        config, measured = fit_to_data(config, data, world)
         config.train.check_batch_size(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.is_main else "none")
         plan = Plan.of(config, samples=len(data["train"]))
@@ -84,7 +81,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         Interrupts() as interrupts,
     ):
         trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.info)
-        for note in (*measured, *noted, *notes, describe(session, data["train"], plan), *plan.warnings()):
+        for note in (*measured, *notes, describe(session, data["train"], plan), *plan.warnings()):
             reporter.info(note)
         try:
             with translate_resource_errors(config.train):
@@ -96,6 +93,22 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         if interrupts.signum:
             raise Interrupted(interrupts.signum, finished=True)
         return metrics
+
+
+def fit_to_data(config: RunConfig, data: dict[str, Source], world: World) -> tuple[RunConfig, list[str]]:
+    """The configuration with the settings that depend on the data; all processes together.
+
+    Returns:
+        The configuration, and notes for the user.
+
+    Raises:
+        UserError: the data does not allow a setting, or an image cannot be read.
+    """
+    check_early_stopping(config, data)
+    config = config.resolved(num_classes=len(data["train"].classes))
+    config, measured = measure_channels(config, data["train"], world)
+    config, noted = fit_targets(config, data["train"])
+    return config, [*measured, *noted]
 
 
 def start_session(
