@@ -169,7 +169,7 @@ def test_weights_and_balance_are_said(tables: Path, tmp_path: Path, capsys: pyte
     assert "--objective.class-weights balanced or --data.sampling balanced" in text
     main([*train, "--objective.class-weights", "balanced", "--out", str(tmp_path / "weighted")])
     assert "class weights: common 0.5" in capsys.readouterr().err
-    weights = json.loads((tmp_path / "weighted" / "run.json").read_text())["objective"]["class_weights"]
+    weights = json.loads((tmp_path / "weighted" / "run.json").read_text())["objective"]["balanced_weights"]
     assert weights[1] > 5 * weights[0]
     main([*train, "--data.sampling", "balanced", "--out", str(tmp_path / "sampled")])
     assert "imbalanced" not in capsys.readouterr().err

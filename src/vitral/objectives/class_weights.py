@@ -1,7 +1,6 @@
 """Weights of classes in a loss, so that rare ones count as much as frequent ones."""
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vitral.errors import UserError
+from vitral.objectives.entry import BuildContext
 
 __all__ = ["ClassWeights", "balanced_weights", "check_weights", "positive_weights", "weights_tensor"]
 
@@ -48,19 +48,26 @@ def check_weights(weights: ClassWeights) -> None:
 
 
 def weights_tensor(
-    weights: ClassWeights, classes: Sequence[str], device: torch.device
+    weights: ClassWeights, context: BuildContext, *, balanced: tuple[float, ...]
 ) -> Float[Tensor, " classes"] | None:
-    """The weights on a device; None if classes are not weighted.
+    """The weights on the device of the run; None if classes are not weighted.
+
+    Args:
+        weights: as configured.
+        context: the classes and the device.
+        balanced: what `balanced` stands for.
 
     Raises:
         UserError: there is not one for each class.
     """
+    classes = context.classes
     if weights == "none":
         return None
-    assert weights != "balanced", "a run replaces it by the numbers"
+    if weights == "balanced":
+        weights = balanced
     if len(weights) != len(classes):
         raise UserError(
             f"--objective.class-weights has {len(weights)} weights for {len(classes)} classes: give one for each, in "
             f"the order {', '.join(classes[:5])}{' ...' if len(classes) > 5 else ''}"
         )
-    return torch.tensor(weights, dtype=torch.float32, device=device)
+    return torch.tensor(weights, dtype=torch.float32, device=context.device)

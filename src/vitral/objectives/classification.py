@@ -47,6 +47,8 @@ class ClassificationConfig:
     """Weight of each class in the loss. balanced: images / (classes * images of the class), as in scikit-learn; or one
     weight for each class, as the `weight` of PyTorch's CrossEntropyLoss.
     """
+    balanced_weights: tyro.conf.Suppress[tuple[float, ...]] = ()
+    """Weight of each class with class_weights balanced; a run computes them."""
 
     def __post_init__(self) -> None:
         if self.mixed_labels == "multi_hot" and (self.loss != "sigmoid" or self.label_smoothing):
@@ -146,4 +148,6 @@ class Classification:
 
 def build_classification(config: ClassificationConfig, context: BuildContext) -> Classification:
     """See `ObjectiveEntry`."""
-    return Classification(config, class_weights=weights_tensor(config.class_weights, context.classes, context.device))
+    return Classification(
+        config, class_weights=weights_tensor(config.class_weights, context, balanced=config.balanced_weights)
+    )

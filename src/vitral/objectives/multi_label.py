@@ -37,6 +37,8 @@ class MultiLabelConfig:
     """Weight of the images that have a label, beside those that lack it. balanced: as many as lack it for each that has
     it; or one weight for each label, as the `pos_weight` of PyTorch's BCEWithLogitsLoss.
     """
+    balanced_weights: tyro.conf.Suppress[tuple[float, ...]] = ()
+    """Weight of each label with class_weights balanced; a run computes them."""
 
     def __post_init__(self) -> None:
         check_weights(self.class_weights)
@@ -85,7 +87,9 @@ class MultiLabel:
 
 def build_multi_label(config: MultiLabelConfig, context: BuildContext) -> MultiLabel:
     """See `ObjectiveEntry`."""
-    return MultiLabel(config, positive_weights=weights_tensor(config.class_weights, context.classes, context.device))
+    return MultiLabel(
+        config, positive_weights=weights_tensor(config.class_weights, context, balanced=config.balanced_weights)
+    )
 
 
 def validate_multi_label(run: RunSettings) -> None:

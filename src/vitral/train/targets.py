@@ -53,7 +53,7 @@ def fit_targets(config: RunConfig, source: Source) -> tuple[RunConfig, list[str]
         several = config.data.target == "multi-label"
         weights = positive_weights(counts, len(source)) if several else balanced_weights(counts)
         note = f"class weights: {_listed(weights, source.classes)}"
-        return replace(config, objective=replace(objective, class_weights=weights)), [*_kind(config, source), note]
+        return replace(config, objective=replace(objective, balanced_weights=weights)), [*_kind(config, source), note]
     return config, [*_kind(config, source), *_imbalance(config, source)]
 
 
