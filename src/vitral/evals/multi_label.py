@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -11,6 +12,9 @@ from vitral.card import DEFAULT_THRESHOLD
 from vitral.evals.target_predictions import TargetPredictions
 
 __all__ = ["MultiLabelResult", "best_thresholds", "evaluate_labels"]
+
+UNDEFINED: Any = 0
+"""Precision where nothing is predicted; scikit-learn's types know its words only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +70,11 @@ def evaluate_labels(predictions: TargetPredictions, thresholds: Sequence[float])
     from sklearn import metrics  # here, as scikit-learn takes a second to import
 
     truth, probabilities = predictions.truth.numpy() > 0, predictions.outputs.double().sigmoid().numpy()
-    thresholds = tuple(thresholds) or (DEFAULT_THRESHOLD,) * truth.shape[1]
-    predicted = probabilities >= np.array(thresholds)
+    limits = tuple(thresholds) or (DEFAULT_THRESHOLD,) * truth.shape[1]
+    predicted = probabilities >= np.array(limits)
     present = truth.any(0)
     losses = F.binary_cross_entropy_with_logits(predictions.outputs, predictions.truth, reduction="none")
-    scores = metrics.precision_recall_fscore_support(truth, predicted, average=None, zero_division=0)
+    scores = metrics.precision_recall_fscore_support(truth, predicted, average=None, zero_division=UNDEFINED)
     precision, recall, f1 = (np.where(present, score, np.nan) for score in scores[:3])
     average = np.array([_average_precision(truth[:, k], probabilities[:, k]) for k in range(truth.shape[1])])
     return MultiLabelResult(
@@ -78,7 +82,7 @@ def evaluate_labels(predictions: TargetPredictions, thresholds: Sequence[float])
         map=float(average[present].mean()) if present.any() else 0.0,
         map_micro=_average_precision(truth.ravel(), probabilities.ravel()) if present.any() else 0.0,
         f1=float(f1[present].mean()) if present.any() else 0.0,
-        f1_micro=float(metrics.f1_score(truth, predicted, average="micro", zero_division=0)),
+        f1_micro=float(metrics.f1_score(truth, predicted, average="micro", zero_division=UNDEFINED)),
         exact=float((truth == predicted).all(1).mean()),
         loss=losses.sum(1).mean().item(),
         average_precision=average,
@@ -86,7 +90,7 @@ def evaluate_labels(predictions: TargetPredictions, thresholds: Sequence[float])
         precision=precision,
         recall=recall,
         counts=truth.sum(0),
-        thresholds=thresholds,
+        thresholds=limits,
         unreadable=predictions.unreadable,
     )
 

@@ -60,7 +60,8 @@ def relabel(source: Source, classes: tuple[str, ...], *, aliases: Mapping[str, s
     if source.labels.ndim == 1:
         return RelabelledSource(source=source, classes=classes, labels=mapping[source.labels])
     labels = np.zeros((len(source), len(classes)), np.float32)
-    np.maximum.at(labels, (slice(None), mapping), source.labels)  # two names may mean one class
+    for column, number in enumerate(mapping):
+        labels[:, number] = np.maximum(labels[:, number], source.labels[:, column])  # two names may mean one class
     return RelabelledSource(source=source, classes=classes, labels=labels)
 
 

@@ -26,7 +26,7 @@ def folder_labels(root: Path, splits: dict[str, ClassFiles]) -> dict[str, FileSo
     """
     labels = tuple(splits["train"])
     if len(labels) < 2:
-        raise UserError(f"{root} has only the label {labels[0]!r}: --data.target multi-label needs at least two")
+        raise UserError(f"{root} has only the label {''.join(labels)!r}: --data.target multi-label needs at least two")
     numbers = {name: number for number, name in enumerate(labels)}
     sources: dict[str, FileSource] = {}
     for split, by_label in splits.items():
