@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitral.card import DEFAULT_THRESHOLD
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import EvaluationBatches, readable
 from vitral.data.images.preprocess import PixelBatch
@@ -42,6 +41,9 @@ __all__ = [
 MAX_PROBE_IMAGES = 5000
 """Maximum number of training images that a probe is fitted on."""
 
+MAX_THRESHOLD_IMAGES = 1000
+"""Maximum number of training images that thresholds are chosen on, without validation images."""
+
 NUM_SAMPLES = 8
 """Number of images in panels."""
 
@@ -64,7 +66,7 @@ class SplitEvaluation:
     predictions: Predictions | TargetPredictions | None = None
     """None if the objective is not evaluated by labels."""
     thresholds: tuple[float, ...] = ()
-    """Of the labels, if images have several; empty: `DEFAULT_THRESHOLD`."""
+    """Of the labels, if images have several."""
     note: str = ""
     """For the user; empty: none."""
 
@@ -115,18 +117,22 @@ def evaluate_classifier(session: Session, data: Mapping[str, Source], split: str
 
 
 def evaluate_label_sets(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
-    """Thresholds come from the validation images, also for these themselves; without any, they are 0.5."""
+    """Thresholds come from the validation images, also for these themselves; without any, from training images."""
     found = predict_targets_of(session, data[split])
-    thresholds, note = (), ""
-    if "val" in data:
-        thresholds = best_thresholds(found if split == "val" else predict_targets_of(session, data["val"]))
+    if split == "val":
+        thresholds = best_thresholds(found)
     else:
-        note = (
-            f"the threshold of every label is {DEFAULT_THRESHOLD}, as there are no validation images to choose it on: "
-            "--data.val-fraction 0.1 holds some out"
-        )
+        chosen_on = data["val"] if "val" in data else evenly_spaced(data["train"], MAX_THRESHOLD_IMAGES)
+        thresholds = best_thresholds(predict_targets_of(session, chosen_on))
+    note = (
+        "the thresholds of labels are chosen on training images, which is worse than on validation images: "
+        "--data.val-fraction 0.1 holds some out"
+    )
     return SplitEvaluation(
-        result=evaluate_labels(found, thresholds), predictions=found, thresholds=thresholds, note=note
+        result=evaluate_labels(found, thresholds),
+        predictions=found,
+        thresholds=thresholds,
+        note="" if "val" in data else note,
     )
 
 

@@ -91,6 +91,13 @@ def test_accumulation_gives_the_same_weights(table: Path, target: str) -> None:
         torch.testing.assert_close(models[1][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_thresholds_without_validation_images(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = run_of(table, "multi-label", "run")
+    train(replace(config, data=replace(config.data, val_fraction=None)))
+    assert "chosen on training images" in capsys.readouterr().err
+    assert len(load_model(config.out).card.thresholds) == 2
+
+
 def test_a_number_is_saved_in_its_own_unit(table: Path) -> None:
     config = run_of(table, "regression", "run")
     train(config)
