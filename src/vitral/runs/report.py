@@ -56,6 +56,9 @@ FRACTIONS = {
 UNITS = ("mae", "rmse")
 """Metrics in the unit of a number that is predicted."""
 
+TITLES = FRACTIONS | {"r2": "R2", "mae": "MAE", "rmse": "RMSE"}
+"""Titles of metrics; others have their name."""
+
 THUMBNAIL = 160
 """Pixels of the longer side of an image, at most."""
 
@@ -144,7 +147,7 @@ def summary(data: ReportData) -> list[tuple[str, str]]:
     rows = []
     for key, value in data.card.metrics.items() if data.card else ():
         split, metric = key.split("/", 1)
-        rows.append((f"{split} {FRACTIONS.get(metric, metric)}", format_metric(metric, value)))
+        rows.append((f"{split} {TITLES.get(metric, metric)}", format_metric(metric, value)))
     rows.append(("steps", f"{steps[-1]['step'] if steps else 0:,}"))
     seconds = training_seconds(data.records, batch_size=data.settings["train"]["batch_size"])
     rows.append(("training time", f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"))
@@ -201,7 +204,7 @@ def evaluations(records: list[dict[str, Any]]) -> dict[str, Any]:
             found.append((record["step"], split, metrics))
     names = list(dict.fromkeys(name for _, _, metrics in found for name in metrics))
     return {
-        "titles": [FRACTIONS.get(name, name) for name in names],
+        "titles": [TITLES.get(name, name) for name in names],
         "rows": [
             (step, split, [format_metric(name, metrics[name]) if name in metrics else "" for name in names])
             for step, split, metrics in found
