@@ -13,29 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from models import SMALL, small_card, small_model
-from unit.test_variants import PLAIN, VARIANTS
 from vitral.commands.arguments.formats import EXPORTS
 from vitral.errors import UserError
 from vitral.export.exported import ExportedModel, is_exported, load_exported
-from vitral.export.graph import trace
 from vitral.export.images import photographs
 from vitral.export.parity import ParityReport, compare
 from vitral.export.precision import has_int8_instructions
 from vitral.export.registry import BACKENDS
 from vitral.export.writing import ExportOptions, export_model
 from vitral.models import Architecture, Model, build
-from vitral.resnet import ResNetConfig
 from vitral.weights.adapt import adapt_model
-
-RESAMPLED = {
-    f"resampled as {method}": replace(PLAIN, position_resample=method)
-    for method in ("timm", "huggingface", "torchvision", "dinov2", "mae")
-}
-EVERY = {**VARIANTS, **RESAMPLED, "relative, registers": replace(PLAIN, position="relative", num_registers=2)}
-IN_ONNX = (
-    *("learned_1d stem", "learned_2d every_layer", "relative, registers", "rope stem", "sincos_2d stem", *RESAMPLED),
-    *("map", "QK-norm, LayerScale, SwiGLU", "distillation, registers", "axial", "hybrid of two stages", "BiT"),
-)
 
 
 def random_model(config: Architecture) -> Model:
@@ -46,12 +33,6 @@ def random_model(config: Architecture) -> Model:
             parameter.normal_(std=0.3, generator=generator)
     model.card = small_card(config)
     return model
-
-
-def sizes(config: Architecture) -> list[tuple[int, int]]:
-    """The model's own size, and two others."""
-    (h, w), (p, q) = config.image_hw, (1, 1) if isinstance(config, ResNetConfig) else config.patch_hw
-    return [(h, w), (h + p, w + 3 * q), (h + 2 * p, w)]
 
 
 def export(model: Model, path: Path, **options: Any) -> ParityReport:
@@ -69,34 +50,6 @@ def test_backends_are_those_of_the_command_line() -> None:
     assert {name: backend.suffix for name, backend in BACKENDS.items()} == EXPORTS
     assert is_exported("a/b.ONNX")
     assert not is_exported("a/onnx")
-
-
-@pytest.mark.compile
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if "hybrid" in name else ()) for name in EVERY],
-)
-def test_one_graph_is_right_at_every_size_and_batch(name: str) -> None:
-    model = random_model(EVERY[name])
-    graph = trace(model, model, dynamic=True).module(check_guards=False)
-    for size in sizes(EVERY[name]):
-        for batch in (1, 3, 16):
-            images = torch.rand(batch, 1, *size) * 2 - 1
-            with torch.no_grad():
-                expected = model(images)
-                assert (graph(images) - expected).abs().max() < 1e-5 * expected.abs().max()
-
-
-@pytest.mark.compile
-@pytest.mark.slow
-@pytest.mark.parametrize("name", IN_ONNX)
-def test_onnx_files_are_right_at_every_size_and_batch(name: str, tmp_path: Path) -> None:
-    model = random_model(EVERY[name])
-    report = export(model, tmp_path / "model.onnx", to="onnx", image_size="dynamic")
-    assert {row.batch for row in report.comparisons} == {1, 3, 16}
-    assert len({row.size for row in report.comparisons}) == 3
-    assert all(row.largest < 1e-5 * row.scale for row in report.comparisons)
-    assert report.agreement == 1
 
 
 @pytest.mark.compile

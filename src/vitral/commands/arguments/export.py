@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.formats import EXPORTS
+from vitral.commands.arguments.formats import EXPORTED_BESIDE, EXPORTS
 from vitral.errors import UserError, unknown_name
 
 __all__ = ["parse"]
@@ -84,8 +84,10 @@ def check_values(options: argparse.Namespace) -> None:
             f"a file for --to {options.to} ends in {EXPORTS[options.to]}: name it {destination.stem}"
             f"{EXPORTS[options.to]}, not {destination.name}"
         )
-    if destination.exists():
-        raise UserError(f"{destination} exists: name another file, or remove it first")
+    beside = (destination.with_suffix(ending) for ending in [EXPORTED_BESIDE.get(options.to)] if ending)
+    for path in (destination, *beside):
+        if path.exists():
+            raise UserError(f"{path} exists: name another file, or remove it first")
     if not destination.parent.is_dir():
         raise UserError(f"{destination.parent} does not exist: make the folder, or name a file in another one")
     options.pixels = None
