@@ -21,6 +21,7 @@ from vitral.evals.splits import final_split
 from vitral.export.exported import ExportedModel, is_exported
 from vitral.export.images import ReferenceImages, from_files, photographs
 from vitral.export.parity import ParityReport, compare
+from vitral.export.registry import BACKENDS
 from vitral.export.writing import ExportOptions, export_model
 from vitral.files import write_json
 from vitral.models import Model
@@ -51,9 +52,7 @@ def main(options: argparse.Namespace) -> None:
         reports.append(compare(model, exported, images, tolerance=tolerance))
         return "" if reports[0].passed else reports[0].verdict
 
-    calibration = None
-    if options.precision == "int8" and data is not None and not options.with_preprocessing:
-        calibration = training_images(model, data)
+    calibration = calibration_images(options, model, data) if options.precision == "int8" else None
     export_model(model, options.destination, chosen, calibration=calibration, verify=verify)
     (report,) = reports
     for reason in images.unreadable.values():
@@ -86,16 +85,40 @@ def reference_images(options: argparse.Namespace, model: Model, data: DataConfig
     return photographs()
 
 
-def training_images(model: Model, data: DataConfig) -> Iterator[Tensor] | None:
-    """Batches of normalised training images; None if they cannot be read any more."""
-    try:
-        images = ReferenceImages.of("the run's training images", open_data(data)["train"], most=NUM_CALIBRATION)
-    except (UserError, OSError):
-        return None  # the reason was printed for the test images
-    note(f"the ranges of int8 are those of {len(images.indices)} training images")
+def calibration_images(options: argparse.Namespace, model: Model, data: DataConfig | None) -> Iterator[Tensor] | None:
+    """Batches of what the file takes, from the run's training images or, for OpenVINO, those of `--images`.
+
+    None if there are none: ONNX Runtime then takes the ranges of activations at each call.
+    """
     assert model.card is not None
     preprocessing = model.card.preprocessing
-    return (preprocessing.normalise(part.pixels) for part, _ in images.batches(preprocessing, CALIBRATION_BATCH))
+    if options.to == "onnx" and options.with_preprocessing:
+        return None  # its calibration would quantise the resize too
+    images = training_images(data) if data is not None else None
+    if images is None and options.to == "openvino" and options.images is not None:
+        files = image_files([str(options.images)], image_suffixes(channels_of(model)))
+        images = from_files(files, title=f"those of {options.images}", classes=(), most=NUM_CALIBRATION)
+    if images is None:
+        return None
+    note(f"the ranges of int8 are those of {len(images.indices)} images: {images.title}")
+    parts = (part for part, _ in images.batches(preprocessing, CALIBRATION_BATCH))
+    if options.with_preprocessing:
+        return (image[None] for part in parts for image in part.whole)
+    return (preprocessing.normalise(part.pixels) for part in parts)
+
+
+def training_images(data: DataConfig) -> ReferenceImages | None:
+    """The run's training images; None if they cannot be read any more."""
+    try:
+        return ReferenceImages.of("the run's training images", open_data(data)["train"], most=NUM_CALIBRATION)
+    except (UserError, OSError):
+        return None  # the reason was printed for the test images
+
+
+def written_bytes(options: argparse.Namespace) -> int:
+    """Size of the file, and of what belongs beside it."""
+    suffixes = (options.destination.suffix, *BACKENDS[options.to].beside)
+    return sum(options.destination.with_suffix(suffix).stat().st_size for suffix in suffixes)
 
 
 def as_json(options: argparse.Namespace, report: ParityReport, model: Model) -> dict[str, Any]:
@@ -107,7 +130,7 @@ def as_json(options: argparse.Namespace, report: ParityReport, model: Model) -> 
         "precision": options.precision,
         "image_size": options.image_size,
         "with_preprocessing": options.with_preprocessing,
-        "bytes": options.destination.stat().st_size,
+        "bytes": written_bytes(options),
         "classes": len(model.card.classes) if model.card else 0,
         **asdict(report),
         "agreement": report.agreement,
@@ -118,7 +141,7 @@ def as_json(options: argparse.Namespace, report: ParityReport, model: Model) -> 
 
 def print_report(options: argparse.Namespace, report: ParityReport, beside: Path) -> None:
     """Prints the comparison and its verdict."""
-    megabytes = options.destination.stat().st_size / 1e6
+    megabytes = written_bytes(options) / 1e6
     title = f"{options.destination}: {megabytes:.1f} MB, {options.precision}, compared on {report.images}"
     rows = [["size", "batch", "images", "equal", "largest diff", "mean diff", "largest output"]]
     for row in report.comparisons:

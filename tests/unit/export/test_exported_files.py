@@ -142,8 +142,8 @@ def test_int8_takes_its_ranges_from_images(tmp_path: Path) -> None:
     assert isinstance(has_int8_instructions(), bool)
 
 
-def never(exported: ExportedModel) -> str:
-    raise AssertionError("there is nothing to compare")
+def never(*_: Any, **__: Any) -> str:
+    raise AssertionError("nothing is compared or opened here")
 
 
 REFUSED: dict[str, tuple[Callable[[], Model], dict[str, Any], str]] = {
@@ -179,6 +179,20 @@ def test_a_damaged_file_is_named(suffix: str, content: bytes, tmp_path: Path) ->
     with pytest.raises(UserError, match="cannot be read by") as refusal:
         load_exported(path)
     assert path.name in str(refusal.value)
+
+
+@pytest.mark.compile
+def test_the_pt2_files_of_others_are_opened_only_if_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(small_model(), tmp_path / "a.pt2", to="torch")
+    assert load_exported(tmp_path / "a.pt2").metadata.precision == "float32"
+    monkeypatch.setenv("VITRAL_CACHE", str(tmp_path / "another user's"))
+    monkeypatch.setattr(torch.export, "load", never)
+    with pytest.raises(UserError, match=r"a\.pt2 may run code .*VITRAL_TRUST_PT2=1"):
+        load_exported(tmp_path / "a.pt2")
+    monkeypatch.undo()
+    monkeypatch.setenv("VITRAL_CACHE", str(tmp_path / "another user's"))
+    monkeypatch.setenv("VITRAL_TRUST_PT2", "1")
+    assert load_exported(tmp_path / "a.pt2").metadata.precision == "float32"
 
 
 def test_another_programs_onnx_file_is_refused(tmp_path: Path) -> None:
