@@ -137,7 +137,7 @@ def read_openvino(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadat
     metadata = ExportMetadata.from_strings(strings, origin=str(path))
 
     def compute(images: Tensor) -> Tensor:
-        return torch.from_numpy(compiled(images.numpy())[0])
+        return torch.from_numpy(compiled.infer_new_request(images.numpy())[0])  # as threads may call it at once
 
     return compute, metadata
 
