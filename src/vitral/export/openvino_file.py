@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from types import ModuleType
 from typing import Any, cast
 
@@ -166,7 +166,10 @@ def _saved(model: Any, metadata: ExportMetadata, suffix: str) -> bytes:
         try:
             _openvino("--to openvino").save_model(model, path, compress_to_fp16=metadata.precision == "float16")
         except RuntimeError as error:
-            raise UserError(f"OpenVINO cannot write to {folder}: {_reason(error)}; free some space there") from error
+            raise UserError(
+                f"OpenVINO cannot write into {gettempdir()} ({_reason(error)}): free some space there, or set TMPDIR "
+                "to another folder"
+            ) from error
         return path.with_suffix(suffix).read_bytes()
 
 

@@ -17,7 +17,7 @@ from vitral.export.metadata import ExportMetadata, Precision, Sizes
 from vitral.export.onnx_file import check_size
 from vitral.export.preprocessing import WithPreprocessing
 from vitral.export.registry import BACKENDS, Backend
-from vitral.files import write_atomically
+from vitral.files import add_file_name, write_atomically
 from vitral.models import Model
 
 __all__ = ["ExportOptions", "export_model"]
@@ -104,9 +104,10 @@ def export_model(
     artefact = backend.convert(program, metadata, calibration)
     with TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
         draft = Path(folder) / f"draft{backend.suffix}"
-        draft.write_bytes(backend.write(artefact, metadata))
-        for suffix, content in backend.beside.items():
-            draft.with_suffix(suffix).write_bytes(content(artefact, metadata))
+        with add_file_name(destination):
+            draft.write_bytes(backend.write(artefact, metadata))
+            for suffix, content in backend.beside.items():
+                draft.with_suffix(suffix).write_bytes(content(artefact, metadata))
         warning = verify(load_exported(draft))
     _write(destination, artefact, replace(metadata, warning=warning), backend)
 

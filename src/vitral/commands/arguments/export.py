@@ -76,7 +76,7 @@ def check_values(options: argparse.Namespace) -> None:
     if options.to is None:
         options.to = suffixes.get(destination.suffix.lower())
         if options.to is None:
-            raise UserError(f"{destination} has no known ending: choose --to {' or '.join(EXPORTS)}")
+            raise UserError(f"{destination} has no known ending: choose a backend with --to: {', '.join(EXPORTS)}")
     if options.to not in EXPORTS:
         raise unknown_name("backend", options.to, EXPORTS)
     if destination.suffix.lower() != EXPORTS[options.to]:
