@@ -14,6 +14,7 @@ from vitral.commands.output import finite, note, print_json, print_table
 from vitral.commands.predict import image_files
 from vitral.data.config import DataConfig
 from vitral.data.images.bands import image_suffixes
+from vitral.data.images.preprocess import Preprocessing
 from vitral.datasets.opening import open_data
 from vitral.errors import UserError
 from vitral.evals.relabel import relabel
@@ -100,11 +101,17 @@ def calibration_images(options: argparse.Namespace, model: Model, data: DataConf
         images = from_files(files, title=f"those of {options.images}", classes=(), most=NUM_CALIBRATION)
     if images is None:
         return None
+    return batches(images, preprocessing, whole=options.with_preprocessing)
+
+
+def batches(images: ReferenceImages, preprocessing: Preprocessing, *, whole: bool) -> Iterator[Tensor]:
+    """Normalised images, or whole ones, one by one; says which they are once they are needed."""
     note(f"the ranges of int8 are those of {len(images.indices)} images: {images.title}")
-    parts = (part for part, _ in images.batches(preprocessing, CALIBRATION_BATCH))
-    if options.with_preprocessing:
-        return (image[None] for part in parts for image in part.whole)
-    return (preprocessing.normalise(part.pixels) for part in parts)
+    for part, _ in images.batches(preprocessing, CALIBRATION_BATCH):
+        if whole:
+            yield from (image[None] for image in part.whole)
+        else:
+            yield preprocessing.normalise(part.pixels)
 
 
 def training_images(data: DataConfig) -> ReferenceImages | None:

@@ -18,7 +18,7 @@ from vitral.export.metadata import ExportMetadata, Precision
 from vitral.export.quiet import quiet
 
 __all__ = [
-    "check_int8",
+    "check_openvino",
     "import_quietly",
     "openvino_graph",
     "openvino_int8",
@@ -52,12 +52,13 @@ def import_quietly(name: str, purpose: str) -> ModuleType:
             del sys.modules["openvino_telemetry"]
 
 
-def check_int8(precision: Precision, batches: Iterable[Tensor] | None) -> None:
-    """Checks that there is what int8 needs.
+def check_openvino(precision: Precision, batches: Iterable[Tensor] | None) -> None:
+    """Checks that there is what a precision needs.
 
     Raises:
-        UserError: NNCF is not installed, or there are no images.
+        UserError: OpenVINO or NNCF is not installed, or there are no images for int8.
     """
+    _openvino("--to openvino")
     if precision != "int8":
         return
     _nncf()

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from vitral.export.metadata import PRECISIONS, ExportMetadata, Precision
 from vitral.export.onnx_file import read_onnx, to_onnx, write_onnx
 from vitral.export.openvino_file import (
-    check_int8,
+    check_openvino,
     openvino_graph,
     openvino_int8,
     openvino_model,
@@ -81,9 +81,9 @@ BACKENDS: dict[str, Backend] = {
     ),
     "openvino": Backend(
         suffix=".xml",
-        requires=("onnx", "onnxscript", "openvino"),
+        requires=("onnx", "onnxscript"),
         extra="openvino",
-        check=check_int8,
+        check=check_openvino,
         precisions=PRECISIONS,
         convert=_convert_openvino,
         write=openvino_graph,
