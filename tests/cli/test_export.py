@@ -189,7 +189,7 @@ def test_a_missing_package_is_named(
 def test_a_full_disk_leaves_nothing(screen: Screen, trained: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this user cannot mount a small disk")
     try:

@@ -126,6 +126,7 @@ def test_a_full_disk_leaves_neither_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_openvino_reports_nothing_to_its_makers(tmp_path: Path) -> None:
     """Importing it alone would write a client number into the home folder, and send it."""
     save_model(tmp_path / "model", small_model(), small_card())
