@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from models import SMALL, small_card, small_model
-from vitral.commands.arguments.formats import EXPORTS
+from vitral.commands.arguments.formats import EXPORTED_BESIDE, EXPORTS
 from vitral.errors import UserError
 from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.export.images import photographs
@@ -48,6 +48,7 @@ def export(model: Model, path: Path, **options: Any) -> ParityReport:
 
 def test_backends_are_those_of_the_command_line() -> None:
     assert {name: backend.suffix for name, backend in BACKENDS.items()} == EXPORTS
+    assert {name: tuple(backend.beside) for name, backend in BACKENDS.items() if backend.beside} == EXPORTED_BESIDE
     assert is_exported("a/b.ONNX")
     assert not is_exported("a/onnx")
 

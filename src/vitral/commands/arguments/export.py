@@ -7,6 +7,7 @@ from pathlib import Path
 from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.formats import EXPORTED_BESIDE, EXPORTS
+from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError, unknown_name
 
 __all__ = ["parse"]
@@ -61,6 +62,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="smallest share of images with the same class (default: 99, for int8 97)",
     )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    add_source_options(parser)
     options = parser.parse_args(arguments)
     check_values(options)
     check_model(options.model)
@@ -84,9 +86,8 @@ def check_values(options: argparse.Namespace) -> None:
             f"a file for --to {options.to} ends in {EXPORTS[options.to]}: name it {destination.stem}"
             f"{EXPORTS[options.to]}, not {destination.name}"
         )
-    beside = (destination.with_suffix(ending) for ending in [EXPORTED_BESIDE.get(options.to)] if ending)
-    for path in (destination, *beside):
-        if path.exists():
+    for ending in (destination.suffix, *EXPORTED_BESIDE.get(options.to, ())):
+        if (path := destination.with_suffix(ending)).exists():
             raise UserError(f"{path} exists: name another file, or remove it first")
     if not destination.parent.is_dir():
         raise UserError(f"{destination.parent} does not exist: make the folder, or name a file in another one")

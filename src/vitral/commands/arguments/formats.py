@@ -17,8 +17,8 @@ FOLDER_FORMATS = ("vitral", "timm", "transformers", "dinov2", "dinov3", "siglip"
 EXPORTS = {"onnx": ".onnx", "torch": ".pt2", "openvino": ".xml"}
 """Backends of `vitral export`, and how their files end: every entry of `vitral.export`'s registry."""
 
-EXPORTED_BESIDE = {"openvino": ".bin"}
-"""Ending of a second file that a backend writes beside the first."""
+EXPORTED_BESIDE = {"openvino": (".bin",)}
+"""Endings of the files that a backend writes beside the first."""
 
 OTHER_NAMES = {
     **dict.fromkeys(("hf", "huggingface", "hugging-face", "transformer"), "transformers"),
