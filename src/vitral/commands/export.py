@@ -92,8 +92,8 @@ def calibration_images(options: argparse.Namespace, model: Model, data: DataConf
 
     None if there are none: ONNX Runtime then takes the ranges of activations at each call.
     """
-    assert model.card is not None
-    preprocessing = model.card.preprocessing
+    if model.card is None:
+        return None  # which is refused later
     if options.to == "onnx" and options.with_preprocessing:
         return None  # its calibration would quantise the resize too
     images = training_images(data) if data is not None else None
@@ -102,7 +102,7 @@ def calibration_images(options: argparse.Namespace, model: Model, data: DataConf
         images = from_files(files, title=f"those of {options.images}", classes=(), most=NUM_CALIBRATION)
     if images is None:
         return None
-    return batches(images, preprocessing, whole=options.with_preprocessing)
+    return batches(images, model.card.preprocessing, whole=options.with_preprocessing)
 
 
 def batches(images: ReferenceImages, preprocessing: Preprocessing, *, whole: bool) -> Iterator[Tensor]:
