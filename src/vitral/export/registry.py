@@ -1,7 +1,7 @@
 """Backends by the name that `--to` takes."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,14 @@ from torch.export import ExportedProgram
 
 from vitral.export.metadata import PRECISIONS, ExportMetadata, Precision
 from vitral.export.onnx_file import read_onnx, to_onnx, write_onnx
+from vitral.export.openvino_file import (
+    check_openvino,
+    openvino_graph,
+    openvino_int8,
+    openvino_model,
+    openvino_weights,
+    read_openvino,
+)
 from vitral.export.precision import calibrated_int8, to_float16, weights_int8
 from vitral.export.torch_file import read_torch, write_torch
 
@@ -26,13 +34,19 @@ class Backend:
     suffix: str
     """Ending of the file's name."""
     requires: tuple[str, ...] = ()
-    """Packages of the extra `export` that it needs."""
+    """Packages that it needs."""
+    extra: str = "export"
+    """The group of Vitral's optional packages that they are in."""
+    check: Callable[[Precision, Calibration], None] = lambda *_: None
+    """Raises UserError, before anything is computed, if it cannot write this precision from these images."""
     precisions: tuple[Precision, ...]
     """What `--precision` may be."""
     convert: Callable[[ExportedProgram, ExportMetadata, Calibration], Any]
     """From a graph to what the backend writes."""
     write: Callable[[Any, ExportMetadata], bytes]
     """The content of the file."""
+    beside: Mapping[str, Callable[[Any, ExportMetadata], bytes]] = field(default_factory=dict)
+    """The content of each file that belongs to it and has the same name, by its ending."""
     read: Callable[[Path], tuple[Callable[[Tensor], Tensor], ExportMetadata]]
     """The function that a file computes, on the CPU, and its metadata; raises UserError if it is damaged."""
 
@@ -42,6 +56,11 @@ def _convert_onnx(program: ExportedProgram, metadata: ExportMetadata, calibratio
     if metadata.precision == "int8":
         return weights_int8(proto) if calibration is None else calibrated_int8(proto, calibration)
     return to_float16(proto) if metadata.precision == "float16" else proto
+
+
+def _convert_openvino(program: ExportedProgram, metadata: ExportMetadata, calibration: Calibration) -> Any:
+    model = openvino_model(to_onnx(program, output=metadata.output))
+    return model if calibration is None else openvino_int8(model, calibration)
 
 
 BACKENDS: dict[str, Backend] = {
@@ -59,5 +78,16 @@ BACKENDS: dict[str, Backend] = {
         convert=lambda program, *_: program,
         write=write_torch,
         read=read_torch,
+    ),
+    "openvino": Backend(
+        suffix=".xml",
+        requires=("onnx", "onnxscript"),
+        extra="openvino",
+        check=check_openvino,
+        precisions=PRECISIONS,
+        convert=_convert_openvino,
+        write=openvino_graph,
+        beside={".bin": openvino_weights},
+        read=read_openvino,
     ),
 }

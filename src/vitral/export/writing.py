@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from torch import Tensor
 
@@ -15,8 +16,8 @@ from vitral.export.graph import FeatureModel, check_dynamic, trace, trace_pixels
 from vitral.export.metadata import ExportMetadata, Precision, Sizes
 from vitral.export.onnx_file import check_size
 from vitral.export.preprocessing import WithPreprocessing
-from vitral.export.registry import BACKENDS
-from vitral.files import write_atomically
+from vitral.export.registry import BACKENDS, Backend
+from vitral.files import add_file_name, write_atomically
 from vitral.models import Model
 
 __all__ = ["ExportOptions", "export_model"]
@@ -40,7 +41,9 @@ class ExportOptions:
     def __post_init__(self) -> None:
         known = BACKENDS[self.to].precisions
         if self.precision not in known:
-            raise UserError(f"--to {self.to} writes {', '.join(known)}, not {self.precision}: choose --to onnx")
+            raise UserError(
+                f"--to {self.to} writes {', '.join(known)}, not {self.precision}: choose --to onnx or openvino"
+            )
         if self.with_preprocessing and self.image_size == "dynamic":
             raise UserError(
                 "--with-preprocessing resizes every image to the model's size: leave out --image-size dynamic"
@@ -74,8 +77,9 @@ def export_model(
         raise UserError("--with-preprocessing is for pictures: images of other channels are prepared outside the file")
     backend = BACKENDS[options.to]
     for package in backend.requires:
-        optional(package, purpose=f"--to {options.to}", extra="export")
-    if options.to == "onnx":
+        optional(package, purpose=f"--to {options.to}", extra=backend.extra)
+    backend.check(options.precision, calibration)
+    if options.to in ("onnx", "openvino"):  # which is made from an ONNX model
         check_size(sum(parameter.numel() for parameter in model.parameters()))
     if options.image_size == "dynamic":
         check_dynamic(model)
@@ -100,7 +104,24 @@ def export_model(
     artefact = backend.convert(program, metadata, calibration)
     with TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
         draft = Path(folder) / f"draft{backend.suffix}"
-        draft.write_bytes(backend.write(artefact, metadata))
+        with add_file_name(destination):
+            draft.write_bytes(backend.write(artefact, metadata))
+            for suffix, content in backend.beside.items():
+                draft.with_suffix(suffix).write_bytes(content(artefact, metadata))
         warning = verify(load_exported(draft))
-    content = backend.write(artefact, replace(metadata, warning=warning))
-    write_atomically(destination, lambda file: file.write(content))
+    _write(destination, artefact, replace(metadata, warning=warning), backend)
+
+
+def _write(destination: Path, artefact: Any, metadata: ExportMetadata, backend: Backend) -> None:
+    """Writes the file last, so that what belongs beside it is there once it is."""
+    contents = {destination.with_suffix(suffix): content for suffix, content in backend.beside.items()}
+    written: list[Path] = []
+    try:
+        for path, content in {**contents, destination: backend.write}.items():
+            whole = content(artefact, metadata)
+            write_atomically(path, lambda file, whole=whole: file.write(whole))
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink()
+        raise

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.formats import EXPORTS
+from vitral.commands.arguments.formats import EXPORTED_BESIDE, EXPORTS
 from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError, unknown_name
 
@@ -78,7 +78,7 @@ def check_values(options: argparse.Namespace) -> None:
     if options.to is None:
         options.to = suffixes.get(destination.suffix.lower())
         if options.to is None:
-            raise UserError(f"{destination} has no known ending: choose --to {' or '.join(EXPORTS)}")
+            raise UserError(f"{destination} has no known ending: choose a backend with --to: {', '.join(EXPORTS)}")
     if options.to not in EXPORTS:
         raise unknown_name("backend", options.to, EXPORTS)
     if destination.suffix.lower() != EXPORTS[options.to]:
@@ -86,8 +86,9 @@ def check_values(options: argparse.Namespace) -> None:
             f"a file for --to {options.to} ends in {EXPORTS[options.to]}: name it {destination.stem}"
             f"{EXPORTS[options.to]}, not {destination.name}"
         )
-    if destination.exists():
-        raise UserError(f"{destination} exists: name another file, or remove it first")
+    for ending in (destination.suffix, *EXPORTED_BESIDE.get(options.to, ())):
+        if (path := destination.with_suffix(ending)).exists():
+            raise UserError(f"{path} exists: name another file, or remove it first")
     if not destination.parent.is_dir():
         raise UserError(f"{destination.parent} does not exist: make the folder, or name a file in another one")
     options.pixels = None
