@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from vitral.errors import UserError
 from vitral.evals.relabel import relabel
 from vitral.evals.splits import final_split
 from vitral.export.exported import ExportedModel, is_exported
+from vitral.export.html_file import default_precision, expected_bytes
+from vitral.export.html_runtime import load_runtime
 from vitral.export.images import ReferenceImages, from_files, photographs
 from vitral.export.parity import ParityReport, compare
 from vitral.export.writing import ExportOptions, export_model
@@ -35,13 +37,20 @@ def main(options: argparse.Namespace) -> None:
     """Exports and compares; exits with code 1 if file and model differ too much. The file stays."""
     chosen = ExportOptions(
         to=options.to,
-        precision=options.precision,
+        precision=options.precision or "float32",
         image_size=options.image_size,
         with_preprocessing=options.with_preprocessing,
+        runtime=options.runtime,
     )
     if is_exported(options.model):
         raise UserError(f"{options.model} is an exported file: export the model that it was made from")
     model = load_and_note(options.model, image_size=options.pixels)
+    if options.to == "html" and options.precision is None:
+        chosen = replace(chosen, precision=default_precision(model))
+    options.precision = chosen.precision
+    if options.to == "html":
+        size = expected_bytes(model, chosen.precision, load_runtime(options.runtime))
+        note(f"{options.destination} will have about {size / 1e6:.0f} MB, with weights in {chosen.precision}")
     data = run_data(Path(options.model))
     images = reference_images(options, model, data)
     reports: list[ParityReport] = []

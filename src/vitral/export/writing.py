@@ -5,17 +5,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitral import __version__
 from vitral.data.extra import optional
 from vitral.errors import UserError
 from vitral.export.exported import ExportedModel, load_exported
 from vitral.export.graph import FeatureModel, check_dynamic, trace, trace_pixels
+from vitral.export.html_file import Page
+from vitral.export.html_runtime import load_runtime
 from vitral.export.metadata import ExportMetadata, Precision, Sizes
 from vitral.export.onnx_file import check_size
 from vitral.export.preprocessing import WithPreprocessing
-from vitral.export.registry import BACKENDS
+from vitral.export.registry import BACKENDS, Backend
 from vitral.files import write_atomically
 from vitral.models import Model
 
@@ -36,11 +38,19 @@ class ExportOptions:
     image_size: Sizes = "fixed"
     with_preprocessing: bool = False
     """Whether the file takes uint8 pixels of any size, and resizes and normalises them itself."""
+    runtime: Path | None = None
+    """For a page: the folder with the browser's runtime; None: the cache folder, or npm."""
 
     def __post_init__(self) -> None:
         known = BACKENDS[self.to].precisions
         if self.precision not in known:
             raise UserError(f"--to {self.to} writes {', '.join(known)}, not {self.precision}: choose --to onnx")
+        if self.to == "html" and (self.with_preprocessing or self.image_size == "dynamic"):
+            raise UserError(
+                "a page resizes every picture to the model's size: leave out --with-preprocessing and --image-size dynamic"
+            )
+        if self.runtime is not None and self.to != "html":
+            raise UserError(f"--runtime is for --to html, not for --to {self.to}: leave it out")
         if self.with_preprocessing and self.image_size == "dynamic":
             raise UserError(
                 "--with-preprocessing resizes every image to the model's size: leave out --image-size dynamic"
@@ -73,23 +83,23 @@ def export_model(
     if options.with_preprocessing and model.card.preprocessing.bands:
         raise UserError("--with-preprocessing is for pictures: images of other channels are prepared outside the file")
     backend = BACKENDS[options.to]
+    network = _network(model, backend)
     for package in backend.requires:
         optional(package, purpose=f"--to {options.to}", extra="export")
-    if options.to == "onnx":
+    runtime = load_runtime(options.runtime) if options.to == "html" else None
+    if options.to in ("onnx", "html"):
         check_size(sum(parameter.numel() for parameter in model.parameters()))
     if options.image_size == "dynamic":
         check_dynamic(model)
-    trained = bool(model.card.classes) or bool(model.head.weight.any())
     metadata = ExportMetadata(
         vitral=__version__,
         architecture=model.config,
         card=model.card,
-        output="logits" if trained else "features",
+        output="features" if isinstance(network, FeatureModel) else "logits",
         image_size=options.image_size,
         precision=options.precision,
         with_preprocessing=options.with_preprocessing,
     )
-    network = model if trained else FeatureModel(model)
     if options.with_preprocessing:
         preprocessing = model.card.preprocessing
         program = trace_pixels(
@@ -98,9 +108,20 @@ def export_model(
     else:
         program = trace(network, model, dynamic=options.image_size == "dynamic")
     artefact = backend.convert(program, metadata, calibration)
+    if runtime is not None:
+        artefact = Page(proto=artefact, runtime=runtime)
     with TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
         draft = Path(folder) / f"draft{backend.suffix}"
         draft.write_bytes(backend.write(artefact, metadata))
         warning = verify(load_exported(draft))
     content = backend.write(artefact, replace(metadata, warning=warning))
     write_atomically(destination, lambda file: file.write(content))
+
+
+def _network(model: Model, backend: Backend) -> nn.Module:
+    """What is traced."""
+    if backend.network is not None:
+        return backend.network(model)
+    assert model.card is not None
+    trained = bool(model.card.classes) or bool(model.head.weight.any())
+    return model if trained else FeatureModel(model)

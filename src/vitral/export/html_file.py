@@ -1,0 +1,176 @@
+"""A page: one HTML file that classifies pictures in a browser, without a server and without a network.
+
+It contains the page of `vitral.page`, the model as ONNX, and ONNX Runtime for browsers. Data are gzipped and written in
+base64, which takes a third more space than the bytes.
+"""
+
+import gzip
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from vitral.config import to_dict
+from vitral.errors import UserError
+from vitral.export.html_graph import WithRollout, draws_attention
+from vitral.export.html_runtime import Runtime, runtime_name
+from vitral.export.metadata import ExportMetadata, Precision
+from vitral.export.onnx_file import read_onnx, set_metadata
+from vitral.models import Model
+from vitral.page.assets import ASSETS, bundle, render
+
+__all__ = ["Page", "default_precision", "expected_bytes", "half_weights", "page_network", "read_page", "write_page"]
+
+LARGE = 30_000_000
+"""Bytes of float32 weights above which a page has weights in eight bits, unless another precision was chosen."""
+
+BLOCK = 12_000_000
+"""Bytes that one element of the page holds: browsers limit the length of a string."""
+
+BYTES = {"float32": 4, "float16": 2, "int8": 1}
+"""Of a weight."""
+
+ELEMENT = re.compile(rb'<script type="text/plain" data-block="model">([^<]*)</script>')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a page contains."""
+
+    proto: Any
+    """An `onnx.ModelProto`."""
+    runtime: Runtime
+
+
+def page_network(model: Model) -> nn.Module:
+    """What is exported: logits, and the attention rollout where there is attention between all patches.
+
+    Raises:
+        UserError: the model names no classes, gives one prediction a patch, or does not take pictures.
+    """
+    card = model.card
+    if card is None or not card.classes:
+        raise UserError(
+            "a page shows classes, and the model has no trained head: train one with vitral train finetune "
+            "--model.weights, or choose --to onnx"
+        )
+    if card.preprocessing.bands:
+        raise UserError("a page is for pictures, and the model takes images of other channels: choose --to onnx")
+    if getattr(model.config, "pool", "") == "none":
+        raise UserError("a page shows the classes of a picture, and the model predicts each patch: choose --to onnx")
+    return WithRollout(model) if draws_attention(model) else model
+
+
+def default_precision(model: Model) -> Precision:
+    """float32, or int8 for a model whose page would be large."""
+    return "int8" if 4 * _count(model) > LARGE else "float32"
+
+
+def expected_bytes(model: Model, precision: Precision, runtime: Runtime) -> int:
+    """About how large a page will be; weights hardly shrink when they are gzipped."""
+    return (BYTES[precision] * _count(model) + len(gzip.compress(runtime.wasm, 1))) * 4 // 3
+
+
+def half_weights(proto: Any) -> Any:
+    """The model with large weights in float16. They become float32 when the model is loaded: browsers compute in that."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = proto.graph
+    large = [tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1]
+    casts = []
+    for tensor in large:
+        name = tensor.name
+        values = numpy_helper.to_array(tensor)
+        limit = np.finfo(np.float16).max
+        half = numpy_helper.from_array(values.clip(-limit, limit).astype(np.float16), f"{name}.half")
+        tensor.CopyFrom(half)
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    for node in reversed(casts):
+        graph.node.insert(0, node)
+    return proto
+
+
+def write_page(page: Page, metadata: ExportMetadata) -> bytes:
+    """The content of an HTML file."""
+    set_metadata(page.proto, metadata)
+    blocks = {
+        "worker": bundle("worker").encode(),
+        "runtime": page.runtime.module,
+        "wasm": page.runtime.wasm,
+        "model": page.proto.SerializeToString(),
+    }
+    script, style = f"\n{bundle('file')}\n", f"\n{(ASSETS / 'style.css').read_text(encoding='utf-8')}"
+    marker = "DATA"
+    html = render(
+        service=False,
+        version=metadata.vitral,
+        policy=_policy(script, style),
+        icon=f"data:image/svg+xml;base64,{b64encode((ASSETS / 'icon.svg').read_bytes()).decode()}",
+        style=style,
+        script=script,
+        card=_card(metadata),
+        data=marker,
+    )
+    before, _, after = html.rpartition(marker)
+    data = b"\n".join(element for name, content in blocks.items() for element in _elements(name, content))
+    return before.encode() + data + after.encode()
+
+
+def read_page(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
+    """The function that a page computes, on the CPU, and its metadata.
+
+    Raises:
+        UserError: the file is damaged or not Vitral's, or ONNX Runtime is not installed.
+    """
+    parts = ELEMENT.findall(path.read_bytes())
+    if not parts:
+        raise UserError(f"{path} was not written by vitral export: it has no model in it")
+    try:
+        model = gzip.decompress(b"".join(map(b64decode, parts)))
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} is damaged: its model cannot be unpacked") from error
+    return read_onnx(model, origin=str(path))
+
+
+def _count(model: Model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _policy(script: str, style: str) -> str:
+    """What a page may do: run its own scripts and show pictures, and reach no address."""
+    own_script, own_style = (f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in (script, style))
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {own_script} blob: 'wasm-unsafe-eval'",
+            f"style-src {own_style}",
+            "worker-src blob:",
+            "img-src blob: data:",
+            "connect-src 'none'",
+            "form-action 'none'",
+            "base-uri 'none'",
+        )
+    )
+
+
+def _card(metadata: ExportMetadata) -> str:
+    """The card as JSON for a script element, where `<` could end it."""
+    values = {
+        **to_dict(metadata.card),
+        **{name: getattr(metadata, name) for name in ("vitral", "precision", "warning")},
+        "runtime": runtime_name(),
+    }
+    return json.dumps(values).replace("<", "\\u003c")
+
+
+def _elements(name: str, content: bytes) -> list[bytes]:
+    packed = gzip.compress(content, 6, mtime=0)
+    parts = [packed[start : start + BLOCK] for start in range(0, len(packed), BLOCK)]
+    return [b'<script type="text/plain" data-block="%s">%s</script>' % (name.encode(), b64encode(part)) for part in parts]
