@@ -24,7 +24,7 @@ from vitral.export.html_runtime import Runtime, runtime_name
 from vitral.export.metadata import ExportMetadata, Precision
 from vitral.export.onnx_file import read_onnx, set_metadata
 from vitral.models import Model
-from vitral.page.assets import ASSETS, bundle, render
+from vitral.page.assets import STATIC, bundle, render
 
 __all__ = ["Page", "default_precision", "expected_bytes", "half_weights", "page_network", "read_page", "write_page"]
 
@@ -106,13 +106,13 @@ def write_page(page: Page, metadata: ExportMetadata) -> bytes:
         "wasm": page.runtime.wasm,
         "model": page.proto.SerializeToString(),
     }
-    script, style = f"\n{bundle('file')}\n", f"\n{(ASSETS / 'style.css').read_text(encoding='utf-8')}"
+    script, style = f"\n{bundle('file')}\n", f"\n{(STATIC / 'style.css').read_text(encoding='utf-8')}"
     marker = "DATA"
     html = render(
         service=False,
         version=metadata.vitral,
         policy=_policy(script, style),
-        icon=f"data:image/svg+xml;base64,{b64encode((ASSETS / 'icon.svg').read_bytes()).decode()}",
+        icon=f"data:image/svg+xml;base64,{b64encode((STATIC / 'icon.svg').read_bytes()).decode()}",
         style=style,
         script=script,
         card=_card(metadata),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-__all__ = ["ASSETS", "bundle", "render"]
+__all__ = ["STATIC", "bundle", "render"]
 
-ASSETS = Path(__file__).parent
-"""The folder of the files."""
+STATIC = Path(__file__).parent / "static"
+"""The folder of style, icon and scripts."""
 
 IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([a-z]+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const) (\w+))", re.MULTILINE)
@@ -27,7 +27,7 @@ def bundle(entry: str) -> str:
     while waiting:
         name = waiting.pop()
         if name not in sources:
-            sources[name] = (ASSETS / f"{name}.js").read_text(encoding="utf-8")
+            sources[name] = (STATIC / f"{name}.js").read_text(encoding="utf-8")
             waiting += [imported for _, imported in IMPORT.findall(sources[name])]
     order = TopologicalSorter({name: [other for _, other in IMPORT.findall(text)] for name, text in sources.items()})
     return "\n".join(_as_function(name, sources[name]) for name in order.static_order())
@@ -39,7 +39,7 @@ def render(**values: object) -> str:
     Args:
         values: variables of `page.html`; `service` says for which of the two it is.
     """
-    environment = Environment(loader=FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(loader=FileSystemLoader(STATIC.parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html").render(**values)
 
 

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader
 
-from vitral.page.assets import ASSETS, render
+from vitral.page.assets import STATIC, render
 from vitral.serve.problems import ProblemBody
 
 __all__ = ["add_site"]
@@ -46,4 +46,4 @@ def add_site(app: FastAPI) -> None:
     async def docs(request: Request) -> Response:
         return HTMLResponse(template.render(api=app.openapi(), base=request.base_url), headers=HEADERS)
 
-    app.mount("/page", StaticFiles(directory=ASSETS), name="page")
+    app.mount("/page", StaticFiles(directory=STATIC), name="page")

@@ -71,34 +71,60 @@ export function resize(picture, box, [height, width], channels, filter) {
   const across = weightsOf(picture.width, box[0], box[2], width, filter);
   const down = weightsOf(picture.height, box[1], box[3], height, filter);
   const columns = across.to - across.from;
-  const rows = new Uint8Array((down.to - down.from) * width * channels);
+  const step = channels === 1 ? 1 : 4;
+  if (picture.height > 100 * picture.width && height < picture.height) {
+    // very tall pictures are resized from top to bottom first, as Pillow does: rounding between the two shows
+    const whole = joined([...strips(picture, across, down, channels)]);
+    return resizeRows(resizeColumns(whole, down, columns * step), across, channels, step);
+  }
+  const rows = [];
+  for (const strip of strips(picture, across, down, channels)) rows.push(resizeRows(strip, across, channels, step));
+  return resizeColumns(joined(rows), down, width * channels);
+}
+
+// The pixels that are needed, as strips of rows: bytes of RGBA, or of grey.
+function* strips(picture, across, down, channels) {
+  const columns = across.to - across.from;
   const most = Math.max(Math.floor(STRIP / columns), 1);
   for (let top = down.from; top < down.to; top += most) {
-    const count = Math.min(most, down.to - top);
-    let pixels = picture.read(across.from, top, columns, count);
-    if (channels === 1) pixels = toGrey(pixels);
-    for (let row = 0; row < count; row++) {
-      const target = rows.subarray((top - down.from + row) * width * channels);
-      resizeRow(pixels, row * columns, across, channels, target);
-    }
+    const pixels = picture.read(across.from, top, columns, Math.min(most, down.to - top));
+    yield channels === 1 ? toGrey(pixels) : pixels;
   }
-  return resizeColumns(rows, down, width * channels);
 }
 
-function resizeRow(pixels, offset, { starts, counts, weights, taps, size, from }, channels, target) {
-  const step = channels === 1 ? 1 : 4;
-  for (let index = 0; index < size; index++) {
-    const first = (offset + starts[index] - from) * step;
-    for (let channel = 0; channel < channels; channel++) {
-      let sum = HALF;
-      for (let tap = 0; tap < counts[index]; tap++) {
-        sum += pixels[first + tap * step + channel] * weights[index * taps + tap];
+function joined(parts) {
+  if (parts.length === 1) return parts[0];
+  const result = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    result.set(part, at);
+    at += part.length;
+  }
+  return result;
+}
+
+// Resizes rows of pixels of `step` bytes, of which the first `channels` count.
+function resizeRows(pixels, { starts, counts, weights, taps, size, from, to }, channels, step) {
+  const stride = (to - from) * step;
+  const count = pixels.length / stride;
+  const result = new Uint8Array(count * size * channels);
+  for (let row = 0; row < count; row++) {
+    for (let index = 0; index < size; index++) {
+      const first = row * stride + (starts[index] - from) * step;
+      const target = (row * size + index) * channels;
+      for (let channel = 0; channel < channels; channel++) {
+        let sum = HALF;
+        for (let tap = 0; tap < counts[index]; tap++) {
+          sum += pixels[first + tap * step + channel] * weights[index * taps + tap];
+        }
+        result[target + channel] = level(sum);
       }
-      target[index * channels + channel] = level(sum);
     }
   }
+  return result;
 }
 
+// Resizes columns of bytes; `width` is the number of bytes of a row.
 function resizeColumns(rows, { starts, counts, weights, taps, size, from }, width) {
   const result = new Uint8Array(size * width);
   for (let index = 0; index < size; index++) {

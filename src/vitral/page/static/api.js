@@ -19,10 +19,10 @@ export async function listModels() {
   return (await response.json()).models;
 }
 
-// The classes of one picture, most probable first.
+// What the model says of one picture: `classes`, most probable first, or a `value`.
 export async function predict(model, file) {
   const response = await post("v1/predict", model, file);
-  return (await response.json()).images[0].classes;
+  return (await response.json()).images[0];
 }
 
 // A picture of what the model looks at through its first layers, as a blob; null: through all.

@@ -1,7 +1,7 @@
 // The page of a service: it sends pictures, and shows what comes back.
 
 import { attention, listModels, predict, setToken } from "./api.js";
-import { byId, listed, showFacts } from "./elements.js";
+import { byId, listed, named, showFacts, valueText } from "./elements.js";
 import { Gallery } from "./gallery.js";
 
 const PARALLEL = 4; // requests at a time: more would wait in the service's queue, at the cost of others
@@ -33,8 +33,10 @@ function currentModel() {
 async function classify({ file }) {
   const model = currentModel();
   const draws = model.layers ?? Number(model.attention);
+  const { classes, value } = await predict(model.name, file);
   return {
-    classes: await predict(model.name, file),
+    classes,
+    value: valueText(model.classes[0], value),
     attention: draws && { layers: model.layers, draw: (layer) => attention(model.name, file, layer) },
   };
 }
@@ -47,7 +49,7 @@ function describe() {
     Architecture: `${model.architecture}, ${model.parameters.toLocaleString("en")} parameters`,
     Input: `${height} × ${width} pixels`,
     Classes: listed(model.classes),
-    ...model.metrics,
+    ...named(model.metrics),
   });
 }
 

@@ -1,5 +1,6 @@
 // The thread of the model: from a picture to logits. The page stays usable meanwhile.
 
+import { readable } from "./pixels.js";
 import { normalise, resize, visibleBox } from "./resize.js";
 
 let ort;
@@ -32,20 +33,6 @@ async function run(bitmap) {
   const images = new ort.Tensor("float32", normalise(bytes, preprocessing), [1, channels, height, width]);
   const { logits, attention } = await session.run({ images });
   return { logits: [...logits.data], attention: attention && grids(attention) };
-}
-
-// A picture that `resize` can read, transparent parts over white.
-function readable(bitmap) {
-  const canvas = new OffscreenCanvas(1, 1);
-  const read = (left, top, width, height) => {
-    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.fillStyle = "white";
-    context.fillRect(0, 0, width, height);
-    context.drawImage(bitmap, left, top, width, height, 0, 0, width, height);
-    return context.getImageData(0, 0, width, height).data;
-  };
-  return { width: bitmap.width, height: bitmap.height, read };
 }
 
 // For each layer, rows of fractions.

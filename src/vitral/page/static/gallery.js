@@ -65,6 +65,7 @@ export class Gallery {
   }
 
   report() {
+    byId("list-controls").hidden = !this.cards.length;
     byId("order-choice").hidden = this.cards.length < 2;
     if (!this.ready || !this.cards.length) return;
     const left = this.waiting.length + this.running;
@@ -90,7 +91,8 @@ export class Gallery {
   clear() {
     this.waiting.length = 0;
     for (const card of this.cards.splice(0)) card.remove();
-    byId("bar").hidden = true;
+    byId("bar").hidden = this.ready;
+    this.report();
     byId("pick").focus();
   }
 

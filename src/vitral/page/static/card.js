@@ -20,7 +20,8 @@ export class Card {
       this.image.classList.toggle("small", Math.max(this.image.naturalWidth, this.image.naturalHeight) <= SMALL);
     });
     this.image.addEventListener("error", () => {
-      this.figure.replaceChildren(element("p", "quiet", "This browser cannot show the picture."));
+      this.image.remove();
+      this.showFigure();
     });
     this.image.src = this.url;
     this.figure = element("figure");
@@ -30,30 +31,31 @@ export class Card {
     this.element.append(this.figure, element("h2", "", this.name), this.body);
   }
 
-  // Shows the classes, most probable first. `chosen` marks those of a model of several labels that are above their
-  // threshold; `attention` has the number of layers and draws them; `note` is a sentence.
-  showResult({ classes, attention, note }) {
-    this.certainty = classes[0].probability;
-    const list = element("ol", "classes");
-    for (const { class: name, probability, chosen } of classes) {
-      const row = element("li", chosen ? "chosen" : "");
-      const fill = element("div", "fill");
-      fill.style.width = `${100 * probability}%`;
-      row.append(fill, element("span", "", name), element("span", "percent", `${(100 * probability).toFixed(1)} %`));
-      if (chosen) row.children[1].append(element("span", "hidden", " (above its threshold)"));
-      list.append(row);
-    }
-    this.body.replaceChildren(list);
-    if ("chosen" in classes[0]) {
-      list.classList.add("several");
-      if (!classes.some(({ chosen }) => chosen)) this.body.append(element("p", "quiet", "No label is above its threshold."));
-    }
-    if (note) this.body.append(element("p", "quiet", note));
+  // Shows what the model says: `classes` with the most probable first, or a `value`. Of a model of several labels,
+  // `chosen` tells for each whether it is above its threshold. `attention` has the number of layers and draws them;
+  // `note` is a sentence.
+  showResult({ classes, value, attention, note }) {
+    this.certainty = classes?.[0]?.probability ?? 0;
+    const sentences = [];
+    if (!classes) this.body.replaceChildren(element("p", "value", value));
+    else this.body.replaceChildren(barsOf(classes));
+    if (classes && !classes.some(({ chosen }) => chosen ?? true)) sentences.push("No label is above its threshold.");
+    if (note) sentences.push(note);
+    this.body.append(...sentences.map((sentence) => element("p", "quiet note", sentence)));
     if (attention) this.addAttention(attention);
   }
 
   showError(sentence) {
+    this.failed = true;
+    this.showFigure();
     this.body.replaceChildren(element("p", "error", sentence));
+  }
+
+  // Without a picture, a sentence; beside an error, that one is enough.
+  showFigure() {
+    if (this.figure.contains(this.image)) return;
+    if (this.failed) this.figure.remove();
+    else this.figure.replaceChildren(element("p", "quiet", "This browser cannot show the picture."));
   }
 
   addAttention(attention) {
@@ -115,11 +117,24 @@ export class Card {
     if (wish !== this.wish) return;
     this.image.src = url;
     this.image.alt = this.shown ? `${this.name}, dark where the model does not look` : this.name;
-    if (!this.image.isConnected) this.figure.replaceChildren(this.image);
+    if (!this.figure.contains(this.image)) this.figure.replaceChildren(this.image);
   }
 
   remove() {
     for (const url of [this.url, ...this.drawn.values()]) URL.revokeObjectURL(url);
     this.element.remove();
   }
+}
+
+function barsOf(classes) {
+  const list = element("ol", classes.some(({ chosen }) => chosen !== undefined) ? "classes several" : "classes");
+  for (const { class: name, probability, chosen } of classes) {
+    const row = element("li", chosen ? "chosen" : "");
+    const fill = element("div", "fill");
+    fill.style.width = `${100 * probability}%`;
+    row.append(fill, element("span", "", name), element("span", "percent", `${(100 * probability).toFixed(1)} %`));
+    if (chosen) row.children[1].append(element("span", "unseen", " (above its threshold)"));
+    list.append(row);
+  }
+  return list;
 }

@@ -1,7 +1,7 @@
 // A page that is one file: the model runs in the browser, and nothing leaves it.
 
 import { readBlock } from "./blocks.js";
-import { byId, listed, showFacts } from "./elements.js";
+import { byId, capitalised, listed, named, showFacts, valueText } from "./elements.js";
 import { failureOf, problemOf } from "./formats.js";
 import { Gallery } from "./gallery.js";
 import { drawAttention } from "./overlay.js";
@@ -63,9 +63,9 @@ async function classify(shown) {
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
   const draw = (layer) => drawAttention(image, visibleBox(width, height, card.preprocessing), attention[layer - 1]);
   return {
-    classes: ranked(logits),
+    ...answerOf(logits),
     attention: attention && { layers: attention.length, draw },
-    note: width * height > MANY_PIXELS ? `This picture has ${megapixels} megapixels, and took ${seconds} s.` : "",
+    note: width * height > MANY_PIXELS ? `This picture has ${megapixels} megapixels; it took ${seconds}\u00a0s.` : "",
   };
 }
 
@@ -89,18 +89,26 @@ function ask(bitmap) {
   });
 }
 
-// The most probable classes; of a model of several labels, with those that are above their threshold.
-function ranked(logits) {
-  const { classes, thresholds } = card;
-  const largest = Math.max(...logits);
-  const total = logits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0);
-  const rows = logits.map((logit, index) => {
-    if (!thresholds?.length) return { class: classes[index], probability: Math.exp(logit - largest) / total };
-    const probability = 1 / (1 + Math.exp(-logit));
-    return { class: classes[index], probability, chosen: probability >= thresholds[index] };
+// What the model says: a number, or the most probable classes; of a model of several labels also those that are above
+// their threshold.
+function answerOf(logits) {
+  const { classes, target, thresholds } = card;
+  if (target === "regression") return { value: valueText(classes[0], logits[0]) };
+  const several = target === "multi-label";
+  const probabilities = several ? logits.map((logit) => 1 / (1 + Math.exp(-logit))) : softmax(logits);
+  const rows = probabilities.map((probability, index) => {
+    const chosen = several ? probability >= (thresholds[index] ?? 0.5) : undefined;
+    return { class: classes[index], probability, chosen };
   });
   rows.sort((one, other) => other.probability - one.probability);
-  return rows.filter(({ chosen }, index) => chosen || index < CLASSES);
+  return { classes: rows.filter(({ chosen }, index) => chosen || index < CLASSES) };
+}
+
+function softmax(logits) {
+  const largest = Math.max(...logits);
+  const powers = logits.map((logit) => Math.exp(logit - largest));
+  const total = powers.reduce((sum, power) => sum + power, 0);
+  return powers.map((power) => power / total);
 }
 
 function describe() {
@@ -113,8 +121,8 @@ function describe() {
     Classes: listed(card.classes),
     Weights: card.precision,
     ...(card.warning ? { Warning: card.warning } : {}),
-    ...Object.fromEntries(Object.entries(provenance).map(([key, value]) => [key, written(value)])),
-    ...metrics,
+    ...Object.fromEntries(Object.entries(provenance).map(([key, value]) => [capitalised(key), written(value)])),
+    ...named(metrics),
     "Made with": `Vitral ${card.vitral}, ${card.runtime}`,
   });
 }
