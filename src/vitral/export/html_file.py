@@ -9,7 +9,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from vitral.export.metadata import ExportMetadata, Precision
 from vitral.export.onnx_file import read_onnx, set_metadata
 from vitral.models import Model
 from vitral.page.assets import STATIC, bundle, render
+from vitral.weights.readme import without_folder
 
 __all__ = ["Page", "default_precision", "expected_bytes", "half_weights", "page_network", "read_page", "write_page"]
 
@@ -36,6 +37,8 @@ BLOCK = 12_000_000
 
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 """Of a weight."""
+
+GENERATOR = b'<meta name="generator" content="Vitral'
 
 ELEMENT = re.compile(rb'<script type="text/plain" data-block="model">([^<]*)</script>')
 
@@ -98,7 +101,8 @@ def half_weights(proto: Any) -> Any:
 
 
 def write_page(page: Page, metadata: ExportMetadata) -> bytes:
-    """The content of an HTML file."""
+    """The content of an HTML file. It names no folders of this machine: a page is for others."""
+    metadata = _without_folders(metadata)
     set_metadata(page.proto, metadata)
     blocks = {
         "worker": bundle("worker").encode(),
@@ -129,9 +133,12 @@ def read_page(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
     Raises:
         UserError: the file is damaged or not Vitral's, or ONNX Runtime is not installed.
     """
-    parts = ELEMENT.findall(path.read_bytes())
-    if not parts:
-        raise UserError(f"{path} was not written by vitral export: it has no model in it")
+    content = path.read_bytes()
+    parts = ELEMENT.findall(content)
+    if GENERATOR not in content[:4096]:
+        raise UserError(f"{path} was not written by vitral export --to html: it has no model in it")
+    if not parts or not content.rstrip().endswith(b"</html>"):
+        raise UserError(f"{path} is damaged: its end is missing")
     try:
         model = gzip.decompress(b"".join(map(b64decode, parts)))
     except (ValueError, OSError, EOFError) as error:
@@ -143,9 +150,16 @@ def _count(model: Model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def _without_folders(metadata: ExportMetadata) -> ExportMetadata:
+    provenance = {key: without_folder(str(value)) for key, value in metadata.card.provenance.items()}
+    return replace(metadata, card=replace(metadata.card, provenance=provenance))
+
+
 def _policy(script: str, style: str) -> str:
     """What a page may do: run its own scripts and show pictures, and reach no address."""
-    own_script, own_style = (f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in (script, style))
+    own_script, own_style = (
+        f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in (script, style)
+    )
     return "; ".join(
         (
             "default-src 'none'",
@@ -173,4 +187,6 @@ def _card(metadata: ExportMetadata) -> str:
 def _elements(name: str, content: bytes) -> list[bytes]:
     packed = gzip.compress(content, 6, mtime=0)
     parts = [packed[start : start + BLOCK] for start in range(0, len(packed), BLOCK)]
-    return [b'<script type="text/plain" data-block="%s">%s</script>' % (name.encode(), b64encode(part)) for part in parts]
+    return [
+        b'<script type="text/plain" data-block="%s">%s</script>' % (name.encode(), b64encode(part)) for part in parts
+    ]

@@ -110,7 +110,9 @@ def _from_npm() -> Runtime:
                 timeout=SECONDS,
             )
         except subprocess.TimeoutExpired:
-            raise UserError(f"npm did not download {PACKAGE} within {SECONDS // 60} minutes: try again, or {HOW}") from None
+            raise UserError(
+                f"npm did not download {PACKAGE} within {SECONDS // 60} minutes: try again, or {HOW}"
+            ) from None
         archive = next(folder.glob("*.tgz"), None)
         if done.returncode or archive is None:
             raise UserError(f"npm cannot download {PACKAGE} {VERSION}: {_reason(done.stderr)}; try again, or {HOW}")

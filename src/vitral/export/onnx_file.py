@@ -78,9 +78,7 @@ def set_metadata(proto: Any, metadata: ExportMetadata) -> None:
     proto.producer_name, proto.producer_version = "vitral", metadata.vitral
 
 
-def read_onnx(
-    file: Path | bytes, *, origin: str | None = None
-) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
+def read_onnx(file: Path | bytes, *, origin: str | None = None) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
     """The function that an ONNX file computes, on the CPU, and its metadata.
 
     Args:
@@ -96,7 +94,9 @@ def read_onnx(
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(file if isinstance(file, bytes) else str(file), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            file if isinstance(file, bytes) else str(file), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:
         raise UserError(f"{origin} cannot be read by ONNX Runtime: {_first_line(error)}") from error
     metadata = ExportMetadata.from_strings(session.get_modelmeta().custom_metadata_map, origin=origin)

@@ -39,7 +39,9 @@ def render(**values: object) -> str:
     Args:
         values: variables of `page.html`; `service` says for which of the two it is.
     """
-    environment = Environment(loader=FileSystemLoader(STATIC.parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(STATIC.parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.get_template("page.html").render(**values)
 
 

@@ -21,13 +21,16 @@ export function listed(classes) {
   return `${classes.length}: ${classes.slice(0, 20).join(", ")}${classes.length > 20 ? ", …" : ""}`;
 }
 
+const METRICS = { loss: "Loss", ece: "Calibration error (ECE)" };
+
 // Metrics for people: `test/top1`, a fraction, becomes the top-1 accuracy on test images in percent.
 export function named(metrics) {
   return Object.fromEntries(
     Object.entries(metrics).map(([key, value]) => {
-      const [, split, k] = /^(?:(.*)\/)?top(\d+)$/.exec(key) ?? [];
-      if (!k) return [capitalised(key), value.toPrecision(4)];
-      return [`Top-${k} accuracy${split ? `, ${split}` : ""}`, `${(100 * value).toFixed(2)} %`];
+      const [, split, metric] = /^(?:(.*)\/)?(.*)$/.exec(key);
+      const [, k] = /^top(\d+)$/.exec(metric) ?? [];
+      const name = k ? `Top-${k} accuracy` : (METRICS[metric] ?? capitalised(metric));
+      return [split ? `${name}, ${split}` : name, k ? `${(100 * value).toFixed(2)} %` : value.toPrecision(3)];
     }),
   );
 }

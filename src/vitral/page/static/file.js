@@ -121,14 +121,10 @@ function describe() {
     Classes: listed(card.classes),
     Weights: card.precision,
     ...(card.warning ? { Warning: card.warning } : {}),
-    ...Object.fromEntries(Object.entries(provenance).map(([key, value]) => [capitalised(key), written(value)])),
+    ...Object.fromEntries(Object.entries(provenance).map(([key, value]) => [capitalised(key), value])),
     ...named(metrics),
     "Made with": `Vitral ${card.vitral}, ${card.runtime}`,
   });
-}
-
-function written(value) {
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 start();
