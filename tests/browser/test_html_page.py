@@ -218,6 +218,7 @@ def test_large_photographs(in_colour: Visit, colour_model: ViT) -> None:
     assert "90 megapixels" in in_colour.card("bigger.jpg").locator(".error").inner_text()
 
 
+@pytest.mark.slow
 def test_half_and_eight_bits(browser: Any, colour_model: ViT, tmp_path: Path) -> None:
     content = encoded(noise())
     expected = expected_logits(colour_model, content)

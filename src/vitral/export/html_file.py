@@ -6,6 +6,7 @@ base64, which takes a third more space than the bytes.
 
 import gzip
 import json
+import math
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def expected_bytes(model: Model, precision: Precision, runtime: Runtime) -> int:
 
 
 def half_weights(proto: Any) -> Any:
-    """The model with large weights in float16. They become float32 when the model is loaded: browsers compute in that."""
+    """The model with large weights in float16. They become float32 when it is loaded: browsers compute in that."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = proto.graph
@@ -176,8 +177,10 @@ def _policy(script: str, style: str) -> str:
 
 def _card(metadata: ExportMetadata) -> str:
     """The card as JSON for a script element, where `<` could end it."""
+    metrics = {name: value for name, value in metadata.card.metrics.items() if math.isfinite(value)}  # JSON has no NaN
     values = {
         **to_dict(metadata.card),
+        "metrics": metrics,
         **{name: getattr(metadata, name) for name in ("vitral", "precision", "warning")},
         "runtime": runtime_name(),
     }

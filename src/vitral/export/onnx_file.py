@@ -94,9 +94,8 @@ def read_onnx(file: Path | bytes, *, origin: str | None = None) -> tuple[Callabl
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(
-            file if isinstance(file, bytes) else str(file), options, providers=["CPUExecutionProvider"]
-        )
+        content = file if isinstance(file, bytes) else str(file)
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise UserError(f"{origin} cannot be read by ONNX Runtime: {_first_line(error)}") from error
     metadata = ExportMetadata.from_strings(session.get_modelmeta().custom_metadata_map, origin=origin)

@@ -47,7 +47,8 @@ class ExportOptions:
             raise UserError(f"--to {self.to} writes {', '.join(known)}, not {self.precision}: choose --to onnx")
         if self.to == "html" and (self.with_preprocessing or self.image_size == "dynamic"):
             raise UserError(
-                "a page resizes every picture to the model's size: leave out --with-preprocessing and --image-size dynamic"
+                "a page resizes every picture to the model's size: leave out --with-preprocessing and --image-size "
+                "dynamic"
             )
         if self.runtime is not None and self.to != "html":
             raise UserError(f"--runtime is for --to html, not for --to {self.to}: leave it out")
