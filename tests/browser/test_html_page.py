@@ -1,9 +1,11 @@
 """`vitral export --to html`: one file that classifies pictures in a browser, from file://."""
 
+import io
+import json
 import re
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from playwright.sync_api import expect
 from browsing import Visit
 from models import small_model
 from tiny import ARCHITECTURE
+from vitral.cli import main
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.datasets.opening import open_data
@@ -24,6 +27,7 @@ from vitral.inspection.attention import attention_over_image, attention_weights,
 from vitral.models import Model
 from vitral.serve.predictor import Prediction, Predictor
 from vitral.vit import ViT
+from vitral.weights.folder import save_model
 
 MARKUP = "<script>document.title = 'broken in'</script>"
 
@@ -69,7 +73,14 @@ def colour_model() -> ViT:
 
 @pytest.fixture(scope="module")
 def colour(colour_model: ViT, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(colour_model, tmp_path_factory.mktemp("colour"))
+    """Its page, as the command line writes it; what it prints is beside it."""
+    folder = tmp_path_factory.mktemp("colour")
+    save_model(folder / "model", colour_model, colour_model.card)
+    page, output = folder / "my model.html", io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        main(["export", str(folder / "model"), str(page)])
+    (folder / "output").write_text(output.getvalue())
+    return page
 
 
 def visit(browser: Any, path: Path, **context: Any) -> Visit:
@@ -91,7 +102,7 @@ def in_colour(browser: Any, colour: Path) -> Iterator[Visit]:
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
-    stream = BytesIO()
+    stream = io.BytesIO()
     image.save(stream, form, **options)
     return stream.getvalue()
 
@@ -233,6 +244,23 @@ def test_half_and_eight_bits(browser: Any, colour_model: ViT, tmp_path: Path) ->
             precision
         )
         made.context.close()
+
+
+def test_the_size_is_said_before_the_page_is_written(colour: Path) -> None:
+    output = (colour.parent / "output").read_text()
+    expected = re.search(r"will have about (\d+) MB, with weights in float32", output)
+    assert expected
+    assert int(expected[1]) == pytest.approx(colour.stat().st_size / 1e6, rel=0.3)
+    assert output.index("will have") < output.index("equal to rounding")
+    assert json.loads((colour.parent / "my model.html.parity.json").read_text())["passed"]
+
+
+def test_a_page_names_no_folders_and_no_hosts(colour: Path) -> None:
+    page = colour.read_text()
+    assert str(colour.parent) not in page
+    assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r"<script type=.text/plain.*", "", page)) == [
+        "http://www.w3.org"
+    ]
 
 
 def test_a_page_is_a_model_of_predict(colour: Path, colour_model: ViT) -> None:

@@ -19,8 +19,7 @@ from vitral.errors import UserError
 from vitral.evals.relabel import relabel
 from vitral.evals.splits import final_split
 from vitral.export.exported import ExportedModel, is_exported
-from vitral.export.html_file import default_precision, expected_bytes
-from vitral.export.html_runtime import load_runtime
+from vitral.export.html_file import plan_page
 from vitral.export.images import ReferenceImages, from_files, photographs
 from vitral.export.parity import ParityReport, compare
 from vitral.export.writing import ExportOptions, export_model
@@ -45,12 +44,11 @@ def main(options: argparse.Namespace) -> None:
     if is_exported(options.model):
         raise UserError(f"{options.model} is an exported file: export the model that it was made from")
     model = load_and_note(options.model, image_size=options.pixels)
-    if options.to == "html" and options.precision is None:
-        chosen = replace(chosen, precision=default_precision(model))
-    options.precision = chosen.precision
     if options.to == "html":
-        size = expected_bytes(model, chosen.precision, load_runtime(options.runtime))
-        note(f"{options.destination} will have about {size / 1e6:.0f} MB, with weights in {chosen.precision}")
+        precision, size = plan_page(model, options.precision, options.runtime)
+        chosen = replace(chosen, precision=precision)
+        note(f"{options.destination} will have about {size / 1e6:.0f} MB, with weights in {precision}")
+    options.precision = chosen.precision
     data = run_data(Path(options.model))
     images = reference_images(options, model, data)
     reports: list[ParityReport] = []

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from vitral.config import to_dict
 from vitral.errors import UserError
 from vitral.export.html_graph import WithRollout, draws_attention
-from vitral.export.html_runtime import Runtime, runtime_name
+from vitral.export.html_runtime import Runtime, load_runtime, runtime_name
 from vitral.export.metadata import ExportMetadata, Precision
 from vitral.export.onnx_file import read_onnx, set_metadata
 from vitral.models import Model
 from vitral.page.assets import STATIC, bundle, render
 from vitral.weights.readme import without_folder
 
-__all__ = ["Page", "default_precision", "expected_bytes", "half_weights", "page_network", "read_page", "write_page"]
+__all__ = ["Page", "half_weights", "page_network", "plan_page", "read_page", "write_page"]
 
 LARGE = 30_000_000
 """Bytes of float32 weights above which a page has weights in eight bits, unless another precision was chosen."""
@@ -72,14 +72,23 @@ def page_network(model: Model) -> nn.Module:
     return WithRollout(model) if draws_attention(model) else model
 
 
-def default_precision(model: Model) -> Precision:
-    """float32, or int8 for a model whose page would be large."""
-    return "int8" if 4 * _count(model) > LARGE else "float32"
+def plan_page(model: Model, precision: Precision | None, folder: Path | None) -> tuple[Precision, int]:
+    """The precision of a page, and about how many bytes it will have; weights hardly shrink when they are gzipped.
 
+    Args:
+        model: with its card.
+        precision: what was chosen; None: float32, or int8 for a model whose page would be large.
+        folder: as in `load_runtime`.
 
-def expected_bytes(model: Model, precision: Precision, runtime: Runtime) -> int:
-    """About how large a page will be; weights hardly shrink when they are gzipped."""
-    return (BYTES[precision] * _count(model) + len(gzip.compress(runtime.wasm, 1))) * 4 // 3
+    Raises:
+        UserError: as `page_network` and `load_runtime` do.
+    """
+    page_network(model)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if precision is None:
+        precision = "int8" if 4 * count > LARGE else "float32"
+    runtime = load_runtime(folder)
+    return precision, (BYTES[precision] * count + len(gzip.compress(runtime.wasm, 1))) * 4 // 3
 
 
 def half_weights(proto: Any) -> Any:
@@ -145,10 +154,6 @@ def read_page(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{path} is damaged: its model cannot be unpacked") from error
     return read_onnx(model, origin=str(path))
-
-
-def _count(model: Model) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _without_folders(metadata: ExportMetadata) -> ExportMetadata:
