@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from vitral import __version__
 from vitral.data.extra import optional
@@ -101,14 +102,7 @@ def export_model(
         precision=options.precision,
         with_preprocessing=options.with_preprocessing,
     )
-    if options.with_preprocessing:
-        preprocessing = model.card.preprocessing
-        program = trace_pixels(
-            WithPreprocessing(network, preprocessing), channels=model.config.channels, image_hw=model.config.image_hw
-        )
-    else:
-        program = trace(network, model, dynamic=options.image_size == "dynamic")
-    artefact = backend.convert(program, metadata, calibration)
+    artefact = backend.convert(_trace(network, model, options), metadata, calibration)
     if runtime is not None:
         artefact = Page(proto=artefact, runtime=runtime)
     with TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
@@ -126,3 +120,12 @@ def _network(model: Model, backend: Backend) -> nn.Module:
     assert model.card is not None
     trained = bool(model.card.classes) or bool(model.head.weight.any())
     return model if trained else FeatureModel(model)
+
+
+def _trace(network: nn.Module, model: Model, options: ExportOptions) -> ExportedProgram:
+    """The graph of a network, with preprocessing inside if wished."""
+    if not options.with_preprocessing:
+        return trace(network, model, dynamic=options.image_size == "dynamic")
+    assert model.card is not None
+    network = WithPreprocessing(network, model.card.preprocessing)
+    return trace_pixels(network, channels=model.config.channels, image_hw=model.config.image_hw)

@@ -43,6 +43,10 @@ async function loadModel() {
     answers.get(data.id)(data);
     answers.delete(data.id);
   };
+  worker.onerror = ({ message }) => {
+    for (const answer of answers.values()) answer({ error: message || "the model's thread stopped" });
+    answers.clear();
+  };
 }
 
 async function classify(shown) {
