@@ -60,12 +60,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="PERCENT",
         help="smallest share of images with the same class (default: 99, for int8 97)",
     )
-    parser.add_argument(
-        "--runtime",
-        type=Path,
-        metavar="FOLDER",
-        help="for html: where onnxruntime-web is unpacked (default: VITRAL_ONNXRUNTIME_WEB, or npm downloads it once)",
-    )
+    runtime = "for html: folder of onnxruntime-web (default: VITRAL_ONNXRUNTIME_WEB, or npm downloads it once)"
+    parser.add_argument("--runtime", type=Path, metavar="FOLDER", help=runtime)
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     add_source_options(parser)
     options = parser.parse_args(arguments)
