@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from vitral.errors import UserError
 from vitral.evals.relabel import relabel
 from vitral.evals.splits import final_split
 from vitral.export.exported import ExportedModel, is_exported
+from vitral.export.html_file import plan_page
 from vitral.export.images import ReferenceImages, from_files, photographs
 from vitral.export.parity import ParityReport, compare
 from vitral.export.registry import BACKENDS
@@ -38,13 +39,19 @@ def main(options: argparse.Namespace) -> None:
     """Exports and compares; exits with code 1 if file and model differ too much. The file stays."""
     chosen = ExportOptions(
         to=options.to,
-        precision=options.precision,
+        precision=options.precision or "float32",
         image_size=options.image_size,
         with_preprocessing=options.with_preprocessing,
+        runtime=options.runtime,
     )
     if is_exported(options.model):
         raise UserError(f"{options.model} is an exported file: export the model that it was made from")
     model = load_and_note(options.model, image_size=options.pixels, **source_options(options))
+    if options.to == "html":
+        precision, size = plan_page(model, options.precision, options.runtime)
+        chosen = replace(chosen, precision=precision)
+        note(f"{options.destination} will have about {size / 1e6:.0f} MB, with weights in {precision}")
+    options.precision = chosen.precision
     data = run_data(Path(options.model))
     images = reference_images(options, model, data)
     reports: list[ParityReport] = []

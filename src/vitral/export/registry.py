@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from vitral.export.html_file import half_weights, page_network, read_page, write_page
 from vitral.export.metadata import PRECISIONS, ExportMetadata, Precision
 from vitral.export.onnx_file import read_onnx, to_onnx, write_onnx
 from vitral.export.openvino_file import (
@@ -20,6 +21,7 @@ from vitral.export.openvino_file import (
 )
 from vitral.export.precision import calibrated_int8, to_float16, weights_int8
 from vitral.export.torch_file import read_torch, write_torch
+from vitral.models import Model
 
 __all__ = ["BACKENDS", "Backend"]
 
@@ -49,18 +51,28 @@ class Backend:
     """The content of each file that belongs to it and has the same name, by its ending."""
     read: Callable[[Path], tuple[Callable[[Tensor], Tensor], ExportMetadata]]
     """The function that a file computes, on the CPU, and its metadata; raises UserError if it is damaged."""
+    network: Callable[[Model], nn.Module] | None = None
+    """What is traced; None: the model, or its features if the head was never trained."""
 
 
 def _convert_onnx(program: ExportedProgram, metadata: ExportMetadata, calibration: Calibration) -> Any:
-    proto = to_onnx(program, output=metadata.output)
+    proto = to_onnx(program, outputs=[metadata.output])
     if metadata.precision == "int8":
         return weights_int8(proto) if calibration is None else calibrated_int8(proto, calibration)
     return to_float16(proto) if metadata.precision == "float16" else proto
 
 
 def _convert_openvino(program: ExportedProgram, metadata: ExportMetadata, calibration: Calibration) -> Any:
-    model = openvino_model(to_onnx(program, output=metadata.output))
+    model = openvino_model(to_onnx(program, outputs=[metadata.output]))
     return model if calibration is None else openvino_int8(model, calibration)
+
+
+def _convert_page(program: ExportedProgram, metadata: ExportMetadata, calibration: Calibration) -> Any:
+    count = len(program.graph_signature.user_outputs)
+    proto = to_onnx(program, outputs=["logits", "attention"][:count])
+    if metadata.precision == "int8":
+        return weights_int8(proto) if calibration is None else calibrated_int8(proto, calibration)
+    return half_weights(proto) if metadata.precision == "float16" else proto
 
 
 BACKENDS: dict[str, Backend] = {
@@ -89,5 +101,14 @@ BACKENDS: dict[str, Backend] = {
         write=openvino_graph,
         beside={".bin": openvino_weights},
         read=read_openvino,
+    ),
+    "html": Backend(
+        suffix=".html",
+        requires=("onnx", "onnxscript", "onnxruntime"),
+        precisions=PRECISIONS,
+        convert=_convert_page,
+        write=write_page,
+        read=read_page,
+        network=page_network,
     ),
 }

@@ -6,13 +6,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from vitral import __version__
 from vitral.data.extra import optional
 from vitral.errors import UserError
 from vitral.export.exported import ExportedModel, load_exported
 from vitral.export.graph import FeatureModel, check_dynamic, trace, trace_pixels
+from vitral.export.html_file import Page
+from vitral.export.html_runtime import load_runtime
 from vitral.export.metadata import ExportMetadata, Precision, Sizes
 from vitral.export.onnx_file import check_size
 from vitral.export.preprocessing import WithPreprocessing
@@ -37,6 +40,8 @@ class ExportOptions:
     image_size: Sizes = "fixed"
     with_preprocessing: bool = False
     """Whether the file takes uint8 pixels of any size, and resizes and normalises them itself."""
+    runtime: Path | None = None
+    """For a page: the folder with the browser's runtime; None: the cache folder, or npm."""
 
     def __post_init__(self) -> None:
         known = BACKENDS[self.to].precisions
@@ -44,6 +49,13 @@ class ExportOptions:
             raise UserError(
                 f"--to {self.to} writes {', '.join(known)}, not {self.precision}: choose --to onnx or openvino"
             )
+        if self.to == "html" and (self.with_preprocessing or self.image_size == "dynamic"):
+            raise UserError(
+                "a page resizes every picture to the model's size: leave out --with-preprocessing and --image-size "
+                "dynamic"
+            )
+        if self.runtime is not None and self.to != "html":
+            raise UserError(f"--runtime is for --to html, not for --to {self.to}: leave it out")
         if self.with_preprocessing and self.image_size == "dynamic":
             raise UserError(
                 "--with-preprocessing resizes every image to the model's size: leave out --image-size dynamic"
@@ -76,32 +88,27 @@ def export_model(
     if options.with_preprocessing and model.card.preprocessing.bands:
         raise UserError("--with-preprocessing is for pictures: images of other channels are prepared outside the file")
     backend = BACKENDS[options.to]
+    network = _network(model, backend)
     for package in backend.requires:
         optional(package, purpose=f"--to {options.to}", extra=backend.extra)
     backend.check(options.precision, calibration)
-    if options.to in ("onnx", "openvino"):  # which is made from an ONNX model
+    runtime = load_runtime(options.runtime) if options.to == "html" else None
+    if options.to != "torch":  # the others are made from an ONNX model
         check_size(sum(parameter.numel() for parameter in model.parameters()))
     if options.image_size == "dynamic":
         check_dynamic(model)
-    trained = bool(model.card.classes) or bool(model.head.weight.any())
     metadata = ExportMetadata(
         vitral=__version__,
         architecture=model.config,
         card=model.card,
-        output="logits" if trained else "features",
+        output="features" if isinstance(network, FeatureModel) else "logits",
         image_size=options.image_size,
         precision=options.precision,
         with_preprocessing=options.with_preprocessing,
     )
-    network = model if trained else FeatureModel(model)
-    if options.with_preprocessing:
-        preprocessing = model.card.preprocessing
-        program = trace_pixels(
-            WithPreprocessing(network, preprocessing), channels=model.config.channels, image_hw=model.config.image_hw
-        )
-    else:
-        program = trace(network, model, dynamic=options.image_size == "dynamic")
-    artefact = backend.convert(program, metadata, calibration)
+    artefact = backend.convert(_trace(network, model, options), metadata, calibration)
+    if runtime is not None:
+        artefact = Page(proto=artefact, runtime=runtime)
     with TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
         draft = Path(folder) / f"draft{backend.suffix}"
         with add_file_name(destination):
@@ -125,3 +132,21 @@ def _write(destination: Path, artefact: Any, metadata: ExportMetadata, backend: 
         for path in written:
             path.unlink()
         raise
+
+
+def _network(model: Model, backend: Backend) -> nn.Module:
+    """What is traced."""
+    if backend.network is not None:
+        return backend.network(model)
+    assert model.card is not None
+    trained = bool(model.card.classes) or bool(model.head.weight.any())
+    return model if trained else FeatureModel(model)
+
+
+def _trace(network: nn.Module, model: Model, options: ExportOptions) -> ExportedProgram:
+    """The graph of a network, with preprocessing inside if wished."""
+    if not options.with_preprocessing:
+        return trace(network, model, dynamic=options.image_size == "dynamic")
+    assert model.card is not None
+    network = WithPreprocessing(network, model.card.preprocessing)
+    return trace_pixels(network, channels=model.config.channels, image_hw=model.config.image_hw)

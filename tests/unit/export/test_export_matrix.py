@@ -58,7 +58,7 @@ def assert_exported(network: nn.Module, model: Model) -> None:
     """Compares the graphs with the network at the model's own size and two others, with batches of 1, 3 and 16."""
     program = trace(network, model, dynamic=True)
     graph = program.module(check_guards=False)
-    session = onnxruntime.InferenceSession(to_onnx(program, output="logits").SerializeToString())
+    session = onnxruntime.InferenceSession(to_onnx(program, outputs=["logits"]).SerializeToString())
     (h, w), (p, q) = model.config.image_hw, (1, 1) if isinstance(model.config, ResNetConfig) else model.config.patch_hw
     generator = torch.Generator().manual_seed(0)
     for size in ((h, w), (h + p, w + 3 * q), (h + 2 * p, w)):

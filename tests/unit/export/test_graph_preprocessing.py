@@ -102,7 +102,9 @@ def test_photographs_of_every_mode_give_the_models_outputs(tmp_path: Path) -> No
     files = [file for file in sorted(write_photographs(tmp_path, per_class=len(FORMS)).rglob("*")) if file.is_file()]
     assert len(files) == 72
     graph = WithPreprocessing(PixelsAndOutputs(), SQUARE)
-    content = to_onnx(trace_pixels(graph, channels=3, image_hw=SQUARE.image_size), output="logits").SerializeToString()
+    content = to_onnx(
+        trace_pixels(graph, channels=3, image_hw=SQUARE.image_size), outputs=["logits"]
+    ).SerializeToString()
     session = onnxruntime.InferenceSession(content)
     levels, outputs = compared(lambda pixels: session.run(None, {"pixels": pixels})[0], files, model)
     assert levels < 0.5

@@ -32,9 +32,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--to", metavar="BACKEND", help=f"one of {', '.join(EXPORTS)} (default: by DST's ending)")
     parser.add_argument(
         "--precision",
-        default="float32",
         choices=("float32", "float16", "int8"),
-        help="numbers to compute with (default: float32)",
+        help="numbers to compute with (default: float32; for html above 30 MB, int8)",
     )
     parser.add_argument(
         "--image-size",
@@ -61,6 +60,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="PERCENT",
         help="smallest share of images with the same class (default: 99, for int8 97)",
     )
+    runtime = "for html: folder of onnxruntime-web (default: VITRAL_ONNXRUNTIME_WEB, or npm downloads it once)"
+    parser.add_argument("--runtime", type=Path, metavar="FOLDER", help=runtime)
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     add_source_options(parser)
     options = parser.parse_args(arguments)

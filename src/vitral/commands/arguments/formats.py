@@ -14,7 +14,7 @@ FORMATS = (
 FOLDER_FORMATS = ("vitral", "timm", "transformers", "dinov2", "dinov3", "siglip", "clip")
 """Formats of `vitral push`: those whose settings are written beside the weights."""
 
-EXPORTS = {"onnx": ".onnx", "torch": ".pt2", "openvino": ".xml"}
+EXPORTS = {"onnx": ".onnx", "torch": ".pt2", "openvino": ".xml", "html": ".html"}
 """Backends of `vitral export`, and how their files end: every entry of `vitral.export`'s registry."""
 
 EXPORTED_BESIDE = {"openvino": (".bin",)}
