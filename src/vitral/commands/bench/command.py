@@ -19,6 +19,8 @@ from vitral.files import as_csv, as_markdown, write_atomically, write_json
 
 __all__ = ["main"]
 
+LEGEND = "p50, p95, p99: milliseconds of a call; speed: times the first contender, in the same rounds"
+
 WIDE = 110
 """Columns of a terminal that shows every column of the table."""
 
@@ -88,6 +90,7 @@ def print_report(measurement: Measurement, settings: Settings) -> None:
         print_table(title(group, settings), table(group, wide=wide), text_columns=2)
         for line in fastest(group):
             print(printable(line))
+    print(LEGEND)
     for sentence in notes_of(measurement):
         print(printable(f"note: {sentence}"))
 
@@ -115,6 +118,6 @@ def write(path: Path, measurement: Measurement, settings: Settings, facts: dict[
             text = as_csv(as_rows(measurement))
         case _:
             parts = [f"{title(group, settings)}\n\n{as_markdown(table(group))}" for group in groups(measurement.rows)]
-            parts += [f"- {sentence}" for sentence in notes_of(measurement)]
+            parts += [f"- {sentence}" for sentence in (LEGEND, *notes_of(measurement))]
             text = "\n".join(parts) + "\n"
     write_atomically(path, lambda file: file.write(printable(text).encode()))

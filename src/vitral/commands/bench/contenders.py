@@ -161,6 +161,7 @@ def exported_contender(name: str, *, image_size: int | None) -> Contender:
         UserError: there is no such file, it is damaged or not Vitral's, or takes no images of this size.
     """
     device = torch.device("cpu")
+    load_exported(name, image_size=image_size)  # imports the backend, whose memory is not the model's
     with MemoryGrowth(device) as growth:
         model = load_exported(name, image_size=image_size)
     pixels = model.metadata.with_preprocessing

@@ -20,7 +20,7 @@ __all__ = ["find_peers"]
 
 PACKAGES = tuple(dict.fromkeys(package for package, _ in BUILDERS.values()))
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-2
 """Difference of logits, relative to the largest, that is not mentioned."""
 
 

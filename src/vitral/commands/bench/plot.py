@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from vitral.commands.bench.contenders import Settings
 from vitral.commands.bench.measure import Row
@@ -21,7 +21,7 @@ __all__ = ["draw_speed"]
 def draw_speed(rows: Sequence[Row], settings: Settings, path: Path) -> None:
     """Draws a PNG: for each architecture, images a second on the left and the latency of a call on the right.
 
-    Whiskers of the latency reach from the median to the 95th percentile.
+    The band of the latency reaches from the median to the 95th percentile.
 
     Raises:
         OSError: the file cannot be written.
@@ -43,14 +43,19 @@ def _draw(left: Axes, right: Axes, group: Sequence[Row]) -> None:
     for number, each in enumerate(contenders):
         mine = [row for row in group if row.contender is each]
         sizes = [row.batch_size for row in mine]
-        style = dict(color=colormaps["tab10"](number % 10), marker="o", markersize=4, linewidth=1.5)
+        colour = colormaps["tab10"](number % 10)
+        style = dict(color=colour, marker="o", markersize=4, linewidth=1.5)
         left.plot(sizes, [row.images_per_second for row in mine], **style)
         medians = [1000 * row.latency.p50 for row in mine]
-        above = [1000 * row.latency.p95 - median for row, median in zip(mine, medians, strict=True)]
         name = printable(label(each, group)).replace("$", r"\$")
-        right.errorbar(sizes, medians, yerr=[[0.0] * len(above), above], capsize=3, label=name, **style)
+        right.plot(sizes, medians, label=name, **style)
+        right.fill_between(
+            sizes, medians, [1000 * row.latency.p95 for row in mine], color=colour, alpha=0.12, linewidth=0
+        )
     left.set_ylim(bottom=0)
     right.set_yscale("log")
+    right.yaxis.set_major_formatter(FuncFormatter(lambda milliseconds, _: f"{milliseconds:,g}"))
+    right.yaxis.set_minor_formatter(NullFormatter())
     left.set_ylabel("images/s")
     right.set_ylabel("ms a call: median to 95th percentile")
     for axes in (left, right):

@@ -11,7 +11,6 @@ import torch
 
 from vitral.commands.bench.contenders import Contender, Settings
 from vitral.commands.bench.measure import Measurement, Row
-from vitral.commands.models import gigabytes
 from vitral.export.precision import has_int8_instructions
 from vitral.models import Architecture
 
@@ -44,7 +43,8 @@ def title(group: Sequence[Row], settings: Settings) -> str:
     first = group[0].contender
     height, width = first.architecture.image_hw
     what = "training steps" if settings.train else "inference"
-    return f"{first.model}, {height}x{width} pixels, {what} in {settings.precision} on {machine(settings.device)}"
+    model = f"{first.model}, {height}x{width} pixels"
+    return f"{model}: {what} in {first.precision} on {machine(settings.device)}"
 
 
 def table(group: Sequence[Row], *, wide: bool = True) -> Cells:
@@ -54,12 +54,12 @@ def table(group: Sequence[Row], *, wide: bool = True) -> Cells:
         group: rows of one architecture.
         wide: whether to show the spread of the speeds and the number of calls too.
     """
-    cells = [["batch", "contender", "images/s", "p50 ms", "p95 ms", "p99 ms", "speed", "memory"]]
+    cells = [["batch", "contender", "img/s", "p50", "p95", "p99", "speed", "memory MB"]]
     if wide:
-        cells[0][-1:] = ["middle half", "memory", "calls"]
+        cells[0][-1:] = ["middle half", "memory MB", "calls"]
     for row in group:
         time, ratio = row.latency, row.ratio
-        memory = "-" if row.memory is None else gigabytes(row.memory)
+        memory = "-" if row.memory is None else rounded(row.memory / 1e6)
         spread = "" if row.contender is group[0].contender else f"{ratio.low:.2f} to {ratio.high:.2f}"
         cells.append(
             [
