@@ -131,17 +131,15 @@ def _rows(ready: Sequence[Ready], size: int, times: dict[str, list[float]]) -> I
 
 
 def _saturated(rows: Sequence[Row], size: int) -> bool:
-    """Whether the last batch sizes were no faster than smaller ones, for any contender."""
-    earlier = size // 2**PATIENCE
-    if earlier < 1 or not rows:
-        return False
+    """Whether the batch sizes just before `size` were no faster than smaller ones, for any contender."""
+    recent = size // 2**PATIENCE
     for each in {id(row.contender): row.contender for row in rows}.values():
         speeds = {row.batch_size: row.images_per_second for row in rows if row.contender is each}
-        before = max((speed for batch, speed in speeds.items() if batch < earlier * 2), default=0.0)
-        after = max((speed for batch, speed in speeds.items() if batch >= earlier * 2), default=0.0)
+        before = max((speed for batch, speed in speeds.items() if batch < recent), default=0.0)
+        after = max((speed for batch, speed in speeds.items() if batch >= recent), default=0.0)
         if after > GAIN * before:
             return False
-    return True
+    return bool(rows)
 
 
 def _powers_of_two(largest: int) -> list[int]:
