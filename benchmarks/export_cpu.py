@@ -13,6 +13,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -78,15 +79,16 @@ def main() -> None:
 def contenders(name: str, folder: Path) -> Iterator[Contender]:
     """Vitral's ONNX file first: the others are relative to it."""
     model = load_model(name, image_size=None)
+    int8 = ExportOptions(to="onnx", precision="int8")
     forms = {
-        "onnx": (ExportOptions(to="onnx"), None),
-        "static": (ExportOptions(to="onnx", precision="int8"), normalised_photographs),
-        "dynamic": (ExportOptions(to="onnx", precision="int8"), None),
+        "ONNX, float32": (ExportOptions(to="onnx"), None),
+        "ONNX, int8 static": (int8, normalised_photographs),
+        "ONNX, int8 dynamic": (int8, None),
     }
     for form, (options, calibration) in forms.items():
         file = folder / f"{form}.onnx"
         export_model(model, file, options, calibration=calibration and calibration(model), verify=lambda _: "")
-        yield exported_contender(str(file), image_size=None)
+        yield replace(exported_contender(str(file), image_size=None), model=name, by=form)
     for gelu in GELUS:
         yield timm_contender(name, gelu, model, folder)
     yield from vitral_contenders(name, model, SETTINGS)
@@ -121,7 +123,7 @@ def timm_contender(name: str, gelu: str, like: Model, folder: Path) -> Contender
 
     return Contender(
         model=name,
-        by=f"timm's ONNX, {gelu}",
+        by=f"timm's ONNX, float32, {gelu}",
         architecture=like.config,
         precision="float32",
         device=CPU,

@@ -21,12 +21,19 @@ from statistics import median
 import loader_cpu
 import torch
 
-from vitral.commands.bench.contenders import load_model, random_pixels
-from vitral.serve.predictor import Predictor
+from vitral.commands.bench.contenders import load_model
 from vitral.weights.folder import save_model
 
-BATCH = 64
-"""Images per batch, `vitral predict`'s default."""
+BARE = """
+import sys, torch
+from vitral.serve.predictor import Predictor
+
+predictor = Predictor(sys.argv[1], device="cpu")
+images = torch.randint(256, (64, *predictor.card.preprocessing.image_size, 3), dtype=torch.uint8)
+for start in range(0, int(sys.argv[2]), 64):
+    predictor.logits(images[: int(sys.argv[2]) - start])
+"""
+"""Loads a model and computes images in memory, with `vitral predict`'s batches; it imports nothing else."""
 
 TIMM = {"ViT-Ti/16": "vit_tiny_patch16_224", "ViT-S/16": "vit_small_patch16_224", "ViT-B/16": "vit_base_patch16_224"}
 
@@ -38,11 +45,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="JPEGs in the folder (default: 2000)")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--timm", type=Path, help="timm's inference.py")
-    parser.add_argument("--bare", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)  # the process that is timed
     options = parser.parse_args()
-    if options.bare:
-        run_bare(options.bare, options.images)
-        return
     print("| model | process | seconds | CPU seconds | time, relative to the bare model | CPU time |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +61,7 @@ def compare(name: str, photographs: Path, folder: Path, options: argparse.Namesp
     model = load_model(name, image_size=None)
     save_model(run, model, model.card)
     commands = {
-        "bare model": [__file__, "--bare", str(run), "--images", str(options.images)],
+        "bare model": ["-c", BARE, str(run), str(options.images)],
         "vitral predict": ["-m", "vitral", "predict", str(run), str(photographs), "--csv"],
     }
     if options.timm:
@@ -79,14 +82,6 @@ def compare(name: str, photographs: Path, folder: Path, options: argparse.Namesp
             for index in (0, 1)
         ]
         print(f"| {name} | {each} | {seconds:.1f} | {cpu:.1f} | {ratios[0]:.3f} | {ratios[1]:.3f} |", flush=True)
-
-
-def run_bare(run: Path, count: int) -> None:
-    """Loads a model and computes as many images, which are in memory."""
-    predictor = Predictor(run, device="cpu")
-    images = random_pixels(BATCH, predictor.card.preprocessing)
-    for start in range(0, count, BATCH):
-        predictor.logits(images[: count - start])
 
 
 def timed(command: list[str]) -> tuple[float, float]:
