@@ -11,7 +11,7 @@ import pytest
 
 from checkpoints import metadata, newest, tensors
 from forks import start
-from processes import records, steps_taken, wrong_use
+from processes import last_record, records, steps_taken, wrong_use
 
 STEPS = 200
 EVALUATE = 20
@@ -118,7 +118,7 @@ def in_an_evaluation(run: Path, target: int) -> bool:
     """The step before the evaluation is recorded, its metrics are not."""
     if not in_a_step(run, target):
         return False
-    last = records(run)[-1]
+    last = last_record(run)
     return last["step"] % EVALUATE == 0 and "train/loss" in last
 
 
@@ -165,7 +165,10 @@ def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
     assert records(run) == records(unbroken(name))
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)],
+)
 def test_a_signal_stops_the_run(tmp_path, unbroken, signum, code):
     run = tmp_path / "run"
     process = start(*recipe("adamw"), "--out", "run", "--data.workers", "2", cwd=tmp_path)
