@@ -125,6 +125,7 @@ def test_results_are_written_as_table_numbers_and_picture(model: Path, screen: S
         (["nothing"], "nothing is neither"),
         (["ViT-S/61"], "did you mean ViT-S/16?"),
         (["runs/nothing"], "runs/nothing"),
+        (["ViT-S/16@augreg-in22k"], "did you mean ViT-S/16@augreg-in21k?"),
         (["missing.onnx"], "missing.onnx is not a file"),
         ([""], "empty"),
         (["ViT-S/16", "--batch", "0"], "--batch-size must be at least 1, not 0"),

@@ -21,6 +21,7 @@ class MemoryGrowth:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.before: int | None = None
         self.peak: int | None = None
         """Bytes at most inside the block, less those before it; None if they cannot be measured."""
         self.kept: int | None = None

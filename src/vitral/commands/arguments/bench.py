@@ -27,8 +27,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="a model's name such as ViT-S/16, the folder of a trained model, an exported file, another library's "
-        "file, or hf-hub:OWNER/NAME",
+        help="a model's name such as ViT-S/16, a published checkpoint's, the folder of a trained model, an exported "
+        "file, another library's file, or hf-hub:OWNER/NAME",
     )
     parser.add_argument(
         "--peers", action="store_true", help="also measure timm, transformers and torchvision with the same weights"

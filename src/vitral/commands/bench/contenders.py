@@ -22,6 +22,7 @@ from vitral.models import NAMES, Architecture, Model, architecture, create
 from vitral.serve.predictor import Predictor
 from vitral.train.kernels import supports_kernels, use_kernels
 from vitral.weights.address import HUB_PREFIX
+from vitral.weights.pretrained import find_pretrained
 
 __all__ = [
     "Contender",
@@ -86,7 +87,8 @@ def load_model(name: str, *, image_size: int | None) -> Model:
     Raises:
         UserError: there is no such model, or it takes no images of this size.
     """
-    if name.startswith(HUB_PREFIX) or Path(name).exists() or not name.strip() or "://" in name:
+    is_address = name.startswith(HUB_PREFIX) or "://" in name or not name.strip()
+    if is_address or Path(name).exists() or find_pretrained(name) is not None:
         check_model(name)
         return load_and_note(name, image_size=image_size)
     try:

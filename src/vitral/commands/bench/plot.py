@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def _draw(left: Axes, right: Axes, group: Sequence[Row]) -> None:
         mine = [row for row in group if row.contender is each]
         sizes = [row.batch_size for row in mine]
         colour = colormaps["tab10"](number % 10)
-        style = dict(color=colour, marker="o", markersize=4, linewidth=1.5)
+        style: dict[str, Any] = dict(color=colour, marker="o", markersize=4, linewidth=1.5)
         left.plot(sizes, [row.images_per_second for row in mine], **style)
         medians = [1000 * row.latency.p50 for row in mine]
         name = printable(label(each, group)).replace("$", r"\$")
