@@ -45,6 +45,13 @@ def test_larger_batches_are_left_out_when_two_in_a_row_are_no_faster(monkeypatch
     assert [row.images_per_second for row in found.rows] == [1, 2, 4, 4, 4]
 
 
+def test_batches_that_take_too_long_are_left_out_with_a_note(monkeypatch) -> None:
+    clock = [0.0]
+    found = measured(monkeypatch, contender("a", {1: 1.0, 2: 1.0, 4: 1.0}, clock), clock=clock, seconds=20.0)
+    assert [row.batch_size for row in found.rows] == [1, 2]
+    assert "from 4 on" in found.notes[0]
+
+
 def test_the_slower_contender_is_relative_to_the_first(monkeypatch) -> None:
     clock = [0.0]
     first, second = (contender(name, {1: each}, clock) for name, each in (("a", 1.0), ("b", 2.0)))

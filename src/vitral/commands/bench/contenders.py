@@ -38,7 +38,7 @@ Forward = Callable[[Tensor], Tensor]
 """From normalised images to logits."""
 
 Prepare = Callable[[int], Work]
-"""From a batch size to the function to time, warmed up by one call, which compiles if need be."""
+"""From a batch size to the function to time; it is called once more before it is timed."""
 
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.1
 
@@ -163,18 +163,16 @@ def exported_contender(name: str, *, image_size: int | None) -> Contender:
         UserError: there is no such file, it is damaged or not Vitral's, or takes no images of this size.
     """
     device = torch.device("cpu")
-    load_exported(name, image_size=image_size)  # imports the backend, whose memory is not the model's
+    _file_logits(load_exported(name, image_size=image_size))(1)()  # loads the backend: its memory is not the model's
     with MemoryGrowth(device) as growth:
         model = load_exported(name, image_size=image_size)
-    pixels = model.metadata.with_preprocessing
-    logits = model if pixels else Predictor(model, device=device, precision="float32").logits
     return Contender(
         model=name,
         by=f"{Path(name).name}, {model.metadata.precision}",
         architecture=model.config,
         precision=model.metadata.precision,
         device=device,
-        prepare=_inference(logits, like=model),
+        prepare=_file_logits(model),
         held=growth.kept,
     )
 
@@ -221,8 +219,21 @@ def _inference(logits: Callable[[PixelBatch], Tensor], *, like: Model | Exported
 
     def prepare(batch_size: int) -> Work:
         images = random_pixels(batch_size, _preprocessing(like))
-        logits(images)
+        logits(images)  # compiles, which takes memory of its own
         return lambda: logits(images).cpu()
+
+    return prepare
+
+
+def _file_logits(model: ExportedModel) -> Prepare:
+    """Calls of an exported file, not warmed up: its backend keeps the memory of the first call."""
+    preprocessing = _preprocessing(model)
+    by_itself = model.metadata.with_preprocessing
+    logits = model if by_itself else Predictor(model, device="cpu", precision="float32").logits
+
+    def prepare(batch_size: int) -> Work:
+        images = random_pixels(batch_size, preprocessing)
+        return lambda: logits(images)
 
     return prepare
 

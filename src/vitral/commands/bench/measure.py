@@ -9,7 +9,7 @@ import torch
 from vitral.commands.bench.contenders import Contender
 from vitral.inspection.disturbances import Disturbances, Watch, fixed_work
 from vitral.inspection.peak_memory import measure_growth, peak_bytes
-from vitral.inspection.timing import Latency, Ratio, Work, latency, relative_speed, time_in_turns
+from vitral.inspection.timing import MIN_ROUNDS, Latency, Ratio, Work, latency, relative_speed, time_in_turns
 from vitral.train.resource_errors import is_out_of_memory
 
 __all__ = ["Measurement", "Row", "measure"]
@@ -74,7 +74,10 @@ def measure(
     active, spent, product, product_seconds = list(contenders), 0.0, fixed_work(device), []
     watch = Watch(device)
     for size in sizes:
-        if batch_sizes is None and (spent >= seconds or _saturated(found.rows, size)):
+        if batch_sizes is None and _saturated(found.rows, size):
+            break
+        if batch_sizes is None and spent + _expected_seconds(found.rows) > seconds:
+            found.notes.append(f"batches from {size} on are left out: raise --seconds to measure them")
             break
         ready = _prepare(active, size, held, found)
         active = [each for each, _, _ in ready]
@@ -140,6 +143,12 @@ def _saturated(rows: Sequence[Row], size: int) -> bool:
         if after > GAIN * before:
             return False
     return bool(rows)
+
+
+def _expected_seconds(rows: Sequence[Row]) -> float:
+    """Time that the next batch size, twice as large, takes at least."""
+    last = [row.latency.p50 for row in rows if row.batch_size == rows[-1].batch_size]
+    return 2 * MIN_ROUNDS * sum(last, 0.0)
 
 
 def _powers_of_two(largest: int) -> list[int]:
