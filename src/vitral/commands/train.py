@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,8 +24,12 @@ from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
 from vitral.weights.address import to_address
+from vitral.weights.load import stores_architecture
 
 __all__ = ["config_from_recipe", "main"]
+
+READING = ("checkpoint_key", "prefix", "num_heads", "gelu")
+"""Fields of `--model` that say how the weights of another project are read."""
 
 
 def main(options: argparse.Namespace) -> None:
@@ -129,9 +134,11 @@ def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
     Raises:
         UserError: the weights are missing, or cannot be read.
     """
-    weights, _ = pop_option(changes, "--model.weights", f"vitral train {name}")
+    program = f"vitral train {name}"
+    weights, _ = pop_option(changes, "--model.weights", program)
     if weights:
-        return recipe(Path(to_address(weights)))
+        path = Path(to_address(weights))
+        return recipe(path, **reading_options(path, changes, program))
     if {"-h", "--help"} & set(changes):
         return recipe(None)
     if name != "finetune":
@@ -142,6 +149,25 @@ def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
         return recipe(Path(to_address(chosen)))
     except UserError as error:
         raise UserError(f"{error} with --model.weights; or train from scratch with vitral train folder") from None
+
+
+def reading_options(weights: Path, changes: list[str], program: str) -> dict[str, Any]:
+    """How the weights are read: what the flags say of a file, and of what another project's file does not store.
+
+    Raises:
+        UserError: the weights do not exist, or the number of heads is no number.
+    """
+    options = {name: pop_option(changes, f"--model.{name.replace('_', '-')}", program)[0] for name in READING}
+    options = {name: value for name, value in options.items() if value is not None}
+    if not options:
+        return {}
+    if stores_architecture(weights):
+        return {name: value for name, value in options.items() if name in ("checkpoint_key", "prefix")}
+    if (heads := options.get("num_heads")) is not None:
+        if not heads.isdecimal() or int(heads) < 1:
+            raise UserError(f"--model.num-heads must be a number of attention heads such as 12, not {heads!r}")
+        return {**options, "num_heads": int(heads)}
+    return options
 
 
 def resume_run(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
