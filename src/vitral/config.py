@@ -16,8 +16,8 @@ from vitral.files import write_json
 __all__ = [
     "check_choices",
     "check_divisible",
+    "check_fractions",
     "check_minimum",
-    "check_shares",
     "from_dict",
     "load_config",
     "map_paths",
@@ -145,11 +145,11 @@ def check_minimum(config: Any, least: int, *names: str) -> None:
             raise UserError(f"{name} must be at least {least}, not {size}")
 
 
-def check_shares(config: Any, *names: str) -> None:
-    """Refuses what is no share, from 0 to below 1. Raises UserError."""
+def check_fractions(config: Any, *names: str) -> None:
+    """Refuses fractions outside [0, 1). Raises UserError."""
     for name in names:
-        if not 0 <= (share := getattr(config, name)) < 1:
-            raise UserError(f"{name} must be in [0, 1), not {share}")
+        if not 0 <= (fraction := getattr(config, name)) < 1:
+            raise UserError(f"{name} must be in [0, 1), not {fraction}")
 
 
 def check_divisible(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:

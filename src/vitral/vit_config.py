@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vitral.config import check_choices, check_divisible, check_minimum, check_shares, pair
+from vitral.config import check_choices, check_divisible, check_fractions, check_minimum, pair
 from vitral.errors import UserError
 from vitral.layers.positions import POSITIONS, Positions
 
@@ -100,7 +100,7 @@ class ViTConfig:
         sizes = ("channels", "width", "depth", "num_heads", "mlp_dim", "num_classes", "representation_size")
         check_minimum(self, 1, *sizes)
         check_minimum(self, 0, "num_registers")
-        check_shares(self, "dropout", "patch_dropout", "drop_path")
+        check_fractions(self, "dropout", "patch_dropout", "drop_path")
         self.check_image(self.image_hw)
         if self.width % self.num_heads:
             raise UserError(f"width {self.width} is not divisible by {self.num_heads} heads")

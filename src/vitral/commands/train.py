@@ -70,7 +70,7 @@ def train_run(run: Run, config: RunConfig, world: World) -> dict[str, float]:
             print(f"{stop}; {'the run is finished' if stop.finished else how}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
     except (UserError, OSError):
-        if world.is_main and run.begun and any(run.checkpoints_path.glob("step_*")):
+        if world.is_main and run.started and any(run.checkpoints_path.glob("step_*")):
             print(f"the run is saved; {how}", file=sys.stderr)
         raise
 

@@ -20,7 +20,7 @@ from vitral.data.augment.params import AugmentParams, sample_params
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
-from vitral.data.notes import keep_notes, note_first, take_kept
+from vitral.data.notes import buffer_notes, note_first, take_notes
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.sources.source import Source, read_ahead
 from vitral.errors import UserError
@@ -165,7 +165,7 @@ def _read(
         labels=torch.from_numpy(labels),
         augment_params=augment_params,
         unreadable=tuple(unreadable),
-        notes=take_kept(),
+        notes=take_notes(),
     )
 
 
@@ -229,6 +229,6 @@ def _start_worker(_: int) -> None:
 
     It prints the notes too.
     """
-    keep_notes()
+    buffer_notes()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)

@@ -70,7 +70,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         if world.is_main:
             run.discard()
         raise
-    run.begun = True
+    run.started = True
     profiler = Profiler(session.stopwatch, setup_of(session))
     with (
         Reporter(
@@ -195,13 +195,13 @@ def finish(
         The metrics of the final evaluation.
     """
     split = final_split(data)
-    found = evaluate_split(session, data, split)
-    reporter.log_eval(session.step, split, found.result)
+    evaluation = evaluate_split(session, data, split)
+    reporter.log_eval(session.step, split, evaluation.result)
     reporter.log_bottleneck()
-    unreadable = sorted({*session.metadata()["unreadable"], *found.result.unreadable})
-    save_artefacts(run, session, data, profiler, split=split, found=found)
+    unreadable = sorted({*session.metadata()["unreadable"], *evaluation.result.unreadable})
+    save_artefacts(run, session, data, profiler, split=split, evaluation=evaluation)
     if unreadable:
         reporter.info(f"{len(unreadable)} files could not be read and were skipped:")
         for message in unreadable:
             reporter.info(f"  {message}")
-    return {f"{split}/{name}": value for name, value in found.result.metrics()}
+    return {f"{split}/{name}": value for name, value in evaluation.result.metrics()}

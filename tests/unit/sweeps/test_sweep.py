@@ -273,11 +273,11 @@ def test_one_command_at_a_time(tmp_path, open_sweep):
     open_sweep(tmp_path, sweep_config())
 
 
-def raise_in_fit(monkeypatch: pytest.MonkeyPatch, error: Exception, *, begun: bool = False) -> None:
-    """Replaces training by an error, before or after the run has begun."""
+def raise_in_fit(monkeypatch: pytest.MonkeyPatch, error: Exception, *, started: bool = False) -> None:
+    """Replaces training by an error, before or after the run has started."""
 
     def fit(run: Run, config: RunConfig, world: World) -> dict[str, float]:
-        run.begun = begun
+        run.started = started
         raise error
 
     monkeypatch.setattr(vitral.sweeps.sweep, "fit", fit)
@@ -285,7 +285,7 @@ def raise_in_fit(monkeypatch: pytest.MonkeyPatch, error: Exception, *, begun: bo
 
 @pytest.mark.parametrize("error", [Diverged("no number"), OutOfMemory("memory ran out")])
 def test_divergence_and_lack_of_memory_are_failed_trials(tmp_path, monkeypatch, open_sweep, error):
-    raise_in_fit(monkeypatch, error, begun=True)
+    raise_in_fit(monkeypatch, error, started=True)
     sweep = open_sweep(tmp_path, sweep_config(retrain=[0]))
     assert [result.failure for result in sweep.run(print)] == [str(error)] * 2
     assert sweep.best_command() is None
@@ -297,7 +297,7 @@ def test_divergence_and_lack_of_memory_are_failed_trials(tmp_path, monkeypatch, 
     "error", [OSError(28, "No space left on device"), UserError("cat.jpg is truncated"), ValueError("a bug")]
 )
 def test_errors_that_no_settings_cause_stop_the_sweep(tmp_path, monkeypatch, open_sweep, error):
-    raise_in_fit(monkeypatch, error, begun=True)
+    raise_in_fit(monkeypatch, error, started=True)
     with pytest.raises(type(error), match=str(error.args[-1])):
         open_sweep(tmp_path, sweep_config()).run(print)
     assert not (tmp_path / "results.json").exists(), "no failed trial"

@@ -53,11 +53,11 @@ def find_bottleneck(timing: Timing, setup: Setup) -> Bottleneck:
 def speed_table(timing: Timing, setup: Setup, *, memory: int) -> dict[str, Any]:
     """Throughput and seconds of each stage, as JSON values; `memory` is the peak in bytes."""
     rate = timing.images * setup.processes / timing.seconds
-    found = find_bottleneck(timing, setup)
+    bottleneck = find_bottleneck(timing, setup)
     parts = ("waiting", "copy", "augment", "compute", "other")
     return {
-        "bottleneck": found.stage,
-        "advice": found.advice,
+        "bottleneck": bottleneck.stage,
+        "advice": bottleneck.advice,
         "images_per_second": rate,
         "steps": timing.steps,
         "total_seconds": timing.seconds,
