@@ -198,7 +198,7 @@ def test_a_folder_of_features_that_cannot_be_written(
 
 
 def test_retrieval_without_its_package(screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told before anything is extracted."""
+    """Refused before any feature is extracted."""
     monkeypatch.setitem(sys.modules, "faiss", None)
     error = screen.refusal("eval", digits_run, "--suite", "retrieval")
     assert error == "retrieval needs the package faiss: pip install 'vitral[data]'"
@@ -352,19 +352,21 @@ def test_a_task_that_fails_is_skipped_with_exit_status_1(
         monkeypatch.delitem(TASKS, name)
     for name in names:
         monkeypatch.setitem(TASKS, name, with_reader(TASKS[name], partial(few, TASKS[name])))
-    torn = with_reader(TASKS["mini-tissue"], lambda root: {**few(TASKS["mini-digits"], root), "test": Torn()})
-    monkeypatch.setitem(TASKS, "mini-tissue", torn)
+    unreadable = with_reader(
+        TASKS["mini-tissue"], lambda root: {**few(TASKS["mini-digits"], root), "test": UnreadableSource()}
+    )
+    monkeypatch.setitem(TASKS, "mini-tissue", unreadable)
     words = ("eval", digits_run, "--suite", "vtab-mini")
     result = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
     assert {row["task"] for row in result["tasks"]} == {"Digits", "Textures"}
     assert result["left_out"].keys() == {"Tissue"}
-    assert result["left_out"]["Tissue"].startswith("the image is torn; remove the file, or leave such files out")
-    assert "skipped: Tissue: the image is torn" in screen.errors
+    assert result["left_out"]["Tissue"].startswith("the image is unreadable; remove the file, or leave such files out")
+    assert "skipped: Tissue: the image is unreadable" in screen.errors
     assert result["means"]["model"].keys() == {"natural", "specialized", "mean"}
     with (tmp_path / "table.csv").open() as file:
         assert [row["task"] for row in csv.DictReader(file)][:2] == ["Digits", "Textures"]
     screen.json(*words, "--data.on-error", "skip", code=1)
-    assert "skipped: Tissue: no test image could be read: the image is torn" in screen.errors
+    assert "skipped: Tissue: no test image could be read: the image is unreadable" in screen.errors
 
 
 def few(task: Task, root: Path | None) -> dict[str, Source]:
@@ -377,15 +379,15 @@ def with_reader(task: Task, reader: Callable[[Path | None], dict[str, Source]]) 
     return replace(task, data=replace(task.data, reader=reader))
 
 
-class Torn(ArraySource):
+class UnreadableSource(ArraySource):
     """One image, which cannot be read."""
 
     def __init__(self) -> None:
         images, labels = np.zeros((1, 8, 8), np.uint8), np.zeros(1, np.int64)
-        super().__init__(title="torn", images=images, labels=labels, classes=tuple("0123456789"))
+        super().__init__(title="unreadable", images=images, labels=labels, classes=tuple("0123456789"))
 
     def stored(self, index: int) -> Image.Image:
-        raise UnreadableImage("the image is torn")
+        raise UnreadableImage("the image is unreadable")
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])

@@ -283,10 +283,10 @@ def test_a_loss_that_is_not_finite(typed, tmp_path):
     assert sentence.startswith("the ")
     assert " at step " in sentence
     assert " with learning rate " in sentence
-    kept = sorted((tmp_path / "run" / "checkpoints").glob("step_*"))
-    if kept:
+    saved = sorted((tmp_path / "run" / "checkpoints").glob("step_*"))
+    if saved:
         assert "the run is saved; resume it with: vitral train --resume run" in typed.errors
-    for path in kept:
+    for path in saved:
         assert all(tensor.isfinite().all() for tensor in tensors(path, "model").values())
 
 
@@ -307,17 +307,17 @@ def test_a_run_finds_its_data_from_any_folder(typed, trained_once, tmp_path):
     assert typed.refusal("eval", "first/base").startswith(f"{tmp_path / 'first' / 'photos'} does not exist")
 
 
-def test_a_broken_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path):
-    broken = break_files(photos)
+def test_an_unreadable_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path):
+    unreadable = break_files(photos)
     run = ["train", "folder", *SMALL, *PHOTOS, "--train.steps", "12", "--out", "run"]
     sentence = typed.refusal(*run)
-    assert any(sentence.startswith(f"{path.relative_to(tmp_path)} cannot be read as an image") for path in broken)
+    assert any(sentence.startswith(f"{path.relative_to(tmp_path)} cannot be read as an image") for path in unreadable)
     assert sentence.endswith("--data.on-error skip")
     assert "the run is saved; resume it with: vitral train --resume run" in typed.errors
     before = steps_taken(tmp_path / "run")
     typed("train", "--resume", "run", "--data.on-error", "skip")
     assert "files could not be read and were skipped:" in typed.errors
-    assert sum(str(path.relative_to(tmp_path)) in typed.errors for path in broken) == 3
+    assert sum(str(path.relative_to(tmp_path)) in typed.errors for path in unreadable) == 3
     steps = [record["step"] for record in records(tmp_path / "run") if "train/loss" in record]
     assert steps == sorted(set(steps))
     assert before < steps[-1] == 12
@@ -347,15 +347,15 @@ FULL = ["train", "digits", *SMALL, "--train.steps", "12", "--train.log", "1step"
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that always had room."""
-    run = tmp_path_factory.mktemp("straight") / "run"
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
     main([*FULL, "--out", str(run)])
     return run
 
 
 @pytest.mark.parametrize("leave", [0, 4_096, 8_192, 12_288, *range(20_000, 220_000, 20_000)])
-def test_a_full_disk(typed, small_disk, straight, leave):
+def test_a_full_disk(typed, small_disk, uninterrupted, leave):
     """Whichever file does not fit, the error names it, and the run can be resumed once there is room."""
     run = small_disk / "run"
     filler = fill(small_disk, leave=leave)
@@ -368,8 +368,8 @@ def test_a_full_disk(typed, small_disk, straight, leave):
     assert bool(saved) == (f"the run is saved; resume it with: vitral train --resume {run}" in typed.errors)
     filler.unlink()
     typed(*(["train", "--resume", run] if (run / "run.json").exists() else [*FULL, "--out", run]))
-    assert (run / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
-    assert records(run) == records(straight)
+    assert (run / "model.safetensors").read_bytes() == (uninterrupted / "model.safetensors").read_bytes()
+    assert records(run) == records(uninterrupted)
 
 
 def test_a_full_disk_as_a_process(small_disk, tmp_path):

@@ -102,18 +102,18 @@ def test_eval_of_a_moved_model_takes_all_images_of_a_folder(screen: Screen, mode
 
 
 def test_eval_matches_classes_by_name(screen: Screen, model: Path, photographs: Path) -> None:
-    straight = screen.json("eval", model, "--data.root", photographs)
+    sorted_order = screen.json("eval", model, "--data.root", photographs)
     vit = load_model(model)
     order = np.roll(np.arange(len(CLASSES)), 2)
     card = vit.card
     vit.head.weight.data, vit.head.bias.data = vit.head.weight.data[order], vit.head.bias.data[order]
     classes = tuple(CLASSES[index] for index in order)
     save_model(model, vit, type(card)(preprocessing=card.preprocessing, classes=classes))
-    turned = screen.json("eval", model, "--data.root", photographs)
-    assert turned["top1"] == straight["top1"]
-    assert turned["loss"] == pytest.approx(straight["loss"], rel=1e-5)
-    assert sorted(turned["classes"], key=lambda row: row["name"]) == straight["classes"]
-    assert [row["name"] for row in turned["classes"]] == list(classes)
+    rolled_order = screen.json("eval", model, "--data.root", photographs)
+    assert rolled_order["top1"] == sorted_order["top1"]
+    assert rolled_order["loss"] == pytest.approx(sorted_order["loss"], rel=1e-5)
+    assert sorted(rolled_order["classes"], key=lambda row: row["name"]) == sorted_order["classes"]
+    assert [row["name"] for row in rolled_order["classes"]] == list(classes)
 
 
 def test_eval_of_a_folder_that_lacks_classes(screen: Screen, model: Path, photographs: Path, tmp_path: Path) -> None:

@@ -184,30 +184,30 @@ def test_an_interrupted_sweep_resumes(tmp_path, monkeypatch, open_sweep):
 def test_an_interrupted_search_tries_the_same_settings(tmp_path, monkeypatch, open_sweep):
     search = sweep_config(search={"lr": (1e-4, 1e-1, True), "steps": (2, 9, False)}, trials=4, seeds=[0])
     stub_fit(monkeypatch)
-    straight = open_sweep(tmp_path / "straight", search).run(print)
+    uninterrupted = open_sweep(tmp_path / "uninterrupted", search).run(print)
     trained = interrupt_at(monkeypatch, 2, 3)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             open_sweep(tmp_path / "stopped", search).run(print)
-    assert open_sweep(tmp_path / "stopped", search).run(print) == straight
+    assert open_sweep(tmp_path / "stopped", search).run(print) == uninterrupted
     assert trained == ["000-seed0", "001-seed0", "001-seed0", "001-seed0", "002-seed0", "003-seed0"]
-    assert len({result.settings["lr"] for result in straight}) == 4
-    assert [result.mean for result in straight] == sorted((result.mean for result in straight), reverse=True)
-    assert all(result.settings["steps"] in set("23456789") for result in straight), "integers"
+    assert len({result.settings["lr"] for result in uninterrupted}) == 4
+    assert [result.mean for result in uninterrupted] == sorted((result.mean for result in uninterrupted), reverse=True)
+    assert all(result.settings["steps"] in set("23456789") for result in uninterrupted), "integers"
 
 
 def test_more_trials_are_those_of_a_longer_search(tmp_path, monkeypatch, open_sweep):
     trained = stub_fit(monkeypatch)
     search = sweep_config(search={"lr": (1e-4, 1e-1, True)}, seeds=[0], trials=4)
-    straight = open_sweep(tmp_path / "straight", search).run(print)
+    uninterrupted = open_sweep(tmp_path / "uninterrupted", search).run(print)
     open_sweep(tmp_path / "raised", replace(search, trials=2)).run(print)
     lines: list[str] = []
-    assert open_sweep(tmp_path / "raised", search).run(lines.append) == straight
+    assert open_sweep(tmp_path / "raised", search).run(lines.append) == uninterrupted
     assert lines[0].startswith("2 of 4 trials are finished")
     assert "--trials was 2" in lines[0]
     assert len(trained) == 8, "none is trained twice"
     lines.clear()
-    assert open_sweep(tmp_path / "raised", replace(search, trials=3)).run(lines.append) == straight
+    assert open_sweep(tmp_path / "raised", replace(search, trials=3)).run(lines.append) == uninterrupted
     (line,) = lines
     assert line.startswith("4 trials are finished, more than --trials 3")
     assert "--trials was 4" in line

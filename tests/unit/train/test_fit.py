@@ -331,9 +331,9 @@ class TestUnreadable:
         assert metadata(newest(config.out))["step"] == step
         skipping = replace(config, data=replace(config.data, on_error="skip"))
         train(skipping, resume=True)
-        straight = replace(skipping, out=config.out.with_name("straight"))
-        train(straight)
-        assert same_weights(config.out, straight.out)
+        uninterrupted = replace(skipping, out=config.out.with_name("uninterrupted"))
+        train(uninterrupted)
+        assert same_weights(config.out, uninterrupted.out)
 
     def test_skipped_images_are_counted_and_listed(self, config, train, capsys):
         config = replace(config, data=replace(config.data, on_error="skip"))

@@ -93,13 +93,13 @@ def test_threads_and_interruptions_leave_the_same_bytes(photographs: Path, tmp_p
     whole = contents(tmp_path / "one")
     assert contents(tmp_path / "other") == whole
     shards = sorted((tmp_path / "third" / "train").glob("*.arrow"))
-    kept = {shard: shard.stat().st_mtime_ns for shard in shards[4:]}
+    finished = {shard: shard.stat().st_mtime_ns for shard in shards[4:]}
     for lost in (*shards[:3], shards[3].with_suffix(".json"), tmp_path / "third" / "dataset_dict.json"):
         lost.unlink()
     (tmp_path / "third" / "train" / f".{shards[0].name}.1.tmp").write_bytes(b"half")
     assert packed(photographs, tmp_path / "third", short_side=64).fresh
     assert contents(tmp_path / "third") == whole
-    assert {shard: shard.stat().st_mtime_ns for shard in kept} == kept
+    assert {shard: shard.stat().st_mtime_ns for shard in finished} == finished
     assert not packed(photographs, tmp_path / "third", short_side=64).fresh
 
 
