@@ -156,10 +156,10 @@ def test_wrong_use(screen: Screen, model: Path, trained: Path, tmp_path: Path) -
     assert f"{tmp_path} has no val folder" in error
     write_val(tmp_path)
     (tmp_path / "real.json").unlink()
-    broken = tmp_path / "val" / IDS[10] / "ILSVRC2012_val_00000001.JPEG"
-    broken.write_bytes(broken.read_bytes()[:30])
-    assert str(broken) in screen.refusal_after_notes(*words, "--data.root", tmp_path)
-    assert "skipped: " + str(broken) in skipped(screen, *words, "--data.root", tmp_path)
+    unreadable = tmp_path / "val" / IDS[10] / "ILSVRC2012_val_00000001.JPEG"
+    unreadable.write_bytes(unreadable.read_bytes()[:30])
+    assert str(unreadable) in screen.refusal_after_notes(*words, "--data.root", tmp_path)
+    assert "skipped: " + str(unreadable) in skipped(screen, *words, "--data.root", tmp_path)
 
 
 def test_a_test_that_cannot_be_read_does_not_cost_the_others(screen: Screen, model: Path, tmp_path: Path) -> None:

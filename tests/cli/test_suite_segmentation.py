@@ -75,8 +75,8 @@ def test_files_that_cannot_be_read(screen: Screen, model: Path, data: Path) -> N
     words = ("eval", model, "--suite", "segmentation", "--data.root", data, "--device", "cpu")
     whole = screen.json(*words)["found"][0]
     image, mask = data / "test" / "images" / "3.png", data / "train" / "masks" / "5.png"
-    for broken in (image, mask):
-        broken.write_bytes(broken.read_bytes()[:60])
+    for unreadable in (image, mask):
+        unreadable.write_bytes(unreadable.read_bytes()[:60])
     assert screen.refusal(*words).startswith(f"{mask} cannot be read as a mask: ")
     assert screen.refusal(*words).endswith("--data.on-error skip")
     result = screen.json(*words, "--data.on-error", "skip")["found"][0]

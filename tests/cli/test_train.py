@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from checkpoints import metadata, tensors, truncate
-from photographs import CLASSES, break_files, write_photographs
+from photographs import CLASSES, add_unreadable_files, write_photographs
 from processes import records, steps_taken, vitral
 from vitral.cli import main
 from vitral.weights.folder import load_model
@@ -308,7 +308,7 @@ def test_a_run_finds_its_data_from_any_folder(typed, trained_once, tmp_path):
 
 
 def test_an_unreadable_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path):
-    unreadable = break_files(photos)
+    unreadable = add_unreadable_files(photos)
     run = ["train", "folder", *SMALL, *PHOTOS, "--train.steps", "12", "--out", "run"]
     sentence = typed.refusal(*run)
     assert any(sentence.startswith(f"{path.relative_to(tmp_path)} cannot be read as an image") for path in unreadable)

@@ -18,7 +18,7 @@ from PIL import Image
 import vitral
 from cli.screen import Screen
 from models import small_card, small_model
-from photographs import CLASSES, break_files, write_photographs
+from photographs import CLASSES, add_unreadable_files, write_photographs
 from vitral.cli import main
 from vitral.errors import UserError
 from vitral.recipes import RECIPES
@@ -153,14 +153,14 @@ def test_eval_of_a_folder_that_cannot_be_written_draws_here(
 
 def test_eval_and_unreadable_images(screen: Screen, model: Path, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photographs", per_class=3)
-    broken = break_files(root)
+    unreadable = add_unreadable_files(root)
     stopped = screen.refusal("eval", model, "--data.root", root)
-    assert str(broken[0]) in stopped
+    assert str(unreadable[0]) in stopped
     assert "--data.on-error skip" in stopped
     figures = screen.json("eval", model, "--data.root", root, "--data.on-error", "skip")
     assert figures["num_images"] == 3 * len(CLASSES)
-    assert len(figures["unreadable"]) == len(broken)
-    assert all(str(path) in screen.errors for path in broken)
+    assert len(figures["unreadable"]) == len(unreadable)
+    assert all(str(path) in screen.errors for path in unreadable)
 
 
 def test_eval_with_workers_is_the_same(screen: Screen, model: Path, photographs: Path) -> None:
@@ -286,13 +286,13 @@ def test_predict_reads_paths_from_standard_input(
     assert "standard input has no paths" in screen.refusal("predict", model, "-")
 
 
-def test_predict_reports_and_skips_broken_and_missing_files(screen: Screen, model: Path, tmp_path: Path) -> None:
+def test_predict_reports_and_skips_unreadable_and_missing_files(screen: Screen, model: Path, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photographs", per_class=1)
-    broken = [*break_files(root), tmp_path / "missing.jpg"]
+    unreadable = [*add_unreadable_files(root), tmp_path / "missing.jpg"]
     answer = screen.json("predict", model, root, tmp_path / "missing.jpg")
     assert len(answer["predictions"]) == len(CLASSES)
-    assert {failure["file"] for failure in answer["failures"]} == {str(path) for path in broken}
-    assert screen.errors.count("\n") == len(broken)
+    assert {failure["file"] for failure in answer["failures"]} == {str(path) for path in unreadable}
+    assert screen.errors.count("\n") == len(unreadable)
     for failure in answer["failures"]:
         assert failure["reason"] in screen.errors
 
@@ -459,15 +459,15 @@ def test_names_that_are_no_text_or_of_other_scripts_are_drawn(screen: Screen, mo
     assert readable_picture(model / "attention.png")
 
 
-def test_inspect_passes_over_broken_images_where_the_run_did(screen: Screen, tmp_path: Path) -> None:
+def test_inspect_passes_over_unreadable_images_where_the_run_did(screen: Screen, tmp_path: Path) -> None:
     root = tmp_path / "photographs"
     write_photographs(root / "train", per_class=1)
-    broken = break_files(write_photographs(root / "test", per_class=2))
+    unreadable = add_unreadable_files(write_photographs(root / "test", per_class=2))
     words = ["--model.width", "12", "--model.depth", "1", "--model.mlp-dim", "12", "--train.steps", "1"]
     run = tmp_path / "run"
     screen.run("train", "folder", "--data.root", root, "--data.on-error", "skip", "--out", run, *words)
     assert len(screen.json("inspect", run, "--count", "32")["images"]) == 2 * len(CLASSES)
-    assert all(f"skipped: {path}" in screen.errors for path in broken)
+    assert all(f"skipped: {path}" in screen.errors for path in unreadable)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import vitral.data.tools.pack
-from photographs import break_files, write_photographs
+from photographs import add_unreadable_files, write_photographs
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import ArraySource, FileSource, Source, read_from
 from vitral.data.tools.pack import PackConfig, Packed, pack
@@ -129,9 +129,9 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert contents(tmp_path / "packed") == contents(tmp_path / "fresh")
 
 
-def test_broken_images_stop_or_are_listed(tmp_path: Path) -> None:
+def test_unreadable_images_stop_or_are_listed(tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photos", per_class=2)
-    unreadable = break_files(root)
+    unreadable = add_unreadable_files(root)
     with pytest.raises(ValueError, match=r"broken-cut\.jpg cannot be read .* skip such images with --data\.on-error"):
         packed(root, tmp_path / "packed")
     result = packed(root, tmp_path / "packed", on_error="skip")
@@ -145,7 +145,7 @@ def test_broken_images_stop_or_are_listed(tmp_path: Path) -> None:
 def test_notes_with_the_old_key_are_read(tmp_path: Path) -> None:
     """Copies that were made before the key "broken" became "unreadable"."""
     root = write_photographs(tmp_path / "photos", per_class=2)
-    break_files(root)
+    add_unreadable_files(root)
     result = packed(root, tmp_path / "packed", on_error="skip")
     (notes,) = (tmp_path / "packed" / "train").glob("data-*.json")
     values = json.loads(notes.read_text())

@@ -306,7 +306,7 @@ def test_dmlab_labels_are_six(label: int, tmp_path: Path) -> None:
         open_dmlab(tmp_path)
 
 
-def test_a_dmlab_file_that_has_gone_is_a_broken_image(tmp_path: Path) -> None:
+def test_a_dmlab_file_that_has_gone_is_an_unreadable_image(tmp_path: Path) -> None:
     source = open_dmlab(write_dmlab(tmp_path))["train"]
     file = tmp_path / "dmlab-train.tfrecord"
     file.unlink()
