@@ -170,7 +170,7 @@ def test_a_test_that_cannot_be_read_does_not_cost_the_others(screen: Screen, mod
     words = ("eval", model, "--suite", "imagenet", "--data.root", tmp_path)
     result = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
     assert [row["test"] for row in result["tests"]] == ["ImageNet"]
-    assert result["left_out"].keys() == {"ReaL", "Sketch"}
+    assert result["failures"].keys() == {"ReaL", "Sketch"}
     assert f"skipped: ReaL: {tmp_path}/real.json" in screen.errors
     assert "skipped: Sketch: " in screen.errors
     assert (tmp_path / "table.csv").read_text().startswith("test,top-1,top-5,images,seconds\nImageNet,50.00%,75.00%,4,")

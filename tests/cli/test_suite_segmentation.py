@@ -45,7 +45,7 @@ def data(tmp_path: Path) -> Path:
 def test_squares_are_segmented(screen: Screen, model: Path, data: Path, tmp_path: Path) -> None:
     words = ("eval", model, "--suite", "segmentation", "--data.root", data, "--device", "cpu")
     result = screen.json(*words, "--baselines", "--out", tmp_path / "table.csv")
-    own, random = result["found"]
+    own, random = result["results"]
     assert (own["of"], random["of"]) == ("model", "random weights")
     assert own["num_images"] == 11
     assert len(own["iou"]) == 3
@@ -73,13 +73,13 @@ def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> N
 
 def test_files_that_cannot_be_read(screen: Screen, model: Path, data: Path) -> None:
     words = ("eval", model, "--suite", "segmentation", "--data.root", data, "--device", "cpu")
-    whole = screen.json(*words)["found"][0]
+    whole = screen.json(*words)["results"][0]
     image, mask = data / "test" / "images" / "3.png", data / "train" / "masks" / "5.png"
     for unreadable in (image, mask):
         unreadable.write_bytes(unreadable.read_bytes()[:60])
     assert screen.refusal(*words).startswith(f"{mask} cannot be read as a mask: ")
     assert screen.refusal(*words).endswith("--data.on-error skip")
-    result = screen.json(*words, "--data.on-error", "skip")["found"][0]
+    result = screen.json(*words, "--data.on-error", "skip")["results"][0]
     assert (whole["num_images"], result["num_images"]) == (11, 10)
     assert result["mean_iou"] > 0.6
     assert f"skipped: {image} cannot be read as an image" in screen.errors

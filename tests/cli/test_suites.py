@@ -359,8 +359,8 @@ def test_a_task_that_fails_is_skipped_with_exit_status_1(
     words = ("eval", digits_run, "--suite", "vtab-mini")
     result = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
     assert {row["task"] for row in result["tasks"]} == {"Digits", "Textures"}
-    assert result["left_out"].keys() == {"Tissue"}
-    assert result["left_out"]["Tissue"].startswith("the image is unreadable; remove the file, or leave such files out")
+    assert result["failures"].keys() == {"Tissue"}
+    assert result["failures"]["Tissue"].startswith("the image is unreadable; remove the file, or leave such files out")
     assert "skipped: Tissue: the image is unreadable" in screen.errors
     assert result["means"]["model"].keys() == {"natural", "specialized", "mean"}
     with (tmp_path / "table.csv").open() as file:
