@@ -137,7 +137,7 @@ def summary(data: ReportData) -> list[tuple[str, str]]:
     seconds = training_seconds(data.records, batch_size=data.settings["train"]["batch_size"])
     rows.append(("training time", f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"))
     if data.speed:
-        rows.append(("images a second", f"{data.speed['images_per_second']:,.0f}"))
+        rows.append(("images per second", f"{data.speed['images_per_second']:,.0f}"))
     return rows
 
 
@@ -162,12 +162,12 @@ def charts(records: list[dict[str, Any]]) -> list[Chart]:
     # one dashed, one not
     kinds = {"knn": "val", "linear": "test"}
     accuracy += [curve(f"{split} {FRACTIONS[key]}", f"{split}/{key}", kinds[key]) for split, key in probes]
-    rate, speed = curve("learning rate", "lr", "train"), curve("images a second", "images_per_second", "train")
+    rate, speed = curve("learning rate", "lr", "train"), curve("images per second", "images_per_second", "train")
     drawn = [
         chart("Loss", loss, format_value=lambda value: f"{value:.3g}"),
         chart("Accuracy", accuracy, format_value=lambda value: f"{100 * value:.3g}%"),
         chart("Learning rate", [rate], format_value=lambda value: f"{value:.2g}"),
-        chart("Images a second", [speed], format_value=lambda value: f"{value:,.0f}"),
+        chart("Images per second", [speed], format_value=lambda value: f"{value:,.0f}"),
     ]
     return [picture for picture in drawn if picture]
 

@@ -31,7 +31,7 @@ def open_with_val(root: Path, *, reader: str, fraction: float) -> dict[str, Sour
 
 
 def open_caltech101(root: Path) -> dict[str, Source]:
-    """`101_ObjectCategories/`, one folder a class, the background among them: 30 training images of each class, the
+    """`101_ObjectCategories/`, one folder per class, the background among them: 30 training images of each class, the
     others for the test split.
 
     Raises:

@@ -22,7 +22,7 @@ from vitral.train.session import Session
 GPU = Setup(
     device="NVIDIA H100 SXM", on_gpu=True, half_precision=True, compiled=True, workers=2, cores=16, peak_rate=1e4
 )
-"""A GPU with a peak of 10,000 images a second."""
+"""A GPU with a peak of 10,000 images per second."""
 
 BUSY = Timing(steps=10, images=1000, seconds=1.0, waiting=0.01, reading=1.0, copy=0.02, augment=0.05, compute=0.9)
 """A second of which nine tenths are computation."""
@@ -34,7 +34,7 @@ def test_slow_decoding_needs_more_workers():
     found = find_bottleneck(slow, GPU)
     assert found.stage == "decode"
     assert found.advice == (
-        "the run waits 56% of its time for images: reading takes 9 ms an image on 2 workers; "
+        "the run waits 56% of its time for images: reading takes 9 ms per image on 2 workers; "
         "set --data.workers 5, or store the images smaller with vitral data pack"
     )
     few = find_bottleneck(slow, replace(GPU, cores=4))
@@ -47,18 +47,18 @@ def test_reading_in_the_training_process_needs_a_worker():
     alone = Timing(steps=10, images=1000, seconds=3.0, waiting=1.0, reading=1.0, compute=2.0)
     found = find_bottleneck(alone, replace(GPU, workers=0))
     assert found.stage == "decode"
-    assert "reading takes 1 ms an image on the training process; set --data.workers 1" in found.advice
+    assert "reading takes 1 ms per image on the training process; set --data.workers 1" in found.advice
 
 
 def test_images_that_are_read_fast_but_arrive_late():
     late = Timing(steps=10, images=1000, seconds=2.0, waiting=1.0, reading=0.5, compute=1.0)
     found = find_bottleneck(late, GPU)
     assert found.stage == "copy"
-    assert "reading takes 0.5 ms an image on 2 workers, which is fast enough" in found.advice
+    assert "reading takes 0.5 ms per image on 2 workers, which is fast enough" in found.advice
 
 
 def test_workers_on_all_cores_delay_the_gpu():
-    # as measured: 6,772 images a second of S/16 from JPEGs, 2.36 ms each on 16 workers of 16 cores
+    # as measured: 6,772 images per second of S/16 from JPEGs, 2.36 ms each on 16 workers of 16 cores
     crowded = Timing(steps=200, images=102_400, seconds=15.1, waiting=0.6, reading=241.0, compute=13.4)
     sixteen = replace(GPU, workers=16, peak_rate=38_000.0)
     found = find_bottleneck(crowded, sixteen)
@@ -85,7 +85,7 @@ def test_all_reduce_longer_than_the_overlap():
     several = replace(GPU, processes=8, all_reduce_seconds=0.046)  # a step's arithmetic takes 90 ms
     found = find_bottleneck(BUSY, several)
     assert found.stage == "communication"
-    assert "8 processes exchange gradients for 46 ms a step of 90 ms" in found.advice
+    assert "8 processes exchange gradients for 46 ms of each step of 90 ms" in found.advice
     assert find_bottleneck(BUSY, replace(several, all_reduce_seconds=0.044)).stage == "compute"
 
 
@@ -182,7 +182,7 @@ def test_a_run_on_a_slow_disk(tmp_path, monkeypatch, capsys, workers):
     line = speed_line(config, capsys)
     waiting, rest = re.fullmatch(r"speed: the run waits (\d+)% of its time for images: (.*)", line).groups()
     assert int(waiting) > 30
-    each = re.match(r"reading takes ([\d.]+) ms an image on (1 worker|the training process); ", rest)
+    each = re.match(r"reading takes ([\d.]+) ms per image on (1 worker|the training process); ", rest)
     assert 4 <= float(each[1]) < 20
     assert (each[2] == "1 worker") == (workers == 1)
 
