@@ -162,7 +162,7 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
     [
         (("--suite", "knn", "--out", "table.txt"), "end --out in .md, .csv or .json"),
         (("--suite", "knn", "--out", "no/table.md"), "no does not exist: make the folder"),
-        (("--suite", "knn", "--cache", __file__), "is a file: name a folder with --cache"),
+        (("--suite", "knn", "--cache", __file__), "is a file: give a folder with --cache"),
         (("--suite", "knn", "--grid"), "choose --suite fewshot, vtab-mini or vtab1k"),
         (("--suite", "knn", "--max-train", "1"), "--max-train must be at least 2"),
         (("--suite", "vtab-mini", "--max-train", "50"), "every task of vtab-mini has 1,000 training images"),
@@ -177,7 +177,7 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
         ),
         (("--suite", "fewshot", "--seeds", "-1"), "--seeds takes numbers from 0 on, each once"),
         (("--suite", "fewshot", "--seeds", "0", "0"), "--seeds takes numbers from 0 on, each once"),
-        (("--suite", "knn", "--out", "run.json"), "would be read as a model's own run.json: name another file"),
+        (("--suite", "knn", "--out", "run.json"), "would be read as a model's own run.json: give another file"),
         (("--suite=top-7",), "unknown suite 'top-7': choose one of accuracy, knn"),
         (("--suite", "knn", "--data.source", "folder", "--data.root", "nowhere"), "nowhere does not exist"),
     ],
@@ -192,7 +192,7 @@ def test_a_folder_of_features_that_cannot_be_written(
     """Whoever may write everywhere sees no folder that cannot be written, so the system's answer is set here."""
     monkeypatch.setattr("os.access", lambda path, _: path != digits_run)
     error = screen.refusal("eval", digits_run, "--suite", "knn")
-    assert error == f"{digits_run} cannot be written to: name another folder for cached features with --cache"
+    assert error == f"{digits_run} cannot be written to: give another folder for cached features with --cache"
     screen.run("eval", digits_run, "--suite", "knn", "--cache", tmp_path / "new" / "features")
     assert len(list((tmp_path / "new" / "features").iterdir())) == 4
 
@@ -333,9 +333,9 @@ def test_a_task_that_breaks_off_does_not_end_the_others(
 
 def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     error = screen.refusal("eval", digits_run, "--suite", "vtab1k")
-    assert error == "VTAB's images cannot be shipped: name the folder with its data sets by --data.root"
+    assert error == "VTAB's images cannot be shipped: give their folder with --data.root"
     error = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
-    assert error == f"{tmp_path}/nowhere is not a folder: name the one with VTAB's data sets by --data.root"
+    assert error == f"{tmp_path}/nowhere is not a folder: give the folder of VTAB's data sets with --data.root"
     error = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
     assert error == f"{tmp_path} has the images of no task: add those of one of the tasks above"
     first, *others = screen.errors.splitlines()[:-1]

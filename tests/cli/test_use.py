@@ -191,9 +191,9 @@ def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_computed
     monkeypatch.setattr("vitral.vit.ViT.forward", lambda *_: pytest.fail("computed"))
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    assert screen.refusal(command, trained, "--out", folder) == f"{folder} is a folder: name a file with --out"
+    assert screen.refusal(command, trained, "--out", folder) == f"{folder} is a folder: give a file with --out"
     monkeypatch.setattr("os.access", lambda *_: False)  # an administrator may write anywhere
-    sentence = f"{tmp_path} cannot be written to: name a file in another folder with --out"
+    sentence = f"{tmp_path} cannot be written to: give a file in another folder with --out"
     assert screen.refusal(command, trained, "--out", tmp_path / "a.png") == sentence
 
 
@@ -494,7 +494,7 @@ def test_a_model_that_cannot_be_used_is_refused(screen: Screen, command: str, mo
     def refusal(folder: Path) -> str:
         return screen.refusal(command, folder, *(["a.jpg"] if command != "eval" else []))
 
-    assert "does not exist: name the folder of a trained model" in refusal(tmp_path / "nothing")
+    assert "does not exist: give the folder of a trained model" in refusal(tmp_path / "nothing")
     assert "is not a Vitral model" in refusal(tmp_path)
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()

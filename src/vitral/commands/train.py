@@ -121,7 +121,7 @@ def weights_path(changes: list[str], program: str) -> Path | None:
     """The value of `--model.weights`, whose architecture becomes the recipe's; it may be missing only for `--help`."""
     weights, _ = pop_option(changes, "--model.weights", program)
     if weights is None and not {"-h", "--help"} & set(changes):
-        raise UserError("fine-tuning needs a trained model: name its folder with --model.weights")
+        raise UserError("fine-tuning needs a trained model: give its folder with --model.weights")
     return Path(weights) if weights else None
 
 

@@ -32,7 +32,7 @@ def model_path(text: str) -> Path:
         ArgumentTypeError: it is empty, or a web address.
     """
     if not text.strip():
-        raise argparse.ArgumentTypeError("the name is empty: name a folder, a file, or hf-hub:OWNER/NAME")
+        raise argparse.ArgumentTypeError("the name is empty: give a folder, a file, or hf-hub:OWNER/NAME")
     if "://" in text:
         try:
             check_address(text)
@@ -77,7 +77,7 @@ def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXE
         known = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
         raise UserError(f"{path} has no known ending: end {option} in {known}")
     if path.name in MODEL_FILES:
-        raise UserError(f"{path} would be read as a model's own {path.name}: name another file with --out")
+        raise UserError(f"{path} would be read as a model's own {path.name}: give another file with --out")
     check_writable(path)
 
 
@@ -103,6 +103,6 @@ def check_writable(path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} does not exist: make the folder, or give another --out")
     if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file with --out")
+        raise UserError(f"{path} is a folder: give a file with --out")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{path.parent} cannot be written to: name a file in another folder with --out")
+        raise UserError(f"{path.parent} cannot be written to: give a file in another folder with --out")

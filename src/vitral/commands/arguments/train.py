@@ -18,7 +18,7 @@ USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--seed N] [--mo
 
 Train a model and write it to DIR (by default the next free runs/RECIPE-N), with its metrics, curves and checkpoints.
 Ctrl-C saves a checkpoint; --resume continues from it, with the same result as an uninterrupted run.
---or-resume starts a run, or resumes it if DIR has one: the same command can be started again and again.
+--or-resume starts a run, or resumes it if DIR has one: so you can repeat the command.
 --model.name replaces the recipe's model, with the recipe's image size: R50+ViT-B/16, BiT-R50x1 and others that
 vitral models lists. Several processes split each batch: --train.batch-size is the size over all processes.
 

@@ -116,9 +116,9 @@ def _communication(timing: Timing, setup: Setup) -> Bottleneck:
     exchange, compute = _milliseconds(setup.all_reduce_seconds), _milliseconds(timing.compute / timing.steps)
     return Bottleneck(
         stage="communication",
-        advice=f"{setup.processes} processes exchange gradients for {exchange} of each step of {compute}, more than overlaps "
-        "with the backward pass; exchange them less often with a larger --train.batch-size (and --train.accumulate "
-        "where memory is short), or use fewer processes",
+        advice=f"{setup.processes} processes exchange gradients for {exchange} of each step of {compute}, more than "
+        "overlaps with the backward pass; exchange them less often with a larger --train.batch-size (and "
+        "--train.accumulate where memory is short), or use fewer processes",
     )
 
 
