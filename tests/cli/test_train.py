@@ -187,7 +187,7 @@ class TestWrongUse:
             (["digits", "--data.source", "folder", "--data.root", "empty"], "empty"),
             (["digits", "--data.source", "folder", "--data.root", "single"], "single has only one class, 'cats'"),
             (["folder"], "needs --data.root"),
-            (["finetune", "--data.root", "nowhere"], "name its folder with --model.weights"),
+            (["finetune", "--data.root", "nowhere"], "--model.weights"),
             (["finetune", "--model.weights", "nowhere"], "nowhere does not exist"),
             (["finetune", "--model.weights", "empty"], "empty is not a Vitral model"),
         ],
@@ -212,7 +212,10 @@ class TestWrongUse:
     @pytest.mark.usefixtures("run")
     def test_an_existing_folder(self, typed, tmp_path):
         before = files(tmp_path)
-        assert typed.refusal(*DIGITS).startswith("run exists and is not empty: choose another --out, or resume it:")
+        error = typed.refusal(*DIGITS)
+        assert error.startswith("run exists and is not empty")
+        assert "--out" in error
+        assert "--resume" in error
         assert files(tmp_path) == before
 
     def test_a_folder_that_cannot_be_made(self, typed, tmp_path):
@@ -223,7 +226,9 @@ class TestWrongUse:
     @pytest.mark.parametrize("name", ["nowhere", "empty"])
     def test_nothing_to_resume(self, typed, tmp_path, name):
         (tmp_path / "empty").mkdir()
-        assert typed.refusal("train", "--resume", name) == f"{name} has no run to resume: it has no run.json"
+        error = typed.refusal("train", "--resume", name)
+        assert error.startswith(name)
+        assert "run.json" in error
 
     @pytest.mark.parametrize(
         ("change", "sentence"),

@@ -191,10 +191,9 @@ def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_computed
     monkeypatch.setattr("vitral.vit.ViT.forward", lambda *_: pytest.fail("computed"))
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    assert screen.refusal(command, trained, "--out", folder) == f"{folder} is a folder: give a file with --out"
+    assert screen.refusal(command, trained, "--out", folder).startswith(f"{folder} is a folder")
     monkeypatch.setattr("os.access", lambda *_: False)  # an administrator may write anywhere
-    sentence = f"{tmp_path} cannot be written to: give a file in another folder with --out"
-    assert screen.refusal(command, trained, "--out", tmp_path / "a.png") == sentence
+    assert screen.refusal(command, trained, "--out", tmp_path / "a.png").startswith(f"{tmp_path} cannot be written to")
 
 
 def test_eval_prints_its_figures_before_it_draws(
@@ -217,7 +216,9 @@ def test_eval_on_data_of_another_kind_inherits_nothing(
     record["data"]["class_names"] = [f"digit {label}" for label in range(10)]
     (run / "run.json").write_text(json.dumps(record))
     words = ["--data.source", "folder", "--data.root", photographs, "--split", "all"]
-    assert "6 classes that the model does not know, such as 'astronaut'" in screen.refusal("eval", run, *words)
+    error = screen.refusal("eval", run, *words)
+    assert "6 classes" in error
+    assert "'astronaut'" in error
 
 
 def test_eval_refuses_unknown_words(screen: Screen, trained: Path) -> None:
@@ -227,19 +228,19 @@ def test_eval_refuses_unknown_words(screen: Screen, trained: Path) -> None:
 
 
 def test_eval_refuses_data_that_is_not_there(screen: Screen, model: Path, photographs: Path, tmp_path: Path) -> None:
-    assert "name the images with --data.root" in screen.refusal("eval", model)
+    assert "--data.root" in screen.refusal("eval", model)
     assert "nothing is not a folder" in screen.refusal("eval", model, "--data.root", tmp_path / "nothing")
     shutil.copytree(photographs / "cat", tmp_path / "data" / "dog")
-    assert "1 class that the model does not know, such as 'dog'" in screen.refusal(
-        "eval", model, "--data.root", tmp_path / "data"
-    )
+    error = screen.refusal("eval", model, "--data.root", tmp_path / "data")
+    assert "1 class " in error
+    assert "'dog'" in error
     shutil.copytree(photographs, tmp_path / "split" / "train")
     shutil.copytree(photographs, tmp_path / "split" / "test")
-    assert "has splits: choose one with --split" in screen.refusal("eval", model, "--data.root", tmp_path / "split")
+    assert "--split" in screen.refusal("eval", model, "--data.root", tmp_path / "split")
 
 
 def test_eval_wants_the_folder_first(screen: Screen, trained: Path) -> None:
-    assert "name the model's folder before --split" in screen.refusal("eval", "--split", "test", trained)
+    assert "before --split" in screen.refusal("eval", "--split", "test", trained)
 
 
 # predict
@@ -390,7 +391,7 @@ def test_a_model_without_a_head_names_no_classes(
         assert vitral.load(where).card.classes == ()
     for words in (("predict", where, photographs), ("eval", where, "--data.root", photographs)):
         error = screen.refusal_after_notes(*words)
-        assert f"{where} has no trained head, so it predicts no classes" in error
+        assert f"{where} has no trained head" in error
         assert f"vitral eval {where} --suite knn" in error
         assert f"vitral train finetune --model.weights {where}" in error
     found = screen.json("inspect", where, photographs / "cat", "--out", tmp_path / "a.png")
@@ -405,7 +406,7 @@ def test_a_model_without_a_head_names_no_classes(
 
 def test_a_predictor_of_a_model_without_a_head_gives_features_only(headless: Path, photographs: Path) -> None:
     predictor = Predictor(headless)
-    with pytest.raises(UserError, match="the model has no trained head, so it predicts no classes"):
+    with pytest.raises(UserError, match="the model has no trained head"):
         predictor(next((photographs / "cat").iterdir()))
     assert predictor.extract_features(torch.zeros(1, 16, 16, 3, dtype=torch.uint8)).shape == (1, 12)
 

@@ -33,21 +33,21 @@ def test_slow_decoding_needs_more_workers():
     slow = Timing(steps=10, images=1000, seconds=4.5, waiting=2.5, reading=9.0, copy=0.1, augment=0.1, compute=1.8)
     found = find_bottleneck(slow, GPU)
     assert found.stage == "decode"
-    assert found.advice == (
-        "the run waits 56% of its time for images: reading takes 9 ms per image on 2 workers; "
-        "set --data.workers 5, or store the images smaller with vitral data pack"
-    )
+    for fact in ("56%", "9 ms per image on 2 workers", "--data.workers 5", "vitral data pack"):
+        assert fact in found.advice
     few = find_bottleneck(slow, replace(GPU, cores=4))
-    assert "set --data.workers 4 (all cores; 5 would be needed, so also store" in few.advice
+    assert "--data.workers 4 (all cores; 5 would be needed" in few.advice
     none = find_bottleneck(slow, replace(GPU, cores=2))
-    assert "; 2 cores cannot read faster: store the images smaller" in none.advice
+    assert "2 cores cannot read faster" in none.advice
+    assert "--data.workers" not in none.advice
 
 
 def test_reading_in_the_training_process_needs_a_worker():
     alone = Timing(steps=10, images=1000, seconds=3.0, waiting=1.0, reading=1.0, compute=2.0)
     found = find_bottleneck(alone, replace(GPU, workers=0))
     assert found.stage == "decode"
-    assert "reading takes 1 ms per image on the training process; set --data.workers 1" in found.advice
+    assert "1 ms per image on the training process" in found.advice
+    assert "--data.workers 1" in found.advice
 
 
 def test_images_that_are_read_fast_but_arrive_late():
@@ -63,11 +63,16 @@ def test_workers_on_all_cores_delay_the_gpu():
     sixteen = replace(GPU, workers=16, peak_rate=38_000.0)
     found = find_bottleneck(crowded, sixteen)
     assert found.stage == "decode"
-    assert found.advice == (
-        "NVIDIA H100 SXM runs at 18% of its peak because 16 workers keep 16 cores busy with reading, which delays the "
-        "training process: store the images smaller with vitral data pack, or set --data.workers 14"
-    )
-    assert find_bottleneck(crowded, replace(sixteen, workers=12)).advice.endswith("or set --data.workers 11")
+    for fact in (
+        "NVIDIA H100 SXM",
+        "18% of its peak",
+        "16 workers",
+        "16 cores",
+        "vitral data pack",
+        "--data.workers 14",
+    ):
+        assert fact in found.advice
+    assert find_bottleneck(crowded, replace(sixteen, workers=12)).advice.endswith("--data.workers 11")
     # a large model's GPU is busy all the same, and a reader that rests leaves room
     assert find_bottleneck(crowded, replace(sixteen, peak_rate=20_000.0)).stage == "compute"
     assert find_bottleneck(replace(crowded, reading=160.0), sixteen).stage == "compute"
@@ -85,7 +90,8 @@ def test_all_reduce_longer_than_the_overlap():
     several = replace(GPU, processes=8, all_reduce_seconds=0.046)  # a step's arithmetic takes 90 ms
     found = find_bottleneck(BUSY, several)
     assert found.stage == "communication"
-    assert "8 processes exchange gradients for 46 ms of each step of 90 ms" in found.advice
+    for fact in ("8 processes", "46 ms", "90 ms"):
+        assert fact in found.advice
     assert find_bottleneck(BUSY, replace(several, all_reduce_seconds=0.044)).stage == "compute"
 
 
