@@ -216,7 +216,7 @@ def _splits(config: DataConfig, tables: Mapping[str, Any], columns: Columns) -> 
     names = {split: name for name, split in labelled.items()}
     if "train" not in names or len(names) < len(labelled):
         raise UserError(
-            f"{config.root} has the splits {', '.join(tables)}: say which is which, such as "
+            f"{config.root} has the splits {', '.join(tables)}: assign them, such as "
             f"--data.splits train={next(iter(tables))} test={list(tables)[-1]}"
         )
     return {split: names[split] for split in ROLES if split in names}

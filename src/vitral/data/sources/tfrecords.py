@@ -91,7 +91,7 @@ def _described(config: DataConfig, description: Description) -> dict[str, tuple[
     if unknown or "train" not in names:
         wrong = f"no split {unknown[0]!r}" if unknown else "no split for training"
         raise UserError(
-            f"{description.folder} has {wrong}, only {', '.join(known)}: say which is which, such as "
+            f"{description.folder} has {wrong}, only {', '.join(known)}: assign them, such as "
             f"--data.splits train={known[0]} test={known[-1]}"
         )
     return {role: named_files(description.folder, description.shards[names[role]]) for role in ROLES if role in names}
