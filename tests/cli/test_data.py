@@ -54,7 +54,7 @@ def test_show(screen: Screen, photographs: Path, tmp_path: Path) -> None:
         (["--count", "0"], "--count must be between 1 and 40, not 0"),
         (["--like", "foldr"], "unknown recipe 'foldr' (did you mean folder?)"),
         (["--split", "validation"], "unknown split 'validation'"),
-        (["--out", "sheet.jpg"], "sheet.jpg is not named as a PNG file"),
+        (["--out", "sheet.jpg"], "sheet.jpg is not a .png file"),
     ],
 )
 def test_show_refuses(screen: Screen, words: list[str], sentence: str) -> None:

@@ -61,7 +61,7 @@ def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> N
     assert all(fact in error for fact in ("images/", "masks/", "train/", "test/", "--data.root"))
     error = screen.refusal(*words, "--data.root", tmp_path)
     assert error.startswith(f"{tmp_path}/train/images does not exist: ")
-    assert "end --out in .md, .csv or .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
+    assert "--out must end in .md, .csv or .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
     wrong = data / "test" / "masks" / "3.png"
     Image.new("L", (64, 48), 7).save(wrong)
     assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has pixels of class 7, but no mask")

@@ -160,7 +160,7 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--suite", "knn", "--out", "table.txt"), "end --out in .md, .csv or .json"),
+        (("--suite", "knn", "--out", "table.txt"), "--out must end in .md, .csv or .json"),
         (("--suite", "knn", "--out", "no/table.md"), "no does not exist: make the folder"),
         (("--suite", "knn", "--cache", __file__), "is a file: give a folder with --cache"),
         (("--suite", "knn", "--grid"), "choose --suite fewshot, vtab-mini or vtab1k"),

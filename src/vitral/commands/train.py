@@ -51,7 +51,7 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
     if or_resume:
         out = pop_option(changes, "--out")[0]
         if out is None or resume:
-            raise UserError("--or-resume goes with RECIPE and --out DIR, the folder to start or to resume")
+            raise UserError("--or-resume needs RECIPE and --out DIR, the folder to start or to resume")
         if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
             resume, changes = Path(out), pop_option(changes[1:], "--model.name")[1]
     if resume:

@@ -66,7 +66,7 @@ def image_size(text: str | None) -> int | None:
 
 
 def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES, option: str = "--out") -> None:
-    """Checks that a file for results can be written and has a known ending.
+    """Checks that a file for results can be written and has a supported suffix.
 
     Raises:
         UserError: it cannot, or has not.
@@ -74,8 +74,8 @@ def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXE
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
-        known = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
-        raise UserError(f"{path} has no known ending: end {option} in {known}")
+        allowed = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
+        raise UserError(f"{path} has no supported suffix: {option} must end in {allowed}")
     if path.name in MODEL_FILES:
         raise UserError(f"{path} would be read as a model's own {path.name}: give another file with --out")
     check_writable(path)
@@ -89,7 +89,7 @@ def picture_path(out: Path | None, *, default: Path) -> Path:
     """
     path = default if out is None else out
     if path.suffix.lower() != ".png":
-        raise UserError(f"{path} is not named as a PNG file: end --out in .png")
+        raise UserError(f"{path} is not a .png file: --out must end in .png")
     check_writable(path)
     return path
 

@@ -61,7 +61,7 @@ def check_recipe(changes: list[str]) -> None:
         UserError: there is no recipe, no such recipe, or no such file of weights.
     """
     if not changes or changes[0].startswith("-"):
-        raise UserError("name a recipe before the flags; vitral recipes describes them")
+        raise UserError("give a recipe before the flags; vitral recipes describes them")
     name, *flags = changes
     if name not in RECIPES:
         raise UserError(f"{unknown_name('recipe', name, RECIPES)}; vitral recipes describes them")

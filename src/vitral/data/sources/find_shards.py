@@ -89,7 +89,7 @@ def _inside(root: Path, given: str) -> Path:
 def _existing(files: list[Path]) -> list[Path]:
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise UserError(f"{missing[0]} does not exist: fetch it, or change --data.root or --data.splits")
+        raise UserError(f"{missing[0]} does not exist: download it, or change --data.root or --data.splits")
     return files
 
 

@@ -154,7 +154,7 @@ def _check_files(root: Path) -> None:
                     _arrow_reader(arrow, stream)
         except (arrow.ArrowInvalid, OSError) as error:
             reason = str(error).split("\n")[0].rstrip(".")
-            raise UserError(f"{file} is damaged or truncated ({reason}): fetch it again") from None
+            raise UserError(f"{file} is damaged or truncated ({reason}): download it again") from None
 
 
 def _arrow_reader(arrow: Any, stream: Any) -> Any:
