@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate.command import run_data
 from vitral.commands.loading import channels_of, load_and_note
 from vitral.commands.output import finite, note, print_json, print_table
@@ -41,7 +42,7 @@ def main(options: argparse.Namespace) -> None:
     )
     if is_exported(options.model):
         raise UserError(f"{options.model} is an exported file: export the model that it was made from")
-    model = load_and_note(options.model, image_size=options.pixels)
+    model = load_and_note(options.model, image_size=options.pixels, **source_options(options))
     data = run_data(Path(options.model))
     images = reference_images(options, model, data)
     reports: list[ParityReport] = []

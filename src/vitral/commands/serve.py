@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import load_and_note
 from vitral.commands.output import note, printable
 from vitral.data.images.decode import max_pixels
@@ -22,8 +23,9 @@ def main(options: argparse.Namespace) -> None:
         os.environ["VITRAL_MAX_PIXELS"] = str(options.max_pixels)
     max_pixels()  # a wrong value in the environment is reported now, not with the first image
     listener = bind(options.host, options.port)
+    source = source_options(options)
     predictors = {
-        name: Predictor(load_and_note(path), device=options.device, precision=options.precision)
+        name: Predictor(load_and_note(path, **source), device=options.device, precision=options.precision)
         for name, path in options.models.items()
     }
     app = create_app(predictors, config=options.config)

@@ -6,6 +6,9 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.arguments.train import check_recipe
@@ -14,13 +17,19 @@ from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.recipes import RECIPES
+from vitral.recipes.recipe import Recipe
 from vitral.runs.run import Run
 from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
+from vitral.weights.address import to_address
+from vitral.weights.load import stores_architecture
 
 __all__ = ["config_from_recipe", "main"]
+
+READING = ("checkpoint_key", "prefix", "num_heads", "gelu")
+"""Fields of `--model` that say how the weights of another project are read."""
 
 
 def main(options: argparse.Namespace) -> None:
@@ -88,7 +97,7 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     name, *changes = arguments
     recipe, program = RECIPES[name], f"vitral train {name}"
     if recipe.takes == "weights":
-        default = recipe(weights_path(changes, program))
+        default = with_weights(name, recipe, changes)
     elif recipe.takes == "model":
         model, changes = pop_option(changes, "--model.name", program)
         default = recipe(model) if model else recipe()
@@ -117,12 +126,48 @@ def with_channels(config: RunConfig, changes: list[str], program: str) -> RunCon
     return replace(config, preprocessing=config.preprocessing.with_bands(int(channels)))
 
 
-def weights_path(changes: list[str], program: str) -> Path | None:
-    """The value of `--model.weights`, whose architecture becomes the recipe's; it may be missing only for `--help`."""
+def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
+    """The configuration of a recipe for the weights of `--model.weights`, whose architecture becomes the recipe's.
+
+    Without them, `finetune` takes a published checkpoint.
+
+    Raises:
+        UserError: the weights are missing, or cannot be read.
+    """
+    program = f"vitral train {name}"
     weights, _ = pop_option(changes, "--model.weights", program)
-    if weights is None and not {"-h", "--help"} & set(changes):
+    if weights:
+        path = Path(to_address(weights))
+        return recipe(path, **reading_options(path, changes, program))
+    if {"-h", "--help"} & set(changes):
+        return recipe(None)
+    if name != "finetune":
         raise UserError("fine-tuning needs a trained model: give its folder with --model.weights")
-    return Path(weights) if weights else None
+    chosen = "ViT-B/16@augreg-in21k" if torch.cuda.is_available() else "ViT-S/16@augreg-in21k"
+    print(f"no --model.weights: fine-tuning {chosen}; vitral models --pretrained lists others", file=sys.stderr)
+    try:
+        return recipe(Path(to_address(chosen)))
+    except UserError as error:
+        raise UserError(f"{error} with --model.weights; or train from scratch with vitral train folder") from None
+
+
+def reading_options(weights: Path, changes: list[str], program: str) -> dict[str, Any]:
+    """How the weights are read: what the flags say of a file, and of what another project's file does not store.
+
+    Raises:
+        UserError: the weights do not exist, or the number of heads is no number.
+    """
+    options = {name: pop_option(changes, f"--model.{name.replace('_', '-')}", program)[0] for name in READING}
+    options = {name: value for name, value in options.items() if value is not None}
+    if not options:
+        return {}
+    if stores_architecture(weights):
+        return {name: value for name, value in options.items() if name in ("checkpoint_key", "prefix")}
+    if (heads := options.get("num_heads")) is not None:
+        if not heads.isdecimal() or int(heads) < 1:
+            raise UserError(f"--model.num-heads must be a number of attention heads such as 12, not {heads!r}")
+        return {**options, "num_heads": int(heads)}
+    return options
 
 
 def resume_run(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:

@@ -21,6 +21,7 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
 from vitral.data.notes import buffer_notes, note_first, take_notes
+from vitral.data.open_files import allow_open_files
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.sources.source import Source, read_ahead
 from vitral.errors import UserError
@@ -173,9 +174,10 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
     """Yields the batches `numbers` of a data set in that order, read by `workers` processes (0: this process).
 
     Raises:
-        UserError: a worker was killed.
+        UserError: a worker was killed, or there are too many workers for the limit of open files.
         OSError: a worker could not read for a reason that is not the image's.
     """
+    allow_open_files(workers)
     with warnings.catch_warnings():
         # more workers than cores are the user's choice, and useful if the disk is slow
         warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -225,10 +227,10 @@ def translate_worker_errors() -> Iterator[None]:
 
 
 def _start_worker(_: int) -> None:
-    """Ctrl-C, and SIGTERM from `timeout`, reach the whole process group; only the main process handles them.
+    """Ctrl-C, a closed terminal and `timeout` signal the whole process group; only the main process handles them.
 
     It prints the notes too.
     """
     buffer_notes()
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_IGN)

@@ -43,7 +43,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         The metrics of the final evaluation, such as `test/top1` (fractions).
 
     Raises:
-        Interrupted: Ctrl-C, SIGTERM or SIGUSR1 was received; the run is saved.
+        Interrupted: one of `interrupts.STOPPING` was received; the run is saved.
         UserError: an input is wrong, the run is in training, an image cannot be read, or the loss is not finite.
         OSError: a file cannot be read, or the disk is full; earlier checkpoints are kept.
     """

@@ -39,6 +39,7 @@ from vitral.train.optimisers.optimiser import Optimiser
 from vitral.train.optimisers.rules import freeze
 from vitral.train.profiling.stopwatch import Stopwatch
 from vitral.train.teacher import load_teacher
+from vitral.weights.flags import flags_of_training
 from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer_weights
 
@@ -115,11 +116,12 @@ class Session:
         Raises:
             UserError: the weights cannot be read, or do not fit the architecture.
         """
-        if self.config.model.weights is None:
+        setup = self.config.model
+        if setup.weights is None:
             return []
-        model = build(self.config.model.architecture)
-        pretrained, report = load_with_report(self.config.model.weights)
-        notes = [f"weights recognised as {report.lineage}", *report.notes] if report else []
+        model = build(setup.architecture)
+        pretrained, report = load_with_report(setup.weights, **setup.reading)
+        notes = [f"weights recognised as {report.lineage}", *map(flags_of_training, report.notes)] if report else []
         notes += transfer_weights(pretrained, model, classes=self.classes)
         state = self._with_adapters(model).state_dict()
         for learner in self._learners():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitral.errors import UserError
 from vitral.objectives.entry import BuildContext, Teacher
+from vitral.weights.flags import flags_of_convert
 from vitral.weights.load import load
 
 __all__ = ["load_teacher"]
@@ -30,7 +31,10 @@ def load_teacher(path: Path, context: BuildContext) -> Teacher:
     Raises:
         UserError: there is no such model, it has another number of classes, or it takes grey images only.
     """
-    model = load(path, device=context.device).requires_grad_(False)
+    try:
+        model = load(path, device=context.device).requires_grad_(False)
+    except UserError as error:
+        raise UserError(flags_of_convert(str(error))) from None
     assert model.card is not None
     student, classes = context.preprocessing, context.classes
     own, own_classes = model.card.preprocessing, model.card.classes

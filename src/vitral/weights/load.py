@@ -16,14 +16,14 @@ from vitral.models import Model
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapt import adapt_model
 from vitral.weights.adapters import Adapter, read_adapter
-from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name
+from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name, to_address
 from vitral.weights.folder import load_model
 from vitral.weights.hub import WEIGHTS_FILES, download
 from vitral.weights.options import check_options
 from vitral.weights.read import LoadReport, load_upstream
 from vitral.weights.upstream_folder import find_upstream
 
-__all__ = ["load", "load_with_report"]
+__all__ = ["load", "load_with_report", "stores_architecture"]
 
 LOG = logging.getLogger("vitral")
 
@@ -44,8 +44,9 @@ def load(
 
     Args:
         source: a Vitral model folder, or the weights file in it; another project's file (`.npz`, `.safetensors`,
-            PyTorch, TorchScript of CLIP) or folder, also of a LoRA adapter; or `hf-hub:OWNER/NAME`, optionally with a
-            file, as `hf-hub:OWNER/NAME/FILE`, and with `@REVISION`. The content decides the format, not the name.
+            PyTorch, TorchScript of CLIP) or folder, also of a LoRA adapter; a published checkpoint's name, such as
+            `ViT-S/16@augreg-in21k` (`vitral models --pretrained` lists them); or `hf-hub:OWNER/NAME`, optionally with
+            a file, as `hf-hub:OWNER/NAME/FILE`, and with `@REVISION`. The content decides the format, not the name.
         device: device of the model.
         num_classes: number of classes; another number than in the source gives a zero head.
         image_size: image size in pixels; positions are resampled to it.
@@ -117,6 +118,15 @@ def load_with_report(
     return model.to(pick_device(device)), report
 
 
+def stores_architecture(source: str | Path) -> bool:
+    """Whether a model is Vitral's own, whose folder stores the whole architecture.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    return find_upstream(_find(source)[0]) is None
+
+
 def _find(source: str | Path) -> tuple[Path, Adapter | None]:
     """Local path of a model, downloaded if it is on the Hub; for an adapter, of the model that it adapts.
 
@@ -124,7 +134,8 @@ def _find(source: str | Path) -> tuple[Path, Adapter | None]:
         UserError: there is no such model, or the adapter cannot be read.
     """
     check_address(source)
-    path = download(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source)
+    address = to_address(source)
+    path = download(address) if address.startswith(HUB_PREFIX) else Path(source)
     adapter = read_adapter(path)
     if adapter is None:
         return path, None

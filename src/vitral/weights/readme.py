@@ -176,14 +176,20 @@ def _use(name: str, format: str, other_formats: Sequence[str], *, classifier: bo
     parts = [_python(f"import vitral\n\n{predict if classifier else load}")]
     if format in LOADING:
         repository = model_id if format == "timm" else name
-        parts.append(_python(f"import {PACKAGES[format]}\n\n{LOADING[format].format(source=repository)}"))
+        loading = _loading(format, classifier=classifier)
+        parts.append(_python(f"import {PACKAGES[format]}\n\n{loading.format(source=repository)}"))
     for other in other_formats:
         folder = f"local-dir:{other}-model" if other == "timm" else f"{other}-model"
         parts.append(
             f"To use it in {PACKAGES[other]}, first run `vitral convert {model_id} {other}-model --to {other}`:\n\n"
-            + _python(f"import {PACKAGES[other]}\n\n{LOADING[other].format(source=folder)}")
+            + _python(f"import {PACKAGES[other]}\n\n{_loading(other, classifier=classifier).format(source=folder)}")
         )
     return "\n\n".join(parts)
+
+
+def _loading(format: str, *, classifier: bool) -> str:
+    """Code that loads a folder; without a head, transformers' is an encoder."""
+    return LOADING[format] if classifier or format != "transformers" else ENCODER
 
 
 def _python(code: str) -> str:

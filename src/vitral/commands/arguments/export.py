@@ -7,6 +7,7 @@ from pathlib import Path
 from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.formats import EXPORTS
+from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError, unknown_name
 
 __all__ = ["parse"]
@@ -61,6 +62,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="smallest share of images with the same class (default: 99, for int8 97)",
     )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    add_source_options(parser)
     options = parser.parse_args(arguments)
     check_values(options)
     check_model(options.model)

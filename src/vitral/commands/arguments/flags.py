@@ -73,7 +73,7 @@ def parse_config(cls: type[T], *, default: T, arguments: list[str], program: str
         sentence = re.sub(r"^[A-Z]\w+: ", "", sentence.rstrip("."))  # the name of a class
         for pattern, replacement in SENTENCES.items():
             sentence = re.sub(pattern, replacement, sentence)
-        closest = re.search(r"Perhaps you meant:\s+(--\S+)", text)
+        closest = re.search(r"Perhaps you meant:\s+(--[^\s,]+)", text)
         unknown = re.search(r"unknown option (--\S+)", sentence)
         hint = did_you_mean(unknown[1], [closest[1]]) if closest and unknown else ""
         raise UserError(f"{sentence}{hint}; {program} --help lists every key") from None

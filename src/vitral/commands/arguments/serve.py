@@ -7,6 +7,7 @@ from pathlib import Path
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.predict import PRECISION_HELP
+from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError
 from vitral.serve.config import ServeConfig
 
@@ -46,6 +47,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
+    add_source_options(parser)
     options = parser.parse_args(arguments)
     if not 0 <= options.port <= 65535:
         raise UserError(f"--port must be from 0 to 65535, not {options.port}")
