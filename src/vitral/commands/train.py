@@ -62,7 +62,7 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
     if or_resume:
         out = pop_option(changes, "--out")[0]
         if out is None or resume:
-            raise UserError("--or-resume goes with RECIPE and --out DIR, the folder to start or to resume")
+            raise UserError("--or-resume needs RECIPE and --out DIR, the folder to start or to resume")
         if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
             resume, changes = Path(out), pop_option(changes[1:], "--model.name")[1]
     if resume:
@@ -81,7 +81,7 @@ def train_run(run: Run, config: RunConfig, world: World) -> dict[str, float]:
             print(f"{stop}; {'the run is finished' if stop.finished else how}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
     except (UserError, OSError):
-        if world.is_main and run.begun and any(run.checkpoints_path.glob("step_*")):
+        if world.is_main and run.started and any(run.checkpoints_path.glob("step_*")):
             print(f"the run is saved; {how}", file=sys.stderr)
         raise
 
@@ -166,7 +166,7 @@ def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
     if {"-h", "--help"} & set(changes):
         return recipe(None)
     if name != "finetune":
-        raise UserError("fine-tuning needs a trained model: name its folder with --model.weights")
+        raise UserError("fine-tuning needs a trained model: give its folder with --model.weights")
     chosen = "ViT-B/16@augreg-in21k" if torch.cuda.is_available() else "ViT-S/16@augreg-in21k"
     print(f"no --model.weights: fine-tuning {chosen}; vitral models --pretrained lists others", file=sys.stderr)
     try:

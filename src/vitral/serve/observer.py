@@ -80,5 +80,5 @@ class Observer:
         if scope["path"] not in PROBES or status not in (200, 503):
             client = (scope.get("client") or ("-",))[0]
             # quoted, so that no path writes a line of its own
-            asked = f"{scope['method']} {quote(scope['path'])}"
-            LOG.info("%s %s %d %.1f ms", client, asked, status, 1000 * seconds)
+            request = f"{scope['method']} {quote(scope['path'])}"
+            LOG.info("%s %s %d %.1f ms", client, request, status, 1000 * seconds)

@@ -72,7 +72,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         if world.is_main:
             run.discard()
         raise
-    run.begun = True
+    run.started = True
     profiler = Profiler(session.stopwatch, setup_of(session))
     with (
         Reporter(
@@ -214,11 +214,11 @@ def train(
 def evaluate_running(run: Run, session: Session, data: dict[str, Source], reporter: Reporter) -> None:
     """Evaluates during training, and saves the best model on validation images."""
     split = running_split(data)
-    found = evaluate_split(session, data, split)
-    reporter.log_eval(session.step, split, found.result)
-    metrics = {f"{split}/{name}": value for name, value in found.result.metrics()}
+    evaluation = evaluate_split(session, data, split)
+    reporter.log_eval(session.step, split, evaluation.result)
+    metrics = {f"{split}/{name}": value for name, value in evaluation.result.metrics()}
     if split == "val" and metrics:
-        save_if_best(run, session, metrics, thresholds=found.thresholds)
+        save_if_best(run, session, metrics, thresholds=evaluation.thresholds)
 
 
 def finish(
@@ -233,15 +233,15 @@ def finish(
     best = run.path / BEST
     if session.config.train.patience is not None and session.world.run_on_main(best.is_dir):
         session.best = load_model(best, device=session.device)
-    found = evaluate_split(session, data, split)
-    reporter.log_eval(session.step, split, found.result)
-    if found.note:
-        reporter.info(found.note)
+    evaluation = evaluate_split(session, data, split)
+    reporter.log_eval(session.step, split, evaluation.result)
+    if evaluation.note:
+        reporter.info(evaluation.note)
     reporter.log_bottleneck()
-    unreadable = sorted({*session.metadata()["unreadable"], *found.result.unreadable})
-    save_artefacts(run, session, data, profiler, split=split, found=found)
+    unreadable = sorted({*session.metadata()["unreadable"], *evaluation.result.unreadable})
+    save_artefacts(run, session, data, profiler, split=split, evaluation=evaluation)
     if unreadable:
         reporter.info(f"{len(unreadable)} files could not be read and were skipped:")
         for message in unreadable:
             reporter.info(f"  {message}")
-    return {f"{split}/{name}": value for name, value in found.result.metrics()}
+    return {f"{split}/{name}": value for name, value in evaluation.result.metrics()}

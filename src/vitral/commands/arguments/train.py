@@ -18,7 +18,7 @@ USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--seed N] [--mo
 
 Train a model and write it to DIR (by default the next free runs/RECIPE-N), with its metrics, curves and checkpoints.
 Ctrl-C saves a checkpoint; --resume continues from it, with the same result as an uninterrupted run.
---or-resume starts a run, or resumes it if DIR has one: the same command can be started again and again.
+--or-resume starts a run, or resumes it if DIR has one: so you can repeat the command.
 --model.name replaces the recipe's model, with the recipe's image size: R50+ViT-B/16, BiT-R50x1 and others that
 vitral models lists. Several processes split each batch: --train.batch-size is the size over all processes.
 
@@ -61,7 +61,7 @@ def check_recipe(changes: list[str]) -> None:
         UserError: there is no recipe, no such recipe, or no such file of weights.
     """
     if not changes or changes[0].startswith("-"):
-        raise UserError("name a recipe before the flags; vitral recipes describes them")
+        raise UserError("give a recipe before the flags; vitral recipes describes them")
     name, *flags = changes
     if name not in RECIPES:
         raise UserError(f"{unknown_name('recipe', name, RECIPES)}; vitral recipes describes them")
