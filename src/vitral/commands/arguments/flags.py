@@ -37,6 +37,7 @@ SENTENCES: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"^(--\S+): no type matching (.+) could be instantiated from \[(.+)\]": _describe_types,
     r"^(--\S+): Could not parse arguments \[(.+)\] into tuple .*\[float, float\]": r"\1 must be two numbers, not \2",
     r"^invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+)\)": r"\2 must be one of \3, not \1",
+    r"\{none, ?balanced\}\|\{\[FLOAT \[FLOAT \.\.\.\]\]\}": "none, balanced or a number for each class",
 }
 """tyro's and Python's wording of an error, and ours."""
 
