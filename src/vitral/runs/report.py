@@ -255,12 +255,8 @@ def examples(data: ReportData, classes: tuple[str, ...]) -> list[dict[str, Any]]
     else:
         wrong = (predictions.top[:, 0] != predictions.truth).nonzero()[:, 0]
         worst = wrong[predictions.confidence[wrong].argsort(descending=True, stable=True)][:NUM_SAMPLES].tolist()
-    spaced = (
-        np.linspace(0, len(predictions.truth) - 1, min(NUM_SAMPLES, len(predictions.truth)))
-        .round()
-        .astype(int)
-        .tolist()
-    )
+    count = len(predictions.truth)
+    spaced = np.linspace(0, count - 1, min(NUM_SAMPLES, count)).round().astype(int).tolist()
     return [
         {"title": title, "images": [example(data, splits[data.split], classes, row) for row in rows]}
         for title, rows in ((title, worst), ("Evenly spaced images", spaced))
