@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> None:
     with join_processes(timeout=parse_timeout(options.timeout)) as world:
         run, config = resolve_run(options.changes, resume=options.resume, or_resume=options.or_resume, world=world)
         with closing(run):
-            metrics = train_run(run, config, world)
+            metrics = train_run(run, config, world, strict=options.strict_resume)
     if not world.is_main:
         return
     if options.json:
@@ -71,11 +71,11 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
     return Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config
 
 
-def train_run(run: Run, config: RunConfig, world: World) -> dict[str, float]:
+def train_run(run: Run, config: RunConfig, world: World, *, strict: bool) -> dict[str, float]:
     """Trains to the end and returns the final metrics; a run that stops early prints how to resume it."""
     how = f"resume it with: vitral train --resume {shlex.quote(str(run.path))}"
     try:
-        return fit(run, config, world)
+        return fit(run, config, world, strict=strict)
     except Interrupted as stop:
         if world.is_main:
             print(f"{stop}; {'the run is finished' if stop.finished else how}", file=sys.stderr)

@@ -366,3 +366,17 @@ def test_the_best_model_on_validation_images_is_saved_also_after_resuming(tmp_pa
         shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{step:09d}")
     train(tiny, resume=True)
     assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == before
+
+
+def test_resuming_elsewhere_is_noted_or_refused(tmp_path, train, capsys, monkeypatch):
+    config = tiny_run(tmp_path / "run", steps=4)
+    train(config)
+    threads = metadata(newest(tmp_path / "run"))["machine"]["threads"]
+    longer = replace(config, train=replace(config.train, steps=8))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    run = Run.open(tmp_path / "run")
+    with pytest.raises(ValueError, match=f"threads 64 instead of {threads}.*--strict-resume"):
+        fit(run, longer, strict=True)
+    run.close()
+    train(longer, resume=True)
+    assert f"threads 64 instead of {threads}: from here on, results are equal but for" in capsys.readouterr().err
