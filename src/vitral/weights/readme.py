@@ -181,13 +181,13 @@ def _use(name: str, format: str, other_formats: Sequence[str], *, answer: str | 
     parts = [_python(f"import vitral\n\n{predict if answer else load}")]
     if format in LOADING:
         repository = model_id if format == "timm" else name
-        loading = _loading(format, classifier=classifier)
+        loading = _loading(format, classifier=bool(answer))
         parts.append(_python(f"import {PACKAGES[format]}\n\n{loading.format(source=repository)}"))
     for other in other_formats:
         folder = f"local-dir:{other}-model" if other == "timm" else f"{other}-model"
         parts.append(
             f"To use it in {PACKAGES[other]}, first run `vitral convert {model_id} {other}-model --to {other}`:\n\n"
-            + _python(f"import {PACKAGES[other]}\n\n{_loading(other, classifier=classifier).format(source=folder)}")
+            + _python(f"import {PACKAGES[other]}\n\n{_loading(other, classifier=bool(answer)).format(source=folder)}")
         )
     return "\n\n".join(parts)
 
