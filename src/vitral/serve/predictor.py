@@ -1,7 +1,8 @@
 """Image classification with a trained model: from image files to class names."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -109,7 +110,7 @@ class Predictor:
         self.bfloat16 = precision == "bfloat16" or chosen
 
     def predict(self, images: Iterable[ImageLike], *, top_k: int | None = None) -> Iterator[Prediction | Failure]:
-        """Classifies images lazily and in order, with one batch in memory at a time.
+        """Classifies images lazily and in order, with one batch in memory at a time, or two of a sequence.
 
         Args:
             images: paths, contents of files, PIL images, or uint8 arrays of shape (h w), (h w 1) or (h w 3), in any
@@ -185,18 +186,36 @@ class Predictor:
         return self._read(image, name)
 
     def _predict(self, images: Iterable[ImageLike], top_k: int | None) -> Iterator[Prediction | Failure]:
+        for names, read in self._read_batches(images):
+            known = [name for name, outcome in zip(names, read, strict=True) if isinstance(outcome, np.ndarray)]
+            pixels = [outcome for outcome in read if isinstance(outcome, np.ndarray)]
+            answers = iter(self._answers(known, pixels, top_k) if pixels else [])
+            for outcome in read:
+                yield outcome if isinstance(outcome, Failure) else next(answers)
+
+    def _read_batches(self, images: Iterable[ImageLike]) -> Iterator[tuple[list[str], list[Pixels | Failure]]]:
+        """Names and pixels, batch by batch. While one batch is computed, the next of a sequence is read."""
         numbered = enumerate(images)
+        # the next image of a camera may come late, and must not delay the answer to this one
+        num_started = 2 if isinstance(images, Sequence) else 1
+        started: deque[tuple[list[tuple[int, ImageLike]], list[Future[Pixels | Failure]]]] = deque()
         with ThreadPoolExecutor(NUM_READERS) as readers:
-            while batch := list(islice(numbered, self.batch_size)):
-                names = [_name(image, number) for number, image in batch]
-                for name, (_, image) in zip(names, batch, strict=True):
-                    _check_type(image, name, bands=self.card.preprocessing.bands)
-                read = list(readers.map(self._read_or_fail, [image for _, image in batch], names))
-                pixels = {name: outcome for name, outcome in enumerate(read) if isinstance(outcome, np.ndarray)}
-                known = [names[row] for row in pixels]
-                answers = iter(self._answers(known, list(pixels.values()), top_k) if pixels else [])
-                for outcome in read:
-                    yield outcome if isinstance(outcome, Failure) else next(answers)
+            try:
+                while True:
+                    while len(started) < num_started and (batch := list(islice(numbered, self.batch_size))):
+                        reading = [
+                            readers.submit(self._read_or_fail, image, _name(image, number)) for number, image in batch
+                        ]
+                        started.append((batch, reading))
+                    if not started:
+                        return
+                    batch, reading = started.popleft()
+                    names = [_name(image, number) for number, image in batch]
+                    for name, (_, image) in zip(names, batch, strict=True):
+                        _check_type(image, name, bands=self.card.preprocessing.bands)
+                    yield names, [outcome.result() for outcome in reading]
+            finally:
+                readers.shutdown(cancel_futures=True)
 
     def _read(self, image: ImageLike, name: str) -> Pixels:
         preprocessing, file = self.card.preprocessing, Path(image) if isinstance(image, str) else image

@@ -13,7 +13,7 @@ from vitral.weights.address import HUB_PREFIX
 from vitral.weights.folder import ModelConfig
 from vitral.weights.upstream_config import CONFIG_FILES
 
-__all__ = ["render_readme"]
+__all__ = ["render_readme", "without_folder"]
 
 MAX_LISTED_CLASSES = 40
 """Number of class names on the page; `config.json` has all of them."""
@@ -141,7 +141,7 @@ def _architecture(config: ModelConfig, macs: int) -> str:
 
 
 def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    rows = [[key, _without_folder(str(value))] for key, value in provenance.items()]
+    rows = [[key, without_folder(str(value))] for key, value in provenance.items()]
     for title, key in RECIPE.items():
         group, field = key.split(".")
         if (value := (run.get(group) or {}).get(field)) is not None:
@@ -181,13 +181,15 @@ def _use(name: str, format: str, other_formats: Sequence[str], *, answer: str | 
     parts = [_python(f"import vitral\n\n{predict if answer else load}")]
     if format in LOADING:
         repository = model_id if format == "timm" else name
-        loading = _loading(format, classifier=bool(answer))
+        loading = _loading(format, classifier=answer is not None)
         parts.append(_python(f"import {PACKAGES[format]}\n\n{loading.format(source=repository)}"))
     for other in other_formats:
         folder = f"local-dir:{other}-model" if other == "timm" else f"{other}-model"
         parts.append(
             f"To use it in {PACKAGES[other]}, first run `vitral convert {model_id} {other}-model --to {other}`:\n\n"
-            + _python(f"import {PACKAGES[other]}\n\n{_loading(other, classifier=bool(answer)).format(source=folder)}")
+            + _python(
+                f"import {PACKAGES[other]}\n\n{_loading(other, classifier=answer is not None).format(source=folder)}"
+            )
         )
     return "\n\n".join(parts)
 
@@ -222,9 +224,9 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def _data(provenance: Mapping[str, Any]) -> str:
-    return _without_folder(str(provenance.get("data", "")))
+    return without_folder(str(provenance.get("data", "")))
 
 
-def _without_folder(value: str) -> str:
+def without_folder(value: str) -> str:
     """Last part of a path, so that the page shows no folders of a private disk."""
     return value if value.startswith(HUB_PREFIX) else Path(value).name
