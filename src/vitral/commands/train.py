@@ -16,6 +16,7 @@ from vitral.commands.output import print_json
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
+from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.recipe import Recipe
 from vitral.runs.run import Run
@@ -23,6 +24,7 @@ from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
+from vitral.train.targets import with_data
 from vitral.weights.address import to_address
 from vitral.weights.load import stores_architecture
 
@@ -104,6 +106,7 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     else:
         default = recipe()
     default, changes = replace_model(default, changes)
+    default = with_target(default, changes, program)
     default = with_channels(default, changes, program)
     return parse_config(RunConfig, default=default, arguments=changes, program=program)
 
@@ -124,6 +127,27 @@ def with_channels(config: RunConfig, changes: list[str], program: str) -> RunCon
     if channels is None or not channels.isdigit():
         return config
     return replace(config, preprocessing=config.preprocessing.with_bands(int(channels)))
+
+
+def with_target(config: RunConfig, changes: list[str], program: str) -> RunConfig:
+    """The configuration with the objective of --data.target, if that is given and the recipe learns classes.
+
+    Raises:
+        UserError: the recipe has another objective.
+    """
+    target, _ = pop_option(changes, "--data.target", program)
+    if target not in ("multi-label", "regression"):  # the default, or a value that parsing refuses
+        return config
+    if not isinstance(config.objective, ClassificationConfig):
+        raise UserError(
+            f"the recipe {config.recipe} does not learn --data.target {target}: choose folder, finetune, or another "
+            "recipe that learns classes"
+        )
+    for option in ("--augment.mixup", "--augment.cutmix"):
+        if pop_option(changes, option, program)[0] not in (None, "0"):
+            raise UserError(f"{option} mixes two classes, and --data.target is {target}: leave it out")
+    source = pop_option(changes, "--data.source", program)[0] or config.data.source
+    return with_data(config, replace(config.data, source=source, target=target))
 
 
 def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:

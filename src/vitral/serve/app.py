@@ -23,7 +23,7 @@ from vitral.serve.metrics import Metrics
 from vitral.serve.observer import Lifecycle, Observer
 from vitral.serve.predictor import Predictor
 from vitral.serve.problems import Problem, add_handlers, describe
-from vitral.serve.schemas import FeatureAnswer, ModelList, PredictAnswer, as_model, as_outcome, ranked
+from vitral.serve.schemas import FeatureAnswer, ModelList, PredictAnswer, as_model, as_outcome, predicted
 from vitral.serve.service import Service
 from vitral.serve.site import add_site
 from vitral.serve.uploads import REQUEST_BODY, ClientGone, Uploads
@@ -143,10 +143,7 @@ def _api(routes: Routes) -> APIRouter:
         async with routes.uploads.read(request) as uploads:
             work = service.compute(uploads, service.probabilities, deadline=deadline)
             outcomes = await _until(request, work, deadline)
-        images = [
-            as_outcome(outcome, "classes", outcome.problem or ranked(outcome.result, service.classes, count))
-            for outcome in outcomes
-        ]
+        images = [predicted(outcome, service.predictor.card, count) for outcome in outcomes]
         return JSONResponse({"model": service.name, "images": images})
 
     @router.post("/features", response_model=FeatureAnswer, responses=ERRORS, openapi_extra=body)
@@ -212,15 +209,17 @@ def _operations(routes: Routes, metrics: Metrics, lifecycle: Lifecycle) -> APIRo
     return router
 
 
-def _top_k(service: Service, top_k: int | None) -> int:
+def _top_k(service: Service, top_k: int | None) -> int | None:
     count = len(service.classes)
     if not count:
         raise Problem(422, f"the model {service.name} has no trained head, so it predicts no classes: use /v1/features")
+    if top_k is not None and service.predictor.card.target == "regression":
+        raise Problem(422, f"the model {service.name} predicts a number and no classes: leave out top_k")
     if top_k is not None and top_k > count:
         raise Problem(
             422, f"the model {service.name} has {count} classes: top_k must be from 1 to {count}, not {top_k}"
         )
-    return min(5, count) if top_k is None else top_k
+    return top_k
 
 
 async def _until(request: Request, work: Coroutine[Any, Any, Any], deadline: float) -> Any:

@@ -24,7 +24,7 @@ from vitral.inspection.picture import overlay_rollout
 from vitral.serve.batching import Batcher, BatchStats, DeadlinePassed, Task
 from vitral.serve.config import ServeConfig
 from vitral.serve.metrics import Metrics
-from vitral.serve.predictor import Predictor
+from vitral.serve.predictor import Predictor, probabilities
 from vitral.serve.problems import Problem
 from vitral.serve.uploads import Upload
 from vitral.vit import ViT
@@ -110,8 +110,8 @@ class Service:
         self._readers.shutdown(cancel_futures=True)
 
     def probabilities(self, pixels: list[np.ndarray]) -> list[Tensor]:
-        """Probabilities of the classes for each image of a batch."""
-        return list(self.predictor.logits(_stacked(pixels)).softmax(dim=-1).cpu())
+        """Probabilities of the classes for each image of a batch, or its number."""
+        return list(probabilities(self.predictor.logits(_stacked(pixels)), self.predictor.card).cpu())
 
     def features(self, pixels: list[np.ndarray]) -> list[Tensor]:
         """Features of each image of a batch."""

@@ -19,6 +19,7 @@ SENTENCES = {
     r"^(--\S+): invalid literal for int\(\) with base 10: (.+)": r"\1 must be an integer, not \2",
     r"^(--\S+): no type matching (.+) could be instantiated from \[(.+)\]": r"\1 must be one of \2, not \3",
     r"^invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+)\)": r"\2 must be one of \3, not \1",
+    r"\{none, ?balanced\}\|\{\[FLOAT \[FLOAT \.\.\.\]\]\}": "none, balanced or a number for each class",
 }
 """tyro's and Python's wording of an error, and ours."""
 
