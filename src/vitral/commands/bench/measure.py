@@ -110,7 +110,7 @@ def _prepare(
         except Exception as error:
             if is_out_of_memory(error):
                 reason = "out of memory"
-            elif "compiled" in each.by:
+            elif type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             else:
                 raise
