@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+import torch
 from pydantic import BaseModel, Field
-from torch import Tensor
 
-from vitral.serve.service import Outcome, Service
+from vitral.serve.engine import Outcome
+from vitral.serve.service import Service
 
 __all__ = ["FeatureAnswer", "ModelList", "PredictAnswer", "as_model", "as_outcome", "ranked"]
 
@@ -61,7 +63,10 @@ class ModelEntry(BaseModel):
     parameters: int
     image_size: tuple[int, int] = Field(description="Height and width of the input in pixels.")
     classes: list[str] = Field(description="Empty if the head was never trained.")
+    backend: str = Field(description="What computes it: eager, compile, onnx and so on.")
+    features: bool = Field(description="Whether /v1/features answers.")
     attention: bool = Field(description="Whether /v1/attention draws it.")
+    layers: int = Field(description="Layers that /v1/attention takes; 0 if it draws nothing.")
     ready: bool
     metrics: dict[str, float] = Field(description="Results of its evaluation, as fractions.")
 
@@ -74,14 +79,17 @@ class ModelList(BaseModel):
 
 def as_model(service: Service) -> dict[str, Any]:
     """A model as `ModelEntry` has it."""
-    model, card = service.predictor.model, service.predictor.card
+    facts, card = service.facts, service.card
     return {
         "name": service.name,
-        "architecture": type(model).__name__,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "architecture": facts.architecture,
+        "parameters": facts.parameters,
         "image_size": card.preprocessing.image_size,
         "classes": card.classes,
-        "attention": service.draws_attention,
+        "backend": facts.backend,
+        "features": "features" in facts.tasks,
+        "attention": "attention" in facts.tasks,
+        "layers": facts.layers,
         "ready": service.ready,
         "metrics": card.metrics,
     }
@@ -93,8 +101,8 @@ def as_outcome(outcome: Outcome, key: str, value: Any) -> dict[str, Any]:
     return {"name": outcome.name, "sha256": outcome.sha256, **result}
 
 
-def ranked(probabilities: Tensor, classes: tuple[str, ...], top_k: int) -> list[dict[str, Any]]:
+def ranked(probabilities: np.ndarray, classes: tuple[str, ...], top_k: int) -> list[dict[str, Any]]:
     """The most probable classes as `ClassProbability` has them."""
-    values, indices = probabilities.topk(top_k)
+    values, indices = torch.from_numpy(probabilities).topk(top_k)
     pairs = zip(values.tolist(), indices.tolist(), strict=True)
     return [{"class": classes[index], "probability": value} for value, index in pairs]
