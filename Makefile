@@ -26,7 +26,7 @@ demo: install ## train a Vision Transformer on images of digits, then draw what 
 # Checking the shapes of every call and compiling a model into one graph exclude each other: hence two runs.
 test: install ## run every test (those that need a GPU are skipped where there is none)
 	$(BIN)/pytest --numprocesses=$(JOBS)
-	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m compile tests/unit
+	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m compile tests/unit tests/serve
 
 # Without the shape checks, and without the tests of recipes' tables and of data sets' files.
 test-fast: install ## run the quick tests: between commits

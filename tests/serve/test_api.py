@@ -96,6 +96,16 @@ def test_attention_is_a_picture(client: TestClient) -> None:
     assert response.content.startswith(b"\x89PNG")
 
 
+def test_attention_of_a_layer_is_the_rollout_up_to_it(client: TestClient) -> None:
+    first, last, whole = (
+        client.post(f"/v1/attention?{query}", content=image_file(), headers=PNG).content
+        for query in ("layer=1", "layer=2", "model=small")
+    )
+    assert first != last == whole
+    for layer in ("0", "3", "x"):
+        assert "layer" in refused(client.post(f"/v1/attention?layer={layer}", content=image_file(), headers=PNG), 422)
+
+
 def test_models_are_listed(client: TestClient) -> None:
     first, second = client.get("/v1/models").json()["models"]
     assert (first["name"], second["name"]) == ("small", "blank")

@@ -93,7 +93,7 @@ class Engine:
         self.predictor, self.config = predictor, config
         self.facts = _facts(predictor, compiled=config.compile)
         if config.compile:
-            predictor.model.compile()
+            predictor.model.compile(dynamic=True)
         self._batcher = Batcher(
             name=f"model {name}", max_batch=config.max_batch, max_wait=config.max_wait, observe=observe
         )
@@ -136,11 +136,11 @@ class Engine:
             job.add_done_callback(partial(self._readers.submit, finish) if drawn else finish)
 
     def _warm_up(self, items: list[None]) -> list[None]:
-        """Computes batches of every kind that is compiled for itself: the largest, one image, any number."""
+        """Computes batches of both kinds that are compiled: of several images, and of one."""
         preprocessing = self.facts.card.preprocessing
         pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
         task = self._compute["probabilities" if "probabilities" in self.facts.tasks else "features"]
-        for size in sorted({self.config.max_batch, min(2, self.config.max_batch), 1}, reverse=True):
+        for size in sorted({self.config.max_batch, 1}, reverse=True):
             task([pixels] * size)
         return items
 

@@ -96,6 +96,8 @@ class Predictor:
         self.device = pick_device(device)
         if not isinstance(model, Model | ExportedModel):
             model = load_exported(model) if is_exported(model) else load(model)
+        if isinstance(model, ExportedModel) and precision == "bfloat16":
+            raise UserError(f"{model.path} computes in {model.metadata.precision}: leave out --precision")
         self.model = model.to(self.device).eval()
         self.batch_size = batch_size
         self.bfloat16 = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
