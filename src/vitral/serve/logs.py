@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Full, Queue
 from threading import Thread
-from typing import Any, Literal, TextIO, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-__all__ = ["LOG_FORMATS", "LogFormat", "logging_to"]
+__all__ = ["LOG_FORMATS", "LogFormat", "TextStream", "logging_to"]
 
 LogFormat = Literal["text", "json"]
 """Lines for people, or one JSON object a line."""
@@ -25,8 +25,19 @@ CLOSE_SECONDS = 1.0
 """What a stream that blocks may delay the end by."""
 
 
+@runtime_checkable
+class TextStream(Protocol):
+    """What lines are written to, such as `sys.stderr`."""
+
+    def write(self, text: str, /) -> Any:
+        """Writes text."""
+
+    def flush(self) -> Any:
+        """Hands it on."""
+
+
 @contextmanager
-def logging_to(stream: TextIO, form: LogFormat) -> Iterator[None]:
+def logging_to(stream: TextStream, form: LogFormat) -> Iterator[None]:
     """Writes the service's log to a stream until the context ends.
 
     A stream that blocks or fails, as on a full disk, loses lines and stops nothing. A later line says how many.
@@ -51,7 +62,7 @@ def logging_to(stream: TextIO, form: LogFormat) -> Iterator[None]:
 class _Writer(logging.Handler):
     """Formats records at once, and writes them in a thread."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextStream) -> None:
         super().__init__()
         self._stream, self._lost = stream, 0
         self._queue: Queue[str | None] = Queue(MAX_WAITING)
