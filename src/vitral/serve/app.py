@@ -66,7 +66,8 @@ def create_app(models: Served | Mapping[str, Served] | Loader, *, config: ServeC
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        served.start().add_done_callback(lambda started: setattr(lifecycle, "failure", started.exception()))
+        app.state.started = served.start()
+        app.state.started.add_done_callback(lambda started: setattr(lifecycle, "failure", started.exception()))
         yield
         await served.close()
 
