@@ -127,10 +127,14 @@ class Routes:
         """The reading of `time.monotonic()` at which an answer is useless."""
         return time.monotonic() + min(self.config.timeout, timeout or self.config.timeout)
 
+    @property
+    def token(self) -> list[Any]:
+        """Dependencies of routes that need the token; none if there is no token, so that the document shows none."""
+        return [] if self.config.token is None else [Depends(self.check_token)]
+
     async def check_token(self, given: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]) -> None:
         """Raises a `Problem` unless the request has the token."""
-        if self.config.token is None:
-            return
+        assert self.config.token is not None
         # digests have one length, so that the time tells nothing of the token's
         digests = (
             hashlib.sha256(text.encode()).digest() for text in (given.credentials if given else "", self.config.token)
@@ -141,7 +145,7 @@ class Routes:
 
 def _api(routes: Routes) -> APIRouter:
     """The routes of the models."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(routes.check_token)], tags=["models"])
+    router = APIRouter(prefix="/v1", dependencies=routes.token, tags=["models"])
     body = {"requestBody": REQUEST_BODY}
 
     @router.post("/predict", response_model=PredictAnswer, responses=ERRORS, openapi_extra=body)
@@ -220,9 +224,7 @@ def _operations(routes: Routes, metrics: Metrics, lifecycle: Lifecycle) -> APIRo
             raise Problem(503, f"not ready: {', '.join(waiting)}", retry_after=1)
         return {"status": "ready"}
 
-    @router.get(
-        "/metrics", response_class=Response, responses=describe(401), dependencies=[Depends(routes.check_token)]
-    )
+    @router.get("/metrics", response_class=Response, responses=describe(401), dependencies=routes.token)
     async def prometheus() -> Response:
         """Figures in Prometheus' text format."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
