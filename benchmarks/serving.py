@@ -7,7 +7,7 @@ turns, several times: the bare model on batches in memory at its best size, the 
 at half of the load that `vitral serve` takes. Then `vitral serve` gets twice the requests that it can answer, for
 `--soak` seconds. Every answer is compared with the SHA-256 and the most probable class of the image that was sent.
 
-Takes about 15 minutes a model as it stands, on a machine that must do nothing else. CPU time is read from /proc, so
+Takes about 20 minutes a model as it stands, on a machine that must do nothing else. CPU time is read from /proc, so
 this needs Linux.
 """
 
@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -63,7 +64,8 @@ def measure(name: str, options: argparse.Namespace) -> None:
         predictor, pictures = prepare(name, Path(folder), options)
         batches = [batch for batch in BATCHES if batch <= options.max_batch]
         best = max(batches, key=lambda batch: bare_speed(predictor, batch, options.seconds / 4).speed)
-        starts = {"vitral serve": vitral_serve} | ({"LitServe": litserve} if find_spec("litserve") else {})
+        starts = {"vitral serve": vitral_serve, "vitral serve --workers 1": partial(vitral_serve, workers=1)}
+        starts |= {"LitServe": litserve} if find_spec("litserve") else {}
         print(f"## {name} at {options.image_size} pixels, batches of {best}\n")
         bare, full, half = [], {service: [] for service in starts}, {service: [] for service in starts}
         for _ in range(options.rounds):
