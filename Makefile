@@ -6,6 +6,8 @@ PYTHON ?= python3
 JOBS ?= 3
 
 BIN := .venv/bin
+# Each of the many processes that tests start would otherwise compile PyTorch's sources again.
+unexport PYTHONDONTWRITEBYTECODE
 UV_VERSION := 0.13.9
 # The uv on the PATH where there is one that runs, else one of the project's own.
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)

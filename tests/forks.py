@@ -20,7 +20,7 @@ from processes import SECONDS, SOURCES
 __all__ = ["Fork", "pair", "start"]
 
 SERVER = """
-import json, os, sys, traceback
+import json, os, runpy, sys, traceback
 import matplotlib.figure, torch, torch._dynamo
 import vitral.commands.train, vitral.commands.sweep, vitral.distributed.shards
 import jinja2, sklearn.datasets, PIL.GifImagePlugin, matplotlib.backends.backend_agg
@@ -35,7 +35,11 @@ def child(request):
     sys.stdin = open(os.devnull)
     code = 1
     try:
-        main(request["arguments"])
+        if request["script"]:
+            sys.argv = [request["script"], *request["arguments"]]
+            runpy.run_path(request["script"], run_name="__main__")
+        else:
+            main(request["arguments"])
         code = 0
     except SystemExit as stop:
         code = stop.code or 0
@@ -62,7 +66,8 @@ for line in sys.stdin:
 @functools.cache
 def server() -> subprocess.Popen[str]:
     """The process that forks, one for all tests; it ends with this process, whose pipe it reads."""
-    environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
+    path = f"{SOURCES}:{Path(__file__).parent}"
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
     return subprocess.Popen(
         [sys.executable, "-c", SERVER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -79,14 +84,15 @@ def ask(**request: Any) -> int | None:
 
 
 class Fork:
-    """A running `vitral ARGUMENTS`, with the interface of `subprocess.Popen` that tests use."""
+    """A running `vitral ARGUMENTS` or `script ARGUMENTS`, with the interface of `subprocess.Popen` that tests use."""
 
-    def __init__(self, *arguments: str | Path, cwd: Path, **variables: str) -> None:
+    def __init__(self, *arguments: str | Path, cwd: Path, script: Path | None = None, **variables: str) -> None:
         self.output, self.errors = cwd / f".output-{time.monotonic_ns()}", cwd / f".errors-{time.monotonic_ns()}"
         for path in (self.output, self.errors):  # a process may be killed before it opens them, and is still read
             path.touch()
         paths = {"cwd": str(cwd), "output": str(self.output), "errors": str(self.errors)}
-        pid = ask(arguments=list(map(str, arguments)), variables=variables, **paths)
+        program = None if script is None else str(script)
+        pid = ask(arguments=list(map(str, arguments)), script=program, variables=variables, **paths)
         assert pid is not None
         self.pid = pid
         self.returncode: int | None = None
@@ -114,13 +120,13 @@ class Fork:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def start(*arguments: str | Path, cwd: Path) -> Fork:
-    """Starts `vitral ARGUMENTS`."""
-    return Fork(*arguments, cwd=cwd)
+def start(*arguments: str | Path, cwd: Path, script: Path | None = None, **variables: str) -> Fork:
+    """Starts `vitral ARGUMENTS`, or a script, with variables of the environment."""
+    return Fork(*arguments, cwd=cwd, script=script, **variables)
 
 
-def pair(*arguments: str | Path, cwd: Path) -> tuple[Fork, Fork]:
-    """Starts `vitral ARGUMENTS` twice, with torchrun's environment variables; the first is the main process.
+def pair(*arguments: str | Path, cwd: Path, script: Path | None = None, **variables: str) -> tuple[Fork, Fork]:
+    """Starts `vitral ARGUMENTS`, or a script, twice, with torchrun's variables; the first is the main process.
 
     For tests that are not about torchrun, which takes ten seconds to import what these processes have.
     """
@@ -128,5 +134,6 @@ def pair(*arguments: str | Path, cwd: Path) -> tuple[Fork, Fork]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    first, second = (Fork(*arguments, cwd=cwd, RANK=rank, LOCAL_RANK=rank, **common) for rank in "01")
+    common |= variables
+    first, second = (start(*arguments, cwd=cwd, script=script, RANK=rank, LOCAL_RANK=rank, **common) for rank in "01")
     return first, second

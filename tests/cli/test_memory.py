@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
-from processes import start, steps_taken, wait_until
+from forks import start
+from processes import steps_taken
 
 STEPS = 2400
 SETTINGS = (
     "--model.depth",
     "1",
+    "--model.width",
+    "32",
+    "--model.num-heads",
+    "1",
+    "--model.mlp-dim",
+    "32",
     "--train.batch-size",
     "4",
     "--train.track",
@@ -38,7 +45,8 @@ def test_a_run_and_its_reading_process_do_not_grow(tmp_path: Path) -> None:
     process = start(*command, cwd=tmp_path)
     seen = []
     for step in (160, 2160):
-        wait_until(lambda step=step: steps_taken(tmp_path / "run") >= step, process)
+        process.wait_until(lambda step=step: steps_taken(tmp_path / "run") >= step)
         seen.append(resident(process.pid))
-    assert "model, metrics and report are in run" in process.communicate(timeout=300)[0]
+    assert process.ended()
+    assert "model, metrics and report are in run" in process.output.read_text()
     assert seen[1] < 1.02 * seen[0]

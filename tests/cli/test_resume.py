@@ -11,7 +11,7 @@ import pytest
 
 from checkpoints import metadata, newest, tensors
 from forks import start
-from processes import records, steps_taken, wrong_use
+from processes import last_record, records, steps_taken, wrong_use
 
 STEPS = 200
 EVALUATE = 20
@@ -118,7 +118,7 @@ def in_an_evaluation(run: Path, target: int) -> bool:
     """The step before the evaluation is recorded, its metrics are not."""
     if not in_a_step(run, target):
         return False
-    last = records(run)[-1]
+    last = last_record(run)
     return last["step"] % EVALUATE == 0 and "train/loss" in last
 
 

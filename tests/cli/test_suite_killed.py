@@ -1,19 +1,16 @@
 """A suite of tasks that is killed resumes, and ends with the results of an uninterrupted one."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import forks
 from cli.screen import Screen
 from cli.small_suite import TITLES, shrink
-from processes import SECONDS, SOURCES
 from vitral.datasets.registry import TASKS
 from vitral.suites.finetuning import PROTOCOLS
 
@@ -32,11 +29,9 @@ def small() -> Iterator[None]:
         table.update(whole)
 
 
-def start(run: Path, *, after: int) -> subprocess.Popen[str]:
+def start(run: Path, *, after: int) -> forks.Fork:
     """The suite in a new process, killed after some results; with one thread as in these tests, for equal results."""
-    environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1", "KILLED_AFTER": str(after)}
-    command = [sys.executable, str(SUITE), "eval", str(run), *WORDS]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return forks.start("eval", run, *WORDS, cwd=run.parent, script=SUITE, KILLED_AFTER=str(after))
 
 
 def untimed(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -53,8 +48,8 @@ def test_a_killed_suite_resumes_at_the_same_task(screen: Screen, trained: Path, 
     whole, killed = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed"))
     frozen = 3 * len(TITLES)  # kNN, linear probe and few-shot of each
     process = start(killed, after=frozen + 1)  # the first of two trainings on the first task is over
-    _, said = process.communicate(timeout=SECONDS)
-    assert process.returncode == -signal.SIGKILL, said
+    errors = process.ended()
+    assert process.returncode == -signal.SIGKILL, errors
     kept = {path: path.stat().st_mtime_ns for path in scores(killed)}
     assert len(kept) == frozen + 1
     result = screen.json("eval", killed, *WORDS)

@@ -10,9 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from cli import small_suite
-from distributed.test_two_processes import ended, torchrun
-from forks import pair
-from processes import vitral
+from forks import pair, start
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.evals.loop import num_images_on_main
 
@@ -21,7 +19,7 @@ from vitral.evals.loop import num_images_on_main
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained model; the digits are 1,150, 288 and 359 images in batches of 256."""
     folder = tmp_path_factory.mktemp("suites")
-    vitral("train", "digits", "--train.steps", "30", "--model.depth", "1", "--out", "run", cwd=folder)
+    assert start("train", "digits", "--train.steps", "30", "--model.depth", "1", "--out", "run", cwd=folder).ended()
     return folder / "run"
 
 
@@ -33,7 +31,7 @@ def test_two_processes_equal_one(run: Path, tmp_path: Path) -> None:
     """One row for each image, in order, written once; then cached features are used, or reported as damaged."""
     one, two = (Path(shutil.copytree(run, tmp_path / name / "run")) for name in ("one", "two"))
     words = ("eval", "run", "--suite", "knn", "--device", "cpu")
-    vitral(*words, "--out", "table.json", cwd=one.parent)
+    start(*words, "--out", "table.json", cwd=one.parent).ended()
     expected = json.loads((one.parent / "table.json").read_text())["tasks"]
     for _ in range(2):
         processes = pair(*words, "--out", "table.json", cwd=two.parent)
@@ -57,7 +55,9 @@ def test_the_accuracy_of_two_processes_is_that_of_one(run: Path, tmp_path: Path)
     """Of 359 images each counts once; only the main process prints and draws."""
     one, two = (Path(shutil.copytree(run, tmp_path / name / "run")) for name in ("one", "two"))
     words = ("eval", "run", "--json", "--device", "cpu")
-    expected = json.loads(vitral(*words, cwd=one.parent).stdout)
+    alone = start(*words, cwd=one.parent)
+    alone.wait_until(lambda: False)
+    expected = json.loads(alone.output.read_text())
     processes = pair(*words, cwd=two.parent)
     stderr = "".join(process.ended() for process in processes)
     assert [process.returncode for process in processes] == [0, 0], stderr
@@ -76,9 +76,9 @@ def test_a_task_that_fails_costs_no_other(run: Path, tmp_path: Path) -> None:
     """The others are measured and written, though the status, which ends all processes, is that of a failure."""
     model = shutil.copytree(run, tmp_path / "run")
     words = ("eval", model, "--suite", "vtab-mini", "--device", "cpu", "--out", "table.csv")
-    process = torchrun(Path(small_suite.__file__), *words, cwd=tmp_path, TORN="Tissue")
-    stderr = ended(process)
-    assert process.returncode == 1, stderr
+    processes = pair(*words, cwd=tmp_path, script=Path(small_suite.__file__), TORN="Tissue")
+    stderr = "".join(process.ended() for process in processes)
+    assert processes[0].returncode == 1, stderr
     assert "skipped: Tissue: image 0 is torn" in stderr
     with (tmp_path / "table.csv").open() as file:
         assert {row["task"] for row in csv.DictReader(file)} == {"Digits"}

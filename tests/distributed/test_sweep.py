@@ -1,14 +1,11 @@
-"""A sweep on two processes: the main process decides, both train each run; also after one of them was killed."""
+"""A sweep on two processes: the main process decides, both train each run; also after they were killed."""
 
 import json
-import os
 import re
 import signal
 from pathlib import Path
 
-from distributed.test_two_processes import ended, torchrun, workers_of
 from forks import pair
-from processes import wait_until
 
 SWEEP = (
     *("sweep", "digits", "--out", "sweep", "--data.val-fraction", "0.1", "--seeds", "3"),
@@ -19,12 +16,13 @@ SWEEP = (
 
 def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     """Killed in its second trial, resumed with one more trial, and the best retrained."""
-    first = torchrun("-m", "vitral", *SWEEP, "--trials", "2", cwd=tmp_path)
+    killed = pair(*SWEEP, "--trials", "2", cwd=tmp_path)
     checkpoints = tmp_path / "sweep" / "001-seed3" / "checkpoints"
-    wait_until(lambda: any(checkpoints.glob("step_*")), first)  # they are written beside the training
-    os.kill(workers_of(first.pid)[0], signal.SIGKILL)
-    ended(first)
-    assert first.returncode not in (0, None)
+    killed[0].wait_until(lambda: any(checkpoints.glob("step_*")))  # they are written beside the training
+    for process in killed:
+        process.kill()
+        process.ended()
+    assert [process.returncode for process in killed] == [-signal.SIGKILL] * 2
     processes = pair(*SWEEP, "--trials", "3", "--retrain", "5", cwd=tmp_path)
     stderr = "".join(process.ended() for process in processes)
     assert [process.returncode for process in processes] == [0, 0], stderr

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from distributed.assignments import LOGITS, READABLE, assignments
 from distributed.runs import RUNS, with_teacher
-from forks import pair
-from processes import SECONDS, SOURCES, records, start, steps_taken, vitral, wait_until
+from forks import pair, start
+from processes import SECONDS, SOURCES, records, steps_taken, wait_until
 from vitral.runs.run import Run
 from vitral.train.fit import fit
 
@@ -59,9 +59,9 @@ def ended(process: subprocess.Popen[str]) -> str:
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with all runs of two processes."""
     folder = tmp_path_factory.mktemp("pairs")
-    process = torchrun(Path(__file__).with_name("train_tiny.py"), folder, cwd=folder)
-    stderr = ended(process)
-    assert process.returncode == 0, stderr
+    processes = pair(folder, cwd=folder, script=Path(__file__).with_name("train_tiny.py"))
+    stderr = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], stderr
     assert "64 images in all, 32 on each of 2 devices" in stderr
     assert stderr.count("step 12/12") == len(RUNS), "only one process prints"
     return folder
@@ -98,16 +98,16 @@ def test_two_processes_assign_as_one_that_has_no_unreadable_image(pairs):
 def test_more_and_fewer_processes_resume_with_the_same_samples(tmp_path):
     straight = tmp_path / "straight"
     straight.mkdir()
-    vitral(*LONG, cwd=straight)
+    assert f"step {STEPS}/{STEPS}" in start(*LONG, cwd=straight).ended()
     run = tmp_path / "run"
     moments = []
     for processes in (2, 1):
         before = steps_taken(run)
-        command = ["-m", "vitral", *LONG]
-        process = torchrun(*command, cwd=tmp_path) if processes == 2 else start(*LONG, cwd=tmp_path)
+        process = torchrun("-m", "vitral", *LONG, cwd=tmp_path) if processes == 2 else start(*LONG, cwd=tmp_path)
         wait_until(lambda before=before: steps_taken(run) >= before + 10, process)
-        process.send_signal(signal.SIGTERM)
-        assert "stopped by SIGTERM; resume it with: vitral train --resume run" in ended(process)
+        os.kill(process.pid, signal.SIGTERM)
+        stderr = ended(process) if processes == 2 else process.ended()
+        assert "stopped by SIGTERM; resume it with: vitral train --resume run" in stderr
         moments.append(steps_taken(run))
     print(f"2 -> 1 -> 2 processes after steps {moments}")
     assert 0 < moments[0] < moments[1] < STEPS

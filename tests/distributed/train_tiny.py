@@ -1,4 +1,4 @@
-"""Runs under torchrun: trains tiny models with the processes there are, one after another, into the folder named.
+"""Runs with torchrun's variables: trains tiny models with the processes there are, one after another, into a folder.
 
 Each process also saves there what it computes of its part of `assignments.LOGITS`.
 """

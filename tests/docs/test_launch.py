@@ -99,20 +99,7 @@ def test_the_script_is_one_for_bash_and_asks_slurm_for_what_it_needs() -> None:
     assert settings["--ntasks-per-node"] == settings["--gpus-per-node"], "a process for each device"
 
 
-def test_a_slurm_job_trains_with_all_its_processes(cluster: Path) -> None:
-    process = job(cluster, number=job_number(), steps=2)
-    said = process.communicate(timeout=SECONDS)[1]
-    assert process.returncode == 0, said
-    assert "8 images in all, 4 on each of 2 devices" in said
-    assert (cluster / "runs" / "photos" / "model.safetensors").is_file()
-    assert [record["step"] for record in records(cluster / "runs" / "photos") if "train/loss" in record] == [1, 2]
-    typed = sorted((cluster / "typed").read_text().splitlines())
-    words = "train folder --data.root photos --out runs/photos --or-resume --data.workers 10"
-    assert typed == [f"{rank} {rank} 2 localhost {words}" for rank in range(2)]
-    assert not (cluster / "scontrol").exists(), "a finished job is not put back into the queue"
-
-
-def test_a_slurm_job_that_has_to_stop_saves_and_goes_on_when_it_comes_again(cluster: Path) -> None:
+def test_a_slurm_job_of_two_processes_stops_and_goes_on_when_it_comes_again(cluster: Path) -> None:
     number, run, steps = job_number(), cluster / "runs" / "photos", 120
     first = job(cluster, number=number, steps=steps)
     wait_until(lambda: steps_taken(run) >= 3, first)
@@ -120,7 +107,12 @@ def test_a_slurm_job_that_has_to_stop_saves_and_goes_on_when_it_comes_again(clus
         os.kill(int(pid), signal.SIGUSR1)
     said = first.communicate(timeout=SECONDS)[1]
     assert first.returncode == 138, said
+    assert "8 images in all, 4 on each of 2 devices" in said
     assert "stopped by SIGUSR1" in said
+    words = "train folder --data.root photos --out runs/photos --or-resume --data.workers 10"
+    assert sorted((cluster / "typed").read_text().splitlines()) == [
+        f"{rank} {rank} 2 localhost {words}" for rank in "01"
+    ]
     assert (cluster / "scontrol").read_text() == f"requeue {number}\n"
     stopped = steps_taken(run)
     assert 3 <= stopped < steps
@@ -130,7 +122,8 @@ def test_a_slurm_job_that_has_to_stop_saves_and_goes_on_when_it_comes_again(clus
     assert f"steps {stopped} to {steps} of 8 images" in said
     losses = [record["step"] for record in records(run) if "train/loss" in record]
     assert losses == list(range(1, steps + 1)), "no step is missing, none comes twice"
-    assert (cluster / "scontrol").read_text() == f"requeue {number}\n"
+    assert (run / "model.safetensors").is_file()
+    assert (cluster / "scontrol").read_text() == f"requeue {number}\n", "a finished job is not put back into the queue"
 
 
 def test_a_slurm_job_that_fails_is_not_put_back(cluster: Path) -> None:

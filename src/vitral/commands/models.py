@@ -1,23 +1,35 @@
-"""`vitral models`: lists the models by name, size and cost, or shows one in detail."""
+"""`vitral models`: lists the models by name, size and cost, or published checkpoints, or shows a model in detail."""
 
 import argparse
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vitral.commands.output import print_json
 from vitral.config import to_dict
+from vitral.errors import UserError
 from vitral.inspection.cost import activation_memory, cost
 from vitral.models import NAMES, architecture, blank_model
 from vitral.vit_config import ViTConfig
+from vitral.weights.pretrained import Pretrained, list_pretrained
 
 __all__ = ["gigabytes", "main"]
 
 
 def main(options: argparse.Namespace) -> None:
-    """Prints a table of models, or of one model's parts; with `--json`, one object."""
+    """Prints a table of models, of checkpoints, or of one model's parts; with `--json`, one object."""
+    if options.pretrained:
+        checkpoints = [
+            entry for entry in list_pretrained().values() if options.model in (None, entry.name.split("@")[0])
+        ]
+        if not checkpoints:
+            raise UserError(
+                f"there are no published checkpoints of {options.model}: vitral models --pretrained lists all"
+            )
+        print_json({"checkpoints": list(map(asdict, checkpoints))}) if options.json else print_pretrained(checkpoints)
+        return
     if options.model:
         model = details(options.model, options)
         print_json(model) if options.json else print_details(model)
@@ -86,6 +98,31 @@ def print_table(models: list[dict[str, Any]], options: argparse.Namespace) -> No
     if options.batch_size:
         console.print(f"float32, bfloat16: memory of the activations of {options.batch_size} images in training")
     console.print('In Python: vitral.create("ViT-B/16", num_classes=10)', highlight=False)
+
+
+def print_pretrained(checkpoints: list[Pretrained]) -> None:
+    """Prints one line for each checkpoint."""
+    table = Table(
+        Column("checkpoint", no_wrap=True),
+        title="published checkpoints, downloaded from the Hub by name",
+        title_justify="left",
+    )
+    for column in ("pixels", "classes", "download", "ImageNet top-1"):
+        table.add_column(column, justify="right")
+    table.add_column("licence")
+    for entry in checkpoints:
+        table.add_row(
+            entry.name,
+            str(entry.image_size),
+            f"{entry.num_classes:,}" if entry.num_classes else "",
+            gigabytes(entry.num_bytes),
+            "" if entry.top1 is None else f"{entry.top1:.1f} %",
+            entry.licence,
+        )
+    console = Console()
+    console.print(table)
+    console.print("Top-1 as timm measured it. No classes: features only.", highlight=False)
+    console.print(f"vitral train finetune --data.root photos --model.weights {checkpoints[0].name}", highlight=False)
 
 
 def print_details(model: dict[str, Any]) -> None:

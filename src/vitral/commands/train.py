@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.arguments.train import check_recipe
 from vitral.commands.output import print_json
@@ -14,11 +16,13 @@ from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.recipes import RECIPES
+from vitral.recipes.recipe import Recipe
 from vitral.runs.run import Run
 from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
+from vitral.weights.address import to_address
 
 __all__ = ["config_from_recipe", "main"]
 
@@ -88,7 +92,7 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     name, *changes = arguments
     recipe, program = RECIPES[name], f"vitral train {name}"
     if recipe.takes == "weights":
-        default = recipe(weights_path(changes, program))
+        default = with_weights(name, recipe, changes)
     elif recipe.takes == "model":
         model, changes = pop_option(changes, "--model.name", program)
         default = recipe(model) if model else recipe()
@@ -117,12 +121,27 @@ def with_channels(config: RunConfig, changes: list[str], program: str) -> RunCon
     return replace(config, preprocessing=config.preprocessing.with_bands(int(channels)))
 
 
-def weights_path(changes: list[str], program: str) -> Path | None:
-    """The value of `--model.weights`, whose architecture becomes the recipe's; it may be missing only for `--help`."""
-    weights, _ = pop_option(changes, "--model.weights", program)
-    if weights is None and not {"-h", "--help"} & set(changes):
+def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
+    """The configuration of a recipe for the weights of `--model.weights`, whose architecture becomes the recipe's.
+
+    Without them, `finetune` takes a published checkpoint.
+
+    Raises:
+        UserError: the weights are missing, or cannot be read.
+    """
+    weights, _ = pop_option(changes, "--model.weights", f"vitral train {name}")
+    if weights:
+        return recipe(Path(to_address(weights)))
+    if {"-h", "--help"} & set(changes):
+        return recipe(None)
+    if name != "finetune":
         raise UserError("fine-tuning needs a trained model: name its folder with --model.weights")
-    return Path(weights) if weights else None
+    chosen = "ViT-B/16@augreg-in21k" if torch.cuda.is_available() else "ViT-S/16@augreg-in21k"
+    print(f"no --model.weights: fine-tuning {chosen}; vitral models --pretrained lists others", file=sys.stderr)
+    try:
+        return recipe(Path(to_address(chosen)))
+    except UserError as error:
+        raise UserError(f"{error} with --model.weights; or train from scratch with vitral train folder") from None
 
 
 def resume_run(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:

@@ -1,11 +1,12 @@
-"""Names of models as users type them: paths and addresses on the Hugging Face Hub."""
+"""Names of models as users type them: paths, published checkpoints and addresses on the Hugging Face Hub."""
 
 import re
 from pathlib import Path
 
 from vitral.errors import UserError
+from vitral.weights.pretrained import find_pretrained
 
-__all__ = ["HUB_PREFIX", "check_address", "is_hub_name"]
+__all__ = ["HUB_PREFIX", "check_address", "is_hub_name", "to_address"]
 
 HUB_PREFIX = "hf-hub:"
 """Prefix of a model on the Hub."""
@@ -24,7 +25,7 @@ def check_address(model: str | Path) -> None:
     """Checks the form of a model's name, without opening it; a path must exist.
 
     Raises:
-        UserError: it is a web page, or an address without owner, or there is no such file or folder.
+        UserError: it is a web page, or an address without owner, or there is no such file, folder or checkpoint.
     """
     name = str(model)
     if not name.strip():
@@ -37,7 +38,7 @@ def check_address(model: str | Path) -> None:
     if page := HUB_PAGE.match(name):
         revision = f"@{page[2]}" if page[2] and page[2] != "main" else ""
         raise UserError(f"{name} is a page of the Hub: name the model {HUB_PREFIX}{page[1]}{revision}")
-    if Path(name).exists():
+    if Path(name).exists() or find_pretrained(name) is not None:
         return
     if other := OTHER_PREFIX.fullmatch(name):
         raise UserError(f"{name} does not exist here: if it is on the Hub, name it {HUB_PREFIX}{other[1]}")
@@ -46,6 +47,13 @@ def check_address(model: str | Path) -> None:
     if is_hub_name(name) and not name.startswith("runs/"):
         raise UserError(f"{name} does not exist here; is it on the Hub? name it {HUB_PREFIX}{name}")
     raise UserError(f"{name} does not exist: name the folder of a trained model, such as runs/digits")
+
+
+def to_address(model: str | Path) -> str:
+    """The address on the Hub of a published checkpoint's name; any other name unchanged."""
+    name = str(model)
+    entry = None if Path(name).exists() else find_pretrained(name)
+    return name if entry is None else entry.address
 
 
 def is_hub_name(name: str) -> bool:

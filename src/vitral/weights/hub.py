@@ -64,7 +64,8 @@ def download(model: str) -> Path:
         return folder
     except LocalEntryNotFoundError:
         raise UserError(
-            f"{model} is not in the cache and the Hub cannot be reached: connect, or use a local file"
+            f"{model} is not in the cache and the Hub cannot be reached: connect, or run `hf download {name} "
+            "--local-dir FOLDER` on another machine, copy the folder here, and name it"
         ) from None
     except EntryNotFoundError:
         raise UserError(f"{model}: {name} has no file {file}") from None

@@ -16,7 +16,7 @@ from vitral.models import Model
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapt import adapt_model
 from vitral.weights.adapters import Adapter, read_adapter
-from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name
+from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name, to_address
 from vitral.weights.folder import load_model
 from vitral.weights.hub import WEIGHTS_FILES, download
 from vitral.weights.options import check_options
@@ -44,8 +44,9 @@ def load(
 
     Args:
         source: a Vitral model folder, or the weights file in it; another project's file (`.npz`, `.safetensors`,
-            PyTorch, TorchScript of CLIP) or folder, also of a LoRA adapter; or `hf-hub:OWNER/NAME`, optionally with a
-            file, as `hf-hub:OWNER/NAME/FILE`, and with `@REVISION`. The content decides the format, not the name.
+            PyTorch, TorchScript of CLIP) or folder, also of a LoRA adapter; a published checkpoint's name, such as
+            `ViT-S/16@augreg-in21k` (`vitral models --pretrained` lists them); or `hf-hub:OWNER/NAME`, optionally with
+            a file, as `hf-hub:OWNER/NAME/FILE`, and with `@REVISION`. The content decides the format, not the name.
         device: device of the model.
         num_classes: number of classes; another number than in the source gives a zero head.
         image_size: image size in pixels; positions are resampled to it.
@@ -124,7 +125,8 @@ def _find(source: str | Path) -> tuple[Path, Adapter | None]:
         UserError: there is no such model, or the adapter cannot be read.
     """
     check_address(source)
-    path = download(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source)
+    address = to_address(source)
+    path = download(address) if address.startswith(HUB_PREFIX) else Path(source)
     adapter = read_adapter(path)
     if adapter is None:
         return path, None

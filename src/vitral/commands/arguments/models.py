@@ -6,6 +6,7 @@ from pathlib import Path
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.errors import UserError
 from vitral.weights.address import HUB_PREFIX
+from vitral.weights.pretrained import find_pretrained
 
 __all__ = ["parse"]
 
@@ -27,14 +28,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help="add the memory of the activations of N images in training"
     )
+    parser.add_argument(
+        "--pretrained",
+        action="store_true",
+        help="list published checkpoints, with NAME those of one model",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     for option in ("image_size", "classes", "batch_size"):
         if (value := getattr(options, option)) is not None and value < 1:
             raise UserError(f"--{option.replace('_', '-')} must be at least 1, not {value}")
-    if options.model and (options.model.startswith(HUB_PREFIX) or Path(options.model).exists()):
+    model = options.model
+    if model and (model.startswith(HUB_PREFIX) or Path(model).exists() or find_pretrained(model) is not None):
         raise UserError(
-            f"{options.model} is a trained model, and vitral models shows architectures by name: vitral predict, eval "
+            f"{model} is a trained model, and vitral models shows architectures by name: vitral predict, eval "
             "and inspect take it"
         )
     return options
