@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.slow
 
 def start(command: list[str], folder: Path) -> subprocess.Popen[str]:
     """Starts a process group with a Ray of its own."""
-    environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    ray = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}  # every line has the process that wrote it
+    environment = os.environ | ray | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
     with (folder / "log").open("a") as log:
         return subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=log, text=True, start_new_session=True
@@ -99,7 +101,11 @@ def test_two_replicas_answer(folder: Path) -> None:
         until(lambda: len(set(re.findall(r"vitral pid=(\d+)", (folder / "log").read_text()))) == 2, process, folder)
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        try:
+            process.wait(60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ready(port: int) -> bool:

@@ -31,8 +31,10 @@ Observe = Callable[[str, BatchStats], None]
 class ModelPool(Protocol):
     """Computes what is asked of several models."""
 
-    facts: Mapping[str, ModelFacts]
-    """The models by name; the first is the default."""
+    @property
+    def facts(self) -> Mapping[str, ModelFacts]:
+        """The models by name; the first is the default."""
+        ...
 
     def start(self) -> Future:
         """Begins to warm up; the result comes when every model is ready, or the error that prevents it."""

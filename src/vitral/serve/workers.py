@@ -8,7 +8,6 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
@@ -213,7 +212,7 @@ class Worker:
 class _Life:
     """A running process as seen from here."""
 
-    connection: Connection
+    connection: Any
     process: BaseProcess
     ready: bool = False
     pending: dict[int, Future[Outcome]] = field(default_factory=dict)
@@ -255,7 +254,7 @@ class _Life:
             outcome = self.pending.pop(number, None)
         if outcome is None or not outcome.set_running_or_notify_cancel():
             return
-        if error is not None:
+        if result is None:
             outcome.set_exception(error)
         else:
             outcome.set_result(result)
