@@ -82,7 +82,7 @@ def _running(command: list[str]) -> Iterator[Process]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(10)
         except subprocess.TimeoutExpired:  # LitServe waits for its processes, which wait for it
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

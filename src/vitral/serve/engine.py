@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vitral.card import ModelCard
@@ -22,7 +23,7 @@ from vitral.serve.batching import Batcher, BatchStats
 from vitral.serve.config import ServeConfig
 from vitral.serve.predictor import Predictor
 from vitral.serve.problems import Problem
-from vitral.serve.reading import ReadImage, draw, read_upload
+from vitral.serve.reading import draw, read_upload
 from vitral.serve.uploads import Upload
 from vitral.vit import ViT
 
@@ -132,7 +133,8 @@ class Engine:
             _settle(outcome, error)
         else:
             outcome.add_done_callback(lambda _: job.cancel())
-            finish = partial(_finish, outcome, upload.name, read)
+            # without the pixels: futures that know each other stay in memory for a while
+            finish = partial(_finish, outcome, upload.name, read.sha256, read.picture)
             job.add_done_callback(partial(self._readers.submit, finish) if drawn else finish)
 
     def _warm_up(self, items: list[None]) -> list[None]:
@@ -199,16 +201,16 @@ def _num_parameters(model: Model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _finish(outcome: Future[Outcome], name: str, read: ReadImage, job: Future) -> None:
+def _finish(outcome: Future[Outcome], name: str, sha256: str, picture: Image.Image | None, job: Future) -> None:
     """Hands on what became of a job."""
     if job.cancelled() or outcome.cancelled():
         return
     try:
-        result = job.result() if read.picture is None else draw(read.picture, job.result())
+        result = job.result() if picture is None else draw(picture, job.result())
     except Exception as error:
         _settle(outcome, error)
     else:
-        _settle(outcome, Outcome(name=name, sha256=read.sha256, result=result))
+        _settle(outcome, Outcome(name=name, sha256=sha256, result=result))
 
 
 def _settle(outcome: Future[Outcome], result: Outcome | Exception) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -46,9 +47,10 @@ class Service:
         return self._pool.ready(self.name)
 
     def observe(self, stats: BatchStats) -> None:
-        """Remembers the speed, for refusals."""
+        """Remembers the speed of all processes together, for refusals."""
         if stats.computed:
-            self._rate = stats.computed / max(stats.seconds, 1e-6)
+            rate = max(self.config.workers, 1) * stats.computed / max(stats.seconds, 1e-6)
+            self._rate += (rate - self._rate) / 8 if self._rate else rate
 
     async def compute(
         self, uploads: list[Upload], task: Task, *, deadline: float, layer: int | None = None
@@ -62,12 +64,12 @@ class Service:
             layer: the last one of the rollout of attention.
 
         Raises:
-            Problem: the model is not ready, its queue is full, or no image can be read.
+            Problem: the model is not ready, its queue is full or too long for the deadline, or no image can be read.
             DeadlinePassed: the deadline passed before all images were computed.
         """
         self.check_ready()
         count = len(uploads)
-        if self._waiting + count > self.config.queue:
+        if self._waiting + count > self.config.queue or self._too_late(deadline):
             raise self._full()
         self._add_waiting(count)
         try:
@@ -93,6 +95,11 @@ class Service:
             raise Problem(503, f"the model {self.name} is not ready: try again", retry_after=1)
         if self._waiting >= self.config.queue:
             raise self._full()
+
+    def _too_late(self, deadline: float) -> bool:
+        """Whether the images that wait take longer than there is time; a few are computed together and never do."""
+        ahead, most = self._waiting, self.config.max_batch
+        return ahead > 2 * most and self._rate > 0 and (ahead + most) / self._rate > deadline - time.monotonic()
 
     def _add_waiting(self, count: int) -> None:
         self._waiting += count
