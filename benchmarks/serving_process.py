@@ -64,7 +64,8 @@ def vitral_serve(folder: str, *, max_batch: int, workers: int = 0) -> Iterator[P
 def litserve(folder: str, *, max_batch: int) -> Iterator[Process]:
     """LitServe, once it is ready."""
     script = Path(__file__).with_name("serving_litserve.py")
-    with _running([sys.executable, str(script), folder, str(max_batch)]) as process:
+    size = max(max_batch, 2)  # with 1 it would call other methods
+    with _running([sys.executable, str(script), folder, str(size)]) as process:
         yield process
 
 

@@ -20,7 +20,7 @@ __all__ = ["bind", "run_server"]
 IDLE_SECONDS = 75
 """Seconds that a connection may stay open without a whole head of a request; proxies close theirs after 60."""
 
-LINGER_SECONDS = 0.3
+LINGER_SECONDS = 1.0
 """Seconds after the last connection was accepted in which requests may still begin."""
 
 
