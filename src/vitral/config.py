@@ -16,16 +16,21 @@ from vitral.files import write_json
 __all__ = [
     "check_choices",
     "check_divisible",
+    "check_maximum",
     "check_minimum",
     "check_shares",
     "from_dict",
     "load_config",
     "map_paths",
     "pair",
+    "read_json",
     "renamed",
     "save_config",
     "to_dict",
 ]
+
+MOST_STAGES = 8
+"""Stages of a ResNet; each is twice as wide as the one before."""
 
 T = TypeVar("T")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -102,11 +107,22 @@ def load_config(cls: type[T], path: Path) -> T:
         UserError: the file is not JSON, or does not describe a `cls`.
         OSError: the file cannot be read.
     """
+    return from_dict(cls, read_json(path), origin=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        UserError: the file is not JSON, or too deeply nested.
+        OSError: the file cannot be read.
+    """
     try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(path.read_text())
+    except RecursionError:
+        raise UserError(f"{path} is not a configuration: its JSON is nested too deeply") from None
+    except ValueError as error:  # also of bytes that are no text, and of numbers with too many digits
         raise UserError(f"{path} is not JSON: {error}") from None
-    return from_dict(cls, values, origin=str(path))
 
 
 def map_paths(config: T, change: Callable[[Path], Path]) -> T:
@@ -143,6 +159,17 @@ def check_minimum(config: Any, least: int, *names: str) -> None:
     for name in names:
         if (size := getattr(config, name)) is not None and size < least:
             raise UserError(f"{name} must be at least {least}, not {size}")
+
+
+def check_maximum(config: Any, most: Mapping[str, int]) -> None:
+    """Refuses sizes beyond any model's, which would take all memory or hours to build. Raises UserError."""
+    for name, limit in most.items():
+        value = getattr(config, name)
+        sizes = value if isinstance(value, tuple) else (value,)
+        if len(sizes) > MOST_STAGES:
+            raise UserError(f"{name} must be at most {MOST_STAGES} numbers, not {len(sizes)}")
+        if any(size > limit for size in sizes if size is not None):
+            raise UserError(f"{name} must be at most {limit}, not {value}")
 
 
 def check_shares(config: Any, *names: str) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vitral.compat import PretrainedMethods
-from vitral.config import check_minimum, pair
+from vitral.config import check_maximum, check_minimum, pair
 from vitral.errors import UserError
 from vitral.layers.resnet import GROUPS, BiTConv, PreActivated, init_resnet, stages
 
@@ -20,6 +20,10 @@ __all__ = ["DEPTHS", "ResNet", "ResNetConfig", "ResNetFeatures"]
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 """Units in each stage by the number of layers (He et al., arXiv 1512.03385, Table 1; 200: arXiv 1603.05027)."""
+
+
+LARGEST = dict(image_size=2**17, channels=2**12, num_classes=2**24, stages=1000, root_width=2**12, width_factor=64)
+"""Sizes far beyond those of any model: a configuration with larger ones is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         check_minimum(self, 1, "channels", "width_factor", "num_classes")
+        check_maximum(self, LARGEST)
         if min(self.image_hw) < 1:
             raise UserError(f"image size must be at least 1 pixel, not {self.image_hw[0]}x{self.image_hw[1]}")
         if not self.stages or min(self.stages) < 1:

@@ -3,11 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vitral.config import check_choices, check_divisible, check_minimum, check_shares, pair
+from vitral.config import check_choices, check_divisible, check_maximum, check_minimum, check_shares, pair
 from vitral.errors import UserError
 from vitral.layers.positions import POSITIONS, Positions
 
 __all__ = ["ViTConfig"]
+
+LARGEST = {
+    **dict.fromkeys(("width", "mlp_dim", "representation_size", "image_size", "patch_size"), 2**17),
+    **dict.fromkeys(("depth", "stem_stages"), 1000),
+    **dict.fromkeys(("channels", "num_heads", "num_registers", "stem_width"), 2**12),
+    "num_classes": 2**24,
+}
+"""Sizes far beyond those of any model: a configuration with larger ones is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,7 @@ class ViTConfig:
         sizes = ("channels", "width", "depth", "num_heads", "mlp_dim", "num_classes", "representation_size")
         check_minimum(self, 1, *sizes)
         check_minimum(self, 0, "num_registers")
+        check_maximum(self, LARGEST)
         check_shares(self, "dropout", "patch_dropout", "drop_path")
         self.check_image(self.image_hw)
         if self.width % self.num_heads:

@@ -401,3 +401,82 @@ def test_empty_names_options_and_images_get_advice(screen: Screen, model: Path, 
     assert f"{model} is a trained model" in screen.refusal("models", model)
     assert "--classes must be at least 1, not 0" in screen.refusal("models", "--classes", "0")
     assert "did you mean transformers?" in screen.refusal("convert", model, "x", "--to", "hf")
+
+
+def test_a_second_size_is_compared_after_image_size(screen: Screen, tmp_path: Path) -> None:
+    """The written model does not know that its positions were interpolated before."""
+    small = small_model(image_size=16, gelu="erf", position_resample="timm")
+    save_model(tmp_path / "model", small, small.card)
+    facts = screen.json("convert", tmp_path / "model", tmp_path / "there", "--to", "timm", "--image-size", "32")
+    assert set(facts["differences"]) == {"logits", "features", "logits at 40x48 pixels", "features at 40x48 pixels"}
+    assert max(facts["differences"].values()) < 1e-5
+    assert not any("computes no images" in note for note in facts["notes"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"), [({}, "ViTModel"), ({"pool": "gap"}, "IJepaModel"), ({"distillation": True}, "DeiTModel")]
+)
+def test_a_model_without_a_trained_head_becomes_an_encoder(
+    screen: Screen, tmp_path: Path, changes: dict[str, Any], name: str
+) -> None:
+    small = small_model(image_size=16, gelu="erf", position_resample="huggingface", **changes)
+    for parameter in small.head.parameters():
+        parameter.data.zero_()
+    card = replace(small.card, classes=())
+    save_model(tmp_path / "model", small, card)
+    facts = screen.json("convert", tmp_path / "model", tmp_path / "there", "--to", "transformers")
+    assert "the head is zero, so it was never trained: the encoder was written, without it" in facts["notes"]
+    assert facts["verified_by"].endswith(name)
+    assert max(facts["differences"].values()) < 1e-5
+    assert "features at 24x32 pixels" in facts["differences"]
+    config = (tmp_path / "there" / "config.json").read_text()
+    assert name in config
+    assert "LABEL_0" not in config
+    assert not any("classifier" in key for key in load_file(tmp_path / "there" / "model.safetensors"))
+    screen.run("convert", tmp_path / "there", tmp_path / "back", "--to", "vitral")
+    assert "has no head" in screen.errors
+    images = torch.rand(2, 3, 16, 16)
+    expected = small.features(images).pooled
+    torch.testing.assert_close(load_model(tmp_path / "back").features(images).pooled, expected, rtol=0, atol=1e-5)
+    assert "the head is zero" in screen_errors(screen, tmp_path / "model", tmp_path / "timm")
+
+
+def screen_errors(screen: Screen, model: Path, destination: Path) -> str:
+    """What converting to a single file of timm prints on standard error."""
+    screen.run("convert", model, destination.with_suffix(".safetensors"), "--to", "timm")
+    return screen.errors
+
+
+def test_the_form_of_gelu_is_an_option_of_every_command(
+    screen: Screen, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = small_model(image_size=16, num_classes=6, gelu="quick")
+    tensors = upstream_state_dict(LINEAGES["timm"], small)[0]
+    save_file(tensors, "x.safetensors")
+    words = ("convert", "x.safetensors", "there", "--to", "vitral", *HEADS, "--gelu", "quick")
+    screen.run(*words)
+    assert load_model(Path("there")).config.gelu == "quick"
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(load_model(Path("there"))(images), small(images))
+    assert "does not store its GELU" not in screen.errors
+    assert "one of tanh, erf, quick" in screen.refusal("predict", "x.safetensors", photographs / "cat", "--gelu", "x")
+
+
+def test_training_reads_a_part_of_a_file(screen: Screen, photographs: Path, tmp_path: Path) -> None:
+    small = small_model(image_size=16, num_classes=6, gelu="quick")
+    tensors = upstream_state_dict(LINEAGES["timm"], small)[0]
+    eye = {f"eye.{name}": tensor for name, tensor in tensors.items()} | {"text.weight": torch.zeros(2)}
+    torch.save({"teacher": {}, "student": eye, "other": eye}, tmp_path / "x.pth")
+    words = ["train", "finetune", "--data.root", photographs, "--data.workers", "0", "--train.steps", "1"]
+    words += ["--out", tmp_path / "run", "--model.weights", tmp_path / "x.pth"]
+    words += ["--model.num-heads", "3", "--model.checkpoint-key", "student"]
+    assert "read it alone with --model.prefix eye." in screen.refusal(*words)
+    screen.run(*words, "--model.prefix", "eye.", "--model.gelu", "quick", "--optim.lr", "1e-12")
+    assert "weights recognised as timm" in screen.errors
+    trained = load_model(tmp_path / "run")
+    assert (trained.config.num_heads, trained.config.gelu) == (3, "quick")
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(trained.features(images).pooled, small.features(images).pooled)
+    error = screen.refusal("train", "folder", "--data.root", photographs, "--model.prefix", "x")
+    assert "set --model.weights" in error

@@ -165,7 +165,10 @@ def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
     assert records(run) == records(unbroken(name))
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)],
+)
 def test_a_signal_stops_the_run(tmp_path, unbroken, signum, code):
     run = tmp_path / "run"
     process = start(*recipe("adamw"), "--out", "run", "--data.workers", "2", cwd=tmp_path)

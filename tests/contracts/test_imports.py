@@ -25,7 +25,7 @@ LEVELS = (
     ("layers", "card", "datasets"),
     ("data",),
     ("distributed", "config"),
-    ("files", "device"),
+    ("files", "device", "page"),
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

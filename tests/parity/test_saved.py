@@ -19,6 +19,7 @@ OWNERS = (
     "tower_files",
     "wrapped_files",
     "everyday_files",
+    "stated_files",
     "google_files",
 )
 MODULES = [import_module(f"parity.saved.{owner}") for owner in OWNERS]

@@ -6,17 +6,23 @@ import pytest
 import timm
 import torch
 
-from parity.timm_table import derived_table
+from parity.timm_table import derived_preprocessing, derived_table
 from vitral.errors import UserError
 from vitral.weights.lineages.timm import TIMM
 from vitral.weights.lineages.timm_config import GELUS, POOLS
 from vitral.weights.lineages.timm_models import TABLE, timm_models
+from vitral.weights.lineages.timm_preprocessing import TABLE as PREPROCESSING
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_table_is_that_of_the_installed_timm() -> None:
-    assert TABLE.read_text() == derived_table(), f"write it again: python tests/parity/timm_table.py > {TABLE}"
+    assert TABLE.read_text() == derived_table(), f"write it again: python tests/parity/timm_table.py models > {TABLE}"
+
+
+def test_the_preprocessing_is_that_of_the_installed_timm() -> None:
+    again = f"write it again: python tests/parity/timm_table.py preprocessing > {PREPROCESSING}"
+    assert PREPROCESSING.read_text() == derived_preprocessing(), again
 
 
 def test_a_file_without_its_name_is_read_right_noted_or_refused() -> None:

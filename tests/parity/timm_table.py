@@ -1,16 +1,22 @@
-"""Derives `timm_models.tsv` from the installed timm; `python tests/parity/timm_table.py > FILE` rewrites it."""
+"""Derives `timm_models.tsv` and `timm_preprocessing.tsv` from the installed timm.
 
+`python tests/parity/timm_table.py models > FILE` rewrites the first, and `preprocessing` the second.
+"""
+
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import timm
 import torch
-from timm.models._registry import _deprecated_models
+from timm.models import get_pretrained_cfg
+from timm.models._registry import _deprecated_models, _model_pretrained_cfgs
 from torch import nn
 
-from vitral.weights.lineages.timm_models import HEADER
+from vitral.weights.lineages.timm_models import HEADER, timm_models
+from vitral.weights.lineages.timm_preprocessing import HEADER as IMAGES_HEADER
 
-__all__ = ["derived_table"]
+__all__ = ["derived_preprocessing", "derived_table"]
 
 MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit", "eva", "beit")
 ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
@@ -70,5 +76,24 @@ def _difference(model: Any, tensors: dict[str, Any], rope: Any) -> str:
     return next((difference for difference, applies in differences.items() if applies), "")
 
 
+def derived_preprocessing() -> str:
+    """The text of the other table: one line for each architecture, and for each tag that differs from its default."""
+    rows = {name: row for name in timm_models() if (row := _images(_deprecated_models.get(name) or name))}
+    for tagged in _model_pretrained_cfgs:
+        row = _images(tagged)
+        if "." in tagged and row and row != rows.get(name := tagged.partition(".")[0]) and name in rows:
+            rows[tagged] = row
+    lines = [IMAGES_HEADER, *((name, *rows[name]) for name in sorted(rows))]
+    return "\n".join(map("\t".join, lines)) + "\n"
+
+
+def _images(name: str | None) -> tuple[str, ...] | None:
+    cfg = get_pretrained_cfg(name) if name in _model_pretrained_cfgs or (name and "." not in name) else None
+    if cfg is None:
+        return None
+    values = (",".join(repr(float(value)) for value in values) for values in (cfg.mean, cfg.std))
+    return (*values, f"{cfg.crop_pct:g}", cfg.crop_mode, cfg.interpolation)
+
+
 if __name__ == "__main__":
-    print(derived_table(), end="")
+    print({"models": derived_table, "preprocessing": derived_preprocessing}[sys.argv[1]](), end="")

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitral.config import from_dict, load_config, renamed, save_config, to_dict
+from vitral.config import from_dict, load_config, read_json, renamed, save_config, to_dict
+from vitral.errors import UserError
 from vitral.recipes import RECIPES
+from vitral.resnet import ResNetConfig
 from vitral.train.config import RunConfig, TrainConfig
+from vitral.vit_config import ViTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,3 +164,32 @@ def test_training_out_of_range(values, reason):
 def test_seeds_out_of_range(seed):
     with pytest.raises(ValueError, match="seed must be at least 0 and below"):
         replace(RECIPES["digits"](), seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("[" * 100_000, "nested too deeply"), ('{"a": ' * 100_000, "nested too deeply"), ("1" * 5000, "is not JSON")],
+)
+def test_json_that_attacks_the_parser_is_refused(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=reason):
+        read_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("config", "sizes"),
+    [
+        (ViTConfig, {"width": 10**9, "num_heads": 1}),
+        (ViTConfig, {"mlp_dim": 2**70}),
+        (ViTConfig, {"depth": 10_000}),
+        (ViTConfig, {"stem_stages": (1_000_000,)}),
+        (ViTConfig, {"stem_stages": (1,) * 100}),
+        (ViTConfig, {"num_classes": 10**9}),
+        (ResNetConfig, {"stages": (10**6,)}),
+        (ResNetConfig, {"stages": (1,) * 40}),
+        (ResNetConfig, {"width_factor": 10**6}),
+    ],
+)
+def test_sizes_beyond_any_model_are_refused_before_one_is_built(config: type, sizes: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(sizes))} must be at most"):
+        config(**sizes)

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,6 +47,7 @@ def main(options: argparse.Namespace) -> None:
     adapted: list[str] = []
     if options.image_size is not None:
         model, adapted = adapt_model(model, image_size=options.image_size)
+        count_positions_as_trained(model)
     with renamed_at_the_end(options.destination) as place:
         caveats = [*adapted, *save_as(model, place, options.to)]
         found = verify(model, place, options.to)
@@ -78,6 +79,12 @@ def main(options: argparse.Namespace) -> None:
         f"checked with {found.by}: its {first[0]} of random images differ from the source's by at most "
         f"{first[1]:.1e}{more}"
     )
+
+
+def count_positions_as_trained(model: Model) -> None:
+    """Lets a model interpolate its positions again, as the written one will, which does not know that they were."""
+    if isinstance(model, ViT) and model.positions.learned:
+        model.positions = replace(model.positions, resampled_from=None)
 
 
 @contextmanager

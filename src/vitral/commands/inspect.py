@@ -17,6 +17,7 @@ from vitral.commands.predict import image_files
 from vitral.data.images.bands import image_suffixes
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source
+from vitral.data.sources.targets import label_text
 from vitral.errors import UserError
 from vitral.inspection.look import Look, look
 from vitral.inspection.picture import draw_looks
@@ -81,13 +82,15 @@ def inspect_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
             note(f"skipped: {error}")
             continue
         name = Path(source.name(index)).name
-        yield look(model, image, name=name, truth=source.classes[source.labels[index]])
+        yield look(model, image, name=name, truth=label_text(source, index))
 
 
 def alternate_classes(source: Source, *, seed: int) -> list[int]:
     """Indices of all images in a seeded order in which every class occurs once before any occurs again."""
     order = np.random.default_rng(seed).permutation(len(source))
     labels = source.labels[order]
+    if labels.ndim > 1:  # several labels or a number
+        return order.tolist()
     turns = np.zeros(len(order), np.int64)
     for label in np.unique(labels):
         turns[labels == label] = np.arange((labels == label).sum())

@@ -22,7 +22,7 @@ from vitral.weights.readme import render_readme
 from vitral.weights.save import save_upstream_folder
 from vitral.weights.tensor_file import read_json
 from vitral.weights.upstream_config import CONFIG_FILES
-from vitral.weights.write import storable, upstream_state_dict
+from vitral.weights.write import storable, upstream_state_dict, written_headless
 
 __all__ = ["main"]
 
@@ -103,7 +103,7 @@ def supports(form: str, model: Model) -> bool:
         return False
     try:
         model, _ = storable(LINEAGES[form], model)
-        config = CONFIG_FILES[form](model.config, card)["config.json"]
+        config = CONFIG_FILES[form](model.config, card, written_headless(model))["config.json"]
         upstream_state_dict(LINEAGES[form], model, upstream_config=config)
     except UserError:
         return False

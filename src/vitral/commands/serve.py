@@ -9,7 +9,9 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import load_classifier
 from vitral.commands.output import note, printable
 from vitral.data.images.decode import max_pixels
@@ -30,7 +32,7 @@ def main(options: argparse.Namespace) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     listener = bind(options.host, options.port)
     with logging_to(sys.stderr, options.log_format):
-        load = partial(load_models, options.models, options.device, options.precision)
+        load = partial(load_models, options.models, options.device, options.precision, **source_options(options))
         app = create_app(load, config=options.config)
         announce(f"serving {', '.join(printable(name) for name in options.models)} at {address(listener)}")
         if options.config.token is None and not is_local(listener):
@@ -38,9 +40,12 @@ def main(options: argparse.Namespace) -> None:
         run_server(app, listener, drain=options.drain)
 
 
-def load_models(paths: Mapping[str, str], device: str, precision: str) -> dict[str, Predictor]:
+def load_models(paths: Mapping[str, str], device: str, precision: str, **source: Any) -> dict[str, Predictor]:
     """The models by name; what their users should know about them is printed."""
-    return {name: Predictor(load_classifier(path), device=device, precision=precision) for name, path in paths.items()}
+    return {
+        name: Predictor(load_classifier(path, **source), device=device, precision=precision)
+        for name, path in paths.items()
+    }
 
 
 def announce(text: str) -> None:

@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from vitral.commands.output import print_json
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
+from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.recipe import Recipe
 from vitral.runs.run import Run
@@ -22,9 +24,14 @@ from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
+from vitral.train.targets import with_data
 from vitral.weights.address import to_address
+from vitral.weights.load import stores_architecture
 
 __all__ = ["config_from_recipe", "main"]
+
+READING = ("checkpoint_key", "prefix", "num_heads", "gelu")
+"""Fields of `--model` that say how the weights of another project are read."""
 
 
 def main(options: argparse.Namespace) -> None:
@@ -99,6 +106,7 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     else:
         default = recipe()
     default, changes = replace_model(default, changes)
+    default = with_target(default, changes, program)
     default = with_channels(default, changes, program)
     return parse_config(RunConfig, default=default, arguments=changes, program=program)
 
@@ -121,6 +129,27 @@ def with_channels(config: RunConfig, changes: list[str], program: str) -> RunCon
     return replace(config, preprocessing=config.preprocessing.with_bands(int(channels)))
 
 
+def with_target(config: RunConfig, changes: list[str], program: str) -> RunConfig:
+    """The configuration with the objective of --data.target, if that is given and the recipe learns classes.
+
+    Raises:
+        UserError: the recipe has another objective.
+    """
+    target, _ = pop_option(changes, "--data.target", program)
+    if target not in ("multi-label", "regression"):  # the default, or a value that parsing refuses
+        return config
+    if not isinstance(config.objective, ClassificationConfig):
+        raise UserError(
+            f"the recipe {config.recipe} does not learn --data.target {target}: choose folder, finetune, or another "
+            "recipe that learns classes"
+        )
+    for option in ("--augment.mixup", "--augment.cutmix"):
+        if pop_option(changes, option, program)[0] not in (None, "0"):
+            raise UserError(f"{option} mixes two classes, and --data.target is {target}: leave it out")
+    source = pop_option(changes, "--data.source", program)[0] or config.data.source
+    return with_data(config, replace(config.data, source=source, target=target))
+
+
 def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
     """The configuration of a recipe for the weights of `--model.weights`, whose architecture becomes the recipe's.
 
@@ -129,9 +158,11 @@ def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
     Raises:
         UserError: the weights are missing, or cannot be read.
     """
-    weights, _ = pop_option(changes, "--model.weights", f"vitral train {name}")
+    program = f"vitral train {name}"
+    weights, _ = pop_option(changes, "--model.weights", program)
     if weights:
-        return recipe(Path(to_address(weights)))
+        path = Path(to_address(weights))
+        return recipe(path, **reading_options(path, changes, program))
     if {"-h", "--help"} & set(changes):
         return recipe(None)
     if name != "finetune":
@@ -142,6 +173,25 @@ def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
         return recipe(Path(to_address(chosen)))
     except UserError as error:
         raise UserError(f"{error} with --model.weights; or train from scratch with vitral train folder") from None
+
+
+def reading_options(weights: Path, changes: list[str], program: str) -> dict[str, Any]:
+    """How the weights are read: what the flags say of a file, and of what another project's file does not store.
+
+    Raises:
+        UserError: the weights do not exist, or the number of heads is no number.
+    """
+    options = {name: pop_option(changes, f"--model.{name.replace('_', '-')}", program)[0] for name in READING}
+    options = {name: value for name, value in options.items() if value is not None}
+    if not options:
+        return {}
+    if stores_architecture(weights):
+        return {name: value for name, value in options.items() if name in ("checkpoint_key", "prefix")}
+    if (heads := options.get("num_heads")) is not None:
+        if not heads.isdecimal() or int(heads) < 1:
+            raise UserError(f"--model.num-heads must be a number of attention heads such as 12, not {heads!r}")
+        return {**options, "num_heads": int(heads)}
+    return options
 
 
 def resume_run(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:

@@ -2,20 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
+from vitral.weights.flags import flags_of_training
 from vitral.weights.load import load_with_report
 
 __all__ = ["finetune"]
 
 
-def finetune(weights: Path | None = None) -> RunConfig:
+def finetune(weights: Path | None = None, **options: Any) -> RunConfig:
     """Fine-tunes a trained model on an image folder as the paper does; new classes get a new head of zeros.
 
     The settings are the paper's (section 4.1 and Table 4): momentum 0.9, gradient norm clipped at 1, no weight decay,
@@ -32,10 +35,14 @@ def finetune(weights: Path | None = None) -> RunConfig:
     Args:
         weights: the trained model, a folder of Vitral or another project's file; None is a placeholder with the
             architecture of ViT-B/16, for help texts only.
+        options: how another project's file is read, as in `load_with_report`.
     """
     architecture, preprocessing = ViTConfig(), Preprocessing(image_size=(224, 224), channels=3)
     if weights is not None:
-        trained, _ = load_with_report(weights)
+        try:
+            trained, _ = load_with_report(weights, **options)
+        except UserError as error:
+            raise UserError(flags_of_training(str(error))) from None
         assert trained.card is not None
         architecture, preprocessing = trained.config, trained.card.preprocessing
     plain = dict(representation_size=None, dropout=0.0, head_bias=0.0)
@@ -45,7 +52,13 @@ def finetune(weights: Path | None = None) -> RunConfig:
     channels = preprocessing.channels if preprocessing.bands else None
     return RunConfig(
         recipe="finetune",
-        model=ModelSetup(weights=weights, architecture=replace(architecture, **changes)),
+        model=ModelSetup(
+            weights=weights,
+            checkpoint_key=options.get("checkpoint_key"),
+            prefix=options.get("prefix"),
+            given=tuple(name for name in options if name not in ("checkpoint_key", "prefix")),
+            architecture=replace(architecture, **changes),
+        ),
         data=DataConfig(source="folder", workers=2, channels=channels),
         preprocessing=preprocessing,
         augment=AugmentConfig(crop="inception", crop_area=(0.25, 1.0), flip=True),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
@@ -163,7 +164,7 @@ def _mae_augment() -> AugmentConfig:
     )
 
 
-def mae_finetune_imagenet1k(weights: Path | None = None) -> RunConfig:
+def mae_finetune_imagenet1k(weights: Path | None = None, **options: Any) -> RunConfig:
     """MAE's fine-tuning on ImageNet: AdamW with layer decay, mixup and CutMix (arXiv 2111.06377, appendix A.1).
 
     B/16 for 100 epochs with layer decay 0.65 and the base learning rate 5e-4 of the released code. L and H for 50
@@ -177,8 +178,9 @@ def mae_finetune_imagenet1k(weights: Path | None = None) -> RunConfig:
 
     Args:
         weights: the pre-trained model; None is a placeholder with the architecture of ViT-B/16.
+        options: how another project's file is read, as in `load_with_report`.
     """
-    base = finetune(weights)
+    base = finetune(weights, **options)
     return replace(
         base,
         recipe="mae-finetune-imagenet1k",
@@ -192,7 +194,7 @@ def mae_finetune_imagenet1k(weights: Path | None = None) -> RunConfig:
     )
 
 
-def mae_linear_imagenet1k(weights: Path | None = None) -> RunConfig:
+def mae_linear_imagenet1k(weights: Path | None = None, **options: Any) -> RunConfig:
     """MAE's linear probe on ImageNet: LARS, batch 16,384, only crops and flips (arXiv 2111.06377, appendix A.1).
 
     Only the head learns, on features that are standardised for each batch; at the end this is folded into the head.
@@ -206,8 +208,9 @@ def mae_linear_imagenet1k(weights: Path | None = None) -> RunConfig:
 
     Args:
         weights: the pre-trained model; None is a placeholder with the architecture of ViT-B/16.
+        options: how another project's file is read, as in `load_with_report`.
     """
-    base = finetune(weights)
+    base = finetune(weights, **options)
     return replace(
         base,
         recipe="mae-linear-imagenet1k",

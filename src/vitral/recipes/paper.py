@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vitral.data.config import DataConfig
 from vitral.errors import UserError
@@ -129,7 +130,7 @@ def _pretraining(
     )
 
 
-def paper_finetuning(weights: Path | None = None, *, task: Task) -> RunConfig:
+def paper_finetuning(weights: Path | None = None, *, task: Task, **options: Any) -> RunConfig:
     """The paper's fine-tuning on {task}, {steps:,} steps of 512 images at 384 pixels.
 
     SGD with momentum 0.9 stored in bfloat16, cosine decay, no weight decay, clipping at 1 (Table 4). The learning rate
@@ -142,7 +143,7 @@ def paper_finetuning(weights: Path | None = None, *, task: Task) -> RunConfig:
     Source: arXiv 2010.11929, Tables 2, 4 and 5
     """
     row = TASKS[task]
-    base = finetune(weights)
+    base = finetune(weights, **options)
     # 384 is not a multiple of patches of 14 pixels: Google's convolution ignores the last 6
     size = 378 if _has_patches_of_14(base) else 384
     return replace(
@@ -157,7 +158,7 @@ def paper_finetuning(weights: Path | None = None, *, task: Task) -> RunConfig:
     )
 
 
-def paper_imagenet1k_512(weights: Path | None = None) -> RunConfig:
+def paper_imagenet1k_512(weights: Path | None = None, **options: Any) -> RunConfig:
     """The paper's best fine-tuning on ImageNet: 512 pixels (518 with patches of 14), and a Polyak average (Table 2).
 
     Otherwise as `paper-imagenet1k`. The run evaluates and saves the moving average of the weights, decay 0.9999.
@@ -167,7 +168,7 @@ def paper_imagenet1k_512(weights: Path | None = None) -> RunConfig:
     Time: L/16 15.6 hours of an H100, estimated by `vitral plan ViT-L/16 --image-size 512 --data 10240000 --epochs 1`
     Source: arXiv 2010.11929, Tables 2 and 4
     """
-    base = paper_finetuning(weights, task="imagenet1k")
+    base = paper_finetuning(weights, task="imagenet1k", **options)
     size = 518 if _has_patches_of_14(base) else 512
     return replace(
         base,

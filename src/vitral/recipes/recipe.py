@@ -33,13 +33,14 @@ class Recipe:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Values of the fields in the function's docstring, besides `arguments`."""
 
-    def __call__(self, *args: Any) -> "vitral.train.config.RunConfig":
+    def __call__(self, *args: Any, **options: Any) -> "vitral.train.config.RunConfig":
         """Builds the configuration.
 
         Args:
             args: the model's name or the weights' path, as `takes` says; by default the recipe's own model.
+            options: how the weights are read, as in `load_with_report`.
         """
-        return self.load()(*args, **self.arguments)
+        return self.load()(*args, **options, **self.arguments)
 
     def load(self) -> Callable[..., Any]:
         """The function; imports its module."""

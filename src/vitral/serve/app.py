@@ -23,7 +23,7 @@ from vitral.serve.metrics import Metrics
 from vitral.serve.observer import Lifecycle, Observer
 from vitral.serve.pools import Loader, LocalPool, Served
 from vitral.serve.problems import Problem, add_handlers, describe
-from vitral.serve.schemas import FeatureAnswer, ModelList, PredictAnswer, as_model, as_outcome, ranked
+from vitral.serve.schemas import FeatureAnswer, ModelList, PredictAnswer, as_model, as_outcome, predicted
 from vitral.serve.service import Models, Service
 from vitral.serve.site import add_site
 from vitral.serve.uploads import REQUEST_BODY, ClientGone, Uploads
@@ -159,10 +159,7 @@ def _api(routes: Routes) -> APIRouter:
             async with routes.uploads.read(request) as uploads:
                 work = service.compute(uploads, "probabilities", deadline=deadline)
                 outcomes = await _until(request, work, deadline)
-            images = [
-                as_outcome(outcome, "classes", outcome.problem or ranked(outcome.result, service.card.classes, count))
-                for outcome in outcomes
-            ]
+        images = [predicted(outcome, service.card, count) for outcome in outcomes]
         return JSONResponse({"model": service.name, "images": images})
 
     @router.post("/features", response_model=FeatureAnswer, responses=ERRORS, openapi_extra=body)
@@ -240,15 +237,17 @@ def _check_layer(service: Service, layer: int | None) -> None:
         raise Problem(422, f"the model {service.name} has {count} layers: layer must be from 1 to {count}, not {layer}")
 
 
-def _top_k(service: Service, top_k: int | None) -> int:
+def _top_k(service: Service, top_k: int | None) -> int | None:
     count = len(service.card.classes)
     if not count:
         raise Problem(422, f"the model {service.name} has no trained head, so it predicts no classes: use /v1/features")
+    if top_k is not None and service.card.target == "regression":
+        raise Problem(422, f"the model {service.name} predicts a number and no classes: leave out top_k")
     if top_k is not None and top_k > count:
         raise Problem(
             422, f"the model {service.name} has {count} classes: top_k must be from 1 to {count}, not {top_k}"
         )
-    return min(5, count) if top_k is None else top_k
+    return top_k
 
 
 async def _until(request: Request, work: Coroutine[Any, Any, Any], deadline: float) -> Any:

@@ -21,7 +21,7 @@ from vitral.export.registry import BACKENDS
 from vitral.models import Model, blank_model
 from vitral.serve.batching import Batcher, BatchStats
 from vitral.serve.config import ServeConfig
-from vitral.serve.predictor import Predictor
+from vitral.serve.predictor import Predictor, probabilities
 from vitral.serve.problems import Problem
 from vitral.serve.reading import draw, read_upload
 from vitral.serve.uploads import Upload
@@ -147,7 +147,9 @@ class Engine:
         return items
 
     def _probabilities(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
-        return list(self.predictor.logits(_stacked(pixels)).softmax(dim=-1).cpu().numpy())
+        """Probabilities of the classes, or a number, of each image."""
+        logits = self.predictor.logits(_stacked(pixels))
+        return list(probabilities(logits, self.facts.card).cpu().numpy())
 
     def _features(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
         exported = isinstance(self.predictor.model, ExportedModel)  # whose only output they are

@@ -2,18 +2,24 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import BaseModel, Field
 
+from vitral.card import ModelCard
 from vitral.serve.engine import Outcome
+from vitral.serve.predictor import rank
 from vitral.serve.service import Service
 
-__all__ = ["FeatureAnswer", "ModelList", "PredictAnswer", "as_model", "as_outcome", "ranked"]
+__all__ = ["FeatureAnswer", "ModelList", "PredictAnswer", "as_model", "as_outcome", "predicted"]
 
 NAME = Field(description="The file's name, or its position such as images[3].")
 SHA256 = Field(description="SHA-256 of the image's bytes, in hexadecimal.")
 ERROR = Field(default=None, description="Why the image was not read; other images of the request are.")
+
+
+CLASSES = (
+    "Most probable first. Where images have several labels: those from their thresholds on, unless top_k is given."
+)
 
 
 class ClassProbability(BaseModel):
@@ -24,11 +30,12 @@ class ClassProbability(BaseModel):
 
 
 class ImageClasses(BaseModel):
-    """The most probable classes of an image."""
+    """The most probable classes of an image, all labels that it has, or its number."""
 
     name: str = NAME
     sha256: str = SHA256
-    classes: list[ClassProbability] | None = Field(default=None, description="Most probable class first.")
+    classes: list[ClassProbability] | None = Field(default=None, description=CLASSES)
+    value: float | None = Field(default=None, description="The number, if the model predicts one.")
     error: str | None = ERROR
 
 
@@ -101,8 +108,10 @@ def as_outcome(outcome: Outcome, key: str, value: Any) -> dict[str, Any]:
     return {"name": outcome.name, "sha256": outcome.sha256, **result}
 
 
-def ranked(probabilities: np.ndarray, classes: tuple[str, ...], top_k: int) -> list[dict[str, Any]]:
-    """The most probable classes as `ClassProbability` has them."""
-    values, indices = torch.from_numpy(probabilities).topk(top_k)
-    pairs = zip(values.tolist(), indices.tolist(), strict=True)
-    return [{"class": classes[index], "probability": value} for value, index in pairs]
+def predicted(outcome: Outcome, card: ModelCard, top_k: int | None) -> dict[str, Any]:
+    """An image as `ImageClasses` has it, from the result of the task probabilities."""
+    if outcome.problem or card.target == "regression":
+        return as_outcome(outcome, "value", outcome.problem or float(outcome.result[0]))
+    ranked = rank(torch.from_numpy(outcome.result), card, top_k)
+    classes = [{"class": card.classes[index], "probability": probability} for index, probability in ranked]
+    return as_outcome(outcome, "classes", classes)

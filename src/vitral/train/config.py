@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -32,6 +32,12 @@ class ModelSetup:
 
     weights: Path | None = None
     """Pretrained model: a folder, another project's file, or hf-hub:OWNER/NAME; its head may be replaced."""
+    checkpoint_key: str | None = None
+    """Key of these weights in a PyTorch file that holds several, such as student."""
+    prefix: str | None = None
+    """Prefix of the encoder's tensors in a larger model, such as backbone."""
+    given: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """Fields of the architecture that these weights do not store, and that the user gives: num_heads, gelu."""
     lora_rank: int | None = None
     """Rank of LoRA adapters, trained with the head while other weights are frozen; None trains all weights."""
     lora_alpha: float = 16.0
@@ -43,6 +49,13 @@ class ModelSetup:
     architecture: Annotated[Architecture, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands] = field(
         default_factory=ViTConfig
     )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Keywords of `load_with_report` for these weights."""
+        options = {"checkpoint_key": self.checkpoint_key, "prefix": self.prefix}
+        fields = {name: getattr(self.architecture, name) for name in self.given}
+        return {name: value for name, value in options.items() if value is not None} | fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,10 @@ class TrainConfig:
     """
     evaluate: str = "1epoch"
     """Interval of evaluations; there is always one at the end."""
+    patience: int | None = None
+    """Evaluations on validation images without a new best, after which the run ends; its best model is then evaluated
+    and saved (early stopping). None: all steps are taken, and the last model is saved.
+    """
     log: str = "10steps"
     """Interval of lines in metrics.jsonl."""
     track: str = AUTO
@@ -94,7 +111,7 @@ class TrainConfig:
     """With fsdp: processes in a group that shards the weights; groups are replicas. None: one group."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "steps", "shards"):
+        for name in ("batch_size", "accumulate", "steps", "shards", "patience"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--train.{name.replace('_', '-')} must be at least 1, not {value}")
         if self.batch_size % self.accumulate:
@@ -160,12 +177,20 @@ class RunConfig:
             raise UserError("training needs one feature vector for each image: choose pool cls, gap or map, not none")
         validate_objective(self)
         self._check_channels()
+        if self.train.patience is not None and self.objective.evaluate_by != "labels":
+            raise UserError(f"--train.patience needs labels, and {self.objective.name} learns without: leave it out")
+        if self.data.sampling == "balanced" and self.augment.repeats > 1:
+            raise UserError("--data.sampling balanced repeats images of small classes: give --augment.repeats 1")
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
             raise UserError(
                 "a linear probe allows no LoRA adapters and no EMA: set --model.lora-rank None --train.ema None"
             )
         if self.model.lora_rank is not None and self.model.weights is None:
             raise UserError("LoRA adapts a pretrained model: set --model.weights, or remove --model.lora-rank")
+        if self.model.reading and self.model.weights is None:
+            raise UserError(
+                "--model.checkpoint-key and --model.prefix say where in a file the weights are: set --model.weights"
+            )
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed must be at least 0 and below 2**63, not {self.seed}")
 

@@ -1,6 +1,6 @@
-"""Signal handling: after Ctrl-C, SIGTERM or SIGUSR1, a run finishes its step, saves and stops.
+"""Signal handling: after Ctrl-C and its like, a run finishes its step, saves and stops.
 
-SLURM can send SIGUSR1 some time before it ends a job.
+SLURM can send SIGUSR1 some time before it ends a job; a terminal that is closed sends SIGHUP.
 """
 
 import os
@@ -11,7 +11,10 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "Interrupts"]
+__all__ = ["STOPPING", "Interrupted", "Interrupts"]
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT)
+"""Signals after which a run saves and stops."""
 
 ECHO_SECONDS = 1.0
 """A signal within this time after the first one is ignored, because `timeout`, for one, sends each signal twice."""
@@ -37,8 +40,10 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         # a launcher such as Ray trains in another thread, where signals cannot be handled
         can_handle = threading.current_thread() is threading.main_thread()
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if can_handle else ():
-            self._before[signum] = signal.signal(signum, self._handle)
+        for signum in STOPPING if can_handle else ():
+            # what is ignored stays so: `nohup` ignores SIGHUP
+            if signal.getsignal(signum) != signal.SIG_IGN:
+                self._before[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:

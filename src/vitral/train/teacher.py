@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitral.errors import UserError
 from vitral.objectives.entry import BuildContext, Teacher
+from vitral.weights.flags import flags_of_convert
 from vitral.weights.load import load
 
 __all__ = ["load_teacher"]
@@ -30,13 +31,18 @@ def load_teacher(path: Path, context: BuildContext) -> Teacher:
     Raises:
         UserError: there is no such model, it has another number of classes, or it takes grey images only.
     """
-    model = load(path, device=context.device).requires_grad_(False)
+    try:
+        model = load(path, device=context.device).requires_grad_(False)
+    except UserError as error:
+        raise UserError(flags_of_convert(str(error))) from None
     assert model.card is not None
     student, classes = context.preprocessing, context.classes
     own, own_classes = model.card.preprocessing, model.card.classes
     count = model.config.num_classes
     if not own_classes:
         raise UserError(f"the teacher {path} has no trained head: choose another, or fine-tune it first")
+    if model.card.target != "class":
+        raise UserError(f"the teacher {path} predicts {model.card.target}, not one class an image: choose another")
     if count != len(classes):
         raise UserError(f"the teacher {path} has {count} classes, and the images {len(classes)}: choose another")
     if own.channels < student.channels:

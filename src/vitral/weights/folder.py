@@ -36,6 +36,8 @@ class ModelConfig:
         names, outputs = len(self.card.classes), self.architecture.num_classes
         if names not in (0, outputs):  # no names: an untrained head
             raise UserError(f"the card names {names} classes, but the model has {outputs} outputs")
+        if (thresholds := len(self.card.thresholds)) not in (0, outputs):
+            raise UserError(f"the card has {thresholds} thresholds, but the model has {outputs} outputs")
         produced = (self.card.preprocessing.channels, *self.card.preprocessing.image_size)
         expected = (self.architecture.channels, *self.architecture.image_hw)
         if produced != expected:

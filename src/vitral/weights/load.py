@@ -23,7 +23,7 @@ from vitral.weights.options import check_options
 from vitral.weights.read import LoadReport, load_upstream
 from vitral.weights.upstream_folder import find_upstream
 
-__all__ = ["load", "load_with_report"]
+__all__ = ["load", "load_with_report", "stores_architecture"]
 
 LOG = logging.getLogger("vitral")
 
@@ -116,6 +116,15 @@ def load_with_report(
     if found and name not in WEIGHTS_FILES and not str(source).partition("@")[0].endswith(name):
         report = replace(report, notes=(f"{name} was read, the only weights file", *report.notes))
     return model.to(pick_device(device)), report
+
+
+def stores_architecture(source: str | Path) -> bool:
+    """Whether a model is Vitral's own, whose folder stores the whole architecture.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    return find_upstream(_find(source)[0]) is None
 
 
 def _find(source: str | Path) -> tuple[Path, Adapter | None]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage
 from vitral.weights.prefixes import Encoder
 
-__all__ = ["with_outer_head"]
+__all__ = ["WIDTHS", "with_outer_head"]
 
 CLASSIFIERS = ("head", "fc", "classifier", "linear_head")
 """Names of such a classifier, which is a single linear layer."""

@@ -10,13 +10,24 @@ from torch import Tensor
 
 from vitral.errors import UserError
 
-__all__ = ["Encoder", "encoder_config", "find_encoder", "suggested_prefix", "without_training"]
+__all__ = [
+    "Encoder",
+    "encoder_config",
+    "encoder_prefixes",
+    "find_encoder",
+    "suggested_prefix",
+    "without_training",
+    "without_wrapper_parts",
+    "without_wrappers",
+]
 
 WRAPPERS = (
     *("module", "_orig_mod", "_fsdp_wrapped_module", "model", "teacher", "target_encoder", "backbone", "encoder"),
     *("base_encoder", "net", "network", "student"),
 )
 """Parts of prefixes that are tried, in this order, where the names as they are do not fit."""
+WRAPPER_PARTS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""Parts of names that torch.compile, FSDP and activation checkpointing add anywhere, such as in each block."""
 MAX_DEPTH = 6
 LEFT_OUT = re.compile(
     r"momentum_encoder|base_momentum_encoder|teacher\w*|student\w*|ema\w*|target_encoder|predictor|projector|"
@@ -105,6 +116,31 @@ def suggested_prefix(tensors: Mapping[str, Tensor], matches: Callable[[dict[str,
     """A prefix below which the tensors have a known format, anywhere in the names; None if there is none."""
     prefixes = dict.fromkeys(found[1] for name in tensors if (found := FIRST_LAYER.fullmatch(name)))
     return next((prefix for prefix in list(prefixes)[:8] if matches(prefixed(tensors, prefix))), None)
+
+
+def without_wrapper_parts(name: str) -> str:
+    """A name, or a prefix, as it was before the model or its blocks were compiled or wrapped."""
+    return WRAPPER_PARTS.sub("", name)
+
+
+def without_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by their names before the model or its blocks were compiled or wrapped.
+
+    Raises:
+        UserError: two tensors would have one name.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if (new := without_wrapper_parts(name)) in renamed:
+            raise UserError(f"it has {new} twice, once in a compiled module: save the state dict of one of them")
+        renamed[new] = tensor
+    return renamed
+
+
+def encoder_prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The prefixes of transformers' encoders, which each format removes: more than one would overwrite each other."""
+    found = (re.fullmatch(r"(\w+\.)?embeddings\.patch_embedding(s(\.projection)?)?\.weight", name) for name in tensors)
+    return list(dict.fromkeys(match[1] or "" for match in found if match))
 
 
 def encoder_config(upstream_config: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -16,20 +16,12 @@ from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapters import Adapter
 from vitral.weights.config_keys import unknown_keys
-from vitral.weights.config_types import check_types
-from vitral.weights.lineages.lineage import HEAD_NAMES, Lineage, is_shape_error, stated_heads
+from vitral.weights.lineages.lineage import HEAD_NAMES, NO_EPSILON, NO_GELU, Lineage, is_shape_error, stated_heads
 from vitral.weights.lineages.open_clip import OPEN_CLIP
-from vitral.weights.lineages.registry import detect_lineage, matching_lineage
-from vitral.weights.lineages.timm import TIMM
-from vitral.weights.lineages.timm_models import timm_models
-from vitral.weights.lineages.torchvision import TORCHVISION
 from vitral.weights.lineages.towers import CLIP
 from vitral.weights.mapping import from_upstream
-from vitral.weights.outer_head import with_outer_head
-from vitral.weights.prefixes import encoder_config, find_encoder, suggested_prefix, without_training
-from vitral.weights.sharded import read_weights
-from vitral.weights.tensor_file import TensorFile
-from vitral.weights.unsupported import unsupported_model, unsupported_tensors
+from vitral.weights.prefixes import without_training
+from vitral.weights.source import Source, open_source
 from vitral.weights.upstream_card import upstream_card
 
 __all__ = ["LoadReport", "load_upstream"]
@@ -49,18 +41,6 @@ class LoadReport:
     """Names in the checkpoint that the model does not have."""
     notes: tuple[str, ...] = field(default=())
     """Everything else that was not simply copied, one sentence each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """The encoder in a file: its format, its tensors under the names of the format's mapping, and its configuration."""
-
-    lineage: Lineage
-    tensors: dict[str, Tensor]
-    upstream_config: dict[str, Any]
-    prefix: str
-    others: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 def load_upstream(
@@ -90,13 +70,13 @@ def load_upstream(
         UserError: the format is unknown, or tensors are missing, unexpected, of wrong shape, or not finite.
         OSError: the file cannot be read.
     """
-    source = _open_source(path, upstream_config or {}, checkpoint_key, prefix)
+    source = open_source(path, upstream_config or {}, checkpoint_key, prefix)
     if adapter is not None:
         source = replace(source, tensors=adapter.merged(source.tensors, source.lineage.canonicalise))
     lineage = source.lineage
     upstream_config = {**source.upstream_config, **stated_heads(overrides.get("num_heads"))}
-    config, (state, missing, unexpected) = _convert(source, upstream_config, overrides, path)
-    notes = [*source.notes, *_assumptions(lineage, config, source.tensors, upstream_config)]
+    config, (state, missing, unexpected), stated = _convert(source, upstream_config, overrides, path)
+    notes = [*source.notes, *stated, *_assumptions(source, config, upstream_config, overrides)]
     model = blank_model(config)
     assert isinstance(model, ViT)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -135,17 +115,19 @@ def _without_classes(model: ViT, lineage: Lineage) -> list[str]:
 
 
 def _convert(
-    source: _Source, upstream_config: Mapping[str, Any], overrides: Mapping[str, Any], path: Path
-) -> tuple[ViTConfig, tuple[dict[str, Tensor], list[str], list[str]]]:
-    """Architecture of a source, and what `from_upstream` gives.
+    source: Source, upstream_config: Mapping[str, Any], overrides: Mapping[str, Any], path: Path
+) -> tuple[ViTConfig, tuple[dict[str, Tensor], list[str], list[str]], list[str]]:
+    """Architecture of a source, what `from_upstream` gives, and notes on what its settings state.
 
     Raises:
         UserError: shapes or fields do not fit each other.
     """
     lineage, tensors = source.lineage, source.tensors
     try:
-        config = replace(lineage.infer_config(tensors, upstream_config), **overrides)
-        return config, from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
+        config = lineage.infer_config(tensors, upstream_config)
+        stated, notes = source.settings.overrides(given=overrides, gated=config.mlp == "swiglu")
+        config = replace(config, **{**stated, **overrides})
+        return config, from_upstream(lineage.mapping(config), lineage.prepare(tensors, config)), notes
     except UserError as error:
         reason = str(error)
     except KeyError as error:
@@ -182,81 +164,7 @@ def _fill(model: ViT, state: Mapping[str, Tensor], *, complete: bool) -> None:
     model.load_state_dict(floats, strict=False, assign=complete)
 
 
-def _open_source(
-    path: Path, upstream_config: Mapping[str, Any], checkpoint_key: str | None, prefix: str | None
-) -> _Source:
-    """Reads a file and finds the encoder in it.
-
-    Raises:
-        UserError: the file cannot be read, or has no encoder of a supported format.
-        OSError: the file cannot be read.
-    """
-    file = read_weights(path, checkpoint_key=checkpoint_key)
-    if (reason := unsupported_tensors(file.tensors, upstream_config)) is not None:
-        raise UserError(f"{path} cannot be read: {reason}")
-    if (family := unsupported_model(file.tensors, encoder_config(upstream_config, prefix or ""))) is not None:
-        raise UserError(f"{path} is a model of the kind {family}")
-
-    def matches(tensors: dict[str, Tensor]) -> bool:
-        return matching_lineage(tensors) is not None
-
-    try:
-        encoder = find_encoder(file.tensors, matches, prefix=prefix)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    if encoder is None and prefix is not None:
-        raise UserError(f"{path} has no model of a supported format under {prefix}: name another prefix, or none")
-    if encoder is None and (suggestion := suggested_prefix(file.tensors, matches)):
-        if not all(name.startswith(suggestion) for name in file.tensors):
-            raise UserError(
-                f"{path} has an encoder among other tensors: read it alone with --prefix {suggestion}, and to train, "
-                "convert it first"
-            )
-        encoder = find_encoder(file.tensors, matches, prefix=suggestion)
-    stated = upstream_config.get("model_type") or upstream_config.get("architecture")
-    lineage, tensors = detect_lineage(file.tensors if encoder is None else encoder.tensors, path, stated=stated)
-    assert encoder is not None
-    if not prefix:
-        encoder, tensors = with_outer_head(encoder, lineage, tensors, file.tensors)
-    if file.torchscript and lineage is not OPEN_CLIP:
-        raise UserError(
-            f"{path} is a TorchScript file, and Vitral reads only those of CLIP, because the code in another may "
-            "compute anything: save model.state_dict() instead"
-        )
-    small_moco = "base_encoder." in encoder.prefix and _width(encoder.tensors) == 384
-    stated = encoder_config(upstream_config, encoder.prefix)
-    config = {**stated_heads(12 if small_moco else None), **_stated(file, lineage), **stated}
-    check_types(config, lineage, path)
-    return _Source(
-        lineage=lineage,
-        tensors=tensors,
-        upstream_config=config,
-        prefix=encoder.prefix,
-        others=encoder.others,
-        notes=(*file.notes, *encoder.notes, *_foreign_config(upstream_config, lineage)),
-    )
-
-
-def _stated(file: TensorFile, lineage: Lineage) -> dict[str, Any]:
-    """What the file itself states of the configuration; the names of other projects' architectures are no timm's."""
-    name = file.upstream_config.get("architecture")
-    return {} if name is not None and (lineage is not TIMM or name not in timm_models()) else file.upstream_config
-
-
-def _foreign_config(upstream_config: Mapping[str, Any], lineage: Lineage) -> list[str]:
-    """A note on a configuration of transformers beside tensors of timm or torchvision."""
-    kind = upstream_config.get("model_type")
-    if lineage not in (TIMM, TORCHVISION) or not kind or "architecture" in upstream_config:
-        return []
-    names = f"the tensors have {lineage.name}'s names"
-    return [f"ignored its config.json, which is of a transformers model ({kind}), because {names}"]
-
-
-def _width(tensors: Mapping[str, Tensor]) -> int | None:
-    return tensors["cls_token"].shape[-1] if "cls_token" in tensors else None
-
-
-def _remedy(source: _Source, missing: Iterable[str], unexpected: Iterable[str]) -> str:
+def _remedy(source: Source, missing: Iterable[str], unexpected: Iterable[str]) -> str:
     """What a user can do about missing and unexpected tensors."""
     if not list(missing) and list(unexpected) == list(source.others):
         return f"read the encoder alone with --prefix {source.prefix}, or all with vitral convert --allow-missing"
@@ -264,16 +172,20 @@ def _remedy(source: _Source, missing: Iterable[str], unexpected: Iterable[str]) 
 
 
 def _assumptions(
-    lineage: Lineage, config: ViTConfig, tensors: Mapping[str, Tensor], upstream_config: Mapping[str, Any]
+    source: Source, config: ViTConfig, upstream_config: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> list[str]:
-    """Notes on what the file and its configuration leave open."""
+    """Notes on what the file, its configuration and the overrides leave open."""
+    lineage, tensors = source.lineage, source.tensors
+    given = {*overrides, *source.settings.numerics}
     notes = []
     if lineage.num_heads(tensors, upstream_config) is None:
         notes.append(
             f"the file does not store the number of attention heads: {config.num_heads} assumed, as usual for width "
             f"{config.width}; --num-heads sets another"
         )
-    notes += lineage.assumptions(config, tensors, upstream_config)
+    starts = tuple(start for name, start in (("gelu", NO_GELU), ("norm_eps", NO_EPSILON)) if name in given)
+    assumed = lineage.assumptions(config, tensors, upstream_config)
+    notes += [sentence for sentence in assumed if not sentence.startswith(starts)] if starts else assumed
     if unknown := unknown_keys(lineage, upstream_config):
         notes.append(f"ignored, because Vitral does not know these keys of its configuration: {', '.join(unknown)}")
     return notes

@@ -18,7 +18,7 @@ from vitral.weights.folder import WEIGHTS, save_model
 from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.storable import NotStorable
 from vitral.weights.upstream_config import CONFIG_FILES
-from vitral.weights.write import check_storable, formats_for, storable, upstream_state_dict
+from vitral.weights.write import check_storable, formats_for, storable, upstream_state_dict, written_headless
 
 __all__ = ["is_folder", "save_as", "save_upstream_folder"]
 
@@ -68,7 +68,7 @@ def save_upstream_folder(model: ViT, folder: Path, format: str) -> list[str]:
     with _other_formats_named(model, ("vitral", *CONFIG_FILES)):
         model, notes = storable(LINEAGES[format], model)
         check_storable(LINEAGES[format], model.config)
-        files = CONFIG_FILES[format](model.config, _card(model))
+        files = CONFIG_FILES[format](model.config, _card(model), written_headless(model))
         tensors, caveats = upstream_state_dict(LINEAGES[format], model, upstream_config=files["config.json"])
     _write_tensors(tensors, folder / WEIGHTS)
     for name, content in files.items():

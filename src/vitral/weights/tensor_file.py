@@ -20,9 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitral.errors import UserError
+from vitral.weights.settings import Settings, read_settings
+from vitral.weights.torch_file import load_torch
 from vitral.weights.torchscript import is_torchscript, read_torchscript
 from vitral.weights.unsupported import unsupported_file
-from vitral.weights.wrappers import find_state_dict, load_torch, stated_by_timm
+from vitral.weights.wrappers import find_state_dict
 
 __all__ = ["TensorFile", "read_json", "read_tensor_file", "read_tensors"]
 
@@ -50,7 +52,9 @@ class TensorFile:
     notes: tuple[str, ...] = ()
     """What was chosen or left out in a training checkpoint, one sentence each."""
     upstream_config: dict[str, Any] = field(default_factory=dict)
-    """What the file itself states of the configuration."""
+    """What the code of a TorchScript file states of the configuration."""
+    settings: Settings = field(default_factory=Settings)
+    """What a training checkpoint states beside its tensors."""
     torchscript: bool = False
     """Whether the file computes with code of its own, which is not read."""
 
@@ -81,7 +85,7 @@ def read_tensor_file(path: Path, *, checkpoint_key: str | None = None) -> Tensor
         with _damage_as_sentence(path, start):
             content = load_torch(path)
         tensors, notes = find_state_dict(content, path, key=checkpoint_key)
-        return TensorFile(tensors=tensors, notes=tuple(notes), upstream_config=stated_by_timm(content))
+        return TensorFile(tensors=tensors, notes=tuple(notes), settings=read_settings(content))
     if checkpoint_key is not None:
         raise UserError(f"{path} is no PyTorch file with keys: leave out --checkpoint-key")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:

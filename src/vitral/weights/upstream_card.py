@@ -10,7 +10,8 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.class_names.imagenet import imagenet_aliases, imagenet_classes
-from vitral.weights.lineages.lineage import Lineage
+from vitral.weights.lineages.lineage import IMAGENET, Images, Lineage
+from vitral.weights.lineages.timm_preprocessing import timm_preprocessing
 
 __all__ = ["CARD_KEYS", "upstream_card"]
 
@@ -23,6 +24,8 @@ CARD_KEYS = frozenset(
 )
 """Keys of upstream configurations that the card is read from, or that its notes name."""
 
+IMAGE_KEYS = CARD_KEYS - {"label_names", "id2label", "processor_class"}
+"""Those of them that describe preprocessing."""
 Filter = Literal["bilinear", "bicubic", "lanczos"]
 FILTERS: dict[Any, Filter] = {"lanczos": "lanczos", "bilinear": "bilinear", "bicubic": "bicubic"}
 PILLOW = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
@@ -62,8 +65,9 @@ def upstream_card(
     """Builds the card from timm's `pretrained_cfg`, OpenCLIP's `preprocess_cfg`, or transformers'
     `preprocessor_config.json`; class names from `label_names` or `id2label`.
 
-    Without them, images are normalised with the format's defaults, and class names are ImageNet's if one of its lists
-    has as many classes, else numbers.
+    Without them, preprocessing is that of timm's architecture of this name, else the format's default, which a note
+    names unless all models of the format have it. Class names are ImageNet's if one of its lists has as many classes,
+    else numbers.
 
     Args:
         config: architecture of the model.
@@ -95,20 +99,17 @@ def _preprocessing(
     config: ViTConfig, lineage: Lineage, upstream_config: Mapping[str, Any]
 ) -> tuple[Preprocessing, list[str]]:
     """Preprocessing, and notes on its differences from the upstream one."""
-    if isinstance(timm := upstream_config.get("pretrained_cfg"), dict):
-        found = _timm(timm)
-    elif isinstance(open_clip := upstream_config.get("preprocess_cfg"), dict):
-        found = _open_clip(open_clip)
-    else:
-        found = _transformers(upstream_config)
+    default = lineage.images(config, upstream_config)
+    found = _found(upstream_config, default, bands=config.channels not in MODES)
     if found.size not in (None, config.image_hw):
         made, takes = ("x".join(map(str, size)) for size in (found.size, config.image_hw))
         found.notes.append(
-            f"its preprocessing makes images of {made} pixels, the model takes {takes}: image_size= sets another size"
+            f"its preprocessing makes images of {made} pixels, the model takes {takes}: "
+            "--image-size (in Python image_size=) sets another size"
         )
     mean, std = (
         tuple(value / found.scale for value in _per_channel(name, values, default, config.channels))
-        for name, values, default in (("mean", found.mean, lineage.mean), ("std", found.std, lineage.std))
+        for name, values, default in (("mean", found.mean, default.mean), ("std", found.std, default.std))
     )
     # the mean and deviation of other images than pictures are in units that are not known
     bands = config.channels not in MODES
@@ -130,10 +131,37 @@ def _preprocessing(
     return preprocessing, found.notes
 
 
+def _found(upstream_config: Mapping[str, Any], default: Images, *, bands: bool) -> _Found:
+    """What the configuration states; else what timm's table says of the architecture; else the default, with a note."""
+    if isinstance(timm := upstream_config.get("pretrained_cfg"), dict):
+        return _timm(timm)
+    if isinstance(open_clip := upstream_config.get("preprocess_cfg"), dict):
+        return _open_clip(open_clip)
+    if IMAGE_KEYS & upstream_config.keys():
+        return _transformers(upstream_config)
+    if stated := timm_preprocessing(str(upstream_config.get("architecture") or "")):
+        return _timm(stated)
+    found = _Found(filter=default.interpolation, crop_ratio=default.crop_ratio)
+    if default.like and not bands:
+        mean = ", ".join(f"{value:g}" for value in dict.fromkeys(default.mean))
+        shape = "the whole image" if default.crop_ratio is None else f"a centre crop of {default.crop_ratio:g}"
+        named = "a config.json that names its architecture"
+        file = named if default.like.startswith("timm") else "a preprocessor_config.json"
+        beside = upstream_config.keys() - {"num_heads", "num_attention_heads"}
+        fix = f"put {file} beside it" if beside else f"name a folder with this file and {file}"
+        found.notes.append(
+            f"the file does not store its preprocessing: mean {mean} and {shape} are assumed, as of {default.like}; "
+            f"to state another, {fix}"
+        )
+    return found
+
+
 def _timm(pretrained_cfg: Mapping[str, Any]) -> _Found:
     """timm's evaluation transform: a centre crop, unless `crop_mode` is another."""
-    found = _Found(mean=pretrained_cfg.get("mean"), std=pretrained_cfg.get("std"))
-    found.set_filter(pretrained_cfg.get("interpolation") or "bilinear")
+    found = _Found(
+        mean=pretrained_cfg.get("mean") or IMAGENET["mean"], std=pretrained_cfg.get("std") or IMAGENET["std"]
+    )
+    found.set_filter(pretrained_cfg.get("interpolation") or "bicubic")
     ratio, mode = pretrained_cfg.get("crop_pct") or 0.875, pretrained_cfg.get("crop_mode") or "center"
     if mode != "squash":
         found.crop_ratio = min(float(ratio), 1.0)

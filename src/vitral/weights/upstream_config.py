@@ -8,7 +8,7 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 
-__all__ = ["CONFIG_FILES", "timm_model_args", "timm_model_name", "transformers_config"]
+__all__ = ["CONFIG_FILES", "ENCODERS", "timm_model_args", "timm_model_name", "transformers_config"]
 
 TIMM_HYBRIDS = {
     (): "vit_tiny_r_s16_p8_224",
@@ -17,6 +17,8 @@ TIMM_HYBRIDS = {
     (3, 4, 6, 3): "vit_large_r50_s32_224",
 }
 """timm's models with these stages; everything else is an argument."""
+ENCODERS = {"vit": "ViTModel", "deit": "DeiTModel", "ijepa": "IJepaModel"}
+"""Classes of transformers for encoders, by `model_type`; DINOv2's and the towers' are chosen by the architecture."""
 FILTERS = {"bilinear": 2, "bicubic": 3, "lanczos": 1}
 """Pillow's filter numbers, which transformers writes."""
 
@@ -80,7 +82,7 @@ def timm_model_args(config: ViTConfig) -> dict[str, Any]:
     return arguments if gated else {**arguments, "act_layer": acts[config.gelu]}
 
 
-def _timm(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
+def _timm(config: ViTConfig, card: ModelCard, headless: bool) -> dict[str, dict[str, Any]]:
     preprocessing = _of_pictures(card)
     root = {None: "proj", (): "backbone.conv"}.get(config.stem_stages, "backbone.stem.conv")
     squash = preprocessing.resize == "squash"
@@ -111,13 +113,19 @@ def _timm(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
     return {"config.json": values}
 
 
-def transformers_config(config: ViTConfig) -> dict[str, Any]:
+def transformers_config(config: ViTConfig, *, headless: bool = False) -> dict[str, Any]:
     """Content of transformers' `config.json`, without class names.
+
+    Args:
+        config: architecture of the model.
+        headless: whether the model has no trained head: ViT, DeiT and I-JEPA are then written as encoders.
 
     Raises:
         UserError: transformers has no such model: its MLP differs.
     """
     model_type, architecture = _model_type(config)
+    if headless and model_type in ENCODERS:
+        architecture = ENCODERS[model_type]
     values: dict[str, Any] = dict(
         architectures=[architecture],
         model_type=model_type,
@@ -175,14 +183,16 @@ def _model_type(config: ViTConfig) -> tuple[str, str]:
     return next((names for names, applies in types.items() if applies), ("vit", "ViTForImageClassification"))
 
 
-def _transformers(config: ViTConfig, card: ModelCard) -> dict[str, dict[str, Any]]:
+def _transformers(config: ViTConfig, card: ModelCard, headless: bool) -> dict[str, dict[str, Any]]:
     preprocessing, channels = _of_pictures(card), config.channels
-    values = transformers_config(config)
+    values = transformers_config(config, headless=headless)
     if "ForImageClassification" in values["architectures"][0]:
         # without a trained head there are no names, but transformers counts the outputs by them
         names = card.classes or tuple(f"LABEL_{label}" for label in range(config.num_classes))
         values["id2label"] = {str(label): name for label, name in enumerate(names)}
         values["label2id"] = {name: label for label, name in enumerate(names)}
+        if card.target != "class":
+            values["problem_type"] = {"multi-label": "multi_label_classification"}.get(card.target, card.target)
     processor = dict(
         do_resize=True,
         do_rescale=True,
@@ -228,8 +238,10 @@ def _square(size: tuple[int, int]) -> int | list[int]:
     return size[0] if size[0] == size[1] else list(size)
 
 
-CONFIG_FILES: dict[str, Callable[[ViTConfig, ModelCard], dict[str, dict[str, Any]]]] = {
+CONFIG_FILES: dict[str, Callable[[ViTConfig, ModelCard, bool], dict[str, dict[str, Any]]]] = {
     "timm": _timm,
     **dict.fromkeys(("transformers", "dinov2", "dinov3", "siglip", "clip"), _transformers),
 }
-"""For each format that is written as a folder: a function that gives its JSON files, by name."""
+"""For each format that is written as a folder: a function that gives its JSON files by name, from architecture, card,
+and whether the model is written without a head.
+"""

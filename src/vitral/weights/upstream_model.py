@@ -1,5 +1,6 @@
 """Upstream models, where their packages are installed: they verify the checkpoints that Vitral writes."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.upstream_config import timm_model_args, timm_model_name, transformers_config
+from vitral.weights.lineages.lineage import HEAD_NAMES
+from vitral.weights.upstream_config import ENCODERS, timm_model_args, timm_model_name, transformers_config
 
 __all__ = ["BUILDERS", "UpstreamModel", "load_upstream_model"]
 
@@ -32,6 +34,8 @@ class UpstreamModel:
 
     title: str
     """Such as `timm 1.0.20's VisionTransformer`."""
+    module: nn.Module
+    """Holds the weights."""
     output: Literal["logits", "features"]
     """Output of `forward`: features if the format has no head."""
     forward: Callable[[Tensor], Tensor]
@@ -52,8 +56,10 @@ def load_upstream_model(format: str, file: Path, config: ViTConfig) -> UpstreamM
     """
     package, build = BUILDERS[format]
     try:
-        model, output, forward = build(import_module(package), config)
-        result = model.load_state_dict(load_file(file), strict=False)
+        state = load_file(file)
+        headless = not any(re.search(HEAD_NAMES, name) for name in state)
+        model, output, forward = build(import_module(package), config, headless)
+        result = model.load_state_dict(state, strict=False)
     except ImportError:
         return f"{package} is not installed, so its own model did not verify the result"
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -65,6 +71,7 @@ def load_upstream_model(format: str, file: Path, config: ViTConfig) -> UpstreamM
     model.eval()
     return UpstreamModel(
         title=f"{package} {version(package)}'s {type(model).__name__}",
+        module=model,
         output=output,
         forward=forward,
         features=_head_input(model, forward) if output == "logits" else forward,
@@ -96,17 +103,18 @@ def _head_input(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callab
 Built = tuple[nn.Module, Literal["logits", "features"], Callable[[Tensor], Tensor]]
 
 
-def _timm(timm: Any, config: ViTConfig) -> Built:
+def _timm(timm: Any, config: ViTConfig, headless: bool) -> Built:
     args = {**timm_model_args(config), "dynamic_img_size": True}
     model = timm.create_model(timm_model_name(config), num_classes=config.num_classes, **args)
     return model, "logits", model
 
 
-def _transformers(transformers: Any, config: ViTConfig) -> Built:
-    values = transformers_config(config)
+def _transformers(transformers: Any, config: ViTConfig, headless: bool) -> Built:
+    values = transformers_config(config, headless=headless)
     model_class = getattr(transformers, values.pop("architectures")[0])
     config_object = transformers.AutoConfig.for_model(values.pop("model_type"), **values, num_labels=config.num_classes)
-    model = model_class(config_object)
+    encoder = model_class.__name__ in ENCODERS.values()
+    model = model_class(config_object, add_pooling_layer=False) if encoder else model_class(config_object)
     takes = _interpolates(model)
 
     def outputs(images: Float[Tensor, "b c h w"]) -> Any:
@@ -117,7 +125,10 @@ def _transformers(transformers: Any, config: ViTConfig) -> Built:
         return outputs(images).logits
 
     def features(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        return outputs(images).pooler_output
+        if not encoder:
+            return outputs(images).pooler_output
+        tokens = outputs(images).last_hidden_state
+        return tokens.mean(dim=1) if config.pool == "gap" else tokens[:, 0]
 
     def projected(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         return outputs(images).image_embeds
@@ -127,7 +138,7 @@ def _transformers(transformers: Any, config: ViTConfig) -> Built:
     return (model, "logits", logits) if "ForImage" in model_class.__name__ else (model, "features", features)
 
 
-def _torchvision(torchvision: Any, config: ViTConfig) -> Built:
+def _torchvision(torchvision: Any, config: ViTConfig, headless: bool) -> Built:
     (height, width), (patch, other) = config.image_hw, config.patch_hw
     if height != width or patch != other or config.channels != 3:
         raise UserError("its models need square colour images")
@@ -144,7 +155,7 @@ def _torchvision(torchvision: Any, config: ViTConfig) -> Built:
     return model, "logits", model
 
 
-BUILDERS: dict[str, tuple[str, Callable[[Any, ViTConfig], Built]]] = {
+BUILDERS: dict[str, tuple[str, Callable[[Any, ViTConfig, bool], Built]]] = {
     "timm": ("timm", _timm),
     **dict.fromkeys(
         ("transformers", "dinov2", "dinov3", "siglip", "clip"),
@@ -152,4 +163,4 @@ BUILDERS: dict[str, tuple[str, Callable[[Any, ViTConfig], Built]]] = {
     ),
     "torchvision": ("torchvision", _torchvision),
 }
-"""For each format: the package, and the function that builds its model."""
+"""For each format: the package, and the function that builds its model, without a head if the file has none."""

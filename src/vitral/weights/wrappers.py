@@ -1,28 +1,18 @@
-"""PyTorch files: the state dict in a training checkpoint, read without running anything in it."""
+"""The state dict in a training checkpoint of PyTorch."""
 
-import argparse
-import datetime
-import pathlib
-import pickle
 import re
-import types
-import warnings
-import zipfile
-from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy._core import multiarray
 from torch import Tensor
 
 from vitral.errors import UserError
 
-__all__ = ["find_state_dict", "load_torch", "stated_by_timm"]
+__all__ = ["find_state_dict"]
 
 KEYS = (
-    *("state_dict_ema", "model_ema", "ema_state_dict", "teacher", "target_encoder"),
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model", "ema_weights", "shadow"),
+    *("teacher", "target_encoder"),
     *("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "module"),
     *("student", "encoder", "backbone"),
 )
@@ -36,85 +26,8 @@ MAX_DEPTH = 4
 UNNAMED = "shadow_params"
 """Key under which torch_ema and diffusers store averaged weights: a list in the order of the parameters."""
 NOT_MODELS = re.compile(r"optim|sched|scaler|loss|criterion|callback|loops", re.IGNORECASE)
-NAMED = re.compile(r"GLOBAL ([A-Za-z_][\w.]*)|(?:class |function |of type )<?(?:class )?'?([A-Za-z_][\w.]*\.\w+)")
-"""What PyTorch's reader calls an object that it refuses."""
-DICTIONARIES = (
-    *("lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict"),
-    *("lightning.pytorch.utilities.parsing.AttributeDict", "pytorch_lightning.utilities.parsing.AttributeDict"),
-    "easydict.EasyDict",
-)
-"""Dictionaries of settings, which are read as plain ones."""
-
-
-def _ordered_dict(*factory: Any) -> OrderedDict[Any, Any]:
-    """A dictionary in place of one with defaults, which PyTorch's reader cannot fill."""
-    return OrderedDict()
-
-
-SAFE_GLOBALS: list[Any] = [
-    *(argparse.Namespace, types.SimpleNamespace, Counter, OrderedDict, (_ordered_dict, "collections.defaultdict")),
-    *((OrderedDict, name) for name in DICTIONARIES),
-    *(list, dict, set, frozenset, tuple, int, float, complex, bool, str, bytes, slice),
-    *(datetime.datetime, datetime.date, datetime.timedelta, datetime.timezone),
-    *(torch.Size, torch.dtype, torch.device),
-    *(np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar),
-    *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
-    (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-    (multiarray.scalar, "numpy.core.multiarray.scalar"),
-    *(
-        (kind, f"{module}.{name}")
-        for module in ("pathlib", "pathlib._local")
-        for names, kind in (
-            (("Path", "PosixPath", "PurePosixPath", "PurePath"), pathlib.PurePosixPath),
-            (("WindowsPath", "PureWindowsPath"), pathlib.PureWindowsPath),
-        )
-        for name in names
-    ),
-]
-"""Classes and functions that the settings beside a state dict may name: they only hold values."""
-
-
-def load_torch(path: Path) -> Any:
-    """Content of a PyTorch file on the CPU: tensors, and the plain values beside them.
-
-    Raises:
-        UserError: the file holds objects of other classes.
-    """
-    try:
-        with path.open("rb") as file, torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # on pickle protocols, which an error explains better
-            # given a path, PyTorch would choose the reader by its suffix
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise (_refusal(path, str(error)) or error) from None
-
-
-def _refusal(path: Path, message: str) -> UserError | None:
-    """The sentence on an object that is not read; None if the file is damaged."""
-    pickled = _pickled(path)
-    if pickled[:1] == b"\x80" and pickled[1:2] > b"\x02":
-        return UserError(f"{path} has another pickle protocol than PyTorch's: save it with torch.save's defaults")
-    if not (named := NAMED.search(message)):
-        return None
-    name = named[1] or named[2]
-    if b"torch.nn.modules" in pickled:
-        return UserError(
-            f"{path} holds a whole module ({name}), whose code Vitral does not run: load it with its own library, "
-            "and save model.state_dict()"
-        )
-    return UserError(f"{path} holds objects of {name}, which Vitral does not read: save the state dict alone")
-
-
-def _pickled(path: Path) -> bytes:
-    """The pickle of a PyTorch file, or its start."""
-    if not zipfile.is_zipfile(path):
-        return path.read_bytes()[: 2**22]
-    with zipfile.ZipFile(path) as archive:
-        name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-        if name is None:
-            return b""
-        with archive.open(name) as file:
-            return file.read(2**22)
+AVERAGE = re.compile(r"ema(_.+)?|.*averag.*|shadow.*", re.IGNORECASE)
+"""Keys under which Lightning's callbacks store averaged weights."""
 
 
 def find_state_dict(content: Any, path: Path, *, key: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
@@ -132,6 +45,7 @@ def find_state_dict(content: Any, path: Path, *, key: str | None = None) -> tupl
         UserError: there is no state dict, or none under the key.
     """
     notes: list[str] = []
+    content = _with_callbacks(content)
     averages, named = _averages(content), next(iter(_state_dicts(content)), "")
     if key is not None:
         states = _state_dicts(content)
@@ -155,6 +69,21 @@ def find_state_dict(content: Any, path: Path, *, key: str | None = None) -> tupl
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors, notes
+
+
+def _with_callbacks(content: Any) -> Any:
+    """A checkpoint of Lightning with the averaged weights of its callbacks beside the state dict, by their own keys."""
+    callbacks = content.get("callbacks") if isinstance(content, dict) else None
+    states = callbacks.values() if isinstance(callbacks, dict) else ()
+    averages = {
+        key: {UNNAMED: value} if isinstance(value, list | tuple) else value
+        for state in states
+        if isinstance(state, dict)
+        for key, value in state.items()
+        if isinstance(key, str) and AVERAGE.fullmatch(key)
+    }
+    known = {key: value for key, value in averages.items() if _num_tensors(value) or _averages({key: value})}
+    return {**known, **content} if known else content
 
 
 def _averages(content: Any) -> dict[str, list[Tensor]]:
@@ -187,17 +116,6 @@ def _averaged(
     if required:
         raise UserError(f"{path}: {reason}; leave out --checkpoint-key, or save the averaged model's state dict")
     return tensors, f"{reason}: they were left out, and the weights before averaging were read"
-
-
-def stated_by_timm(content: Any) -> dict[str, Any]:
-    """Architecture and arguments that timm's training script stores beside the weights, as in timm's `config.json`."""
-    args = vars(content["args"]) if isinstance(content, dict) and hasattr(content.get("args"), "__dict__") else {}
-    name = (content.get("arch") if isinstance(content, dict) else None) or args.get("model")
-    if not isinstance(name, str):
-        return {}
-    kwargs = args.get("model_kwargs")
-    pool = {"global_pool": args["gp"]} if args.get("gp") else {}
-    return {"architecture": name, "model_args": pool | (kwargs if isinstance(kwargs, dict) else {})}
 
 
 def _wrapper(content: Any, path: Path, notes: list[str]) -> str | None:

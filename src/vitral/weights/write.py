@@ -18,7 +18,7 @@ from vitral.weights.lineages.transformers import TRANSFORMERS
 from vitral.weights.mapping import to_upstream
 from vitral.weights.storable import NotStorable, fold_layer_scale, not_supported, read_back_as, refusal
 
-__all__ = ["check_storable", "formats_for", "storable", "upstream_state_dict"]
+__all__ = ["check_storable", "formats_for", "storable", "upstream_state_dict", "written_headless"]
 
 STRUCTURE = (
     *("image_hw", "patch_hw", "channels", "stem_stages", "width", "depth", "num_heads", "mlp_dim", "num_classes"),
@@ -56,6 +56,8 @@ def upstream_state_dict(
     unexpected = [name for name in unexpected if not name.endswith(".bias") or state[name].any()]
     if unexpected or missing:
         raise refusal(lineage.name, model.config, unexpected=unexpected, missing=missing)
+    if lineage is TRANSFORMERS and written_headless(model):
+        tensors = {name: tensor for name, tensor in tensors.items() if not re.match(HEAD_NAMES, name)}
     tensors = lineage.finalise(tensors, model.config)
     canonical = lineage.canonicalise(tensors)
     if not lineage.matches(canonical):
@@ -86,6 +88,12 @@ def _differences(lineage: Lineage, model: ViT, config: ViTConfig, tensors: Mappi
     notes = []
     if model.head.weight.any() and not any(re.match(HEAD_NAMES, name) for name in tensors):
         notes.append(f"the head is left out, because {lineage.name} stores the encoder alone")
+    if not model.head.weight.any():
+        untrained = "the head is zero, so it was never trained"
+        if any(re.match(HEAD_NAMES, name) for name in tensors):
+            notes.append(f"{untrained}: {lineage.name} gets it as it is")
+        elif lineage is TRANSFORMERS:
+            notes.append(f"{untrained}: the encoder was written, without it")
     for name in ("gelu", "norm_eps") if config.mlp == "gelu" else ("norm_eps",):
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after:
@@ -133,6 +141,14 @@ def check_storable(lineage: Lineage, config: ViTConfig) -> None:
     for name, values in stores.items():
         if (value := getattr(config, name)) not in values:
             raise not_supported(lineage.name, name, value)
+
+
+def written_headless(model: ViT) -> bool:
+    """Whether the format `transformers` gets the encoder alone: its head is zero, so it was never trained.
+
+    A register is stored as DeiT's distillation token, which is one only beside DeiT's classifier.
+    """
+    return not model.head.weight.any() and not model.config.num_registers
 
 
 def storable(lineage: Lineage, model: ViT) -> tuple[ViT, list[str]]:

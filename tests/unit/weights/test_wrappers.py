@@ -53,6 +53,8 @@ VALUES: dict[str, Any] = {
     "temperature": torch.tensor(0.1),
     "student": {"cls_token": torch.rand(1, 1, 12)},
     "ema": None,
+    "hyper_parameters": {"model_name": "vit_base_patch16_224", "act_layer": "relu", "num_heads": 7},
+    "callbacks": {"EMA": {"ema_state_dict": {"cls_token": torch.rand(1, 1, 12)}, "averages": [torch.rand(2)]}},
     "history": [1.0, torch.rand(2)],
 }
 

@@ -19,6 +19,7 @@ SENTENCES = {
     r"^(--\S+): invalid literal for int\(\) with base 10: (.+)": r"\1 must be an integer, not \2",
     r"^(--\S+): no type matching (.+) could be instantiated from \[(.+)\]": r"\1 must be one of \2, not \3",
     r"^invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+)\)": r"\2 must be one of \3, not \1",
+    r"\{none, ?balanced\}\|\{\[FLOAT \[FLOAT \.\.\.\]\]\}": "none, balanced or a number for each class",
 }
 """tyro's and Python's wording of an error, and ours."""
 
@@ -55,7 +56,7 @@ def parse_config(cls: type[T], *, default: T, arguments: list[str], program: str
         sentence = re.sub(r"^[A-Z]\w+: ", "", sentence.rstrip("."))  # the name of a class
         for pattern, replacement in SENTENCES.items():
             sentence = re.sub(pattern, replacement, sentence)
-        closest = re.search(r"Perhaps you meant:\s+(--\S+)", text)
+        closest = re.search(r"Perhaps you meant:\s+(--[^\s,]+)", text)
         unknown = re.search(r"unknown option (--\S+)", sentence)
         hint = did_you_mean(unknown[1], [closest[1]]) if closest and unknown else ""
         raise UserError(f"{sentence}{hint}; {program} --help lists every key") from None

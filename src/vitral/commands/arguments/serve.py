@@ -7,6 +7,7 @@ from pathlib import Path
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.predict import PRECISION_HELP
+from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError
 from vitral.serve.config import ServeConfig
 
@@ -48,6 +49,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--log-format", default="text", choices=("text", "json"), help="of the log on standard error (default: text)"
     )
+    add_source_options(parser)
     options = parser.parse_args(arguments)
     if not 0 <= options.port <= 65535:
         raise UserError(f"--port must be from 0 to 65535, not {options.port}")

@@ -12,8 +12,10 @@ OPTIONS = {
     "--checkpoint-key": ("KEY", "key of the weights in a PyTorch file that holds several: student"),
     "--prefix": ("PREFIX", "prefix of the encoder's tensors in a larger model: backbone."),
     "--num-heads": ("N", "number of attention heads, if the file does not store it"),
+    "--gelu": ("FORM", "form of GELU, if the file does not store it: tanh, erf or quick"),
 }
 """Each option with its placeholder and its help."""
+GELUS = ("tanh", "erf", "quick")
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +29,16 @@ def source_options(options: argparse.Namespace) -> dict[str, Any]:
     """Keywords of `load_with_report` from the parsed options that the user gave.
 
     Raises:
-        UserError: the number of heads is no number above 0.
+        UserError: the number of heads is no number above 0, or there is no such form of GELU.
     """
-    given = {name: getattr(options, name) for name in ("checkpoint_key", "prefix", "num_heads")}
+    given = {name: getattr(options, name) for name in ("checkpoint_key", "prefix", "num_heads", "gelu")}
     given = {name: value for name, value in given.items() if value is not None}
     if (heads := given.get("num_heads")) is not None:
         if not heads.isdecimal() or int(heads) < 1:
             raise UserError(f"--num-heads must be a number of attention heads such as 12, not {heads!r}")
         given["num_heads"] = int(heads)
+    if (gelu := given.get("gelu", "erf")) not in GELUS:
+        raise UserError(f"--gelu must be one of {', '.join(GELUS)}, not {gelu!r}")
     return given
 
 

@@ -29,6 +29,7 @@ from vitral.datasets.opening import open_data, open_stored
 from vitral.errors import UserError
 from vitral.inspection.pairs import ShownPair, draw_pairs, spread
 from vitral.serve.predictor import Predictor
+from vitral.weights.flags import flags_of_convert
 
 __all__ = ["Options", "main"]
 
@@ -154,7 +155,10 @@ def find_by_features(
 ) -> tuple[list[Source], list[tuple[int, Any]]]:
     """Finds pairs by a model's features."""
     assert options.model is not None
-    predictor = Predictor(load_and_note(options.model), device=options.device)
+    try:
+        predictor = Predictor(load_and_note(options.model), device=options.device)
+    except UserError as error:
+        raise UserError(flags_of_convert(str(error))) from None
     preprocessing = predictor.card.preprocessing
     threshold = MIN_COSINE if options.threshold is None else options.threshold
 

@@ -215,6 +215,11 @@ def open_data_task(options: Options) -> tuple[dict[str, Task], Protocol]:
     Raises:
         UserError: the data is missing, has no classes, or too few images.
     """
+    if options.data.target != "class":
+        raise UserError(
+            f"--suite {options.suite} needs one class for each image, and --data.target is {options.data.target}: "
+            "leave out --suite, or name images with classes, and --data.target class"
+        )
     data = open_data(options.data)
     form = "paper" if options.finetune == "paper" else "light"
     max_train = options.max_train or (len(data["train"]) if form == "paper" else MAX_TRAIN)

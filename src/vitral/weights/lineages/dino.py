@@ -10,7 +10,7 @@ from torch import Tensor
 from vitral.config import pair
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, shape_fields
+from vitral.weights.lineages.lineage import IMAGENET, Images, Lineage, Tensors, count_indices, shape_fields
 from vitral.weights.lineages.stated import (
     COMMON_KEYS,
     check_model_type,
@@ -37,7 +37,6 @@ BIASES = {
     "mlp_bias": r"\.mlp\..*\.bias$",
 }
 """Keys that state whether there is a bias, and the names of those biases."""
-STATISTICS: dict[str, Any] = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 STORES = {
     **dict.fromkeys(("qk_norm", "pre_norm", "pooled_norm", "distillation"), (False,)),
     **dict.fromkeys(("stem_stages", "representation_size"), (None,)),
@@ -237,7 +236,9 @@ DINOV2 = Lineage(
     matches=lambda tensors: POSITIONS in tensors and "layers.0.norm1.weight" in tensors,
     infer_config=_dino2_config,
     mapping=_mapping,
-    **STATISTICS,
+    images=lambda config, stated: Images(
+        **IMAGENET, crop_ratio=0.875, interpolation="bicubic", like="facebook/dinov2-base"
+    ),
     num_heads=num_heads,
     config_keys=KEYS - {"intermediate_size"} | {"mlp_ratio", "use_swiglu_ffn"},
     canonicalise=_canonicalise,
@@ -254,7 +255,7 @@ DINOV3 = Lineage(
     ),
     infer_config=_dino3_config,
     mapping=_mapping,
-    **STATISTICS,
+    images=lambda config, stated: Images(**IMAGENET, like="DINOv3 of web images (LVD-1689M)"),
     num_heads=num_heads,
     config_keys=KEYS | {"rope_parameters", "rope_theta", "use_gated_mlp"},
     canonicalise=_dino3_canonicalise,

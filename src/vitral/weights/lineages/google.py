@@ -10,7 +10,15 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, grid_side, with_folded_cls
+from vitral.weights.lineages.lineage import (
+    HALF,
+    Images,
+    Lineage,
+    Tensors,
+    count_indices,
+    grid_side,
+    with_folded_cls,
+)
 from vitral.weights.mapping import (
     FLAX_CONV,
     IDENTITY,
@@ -122,8 +130,8 @@ def _caveats(config: ViTConfig) -> list[str]:
         return []
     h, w = config.image_hw
     return [
-        f"sine-cosine positions are not stored, and so is not the image size: {h}x{w} pixels, unless --image-size or "
-        "image_size= gives another"
+        f"sine-cosine positions are not stored, and so is not the image size: {h}x{w} pixels, unless --image-size (in "
+        "Python image_size=) gives another"
     ]
 
 
@@ -217,8 +225,7 @@ def _lineage(name: str, *, attention: int, norm: int, mlp: int, positions: str) 
         matches=partial(_matches, attention=attention, positions=positions),
         infer_config=partial(_infer_config, attention=attention, mlp=mlp, positions=positions),
         mapping=partial(_mapping, attention=attention, norm=norm, mlp=mlp, positions=positions),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        images=lambda config, stated: Images(**HALF),
         num_heads=partial(_num_heads, attention=attention),
         canonicalise=_canonicalise,
         positions=("learned_1d", "sincos_2d"),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -13,9 +13,13 @@ from vitral.vit_config import ViTConfig
 from vitral.weights.mapping import TensorMapping
 
 __all__ = [
-    "CLIP_MEAN",
-    "CLIP_STD",
+    "CLIP_IMAGES",
+    "HALF",
     "HEAD_NAMES",
+    "IMAGENET",
+    "NO_EPSILON",
+    "NO_GELU",
+    "Images",
     "Lineage",
     "Tensors",
     "count_indices",
@@ -29,10 +33,37 @@ __all__ = [
 
 Tensors = Mapping[str, Tensor]
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Normalisation of OpenAI's CLIP, and of most models after it."""
+NO_GELU, NO_EPSILON = "the file does not store its GELU", "the file does not store its epsilon"
+"""Starts of all notes on these."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """How the models of a format want their images, for files that do not store it."""
+
+    mean: tuple[float, ...]
+    """Mean that images of the range 0 to 1 are normalised with."""
+    std: tuple[float, ...]
+    """Standard deviation that they are normalised with."""
+    crop_ratio: float | None = None
+    """Fraction of the short side that a centre crop keeps; None: the whole image is squashed."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Filter that resizes images."""
+    like: str = ""
+    """Models that have this preprocessing, if others of the format have another."""
+
+
+HALF: dict[str, Any] = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+"""Normalisation to the range -1 to 1."""
+IMAGENET: dict[str, Any] = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+CLIP_IMAGES: dict[str, Any] = dict(
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+    crop_ratio=1.0,
+    interpolation="bicubic",
+    like="OpenAI's CLIP",
+)
+"""Preprocessing of OpenAI's CLIP, and of most models after it."""
 
 HEAD_NAMES = (
     r"head[/.](weight|bias|kernel)$|head_dist\.|heads\.head\.|(cls_|distillation_)?classifier\.|visual_projection\.|"
@@ -57,10 +88,8 @@ class Lineage:
     """Architecture from canonical tensors and the upstream `config.json`; the numerics are those of the format."""
     mapping: Callable[[ViTConfig], list[TensorMapping]]
     """Mapping of every tensor of a model with this architecture."""
-    mean: tuple[float, ...]
-    """Default mean that images of the range 0 to 1 are normalised with."""
-    std: tuple[float, ...]
-    """Default standard deviation that they are normalised with."""
+    images: Callable[[ViTConfig, Mapping[str, Any]], Images]
+    """Default preprocessing of models with an architecture and an upstream configuration."""
     num_heads: Callable[[Tensors, Mapping[str, Any]], int | None] = lambda tensors, config: config.get("num_heads")
     """Number of attention heads that canonical tensors or the upstream configuration state; None if neither does, and
     `infer_config` assumes the usual number for the width.

@@ -15,14 +15,21 @@ from torch import Tensor
 from vitral.errors import UserError
 from vitral.models import blank_model
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, default_num_heads, grid_side
+from vitral.weights.lineages.lineage import (
+    IMAGENET,
+    Images,
+    Lineage,
+    Tensors,
+    count_indices,
+    default_num_heads,
+    grid_side,
+)
 from vitral.weights.lineages.timm import has_timm_names, mapping, prepare
 from vitral.weights.lineages.timm_config import CONFIG_KEYS, infer_config, model_args, num_heads
 from vitral.weights.mapping import TensorMapping
 
 __all__ = ["FACEBOOK_DINOV2", "FACEBOOK_DINOV3", "MAE", "MOCO_V3"]
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MAE_HEADS = {768: 12, 1024: 16, 1280: 16}
 MOCO_HEADS = {384: 12, 768: 12}
 DINOV2_HEADS = {384: 6, 768: 12, 1024: 16, 1536: 24}
@@ -62,7 +69,9 @@ def _timm_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, known:
     return config if "architecture" in upstream_config else replace(config, position_resample="mae")
 
 
-def _named_as_timm(name: str, *, matches: Callable[[Tensors], bool], known: Mapping[int, int], ignore: str) -> Lineage:
+def _named_as_timm(
+    name: str, *, matches: Callable[[Tensors], bool], known: Mapping[int, int], ignore: str, images: Images
+) -> Lineage:
     """A format with timm's names, recognised otherwise than they are, with the repository's heads by width."""
     return Lineage(
         name=name,
@@ -70,8 +79,7 @@ def _named_as_timm(name: str, *, matches: Callable[[Tensors], bool], known: Mapp
         matches=matches,
         infer_config=partial(_timm_config, known=known),
         mapping=mapping,
-        mean=MEAN,
-        std=STD,
+        images=lambda config, stated: images,
         num_heads=partial(_timm_heads, known=known),
         config_keys=CONFIG_KEYS,
         config_section=model_args,
@@ -84,9 +92,23 @@ def _is_mae(tensors: Tensors) -> bool:
     return has_timm_names(tensors) and ("decoder_embed.weight" in tensors or _has_waves(tensors, rows_first=False))
 
 
-MAE = _named_as_timm("mae", matches=_is_mae, known=MAE_HEADS, ignore=r"^decoder_|^mask_token$")
+CROP: dict[str, Any] = {**IMAGENET, "crop_ratio": 0.875}
+"""The repositories evaluate the centre 224 pixels of images of 256."""
+MAE = _named_as_timm(
+    "mae",
+    matches=_is_mae,
+    known=MAE_HEADS,
+    ignore=r"^decoder_|^mask_token$",
+    images=Images(**CROP, interpolation="bicubic", like="MAE's evaluation at 224 pixels"),
+)
 """`MaskedAutoencoderViT` and its encoder alone, recognised by decoder or positions; fine-tuned models are timm's."""
-MOCO_V3 = _named_as_timm("moco-v3", matches=partial(_has_waves, rows_first=True), known=MOCO_HEADS, ignore=r"^head\.\d")
+MOCO_V3 = _named_as_timm(
+    "moco-v3",
+    matches=partial(_has_waves, rows_first=True),
+    known=MOCO_HEADS,
+    ignore=r"^head\.\d",
+    images=Images(**CROP, like="MoCo v3's evaluation at 224 pixels"),
+)
 """`VisionTransformerMoCo`, recognised by its positions; a projector in place of the head is left out."""
 
 
@@ -174,8 +196,7 @@ FACEBOOK_DINOV2 = Lineage(
     ),
     infer_config=_dinov2_config,
     mapping=_dinov2_mapping,
-    mean=MEAN,
-    std=STD,
+    images=lambda config, stated: Images(**CROP, interpolation="bicubic", like="DINOv2's evaluation at 224 pixels"),
     num_heads=_dinov2_heads,
     canonicalise=lambda tensors: _renames(tensors, {r"^blocks\.\d+\.(\d+)\.": r"blocks.\1."}),  # chunks of blocks
     ignore=rf"^mask_token$|{HEADS}",
@@ -287,8 +308,7 @@ FACEBOOK_DINOV3 = Lineage(
     ),
     infer_config=_dinov3_config,
     mapping=_dinov3_mapping,
-    mean=MEAN,
-    std=STD,
+    images=lambda config, stated: Images(**IMAGENET, like="DINOv3 of web images (LVD-1689M)"),
     num_heads=_dinov3_heads,
     canonicalise=_dinov3_canonicalise,
     positions=("rope",),

@@ -7,14 +7,21 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Lineage, Tensors, count_indices, shape_fields
+from vitral.weights.lineages.lineage import (
+    CLIP_IMAGES,
+    NO_GELU,
+    Images,
+    Lineage,
+    Tensors,
+    count_indices,
+    shape_fields,
+)
 from vitral.weights.lineages.stated import check_sizes, image_size
 from vitral.weights.mapping import TRANSPOSE, UNBATCHED, VECTOR, TensorMapping
 
 __all__ = ["OPEN_CLIP"]
 UNKNOWN_GELU = (
-    "the file does not store its GELU: the exact one is used, as in OpenCLIP; OpenAI's weights need "
-    'vitral.load(..., gelu="quick")'
+    f'{NO_GELU}: the exact one is used, as in OpenCLIP; OpenAI\'s weights need --gelu quick (in Python gelu="quick")'
 )
 PREFIX = "visual."
 BLOCK_MODULES = {
@@ -181,8 +188,7 @@ OPEN_CLIP = Lineage(
     matches=_matches,
     infer_config=_infer_config,
     mapping=_mapping,
-    mean=CLIP_MEAN,
-    std=CLIP_STD,
+    images=lambda config, stated: Images(**CLIP_IMAGES),
     num_heads=_num_heads,
     config_keys=frozenset((*HONOURED, *REFUSED, *HARMLESS)),
     config_section=_section,

@@ -7,7 +7,16 @@ from vitral.config import pair
 from vitral.errors import UserError
 from vitral.weights.lineages.lineage import grid_side
 
-__all__ = ["COMMON_KEYS", "check_model_type", "check_sizes", "common_sizes", "gelu_form", "image_size", "stated_heads"]
+__all__ = [
+    "COMMON_KEYS",
+    "check_classifier",
+    "check_model_type",
+    "check_sizes",
+    "common_sizes",
+    "gelu_form",
+    "image_size",
+    "stated_heads",
+]
 
 COMMON_KEYS = frozenset(
     (
@@ -41,6 +50,25 @@ def check_model_type(stated: Mapping[str, Any], known: Collection[str]) -> None:
         )
     if stated.get("pruned_heads"):
         raise UserError("its configuration states pruned_heads, and Vitral needs the same heads in every block")
+
+
+def check_classifier(stated: Mapping[str, Any], read: str, other: str, owner: str) -> None:
+    """Raises UserError unless the configuration names a class of transformers for classification.
+
+    A module of a user's own may have the same names and classify something else.
+
+    Args:
+        stated: the configuration.
+        read: what the classifier of transformers reads.
+        other: what that of a user may read instead.
+        owner: name of transformers' class.
+    """
+    if "ForImageClassification" not in str(stated.get("architectures")):
+        raise UserError(
+            f"it does not state whether its classifier reads the {read} or {other}: for transformers' {owner}, name a "
+            f'folder with this file and a config.json that has {{"architectures": ["{owner}"]}}; --prefix reads the '
+            "encoder alone"
+        )
 
 
 def check_sizes(stated: Mapping[str, Any], **actual: Any) -> None:

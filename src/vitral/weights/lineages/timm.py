@@ -4,7 +4,9 @@ The official files of DINO and DeiT have the same names.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from vitral.errors import UserError
 from vitral.models import blank_model
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Lineage, Tensors, with_folded_cls
+from vitral.weights.lineages.lineage import Images, Lineage, Tensors, with_folded_cls
 from vitral.weights.lineages.timm_config import (
     BACKBONE,
     CONFIG_KEYS,
@@ -22,6 +24,7 @@ from vitral.weights.lineages.timm_config import (
     model_args,
     num_heads,
 )
+from vitral.weights.lineages.timm_preprocessing import timm_preprocessing
 from vitral.weights.mapping import TensorMapping
 
 __all__ = ["TIMM", "has_timm_names", "mapping", "prepare"]
@@ -142,14 +145,30 @@ def _rotary(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     return tensors
 
 
+def _images(config: ViTConfig, upstream_config: Mapping[str, Any]) -> Images:
+    """As timm's best known model with such parts."""
+    parts = {
+        "vit_base_patch16_clip_224": config.pre_norm,
+        "vit_base_patch16_dinov3": config.position == "rope",
+        "vit_base_patch14_dinov2": config.layer_scale is not None,
+        "deit_base_distilled_patch16_224": config.distillation,
+        "vit_base_patch16_siglip_224": config.pool == "map",
+    }
+    name = next((name for name, applies in parts.items() if applies), "vit_base_patch16_224")
+    stated = timm_preprocessing(name)
+    assert stated is not None
+    crop = None if stated["crop_mode"] == "squash" else stated["crop_pct"]
+    mean, std = tuple(stated["mean"]), tuple(stated["std"])
+    return Images(mean=mean, std=std, crop_ratio=crop, interpolation=stated["interpolation"], like=f"timm's {name}")
+
+
 TIMM = Lineage(
     name="timm",
     head="head",
     matches=has_timm_names,
     infer_config=infer_config,
     mapping=mapping,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
+    images=_images,
     num_heads=num_heads,
     config_keys=CONFIG_KEYS,
     config_section=model_args,

@@ -9,7 +9,7 @@ from torch import Tensor
 from vitral.config import pair
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Tensors, count_indices, default_num_heads
+from vitral.weights.lineages.lineage import NO_GELU, Tensors, count_indices, default_num_heads
 from vitral.weights.lineages.timm_models import TimmModel, timm_models
 
 __all__ = ["BACKBONE", "CONFIG_KEYS", "GAMMA", "assumptions", "infer_config", "model_args", "num_heads"]
@@ -184,11 +184,11 @@ def assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[st
     if _architecture(upstream_config) in timm_models():
         return notes
     if args.get("act_layer") is None and GATE not in tensors:
-        gelu = "the file does not store its GELU: the exact one is used, as in most of timm's models; "
+        gelu = f"{NO_GELU}: the exact one is used, as in most of timm's models; "
         if "norm_pre.weight" in tensors:
-            notes.append(f'{gelu}OpenAI\'s CLIP and other quick-GELU models need vitral.load(..., gelu="quick")')
+            notes.append(f'{gelu}OpenAI\'s CLIP and other quick-GELU models need --gelu quick (in Python gelu="quick")')
         elif "attn_pool.latent" in tensors or ("cls_token" not in tensors and "fc_norm.weight" not in tensors):
-            notes.append(f'{gelu}some SigLIP models need vitral.load(..., gelu="tanh")')
+            notes.append(f'{gelu}some SigLIP models need --gelu tanh (in Python gelu="tanh")')
     if {"attn_pool.latent", "reg_token"} <= tensors.keys() and args.get("pool_include_prefix") is None:
         notes.append("the file does not store whether attention pooling reads registers: it is assumed not to")
     if args.get("global_pool") is None and (config.pool == "gap" or _is_rotary(tensors, None)):

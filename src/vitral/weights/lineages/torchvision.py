@@ -7,7 +7,15 @@ from typing import Any
 from torch import Tensor
 
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, default_num_heads, grid_side
+from vitral.weights.lineages.lineage import (
+    IMAGENET,
+    Images,
+    Lineage,
+    Tensors,
+    count_indices,
+    default_num_heads,
+    grid_side,
+)
 from vitral.weights.mapping import TensorMapping
 
 __all__ = ["TORCHVISION"]
@@ -85,7 +93,6 @@ TORCHVISION = Lineage(
     matches=_matches,
     infer_config=_infer_config,
     mapping=_mapping,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
+    images=lambda config, stated: Images(**IMAGENET, crop_ratio=0.875, like="torchvision's IMAGENET1K_V1"),
     canonicalise=_canonicalise,
 )

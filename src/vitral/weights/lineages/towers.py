@@ -12,9 +12,19 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import CLIP_MEAN, CLIP_STD, Lineage, Tensors, count_indices, shape_fields
+from vitral.weights.lineages.lineage import (
+    CLIP_IMAGES,
+    HALF,
+    NO_GELU,
+    Images,
+    Lineage,
+    Tensors,
+    count_indices,
+    shape_fields,
+)
 from vitral.weights.lineages.stated import (
     COMMON_KEYS,
+    check_classifier,
     check_model_type,
     check_sizes,
     common_sizes,
@@ -36,8 +46,8 @@ CLIP_TYPES = tuple(
 )
 SIGLIP_TYPES = ("siglip", "siglip_vision_model")
 UNKNOWN_GELU = (
-    "the file does not store its GELU: the quick one is used, as in OpenAI's weights; LAION's weights need "
-    'vitral.load(..., gelu="erf")'
+    f"{NO_GELU}: the quick one is used, as in OpenAI's weights; LAION's weights need --gelu erf (in Python "
+    'gelu="erf")'
 )
 
 MODULES = {PATCHES: "patch_embed.proj", "pre_layrnorm": "norm_pre", "post_layernorm": "norm"}
@@ -125,6 +135,7 @@ def _clip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCon
     if classifier is None:
         parts: dict[str, Any] = dict(head_bias=None, num_classes=1000 if head is None else len(head))
     else:  # it reads the patches before the final norm
+        check_classifier(upstream_config, "mean of the patches", "the pooled output", "CLIPForImageClassification")
         parts = dict(pool="gap", num_registers=1, final_norm=False, num_classes=len(classifier))
     return _tower_config(
         tensors, upstream_config, gelu="quick", norm_eps=1e-5, patch_bias=False, pre_norm=True, **parts
@@ -148,6 +159,8 @@ def _siglip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTC
         raise UserError("it is a NaFlex model of SigLIP 2, which Vitral does not support: load one of a fixed size")
     check_model_type(section, SIGLIP_TYPES)
     classifier = tensors.get("classifier.weight")
+    if classifier is not None:
+        check_classifier(upstream_config, "mean of the patches", "the pooled output", "SiglipForImageClassification")
     attention = "head.probe" in tensors and classifier is None and section.get("vision_use_head") is not False
     return _tower_config(
         tensors,
@@ -225,8 +238,7 @@ CLIP = Lineage(
     matches=lambda tensors: "pre_layrnorm.weight" in tensors and f"{PATCHES}.weight" in tensors,
     infer_config=_clip_config,
     mapping=_mapping,
-    mean=CLIP_MEAN,
-    std=CLIP_STD,
+    images=lambda config, stated: Images(**CLIP_IMAGES),
     num_heads=_num_heads,
     config_keys=KEYS | {"projection_dim"},
     config_section=_vision_config,
@@ -244,8 +256,7 @@ SIGLIP = Lineage(
     ),
     infer_config=_siglip_config,
     mapping=_mapping,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
+    images=lambda config, stated: Images(**HALF, interpolation="bicubic", like="SigLIP of fixed size"),
     num_heads=_num_heads,
     config_keys=KEYS | {"num_patches", "vision_use_head"},
     config_section=_vision_config,

@@ -9,9 +9,20 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Lineage, Tensors, count_indices, default_num_heads, shape_fields
+from vitral.weights.lineages.lineage import (
+    HALF,
+    IMAGENET,
+    NO_EPSILON,
+    Images,
+    Lineage,
+    Tensors,
+    count_indices,
+    default_num_heads,
+    shape_fields,
+)
 from vitral.weights.lineages.stated import (
     COMMON_KEYS,
+    check_classifier,
     check_model_type,
     check_sizes,
     common_sizes,
@@ -84,6 +95,8 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCo
     heads = num_heads(tensors, upstream_config) or default_num_heads(width)
     check_sizes(upstream_config, head_dim=width // heads)
     head, registers = tensors.get("classifier.weight"), tensors.get(REGISTERS)
+    if head is not None and "pooler.dense.weight" in tensors:
+        check_classifier(upstream_config, "class token", "its pooler", "ViTForImageClassification")
     if head is not None and head.shape[1] != width:
         raise UserError(f"its classifier reads {head.shape[1]} features, but its tokens have {width}")
     patches = tensors[POSITIONS].shape[1] - (pool == "cls") - distilled
@@ -144,8 +157,9 @@ def _mapping(c: ViTConfig) -> list[TensorMapping]:
 def _finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     """Names of the class that classifies as the model does.
 
-    That is `ViTForImageClassification`, `IJepaForImageClassification` for the mean of the patches, DeiT with two
-    classifiers for a distilled model, and DeiT with one for a register: its distillation token is one.
+    Without a classifier, they are those of the encoder. With one, the class is `ViTForImageClassification`,
+    `IJepaForImageClassification` for the mean of the patches, DeiT with two classifiers for a distilled model, and DeiT
+    with one for a register: its distillation token is one.
 
     Raises:
         UserError: a register beside the patches alone, or beside a distillation token.
@@ -157,6 +171,8 @@ def _finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor
         cls_row, patches = tensors[POSITIONS].tensor_split([1], dim=1)
         tensors[POSITIONS] = torch.cat([cls_row, torch.zeros_like(cls_row), patches], dim=1)
     deit = config.distillation or config.num_registers
+    if "classifier.weight" not in tensors:
+        return tensors
     prefix = "deit" if deit else "vit" if config.pool == "cls" else "ijepa"
     classifier = "cls_classifier." if config.distillation else "classifier."
     named = {}
@@ -166,15 +182,35 @@ def _finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor
     return named
 
 
+def _images(config: ViTConfig, upstream_config: Mapping[str, Any]) -> Images:
+    """As the released models of this type."""
+    if config.distillation or upstream_config.get("model_type") == "deit":
+        return Images(**IMAGENET, crop_ratio=0.875, interpolation="bicubic", like="facebook/deit-base-patch16-224")
+    if config.pool == "gap" or upstream_config.get("model_type") in ("vit_mae", "vit_msn"):
+        return Images(**IMAGENET, like="MAE, MSN and I-JEPA, which normalise by ImageNet's mean")
+    return Images(**HALF, like="google/vit-base-patch16-224")
+
+
+def _assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
+    """A note on the epsilon, by which MSN alone differs."""
+    stated = {"model_type", "layer_norm_eps"} & upstream_config.keys()
+    if stated or config.pool != "cls" or config.distillation or config.num_registers:
+        return []
+    return [
+        f"{NO_EPSILON}: 1e-12 is used, as in ViT; MSN has 1e-6: for its files, name a folder with this file and a "
+        'config.json of {"model_type": "vit_msn"}'
+    ]
+
+
 TRANSFORMERS = Lineage(
     name="transformers",
     head="classifier",
     matches=lambda tensors: POSITIONS in tensors and "layers.0.layernorm_before.weight" in tensors,
     infer_config=_infer_config,
     mapping=_mapping,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
+    images=_images,
     num_heads=num_heads,
+    assumptions=_assumptions,
     config_keys=COMMON_KEYS,
     canonicalise=_canonicalise,
     stores={
