@@ -28,7 +28,7 @@ demo: install ## train a Vision Transformer on images of digits, then draw what 
 # The shape checks would break the graph of a compiled model, so tests of compiled models run separately.
 test: install ## run every test (those that need a GPU are skipped where there is none)
 	$(BIN)/pytest --numprocesses=$(JOBS)
-	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m compile tests/unit
+	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m compile tests/unit tests/serve
 
 # Without the shape checks, and without the tests of recipes' tables and of data sets' files.
 test-fast: install ## run the quick tests: between commits

@@ -102,6 +102,8 @@ class Predictor:
         self.device = pick_device(device)
         if not isinstance(model, Model | ExportedModel):
             model = load_exported(model) if is_exported(model) else load(model)
+        if isinstance(model, ExportedModel) and precision == "bfloat16":
+            raise UserError(f"{model.path} computes in {model.metadata.precision}: leave out --precision")
         self.model = model.to(self.device).eval()
         self.batch_size = batch_size
         self.card = _valid_card(self.model)
@@ -161,8 +163,12 @@ class Predictor:
         return rearrange(tokens.float().cpu(), "b (gh gw) d -> b gh gw d", gh=self.model.config.grid[0])
 
     @torch.inference_mode()
-    def attention(self, images: PixelBatch) -> Float[Tensor, "b gh gw"]:
+    def attention(self, images: PixelBatch, *, layers: int | None = None) -> Float[Tensor, "b gh gw"]:
         """Fraction of the rolled-out attention that each patch receives, of a Vision Transformer, on the CPU.
+
+        Args:
+            images: as preprocessing read them.
+            layers: how many blocks are rolled out, from the first; None: all.
 
         Raises:
             UserError: the model has axial attention.
@@ -170,7 +176,7 @@ class Predictor:
         assert isinstance(self.model, ViT)
         with self._arithmetic():
             weights = attention_weights(self.model, self.card.preprocessing.normalise(images.to(self.device)))
-        rolled = rollout([layer.float() for layer in weights])
+        rolled = rollout([layer.float() for layer in weights[:layers]])
         return attention_over_image(rolled, grid=self.model.config.grid, queries=self.model.pool_tokens).cpu()
 
     def read(self, image: ImageLike, *, name: str) -> np.ndarray:

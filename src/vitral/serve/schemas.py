@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import torch
 from pydantic import BaseModel, Field
 
 from vitral.card import ModelCard
+from vitral.serve.engine import Outcome
 from vitral.serve.predictor import rank
-from vitral.serve.service import Outcome, Service
+from vitral.serve.service import Service
 
 __all__ = ["FeatureAnswer", "ModelList", "PredictAnswer", "as_model", "as_outcome", "predicted"]
 
@@ -68,7 +70,10 @@ class ModelEntry(BaseModel):
     parameters: int
     image_size: tuple[int, int] = Field(description="Height and width of the input in pixels.")
     classes: list[str] = Field(description="Empty if the head was never trained.")
+    backend: str = Field(description="What computes it: eager, compile, onnx and so on.")
+    features: bool = Field(description="Whether /v1/features answers.")
     attention: bool = Field(description="Whether /v1/attention draws it.")
+    layers: int = Field(description="Layers that /v1/attention takes; 0 if it draws nothing.")
     ready: bool
     metrics: dict[str, float] = Field(description="Results of its evaluation, as fractions.")
 
@@ -81,14 +86,17 @@ class ModelList(BaseModel):
 
 def as_model(service: Service) -> dict[str, Any]:
     """A model as `ModelEntry` has it."""
-    model, card = service.predictor.model, service.predictor.card
+    facts, card = service.facts, service.card
     return {
         "name": service.name,
-        "architecture": type(model).__name__,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "architecture": facts.architecture,
+        "parameters": facts.parameters,
         "image_size": card.preprocessing.image_size,
         "classes": card.classes,
-        "attention": service.draws_attention,
+        "backend": facts.backend,
+        "features": "features" in facts.tasks,
+        "attention": "attention" in facts.tasks,
+        "layers": facts.layers,
         "ready": service.ready,
         "metrics": card.metrics,
     }
@@ -101,9 +109,9 @@ def as_outcome(outcome: Outcome, key: str, value: Any) -> dict[str, Any]:
 
 
 def predicted(outcome: Outcome, card: ModelCard, top_k: int | None) -> dict[str, Any]:
-    """An image as `ImageClasses` has it, from the result of `Service.probabilities`."""
+    """An image as `ImageClasses` has it, from the result of the task probabilities."""
     if outcome.problem or card.target == "regression":
         return as_outcome(outcome, "value", outcome.problem or float(outcome.result[0]))
-    ranked = rank(outcome.result, card, top_k)
+    ranked = rank(torch.from_numpy(outcome.result), card, top_k)
     classes = [{"class": card.classes[index], "probability": probability} for index, probability in ranked]
     return as_outcome(outcome, "classes", classes)

@@ -13,14 +13,6 @@ from vitral.serve.problems import ProblemBody
 
 __all__ = ["add_site"]
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-"""The page runs its own scripts only, and asks no other host."""
-
 
 def add_site(app: FastAPI) -> None:
     """Adds `/`, `/docs` and their files, and the form of errors to the OpenAPI document.
@@ -40,10 +32,10 @@ def add_site(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return HTMLResponse(page, headers=HEADERS)
+        return HTMLResponse(page)
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return HTMLResponse(template.render(api=app.openapi(), base=request.base_url), headers=HEADERS)
+        return HTMLResponse(template.render(api=app.openapi(), base=request.base_url))
 
     app.mount("/page", StaticFiles(directory=STATIC), name="page")
