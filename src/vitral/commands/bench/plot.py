@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from vitral.commands.bench.contenders import Settings
 from vitral.commands.bench.measure import Row
@@ -55,6 +55,7 @@ def _draw(left: Axes, right: Axes, group: Sequence[Row]) -> None:
         )
     left.set_ylim(bottom=0)
     right.set_yscale("log")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     right.yaxis.set_major_formatter(FuncFormatter(lambda milliseconds, _: f"{milliseconds:,g}"))
     right.yaxis.set_minor_formatter(NullFormatter())
     left.set_ylabel("images/s")
