@@ -18,7 +18,7 @@ LARGEST = {"cpu": 64, "cuda": 1024}
 """Largest batch that is tried without `--batch-size`."""
 
 GAIN = 1.05
-"""A batch counts as faster if it gives so many times the images a second."""
+"""A batch counts as faster if it gives so many times the images per second."""
 
 PATIENCE = 2
 """Batch sizes in a row that are no faster before larger ones are left out."""

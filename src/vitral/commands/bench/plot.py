@@ -1,4 +1,4 @@
-"""Plot of `vitral bench`: images a second and latency over the batch size."""
+"""Plot of `vitral bench`: images per second and latency over the batch size."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -20,7 +20,7 @@ __all__ = ["draw_speed"]
 
 @font_fallback()
 def draw_speed(rows: Sequence[Row], settings: Settings, path: Path) -> None:
-    """Draws a PNG: for each architecture, images a second on the left and the latency of a call on the right.
+    """Draws a PNG: for each architecture, images per second on the left and the latency of a call on the right.
 
     The band of the latency reaches from the median to the 95th percentile.
 
