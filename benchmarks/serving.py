@@ -116,7 +116,7 @@ class Bare:
 
     @property
     def speed(self) -> float:
-        """Images a second."""
+        """Images per second."""
         return self.images / self.seconds
 
 
@@ -132,7 +132,7 @@ def bare_speed(predictor: Predictor, batch: int, seconds: float) -> Bare:
 
 
 def median_speed(measured: list[Bare] | list[Load]) -> float:
-    """Images a second."""
+    """Images per second."""
     return statistics.median(one.speed for one in measured)
 
 
@@ -145,7 +145,7 @@ def at_full_load(process: Process, pictures: list[Picture], options: argparse.Na
 
 
 def at_rate(process: Process, pictures: list[Picture], options: argparse.Namespace, rate: float) -> Load:
-    """So many requests a second."""
+    """So many requests per second."""
     return asyncio.run(open_loop(process.port, pictures, seconds=options.seconds, rate=rate))
 
 
@@ -194,7 +194,7 @@ def print_speeds(bare: list[Bare], full: dict[str, list[Load]], half: dict[str, 
 def print_soak(load: Load, memory: list[float], queue: float, *, capacity: float, bare: float) -> None:
     """What became of the requests."""
     early, late = (statistics.median(part) for part in (memory[len(memory) // 5 :][:30], memory[-30:]))
-    print(f"At {2 * capacity:.1f} requests a second, twice the capacity, for {load.seconds:.0f} s:\n")
+    print(f"At {2 * capacity:.1f} requests per second, twice the capacity, for {load.seconds:.0f} s:\n")
     print("| | |\n|---|---|")
     for status, count in sorted(load.statuses.items()):
         print(f"| answered {status} | {count} |")
@@ -202,7 +202,7 @@ def print_soak(load: Load, memory: list[float], queue: float, *, capacity: float
         "lost": load.lost,
         "answered for another image": load.wrong,
         f"answered 200 after {SOAK_TIMEOUT:g} s": sum(seconds > SOAK_TIMEOUT for seconds in load.times),
-        "images a second": f"{load.speed:.1f}, {load.speed / bare:.0%} of bare",
+        "images per second": f"{load.speed:.1f}, {load.speed / bare:.0%} of bare",
         "longest queue": f"{queue:.0f} images",
         "memory, from the first fifth to the end": f"{early:.0f} to {late:.0f} MB, {late / early - 1:+.1%}",
         "p50, p99 of answers": f"{load.quantile(0.5):.0f}, {load.quantile(0.99):.0f} ms",

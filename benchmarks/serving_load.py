@@ -51,7 +51,7 @@ class Load:
 
     @property
     def speed(self) -> float:
-        """Images a second."""
+        """Images per second."""
         return len(self.times) / self.seconds
 
     def quantile(self, fraction: float) -> float:
@@ -79,7 +79,7 @@ async def closed_loop(port: int, pictures: list[Picture], *, seconds: float, cli
 async def open_loop(
     port: int, pictures: list[Picture], *, seconds: float, rate: float, timeout: float | None = None, most: int = 256
 ) -> Load:
-    """Requests that come at random times, so many a second on average, whether or not those before are answered.
+    """Requests that come at random times, so many per second on average, whether or not those before are answered.
 
     A time counts from when the request was due. At most `most` are open at a time; a later one waits for its turn.
     """

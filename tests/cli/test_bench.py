@@ -146,6 +146,12 @@ def test_wrong_use_is_one_sentence(words: list[str], fact: str, screen: Screen, 
     assert not list(tmp_path.iterdir())
 
 
+def test_training_needs_one_row_of_logits_an_image(screen: Screen, tmp_path: Path) -> None:
+    patches = small_model(pool="none")
+    save_model(tmp_path / "patches", patches, patches.card)
+    assert "--train measures" in screen.refusal("bench", tmp_path / "patches", "--train", *QUICK, "--batch-size", "2")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_named(model: Path, screen: Screen) -> None:
     assert "'cuda' is not available" in screen.refusal("bench", model, "--device", "cuda")

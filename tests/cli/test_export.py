@@ -36,7 +36,7 @@ def files(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
-    """Eight test images as files, one folder a class."""
+    """Eight test images as files, one folder per class."""
     source = open_data(DataConfig(source="digits"))["test"]
     for index in range(8):
         folder = tmp_path / "digits" / source.classes[source.labels[index]]

@@ -8,7 +8,7 @@ import pytest
 from contracts.project import PACKAGE, modules
 
 LEVELS = (
-    ("__init__", "__main__"),  # doors of the package, which nobody comes in by from inside
+    ("__init__", "__main__"),  # entry points, which no module imports
     ("cli",),
     ("commands",),
     ("sweeps",),

@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> None:
     else:
         looks = list(islice(inspect_held_out(model, options.run, seed=options.seed), options.count))
     if not looks:
-        raise UserError("no held-out image can be read: name images to draw")
+        raise UserError("no held-out image can be read: give images to draw")
     draw_looks(looks, picture)
     if options.json:
         print_json({"picture": str(picture), "images": [as_json(look) for look in looks]})
@@ -70,7 +70,7 @@ def inspect_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
     """
     data = run_data(run)
     if data is None:
-        raise UserError(f"{run} has no run.json that names its data: name images to draw")
+        raise UserError(f"{run} has no run.json that names its data: give images to draw")
     _, source = open_split(data, None)
     assert model.card is not None
     for index in alternate_classes(source, seed=seed):

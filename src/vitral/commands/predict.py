@@ -67,7 +67,7 @@ def image_files(arguments: list[str], suffixes: Set[str]) -> list[str]:
     files: list[str] = []
     for argument in arguments:
         if not argument:
-            raise UserError("an image has an empty name: name image files, or folders with images")
+            raise UserError("an image has an empty name: give image files, or folders with images")
         if argument == "-":
             lines = [line.rstrip("\r\n") for line in sys.stdin]
             names = [line for line in lines if line]
@@ -102,7 +102,7 @@ def folder_images(folder: str, suffixes: Set[str]) -> list[str]:
     if others:
         note(f"{folder}: {left_out(others, suffixes=suffixes)}")
     if not files:
-        raise UserError(f"{folder} has no images: name image files, or a folder with images")
+        raise UserError(f"{folder} has no images: give image files, or a folder with images")
     return files
 
 

@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> None:
     with join_processes(timeout=parse_timeout(options.timeout)) as world:
         run, config = resolve_run(options.changes, resume=options.resume, or_resume=options.or_resume, world=world)
         with closing(run):
-            metrics = train_run(run, config, world)
+            metrics = train_run(run, config, world, strict=options.strict_resume)
     if not world.is_main:
         return
     if options.json:
@@ -62,7 +62,7 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
     if or_resume:
         out = pop_option(changes, "--out")[0]
         if out is None or resume:
-            raise UserError("--or-resume goes with RECIPE and --out DIR, the folder to start or to resume")
+            raise UserError("--or-resume needs RECIPE and --out DIR, the folder to start or to resume")
         if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
             resume, changes = Path(out), pop_option(changes[1:], "--model.name")[1]
     if resume:
@@ -71,17 +71,17 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
     return Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config
 
 
-def train_run(run: Run, config: RunConfig, world: World) -> dict[str, float]:
+def train_run(run: Run, config: RunConfig, world: World, *, strict: bool) -> dict[str, float]:
     """Trains to the end and returns the final metrics; a run that stops early prints how to resume it."""
     how = f"resume it with: vitral train --resume {shlex.quote(str(run.path))}"
     try:
-        return fit(run, config, world)
+        return fit(run, config, world, strict=strict)
     except Interrupted as stop:
         if world.is_main:
             print(f"{stop}; {'the run is finished' if stop.finished else how}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
     except (UserError, OSError):
-        if world.is_main and run.begun and any(run.checkpoints_path.glob("step_*")):
+        if world.is_main and run.started and any(run.checkpoints_path.glob("step_*")):
             print(f"the run is saved; {how}", file=sys.stderr)
         raise
 
@@ -166,7 +166,7 @@ def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
     if {"-h", "--help"} & set(changes):
         return recipe(None)
     if name != "finetune":
-        raise UserError("fine-tuning needs a trained model: name its folder with --model.weights")
+        raise UserError("fine-tuning needs a trained model: give its folder with --model.weights")
     chosen = "ViT-B/16@augreg-in21k" if torch.cuda.is_available() else "ViT-S/16@augreg-in21k"
     print(f"no --model.weights: fine-tuning {chosen}; vitral models --pretrained lists others", file=sys.stderr)
     try:

@@ -21,7 +21,7 @@ from vitral.data.balanced import BalancedOrder
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
-from vitral.data.notes import keep_notes, note_first, take_kept
+from vitral.data.notes import buffer_notes, note_first, take_notes
 from vitral.data.open_files import allow_open_files
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.sources.source import Source, read_ahead
@@ -187,7 +187,7 @@ def _read(
         labels=torch.from_numpy(labels),
         augment_params=augment_params,
         unreadable=tuple(unreadable),
-        notes=take_kept(),
+        notes=take_notes(),
     )
 
 
@@ -252,6 +252,6 @@ def _start_worker(_: int) -> None:
 
     It prints the notes too.
     """
-    keep_notes()
+    buffer_notes()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_IGN)

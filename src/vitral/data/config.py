@@ -35,7 +35,7 @@ class DataConfig:
     """
 
     source: str
-    """folder: images, one folder a class.
+    """folder: images, one folder per class.
 
     images: all images in a folder and its subfolders, without classes, for learning without labels.
     idx: IDX files as of MNIST.

@@ -1,5 +1,7 @@
 """The network of a page: logits, and the attention rollout up to each layer."""
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 
@@ -36,7 +38,7 @@ class WithRollout(nn.Module):
         return self.model(images), result[:, :, tokens - grid[0] * grid[1] :].unflatten(2, grid)
 
 
-def draws_attention(model: Model) -> bool:
+def draws_attention(model: Model) -> TypeGuard[ViT]:
     """Whether a model has attention between all patches."""
     return isinstance(model, ViT) and model.config.attention == "global"
 

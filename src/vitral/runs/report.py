@@ -152,7 +152,7 @@ def summary(data: ReportData) -> list[tuple[str, str]]:
     seconds = training_seconds(data.records, batch_size=data.settings["train"]["batch_size"])
     rows.append(("training time", f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"))
     if data.speed:
-        rows.append(("images a second", f"{data.speed['images_per_second']:,.0f}"))
+        rows.append(("images per second", f"{data.speed['images_per_second']:,.0f}"))
     return rows
 
 
@@ -183,52 +183,52 @@ def charts(records: list[dict[str, Any]]) -> list[Chart]:
     # one dashed, one not
     kinds = {"knn": "val", "linear": "test"}
     accuracy += [curve(f"{split} {FRACTIONS[key]}", f"{split}/{key}", kinds[key]) for split, key in probes]
-    rate, speed = curve("learning rate", "lr", "train"), curve("images a second", "images_per_second", "train")
+    rate, speed = curve("learning rate", "lr", "train"), curve("images per second", "images_per_second", "train")
     drawn = [
         chart("Loss", loss, format_value=lambda value: f"{value:.3g}"),
         chart("Accuracy", accuracy, format_value=lambda value: f"{100 * value:.3g}%"),
         chart("mAP and F1", labels, format_value=lambda value: f"{100 * value:.3g}%"),
         chart("Mean absolute error", errors, format_value=lambda value: f"{value:.3g}"),
         chart("Learning rate", [rate], format_value=lambda value: f"{value:.2g}"),
-        chart("Images a second", [speed], format_value=lambda value: f"{value:,.0f}"),
+        chart("Images per second", [speed], format_value=lambda value: f"{value:,.0f}"),
     ]
     return [picture for picture in drawn if picture]
 
 
 def evaluations(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The metrics of every evaluation: column titles, and rows of step, split and values."""
-    found = []
+    evaluated = []
     for record, split in product(records, ("val", "test")):
         metrics = {key.removeprefix(f"{split}/"): value for key, value in record.items() if key.startswith(f"{split}/")}
         if metrics:
-            found.append((record["step"], split, metrics))
-    names = list(dict.fromkeys(name for _, _, metrics in found for name in metrics))
+            evaluated.append((record["step"], split, metrics))
+    names = list(dict.fromkeys(name for _, _, metrics in evaluated for name in metrics))
     return {
         "titles": [TITLES.get(name, name) for name in names],
         "rows": [
             (step, split, [format_metric(name, metrics[name]) if name in metrics else "" for name in names])
-            for step, split, metrics in found
+            for step, split, metrics in evaluated
         ],
     }
 
 
-def confusion(found: Predictions | None, classes: tuple[str, ...]) -> dict[str, Any] | None:
+def confusion(predictions: Predictions | None, classes: tuple[str, ...]) -> dict[str, Any] | None:
     """The confusion matrix as a table, or its largest entries if there are many classes."""
-    if found is None:
+    if predictions is None:
         return None
     count = len(classes)
-    predicted, num_images = found.top[:, 0], found.truth.bincount(minlength=count)
-    num_correct = found.truth[predicted == found.truth].bincount(minlength=count)
-    wrong = predicted != found.truth
+    predicted, num_images = predictions.top[:, 0], predictions.truth.bincount(minlength=count)
+    num_correct = predictions.truth[predicted == predictions.truth].bincount(minlength=count)
+    wrong = predicted != predictions.truth
     # not the whole matrix, which would take gigabytes for tens of thousands of classes
-    pairs, counts = (found.truth[wrong] * count + predicted[wrong]).unique(return_counts=True)
+    pairs, counts = (predictions.truth[wrong] * count + predicted[wrong]).unique(return_counts=True)
     most = counts.argsort(descending=True, stable=True)[:MAX_LIST]
     present = num_images.nonzero()[:, 0]
     worst = present[(num_correct[present] / num_images[present]).argsort(stable=True)][:MAX_LIST].tolist()
     return {
         "whole": count <= MAX_TABLE,
         "classes": classes,
-        "cells": cells(found, count) if count <= MAX_TABLE else [],
+        "cells": cells(predictions, count) if count <= MAX_TABLE else [],
         "pairs": [
             (classes[pair // count], classes[pair % count], number, int(num_images[pair // count]))
             for pair, number in zip(pairs[most].tolist(), counts[most].tolist(), strict=True)
@@ -237,25 +237,26 @@ def confusion(found: Predictions | None, classes: tuple[str, ...]) -> dict[str, 
     }
 
 
-def cells(found: Predictions, count: int) -> list[list[tuple[int, float]]]:
+def cells(predictions: Predictions, count: int) -> list[list[tuple[int, float]]]:
     """For each cell of the confusion matrix the number of images, and the fraction of its row."""
-    matrix = (found.truth * count + found.top[:, 0]).bincount(minlength=count**2).reshape(count, count)
+    matrix = (predictions.truth * count + predictions.top[:, 0]).bincount(minlength=count**2).reshape(count, count)
     fractions = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
     return [list(zip(*rows, strict=True)) for rows in zip(matrix.tolist(), fractions.tolist(), strict=True)]
 
 
 def examples(data: ReportData, classes: tuple[str, ...]) -> list[dict[str, Any]]:
     """Rows of images: the most confident mistakes, and evenly spaced images of the split."""
-    found, splits = data.predictions, data.data
-    if found is None or isinstance(splits, str) or data.split not in splits or data.card is None:
+    predictions, splits = data.predictions, data.data
+    if predictions is None or isinstance(splits, str) or data.split not in splits or data.card is None:
         return []
     title, worst = "Most confident mistakes", []
-    if isinstance(found, TargetPredictions):
-        title, worst = worst_images(found, data.card, count=NUM_SAMPLES)
+    if isinstance(predictions, TargetPredictions):
+        title, worst = worst_images(predictions, data.card, count=NUM_SAMPLES)
     else:
-        wrong = (found.top[:, 0] != found.truth).nonzero()[:, 0]
-        worst = wrong[found.confidence[wrong].argsort(descending=True, stable=True)][:NUM_SAMPLES].tolist()
-    spaced = np.linspace(0, len(found.truth) - 1, min(NUM_SAMPLES, len(found.truth))).round().astype(int).tolist()
+        wrong = (predictions.top[:, 0] != predictions.truth).nonzero()[:, 0]
+        worst = wrong[predictions.confidence[wrong].argsort(descending=True, stable=True)][:NUM_SAMPLES].tolist()
+    count = len(predictions.truth)
+    spaced = np.linspace(0, count - 1, min(NUM_SAMPLES, count)).round().astype(int).tolist()
     return [
         {"title": title, "images": [example(data, splits[data.split], classes, row) for row in rows]}
         for title, rows in ((title, worst), ("Evenly spaced images", spaced))
@@ -265,19 +266,19 @@ def examples(data: ReportData, classes: tuple[str, ...]) -> list[dict[str, Any]]
 
 def example(data: ReportData, source: Source, classes: tuple[str, ...], row: int) -> dict[str, Any]:
     """One image and its prediction."""
-    found = data.predictions
-    assert found is not None
+    predictions = data.predictions
+    assert predictions is not None
     assert data.card is not None
-    index = int(found.positions()[row])
-    if isinstance(found, TargetPredictions):
-        answer = answers(found, data.card, row) | {"confidence": None}
+    index = int(predictions.positions()[row])
+    if isinstance(predictions, TargetPredictions):
+        answer = answers(predictions, data.card, row) | {"confidence": None}
     else:
-        predicted, truth = int(found.top[row, 0]), int(found.truth[row])
+        predicted, truth = int(predictions.top[row, 0]), int(predictions.truth[row])
         answer = {
             "truth": classes[truth],
             "predicted": classes[predicted],
             "correct": predicted == truth,
-            "confidence": float(found.confidence[row]),
+            "confidence": float(predictions.confidence[row]),
         }
     return {
         "name": source.name(index),

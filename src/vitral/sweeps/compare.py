@@ -63,7 +63,7 @@ def summarise_runs(paths: Sequence[Path]) -> list[RunSummary]:
         raise UserError("a comparison needs at least two runs: vitral compare RUN RUN ...")
     for index, path in enumerate(paths):
         if path.resolve() in (other.resolve() for other in paths[:index]):
-            raise UserError(f"{path} is named twice: name each run once")
+            raise UserError(f"{path} is given twice: give each run once")
         if not (path / "run.json").is_file():
             raise UserError(f"{path} is not the folder of a training run: it has no run.json")
     cards = [read_config(path) for path in paths]

@@ -48,7 +48,13 @@ def save_if_best(run: Run, session: Session, metrics: dict[str, float], *, thres
 
 
 def save_artefacts(
-    run: Run, session: Session, data: Mapping[str, Source], profiler: Profiler, *, split: str, found: SplitEvaluation
+    run: Run,
+    session: Session,
+    data: Mapping[str, Source],
+    profiler: Profiler,
+    *,
+    split: str,
+    evaluation: SplitEvaluation,
 ) -> None:
     """Saves the trained model and everything about it in the run's folder; all processes together.
 
@@ -58,20 +64,20 @@ def save_artefacts(
         data: images of each split.
         profiler: of the run.
         split: of the final evaluation.
-        found: the final evaluation.
+        evaluation: the final evaluation.
     """
     panels, model = draw_samples(session, data[split]), session.export_model()
     if not session.world.is_main:
         return
-    metrics = {f"{split}/{name}": value for name, value in found.result.metrics()}
-    card = model_card(session, metrics, thresholds=found.thresholds)
+    metrics = {f"{split}/{name}": value for name, value in evaluation.result.metrics()}
+    card = model_card(session, metrics, thresholds=evaluation.thresholds)
     records, speed = read_metrics(run.metrics_path), profiler.table()
     save_model(run.path, model, card)
-    if found.predictions:
+    if evaluation.predictions:
         images = fingerprint(data[split])
-        save_predictions(run.path, SavedPredictions(split=split, images=images, predictions=found.predictions))
-    if card.target == "regression" and isinstance(found.predictions, TargetPredictions):
-        save_scatter(run.path, found.predictions, card)
+        save_predictions(run.path, SavedPredictions(split=split, images=images, predictions=evaluation.predictions))
+    if card.target == "regression" and isinstance(evaluation.predictions, TargetPredictions):
+        save_scatter(run.path, evaluation.predictions, card)
     draw_panels(panels, run.path / PANELS)
     write_json(run.speed_path, speed)
     draw_curves(records, run.curves_path)
@@ -82,7 +88,7 @@ def save_artefacts(
         speed=speed,
         data=data,
         split=split,
-        predictions=found.predictions,
+        predictions=evaluation.predictions,
     )
     write_report(run.path, report)
 

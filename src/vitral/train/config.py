@@ -31,7 +31,9 @@ class ModelSetup:
     """The model a run trains."""
 
     weights: Path | None = None
-    """Pretrained model: a folder, another project's file, or hf-hub:OWNER/NAME; its head may be replaced."""
+    """Pretrained model: a folder, another project's file, a checkpoint such as ViT-S/16@augreg-in21k, or
+    hf-hub:OWNER/NAME; its head may be replaced.
+    """
     checkpoint_key: str | None = None
     """Key of these weights in a PyTorch file that holds several, such as student."""
     prefix: str | None = None

@@ -106,14 +106,14 @@ def evaluate_split(session: Session, data: Mapping[str, Source], split: str) -> 
 
 
 def evaluate_classifier(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
-    found = predict_all(
+    predictions = predict_all(
         predict_fn(session),
         data[split],
         preprocessing=session.preprocessing,
         data=session.config.data,
         world=session.world,
     )
-    return SplitEvaluation(result=found.accuracy(), predictions=found)
+    return SplitEvaluation(result=predictions.accuracy(), predictions=predictions)
 
 
 def evaluate_label_sets(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:

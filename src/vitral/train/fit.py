@@ -18,6 +18,7 @@ from vitral.train.artefacts import BEST, save_artefacts, save_if_best
 from vitral.train.channels import measure_channels
 from vitral.train.checkpointing.changes import Change, changes_between
 from vitral.train.checkpointing.checkpoint import Checkpoints
+from vitral.train.checkpointing.machine import describe_machine, machine_changes
 from vitral.train.config import RunConfig, read_run_config
 from vitral.train.early_stopping import check_early_stopping, out_of_patience
 from vitral.train.evaluation import evaluate_split
@@ -34,13 +35,14 @@ from vitral.weights.folder import load_model
 __all__ = ["fit"]
 
 
-def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str, float]:
+def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS, *, strict: bool = False) -> dict[str, float]:
     """Trains a run to its end, from its newest checkpoint if it has one, and saves the model in its folder.
 
     Args:
         run: its folder, on a disk that all processes see.
         config: its configuration.
         world: the processes that train it; each of them calls this.
+        strict: whether to refuse to resume where results would differ by rounding.
 
     Returns:
         The metrics of the final evaluation, such as `test/top1` (fractions).
@@ -64,7 +66,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         trackers = Trackers(config.train.track if world.is_main else "none")
         plan = Plan.of(config, samples=len(data["train"]))
         with translate_resource_errors(config.train):
-            session, notes = start_session(plan, changes, checkpoints, data["train"])
+            session, notes = start_session(plan, changes, checkpoints, data["train"], strict=strict)
             data = cache_images(data, config.data, processes=world.size)
         if world.is_main and not checkpoints.paths():
             run.save(config)
@@ -72,7 +74,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS) -> dict[str,
         if world.is_main:
             run.discard()
         raise
-    run.begun = True
+    run.started = True
     profiler = Profiler(session.stopwatch, setup_of(session))
     with (
         Reporter(
@@ -112,7 +114,7 @@ def fit_to_data(config: RunConfig, data: dict[str, Source], world: World) -> tup
 
 
 def start_session(
-    plan: Plan, changes: list[Change], checkpoints: Checkpoints, source: Source
+    plan: Plan, changes: list[Change], checkpoints: Checkpoints, source: Source, *, strict: bool
 ) -> tuple[Session, list[str]]:
     """A session at the newest checkpoint; without a checkpoint, at pretrained or random weights.
 
@@ -120,8 +122,8 @@ def start_session(
         The session, and notes for the user.
 
     Raises:
-        UserError: checkpoints or weights cannot be read or do not fit the model, the training images changed, or
-            changed settings have no effect because no steps are left.
+        UserError: checkpoints or weights cannot be read or do not fit the model, the training images changed,
+            changed settings have no effect because no steps are left, or `strict` and the machine differs.
     """
     config = plan.config
     if not checkpoints.paths():
@@ -140,6 +142,12 @@ def start_session(
         raise UserError(f"{saved.path}: {error}; undo the change, or start a new run") from None
     if saved.metadata.get("data") != fingerprint(source):
         raise UserError("the training data has changed since this run started: restore it, or start a new run")
+    now = describe_machine(session.device, processes=session.world.size)
+    machine = machine_changes(saved.metadata.get("machine", {}), now)
+    if machine and strict:
+        raise UserError(f"this machine has {machine}: restore it, or leave out --strict-resume")
+    if machine:
+        damaged.append(f"this machine has {machine}: from here on, results are equal but for rounding")
     return session, [*damaged, *(f"changed: {description}" for description in descriptions)]
 
 
@@ -170,13 +178,16 @@ def train(
     checkpoints: Checkpoints,
 ) -> None:
     """Takes the remaining steps with logging, evaluations and checkpoints; errors as in `fit`."""
-    images = fingerprint(data["train"])
+    surroundings = {
+        "data": fingerprint(data["train"]),
+        "machine": describe_machine(session.device, processes=session.world.size),
+    }
 
     def save() -> None:
         # together, so that a run that fails earlier keeps the configuration of its newest checkpoint
         if session.world.is_main:
             run.save(session.config)
-        checkpoints.save(session.tensors(), session.metadata() | {"data": images}, step=session.step)
+        checkpoints.save(session.tensors(), session.metadata() | surroundings, step=session.step)
 
     def stops() -> bool:
         best = out_of_patience(run, session.config, data, session.world)
@@ -214,11 +225,11 @@ def train(
 def evaluate_running(run: Run, session: Session, data: dict[str, Source], reporter: Reporter) -> None:
     """Evaluates during training, and saves the best model on validation images."""
     split = running_split(data)
-    found = evaluate_split(session, data, split)
-    reporter.log_eval(session.step, split, found.result)
-    metrics = {f"{split}/{name}": value for name, value in found.result.metrics()}
+    evaluation = evaluate_split(session, data, split)
+    reporter.log_eval(session.step, split, evaluation.result)
+    metrics = {f"{split}/{name}": value for name, value in evaluation.result.metrics()}
     if split == "val" and metrics:
-        save_if_best(run, session, metrics, thresholds=found.thresholds)
+        save_if_best(run, session, metrics, thresholds=evaluation.thresholds)
 
 
 def finish(
@@ -233,15 +244,15 @@ def finish(
     best = run.path / BEST
     if session.config.train.patience is not None and session.world.run_on_main(best.is_dir):
         session.best = load_model(best, device=session.device)
-    found = evaluate_split(session, data, split)
-    reporter.log_eval(session.step, split, found.result)
-    if found.note:
-        reporter.info(found.note)
+    evaluation = evaluate_split(session, data, split)
+    reporter.log_eval(session.step, split, evaluation.result)
+    if evaluation.note:
+        reporter.info(evaluation.note)
     reporter.log_bottleneck()
-    unreadable = sorted({*session.metadata()["unreadable"], *found.result.unreadable})
-    save_artefacts(run, session, data, profiler, split=split, found=found)
+    unreadable = sorted({*session.metadata()["unreadable"], *evaluation.result.unreadable})
+    save_artefacts(run, session, data, profiler, split=split, evaluation=evaluation)
     if unreadable:
         reporter.info(f"{len(unreadable)} files could not be read and were skipped:")
         for message in unreadable:
             reporter.info(f"  {message}")
-    return {f"{split}/{name}": value for name, value in found.result.metrics()}
+    return {f"{split}/{name}": value for name, value in evaluation.result.metrics()}

@@ -64,7 +64,7 @@ def save_model(folder: Path, model: Model, card: ModelCard) -> None:
 def read_config(folder: Path) -> ModelConfig:
     """Reads the configuration of a model folder, without its weights; raises the same errors as `load_model`."""
     if not folder.exists():
-        raise UserError(f"{folder} does not exist: name the folder of a trained model, such as runs/digits")
+        raise UserError(f"{folder} does not exist: give the folder of a trained model, such as runs/digits")
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing and (folder / "run.json").is_file():
         command = f"vitral train --resume {shlex.quote(str(folder))}"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from models import SMALL, small_card, small_model
-from photographs import break_files, write_photographs
+from photographs import add_unreadable_files, write_photographs
 from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.errors import UserError
 from vitral.inspection.look import look
@@ -130,12 +130,12 @@ def test_predictions_do_not_depend_on_the_batch_size(photographs: Path) -> None:
 
 def test_unreadable_files_give_failures_in_order(predictor: Predictor, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photographs", per_class=2)
-    broken = {str(path) for path in break_files(root)}
+    unreadable = {str(path) for path in add_unreadable_files(root)}
     paths = [*list_files(root), tmp_path / "missing.jpg"]
     results = list(predictor.predict(paths))
     assert [result.name for result in results] == [str(path) for path in paths]
     failures = [result for result in results if isinstance(result, Failure)]
-    assert {failure.name for failure in failures} == broken | {str(tmp_path / "missing.jpg")}
+    assert {failure.name for failure in failures} == unreadable | {str(tmp_path / "missing.jpg")}
     for failure in failures:
         assert failure.reason.startswith(f"{failure.name} cannot be read as an image: ")
         assert "\n" not in failure.reason

@@ -11,9 +11,10 @@ from vitral.errors import UserError
 
 __all__ = ["parse"]
 
-DESCRIPTION = """Measure speed and memory: images a second, the latency of a call (median, 95th and 99th percentile) and
-the peak memory, at batches of 1 up to the fastest. A call takes uint8 images in memory and ends with logits in memory.
-All contenders take turns in one process, so that other load slows them alike; the report says how much there was."""
+DESCRIPTION = """Measure speed and memory: images per second, the latency of a call (median, 95th and 99th percentile)
+and the peak memory, at batches of 1 up to the fastest. A call takes uint8 images in memory and ends with logits in
+memory. All contenders take turns in one process, so that other load slows them alike; the report says how much there
+was."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -79,17 +79,17 @@ def check_values(options: argparse.Namespace) -> None:
     if options.to is None:
         options.to = suffixes.get(destination.suffix.lower())
         if options.to is None:
-            raise UserError(f"{destination} has no known ending: choose a backend with --to: {', '.join(EXPORTS)}")
+            raise UserError(f"{destination} has no known suffix: choose a backend with --to: {', '.join(EXPORTS)}")
     if options.to not in EXPORTS:
         raise unknown_name("backend", options.to, EXPORTS)
     if destination.suffix.lower() != EXPORTS[options.to]:
         raise UserError(
-            f"a file for --to {options.to} ends in {EXPORTS[options.to]}: name it {destination.stem}"
+            f"a file for --to {options.to} ends in {EXPORTS[options.to]}: call it {destination.stem}"
             f"{EXPORTS[options.to]}, not {destination.name}"
         )
     for ending in (destination.suffix, *EXPORTED_BESIDE.get(options.to, ())):
         if (path := destination.with_suffix(ending)).exists():
-            raise UserError(f"{path} exists: name another file, or remove it first")
+            raise UserError(f"{path} exists: give another file, or remove it first")
     if not destination.parent.is_dir():
         raise UserError(f"{destination.parent} does not exist: make the folder, or name a file in another one")
     options.pixels = None

@@ -248,11 +248,14 @@ def _training(module: nn.Module, forward: Forward, settings: Settings, *, like: 
     def prepare(batch_size: int) -> Work:
         images = random_pixels(batch_size, preprocessing)
         generator = torch.Generator().manual_seed(1)
-        labels = torch.randint(like.config.num_classes, (batch_size,), generator=generator).to(settings.device)
+        labels = torch.randint(max(like.config.num_classes, 1), (batch_size,), generator=generator).to(settings.device)
 
         def step() -> float:
             with settings.arithmetic():
-                loss = F.cross_entropy(forward(preprocessing.normalise(images.to(settings.device))), labels)
+                logits = forward(preprocessing.normalise(images.to(settings.device)))
+                if logits.ndim != 2 or not logits.shape[1]:
+                    raise UserError("--train measures models that give one row of logits an image: leave out --train")
+                loss = F.cross_entropy(logits, labels)
             loss.backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)

@@ -18,7 +18,7 @@ LARGEST = {"cpu": 64, "cuda": 1024}
 """Largest batch that is tried without `--batch-size`."""
 
 GAIN = 1.05
-"""A batch counts as faster if it gives so many times the images a second."""
+"""A batch counts as faster if it gives so many times the images per second."""
 
 PATIENCE = 2
 """Batch sizes in a row that are no faster before larger ones are left out."""
@@ -110,7 +110,7 @@ def _prepare(
         except Exception as error:
             if is_out_of_memory(error):
                 reason = "out of memory"
-            elif "compiled" in each.by:
+            elif type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             else:
                 raise

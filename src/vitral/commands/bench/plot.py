@@ -1,4 +1,4 @@
-"""Plot of `vitral bench`: images a second and latency over the batch size."""
+"""Plot of `vitral bench`: images per second and latency over the batch size."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from vitral.commands.bench.contenders import Settings
 from vitral.commands.bench.measure import Row
@@ -20,7 +20,7 @@ __all__ = ["draw_speed"]
 
 @font_fallback()
 def draw_speed(rows: Sequence[Row], settings: Settings, path: Path) -> None:
-    """Draws a PNG: for each architecture, images a second on the left and the latency of a call on the right.
+    """Draws a PNG: for each architecture, images per second on the left and the latency of a call on the right.
 
     The band of the latency reaches from the median to the 95th percentile.
 
@@ -55,6 +55,7 @@ def _draw(left: Axes, right: Axes, group: Sequence[Row]) -> None:
         )
     left.set_ylim(bottom=0)
     right.set_yscale("log")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     right.yaxis.set_major_formatter(FuncFormatter(lambda milliseconds, _: f"{milliseconds:,g}"))
     right.yaxis.set_minor_formatter(NullFormatter())
     left.set_ylabel("images/s")

@@ -75,7 +75,7 @@ def table(group: Sequence[Row], *, wide: bool = True) -> Cells:
 
 
 def best_rows(group: Sequence[Row]) -> list[Row]:
-    """The batch of each contender with the most images a second, fastest contender first."""
+    """The batch of each contender with the most images per second, fastest contender first."""
     best: dict[int, Row] = {}
     for row in group:
         known = best.get(id(row.contender))

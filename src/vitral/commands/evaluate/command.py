@@ -108,7 +108,7 @@ def evaluate_accuracy(
     default = recorded or DataConfig(source="folder", channels=channels_of(model), target=target)
     options = parse_options(run, arguments, data=default)
     if recorded is None and options.data == default:
-        raise UserError(f"{run} has no run.json that names its data: name the images with --data.root")
+        raise UserError(f"{run} has no run.json that names its data: give the images with --data.root")
     check_channels(model, options.data)
     check_target(model.card, options.data)
     check_output(options.out, suffixes=(".png", ".md", ".csv", ".json"))

@@ -39,7 +39,7 @@ def _array_source(part: LabelledImages, classes: tuple[str, ...]) -> ArraySource
     if highest >= len(classes):
         raise UserError(
             f"{part.labels_file} has the label {highest}, but there are only {len(classes)} classes, "
-            f"0 to {len(classes) - 1}: name every class with --data.class-names, or fetch the right file"
+            f"0 to {len(classes) - 1}: name every class with --data.class-names, or download the right file"
         )
     return ArraySource(title=str(part.file), images=part.images, labels=part.labels, classes=classes)
 

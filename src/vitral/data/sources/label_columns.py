@@ -269,7 +269,7 @@ def _roles(table: LabelTable, column: str, config: DataConfig) -> Mapping[str, s
             first, *rest = sorted(roles)
             usage = " ".join([*(f"train={value}" for value in rest), f"test={first}"])
         raise UserError(
-            f"{table.file} has {unknown!r} in its column {column}, which names no split: say which is which with "
+            f"{table.file} has {unknown!r} in its column {column}, which names no split: assign the values with "
             f"--data.splits {usage}"
         )
     return {value: role for value, role in roles.items() if role is not None}

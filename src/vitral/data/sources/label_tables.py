@@ -189,7 +189,7 @@ def _list_table(file: Path, text: str) -> LabelTable | None:
 
 
 def _json_lines(file: Path, text: str) -> tuple[Cells, dict[str, int]]:
-    """Columns of JSON objects, one a line; numbers as they are written."""
+    """Columns of JSON objects, one per line; numbers as they are written."""
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
