@@ -1,8 +1,8 @@
-# The door of the project: every word that runs a part of it first does what `make install` does, so any may be the
-# first one typed in a fresh clone. Needs Python 3.11 or later; PYTHON=python3.12 chooses another than python3.
+# Every target that needs the environment first runs `install`, so any of them works in a fresh clone. Needs Python 3.11
+# or later; PYTHON=python3.12 selects another interpreter than python3.
 
 PYTHON ?= python3
-# Processes that the tests are spread over: three for two cores, as some tests wait for processes of their own.
+# Processes that run the tests: three for two cores, because some tests wait for processes of their own.
 JOBS ?= 3
 
 BIN := .venv/bin
@@ -12,44 +12,48 @@ UV_VERSION := 0.13.9
 # The uv on the PATH where there is one that runs, else one of the project's own.
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)
 
-.PHONY: help install demo test test-fast check bench lock clean
+.PHONY: help install demo test test-exhaustive test-fast check bench lock clean
 
-help: ## show these words
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/installed ## build .venv from requirements.lock, with Vitral in it
 
-# A demo never touches an earlier one's folder: runs/demo, runs/demo-2, runs/demo-3 ...
+# A demo never writes to an earlier one's folder: runs/demo, runs/demo-2, runs/demo-3 ...
 demo: RUN := $(shell run=runs/demo; n=1; while [ -e $$run ]; do n=$$((n + 1)); run=runs/demo-$$n; done; echo $$run)
 demo: install ## train a Vision Transformer on images of digits, then draw what it looks at
 	$(BIN)/vitral train digits --out $(RUN)
 	$(BIN)/vitral inspect $(RUN)
 
-# Checking the shapes of every call and compiling a model into one graph exclude each other: hence two runs.
-test: install ## run every test (those that need a GPU are skipped where there is none)
+# The shape checks would break the graph of a compiled model, so tests of compiled models run separately.
+test: install ## run the tests (those that need a GPU are skipped where there is none)
 	$(BIN)/pytest --numprocesses=$(JOBS)
-	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m compile tests/unit
+	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "compile and not exhaustive" tests/unit tests/serve
+
+# Each of them exports a model, which takes seconds.
+test-exhaustive: install ## run what make test leaves out: the rest of wide tables
+	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m exhaustive tests/unit
 
 # Without the shape checks, and without the tests of recipes' tables and of data sets' files.
 test-fast: install ## run the quick tests: between commits
 	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal --jaxtyping-packages= -m "not slow and not compile" \
 	    --ignore=tests/unit/recipes --ignore=tests/unit/datasets tests/unit tests/golden
 
-check: install ## check style, types, and what this project promises of its own form
+check: install ## check style and types, and run the contract tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(BIN)/pytest tests/contracts
 
-bench: install ## answer the questions in benchmarks/, one after another
+bench: install ## run benchmarks/, one after another
 	@for file in $(sort $(wildcard benchmarks/*.py)); do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
 
-# Works without an environment: it is how one with newer packages begins.
-lock: | $(UV) ## bring every package in requirements.lock up to date
+# Works without an environment, because a new environment starts from the lock file.
+lock: | $(UV) ## upgrade requirements.lock
 	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 	    --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
-clean: ## remove everything that these words made, except runs/
+clean: ## remove everything that make created, except runs/
 	rm -rf .venv .uv .pytest_cache .ruff_cache .hypothesis dist
 
 # The stamp comes last, so an install that was cut short is taken up again by the next make.

@@ -1,35 +1,32 @@
-"""How much of a model's speed is left over HTTP, and how long do requests take?
+"""How much of a model's speed is left over HTTP, how long do requests take, and does the service last under overload?
 
-    python benchmarks/serving.py --models ViT-S/16 ViT-Ti/16
+    python benchmarks/serving.py --models ViT-S/16 ViT-Ti/16 --soak 600
 
-Starts `vitral serve` in a process of its own, and measures by turns, several times: the bare model on batches in
-memory at its best size, `Predictor.predict` on files in memory, and the service at full load and at half of it. Every
-answer is checked against the SHA-256 of the image that was sent. Prints a Markdown table of medians.
+Starts `vitral serve` in a process of its own, and LitServe with the same model if `pip install litserve` was run. By
+turns, several times: the bare model on batches in memory at its best size, the services at full load, and the services
+at half of the load that `vitral serve` takes. Then `vitral serve` gets twice the requests that it can answer, for
+`--soak` seconds. Every answer is compared with the SHA-256 and the most probable class of the image that was sent.
 
-On a machine that does other work too, CPU time an image says more than images a second. It is read from /proc, so this
-needs Linux.
+Takes about 20 minutes a model as it stands, on a machine that must do nothing else. CPU time is read from /proc, so
+this needs Linux.
 """
 
 import argparse
 import asyncio
-import hashlib
-import json
-import os
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from serving_load import Load, Picture, closed_loop, open_loop
+from serving_process import Process, litserve, vitral_serve
 
 import vitral
 from vitral.card import ModelCard
@@ -39,90 +36,66 @@ from vitral.weights.folder import save_model
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 
+MAX_WAIT = 0.005
+"""Seconds, as `vitral serve --max-wait` is by default."""
+
+SOAK_TIMEOUT = 10.0
+"""Seconds after which a request of the soak wants 504."""
+
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["ViT-S/16"], help="names as in vitral.create")
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement (default: 8)")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of each measurement (default: 12)")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument("--soak", type=float, default=600.0, help="seconds at twice the capacity (default: 600)")
     parser.add_argument("--clients", type=int, default=64, help="connections at full load (default: 64)")
-    parser.add_argument("--max-batch", type=int, default=32, help="of vitral serve (default: 32)")
+    parser.add_argument("--max-batch", type=int, default=32, help="of the services (default: 32)")
     options = parser.parse_args()
-    print("| model | bare | predict | service | of bare | p50, p99 full load | p50, p99 half load |")
-    print("|---|---|---|---|---|---|---|")
     for name in options.models:
-        print(measure(name, options), flush=True)
+        measure(name, options)
 
 
-def measure(name: str, options: argparse.Namespace) -> str:
-    """A row of the table."""
+def measure(name: str, options: argparse.Namespace) -> None:
+    """Prints the tables of a model."""
+    with tempfile.TemporaryDirectory() as folder:
+        predictor, pictures = prepare(name, Path(folder), options)
+        batches = [batch for batch in BATCHES if batch <= options.max_batch]
+        best = max(batches, key=lambda batch: bare_speed(predictor, batch, options.seconds / 4).speed)
+        starts = {"vitral serve": vitral_serve, "vitral serve --workers 1": partial(vitral_serve, workers=1)}
+        starts |= {"LitServe": litserve} if find_spec("litserve") else {}
+        print(f"## {name} at {options.image_size} pixels, batches of {best}\n")
+        bare, full, half = [], {service: [] for service in starts}, {service: [] for service in starts}
+        for _ in range(options.rounds):
+            bare.append(bare_speed(predictor, best, options.seconds))
+            for service, start in starts.items():  # one at a time: the other one's threads would take part
+                with start(folder, max_batch=best) as process:
+                    at_full_load(process, pictures, options, seconds=options.seconds / 4)  # warms it up
+                    full[service].append(at_full_load(process, pictures, options, seconds=options.seconds))
+                    rate = full["vitral serve"][-1].speed / 2
+                    half[service].append(at_rate(process, pictures, options, rate))
+        print_speeds(bare, full, half, batch=best)
+        if options.soak:
+            with vitral_serve(folder, max_batch=best) as process:
+                capacity = statistics.median(load.speed for load in full["vitral serve"])
+                print_soak(*soak(process, pictures, capacity, options), capacity=capacity, bare=median_speed(bare))
+
+
+def prepare(name: str, folder: Path, options: argparse.Namespace) -> tuple[Predictor, list[Picture]]:
+    """A model in a folder, and pictures with what must be answered."""
     torch.manual_seed(0)
     model = vitral.create(name, num_classes=1000, image_size=options.image_size)
+    torch.nn.init.normal_(model.head.weight, std=0.1)
     preprocessing = Preprocessing(image_size=(options.image_size,) * 2, channels=3)
     model.card = ModelCard(preprocessing=preprocessing, classes=tuple(map(str, range(1000))))
-    files = [photograph(seed, options.image_size) for seed in range(64)]
-    bare, predicted, full, half = [], [], [], []
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder), model, model.card)
-        predictor = Predictor(folder, batch_size=options.max_batch)
-        with service(folder, options.max_batch) as (port, process):
-            batches = [batch for batch in BATCHES if batch <= options.max_batch]
-            best = max(batches, key=lambda batch: bare_speed(predictor, batch, options.seconds / 4).speed)
-            for _ in range(options.rounds):
-                bare.append(bare_speed(predictor, best, options.seconds))
-                predicted.append(predict_speed(predictor, files, options.seconds))
-                full.append(asyncio.run(load(port, process, files, options.seconds, options.clients)))
-                rate = full[-1].speed / 2
-                half.append(asyncio.run(load(port, process, files, options.seconds, options.clients, rate)))
-    cells = [
-        *(
-            f"{median(speeds, 'speed'):.1f} images/s, {median(speeds, 'cpu'):.1f} ms"
-            for speeds in (bare, predicted, full)
-        ),
-        f"{ratio(full, bare, 'speed'):.0%}, {ratio(bare, full, 'cpu'):.0%} by CPU time",
-        *(f"{quantile(speeds, 0.5):.0f}, {quantile(speeds, 0.99):.0f} ms" for speeds in (full, half)),
-    ]
-    return f"| {name}, batches of {best} | {' | '.join(cells)} |"
-
-
-@dataclass
-class Speed:
-    """A measurement."""
-
-    images: int
-    seconds: float
-    cpu_seconds: float
-    times: list[float] = field(default_factory=list)
-    """Seconds of each request."""
-
-    @property
-    def speed(self) -> float:
-        """Images a second."""
-        return self.images / self.seconds
-
-    @property
-    def cpu(self) -> float:
-        """Milliseconds of CPU time an image."""
-        return 1000 * self.cpu_seconds / self.images
-
-
-def median(speeds: list[Speed], figure: str) -> float:
-    """The median over rounds."""
-    return statistics.median(getattr(speed, figure) for speed in speeds)
-
-
-def ratio(ones: list[Speed], others: list[Speed], figure: str) -> float:
-    """The median over rounds of the ratio within a round."""
-    return statistics.median(
-        getattr(one, figure) / getattr(other, figure) for one, other in zip(ones, others, strict=True)
-    )
-
-
-def quantile(speeds: list[Speed], fraction: float) -> float:
-    """The median over rounds of a quantile of the requests' times, in milliseconds."""
-    return statistics.median(1000 * float(np.quantile(speed.times, fraction)) for speed in speeds)
+    save_model(folder, model, model.card)
+    predictor = Predictor(folder, batch_size=options.max_batch)
+    contents = [photograph(seed, options.image_size) for seed in range(64)]
+    predictions = predictor.predict(contents)
+    pictures = [Picture(content, found.classes[0]) for content, found in zip(contents, predictions, strict=True)]
+    return predictor, pictures
 
 
 def photograph(seed: int, size: int) -> bytes:
@@ -133,7 +106,21 @@ def photograph(seed: int, size: int) -> bytes:
     return stream.getvalue()
 
 
-def bare_speed(predictor: Predictor, batch: int, seconds: float) -> Speed:
+@dataclass
+class Bare:
+    """The model on batches in memory."""
+
+    images: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def speed(self) -> float:
+        """Images per second."""
+        return self.images / self.seconds
+
+
+def bare_speed(predictor: Predictor, batch: int, seconds: float) -> Bare:
     """The model on batches in memory."""
     images = torch.randint(0, 256, (batch, *predictor.card.preprocessing.image_size, 3), dtype=torch.uint8)
     predictor.logits(images).cpu()
@@ -141,91 +128,87 @@ def bare_speed(predictor: Predictor, batch: int, seconds: float) -> Speed:
     while time.perf_counter() - start < seconds:
         predictor.logits(images).cpu()
         count += batch
-    return Speed(count, time.perf_counter() - start, time.process_time() - cpu)
+    return Bare(count, time.perf_counter() - start, time.process_time() - cpu)
 
 
-def predict_speed(predictor: Predictor, files: list[bytes], seconds: float) -> Speed:
-    """`Predictor.predict` on files in memory."""
-    count, start, cpu = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - start < seconds:
-        count += sum(1 for _ in predictor.predict(files[: predictor.batch_size]))
-    return Speed(count, time.perf_counter() - start, time.process_time() - cpu)
+def median_speed(measured: list[Bare] | list[Load]) -> float:
+    """Images per second."""
+    return statistics.median(one.speed for one in measured)
 
 
-@contextmanager
-def service(folder: str, max_batch: int) -> Iterator[tuple[int, int]]:
-    """A running service: its port and its process."""
-    command = [sys.executable, "-m", "vitral", "serve", folder, "--port", "0", "--max-batch", str(max_batch)]
-    process = subprocess.Popen([*command, "--timeout", "10m"], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    match = next(filter(None, (re.search(r"http://\S+:(\d+)$", line.rstrip()) for line in process.stderr)))
-    drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
-    try:
-        yield int(match[1]), process.pid
-    finally:
-        process.terminate()
-        assert process.wait() == 0
-        drain.wait()
+def at_full_load(process: Process, pictures: list[Picture], options: argparse.Namespace, *, seconds: float) -> Load:
+    """As many requests as connections allow."""
+    cpu = process.cpu_seconds()
+    load = asyncio.run(closed_loop(process.port, pictures, seconds=seconds, clients=options.clients))
+    load.cpu_seconds = process.cpu_seconds() - cpu
+    return load
 
 
-def cpu_seconds(process: int) -> float:
-    """CPU time of a process so far."""
-    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+def at_rate(process: Process, pictures: list[Picture], options: argparse.Namespace, rate: float) -> Load:
+    """So many requests per second."""
+    return asyncio.run(open_loop(process.port, pictures, seconds=options.seconds, rate=rate))
 
 
-async def load(
-    port: int, process: int, files: list[bytes], seconds: float, clients: int, rate: float | None = None
-) -> Speed:
-    """The service, asked by many connections for a time: at `rate` requests a second, or as fast as it answers."""
-    start, cpu, times = time.perf_counter(), cpu_seconds(process), []
-    jobs = (client(port, files, number, clients, start + seconds, times, rate) for number in range(clients))
-    await asyncio.gather(*jobs)
-    return Speed(len(times), time.perf_counter() - start, cpu_seconds(process) - cpu, times)
+def soak(
+    process: Process, pictures: list[Picture], capacity: float, options: argparse.Namespace
+) -> tuple[Load, list[float], float]:
+    """Twice the capacity for long: the load, the resident MB at each second, and the longest queue."""
+    memory, queue = [], [0.0]
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(1)
+            memory.append(process.resident_megabytes())
+            queue.append(await process.queue())
+
+    async def run() -> Load:
+        watcher = asyncio.ensure_future(watch())
+        load = await open_loop(
+            process.port, pictures, seconds=options.soak, rate=2 * capacity, timeout=SOAK_TIMEOUT, most=1024
+        )
+        watcher.cancel()
+        return load
+
+    return asyncio.run(run()), memory, max(queue)
 
 
-async def client(
-    port: int, files: list[bytes], number: int, clients: int, end: float, times: list[float], rate: float | None
-) -> None:
-    """One connection that sends requests one after another."""
-    reader, writer = await connect(port)
-    turn = number
-    due = time.perf_counter() + number / rate if rate else 0.0
-    while max(time.perf_counter(), due) < end:
-        if rate:
-            await asyncio.sleep(max(due - time.perf_counter(), 0))
-        content = files[turn % len(files)]
-        start = due if rate else time.perf_counter()
-        answer = await ask(reader, writer, content)
-        times.append(time.perf_counter() - start)
-        assert answer["images"][0]["sha256"] == hashlib.sha256(content).hexdigest(), "an answer for another image"
-        turn += clients
-        due += clients / rate if rate else 0
-    writer.close()
+def print_speeds(bare: list[Bare], full: dict[str, list[Load]], half: dict[str, list[Load]], *, batch: int) -> None:
+    """A table of medians over rounds."""
+    limit = 2 * batch / median_speed(bare) + MAX_WAIT
+    print("| | images/s | of bare | CPU ms an image | p50, p99 full load | p50, p99 half load |")
+    print("|---|---|---|---|---|---|")
+    cpu = statistics.median(1000 * one.cpu_seconds / one.images for one in bare)
+    print(f"| bare | {median_speed(bare):.1f} | | {cpu:.1f} | | |")
+    for service, loads in full.items():
+        ratio = statistics.median(load.speed / one.speed for load, one in zip(loads, bare, strict=True))
+        cpu = statistics.median(1000 * load.cpu_seconds / max(len(load.times), 1) for load in loads)
+        times = [
+            ", ".join(f"{statistics.median(load.quantile(q) for load in some):.0f}" for q in (0.5, 0.99))
+            for some in (loads, half[service])
+        ]
+        print(f"| {service} | {median_speed(loads):.1f} | {ratio:.0%} | {cpu:.1f} | {times[0]} ms | {times[1]} ms |")
+    wrong = sum(load.wrong for loads in (*full.values(), *half.values()) for load in loads)
+    print(f"\nTwice the time of a batch and the wait: {1000 * limit:.0f} ms. Wrong answers: {wrong}.\n", flush=True)
 
 
-async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection, once the service listens."""
-    while True:
-        try:
-            return await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
-            await asyncio.sleep(0.1)
-
-
-async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, content: bytes) -> dict:
-    """The answer to one image; asks again while the model is not ready."""
-    head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
-    while True:
-        writer.write(head.encode() + content)
-        answered = await reader.readuntil(b"\r\n\r\n")
-        match = re.search(rb"content-length: (\d+)", answered)
-        assert match, answered
-        body = await reader.readexactly(int(match[1]))
-        if answered.startswith(b"HTTP/1.1 200"):
-            return json.loads(body)
-        assert b"503" in answered[:20], answered
-        await asyncio.sleep(0.2)
+def print_soak(load: Load, memory: list[float], queue: float, *, capacity: float, bare: float) -> None:
+    """What became of the requests."""
+    early, late = (statistics.median(part) for part in (memory[len(memory) // 5 :][:30], memory[-30:]))
+    print(f"At {2 * capacity:.1f} requests per second, twice the capacity, for {load.seconds:.0f} s:\n")
+    print("| | |\n|---|---|")
+    for status, count in sorted(load.statuses.items()):
+        print(f"| answered {status} | {count} |")
+    for label, value in {
+        "lost": load.lost,
+        "answered for another image": load.wrong,
+        f"answered 200 after {SOAK_TIMEOUT:g} s": sum(seconds > SOAK_TIMEOUT for seconds in load.times),
+        "images per second": f"{load.speed:.1f}, {load.speed / bare:.0%} of bare",
+        "longest queue": f"{queue:.0f} images",
+        "memory, from the first fifth to the end": f"{early:.0f} to {late:.0f} MB, {late / early - 1:+.1%}",
+        "p50, p99 of answers": f"{load.quantile(0.5):.0f}, {load.quantile(0.99):.0f} ms",
+    }.items():
+        print(f"| {label} | {value} |")
+    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def fashion_mnist() -> Path:
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of photographs, one folder a class; shared by all tests, so for reading only."""
+    """A folder of photographs, one folder per class; shared by all tests, so for reading only."""
     from photographs import write_photographs
 
     root = tmp_path_factory.mktemp("photographs")

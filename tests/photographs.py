@@ -11,7 +11,7 @@ import skimage.data
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-__all__ = ["CLASSES", "FORMS", "break_files", "png_header", "write_photographs"]
+__all__ = ["CLASSES", "FORMS", "add_unreadable_files", "png_header", "write_photographs"]
 
 PHOTOGRAPHS: dict[str, Callable[[], np.ndarray]] = {
     # all come with scikit-learn and scikit-image; nothing is fetched
@@ -91,7 +91,7 @@ def write_photographs(root: Path, *, seed: int = 0, per_class: int = len(FORMS))
     return root
 
 
-def break_files(root: Path) -> list[Path]:
+def add_unreadable_files(root: Path) -> list[Path]:
     """Adds three files to the first class that are named like images and cannot be read; returns them, sorted."""
     folder = root / CLASSES[0]
     stream = BytesIO()

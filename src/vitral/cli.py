@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("models", "list the models by name, size and cost"),
     "convert": ("convert", "convert weights between the formats of other libraries"),
     "export": ("export", "write a model as one file that runs without Vitral, and compare the two"),
+    "bench": ("bench.command", "measure speed and memory, beside exported files and other libraries"),
     "push": ("push", "upload a model to the Hugging Face Hub"),
     "sweep": ("sweep", "train a recipe with many settings and compare them"),
     "data": ("data.command", "list, pack and check data, and find near-duplicates"),

@@ -196,9 +196,9 @@ class IntermediateMethods(PretrainedMethods, ABC):
             raise UserError(f"output_fmt must be NCHW or NLC, not {output_fmt!r}")
         if stop_early and not intermediates_only:
             raise UserError("stop_early skips the last blocks, which the final tokens need: set intermediates_only")
-        taken = self._block_indices(indices)
+        selected = self._block_indices(indices)
         prefix = self.config.num_prefix_tokens
-        tokens, outputs = self._block_outputs(x, taken, stop_early=stop_early)
+        tokens, outputs = self._block_outputs(x, selected, stop_early=stop_early)
         outputs = [self.norm(output) if norm else output for output in outputs]
         patches = [output[:, prefix:] for output in outputs]
         if output_fmt == "NCHW":
@@ -273,14 +273,16 @@ class IntermediateMethods(PretrainedMethods, ABC):
                 raise UserError(f"the model has {depth} blocks, numbered from 0: there is no {index}")
         return sorted({index % depth for index in indices})
 
-    def _block_outputs(self, images: Tensor, taken: Sequence[int], *, stop_early: bool) -> tuple[Tensor, list[Tensor]]:
-        """The last block's output, and that of each block in `taken`."""
+    def _block_outputs(
+        self, images: Tensor, selected: Sequence[int], *, stop_early: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The last block's output, and that of each block in `selected`."""
         x, states = self.embed(images)
         outputs = []
         for index, (block, pos) in enumerate(zip(self.blocks, states, strict=True)):
             x = block(x, pos)
-            if index in taken:
+            if index in selected:
                 outputs.append(x)
-            if stop_early and index == taken[-1]:
+            if stop_early and index == selected[-1]:
                 break
         return x, outputs

@@ -16,9 +16,9 @@ from vitral.files import write_json
 __all__ = [
     "check_choices",
     "check_divisible",
+    "check_fractions",
     "check_maximum",
     "check_minimum",
-    "check_shares",
     "from_dict",
     "load_config",
     "map_paths",
@@ -172,11 +172,11 @@ def check_maximum(config: Any, most: Mapping[str, int]) -> None:
             raise UserError(f"{name} must be at most {limit}, not {value}")
 
 
-def check_shares(config: Any, *names: str) -> None:
-    """Refuses what is no share, from 0 to below 1. Raises UserError."""
+def check_fractions(config: Any, *names: str) -> None:
+    """Refuses fractions outside [0, 1). Raises UserError."""
     for name in names:
-        if not 0 <= (share := getattr(config, name)) < 1:
-            raise UserError(f"{name} must be in [0, 1), not {share}")
+        if not 0 <= (fraction := getattr(config, name)) < 1:
+            raise UserError(f"{name} must be in [0, 1), not {fraction}")
 
 
 def check_divisible(image_hw: tuple[int, int], patch_hw: tuple[int, int]) -> None:

@@ -105,8 +105,8 @@ def architecture(name: str, **overrides: Any) -> ViTConfig | ResNetConfig:
     match = re.fullmatch(r"(?:(Axial)-|(R\d*)\+)?ViT-([\w-]+)/([1-9]\d*)", canonical)
     if match is None or match[3] not in SIZES:
         raise UserError(
-            f"unknown model {name!r}{did_you_mean(name, NAMES)}: a name is ViT-SIZE/PATCH with a size of "
-            f"{', '.join(SIZES)}, such as ViT-B/16, or Axial-ViT-B/16, R50+ViT-B/16, BiT-R50x1 and their like; "
+            f"unknown model {name!r}{did_you_mean(name, NAMES)}: write ViT-SIZE/PATCH such as ViT-B/16 with a size of "
+            f"{', '.join(SIZES)}, or names such as Axial-ViT-B/16, R50+ViT-B/16, BiT-R50x1; "
             "vitral models lists them"
         )
     axial, stem, size, patch = match[1], match[2], match[3], int(match[4])

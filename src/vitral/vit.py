@@ -10,6 +10,7 @@ Letters in the shapes:
     t      tokens: class token, distillation token, registers (each optional), then the patches row by row
     e      width of the image representation: d, or 2 d if class token and mean are side by side
     r      tokens that a block returns: all of them, but in the last block only those that are pooled, r <= t
+    *n     no axis, except with pool="none": then the patches, each with an output of its own
 
 Equation numbers are the paper's. Variants are parts from `vitral.layers`, chosen when the model is built. Compilation,
 mixed precision and distribution wrap the model from outside, in `vitral.train`.
@@ -85,7 +86,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = FusedLinear(width, width, projections=3, bias=bias)
+        self.qkv = FusedLinear(width, width, projections=3, bias=bias)  # an nn.Linear from d to 3 d
         self.q_norm, self.k_norm = qk_norm(width // num_heads), qk_norm(width // num_heads)
         self.proj, self.drop = nn.Linear(width, width), nn.Dropout(dropout)
 
@@ -134,14 +135,14 @@ class Block(nn.Module):
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
-class ViT(IntermediateMethods):
+class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and transformers have: from_pretrained, ...
     """From normalised images to logits. Images of another size than `config.image_size` get resampled positions."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
-        self.card = None  # preprocessing, class names and provenance, once they are known
-        width, hidden = config.width, config.representation_size
+        self.card = None  # preprocessing, class names and provenance, set by training and loading
+        width, pooled_width, hidden = config.width, config.pooled_width, config.representation_size
         norm = partial(nn.LayerNorm, width, eps=config.norm_eps)
         patch_embed: Factory = PatchEmbed
         if config.stem_stages is not None:
@@ -159,8 +160,8 @@ class ViT(IntermediateMethods):
         self.norm_pre = norm() if config.pre_norm else nn.Identity()
         drop_rates = (config.drop_path * index / max(config.depth - 1, 1) for index in range(config.depth))
         self.blocks = nn.ModuleList(self._block(rate) for rate in drop_rates)
-        self.norm = norm() if config.final_norm and not config.pooled_norm else nn.Identity()
-        self.fc_norm = norm() if config.pooled_norm else nn.Identity()
+        self.norm = norm() if config.final_norm and not config.pooled_norm else nn.Identity()  # before pooling
+        self.fc_norm = norm() if config.pooled_norm else nn.Identity()  # or after it
         self.pool = {
             "cls": nn.Identity if config.distillation else FirstToken,  # both tokens go to TwoHeads
             "gap": MeanPool,
@@ -168,14 +169,14 @@ class ViT(IntermediateMethods):
             "map": partial(AttentionPool, width=width, num_heads=config.num_heads, norm=norm, mlp=self._mlp),
             "none": nn.Identity,
         }[config.pool]()
-        self.pool_tokens, pooled = config.pooled_tokens, config.pooled_width  # the tokens that `pool` receives
-        self.pre_logits = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(pooled, hidden), nn.Tanh())
+        self.pool_tokens = config.pooled_tokens  # a slice: the tokens that `pool` reads
+        self.pre_logits = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(pooled_width, hidden), nn.Tanh())
         head = TwoHeads if config.distillation else nn.Linear
-        self.head = head(hidden or pooled, config.num_classes, bias=config.head_bias is not None)
+        self.head = head(hidden or pooled_width, config.num_classes, bias=config.head_bias is not None)
         self.init_weights()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b *n classes"]:
-        x = self._run_blocks(*self.embed(images), last=self.pool_tokens)
+        x = self._run_blocks(*self.embed(images), queries=self.pool_tokens)
         return self.classify(self.fc_norm(self.pool(self.norm(x))))
 
     def features(self, images: Float[Tensor, "b c h w"]) -> Features:
@@ -193,7 +194,7 @@ class ViT(IntermediateMethods):
         )
 
     def embed(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
-        """From images to z_0 of Eq. 1, and the positions that each block needs."""
+        """From images to z_0 of Eq. 1, and one `PositionState` for each block."""
         return self.assemble(self.patches(images))
 
     def patches(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
@@ -206,13 +207,13 @@ class ViT(IntermediateMethods):
     def assemble(self, patches: Float[Tensor, "b gh gw d"]) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
         """The rest of Eq. 1: from embedded patches, which an objective may have changed, to z_0.
 
-        Positions are added in float32. Tokens return in the dtype of the patches: under autocast blocks add in 16 bits.
+        Positions are added in float32. Tokens return in the dtype of the patches, under autocast 16 bits.
         """
-        stem, states = self.positions.at_grid(self.pos_embed, (patches.shape[1], patches.shape[2]))
+        input_state, states = self.positions.at_grid(self.pos_embed, (patches.shape[1], patches.shape[2]))
         tokens = (self.cls_token, self.dist_token, self.reg_token)
         prefix = [token.expand(patches.shape[0], -1, -1) for token in tokens if token is not None]
         x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1).to(self.pos_embed.dtype)
-        x = self.pos_drop(stem.add(x))
+        x = self.pos_drop(input_state.add(x))
         x = self.norm_pre(self.patch_drop(x, prefix=self.config.num_prefix_tokens))
         return x.to(patches.dtype), states
 
@@ -225,11 +226,11 @@ class ViT(IntermediateMethods):
         return self.head(self.pre_logits(pooled))
 
     def _run_blocks(
-        self, x: Float[Tensor, "b t d"], states: list[PositionState], last: slice = ALL, trace: dict | None = None
+        self, x: Float[Tensor, "b t d"], states: list[PositionState], queries: slice = ALL, trace: dict | None = None
     ) -> Float[Tensor, "b r d"]:
-        """Runs all blocks. The last one returns the tokens in `last` only; `trace` collects what each one returns."""
+        """Runs all blocks; the last returns the tokens in `queries` only. `trace` collects what each one returns."""
         for index, (block, pos) in enumerate(zip(self.blocks, states, strict=True)):
-            x = block(x, pos, last if index == len(self.blocks) - 1 else ALL)
+            x = block(x, pos, queries if index == len(self.blocks) - 1 else ALL)
             if trace is not None:
                 trace[f"blocks.{index}"] = x
         return x

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vitral.config import check_choices, check_divisible, check_maximum, check_minimum, check_shares, pair
+from vitral.config import check_choices, check_divisible, check_fractions, check_maximum, check_minimum, pair
 from vitral.errors import UserError
 from vitral.layers.positions import POSITIONS, Positions
 
@@ -109,7 +109,7 @@ class ViTConfig:
         check_minimum(self, 1, *sizes)
         check_minimum(self, 0, "num_registers")
         check_maximum(self, LARGEST)
-        check_shares(self, "dropout", "patch_dropout", "drop_path")
+        check_fractions(self, "dropout", "patch_dropout", "drop_path")
         self.check_image(self.image_hw)
         if self.width % self.num_heads:
             raise UserError(f"width {self.width} is not divisible by {self.num_heads} heads")
@@ -128,10 +128,12 @@ class ViTConfig:
         if self.attention == "axial" and positions.in_attention:
             raise UserError(f"axial attention cannot go with position {self.position}: choose one added to tokens")
         if self.pooled_norm and (self.pool == "cls_gap" or not self.final_norm):
-            raise UserError("pooled_norm moves the final norm behind pooling: it needs final_norm, and no pool cls_gap")
+            raise UserError(
+                "pooled_norm moves the final norm after pooling: it needs final_norm, and a pool other than cls_gap"
+            )
         if self.distillation and (self.pool != "cls" or self.representation_size is not None):
             raise UserError(
-                "distillation needs pool cls, as its token stands beside the class token, and no tanh layer"
+                "distillation adds a token beside the class token: it needs pool cls, and no representation_size"
             )
         if self.patch_dropout and (self.attention == "axial" or not positions.only_at_stem):
             raise UserError(

@@ -1,6 +1,6 @@
 """`vitral` with a `vtab-mini` of two tiny tasks and quick fine-tuning.
 
-KILLED_AFTER=N kills it once N results are cached; TORN=TITLE makes the images of a task unreadable.
+KILLED_AFTER=N kills it once N results are cached; UNREADABLE=TITLE makes the images of a task unreadable.
 """
 
 import os
@@ -20,7 +20,7 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source, Subset
 from vitral.datasets.data_set import Task
 from vitral.datasets.registry import TASKS, tasks_of
-from vitral.suites import score_cache as kept
+from vitral.suites import score_cache
 from vitral.suites.finetuning import PROTOCOLS, Protocol
 
 TITLES = ("Digits", "Tissue")
@@ -41,21 +41,21 @@ def with_reader(task: Task, reader: Callable[[Path | None], dict[str, Source]]) 
     return replace(task, data=replace(task.data, reader=reader))
 
 
-class Torn(Subset):
+class UnreadableSubset(Subset):
     """Images that cannot be read."""
 
     def stored(self, index: int) -> Image.Image:
-        raise UnreadableImage(f"image {index} is torn")
+        raise UnreadableImage(f"image {index} is unreadable")
 
 
-def tear(title: str) -> None:
-    """Makes a task's images unreadable, once it is begun."""
+def make_unreadable(title: str) -> None:
+    """Makes a task's images unreadable, once it is started."""
     (name,) = (name for name, task in tasks_of("vtab-mini").items() if task.title == title)
     whole = TASKS[name].open
 
     def opened(root: Path | None) -> dict[str, Source]:
         sources = whole(root).items()
-        return {split: Torn(source=source, indices=np.arange(len(source))) for split, source in sources}
+        return {split: UnreadableSubset(source=source, indices=np.arange(len(source))) for split, source in sources}
 
     TASKS[name] = with_reader(TASKS[name], opened)
 
@@ -63,14 +63,14 @@ def tear(title: str) -> None:
 def kill_after(count: int) -> None:
     """Kills this process as soon as so many results are on disk."""
     written = iter(range(1, count + 1))
-    write = kept.write_json
+    write = score_cache.write_json
 
     def killing(path: Path, value: Any) -> None:
         write(path, value)
         if next(written) == count:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    kept.write_json = killing
+    score_cache.write_json = killing
 
 
 def shrink() -> None:
@@ -83,8 +83,8 @@ def shrink() -> None:
 
 if __name__ == "__main__":
     shrink()
-    if title := os.environ.get("TORN"):
-        tear(title)
+    if title := os.environ.get("UNREADABLE"):
+        make_unreadable(title)
     if count := os.environ.get("KILLED_AFTER"):
         kill_after(int(count))
     main(sys.argv[1:])

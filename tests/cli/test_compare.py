@@ -15,12 +15,12 @@ from vitral.runs.predictions import PREDICTIONS, SavedPredictions, load_predicti
 def runs(trained: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A finished run, and a better one with another learning rate: ten of its mistakes are set right."""
     one, other = (shutil.copytree(trained, tmp_path / name) for name in ("one", "other"))
-    kept = load_predictions(other)
-    assert kept is not None
-    result = kept.predictions
+    saved = load_predictions(other)
+    assert saved is not None
+    result = saved.predictions
     wrong = (result.top[:, 0] != result.truth).nonzero()[:10, 0]
     result.top[wrong, 0] = result.truth[wrong]
-    save_predictions(other, kept)
+    save_predictions(other, saved)
     config = json.loads((other / "run.json").read_text())
     config["optim"]["lr"] = 0.125
     (other / "run.json").write_text(json.dumps(config))
@@ -80,8 +80,8 @@ def test_damaged_files_are_named(screen, runs):
 
 
 def test_other_images_are_refused(screen, runs):
-    kept = load_predictions(runs[1])
-    save_predictions(runs[1], SavedPredictions(split="val", images="others", predictions=kept.predictions))
+    saved = load_predictions(runs[1])
+    save_predictions(runs[1], SavedPredictions(split="val", images="others", predictions=saved.predictions))
     error = screen.refusal("compare", *runs)
     assert all(text in error for text in (str(runs[0]), str(runs[1]), "digits, 359 test images"))
     assert "359 val images" in error
@@ -91,9 +91,9 @@ def test_wrong_use(screen, runs, tmp_path):
     one, other = runs
     for paths in ((), (one,)):
         assert "at least two runs" in screen.refusal("compare", *paths)
-    assert screen.refusal("compare", one, tmp_path / "one") == f"{one} is named twice: name each run once"
+    assert screen.refusal("compare", one, tmp_path / "one").startswith(f"{one} is given twice")
     assert "it has no run.json" in screen.refusal("compare", one, tmp_path)
-    assert "end --out in .md, .csv or .png" in screen.refusal("compare", one, other, "--out", "table.pdf")
+    assert "--out must end in .md, .csv or .png" in screen.refusal("compare", one, other, "--out", "table.pdf")
     assert "does not exist" in screen.refusal("compare", one, other, "--out", tmp_path / "no" / "table.md")
     (tmp_path / "a.md").mkdir()
     assert "is a folder" in screen.refusal("compare", one, other, "--out", tmp_path / "a.md")

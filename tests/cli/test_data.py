@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cli.screen import Screen
-from photographs import CLASSES, break_files, write_photographs
+from photographs import CLASSES, add_unreadable_files, write_photographs
 from vitral.card import ModelCard
 from vitral.data.images.preprocess import Preprocessing
 from vitral.models import create
@@ -54,7 +54,7 @@ def test_show(screen: Screen, photographs: Path, tmp_path: Path) -> None:
         (["--count", "0"], "--count must be between 1 and 40, not 0"),
         (["--like", "foldr"], "unknown recipe 'foldr' (did you mean folder?)"),
         (["--split", "validation"], "unknown split 'validation'"),
-        (["--out", "sheet.jpg"], "sheet.jpg is not named as a PNG file"),
+        (["--out", "sheet.jpg"], "sheet.jpg is not a .png file"),
     ],
 )
 def test_show_refuses(screen: Screen, words: list[str], sentence: str) -> None:
@@ -78,9 +78,9 @@ def test_pack_then_train(screen: Screen, photographs: Path, tmp_path: Path) -> N
     assert again.startswith(f"{target} contains a copy of other data or with other settings")
 
 
-def test_pack_and_broken_images(screen: Screen, tmp_path: Path) -> None:
+def test_pack_and_unreadable_images(screen: Screen, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photos", per_class=2)
-    unreadable = break_files(root)
+    unreadable = add_unreadable_files(root)
     sentence = screen.refusal("data", "pack", root, tmp_path / "packed")
     assert sentence.startswith(f"{unreadable[0]} cannot be read as an image: ")
     assert "12 train images" in screen.run("data", "pack", root, tmp_path / "packed", "--data.on-error", "skip")
@@ -110,7 +110,7 @@ def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
     assert output.endswith("no problems\n")
     assert screen.json("data", "check", photographs, "--strict")["findings"] == []
     root = write_photographs(tmp_path / "photos", per_class=3)
-    unreadable = break_files(root)
+    unreadable = add_unreadable_files(root)
     listed = tmp_path / "broken.txt"
     output = screen.run("data", "check", root, "--write", listed, "--workers", "2")
     assert "cannot be read as an image" in output
@@ -182,8 +182,8 @@ def test_near_against_other_data_and_by_a_model(screen: Screen, leaking: Path, t
     assert all(pair["distance"] <= 0.001 + 1e-6 for pair in by_model["pairs"])
 
 
-def test_near_and_broken_images(screen: Screen, leaking: Path, tmp_path: Path) -> None:
-    unreadable = break_files(leaking / "train")
+def test_near_and_unreadable_images(screen: Screen, leaking: Path, tmp_path: Path) -> None:
+    unreadable = add_unreadable_files(leaking / "train")
     out = ["--out", str(tmp_path / "pairs.png")]
     sentence = screen.refusal("data", "near", leaking, *out)
     assert sentence.startswith(f"{unreadable[0]} cannot be read as an image: ")

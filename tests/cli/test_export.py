@@ -2,7 +2,9 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,12 +22,12 @@ from vitral.weights.folder import save_model
 
 @pytest.fixture(scope="module")
 def files(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run as ONNX and as .pt2, for every image size; made without the shape checks.
+    """A folder with the run as ONNX, as .pt2 and for OpenVINO, for every image size; made without the shape checks.
 
     A graph of every size has symbolic lengths, which are no integers to those checks.
     """
     folder = tmp_path_factory.mktemp("exported")
-    for ending in (".onnx", ".pt2"):
+    for ending in (".onnx", ".pt2", ".xml"):
         process = start("export", trained, folder / f"digits{ending}", "--image-size", "dynamic", cwd=folder)
         errors = process.ended()
         assert process.returncode == 0, errors
@@ -34,7 +36,7 @@ def files(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
-    """Eight test images as files, one folder a class."""
+    """Eight test images as files, one folder per class."""
     source = open_data(DataConfig(source="digits"))["test"]
     for index in range(8):
         folder = tmp_path / "digits" / source.classes[source.labels[index]]
@@ -45,10 +47,11 @@ def digits(tmp_path: Path) -> Path:
     return tmp_path / "digits"
 
 
-@pytest.mark.parametrize("name", ["digits.onnx", "digits.pt2"])
+@pytest.mark.parametrize("name", ["digits.onnx", "digits.pt2", "digits.xml"])
 def test_the_report_is_beside_the_file(name: str, files: Path) -> None:
     report = json.loads((files / f"{name}.parity.json").read_text())
-    assert report["bytes"] == (files / name).stat().st_size
+    weights = (files / "digits.bin").stat().st_size if name.endswith(".xml") else 0
+    assert report["bytes"] == (files / name).stat().st_size + weights
     assert report["images"] == "the run's test images"
     assert report["comparisons"][0]["num_images"] == 359
     assert report["labelled"]["num_images"] == 359
@@ -58,7 +61,7 @@ def test_the_report_is_beside_the_file(name: str, files: Path) -> None:
     assert before == after
 
 
-@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+@pytest.mark.parametrize("ending", [".onnx", ".pt2", ".xml"])
 def test_predict_gives_the_same_answers(ending: str, files: Path, trained: Path, digits: Path, screen: Screen) -> None:
     expected = screen.json("predict", trained, digits)["predictions"]
     found = screen.json("predict", files / f"digits{ending}", digits)["predictions"]
@@ -68,7 +71,7 @@ def test_predict_gives_the_same_answers(ending: str, files: Path, trained: Path,
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
 
 
-@pytest.mark.parametrize("ending", [".onnx", ".pt2"])
+@pytest.mark.parametrize("ending", [".onnx", ".pt2", ".xml"])
 def test_eval_gives_the_same_figures(
     ending: str, files: Path, trained: Path, screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,14 +162,38 @@ def test_a_file_is_not_overwritten(screen: Screen, trained: Path, tmp_path: Path
     (tmp_path / "a.onnx").write_bytes(b"mine")
     assert "exists" in screen.refusal("export", trained, tmp_path / "a.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == b"mine"
+    (tmp_path / "a.bin").write_bytes(b"mine")
+    assert "a.bin exists" in screen.refusal("export", trained, tmp_path / "a.xml")
+    assert not (tmp_path / "a.xml").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "package", "extra"),
+    [("a.onnx", "onnxscript", "export"), ("a.xml", "openvino", "openvino"), ("a.xml", "nncf", "openvino")],
+)
 def test_a_missing_package_is_named(
-    screen: Screen, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: str, package: str, extra: str, screen: Screen, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(name)
+    def some(name: str) -> ModuleType:
+        if name == package:
+            raise ImportError(name)
+        return ModuleType(name)
 
-    monkeypatch.setattr(vitral.data.extra, "import_module", missing)
-    assert "pip install 'vitral[export]'" in screen.refusal("export", trained, tmp_path / "a.onnx")
+    monkeypatch.setattr(vitral.data.extra, "import_module", some)
+    reason = screen.refusal("export", trained, tmp_path / file, "--precision", "int8")
+    assert package in reason
+    assert f"pip install 'vitral[{extra}]'" in reason
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_nothing(screen: Screen, trained: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user cannot mount a small disk")
+    try:
+        assert "No space left on device" in screen.refusal("export", trained, disk / "a.pt2")
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

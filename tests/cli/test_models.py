@@ -95,10 +95,10 @@ def test_a_plan_has_operations_time_and_memory(screen: Screen) -> None:
     assert plan["images_per_second"] == pytest.approx(8 * 989.4e12 * 0.4 / (6 * plan["macs"]))
     assert plan["tpuv3_core_days_of_the_paper"] == 680
     assert plan["tpuv3_mfu_of_the_paper"] == pytest.approx(0.43, abs=0.01)
-    kept, shared, recomputed, least = plan["memory"]
-    assert kept["state"] == 16 * plan["parameters"] == 8 * shared["state"]
-    assert recomputed["activations"] < kept["activations"]
-    assert least["largest_batch"] > kept["largest_batch"]
+    stored, sharded, recomputed, least = plan["memory"]
+    assert stored["state"] == 16 * plan["parameters"] == 8 * sharded["state"]
+    assert recomputed["activations"] < stored["activations"]
+    assert least["largest_batch"] > stored["largest_batch"]
     assert [one["fits"] for one in plan["memory"]] == [one["largest_batch"] >= 512 for one in plan["memory"]]
 
 

@@ -140,10 +140,10 @@ def test_the_model_card_describes_the_model(screen: Screen, trained: Path, tmp_p
     output = screen.run("push", trained, "me/digits", "--dry-run", tmp_path / "dry", "--licence", "mit")
     assert output == f"{tmp_path / 'dry'}: README.md, config.json, model.safetensors; nothing was uploaded\n"
     page, top1 = (tmp_path / "dry" / "README.md").read_text(), load_model(trained).card.metrics["test/top1"]
-    said = ModelCard(page).data
-    assert (said.license, said.library_name, said.pipeline_tag) == ("mit", "vitral", "image-classification")
-    assert said.eval_results is not None
-    assert (said.eval_results[0].metric_value, said.eval_results[0].dataset_split) == (top1, "test")
+    metadata = ModelCard(page).data
+    assert (metadata.license, metadata.library_name, metadata.pipeline_tag) == ("mit", "vitral", "image-classification")
+    assert metadata.eval_results is not None
+    assert (metadata.eval_results[0].metric_value, metadata.eval_results[0].dataset_split) == (top1, "test")
     for line in (
         "# digits",
         "| parameters | 52,106 |",

@@ -42,12 +42,14 @@ def test_without_its_images(screen, run):
     config["data"] |= {"source": "folder", "root": "gone"}
     (run / "run.json").write_text(json.dumps(config))
     screen.run("report", run)
-    assert "the page is written without images: gone does not exist" in screen.errors
+    assert "gone does not exist" in screen.errors
     assert "The images are missing: gone does not exist" in (run / "report.html").read_text()
 
 
 def test_a_folder_that_is_not_a_run(screen, tmp_path):
-    assert screen.refusal("report", tmp_path) == f"{tmp_path} is not a training run: it has no run.json"
+    error = screen.refusal("report", tmp_path)
+    assert error.startswith(f"{tmp_path} is not a training run")
+    assert "run.json" in error
 
 
 @pytest.mark.parametrize("content", [b"{", b"3", b"{}", b"\xff"])

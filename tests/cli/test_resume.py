@@ -75,7 +75,7 @@ def recipe(name: str, *, teacher: Path | None = None) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of the uninterrupted run, by optimiser."""
     runs: dict[str, Path] = {}
 
@@ -136,12 +136,12 @@ MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
         (TAUGHT, 2),
     ],
 )
-def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
+def test_killed_at_random_moments(tmp_path, uninterrupted, name, kills):
     """Thirty kills in all, in steps, saves and evaluations, with 0, 1, 2 and 4 reading processes."""
     moments = random.Random(kills)
     run = tmp_path / "run"
     killed = []
-    command = [*recipe(name, teacher=unbroken("adamw") if name == TAUGHT else None), "--out", "run"]
+    command = [*recipe(name, teacher=uninterrupted("adamw") if name == TAUGHT else None), "--out", "run"]
     for kill, target in enumerate(sorted(moments.sample(range(5, STEPS - EVALUATE), kills))):
         # beyond the recorded steps, so that each process trains before it dies
         target = max(target, steps_taken(run) + 1)
@@ -161,15 +161,15 @@ def test_killed_at_random_moments(tmp_path, unbroken, name, kills):
     last = start(*command, "--data.workers", "3", cwd=tmp_path)
     assert last.ended()
     assert last.returncode == 0
-    assert_same_run(run, unbroken(name))
-    assert records(run) == records(unbroken(name))
+    assert_same_run(run, uninterrupted(name))
+    assert records(run) == records(uninterrupted(name))
 
 
 @pytest.mark.parametrize(
     ("signum", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)],
 )
-def test_a_signal_stops_the_run(tmp_path, unbroken, signum, code):
+def test_a_signal_stops_the_run(tmp_path, uninterrupted, signum, code):
     run = tmp_path / "run"
     process = start(*recipe("adamw"), "--out", "run", "--data.workers", "2", cwd=tmp_path)
     process.wait_until(lambda: steps_taken(run) >= 43)
@@ -184,7 +184,7 @@ def test_a_signal_stops_the_run(tmp_path, unbroken, signum, code):
     assert 43 <= stopped_at < STEPS
     assert (run / "checkpoints" / f"step_{stopped_at:09d}").exists()
     start("train", "--resume", "run", "--data.workers", "1", cwd=tmp_path).ended()
-    assert_same_run(run, unbroken("adamw"))
+    assert_same_run(run, uninterrupted("adamw"))
 
 
 def test_a_second_trainer_is_refused(tmp_path):

@@ -156,10 +156,10 @@ def test_wrong_use(screen: Screen, model: Path, trained: Path, tmp_path: Path) -
     assert f"{tmp_path} has no val folder" in error
     write_val(tmp_path)
     (tmp_path / "real.json").unlink()
-    broken = tmp_path / "val" / IDS[10] / "ILSVRC2012_val_00000001.JPEG"
-    broken.write_bytes(broken.read_bytes()[:30])
-    assert str(broken) in screen.refusal_after_notes(*words, "--data.root", tmp_path)
-    assert "skipped: " + str(broken) in skipped(screen, *words, "--data.root", tmp_path)
+    unreadable = tmp_path / "val" / IDS[10] / "ILSVRC2012_val_00000001.JPEG"
+    unreadable.write_bytes(unreadable.read_bytes()[:30])
+    assert str(unreadable) in screen.refusal_after_notes(*words, "--data.root", tmp_path)
+    assert "skipped: " + str(unreadable) in skipped(screen, *words, "--data.root", tmp_path)
 
 
 def test_a_test_that_cannot_be_read_does_not_cost_the_others(screen: Screen, model: Path, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_test_that_cannot_be_read_does_not_cost_the_others(screen: Screen, mod
     words = ("eval", model, "--suite", "imagenet", "--data.root", tmp_path)
     result = screen.json(*words, "--out", tmp_path / "table.csv", code=1)
     assert [row["test"] for row in result["tests"]] == ["ImageNet"]
-    assert result["left_out"].keys() == {"ReaL", "Sketch"}
+    assert result["failures"].keys() == {"ReaL", "Sketch"}
     assert f"skipped: ReaL: {tmp_path}/real.json" in screen.errors
     assert "skipped: Sketch: " in screen.errors
     assert (tmp_path / "table.csv").read_text().startswith("test,top-1,top-5,images,seconds\nImageNet,50.00%,75.00%,4,")

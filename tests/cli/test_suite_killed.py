@@ -21,10 +21,10 @@ WORDS = ("--suite", "vtab-mini", "--finetune", "light", "--device", "cpu", "--se
 @pytest.fixture
 def small() -> Iterator[None]:
     """The suite of `small_suite.py`."""
-    kept = (dict(TASKS), dict(PROTOCOLS))
+    originals = (dict(TASKS), dict(PROTOCOLS))
     shrink()
     yield
-    for table, whole in zip((TASKS, PROTOCOLS), kept, strict=True):
+    for table, whole in zip((TASKS, PROTOCOLS), originals, strict=True):
         table.clear()
         table.update(whole)
 
@@ -50,11 +50,11 @@ def test_a_killed_suite_resumes_at_the_same_task(screen: Screen, trained: Path, 
     process = start(killed, after=frozen + 1)  # the first of two trainings on the first task is over
     errors = process.ended()
     assert process.returncode == -signal.SIGKILL, errors
-    kept = {path: path.stat().st_mtime_ns for path in scores(killed)}
-    assert len(kept) == frozen + 1
+    cached = {path: path.stat().st_mtime_ns for path in scores(killed)}
+    assert len(cached) == frozen + 1
     result = screen.json("eval", killed, *WORDS)
-    assert f"{len(kept)} results were read from the cache" in screen.errors
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert f"{len(cached)} results were read from the cache" in screen.errors
+    assert {path: path.stat().st_mtime_ns for path in cached} == cached
     expected = screen.json("eval", whole, *WORDS)
     assert "from the cache" not in screen.errors
     assert untimed(result) == untimed(expected)

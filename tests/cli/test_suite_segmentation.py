@@ -45,7 +45,7 @@ def data(tmp_path: Path) -> Path:
 def test_squares_are_segmented(screen: Screen, model: Path, data: Path, tmp_path: Path) -> None:
     words = ("eval", model, "--suite", "segmentation", "--data.root", data, "--device", "cpu")
     result = screen.json(*words, "--baselines", "--out", tmp_path / "table.csv")
-    own, random = result["found"]
+    own, random = result["results"]
     assert (own["of"], random["of"]) == ("model", "random weights")
     assert own["num_images"] == 11
     assert len(own["iou"]) == 3
@@ -57,13 +57,11 @@ def test_squares_are_segmented(screen: Screen, model: Path, data: Path, tmp_path
 
 def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> None:
     words = ("eval", model, "--suite", "segmentation")
-    assert (
-        screen.refusal(*words)
-        == "no folder is given: give one with images/ and masks/ in train/ and in test/ as --data.root"
-    )
+    error = screen.refusal(*words)
+    assert all(fact in error for fact in ("images/", "masks/", "train/", "test/", "--data.root"))
     error = screen.refusal(*words, "--data.root", tmp_path)
     assert error.startswith(f"{tmp_path}/train/images does not exist: ")
-    assert "end --out in .md, .csv or .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
+    assert "--out must end in .md, .csv or .json" in screen.refusal(*words, "--data.root", data, "--out", "table.txt")
     wrong = data / "test" / "masks" / "3.png"
     Image.new("L", (64, 48), 7).save(wrong)
     assert screen.refusal(*words, "--data.root", data).startswith(f"{wrong} has pixels of class 7, but no mask")
@@ -73,13 +71,13 @@ def test_wrong_use(screen: Screen, model: Path, data: Path, tmp_path: Path) -> N
 
 def test_files_that_cannot_be_read(screen: Screen, model: Path, data: Path) -> None:
     words = ("eval", model, "--suite", "segmentation", "--data.root", data, "--device", "cpu")
-    whole = screen.json(*words)["found"][0]
+    whole = screen.json(*words)["results"][0]
     image, mask = data / "test" / "images" / "3.png", data / "train" / "masks" / "5.png"
-    for broken in (image, mask):
-        broken.write_bytes(broken.read_bytes()[:60])
+    for unreadable in (image, mask):
+        unreadable.write_bytes(unreadable.read_bytes()[:60])
     assert screen.refusal(*words).startswith(f"{mask} cannot be read as a mask: ")
     assert screen.refusal(*words).endswith("--data.on-error skip")
-    result = screen.json(*words, "--data.on-error", "skip")["found"][0]
+    result = screen.json(*words, "--data.on-error", "skip")["results"][0]
     assert (whole["num_images"], result["num_images"]) == (11, 10)
     assert result["mean_iou"] > 0.6
     assert f"skipped: {image} cannot be read as an image" in screen.errors
@@ -87,9 +85,10 @@ def test_files_that_cannot_be_read(screen: Screen, model: Path, data: Path) -> N
     for other in (data / "test" / "images").iterdir():
         other.write_bytes(b"")
     error = screen.refusal_after_notes(*words, "--data.on-error", "skip")
-    assert error == f"none of the 11 images in {data}/test/images can be read"
+    assert "11 images" in error
+    assert f"{data}/test/images" in error
     error = screen.refusal(*words, "--data.workers", "2")
-    assert error == "--suite segmentation uses only --data.root and --data.on-error: leave out --data.workers"
+    assert all(flag in error for flag in ("--suite segmentation", "--data.root", "--data.on-error", "--data.workers"))
 
 
 def test_a_resnet_has_no_patch_tokens(screen: Screen, data: Path, tmp_path: Path) -> None:

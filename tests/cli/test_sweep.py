@@ -31,10 +31,10 @@ def under_way(run: Path) -> bool:
 
 def test_a_killed_sweep_is_resumed(tmp_path: Path) -> None:
     """Each kill hits another moment; the result is that of an uninterrupted sweep."""
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    for folder in (straight, stopped):
+    uninterrupted, stopped = tmp_path / "uninterrupted", tmp_path / "stopped"
+    for folder in (uninterrupted, stopped):
         folder.mkdir()
-    assert start(*SWEEP, cwd=straight).ended()
+    assert start(*SWEEP, cwd=uninterrupted).ended()
     sweep = stopped / "sweep"
     moments = [
         *(partial(Path.exists, sweep / name) for name in ("", "sweep.json", "000-seed0", "000-seed0/run.json")),
@@ -56,11 +56,12 @@ def test_a_killed_sweep_is_resumed(tmp_path: Path) -> None:
     assert result["best"].startswith("vitral train digits --data.val-fraction 0.1")
     assert result["best"].endswith("--optim.lr 0.01")
     for name in ("results.json", "results.csv", "results.md", "retrained.json"):
-        assert (stopped / "sweep" / name).read_bytes() == (straight / "sweep" / name).read_bytes()
+        assert (stopped / "sweep" / name).read_bytes() == (uninterrupted / "sweep" / name).read_bytes()
     for run in ("000-seed0", "000-seed1", "001-seed0", "001-seed1", "001-all-seed5"):
         weights = "model.safetensors"
-        assert (stopped / "sweep" / run / weights).read_bytes() == (straight / "sweep" / run / weights).read_bytes()
-    table = list(csv.reader((straight / "sweep" / "results.csv").read_text().splitlines()))
+        ours, theirs = (folder / "sweep" / run / weights for folder in (stopped, uninterrupted))
+        assert ours.read_bytes() == theirs.read_bytes()
+    table = list(csv.reader((uninterrupted / "sweep" / "results.csv").read_text().splitlines()))
     assert [row[:2] for row in table] == [["trial", "optim.lr"], ["001", "0.01"], ["000", "0.0001"]]
 
 
@@ -73,10 +74,10 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
         *("--grid", "optim.lr=0.003,0.01,0.03,0.1", "--retrain", "0,1,2", "--train.steps", "4", *SMALL[2:]),
         cwd=tmp_path,
     )
-    said = protocol.ended()
-    assert protocol.returncode == 0, said
-    assert said.count(" 1,295 training images ") == 4
-    assert said.count(" 1,438 training images ") == 3
+    output = protocol.ended()
+    assert protocol.returncode == 0, output
+    assert output.count(" 1,295 training images ") == 4
+    assert output.count(" 1,438 training images ") == 3
     assert len([path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]) == 7
     result = json.loads((tmp_path / "sweep" / "retrained.json").read_text())
     trials = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]

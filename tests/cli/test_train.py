@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from checkpoints import metadata, tensors, truncate
-from photographs import CLASSES, break_files, write_photographs
+from photographs import CLASSES, add_unreadable_files, write_photographs
 from processes import records, steps_taken, vitral
 from vitral.cli import main
 from vitral.weights.folder import load_model
@@ -187,7 +187,7 @@ class TestWrongUse:
             (["digits", "--data.source", "folder", "--data.root", "empty"], "empty"),
             (["digits", "--data.source", "folder", "--data.root", "single"], "single has only one class, 'cats'"),
             (["folder"], "needs --data.root"),
-            (["finetune", "--data.root", "nowhere"], "name its folder with --model.weights"),
+            (["finetune", "--data.root", "nowhere"], "--model.weights"),
             (["finetune", "--model.weights", "nowhere"], "nowhere does not exist"),
             (["finetune", "--model.weights", "empty"], "empty is not a Vitral model"),
         ],
@@ -212,7 +212,10 @@ class TestWrongUse:
     @pytest.mark.usefixtures("run")
     def test_an_existing_folder(self, typed, tmp_path):
         before = files(tmp_path)
-        assert typed.refusal(*DIGITS).startswith("run exists and is not empty: choose another --out, or resume it:")
+        error = typed.refusal(*DIGITS)
+        assert error.startswith("run exists and is not empty")
+        assert "--out" in error
+        assert "--resume" in error
         assert files(tmp_path) == before
 
     def test_a_folder_that_cannot_be_made(self, typed, tmp_path):
@@ -223,7 +226,9 @@ class TestWrongUse:
     @pytest.mark.parametrize("name", ["nowhere", "empty"])
     def test_nothing_to_resume(self, typed, tmp_path, name):
         (tmp_path / "empty").mkdir()
-        assert typed.refusal("train", "--resume", name) == f"{name} has no run to resume: it has no run.json"
+        error = typed.refusal("train", "--resume", name)
+        assert error.startswith(name)
+        assert "run.json" in error
 
     @pytest.mark.parametrize(
         ("change", "sentence"),
@@ -283,10 +288,10 @@ def test_a_loss_that_is_not_finite(typed, tmp_path):
     assert sentence.startswith("the ")
     assert " at step " in sentence
     assert " with learning rate " in sentence
-    kept = sorted((tmp_path / "run" / "checkpoints").glob("step_*"))
-    if kept:
+    saved = sorted((tmp_path / "run" / "checkpoints").glob("step_*"))
+    if saved:
         assert "the run is saved; resume it with: vitral train --resume run" in typed.errors
-    for path in kept:
+    for path in saved:
         assert all(tensor.isfinite().all() for tensor in tensors(path, "model").values())
 
 
@@ -307,17 +312,17 @@ def test_a_run_finds_its_data_from_any_folder(typed, trained_once, tmp_path):
     assert typed.refusal("eval", "first/base").startswith(f"{tmp_path / 'first' / 'photos'} does not exist")
 
 
-def test_a_broken_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path):
-    broken = break_files(photos)
+def test_an_unreadable_image_stops_the_run_and_may_be_skipped(typed, photos, tmp_path):
+    unreadable = add_unreadable_files(photos)
     run = ["train", "folder", *SMALL, *PHOTOS, "--train.steps", "12", "--out", "run"]
     sentence = typed.refusal(*run)
-    assert any(sentence.startswith(f"{path.relative_to(tmp_path)} cannot be read as an image") for path in broken)
+    assert any(sentence.startswith(f"{path.relative_to(tmp_path)} cannot be read as an image") for path in unreadable)
     assert sentence.endswith("--data.on-error skip")
     assert "the run is saved; resume it with: vitral train --resume run" in typed.errors
     before = steps_taken(tmp_path / "run")
     typed("train", "--resume", "run", "--data.on-error", "skip")
     assert "files could not be read and were skipped:" in typed.errors
-    assert sum(str(path.relative_to(tmp_path)) in typed.errors for path in broken) == 3
+    assert sum(str(path.relative_to(tmp_path)) in typed.errors for path in unreadable) == 3
     steps = [record["step"] for record in records(tmp_path / "run") if "train/loss" in record]
     assert steps == sorted(set(steps))
     assert before < steps[-1] == 12
@@ -347,15 +352,15 @@ FULL = ["train", "digits", *SMALL, "--train.steps", "12", "--train.log", "1step"
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that always had room."""
-    run = tmp_path_factory.mktemp("straight") / "run"
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
     main([*FULL, "--out", str(run)])
     return run
 
 
 @pytest.mark.parametrize("leave", [0, 4_096, 8_192, 12_288, *range(20_000, 220_000, 20_000)])
-def test_a_full_disk(typed, small_disk, straight, leave):
+def test_a_full_disk(typed, small_disk, uninterrupted, leave):
     """Whichever file does not fit, the error names it, and the run can be resumed once there is room."""
     run = small_disk / "run"
     filler = fill(small_disk, leave=leave)
@@ -368,8 +373,8 @@ def test_a_full_disk(typed, small_disk, straight, leave):
     assert bool(saved) == (f"the run is saved; resume it with: vitral train --resume {run}" in typed.errors)
     filler.unlink()
     typed(*(["train", "--resume", run] if (run / "run.json").exists() else [*FULL, "--out", run]))
-    assert (run / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
-    assert records(run) == records(straight)
+    assert (run / "model.safetensors").read_bytes() == (uninterrupted / "model.safetensors").read_bytes()
+    assert records(run) == records(uninterrupted)
 
 
 def test_a_full_disk_as_a_process(small_disk, tmp_path):

@@ -188,14 +188,14 @@ ESTIMATE = re.compile(r"([\d.]+) (seconds|minutes|hours|days) of an H100[^`]*`vi
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_recipes_say_what_to_expect(recipe: str) -> None:
     """A command, a figure with its spread or that there is none, hardware and time, and the source of all that."""
-    said = RECIPES[recipe].describe()
-    assert said["command"].startswith(f"vitral train {recipe}")
-    assert "TODO" not in "".join(said.values())
+    facts = RECIPES[recipe].describe()
+    assert facts["command"].startswith(f"vitral train {recipe}")
+    assert "TODO" not in "".join(facts.values())
     spread = ("±", "no spread", "one run", "over seeds", "no table of the paper", "0.2 to 0.6 points")
-    assert any(words in said["expect"] for words in spread), said["expect"]
-    assert re.search(r"\d.*(H100|TPU|Xeon)", said["time"]), said["time"]
-    assert re.search(r"arXiv \d{4}\.\d{5}|measured here", said["source"]), said["source"]
-    for path in re.findall(r"benchmarks/\S+\.md", said["source"]):
+    assert any(words in facts["expect"] for words in spread), facts["expect"]
+    assert re.search(r"\d.*(H100|TPU|Xeon)", facts["time"]), facts["time"]
+    assert re.search(r"arXiv \d{4}\.\d{5}|measured here", facts["source"]), facts["source"]
+    for path in re.findall(r"benchmarks/\S+\.md", facts["source"]):
         assert (ROOT / path).is_file(), path
 
 
@@ -204,8 +204,8 @@ def test_estimates_of_recipes_are_those_of_plan(
 ) -> None:
     monkeypatch.setattr("vitral.commands.plan.footprints", lambda *_: [])  # memory, which takes longer than all else
     times = [recipe.describe()["time"] for recipe in RECIPES.values()]
-    estimates = {estimate for said in times for estimate in ESTIMATE.findall(said)}
-    assert sum(len(ESTIMATE.findall(said)) for said in times) == sum(said.count("vitral plan") for said in times) > 20
+    estimates = {estimate for time in times for estimate in ESTIMATE.findall(time)}
+    assert sum(len(ESTIMATE.findall(time)) for time in times) == sum(time.count("vitral plan") for time in times) > 20
     for amount, unit, words in estimates:
         main(["plan", *words.split(), "--json"])
         hours = json.loads(capsys.readouterr().out)["hours"]

@@ -8,7 +8,7 @@ import pytest
 from contracts.project import PACKAGE, modules
 
 LEVELS = (
-    ("__init__", "__main__"),  # doors of the package, which nobody comes in by from inside
+    ("__init__", "__main__"),  # entry points, which no module imports
     ("cli",),
     ("commands",),
     ("sweeps",),
@@ -25,7 +25,7 @@ LEVELS = (
     ("layers", "card", "datasets"),
     ("data",),
     ("distributed", "config"),
-    ("files", "device"),
+    ("files", "device", "page"),
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

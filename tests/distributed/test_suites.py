@@ -76,10 +76,10 @@ def test_a_task_that_fails_costs_no_other(run: Path, tmp_path: Path) -> None:
     """The others are measured and written, though the status, which ends all processes, is that of a failure."""
     model = shutil.copytree(run, tmp_path / "run")
     words = ("eval", model, "--suite", "vtab-mini", "--device", "cpu", "--out", "table.csv")
-    processes = pair(*words, cwd=tmp_path, script=Path(small_suite.__file__), TORN="Tissue")
+    processes = pair(*words, cwd=tmp_path, script=Path(small_suite.__file__), UNREADABLE="Tissue")
     stderr = "".join(process.ended() for process in processes)
     assert processes[0].returncode == 1, stderr
-    assert "skipped: Tissue: image 0 is torn" in stderr
+    assert "skipped: Tissue: image 0 is unreadable" in stderr
     with (tmp_path / "table.csv").open() as file:
         assert {row["task"] for row in csv.DictReader(file)} == {"Digits"}
 

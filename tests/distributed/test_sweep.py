@@ -28,10 +28,10 @@ def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0], stderr
     assert stderr.count("1 of 3 trials are finished (--trials was 2 before)") == 1, "one process prints"
     assert stderr.count("trial 002 (3 of 3)") == 1
-    begun = re.findall(r"steps (\d+) to 60 of 128 images in all, 64 on each of 2 devices", stderr)
-    assert len(begun) == 3
-    assert int(begun[0]) in range(4, 60, 4), "the interrupted run resumes from one of its checkpoints"
-    assert begun[1:] == ["0", "0"]
+    first_steps = re.findall(r"steps (\d+) to 60 of 128 images in all, 64 on each of 2 devices", stderr)
+    assert len(first_steps) == 3
+    assert int(first_steps[0]) in range(4, 60, 4), "the interrupted run resumes from one of its checkpoints"
+    assert first_steps[1:] == ["0", "0"]
     trials = json.loads((tmp_path / "sweep" / "results.json").read_text())["trials"]
     assert len({row["settings"]["optim.lr"] for row in trials}) == 3
     assert [len(row["values"]) for row in trials] == [1, 1, 1]

@@ -96,9 +96,9 @@ def test_two_processes_assign_as_one_that_has_no_unreadable_image(pairs):
 
 
 def test_more_and_fewer_processes_resume_with_the_same_samples(tmp_path):
-    straight = tmp_path / "straight"
-    straight.mkdir()
-    assert f"step {STEPS}/{STEPS}" in start(*LONG, cwd=straight).ended()
+    uninterrupted = tmp_path / "uninterrupted"
+    uninterrupted.mkdir()
+    assert f"step {STEPS}/{STEPS}" in start(*LONG, cwd=uninterrupted).ended()
     run = tmp_path / "run"
     moments = []
     for processes in (2, 1):
@@ -114,7 +114,7 @@ def test_more_and_fewer_processes_resume_with_the_same_samples(tmp_path):
     processes = pair(*LONG, cwd=tmp_path)
     stderr = "".join(process.ended() for process in processes)
     assert [process.returncode for process in processes] == [0, 0], stderr
-    for ours, theirs in zip(losses(run), losses(straight / "run"), strict=True):
+    for ours, theirs in zip(losses(run), losses(uninterrupted / "run"), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
 
 

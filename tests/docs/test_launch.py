@@ -16,7 +16,7 @@ from processes import SECONDS, SOURCES, records, steps_taken, wait_until
 LAUNCH = Path(__file__).parents[2] / "docs" / "launch"
 
 SRUN = """#!/bin/bash
-# as SLURM's: a process for each task, told its number; the highest exit status of all
+# as SLURM's: a process for each task, with its number in SLURM_PROCID; the highest exit status of all
 pids=()
 for ((rank = 0; rank < SLURM_NTASKS; rank++)); do
     SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" &
@@ -93,9 +93,11 @@ def job(cluster: Path, *, number: int, steps: int) -> subprocess.Popen[str]:
 def test_the_script_is_one_for_bash_and_asks_slurm_for_what_it_needs() -> None:
     script = LAUNCH / "slurm.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
-    asked = [line.removeprefix("#SBATCH ") for line in script.read_text().splitlines() if line.startswith("#SBATCH ")]
-    assert {"--requeue", "--signal=USR1@180"} <= set(asked)
-    settings = dict(line.split("=", 1) for line in asked if "=" in line)
+    directives = [
+        line.removeprefix("#SBATCH ") for line in script.read_text().splitlines() if line.startswith("#SBATCH ")
+    ]
+    assert {"--requeue", "--signal=USR1@180"} <= set(directives)
+    settings = dict(line.split("=", 1) for line in directives if "=" in line)
     assert settings["--ntasks-per-node"] == settings["--gpus-per-node"], "a process for each device"
 
 
@@ -105,10 +107,10 @@ def test_a_slurm_job_of_two_processes_stops_and_goes_on_when_it_comes_again(clus
     wait_until(lambda: steps_taken(run) >= 3, first)
     for pid in (cluster / "pids").read_text().split():
         os.kill(int(pid), signal.SIGUSR1)
-    said = first.communicate(timeout=SECONDS)[1]
-    assert first.returncode == 138, said
-    assert "8 images in all, 4 on each of 2 devices" in said
-    assert "stopped by SIGUSR1" in said
+    stderr = first.communicate(timeout=SECONDS)[1]
+    assert first.returncode == 138, stderr
+    assert "8 images in all, 4 on each of 2 devices" in stderr
+    assert "stopped by SIGUSR1" in stderr
     words = "train folder --data.root photos --out runs/photos --or-resume --data.workers 10"
     assert sorted((cluster / "typed").read_text().splitlines()) == [
         f"{rank} {rank} 2 localhost {words}" for rank in "01"
@@ -117,9 +119,9 @@ def test_a_slurm_job_of_two_processes_stops_and_goes_on_when_it_comes_again(clus
     stopped = steps_taken(run)
     assert 3 <= stopped < steps
     second = job(cluster, number=job_number(), steps=steps)
-    said = second.communicate(timeout=SECONDS)[1]
-    assert second.returncode == 0, said
-    assert f"steps {stopped} to {steps} of 8 images" in said
+    stderr = second.communicate(timeout=SECONDS)[1]
+    assert second.returncode == 0, stderr
+    assert f"steps {stopped} to {steps} of 8 images" in stderr
     losses = [record["step"] for record in records(run) if "train/loss" in record]
     assert losses == list(range(1, steps + 1)), "no step is missing, none comes twice"
     assert (run / "model.safetensors").is_file()
@@ -129,9 +131,9 @@ def test_a_slurm_job_of_two_processes_stops_and_goes_on_when_it_comes_again(clus
 def test_a_slurm_job_that_fails_is_not_put_back(cluster: Path) -> None:
     (cluster / "photos").rename(cluster / "elsewhere")
     process = job(cluster, number=job_number(), steps=2)
-    said = process.communicate(timeout=SECONDS)[1]
-    assert process.returncode == 2, said
-    assert "photos does not exist" in said
+    stderr = process.communicate(timeout=SECONDS)[1]
+    assert process.returncode == 2, stderr
+    assert "photos does not exist" in stderr
     assert not (cluster / "scontrol").exists()
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 def lines() -> list[str]:
     """What the page types, but the commands that install and start the service."""
     typed = re.findall(r"^\$ (.+)$", PAGE.read_text(), re.MULTILINE)
-    return [line for line in typed if not line.startswith(("pip ", "vitral ", "openssl "))]
+    return [line for line in typed if line.startswith(("curl ", "echo "))]
+
+
+def blocks() -> list[str]:
+    """The page's Python."""
+    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def test_curl_lines_are_answered(tmp_path: Path) -> None:
@@ -42,6 +48,13 @@ def test_curl_lines_are_answered(tmp_path: Path) -> None:
             assert result.returncode == 0, (line, result.stderr)
             if line.startswith("curl") and "-o " not in line:
                 assert json.loads(result.stdout)["images"][0]["sha256"], line
+        names: dict[str, Any] = {}
+        exec(next(block for block in blocks() if "def classify" in block), names)
+        assert names["classify"](tmp_path / "photo.jpg", service.url)[0]["class"].startswith("class ")
+        (tmp_path / "bad.jpg").write_bytes(b"no image")
+        with pytest.raises(RuntimeError, match="cannot be read"):
+            names["classify"](tmp_path / "bad.jpg", service.url)
+    assert (tmp_path / "first-layer.png").read_bytes() != (tmp_path / "attention.png").read_bytes()
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -15,7 +15,7 @@ from vitral.serve import ServeConfig, create_app
 
 __all__ = ["client_of", "image_file", "picture", "wait_until_ready"]
 
-SECONDS = 60
+SECONDS = 300
 
 
 def picture(seed: int = 0) -> Image.Image:

@@ -96,6 +96,16 @@ def test_attention_is_a_picture(client: TestClient) -> None:
     assert response.content.startswith(b"\x89PNG")
 
 
+def test_attention_of_a_layer_is_the_rollout_up_to_it(client: TestClient) -> None:
+    first, last, whole = (
+        client.post(f"/v1/attention?{query}", content=image_file(), headers=PNG).content
+        for query in ("layer=1", "layer=2", "model=small")
+    )
+    assert first != last == whole
+    for layer in ("0", "3", "x"):
+        assert "layer" in refused(client.post(f"/v1/attention?layer={layer}", content=image_file(), headers=PNG), 422)
+
+
 def test_models_are_listed(client: TestClient) -> None:
     first, second = client.get("/v1/models").json()["models"]
     assert (first["name"], second["name"]) == ("small", "blank")
@@ -225,9 +235,10 @@ def test_every_response_keeps_the_page_to_this_host(client: TestClient) -> None:
 
 def test_page_files_are_served_and_nothing_else(client: TestClient) -> None:
     assert "text/html" in client.get("/").headers["content-type"]
-    assert "javascript" in client.get("/page/page.js").headers["content-type"]
+    assert "javascript" in client.get("/page/service.js").headers["content-type"]
     assert "text/css" in client.get("/page/style.css").headers["content-type"]
     assert client.get("/page/../app.py").status_code == client.get("/page/%2e%2e/app.py").status_code == 404
-    for file in (Path(__file__).parents[2] / "src/vitral/serve").rglob("*.*"):
+    sources = Path(__file__).parents[2] / "src" / "vitral"
+    for file in (*(sources / "serve").rglob("*.*"), *(sources / "page").rglob("*.*")):
         if file.suffix in (".html", ".js", ".css"):
             assert "://" not in file.read_text(), file

@@ -119,6 +119,24 @@ def test_items_past_their_deadline_are_not_computed(batcher: Batcher, task: Doub
     assert stats[1].expired == 1
 
 
+def test_items_that_would_be_late_are_not_computed(stats: list[BatchStats]) -> None:
+    """Without that, a queue as long as the deadlines would be computed in vain."""
+
+    def slow(items: list[int]) -> list[int]:
+        time.sleep(0.3)
+        return items
+
+    batcher = Batcher(name="test", max_batch=1, max_wait=0.0, observe=stats.append)
+    batcher.start()
+    assert batcher.submit(slow, 1, deadline=later()).result(SOON) == 1
+    with pytest.raises(DeadlinePassed):
+        batcher.submit(slow, 2, deadline=time.monotonic() + 0.1).result(SOON)
+    # nothing was computed, so the time that it takes may have changed
+    assert batcher.submit(slow, 3, deadline=time.monotonic() + 0.1).result(SOON) == 3
+    batcher.close()
+    assert [(batch.computed, batch.expired) for batch in stats] == [(1, 0), (0, 1), (1, 0)]
+
+
 def test_a_batch_that_fails_does_not_end_the_thread(batcher: Batcher, task: Doubling) -> None:
     def broken(items: list[int]) -> list[int]:
         raise RuntimeError("no memory")

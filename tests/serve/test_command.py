@@ -87,7 +87,6 @@ def test_a_service_that_is_open_to_all_says_so(
     (folder / "token").write_text("secret")
     listeners = []
     monkeypatch.setattr("vitral.commands.serve.run_server", lambda app, listener, drain: listeners.append(listener))
-    monkeypatch.setattr("vitral.commands.serve.log_access", lambda: None)
     main(["serve", "runs/tiny", "--port", "0", *arguments])
     (listener,) = listeners
     host, port = listener.getsockname()

@@ -88,7 +88,7 @@ def test_what_is_queued_is_finished_and_health_says_that_the_end_is_near(tmp_pat
 
 
 def test_requests_beyond_the_time_to_drain_are_refused(tmp_path: Path, model: str) -> None:
-    with running(tmp_path, model, "--max-batch", "1", "--drain", "1s") as service:
+    with running(tmp_path, model, "--max-batch", "1", "--drain", "1s", "--timeout", "10m") as service:
         connections = [service.connect() for _ in range(200)]
         for connection in connections:
             connection.sendall(request(keep_alive=False))

@@ -421,8 +421,8 @@ def test_features_are_the_equations_composed_by_hand(gelu: str, pool: str, posit
     assert list(features.landmarks) == ["embedded", "blocks.0", "blocks.1", "norm"]
     for name, tokens in expected.items():
         torch.testing.assert_close(features.landmarks[name], tokens, rtol=0, atol=1e-10)
-    represented = expected["norm"][:, 0] if pool == "cls" else expected["norm"].mean(dim=1)
-    torch.testing.assert_close(features.pooled, represented, rtol=0, atol=1e-10)
+    pooled = expected["norm"][:, 0] if pool == "cls" else expected["norm"].mean(dim=1)
+    torch.testing.assert_close(features.pooled, pooled, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -513,11 +513,11 @@ def test_dropout_drops_its_fraction_and_scales_the_rest() -> None:
     torch.manual_seed(0)
     model = tiny(image_size=(64, 48), dropout=0.3).train()
     images = images_for(model, batch=4)
-    kept, _ = model.embed(images)
+    embedded, _ = model.embed(images)
     whole, _ = model.eval().embed(images)
-    dropped = kept == 0
+    dropped = embedded == 0
     assert dropped.double().mean().item() == pytest.approx(0.3, abs=5 * math.sqrt(0.3 * 0.7 / dropped.numel()))
-    torch.testing.assert_close(kept[~dropped], whole[~dropped] / 0.7, rtol=1e-12, atol=0)
+    torch.testing.assert_close(embedded[~dropped], whole[~dropped] / 0.7, rtol=1e-12, atol=0)
 
 
 def test_dropout_acts_in_training_only() -> None:

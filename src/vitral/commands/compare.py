@@ -16,7 +16,7 @@ from vitral.sweeps.compare import RunSummary, different_settings, summarise_runs
 
 __all__ = ["main"]
 
-SCREEN_METRICS = ("top1", "loss", "knn", "linear")
+SCREEN_METRICS = ("top1", "loss", "knn", "linear", "map", "f1", "r2", "mae")
 """Metrics that fit on the screen; --json and files have all."""
 
 Cells = list[list[str]]

@@ -50,8 +50,8 @@ def main(options: argparse.Namespace) -> None:
         count_positions_as_trained(model)
     with renamed_at_the_end(options.destination) as place:
         caveats = [*adapted, *save_as(model, place, options.to)]
-        found = verify(model, place, options.to)
-    first, *others = found.differences.items()
+        verification = verify(model, place, options.to)
+    first, *others = verification.differences.items()
     if options.json:
         facts = {
             "source": str(options.source),
@@ -61,22 +61,22 @@ def main(options: argparse.Namespace) -> None:
             "tensors": len(model.state_dict()),
             "missing": list(report.missing) if report else [],
             "unexpected": list(report.unexpected) if report else [],
-            "notes": [*(report.notes if report else ()), *caveats, *found.notes],
-            "verified_by": found.by,
+            "notes": [*(report.notes if report else ()), *caveats, *verification.notes],
+            "verified_by": verification.by,
             "compared": first[0],
             "largest_difference": first[1],
-            "differences": found.differences,
+            "differences": verification.differences,
         }
         print_json(facts)
         return
     if report:
         note_report(report)
-    for sentence in (*caveats, *found.notes):
+    for sentence in (*caveats, *verification.notes):
         note(sentence)
     print(f"{options.destination}: {len(model.state_dict())} tensors as {options.to}")
     more = "".join(f", its {name} by at most {difference:.1e}" for name, difference in others)
     print(
-        f"checked with {found.by}: its {first[0]} of random images differ from the source's by at most "
+        f"checked with {verification.by}: its {first[0]} of random images differ from the source's by at most "
         f"{first[1]:.1e}{more}"
     )
 

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ from vitral.commands.output import finite, note, print_json, print_table
 from vitral.commands.predict import image_files
 from vitral.data.config import DataConfig
 from vitral.data.images.bands import image_suffixes
+from vitral.data.images.preprocess import Preprocessing
 from vitral.datasets.opening import open_data
 from vitral.errors import UserError
 from vitral.evals.relabel import relabel
 from vitral.evals.splits import final_split
 from vitral.export.exported import ExportedModel, is_exported
+from vitral.export.html_file import plan_page
 from vitral.export.images import ReferenceImages, from_files, photographs
 from vitral.export.parity import ParityReport, compare
+from vitral.export.registry import BACKENDS
 from vitral.export.writing import ExportOptions, export_model
 from vitral.files import write_json
 from vitral.models import Model
@@ -36,13 +39,19 @@ def main(options: argparse.Namespace) -> None:
     """Exports and compares; exits with code 1 if file and model differ too much. The file stays."""
     chosen = ExportOptions(
         to=options.to,
-        precision=options.precision,
+        precision=options.precision or "float32",
         image_size=options.image_size,
         with_preprocessing=options.with_preprocessing,
+        runtime=options.runtime,
     )
     if is_exported(options.model):
         raise UserError(f"{options.model} is an exported file: export the model that it was made from")
     model = load_and_note(options.model, image_size=options.pixels, **source_options(options))
+    if options.to == "html":
+        precision, size = plan_page(model, options.precision, options.runtime)
+        chosen = replace(chosen, precision=precision)
+        note(f"{options.destination} will have about {size / 1e6:.0f} MB, with weights in {precision}")
+    options.precision = chosen.precision
     data = run_data(Path(options.model))
     images = reference_images(options, model, data)
     reports: list[ParityReport] = []
@@ -52,9 +61,7 @@ def main(options: argparse.Namespace) -> None:
         reports.append(compare(model, exported, images, tolerance=tolerance))
         return "" if reports[0].passed else reports[0].verdict
 
-    calibration = None
-    if options.precision == "int8" and data is not None and not options.with_preprocessing:
-        calibration = training_images(model, data)
+    calibration = calibration_images(options, model, data) if options.precision == "int8" else None
     export_model(model, options.destination, chosen, calibration=calibration, verify=verify)
     (report,) = reports
     for reason in images.unreadable.values():
@@ -87,16 +94,46 @@ def reference_images(options: argparse.Namespace, model: Model, data: DataConfig
     return photographs()
 
 
-def training_images(model: Model, data: DataConfig) -> Iterator[Tensor] | None:
-    """Batches of normalised training images; None if they cannot be read any more."""
+def calibration_images(options: argparse.Namespace, model: Model, data: DataConfig | None) -> Iterator[Tensor] | None:
+    """Batches of what the file takes, from the run's training images or, for OpenVINO, those of `--images`.
+
+    None if there are none: ONNX Runtime then takes the ranges of activations at each call.
+    """
+    if model.card is None:
+        return None  # which is refused later
+    if options.to == "onnx" and options.with_preprocessing:
+        return None  # its calibration would quantise the resize too
+    images = training_images(data) if data is not None else None
+    if images is None and options.to == "openvino" and options.images is not None:
+        files = image_files([str(options.images)], image_suffixes(channels_of(model)))
+        images = from_files(files, title=f"those of {options.images}", classes=(), most=NUM_CALIBRATION)
+    if images is None:
+        return None
+    return batches(images, model.card.preprocessing, whole=options.with_preprocessing)
+
+
+def batches(images: ReferenceImages, preprocessing: Preprocessing, *, whole: bool) -> Iterator[Tensor]:
+    """Normalised images, or whole ones, one by one; says which they are once they are needed."""
+    note(f"the ranges of int8 are those of {len(images.indices)} images: {images.title}")
+    for part, _ in images.batches(preprocessing, CALIBRATION_BATCH):
+        if whole:
+            yield from (image[None] for image in part.whole)
+        else:
+            yield preprocessing.normalise(part.pixels)
+
+
+def training_images(data: DataConfig) -> ReferenceImages | None:
+    """The run's training images; None if they cannot be read any more."""
     try:
-        images = ReferenceImages.of("the run's training images", open_data(data)["train"], most=NUM_CALIBRATION)
+        return ReferenceImages.of("the run's training images", open_data(data)["train"], most=NUM_CALIBRATION)
     except (UserError, OSError):
         return None  # the reason was printed for the test images
-    note(f"the ranges of int8 are those of {len(images.indices)} training images")
-    assert model.card is not None
-    preprocessing = model.card.preprocessing
-    return (preprocessing.normalise(part.pixels) for part, _ in images.batches(preprocessing, CALIBRATION_BATCH))
+
+
+def written_bytes(options: argparse.Namespace) -> int:
+    """Size of the file, and of what belongs beside it."""
+    suffixes = (options.destination.suffix, *BACKENDS[options.to].beside)
+    return sum(options.destination.with_suffix(suffix).stat().st_size for suffix in suffixes)
 
 
 def as_json(options: argparse.Namespace, report: ParityReport, model: Model) -> dict[str, Any]:
@@ -108,7 +145,7 @@ def as_json(options: argparse.Namespace, report: ParityReport, model: Model) -> 
         "precision": options.precision,
         "image_size": options.image_size,
         "with_preprocessing": options.with_preprocessing,
-        "bytes": options.destination.stat().st_size,
+        "bytes": written_bytes(options),
         "classes": len(model.card.classes) if model.card else 0,
         **asdict(report),
         "agreement": report.agreement,
@@ -119,7 +156,7 @@ def as_json(options: argparse.Namespace, report: ParityReport, model: Model) -> 
 
 def print_report(options: argparse.Namespace, report: ParityReport, beside: Path) -> None:
     """Prints the comparison and its verdict."""
-    megabytes = options.destination.stat().st_size / 1e6
+    megabytes = written_bytes(options) / 1e6
     title = f"{options.destination}: {megabytes:.1f} MB, {options.precision}, compared on {report.images}"
     rows = [["size", "batch", "images", "equal", "largest diff", "mean diff", "largest output"]]
     for row in report.comparisons:

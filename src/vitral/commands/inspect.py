@@ -17,6 +17,7 @@ from vitral.commands.predict import image_files
 from vitral.data.images.bands import image_suffixes
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source
+from vitral.data.sources.targets import label_text
 from vitral.errors import UserError
 from vitral.inspection.look import Look, look
 from vitral.inspection.picture import draw_looks
@@ -38,7 +39,7 @@ def main(options: argparse.Namespace) -> None:
     else:
         looks = list(islice(inspect_held_out(model, options.run, seed=options.seed), options.count))
     if not looks:
-        raise UserError("no held-out image can be read: name images to draw")
+        raise UserError("no held-out image can be read: give images to draw")
     draw_looks(looks, picture)
     if options.json:
         print_json({"picture": str(picture), "images": [as_json(look) for look in looks]})
@@ -69,7 +70,7 @@ def inspect_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
     """
     data = run_data(run)
     if data is None:
-        raise UserError(f"{run} has no run.json that names its data: name images to draw")
+        raise UserError(f"{run} has no run.json that names its data: give images to draw")
     _, source = open_split(data, None)
     assert model.card is not None
     for index in alternate_classes(source, seed=seed):
@@ -81,13 +82,15 @@ def inspect_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
             note(f"skipped: {error}")
             continue
         name = Path(source.name(index)).name
-        yield look(model, image, name=name, truth=source.classes[source.labels[index]])
+        yield look(model, image, name=name, truth=label_text(source, index))
 
 
 def alternate_classes(source: Source, *, seed: int) -> list[int]:
     """Indices of all images in a seeded order in which every class occurs once before any occurs again."""
     order = np.random.default_rng(seed).permutation(len(source))
     labels = source.labels[order]
+    if labels.ndim > 1:  # several labels or a number
+        return order.tolist()
     turns = np.zeros(len(order), np.int64)
     for label in np.unique(labels):
         turns[labels == label] = np.arange((labels == label).sum())

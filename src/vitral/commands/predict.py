@@ -15,6 +15,7 @@ from rich.table import Table
 from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import channels_of, check_head, load_classifier
 from vitral.commands.output import note, print_json, printable, progress_bar
+from vitral.commands.predict_targets import target_writer
 from vitral.data.images.bands import image_suffixes
 from vitral.data.sources.folder import left_out
 from vitral.errors import UserError
@@ -38,12 +39,17 @@ def main(options: argparse.Namespace) -> None:
         precision=options.precision,
     )
     files = image_files(options.images, image_suffixes(channels_of(model)))
-    top_k = min(3, len(predictor.card.classes)) if options.top is None else options.top
+    card = predictor.card
+    top_k = min(3, len(card.classes)) if options.top is None and card.target == "class" else options.top
     results = predictor.predict(files, top_k=top_k)
-    write = write_json if options.json else write_csv if options.csv else write_table
+    form = "json" if options.json else "csv" if options.csv else "table"
     failures: list[Failure] = []
     enabled = not (options.csv and sys.stdout.isatty())
-    count = write(with_progress(results, len(files), failures, enabled=enabled), top_k)
+    results = with_progress(results, len(files), failures, enabled=enabled)
+    if card.target != "class":
+        count = target_writer(card, form)(results)
+    else:
+        count = {"json": write_json, "csv": write_csv, "table": write_table}[form](results, top_k or 1)
     if not count:
         raise UserError(failures[0].reason if len(files) == 1 else f"none of {len(files)} images could be classified")
 
@@ -61,7 +67,7 @@ def image_files(arguments: list[str], suffixes: Set[str]) -> list[str]:
     files: list[str] = []
     for argument in arguments:
         if not argument:
-            raise UserError("an image has an empty name: name image files, or folders with images")
+            raise UserError("an image has an empty name: give image files, or folders with images")
         if argument == "-":
             lines = [line.rstrip("\r\n") for line in sys.stdin]
             names = [line for line in lines if line]
@@ -96,7 +102,7 @@ def folder_images(folder: str, suffixes: Set[str]) -> list[str]:
     if others:
         note(f"{folder}: {left_out(others, suffixes=suffixes)}")
     if not files:
-        raise UserError(f"{folder} has no images: name image files, or a folder with images")
+        raise UserError(f"{folder} has no images: give image files, or a folder with images")
     return files
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from vitral.card import ModelCard
 from vitral.commands.evaluate.command import predict_split
+from vitral.commands.evaluate.targets import predict_targets_of
 from vitral.commands.output import note, print_json, printable
 from vitral.config import to_dict
 from vitral.data.sources.source import Source
@@ -12,10 +13,12 @@ from vitral.datasets.opening import open_data
 from vitral.errors import UserError
 from vitral.evals.predictions import Predictions
 from vitral.evals.splits import final_split
+from vitral.evals.target_predictions import TargetPredictions
 from vitral.runs.fingerprint import fingerprint
 from vitral.runs.metrics import read_metrics, read_speed
 from vitral.runs.predictions import SavedPredictions, load_predictions, save_predictions
 from vitral.runs.report import ReportData, write_report
+from vitral.runs.report_targets import save_scatter
 from vitral.runs.run import Run
 from vitral.serve.predictor import Predictor
 from vitral.train.config import RunConfig, read_run_config
@@ -61,7 +64,7 @@ def load_data(config: RunConfig) -> Mapping[str, Source] | str:
 
 def load_or_predict(
     run: Run, config: RunConfig, card: ModelCard | None, data: Mapping[str, Source] | str, *, device: str
-) -> tuple[str, Predictions | None]:
+) -> tuple[str, Predictions | TargetPredictions | None]:
     """The split of the final evaluation and the model's predictions: as saved, or computed and saved."""
     saved = load_predictions(run.path)
     if saved and card and (isinstance(data, str) or len(saved.predictions.readable) == len(data.get(saved.split, ()))):
@@ -71,6 +74,9 @@ def load_or_predict(
     split = final_split(data)
     if config.objective.evaluate_by != "labels":
         return split, None
-    predictions = predict_split(Predictor(load_model(run.path), device=device), data[split], config.data)
+    predict = predict_split if config.data.target == "class" else predict_targets_of
+    predictions = predict(Predictor(load_model(run.path), device=device), data[split], config.data)
+    if isinstance(predictions, TargetPredictions) and card.target == "regression":
+        save_scatter(run.path, predictions, card)
     save_predictions(run.path, SavedPredictions(split=split, images=fingerprint(data[split]), predictions=predictions))
     return split, predictions

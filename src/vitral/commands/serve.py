@@ -2,15 +2,21 @@
 
 import argparse
 import ipaddress
-import logging
 import os
+import signal
 import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 from vitral.commands.arguments.weights import source_options
-from vitral.commands.loading import load_and_note
+from vitral.commands.loading import load_classifier
 from vitral.commands.output import note, printable
 from vitral.data.images.decode import max_pixels
 from vitral.serve import create_app
+from vitral.serve.logs import logging_to
 from vitral.serve.predictor import Predictor
 from vitral.serve.server import bind, run_server
 
@@ -22,18 +28,30 @@ def main(options: argparse.Namespace) -> None:
     if options.max_pixels is not None:
         os.environ["VITRAL_MAX_PIXELS"] = str(options.max_pixels)
     max_pixels()  # a wrong value in the environment is reported now, not with the first image
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     listener = bind(options.host, options.port)
-    source = source_options(options)
-    predictors = {
-        name: Predictor(load_and_note(path, **source), device=options.device, precision=options.precision)
-        for name, path in options.models.items()
+    with logging_to(sys.stderr, options.log_format):
+        load = partial(load_models, options.models, options.device, options.precision, **source_options(options))
+        app = create_app(load, config=options.config)
+        announce(f"serving {', '.join(printable(name) for name in options.models)} at {address(listener)}")
+        if options.config.token is None and not is_local(listener):
+            announce("the service is open to all who can reach this machine: --token-file FILE asks for a token")
+        run_server(app, listener, drain=options.drain)
+
+
+def load_models(paths: Mapping[str, str], device: str, precision: str, **source: Any) -> dict[str, Predictor]:
+    """The models by name; what their users should know about them is printed."""
+    return {
+        name: Predictor(load_classifier(path, **source), device=device, precision=precision)
+        for name, path in paths.items()
     }
-    app = create_app(predictors, config=options.config)
-    log_access()
-    note(f"serving {', '.join(printable(name) for name in options.models)} at {address(listener)}")
-    if options.config.token is None and not is_local(listener):
-        note("the service is open to all who can reach this machine: --token-file FILE asks for a token")
-    run_server(app, listener, drain=options.drain)
+
+
+def announce(text: str) -> None:
+    """Prints one line on standard error; a full disk there does not stop the service."""
+    with suppress(OSError):
+        note(text)
 
 
 def address(listener: socket.socket) -> str:
@@ -45,13 +63,3 @@ def address(listener: socket.socket) -> str:
 def is_local(listener: socket.socket) -> bool:
     """Whether only this machine can connect."""
     return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
-
-
-def log_access() -> None:
-    """Prints one line for each request on standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log = logging.getLogger("vitral.access")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False

@@ -16,6 +16,7 @@ from vitral.commands.output import print_json
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
+from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.recipe import Recipe
 from vitral.runs.run import Run
@@ -23,6 +24,7 @@ from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
+from vitral.train.targets import with_data
 from vitral.weights.address import to_address
 from vitral.weights.load import stores_architecture
 
@@ -37,7 +39,7 @@ def main(options: argparse.Namespace) -> None:
     with join_processes(timeout=parse_timeout(options.timeout)) as world:
         run, config = resolve_run(options.changes, resume=options.resume, or_resume=options.or_resume, world=world)
         with closing(run):
-            metrics = train_run(run, config, world)
+            metrics = train_run(run, config, world, strict=options.strict_resume)
     if not world.is_main:
         return
     if options.json:
@@ -60,7 +62,7 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
     if or_resume:
         out = pop_option(changes, "--out")[0]
         if out is None or resume:
-            raise UserError("--or-resume goes with RECIPE and --out DIR, the folder to start or to resume")
+            raise UserError("--or-resume needs RECIPE and --out DIR, the folder to start or to resume")
         if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
             resume, changes = Path(out), pop_option(changes[1:], "--model.name")[1]
     if resume:
@@ -69,17 +71,17 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
     return Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config
 
 
-def train_run(run: Run, config: RunConfig, world: World) -> dict[str, float]:
+def train_run(run: Run, config: RunConfig, world: World, *, strict: bool) -> dict[str, float]:
     """Trains to the end and returns the final metrics; a run that stops early prints how to resume it."""
     how = f"resume it with: vitral train --resume {shlex.quote(str(run.path))}"
     try:
-        return fit(run, config, world)
+        return fit(run, config, world, strict=strict)
     except Interrupted as stop:
         if world.is_main:
             print(f"{stop}; {'the run is finished' if stop.finished else how}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
     except (UserError, OSError):
-        if world.is_main and run.begun and any(run.checkpoints_path.glob("step_*")):
+        if world.is_main and run.started and any(run.checkpoints_path.glob("step_*")):
             print(f"the run is saved; {how}", file=sys.stderr)
         raise
 
@@ -104,6 +106,7 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     else:
         default = recipe()
     default, changes = replace_model(default, changes)
+    default = with_target(default, changes, program)
     default = with_channels(default, changes, program)
     return parse_config(RunConfig, default=default, arguments=changes, program=program)
 
@@ -126,6 +129,27 @@ def with_channels(config: RunConfig, changes: list[str], program: str) -> RunCon
     return replace(config, preprocessing=config.preprocessing.with_bands(int(channels)))
 
 
+def with_target(config: RunConfig, changes: list[str], program: str) -> RunConfig:
+    """The configuration with the objective of --data.target, if that is given and the recipe learns classes.
+
+    Raises:
+        UserError: the recipe has another objective.
+    """
+    target, _ = pop_option(changes, "--data.target", program)
+    if target not in ("multi-label", "regression"):  # the default, or a value that parsing refuses
+        return config
+    if not isinstance(config.objective, ClassificationConfig):
+        raise UserError(
+            f"the recipe {config.recipe} does not learn --data.target {target}: choose folder, finetune, or another "
+            "recipe that learns classes"
+        )
+    for option in ("--augment.mixup", "--augment.cutmix"):
+        if pop_option(changes, option, program)[0] not in (None, "0"):
+            raise UserError(f"{option} mixes two classes, and --data.target is {target}: leave it out")
+    source = pop_option(changes, "--data.source", program)[0] or config.data.source
+    return with_data(config, replace(config.data, source=source, target=target))
+
+
 def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
     """The configuration of a recipe for the weights of `--model.weights`, whose architecture becomes the recipe's.
 
@@ -142,7 +166,7 @@ def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
     if {"-h", "--help"} & set(changes):
         return recipe(None)
     if name != "finetune":
-        raise UserError("fine-tuning needs a trained model: name its folder with --model.weights")
+        raise UserError("fine-tuning needs a trained model: give its folder with --model.weights")
     chosen = "ViT-B/16@augreg-in21k" if torch.cuda.is_available() else "ViT-S/16@augreg-in21k"
     print(f"no --model.weights: fine-tuning {chosen}; vitral models --pretrained lists others", file=sys.stderr)
     try:

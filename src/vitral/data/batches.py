@@ -10,30 +10,47 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box, crop_offset
 from vitral.data.augment.params import AugmentParams, sample_params
+from vitral.data.balanced import BalancedOrder
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
-from vitral.data.notes import keep_notes, note_first, take_kept
+from vitral.data.notes import buffer_notes, note_first, take_notes
 from vitral.data.open_files import allow_open_files
 from vitral.data.order import repeated_at, sample_at
 from vitral.data.sources.source import Source, read_ahead
 from vitral.errors import UserError
 
-__all__ = ["UNREADABLE", "Batch", "EvaluationBatches", "TrainingBatches", "load", "translate_worker_errors"]
+__all__ = [
+    "UNREADABLE",
+    "Batch",
+    "EvaluationBatches",
+    "Targets",
+    "TrainingBatches",
+    "load",
+    "readable",
+    "translate_worker_errors",
+]
 
 UNREADABLE = -100
-"""Label of an unreadable image; losses and metrics ignore it."""
+"""Class of an unreadable image; losses and metrics ignore it. Where targets are numbers, theirs are NaN."""
 
+Targets = Int64[Tensor, " b"] | Float32[Tensor, "b k"]
+"""Class of each image, or UNREADABLE; or 1 for each of its labels and 0 for the others, or its number, or NaN."""
 
 BOX_CROPS = ("inception", "inception_tf", "square")
 """Crops that are a box of the stored image."""
+
+
+def readable(labels: Targets) -> Bool[Tensor, " b"]:
+    """Which images could be read."""
+    return labels != UNREADABLE if labels.ndim == 1 else ~labels[:, 0].isnan()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +58,8 @@ class Batch:
     """Decoded images, their labels, and the parameters of their augmentation."""
 
     images: PixelBatch
-    labels: Int64[Tensor, " b"]
-    """Class of each image, or UNREADABLE."""
+    labels: Targets
+    """See `Targets`."""
     augment_params: AugmentParams | None = None
     """None in evaluation."""
     unreadable: tuple[str, ...] = ()
@@ -75,12 +92,16 @@ class TrainingBatches(Dataset[Batch]):
     seed: int
     rows: range | None = None
     """The rows of each batch that this process reads; None: all."""
+    balanced: BalancedOrder | None = None
+    """The order with as many images of each class; None: each image once in an epoch."""
 
     def __getitem__(self, step: int) -> Batch:
         start = time.perf_counter()
         position = step * self.batch_size + np.array(self.rows or range(self.batch_size))
         run = dict(size=len(self.source), seed=self.seed)
-        if self.augment.repeats > 1:
+        if self.balanced is not None:
+            epoch, index = self.balanced.sample_at(position, seed=self.seed)
+        elif self.augment.repeats > 1:
             repeats = dict(batch_size=self.batch_size, repeats=self.augment.repeats)
             epoch, index = repeated_at(position, **repeats, **run)
         else:
@@ -150,7 +171,7 @@ def _read(
     pixels: Callable[[int], Pixels],
     augment_params: AugmentParams | None,
 ) -> Batch:
-    """Reads the samples `index` with `pixels`, by row; an unreadable image becomes zero, with the label UNREADABLE."""
+    """Reads the samples `index` with `pixels`, by row; an unreadable image becomes zero, and its target says so."""
     read_ahead(source, index)
     images = np.empty((len(index), *preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
     labels = source.labels[index]
@@ -159,14 +180,14 @@ def _read(
         try:
             images[row] = pixels(row)
         except UnreadableImage as error:
-            images[row], labels[row] = 0, UNREADABLE
+            images[row], labels[row] = 0, UNREADABLE if labels.ndim == 1 else np.nan
             unreadable.append(str(error))
     return Batch(
         images=torch.from_numpy(images),
         labels=torch.from_numpy(labels),
         augment_params=augment_params,
         unreadable=tuple(unreadable),
-        notes=take_kept(),
+        notes=take_notes(),
     )
 
 
@@ -231,6 +252,6 @@ def _start_worker(_: int) -> None:
 
     It prints the notes too.
     """
-    keep_notes()
+    buffer_notes()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_IGN)

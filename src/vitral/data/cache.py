@@ -24,7 +24,7 @@ from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage, decoding, open_image, read_image
 from vitral.data.images.shrink import is_grey, shrink
 from vitral.data.notes import note_once
-from vitral.data.sources.source import Source, read_ahead
+from vitral.data.sources.source import Labels, Source, read_ahead
 from vitral.data.sources.states import image_states
 from vitral.data.tools.parallel_map import parallel_map
 from vitral.errors import UserError
@@ -111,8 +111,8 @@ class CachedSource:
         return self.source.classes
 
     @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of each image."""
+    def labels(self) -> Labels:
+        """See `Labels`."""
         return self.source.labels
 
     def __len__(self) -> int:

@@ -10,10 +10,16 @@ from vitral.config import renamed
 from vitral.data.sources.remote import as_url
 from vitral.errors import UserError
 
-__all__ = ["ROLES", "DataConfig", "refuse_label_options", "require_folder"]
+__all__ = ["ROLES", "DataConfig", "Target", "refuse_label_options", "require_folder"]
 
 ROLES = ("train", "val", "test")
 """Names of the splits."""
+
+Target = Literal["class", "multi-label", "regression"]
+"""What is learned of each image: its only class, any number of labels, or a number."""
+
+LABEL_SOURCES = ("csv", "folder")
+"""Kinds of storage whose images may have several labels, or a number."""
 
 BAND_SOURCES = ("folder", "images", "csv", "hub", "tars")
 """Kinds of storage whose images may have any number of channels."""
@@ -29,7 +35,7 @@ class DataConfig:
     """
 
     source: str
-    """folder: images, one folder a class.
+    """folder: images, one folder per class.
 
     images: all images in a folder and its subfolders, without classes, for learning without labels.
     idx: IDX files as of MNIST.
@@ -52,6 +58,16 @@ class DataConfig:
     """Column of the images in tables and label files; None: the only one that looks like it."""
     label_column: str | None = None
     """Column of the classes in tables and label files, or key in the .json of tars; None: the one that fits."""
+    target: Target = "class"
+    """What is learned of each image.
+
+    class: its only class.
+    multi-label: any number of labels: several in a cell of a label file, a column of 0 and 1 for each, or folders that
+    have copies of the same file.
+    regression: the number in a column of a label file.
+    """
+    label_separator: str | None = None
+    """What separates the labels in a cell, with the target multi-label; None: |, ;, comma or space, as fits."""
     split_column: str | None = None
     """Column of a label file that assigns each image to a split; None: the column `split`, if there is one."""
     group_column: str | None = None
@@ -68,6 +84,10 @@ class DataConfig:
     """Number of training images to use, the same fraction of every class; None: all. Other splits are unaffected."""
     val_fraction: float | None = None
     """Fraction of every class of the training images held out as "val", to choose hyperparameters and models."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """Training images in an epoch. uniform: each once. balanced: as many of each class; images of small classes are
+    repeated, each time augmented differently.
+    """
     train_on_val: bool = False
     """Whether to train on the data's own validation images too, for the final run after all choices are made."""
     exclude: Path | None = None
@@ -91,6 +111,7 @@ class DataConfig:
                 f"--data.source {self.source} has pictures: leave out --data.channels, or choose one of "
                 f"{', '.join(BAND_SOURCES)}"
             )
+        self._check_target()
         if not 0 < self.test_fraction < 1:
             raise UserError(f"--data.test-fraction must be above 0 and below 1, not {self.test_fraction}")
         if self.val_fraction is not None and not 0 < self.val_fraction < 1:
@@ -127,6 +148,24 @@ class DataConfig:
         if twice:
             raise UserError(f"--data.class-names has {twice[0]!r} twice: give every class its own name")
 
+    def _check_target(self) -> None:
+        """Raises UserError if the kind of storage has no such targets, or options do not go with the target."""
+        if self.target != "class" and self.source not in LABEL_SOURCES:
+            raise UserError(
+                f"--data.target {self.target} needs a label file or folders: choose --data.source csv or folder, not "
+                f"{self.source}"
+            )
+        if self.label_separator is not None and self.target != "multi-label":
+            raise UserError(
+                "--data.label-separator separates several labels of an image: add --data.target multi-label, or leave "
+                "it out"
+            )
+        if self.sampling == "balanced" and (self.target != "class" or self.source == "images"):
+            weights = ", or give --objective.class-weights balanced" if self.target == "multi-label" else ""
+            raise UserError(f"--data.sampling balanced draws as many images of each class: leave it out{weights}")
+        if self.label_separator == "":
+            raise UserError("--data.label-separator is empty: give the characters between two labels, such as '|'")
+
 
 def refuse_label_options(config: DataConfig, *, columns: bool = True) -> None:
     """Refuses options of label files for data that is none.
@@ -138,6 +177,7 @@ def refuse_label_options(config: DataConfig, *, columns: bool = True) -> None:
         UserError: such an option is given.
     """
     options = {"images": config.images, "split-column": config.split_column}
+    options |= {"label-separator": config.label_separator}
     if columns:
         options |= {"image-column": config.image_column, "label-column": config.label_column}
     given = next((name for name, value in options.items() if value is not None), None)

@@ -3,15 +3,15 @@
 import functools
 import logging
 
-__all__ = ["is_noted", "keep_notes", "note_first", "note_once", "take_kept"]
+__all__ = ["buffer_notes", "is_noted", "note_first", "note_once", "take_notes"]
 
 LOG = logging.getLogger("vitral")
 
 _NOTED: set[str] = set()
 """Facts that `note_first` has noted."""
 
-_KEPT: list[tuple[str, str]] | None = None
-"""Facts to hand over, with the names of their files; None: they are logged."""
+_BUFFER: list[tuple[str, str]] | None = None
+"""Facts that `take_notes` will return, each with the name of its file; None: they are logged at once."""
 
 
 @functools.cache
@@ -30,10 +30,10 @@ def note_first(fact: str, name: str) -> None:
     if fact in _NOTED:
         return
     _NOTED.add(fact)
-    if _KEPT is None:
+    if _BUFFER is None:
         note_once(f"{name}: {fact} (noted for the first such file only)")
     else:
-        _KEPT.append((fact, name))
+        _BUFFER.append((fact, name))
 
 
 def is_noted(fact: str) -> bool:
@@ -41,15 +41,15 @@ def is_noted(fact: str) -> bool:
     return fact in _NOTED
 
 
-def keep_notes() -> None:
-    """From now on, this process keeps its notes for `take_kept`: another process prints them, each once."""
-    global _KEPT
-    _KEPT = []
+def buffer_notes() -> None:
+    """From now on, collects notes for `take_notes` instead of logging them: the main process prints each once."""
+    global _BUFFER
+    _BUFFER = []
 
 
-def take_kept() -> tuple[tuple[str, str], ...]:
-    """What `note_first` was called with since the last call, if this process keeps its notes."""
-    kept = tuple(_KEPT or ())
-    if _KEPT:
-        _KEPT.clear()
-    return kept
+def take_notes() -> tuple[tuple[str, str], ...]:
+    """Facts and names that `note_first` has collected since the last call; empty without `buffer_notes`."""
+    notes = tuple(_BUFFER or ())
+    if _BUFFER:
+        _BUFFER.clear()
+    return notes

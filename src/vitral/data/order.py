@@ -15,14 +15,16 @@ __all__ = [
     "MIXING",
     "OBJECTIVE",
     "ORDER",
+    "SAMPLING",
     "STATISTICS",
     "random_bits",
     "repeated_at",
     "sample_at",
+    "sample_within",
     "uniform",
 ]
 
-ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE, DRAWING, STATISTICS = range(7)
+ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE, DRAWING, STATISTICS, SAMPLING = range(8)
 """The first integer of every random number, one for each purpose, so that no two purposes share random numbers."""
 
 ROUNDS = 6
@@ -70,6 +72,30 @@ def sample_at(
     return epoch, index
 
 
+def sample_within(
+    position: Int64[np.ndarray, " b"], *, sizes: Int64[np.ndarray, " b"], seeds: Int64[np.ndarray, " b"]
+) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
+    """As `sample_at`, with a data set for each position.
+
+    Args:
+        position: positions in endless passes through each data set.
+        sizes: number of samples in the data set of each position.
+        seeds: seed of the order of that data set.
+
+    Returns:
+        Numbers of passes, and sample indices below the size.
+    """
+    number, index = np.divmod(position, sizes)
+    bits = np.frexp((sizes - 1).astype(np.float64))[1]
+    halves = np.maximum(1, bits + 1 >> 1)
+    for half in np.unique(halves).tolist():
+        rows = np.flatnonzero(halves == half)
+        while len(rows):
+            index[rows] = _permute(index[rows], number[rows], half, seeds[rows])
+            rows = rows[index[rows] >= sizes[rows]]
+    return number, index
+
+
 def repeated_at(
     position: Int64[np.ndarray, " b"], *, batch_size: int, repeats: int, size: int, seed: int
 ) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
@@ -86,7 +112,10 @@ def repeated_at(
 
 
 def _permute(
-    index: Int64[np.ndarray, " b"], epoch: Int64[np.ndarray, " b"], half: int, seed: int
+    index: Int64[np.ndarray, " b"],
+    epoch: Int64[np.ndarray, " b"],
+    half: int,
+    seed: int | Int64[np.ndarray, " b"],
 ) -> Int64[np.ndarray, " b"]:
     """One pass of the Feistel network over `2 * half` bits: a bijection for each seed and epoch."""
     mask = (1 << half) - 1

@@ -10,13 +10,12 @@ from vitral.data.config import DataConfig, refuse_label_options
 from vitral.data.notes import note_once
 from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
-from vitral.data.sources.group_split import group_split
 from vitral.data.sources.groups import find_groups
 from vitral.data.sources.label_files import open_label_file
 from vitral.data.sources.labels import canonical_form
 from vitral.data.sources.source import ConcatSource, Source, Subset
-from vitral.data.sources.splits import stratified_split
 from vitral.data.sources.tables import open_tables
+from vitral.data.sources.targets import label_counts, split_targets
 from vitral.data.sources.tars import open_tars
 from vitral.data.sources.tfrecords import open_tfrecords
 from vitral.datasets.data_set import DataSet, Task
@@ -48,7 +47,7 @@ def open_data(config: DataConfig) -> dict[str, Source]:
     splits = open_stored(config)
     train = splits["train"]
     _note_similar(train.classes)
-    if len(train.classes) < 2 and config.source != "images":
+    if len(train.classes) < 2 and config.source != "images" and config.target != "regression":
         only = ", ".join(train.classes)
         raise UserError(f"{config.root} has only one class, {only!r}: a classifier needs at least two")
     groups = find_groups(splits, config)
@@ -145,10 +144,8 @@ def _hold_out(
     Returns:
         The splits, and the groups of the remaining training images.
     """
-    if groups is None:
-        rest, held_out = stratified_split(train.labels, train.classes, fraction=fraction, seed=config.split_seed)
-    else:
-        rest, held_out = group_split(train.labels, groups, fraction=fraction, seed=config.split_seed)
+    rest, held_out = split_targets(train, groups, fraction=fraction, seed=config.split_seed)
+    if groups is not None:
         _note_groups(train, name, groups, held_out, origin=str(config.root or config.source))
     splits: dict[str, Source] = {
         "train": Subset(source=train, indices=rest),
@@ -166,7 +163,8 @@ def _note_groups(
         f"{origin}: held out {chosen:,} of {total:,} groups as {name}: {len(held_out):,} of {len(train):,} images, "
         f"{len(held_out) / len(train):.1%}"
     )
-    lacking = np.setdiff1d(train.labels, train.labels[held_out])
+    counts, without = label_counts(train), label_counts(Subset(source=train, indices=held_out))
+    lacking = np.flatnonzero((counts > 0) & (without == 0))
     if len(lacking):
         listed = ", ".join(repr(train.classes[label]) for label in lacking[:3]) + ("" if len(lacking) <= 3 else " ...")
         note_once(f"{origin}: {name} has no images of some classes, as groups cannot be divided: {listed}")

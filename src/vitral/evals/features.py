@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from vitral.data.batches import UNREADABLE, Batch
+from vitral.data.batches import Batch, readable
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import PixelBatch, Preprocessing
 from vitral.data.sources.source import Source
@@ -56,10 +56,12 @@ def extract_batches(extract: Extractor, batches: Iterable[Batch]) -> list[Featur
     """The features of each labelled batch."""
     results = []
     for batch in batches:
-        readable = batch.labels != UNREADABLE
-        features = extract(batch.images).float().cpu()[readable]
+        is_readable = readable(batch.labels)
+        features = extract(batch.images).float().cpu()[is_readable]
         results.append(
-            FeatureSet(features=features, labels=batch.labels[readable], readable=readable, unreadable=batch.unreadable)
+            FeatureSet(
+                features=features, labels=batch.labels[is_readable], readable=is_readable, unreadable=batch.unreadable
+            )
         )
     return results
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
 from PIL import Image
 
-from vitral.data.sources.source import Source
+from vitral.data.sources.source import Labels, Source
+from vitral.data.sources.targets import is_number
 from vitral.errors import UserError
 
 __all__ = ["RelabelledSource", "relabel"]
@@ -20,7 +20,7 @@ class RelabelledSource:
 
     source: Source
     classes: tuple[str, ...]
-    labels: Int64[np.ndarray, " n"]
+    labels: Labels
 
     def __len__(self) -> int:
         return len(self.source)
@@ -47,6 +47,8 @@ def relabel(source: Source, classes: tuple[str, ...], *, aliases: Mapping[str, s
     """
     if source.classes == classes:
         return source
+    if is_number(source.labels):  # the column may have another name
+        return RelabelledSource(source=source, classes=classes, labels=source.labels)
     names = [(aliases or {}).get(name, name) for name in source.classes]
     unknown = [name for name in names if name not in classes]
     if unknown:
@@ -55,7 +57,12 @@ def relabel(source: Source, classes: tuple[str, ...], *, aliases: Mapping[str, s
             f"the model's are {_list_names(classes)}"
         )
     mapping = np.array([classes.index(name) for name in names], np.int64)
-    return RelabelledSource(source=source, classes=classes, labels=mapping[source.labels])
+    if source.labels.ndim == 1:
+        return RelabelledSource(source=source, classes=classes, labels=mapping[source.labels])
+    labels = np.zeros((len(source), len(classes)), np.float32)
+    for column, number in enumerate(mapping):
+        labels[:, number] = np.maximum(labels[:, number], source.labels[:, column])  # two names may mean one class
+    return RelabelledSource(source=source, classes=classes, labels=labels)
 
 
 def _count_classes(names: list[str]) -> str:

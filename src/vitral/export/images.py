@@ -77,7 +77,7 @@ class ReferenceImages:
                 if image is not None:
                     is_picture = isinstance(image, Image.Image)
                     images.append(image.resize(images[0].size) if is_picture and same_size and images else image)
-                    labels.append(int(self.source.labels[index]))
+                    labels.append(UNKNOWN if self.source.labels.ndim > 1 else int(self.source.labels[index]))
             read += len(images)
             if images:
                 pixels = torch.from_numpy(np.stack([preprocessing.pixels(image) for image in images]))

@@ -1,7 +1,7 @@
 """ONNX files: written through `torch.onnx`, computed by ONNX Runtime on the CPU."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ def check_size(num_parameters: int) -> None:
         )
 
 
-def to_onnx(program: ExportedProgram, *, output: str) -> Any:
-    """An `onnx.ModelProto` of a graph.
+def to_onnx(program: ExportedProgram, *, outputs: Sequence[str]) -> Any:
+    """An `onnx.ModelProto` of a graph, whose outputs get these names.
 
     Raises:
         UserError: ONNX has no form for the model.
@@ -47,7 +47,7 @@ def to_onnx(program: ExportedProgram, *, output: str) -> Any:
     try:
         with quiet():
             exported = torch.onnx.export(
-                program, (example,), dynamo=True, verbose=False, input_names=[name], output_names=[output]
+                program, (example,), dynamo=True, verbose=False, input_names=[name], output_names=list(outputs)
             )
     except torch.onnx.OnnxExporterError as error:
         cause: BaseException = error
@@ -78,21 +78,27 @@ def set_metadata(proto: Any, metadata: ExportMetadata) -> None:
     proto.producer_name, proto.producer_version = "vitral", metadata.vitral
 
 
-def read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
+def read_onnx(file: Path | bytes, *, origin: str | None = None) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
     """The function that an ONNX file computes, on the CPU, and its metadata.
+
+    Args:
+        file: its path or its content.
+        origin: its name in errors; None: its path.
 
     Raises:
         UserError: the file is damaged or not Vitral's, or ONNX Runtime is not installed.
     """
-    ort = optional("onnxruntime", purpose=str(path), extra="export")
+    origin = origin or str(file)
+    ort = optional("onnxruntime", purpose=origin, extra="export")
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        content = file if isinstance(file, bytes) else str(file)
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise UserError(f"{path} cannot be read by ONNX Runtime: {_first_line(error)}") from error
-    metadata = ExportMetadata.from_strings(session.get_modelmeta().custom_metadata_map, origin=str(path))
+        raise UserError(f"{origin} cannot be read by ONNX Runtime: {_first_line(error)}") from error
+    metadata = ExportMetadata.from_strings(session.get_modelmeta().custom_metadata_map, origin=origin)
     source = session.get_inputs()[0].name
 
     def compute(images: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from vitral.card import ModelCard
+from vitral.data.config import Target
 from vitral.evals.calibration import calibration
 from vitral.export.exported import ExportedModel
 from vitral.export.images import ImageBatch, ReferenceImages
+from vitral.export.metadata import ExportMetadata
 from vitral.models import Model
 from vitral.vit import ViT
 
@@ -28,6 +30,16 @@ ROUNDING = 1e-4
 
 COSINE = 0.999
 """Features that point this closely in the same direction are taken to be equal."""
+
+CLOSE = 0.01
+"""Numbers are taken to be equal if they differ by this part of their standard deviation over the images."""
+
+SAME = {
+    "class": "the same class",
+    "multi-label": "the same labels",
+    "regression": f"numbers within {CLOSE:.0%} of their deviation",
+}
+"""What equal images have in common, in words."""
 
 TOLERANCES = {"float32": 0.99, "float16": 0.99, "int8": 0.97}
 """Smallest agreement with which a file passes."""
@@ -50,7 +62,8 @@ class Comparison:
     scale: float
     """Largest absolute output of the model."""
     equal: int
-    """Images with the same most probable class; with features, whose cosine is above `COSINE`."""
+    """Images with the same class or labels, or a number within `CLOSE`; with features, whose cosine is above `COSINE`.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +89,8 @@ class ParityReport:
     """None if the images have no known classes."""
     tolerance: float
     """Smallest agreement with which the file passes."""
+    target: Target = "class"
+    """What the model predicts."""
 
     @property
     def agreement(self) -> float:
@@ -97,7 +112,7 @@ class ParityReport:
         elif rounding:
             text = f"equal to rounding: {self.output} of {whole.num_images:,} images differ by at most {largest:.1e}"
         elif self.output == "logits":
-            text = f"the same class for {whole.equal:,} of {whole.num_images:,} images"
+            text = f"{SAME[self.target]} for {whole.equal:,} of {whole.num_images:,} images"
         else:
             text = f"features as good as equal for {whole.equal:,} of {whole.num_images:,} images"
         if self.labelled and not rounding:
@@ -133,20 +148,22 @@ def compare(
         after_all.append(_computed(exported, card, batch))
         labels.append(truth)
     before, after, truth = torch.cat(before_all), torch.cat(after_all), torch.cat(labels)
-    rows = [_comparison(before, after, size=card.preprocessing.image_size, batch=largest_batch, output=metadata.output)]
+    rows = [_comparison(before, after, size=card.preprocessing.image_size, batch=largest_batch, metadata=metadata)]
     own = card.preprocessing.image_size
     for size in _sizes(model) if metadata.image_size == "dynamic" else (own,):
         for count in BATCHES:
             if (size, count) != (own, largest_batch):
                 rows.append(_probe(reference, exported, card, images, size=size, batch=count))
     known = truth >= 0
-    labelled = _labelled(before[known], after[known], truth[known]) if known.any() and card.classes else None
+    has_classes = bool(card.classes) and card.target == "class"
+    labelled = _labelled(before[known], after[known], truth[known]) if known.any() and has_classes else None
     return ParityReport(
         images=images.title,
         output=metadata.output,
         comparisons=tuple(rows),
         labelled=labelled,
         tolerance=TOLERANCES[metadata.precision] if tolerance is None else tolerance,
+        target=card.target,
     )
 
 
@@ -178,14 +195,22 @@ def _probe(
         before.append(reference(preprocessing.normalise(part.pixels)))
         whole = exported.metadata.with_preprocessing
         after.append(exported(torch.stack(part.whole) if whole else preprocessing.normalise(part.pixels)))
-    output = exported.metadata.output
-    return _comparison(torch.cat(before), torch.cat(after), size=size, batch=batch, output=output)
+    return _comparison(torch.cat(before), torch.cat(after), size=size, batch=batch, metadata=exported.metadata)
 
 
-def _comparison(before: Tensor, after: Tensor, *, size: tuple[int, int], batch: int, output: str) -> Comparison:
+def _comparison(
+    before: Tensor, after: Tensor, *, size: tuple[int, int], batch: int, metadata: ExportMetadata
+) -> Comparison:
     difference = (after - before).abs()
-    before, after = (values.flatten(1) if output == "features" else values for values in (before, after))
-    if output == "logits":
+    is_logits, card = metadata.output == "logits", metadata.card
+    before, after = (values if is_logits else values.flatten(1) for values in (before, after))
+    if is_logits and card.target == "regression":
+        deviation = before.std() if len(before) > 1 else before.abs().mean()
+        same = ((after - before).abs() <= CLOSE * deviation).all(-1)
+    elif is_logits and card.target == "multi-label":
+        thresholds = torch.tensor(card.label_thresholds)
+        same = ((before.sigmoid() >= thresholds) == (after.sigmoid() >= thresholds)).all(-1)
+    elif is_logits:
         same = before.argmax(-1) == after.argmax(-1)
     else:
         same = torch.cosine_similarity(before.double(), after.double(), dim=-1) > COSINE

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.export import ExportedProgram
 from vitral.errors import UserError
 from vitral.export.metadata import ExportMetadata
 from vitral.export.quiet import quiet
+from vitral.export.trust import check_trusted, remember
 
 __all__ = ["read_torch", "write_torch"]
 
@@ -19,22 +21,26 @@ def write_torch(program: ExportedProgram, metadata: ExportMetadata) -> bytes:
     """The content of a .pt2 file."""
     stream = BytesIO()
     torch.export.save(program, stream, extra_files=metadata.to_strings())
-    return stream.getvalue()
+    content = stream.getvalue()
+    remember(content)
+    return content
 
 
 def read_torch(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportMetadata]:
     """The function that a .pt2 file computes, on the CPU, and its metadata.
 
     Raises:
-        UserError: the file is damaged or not Vitral's.
+        UserError: the file is damaged or not Vitral's, or it was exported elsewhere and is not trusted.
     """
+    content = path.read_bytes()
+    if not is_zipfile(BytesIO(content)):
+        raise UserError(f"{path} cannot be read by torch.export: it is no archive, or a part is missing")
+    check_trusted(content, path)
     names = dict.fromkeys(ExportMetadata.names(), "")
     try:
         with quiet():
             # the guards of a hybrid's graph hold for the example's batch of two, and its graph for every batch
-            module = torch.export.load(path, extra_files=names).module(check_guards=False)
-    except OSError:
-        raise
+            module = torch.export.load(BytesIO(content), extra_files=names).module(check_guards=False)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path} cannot be read by torch.export: {reason}") from error

@@ -12,7 +12,7 @@ class Device:
     name: str
     """What to call it."""
     flops: float
-    """Peak operations a second, dense, 16-bit, accumulated in 32."""
+    """Peak operations per second, dense, 16-bit, accumulated in 32."""
     memory: float
     """Bytes of its memory."""
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from vitral.card import ModelCard
 from vitral.data.images.bands import BandImage
 from vitral.data.images.preprocess import AnyImage, Preprocessing
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
@@ -26,9 +27,11 @@ class Look:
     truth: str | None
     """True class, if known."""
     predicted: str | None
-    """Most probable class; None if the head was never trained."""
+    """Most probable class, all labels or the number; None if the head was never trained."""
     probability: float | None
-    """Probability of that class."""
+    """Probability of that class; None of labels and of a number."""
+    is_number: bool = False
+    """Whether the prediction is a number, which is neither right nor wrong."""
     rollout: Float[Tensor, "gh gw"]
     """Fraction of the rolled-out attention that each patch receives."""
     layers: Float[Tensor, "l gh gw"]
@@ -54,8 +57,7 @@ def look(model: ViT, image: AnyImage, *, name: str, truth: str | None = None) ->
     images = preprocessing.normalise(pixels[None].to(model.head.weight.device))
     predicted, probability = None, None
     if model.card.classes:
-        highest, index = model(images)[0].softmax(dim=0).max(dim=0)
-        predicted, probability = model.card.classes[int(index)], highest.item()
+        predicted, probability = _answer(model(images)[0], model.card)
     weights = attention_weights(model, images)
     layers = [attention_over_image(layer.mean(dim=1), grid=grid, queries=model.pool_tokens)[0] for layer in weights]
     return Look(
@@ -64,9 +66,21 @@ def look(model: ViT, image: AnyImage, *, name: str, truth: str | None = None) ->
         truth=truth,
         predicted=predicted,
         probability=probability,
+        is_number=model.card.target == "regression",
         rollout=attention_over_image(rollout(weights), grid=grid, queries=model.pool_tokens)[0].cpu(),
         layers=torch.stack(layers).cpu(),
     )
+
+
+def _answer(outputs: Float[Tensor, " classes"], card: ModelCard) -> tuple[str, float | None]:
+    """The prediction in words, and the probability of a class."""
+    if card.target == "regression":
+        return f"{outputs[0].item():.4g}", None
+    if card.target == "multi-label":
+        has = (outputs.double().sigmoid().cpu() >= torch.tensor(card.label_thresholds, dtype=torch.float64)).tolist()
+        return ", ".join(name for name, label in zip(card.classes, has, strict=True) if label) or "no label", None
+    highest, index = outputs.softmax(dim=0).max(dim=0)
+    return card.classes[int(index)], highest.item()
 
 
 def visible_part(image: AnyImage, preprocessing: Preprocessing) -> Image.Image:

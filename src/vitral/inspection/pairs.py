@@ -11,7 +11,7 @@ from PIL import Image
 
 from vitral.files import font_fallback, printable, write_atomically
 
-__all__ = ["MOST_PAIRS", "ShownPair", "draw_pairs", "spread"]
+__all__ = ["MOST_PAIRS", "ShownPair", "draw_pairs", "evenly_spaced_pairs"]
 
 MOST_PAIRS = 24
 """Maximum number of pairs on a sheet; of more, evenly spaced ones are drawn."""
@@ -30,7 +30,7 @@ class ShownPair:
     """Text above them."""
 
 
-def spread(count: int) -> list[int]:
+def evenly_spaced_pairs(count: int) -> list[int]:
     """Indices of the pairs to show: all of `count`, or evenly spaced ones from the first to the last."""
     return sorted({round(index) for index in np.linspace(0, count - 1, min(count, MOST_PAIRS))})
 

@@ -107,9 +107,11 @@ def image_title(look: Look, *, max_length: int) -> str:
     """Name, prediction and truth of an image, in two lines if one line would exceed `max_length` characters."""
     facts = []
     if look.predicted is not None:
-        facts.append(f"predicted {_shortened(look.predicted, max_length // 4)} ({look.probability:.0%})")
+        probability = "" if look.probability is None else f" ({look.probability:.0%})"
+        facts.append(f"predicted {_shortened(look.predicted, max_length // 4)}{probability}")
     if look.truth is not None:
-        facts.append(f"true class {_shortened(look.truth, max_length // 4)}")
+        kind = "truth" if look.predicted is not None and look.probability is None else "true class"
+        facts.append(f"{kind} {_shortened(look.truth, max_length // 4)}")
     prediction, name = ", ".join(facts), _shortened(look.name, max_length - 1)
     if not facts:
         return name
@@ -119,7 +121,7 @@ def image_title(look: Look, *, max_length: int) -> str:
 
 def _colour(look: Look) -> str:
     """The colour of a title: right, wrong, or unknown."""
-    if look.truth is None or look.predicted is None:
+    if look.truth is None or look.predicted is None or look.is_number:
         return UNKNOWN
     return RIGHT if look.truth == look.predicted else WRONG
 

@@ -24,8 +24,8 @@ class DropPath(nn.Module):
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         if not self.training:
             return x
-        kept = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.rate
-        return x * kept.to(x.dtype) / (1 - self.rate)
+        keep_mask = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.rate
+        return x * keep_mask.to(x.dtype) / (1 - self.rate)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"

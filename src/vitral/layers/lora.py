@@ -86,7 +86,7 @@ def _matches(model: nn.Module, layers: str) -> dict[str, nn.Linear]:
         raise UserError("the model has no dense layer except its head, so there is nothing to adapt: train all weights")
     matches = {name: layer for name, layer in dense.items() if pattern.search(name)}
     if not matches:
-        raise UserError(f"no dense layer's name matches {layers!r}: names are like {', '.join(list(dense)[:4])}")
+        raise UserError(f"no dense layer's name matches {layers!r}: the names are such as {', '.join(list(dense)[:4])}")
     return matches
 
 

@@ -23,8 +23,8 @@ class PatchDropout(nn.Module):
         if not self.training or self.rate == 0:
             return x
         n = x.shape[1] - prefix
-        kept = max(1, round(n * (1 - self.rate)))
-        indices = torch.rand(x.shape[0], n, device=x.device).argsort(dim=1)[:, :kept].sort(dim=1).values
+        num_kept = max(1, round(n * (1 - self.rate)))
+        indices = torch.rand(x.shape[0], n, device=x.device).argsort(dim=1)[:, :num_kept].sort(dim=1).values
         patches = x[:, prefix:].gather(1, indices[:, :, None].expand(-1, -1, x.shape[2]))
         return torch.cat([x[:, :prefix], patches], dim=1)
 

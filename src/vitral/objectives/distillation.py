@@ -53,6 +53,8 @@ class DistillationConfig:
     def __post_init__(self) -> None:
         if not 0 < self.teacher_weight <= 1:
             raise UserError(f"--objective.teacher-weight must be above 0 and at most 1, not {self.teacher_weight}")
+        if self.labels.class_weights != "none":
+            raise UserError("distillation learns from a teacher too: set --objective.labels.class-weights none")
         if not self.temperature > 0:
             raise UserError(f"--objective.temperature must be above 0, not {self.temperature}")
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
@@ -83,6 +84,8 @@ class RunSettings(Protocol):
     @property
     def data(self) -> DataConfig: ...
     @property
+    def augment(self) -> AugmentConfig: ...
+    @property
     def model(self) -> ModelSettings: ...
     @property
     def train(self) -> TrainSettings: ...
@@ -107,6 +110,11 @@ def require_labels(run: RunSettings) -> None:
     Raises:
         UserError: its data have none.
     """
+    if run.data.target != "class":
+        raise UserError(
+            f"--data.target {run.data.target} has no single class for each image, which {run.objective.name} learns: "
+            "leave it out, or choose another recipe"
+        )
     if run.data.source == "images":
         raise UserError(
             "--data.source images has no classes to learn: choose --data.source folder, or a recipe that learns "

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vitral.data.augment.mixing import Examples
+from vitral.data.batches import Targets
 from vitral.models import Model
 
 __all__ = ["Metrics", "Objective", "Panel"]
@@ -47,6 +48,10 @@ class Objective(Protocol):
             forward: calls the learner, which may be compiled, or wrapped by DDP or FSDP.
             examples: a batch, or a part of one.
         """
+        ...
+
+    def weight(self, labels: Targets) -> Tensor:
+        """Weight of a part of a batch in the mean over the batch: its readable images, unless classes have weights."""
         ...
 
     def after_step(self, learner: nn.Module, *, progress: float) -> None:

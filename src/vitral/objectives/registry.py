@@ -10,7 +10,9 @@ from vitral.objectives.distillation import DistillationConfig, build_distillatio
 from vitral.objectives.entry import BuildContext, NamedConfig, ObjectiveEntry, RunSettings, require_labels
 from vitral.objectives.mae import MAEConfig, build_mae
 from vitral.objectives.masked_patch import MaskedPatchConfig, build_masked_patch
+from vitral.objectives.multi_label import MultiLabelConfig, build_multi_label, validate_multi_label
 from vitral.objectives.objective import Objective
+from vitral.objectives.regression import RegressionConfig, build_regression, validate_regression
 from vitral.objectives.self_supervised import refuse_probe
 
 __all__ = ["OBJECTIVES", "ObjectiveConfig", "build_objective", "validate_objective"]
@@ -19,6 +21,8 @@ ENTRIES: tuple[ObjectiveEntry[Any], ...] = (
     ObjectiveEntry(
         name="classification", config=ClassificationConfig, build=build_classification, validate=require_labels
     ),
+    ObjectiveEntry(name="multi_label", config=MultiLabelConfig, build=build_multi_label, validate=validate_multi_label),
+    ObjectiveEntry(name="regression", config=RegressionConfig, build=build_regression, validate=validate_regression),
     ObjectiveEntry(name="distillation", config=DistillationConfig, build=build_distillation, validate=require_labels),
     ObjectiveEntry(name="masked_patch", config=MaskedPatchConfig, build=build_masked_patch, validate=refuse_probe),
     ObjectiveEntry(name="mae", config=MAEConfig, build=build_mae, validate=refuse_probe),

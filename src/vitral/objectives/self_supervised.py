@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vitral.data.augment.mixing import Examples
-from vitral.data.batches import UNREADABLE
+from vitral.data.batches import Targets, readable
 from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.entry import RunSettings
@@ -68,14 +68,18 @@ class SelfSupervised:
         assert isinstance(learner, Learner)
         return learner.models()
 
+    def weight(self, labels: Targets) -> Tensor:
+        """See `Objective`: the number of readable images."""
+        return readable(labels).sum()
+
     def loss(
         self, forward: Callable[..., dict[str, Float[Tensor, " b"]]], examples: Examples
     ) -> tuple[Float[Tensor, ""], Metrics]:
         """See `Objective`."""
-        readable = examples.labels != UNREADABLE
-        count = readable.sum().clamp(min=1)
-        metrics = forward(examples.images, examples.keys, readable)
-        means = {name: torch.where(readable, values, 0.0).sum() / count for name, values in metrics.items()}
+        is_readable = readable(examples.labels)
+        count = is_readable.sum().clamp(min=1)
+        metrics = forward(examples.images, examples.keys, is_readable)
+        means = {name: torch.where(is_readable, values, 0.0).sum() / count for name, values in metrics.items()}
         return means.pop("loss"), {name: value.detach() for name, value in means.items()}
 
     def after_step(self, learner: nn.Module, *, progress: float) -> None:
@@ -113,5 +117,7 @@ def refuse_probe(run: RunSettings) -> None:
     Raises:
         UserError: it trains a linear probe.
     """
+    if run.data.target != "class":
+        raise UserError(f"{run.objective.name} learns without labels: leave out --data.target {run.data.target}")
     if run.model.probe:
         raise UserError("a linear probe learns classes: choose a recipe that does, such as finetune")

@@ -24,7 +24,7 @@ def dino(model: str = "ViT-S/16") -> RunConfig:
 
     Command: vitral train dino --data.root photos
     Expect: on ImageNet for 800 epochs, S/16 74.5 % with kNN and 77.0 % linear (no spread given); not run here
-    Time: four times the 2.5 hours of an H100 that `vitral plan ViT-S/16 --epochs 100` estimates for one crop an image
+    Time: four times the 2.5 hours of an H100 that `vitral plan ViT-S/16 --epochs 100` estimates for one crop per image
     Source: arXiv 2104.14294, section 3.2, appendix D and Table 2
 
     Args:

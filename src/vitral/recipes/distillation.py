@@ -18,7 +18,7 @@ __all__ = ["deit_distilled_imagenet1k", "distill", "fashion_mnist_distilled"]
 
 
 def distill() -> RunConfig:
-    """A small ViT on your own images, one folder a class, that learns from labels and a larger trained model.
+    """A small ViT on your own images, one folder per class, that learns from labels and a larger trained model.
 
     The model has a distillation token. Without one, `--model.no-distillation`, its only head learns from both labels
     and teacher. `--objective.teacher-weight 1 --objective.form soft` learns from the teacher alone, which pays off only
@@ -26,7 +26,7 @@ def distill() -> RunConfig:
 
     Command: vitral train distill --data.root photos --objective.teacher runs/large
     Expect: more than `folder` with a good teacher: on Fashion-MNIST 0.2 to 0.6 points in two epochs (benchmarks/)
-    Time: as `folder`, about 60 images a second on one core of an Intel Xeon, plus the teacher's forward passes
+    Time: as `folder`, about 60 images per second on one core of an Intel Xeon, plus the teacher's forward passes
     Source: arXiv 2012.12877, section 4; measured here, benchmarks/distillation_2-core-xeon_2026-11-23.md
     """
     base = folder()

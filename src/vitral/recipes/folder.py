@@ -11,13 +11,13 @@ __all__ = ["folder"]
 
 
 def folder() -> RunConfig:
-    """A small ViT from scratch on your own images, one folder a class; for use without pretrained weights.
+    """A small ViT from scratch on your own images, one folder per class; for use without pretrained weights.
 
     Each image is 64 patches of 16x16 pixels. Strong crops and a long schedule make up for little data.
 
     Command: vitral train folder --data.root photos
-    Expect: 88 % on crops of six photographs with 38 training images a class (one run, no spread); guessing gives 17 %
-    Time: about 60 images a second on one core of an Intel Xeon: 11 minutes for 40 epochs of 1,000 images
+    Expect: 88 % on crops of six photographs with 38 training images per class (one run, no spread); guessing gives 17 %
+    Time: about 60 images per second on one core of an Intel Xeon: 11 minutes for 40 epochs of 1,000 images
     Source: measured here; the recipe is from no paper
     """
     return RunConfig(

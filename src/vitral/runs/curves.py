@@ -13,7 +13,13 @@ TRAIN, EVAL = "#9db4c0", "#c8553d"
 
 EVAL_METRICS = {
     "loss": {"loss": ("", "o")},
-    "accuracy": {"top1": ("", "o"), "knn": (", kNN", "s"), "linear": (", linear probe", "^")},
+    "accuracy": {
+        "top1": ("", "o"),
+        "knn": (", kNN", "s"),
+        "linear": (", linear probe", "^"),
+        "map": (", mAP", "s"),
+        "f1": (", F1", "^"),
+    },
 }
 """For each plot the metrics of evaluations, each with its label and marker."""
 

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int64
 from PIL import Image
 
 from vitral.data.cache import CachedSource
 from vitral.data.images.decode import UnreadableImage
-from vitral.data.sources.source import ConcatSource, FileSource, MappedSource, Source, Subset
+from vitral.data.sources.source import ConcatSource, FileSource, Labels, MappedSource, Source, Subset
 
 __all__ = ["contents", "fingerprint"]
 
@@ -26,7 +24,7 @@ CHUNK = 1 << 16
 def fingerprint(source: Source) -> str:
     """Number of images and classes, and a hash of labels, class names and file names. No image is read."""
     digest = hashlib.sha256("\0".join(source.classes).encode(errors="surrogateescape"))
-    for part in chain(_integers(source.labels), _parts(source)):
+    for part in chain(_numbers(source.labels), _parts(source)):
         digest.update(part)
     return f"{len(source)} images, {len(source.classes)} classes, {digest.hexdigest()[:16]}"
 
@@ -35,7 +33,7 @@ def _parts(source: Source) -> Iterator[bytes]:
     """The images of a source: indices in other sources, and file names."""
     match source:
         case Subset():
-            yield from _integers(source.indices)
+            yield from _numbers(source.indices)
             yield from _parts(source.source)
         case CachedSource():
             yield from _parts(source.source)
@@ -48,10 +46,11 @@ def _parts(source: Source) -> Iterator[bytes]:
                 yield os.fsencode(names if start == 0 else f"\0{names}")
 
 
-def _integers(integers: Int64[np.ndarray, " n"]) -> Iterator[bytes]:
-    """Integers in chunks, as the labels of ten million images take 80 MB."""
-    for start in range(0, len(integers), CHUNK):
-        yield integers[start : start + CHUNK].astype("<i8").tobytes()
+def _numbers(numbers: Labels) -> Iterator[bytes]:
+    """Numbers in chunks, as the labels of ten million images take 80 MB."""
+    kind = "<i8" if numbers.dtype.kind == "i" else "<f4"
+    for start in range(0, len(numbers), CHUNK):
+        yield numbers[start : start + CHUNK].astype(kind).tobytes()
 
 
 def contents(source: Source) -> str:

@@ -1,4 +1,4 @@
-"""The metrics of a run: `metrics.jsonl`, one JSON object a line, and `speed.json`."""
+"""The metrics of a run: `metrics.jsonl`, one JSON object per line, and `speed.json`."""
 
 import json
 import os

@@ -3,11 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from vitral.evals.predictions import Predictions
+from vitral.evals.target_predictions import TargetPredictions
 from vitral.files import write_atomically
 
 __all__ = ["PREDICTIONS", "SavedPredictions", "load_predictions", "save_predictions"]
@@ -23,19 +25,16 @@ class SavedPredictions:
     split: str
     images: str
     """Fingerprint of the split."""
-    predictions: Predictions
+    predictions: Predictions | TargetPredictions
 
 
 def save_predictions(folder: Path, saved: SavedPredictions) -> None:
     """Writes predictions into a run's folder."""
     predictions = saved.predictions
-    tensors = {name: getattr(predictions, name).contiguous() for name in Predictions.COLUMNS}
-    metadata = {
-        "split": saved.split,
-        "images": saved.images,
-        "num_classes": str(predictions.num_classes),
-        "unreadable": json.dumps(predictions.unreadable),
-    }
+    tensors = {name: getattr(predictions, name).contiguous() for name in predictions.COLUMNS}
+    metadata = {"split": saved.split, "images": saved.images, "unreadable": json.dumps(predictions.unreadable)}
+    if isinstance(predictions, Predictions):
+        metadata["num_classes"] = str(predictions.num_classes)
     write_atomically(folder / PREDICTIONS, lambda file: file.write(save(tensors, metadata)))
 
 
@@ -44,9 +43,12 @@ def load_predictions(folder: Path) -> SavedPredictions | None:
     try:
         with safe_open(folder / PREDICTIONS, "pt") as file:
             metadata = file.metadata()
-            columns = {name: file.get_tensor(name) for name in Predictions.COLUMNS}
             unreadable = tuple(json.loads(metadata.get("unreadable") or metadata["broken"]))  # its old name
-            predictions = Predictions(**columns, num_classes=int(metadata["num_classes"]), unreadable=unreadable)
+            kind = Predictions if "num_classes" in metadata else TargetPredictions
+            columns: dict[str, Any] = {name: file.get_tensor(name) for name in kind.COLUMNS}
+            if kind is Predictions:
+                columns["num_classes"] = int(metadata["num_classes"])
+            predictions = kind(**columns, unreadable=unreadable)
             return SavedPredictions(split=metadata["split"], images=metadata["images"], predictions=predictions)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None

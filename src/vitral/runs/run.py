@@ -28,7 +28,7 @@ class Run:
         self.checkpoints_path = path / "checkpoints"
         self.curves_path = path / "curves.png"
         self.speed_path = path / "speed.json"
-        self.begun = False
+        self.started = False
         """Whether this process has started training, after all checks passed."""
         self._lock: IO[str] | None = None
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from statistics import fmean
 from threading import Condition, Thread
 from typing import Any
 
@@ -17,8 +18,12 @@ Task = Callable[[list[Any]], Sequence[Any]]
 """Computes one result for each item of a batch, in order."""
 
 
+RECENT = 8
+"""Batches of a task whose mean time is what the next one is expected to take."""
+
+
 class DeadlinePassed(Exception):
-    """An item was not computed by its deadline."""
+    """An item was not computed, as its result would have come after its deadline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,7 @@ class Batcher:
         """
         self.max_batch, self.max_wait, self.observe = max_batch, max_wait, observe
         self._jobs: deque[_Job] = deque()
+        self._seconds: dict[Task, deque[float]] = {}
         self._changed = Condition()
         self._closing = False
         self._thread = Thread(target=self._work, name=name, daemon=True)
@@ -90,7 +96,8 @@ class Batcher:
         Args:
             task: computes it, together with other items of the same task.
             item: what the task takes.
-            deadline: reading of `time.monotonic()` after which it is not computed: the future raises `DeadlinePassed`.
+            deadline: reading of `time.monotonic()`. An item whose batch would end later is not computed, but its future
+                raises `DeadlinePassed`: a queue that is too long would be computed in vain, each item just too late.
         """
         job = _Job(task=task, item=item, deadline=deadline)
         with self._changed:
@@ -127,19 +134,22 @@ class Batcher:
                 others.append(job)
                 continue
             taken.append(job)
-            count += not job.future.cancelled() and job.deadline > time.monotonic()
+            count += not (job.future.cancelled() or self._is_late(job, time.monotonic()))
         self._jobs.extendleft(reversed(others))
         return taken
 
     def _compute(self, jobs: list[_Job]) -> None:
         running = [job for job in jobs if job.future.set_running_or_notify_cancel()]
         now = time.monotonic()
-        live = [job for job in running if job.deadline > now]
-        for job in running:
-            if job.deadline <= now:
-                job.future.set_exception(DeadlinePassed())
+        late = {job for job in running if self._is_late(job, now)}
+        live = [job for job in running if job not in late]
+        for job in late:
+            job.future.set_exception(DeadlinePassed())
         if live:
             self._run(live)
+            self._seconds.setdefault(jobs[0].task, deque(maxlen=RECENT)).append(time.monotonic() - now)
+        elif late:
+            self._seconds.pop(jobs[0].task, None)  # or a batch that was slow once would refuse all items for ever
         stats = BatchStats(
             computed=len(live),
             cancelled=len(jobs) - len(running),
@@ -147,6 +157,11 @@ class Batcher:
             seconds=time.monotonic() - now,
         )
         self.observe(stats)
+
+    def _is_late(self, job: _Job, now: float) -> bool:
+        """Whether a batch that begins now would end after a job's deadline."""
+        seconds = self._seconds.get(job.task)
+        return job.deadline <= now + (fmean(seconds) if seconds else 0.0)
 
     def _run(self, jobs: list[_Job]) -> None:
         try:

@@ -29,12 +29,23 @@ class ServeConfig:
     """Bytes of a request's body."""
     max_files: int = 32
     """Images in a request."""
+    workers: int = 0
+    """Processes that read and compute images; 0: the service's own."""
+    compile: bool = False
+    """Whether models are compiled by torch.compile, which takes longer to start."""
     token: str | None = field(default=None, repr=False)
     """Bearer token that requests must carry; None: the service is open."""
 
     def __post_init__(self) -> None:
         # written out: help must not wait for pydantic, which vitral.config imports
-        for name, least in {"max_batch": 1, "queue": 1, "max_body": 1, "max_files": 1, "max_wait": 0}.items():
+        for name, least in {
+            "max_batch": 1,
+            "queue": 1,
+            "max_body": 1,
+            "max_files": 1,
+            "max_wait": 0,
+            "workers": 0,
+        }.items():
             if (value := getattr(self, name)) < least:
                 raise UserError(f"{name} must be at least {least}, not {value}")
         for name in ("timeout", "body_timeout"):

@@ -34,9 +34,12 @@ HEADERS = [
 
 @dataclass
 class Lifecycle:
-    """Whether the service is about to stop."""
+    """How far the service's life has come."""
 
     stopping: bool = False
+    """Whether it is about to stop."""
+    failure: BaseException | None = None
+    """Why its models will never be ready."""
 
 
 class Observer:
@@ -79,6 +82,14 @@ class Observer:
         self.metrics.seconds.labels(path).observe(seconds)
         if scope["path"] not in PROBES or status not in (200, 503):
             client = (scope.get("client") or ("-",))[0]
-            # quoted, so that no path writes a line of its own
-            asked = f"{scope['method']} {quote(scope['path'])}"
-            LOG.info("%s %s %d %.1f ms", client, asked, status, 1000 * seconds)
+            values = {
+                "client": client,
+                "method": scope["method"],
+                "path": quote(scope["path"]),  # so that no path writes a line of its own
+                "status": status,
+                "milliseconds": round(1000 * seconds, 1),
+            }
+            if LOG.getEffectiveLevel() <= logging.INFO:
+                # not by LOG.info: reading a .pt2 file turns that off in the whole process
+                form, extra = "%s %s %s %d %.1f ms", {"values": values}
+                LOG.handle(LOG.makeRecord(LOG.name, logging.INFO, "", 0, form, (*values.values(),), None, extra=extra))

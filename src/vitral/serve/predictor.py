@@ -1,7 +1,8 @@
 """Image classification with a trained model: from image files to class names."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -27,10 +28,10 @@ from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig
 from vitral.weights.load import load
 
-__all__ = ["Failure", "Precision", "Prediction", "Predictor"]
+__all__ = ["Failure", "Precision", "Prediction", "Predictor", "probabilities", "rank"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""Arithmetic of a model; auto is bfloat16 on a GPU and float32 on a CPU."""
+"""Arithmetic of a model; auto is bfloat16 on a GPU, and float32 on a CPU and for numbers."""
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 """The path or the content of a file, a PIL image, or a uint8 array of shape (h w), (h w 1) or (h w 3).
@@ -38,20 +39,25 @@ ImageLike = str | Path | bytes | Image.Image | np.ndarray
 A model of images of any number of channels takes arrays of numbers, with channels first or last.
 """
 
+DEFAULT_TOP = 5
+"""Classes of an answer, if there are as many."""
+
 NUM_READERS = 4
 """Threads that read files; decoding releases Python's global lock most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The most probable classes of one image."""
+    """What a model says of one image: its most probable classes, all labels that it has, or a number."""
 
     name: str
     """The image's path, or its position in the input such as `images[3]`."""
     classes: tuple[str, ...]
-    """Most probable class first."""
+    """Most probable class or label first; none for a number."""
     probabilities: tuple[float, ...]
-    """Probabilities of these classes."""
+    """Probabilities of these classes or labels; those of labels do not sum to 1."""
+    value: float | None = None
+    """The number, if the model predicts one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,28 +102,33 @@ class Predictor:
         self.device = pick_device(device)
         if not isinstance(model, Model | ExportedModel):
             model = load_exported(model) if is_exported(model) else load(model)
+        if isinstance(model, ExportedModel) and precision == "bfloat16":
+            raise UserError(f"{model.path} computes in {model.metadata.precision}: leave out --precision")
         self.model = model.to(self.device).eval()
         self.batch_size = batch_size
-        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
         self.card = _valid_card(self.model)
+        # a number such as a year has more digits than bfloat16
+        chosen = precision == "auto" and self.device.type == "cuda" and self.card.target != "regression"
+        self.bfloat16 = precision == "bfloat16" or chosen
 
     def predict(self, images: Iterable[ImageLike], *, top_k: int | None = None) -> Iterator[Prediction | Failure]:
-        """Classifies images lazily and in order, with one batch in memory at a time.
+        """Classifies images lazily and in order, with one batch in memory at a time, or two of a sequence.
 
         Args:
             images: paths, contents of files, PIL images, or uint8 arrays of shape (h w), (h w 1) or (h w 3), in any
                 mixture.
-            top_k: number of classes to return; None: 5, or all if there are fewer.
+            top_k: number of classes to return; None: 5, or all if there are fewer. Where images have several labels,
+                None returns those from their thresholds on, which may be none.
 
         Raises:
-            UserError: the model has no trained head, `images` is a single image, or `top_k` is below 1 or above the
-                number of classes; during iteration, an array has another type or shape.
+            UserError: the model has no trained head, `images` is a single image, `top_k` is below 1 or above the number
+                of classes, or it is given for a number; during iteration, an array has another type or shape.
             TypeError: during iteration, an item has another type.
         """
         if isinstance(images, str | Path | bytes | Image.Image):
             raise UserError("predict takes several images, not a single one: give a list of images")
-        count = self._top_k(top_k)
-        return self._predict(images, count)
+        self._check_top_k(top_k)
+        return self._predict(images, top_k)
 
     def __call__(self, image: ImageLike, *, top_k: int | None = None) -> Prediction:
         """Classifies one image.
@@ -126,10 +137,10 @@ class Predictor:
             UnreadableImage: the image cannot be read.
             UserError, TypeError: as in `predict`.
         """
-        count = self._top_k(top_k)
+        self._check_top_k(top_k)
         name = _name(image, 0)
         _check_type(image, name, bands=self.card.preprocessing.bands)
-        return self._prediction(name, *self._rank([self._read(image, name)], count)[0])
+        return self._answers([name], [self._read(image, name)], top_k)[0]
 
     @torch.inference_mode()
     def logits(self, images: PixelBatch) -> Float[Tensor, "b classes"]:
@@ -152,8 +163,12 @@ class Predictor:
         return rearrange(tokens.float().cpu(), "b (gh gw) d -> b gh gw d", gh=self.model.config.grid[0])
 
     @torch.inference_mode()
-    def attention(self, images: PixelBatch) -> Float[Tensor, "b gh gw"]:
+    def attention(self, images: PixelBatch, *, layers: int | None = None) -> Float[Tensor, "b gh gw"]:
         """Fraction of the rolled-out attention that each patch receives, of a Vision Transformer, on the CPU.
+
+        Args:
+            images: as preprocessing read them.
+            layers: how many blocks are rolled out, from the first; None: all.
 
         Raises:
             UserError: the model has axial attention.
@@ -161,7 +176,7 @@ class Predictor:
         assert isinstance(self.model, ViT)
         with self._arithmetic():
             weights = attention_weights(self.model, self.card.preprocessing.normalise(images.to(self.device)))
-        rolled = rollout([layer.float() for layer in weights])
+        rolled = rollout([layer.float() for layer in weights[:layers]])
         return attention_over_image(rolled, grid=self.model.config.grid, queries=self.model.pool_tokens).cpu()
 
     def read(self, image: ImageLike, *, name: str) -> np.ndarray:
@@ -176,18 +191,37 @@ class Predictor:
         """
         return self._read(image, name)
 
-    def _predict(self, images: Iterable[ImageLike], top_k: int) -> Iterator[Prediction | Failure]:
+    def _predict(self, images: Iterable[ImageLike], top_k: int | None) -> Iterator[Prediction | Failure]:
+        for names, read in self._read_batches(images):
+            known = [name for name, outcome in zip(names, read, strict=True) if isinstance(outcome, np.ndarray)]
+            pixels = [outcome for outcome in read if isinstance(outcome, np.ndarray)]
+            answers = iter(self._answers(known, pixels, top_k) if pixels else [])
+            for outcome in read:
+                yield outcome if isinstance(outcome, Failure) else next(answers)
+
+    def _read_batches(self, images: Iterable[ImageLike]) -> Iterator[tuple[list[str], list[Pixels | Failure]]]:
+        """Names and pixels, batch by batch. While one batch is computed, the next of a sequence is read."""
         numbered = enumerate(images)
+        # the next image of a camera may come late, and must not delay the answer to this one
+        num_started = 2 if isinstance(images, Sequence) else 1
+        started: deque[tuple[list[tuple[int, ImageLike]], list[Future[Pixels | Failure]]]] = deque()
         with ThreadPoolExecutor(NUM_READERS) as readers:
-            while batch := list(islice(numbered, self.batch_size)):
-                names = [_name(image, number) for number, image in batch]
-                for name, (_, image) in zip(names, batch, strict=True):
-                    _check_type(image, name, bands=self.card.preprocessing.bands)
-                read = list(readers.map(self._read_or_fail, [image for _, image in batch], names))
-                pixels = [outcome for outcome in read if isinstance(outcome, np.ndarray)]
-                ranked = iter(self._rank(pixels, top_k) if pixels else [])
-                for name, outcome in zip(names, read, strict=True):
-                    yield outcome if isinstance(outcome, Failure) else self._prediction(name, *next(ranked))
+            try:
+                while True:
+                    while len(started) < num_started and (batch := list(islice(numbered, self.batch_size))):
+                        reading = [
+                            readers.submit(self._read_or_fail, image, _name(image, number)) for number, image in batch
+                        ]
+                        started.append((batch, reading))
+                    if not started:
+                        return
+                    batch, reading = started.popleft()
+                    names = [_name(image, number) for number, image in batch]
+                    for name, (_, image) in zip(names, batch, strict=True):
+                        _check_type(image, name, bands=self.card.preprocessing.bands)
+                    yield names, [outcome.result() for outcome in reading]
+            finally:
+                readers.shutdown(cancel_futures=True)
 
     def _read(self, image: ImageLike, name: str) -> Pixels:
         preprocessing, file = self.card.preprocessing, Path(image) if isinstance(image, str) else image
@@ -201,28 +235,63 @@ class Predictor:
         except UnreadableImage as error:
             return Failure(name=name, reason=str(error))
 
-    def _rank(self, images: list[Pixels], top_k: int) -> list[tuple[list[int], list[float]]]:
-        """The most probable classes of each image, and their probabilities."""
+    def _answers(self, names: list[str], images: list[Pixels], top_k: int | None) -> list[Prediction]:
+        """What the model says of images that were read."""
         logits = self.logits(torch.from_numpy(np.stack(images)))
-        probabilities, classes = logits.softmax(dim=1).topk(top_k)
-        return list(zip(classes.tolist(), probabilities.tolist(), strict=True))
+        if self.card.target == "regression":
+            values = logits[:, 0].tolist()
+            return [
+                Prediction(name=name, classes=(), probabilities=(), value=value)
+                for name, value in zip(names, values, strict=True)
+            ]
+        return [
+            Prediction(
+                name=name,
+                classes=tuple(self.card.classes[number] for number, _ in ranked),
+                probabilities=tuple(probability for _, probability in ranked),
+            )
+            for name, row in zip(names, probabilities(logits, self.card), strict=True)
+            for ranked in [rank(row, self.card, top_k)]
+        ]
 
-    def _prediction(self, name: str, classes: list[int], probabilities: list[float]) -> Prediction:
-        names = tuple(self.card.classes[index] for index in classes)
-        return Prediction(name=name, classes=names, probabilities=tuple(probabilities))
-
-    def _top_k(self, top_k: int | None) -> int:
+    def _check_top_k(self, top_k: int | None) -> None:
         num_classes = len(self.card.classes)
         if not num_classes:
             raise UserError(
                 "the model has no trained head, so it predicts no classes: use its features, or fine-tune it"
             )
-        if top_k is not None and not 1 <= top_k <= num_classes:
+        if top_k is None:
+            return
+        if self.card.target == "regression":
+            raise UserError(f"the model predicts a number, {self.card.classes[0]}, and no classes: leave out top-k")
+        if not 1 <= top_k <= num_classes:
             raise UserError(f"the model has {num_classes} classes: top-k must be from 1 to {num_classes}, not {top_k}")
-        return min(5, num_classes) if top_k is None else top_k
 
     def _arithmetic(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
+
+
+def probabilities(outputs: Float[Tensor, "b classes"], card: ModelCard) -> Float[Tensor, "b classes"]:
+    """Probability of each class, or of each label by itself, from logits; a number stays as it is."""
+    if card.target == "regression":
+        return outputs
+    return outputs.sigmoid() if card.target == "multi-label" else outputs.softmax(dim=-1)
+
+
+def rank(row: Float[Tensor, " classes"], card: ModelCard, top_k: int | None) -> list[tuple[int, float]]:
+    """Index and probability of the classes or labels to answer with, the most probable first.
+
+    Args:
+        row: probabilities of one image.
+        card: of the model.
+        top_k: how many; None: 5 classes at most, or the labels from their thresholds on.
+    """
+    by_threshold = top_k is None and card.target == "multi-label"
+    values, indices = row.topk(len(row) if by_threshold else min(top_k or DEFAULT_TOP, len(row)))
+    ranked = list(zip(indices.tolist(), values.tolist(), strict=True))
+    if not by_threshold:
+        return ranked
+    return [(index, value) for index, value in ranked if value >= card.label_thresholds[index]]
 
 
 def _name(image: ImageLike, number: int) -> str:

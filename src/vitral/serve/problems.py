@@ -1,6 +1,7 @@
 """Errors of the HTTP interface: problem+json (RFC 9457) with one sentence."""
 
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -50,6 +51,12 @@ class Problem(Exception):
         super().__init__(detail)
         self.status, self.retry_after = status, retry_after
         self.detail = " ".join(detail.split())  # names of files may have line breaks
+
+    def __reduce__(self) -> Any:
+        return partial(Problem, retry_after=self.retry_after), (
+            self.status,
+            self.detail,
+        )  # it travels between processes
 
 
 def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -2,16 +2,24 @@
 
 from typing import Any
 
+import torch
 from pydantic import BaseModel, Field
-from torch import Tensor
 
-from vitral.serve.service import Outcome, Service
+from vitral.card import ModelCard
+from vitral.serve.engine import Outcome
+from vitral.serve.predictor import rank
+from vitral.serve.service import Service
 
-__all__ = ["FeatureAnswer", "ModelList", "PredictAnswer", "as_model", "as_outcome", "ranked"]
+__all__ = ["FeatureAnswer", "ModelList", "PredictAnswer", "as_model", "as_outcome", "predicted"]
 
 NAME = Field(description="The file's name, or its position such as images[3].")
 SHA256 = Field(description="SHA-256 of the image's bytes, in hexadecimal.")
 ERROR = Field(default=None, description="Why the image was not read; other images of the request are.")
+
+
+CLASSES = (
+    "Most probable first. Where images have several labels: those from their thresholds on, unless top_k is given."
+)
 
 
 class ClassProbability(BaseModel):
@@ -22,11 +30,12 @@ class ClassProbability(BaseModel):
 
 
 class ImageClasses(BaseModel):
-    """The most probable classes of an image."""
+    """The most probable classes of an image, all labels that it has, or its number."""
 
     name: str = NAME
     sha256: str = SHA256
-    classes: list[ClassProbability] | None = Field(default=None, description="Most probable class first.")
+    classes: list[ClassProbability] | None = Field(default=None, description=CLASSES)
+    value: float | None = Field(default=None, description="The number, if the model predicts one.")
     error: str | None = ERROR
 
 
@@ -61,7 +70,10 @@ class ModelEntry(BaseModel):
     parameters: int
     image_size: tuple[int, int] = Field(description="Height and width of the input in pixels.")
     classes: list[str] = Field(description="Empty if the head was never trained.")
+    backend: str = Field(description="What computes it: eager, compile, onnx and so on.")
+    features: bool = Field(description="Whether /v1/features answers.")
     attention: bool = Field(description="Whether /v1/attention draws it.")
+    layers: int = Field(description="Layers that /v1/attention takes; 0 if it draws nothing.")
     ready: bool
     metrics: dict[str, float] = Field(description="Results of its evaluation, as fractions.")
 
@@ -74,14 +86,17 @@ class ModelList(BaseModel):
 
 def as_model(service: Service) -> dict[str, Any]:
     """A model as `ModelEntry` has it."""
-    model, card = service.predictor.model, service.predictor.card
+    facts, card = service.facts, service.card
     return {
         "name": service.name,
-        "architecture": type(model).__name__,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "architecture": facts.architecture,
+        "parameters": facts.parameters,
         "image_size": card.preprocessing.image_size,
         "classes": card.classes,
-        "attention": service.draws_attention,
+        "backend": facts.backend,
+        "features": "features" in facts.tasks,
+        "attention": "attention" in facts.tasks,
+        "layers": facts.layers,
         "ready": service.ready,
         "metrics": card.metrics,
     }
@@ -93,8 +108,10 @@ def as_outcome(outcome: Outcome, key: str, value: Any) -> dict[str, Any]:
     return {"name": outcome.name, "sha256": outcome.sha256, **result}
 
 
-def ranked(probabilities: Tensor, classes: tuple[str, ...], top_k: int) -> list[dict[str, Any]]:
-    """The most probable classes as `ClassProbability` has them."""
-    values, indices = probabilities.topk(top_k)
-    pairs = zip(values.tolist(), indices.tolist(), strict=True)
-    return [{"class": classes[index], "probability": value} for value, index in pairs]
+def predicted(outcome: Outcome, card: ModelCard, top_k: int | None) -> dict[str, Any]:
+    """An image as `ImageClasses` has it, from the result of the task probabilities."""
+    if outcome.problem or card.target == "regression":
+        return as_outcome(outcome, "value", outcome.problem or float(outcome.result[0]))
+    ranked = rank(torch.from_numpy(outcome.result), card, top_k)
+    classes = [{"class": card.classes[index], "probability": probability} for index, probability in ranked]
+    return as_outcome(outcome, "classes", classes)

@@ -13,13 +13,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from vitral.errors import UserError
 from vitral.serve.observer import Lifecycle
+from vitral.serve.service import Models
 
 __all__ = ["bind", "run_server"]
 
 IDLE_SECONDS = 75
 """Seconds that a connection may stay open without a whole head of a request; proxies close theirs after 60."""
 
-LINGER_SECONDS = 0.3
+LINGER_SECONDS = 1.0
 """Seconds after the last connection was accepted in which requests may still begin."""
 
 
@@ -44,6 +45,8 @@ def bind(host: str, port: int) -> socket.socket:
 def run_server(app: FastAPI, listener: socket.socket, *, drain: float) -> None:
     """Serves until SIGTERM or SIGINT, then refuses connections, answers what was accepted, and returns.
 
+    SIGHUP loads the models anew, or ends the service if its terminal was closed.
+
     Args:
         app: from `create_app`.
         listener: from `bind`.
@@ -51,9 +54,9 @@ def run_server(app: FastAPI, listener: socket.socket, *, drain: float) -> None:
 
     Raises:
         KeyboardInterrupt: the signal was SIGINT.
+        UserError: a model cannot compute its first batch, after the service has ended.
     """
     allow_many_connections()
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # damaged bodies are answered, not logged
     config = uvicorn.Config(
         app,
@@ -67,15 +70,40 @@ def run_server(app: FastAPI, listener: socket.socket, *, drain: float) -> None:
     )
     # uvicorn raises the signal again when it has ended: without this the process would die of it
     signal.signal(signal.SIGTERM, lambda *_: None)
-    Server(config, app.state.lifecycle).run([listener])
+    lifecycle = app.state.lifecycle
+    Server(config, lifecycle, app.state.models).run([listener])
+    if lifecycle.failure is not None:
+        if isinstance(lifecycle.failure, UserError):
+            raise lifecycle.failure
+        raise UserError(f"a model cannot compute its first batch: {_first_line(lifecycle.failure)}")
 
 
 class Server(uvicorn.Server):
-    """Ends in an order that loses no request."""
+    """Ends in an order that loses no request, and reloads the models on SIGHUP."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, models: Models) -> None:
         super().__init__(config)
-        self.lifecycle = lifecycle
+        self.lifecycle, self.models = lifecycle, models
+        self._has_terminal = sys.stderr.isatty()
+        self._reloads: set[asyncio.Task] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, to SIGHUP too."""
+        await super().startup(sockets)
+        if hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end."""
+        return await super().on_tick(counter) or self.lifecycle.failure is not None
+
+    def _hang_up(self) -> None:
+        if self._has_terminal and not sys.stderr.isatty():  # it was closed, and nobody asks for a reload
+            self.should_exit = True
+            return
+        task = asyncio.ensure_future(self.models.reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuses connections, waits for requests that are on their way on open ones, then lets uvicorn end."""
@@ -84,6 +112,8 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         await asyncio.sleep(LINGER_SECONDS)
+        for task in self._reloads:
+            task.cancel()
         await super().shutdown(sockets)
 
 
@@ -103,6 +133,10 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:
             self.loop.call_later(IDLE_SECONDS, self._close_if_idle, self.cycle)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def allow_many_connections() -> None:

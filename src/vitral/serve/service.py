@@ -1,145 +1,80 @@
-"""One served model: reads images in threads, computes them in batches, and refuses what it cannot take in time."""
+"""The served models as requests see them: queues with limits, and models that can be replaced while requests run."""
 
 import asyncio
-import hashlib
 import logging
 import math
-import os
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from io import BytesIO
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 
-import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
-
-from vitral.data.images.decode import UnreadableImage, max_pixels
-from vitral.data.images.formats import HEADER_BYTES, foreign_format
-from vitral.inspection.look import visible_part
-from vitral.inspection.picture import overlay_rollout
-from vitral.serve.batching import Batcher, BatchStats, DeadlinePassed, Task
+from vitral.card import ModelCard
+from vitral.errors import UserError
+from vitral.serve.batching import BatchStats
 from vitral.serve.config import ServeConfig
+from vitral.serve.engine import ModelFacts, Outcome, Request, Task
 from vitral.serve.metrics import Metrics
-from vitral.serve.predictor import Predictor
+from vitral.serve.pools import ModelPool
 from vitral.serve.problems import Problem
 from vitral.serve.uploads import Upload
-from vitral.vit import ViT
 
-__all__ = ["Outcome", "Service"]
+__all__ = ["Models", "Service"]
 
 LOG = logging.getLogger("vitral.serve")
 
-PICTURE_PIXELS = 640
-"""Longer side of a picture of attention."""
-
-PIXEL_ART = 64
-"""Images with a longer side of at most this many pixels are enlarged without smoothing."""
-
-NUM_READERS = min(os.cpu_count() or 1, 4)
-"""Threads that decode images: each may hold one that has the most pixels allowed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one image."""
-
-    name: str
-    sha256: str
-    """Of the bytes that were read."""
-    result: Any = None
-    """What the task computed; None if there is a problem."""
-    problem: Problem | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Read:
-    """An image that was read."""
-
-    sha256: str
-    pixels: np.ndarray
-    """Shape (h w c)."""
-    picture: Image.Image | None
-    """The part of the image that the model gets, at the size of a picture of attention; None if it is not drawn."""
-
 
 class Service:
-    """A model with its queue and its threads."""
+    """One model with its queue."""
 
-    def __init__(self, name: str, predictor: Predictor, config: ServeConfig, metrics: Metrics) -> None:
-        self.name, self.predictor, self.config = name, predictor, config
-        self.ready = False
+    def __init__(self, name: str, pool: ModelPool, config: ServeConfig, metrics: Metrics) -> None:
+        self.name, self.config = name, config
+        self._pool, self._gauge = pool, metrics.queue.labels(name)
         self._waiting, self._rate = 0, 0.0
-        self._gauge, self._record = metrics.queue.labels(name), metrics.observe_batches(name)
-        self._batcher = Batcher(
-            name=f"model {name}",
-            max_batch=config.max_batch,
-            max_wait=config.max_wait,
-            observe=self._observe,
-        )
-        self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix=f"reader {name}")
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; empty if the head was never trained."""
-        return self.predictor.card.classes
+    def facts(self) -> ModelFacts:
+        """What the model is."""
+        return self._pool.facts[self.name]
 
     @property
-    def draws_attention(self) -> bool:
-        """Whether the model has attention between all patches."""
-        model = self.predictor.model
-        return isinstance(model, ViT) and model.config.attention == "global"
+    def card(self) -> ModelCard:
+        """What travels with the model."""
+        return self.facts.card
 
-    def start(self) -> None:
-        """Starts the model's thread, which computes a first batch before `ready` becomes true."""
-        preprocessing = self.predictor.card.preprocessing
-        pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
-        self._batcher.start()
-        jobs = [
-            self._batcher.submit(self.probabilities, pixels, deadline=math.inf) for _ in range(self.config.max_batch)
-        ]
-        jobs[-1].add_done_callback(lambda job: setattr(self, "ready", job.exception() is None))
+    @property
+    def ready(self) -> bool:
+        """Whether it computes."""
+        return self._pool.ready(self.name)
 
-    def close(self) -> None:
-        """Finishes what is queued and ends the threads."""
-        self.ready = False
-        self._batcher.close()
-        self._readers.shutdown(cancel_futures=True)
+    def observe(self, stats: BatchStats) -> None:
+        """Remembers the speed of all processes together, for refusals."""
+        if stats.computed:
+            rate = max(self.config.workers, 1) * stats.computed / max(stats.seconds, 1e-6)
+            self._rate += (rate - self._rate) / 8 if self._rate else rate
 
-    def probabilities(self, pixels: list[np.ndarray]) -> list[Tensor]:
-        """Probabilities of the classes for each image of a batch."""
-        return list(self.predictor.logits(_stacked(pixels)).softmax(dim=-1).cpu())
-
-    def features(self, pixels: list[np.ndarray]) -> list[Tensor]:
-        """Features of each image of a batch."""
-        return list(self.predictor.extract_features(_stacked(pixels)).cpu())
-
-    def attention(self, pixels: list[np.ndarray]) -> list[Tensor]:
-        """Attention rollout of each image, computed one by one: the weights of all blocks take much memory."""
-        return [self.predictor.attention(_stacked([image]))[0] for image in pixels]
-
-    async def compute(self, uploads: list[Upload], task: Task, *, deadline: float) -> list[Outcome]:
+    async def compute(
+        self, uploads: list[Upload], task: Task, *, deadline: float, layer: int | None = None
+    ) -> list[Outcome]:
         """What a task gives for each image, in order.
 
         Args:
             uploads: the images.
-            task: a method of this service.
+            task: what to compute.
             deadline: reading of `time.monotonic()`.
+            layer: the last one of the rollout of attention.
 
         Raises:
-            Problem: the model is not ready, its queue is full, or no image can be read.
+            Problem: the model is not ready, its queue is full or too long for the deadline, or no image can be read.
             DeadlinePassed: the deadline passed before all images were computed.
         """
         self.check_ready()
         count = len(uploads)
-        if self._waiting + count > self.config.queue:
+        if self._waiting + count > self.config.queue or self._too_late(deadline):
             raise self._full()
         self._add_waiting(count)
         try:
-            jobs = (self._compute_one(upload, task, deadline) for upload in uploads)
+            requests = (Request(upload=upload, task=task, deadline=deadline, layer=layer) for upload in uploads)
+            jobs = [asyncio.wrap_future(self._pool.submit(self.name, request)) for request in requests]
             results = await asyncio.gather(*jobs, return_exceptions=True)
         finally:
             self._add_waiting(-count)
@@ -154,16 +89,6 @@ class Service:
             raise problem
         return outcomes
 
-    async def draw_attention(self, upload: Upload, *, deadline: float) -> tuple[bytes, str]:
-        """A PNG of the image, darkened where the attention rollout is low, and the SHA-256 of what was read.
-
-        Raises:
-            Problem, DeadlinePassed: as in `compute`.
-        """
-        outcome = (await self.compute([upload], self.attention, deadline=deadline))[0]
-        picture, rollout = outcome.result
-        return await self._in_reader(lambda: _draw(picture, rollout)), outcome.sha256
-
     def check_ready(self) -> None:
         """Raises a `Problem` while the model is not ready, or all places of the queue are taken."""
         if not self.ready:
@@ -171,39 +96,14 @@ class Service:
         if self._waiting >= self.config.queue:
             raise self._full()
 
-    async def _compute_one(self, upload: Upload, task: Task, deadline: float) -> Outcome:
-        drawn = task == self.attention
-        try:
-            read = await self._in_reader(lambda: self._read(upload, deadline, drawn=drawn))
-        except Problem as problem:
-            sha256 = hashlib.sha256(upload.content).hexdigest()
-            return Outcome(name=upload.name, sha256=sha256, problem=problem)
-        result = await asyncio.wrap_future(self._batcher.submit(task, read.pixels, deadline=deadline))
-        return Outcome(name=upload.name, sha256=read.sha256, result=(read.picture, result) if drawn else result)
-
-    def _read(self, upload: Upload, deadline: float, *, drawn: bool) -> _Read:
-        if time.monotonic() > deadline:
-            raise DeadlinePassed
-        content, preprocessing = upload.content, self.predictor.card.preprocessing
-        try:
-            image = preprocessing.read(content, name=upload.name)
-            pixels = preprocessing.pixels(image)
-        except UnreadableImage as error:
-            raise _problem(upload, error) from None
-        picture = _scaled(visible_part(image, preprocessing)) if drawn else None
-        return _Read(sha256=hashlib.sha256(content).hexdigest(), pixels=pixels, picture=picture)
-
-    def _in_reader(self, call: Callable[[], Any]) -> Awaitable[Any]:
-        return asyncio.get_running_loop().run_in_executor(self._readers, call)
+    def _too_late(self, deadline: float) -> bool:
+        """Whether the images that wait take longer than there is time; a few are computed together and never do."""
+        ahead, most = self._waiting, self.config.max_batch
+        return ahead > 2 * most and self._rate > 0 and (ahead + most) / self._rate > deadline - time.monotonic()
 
     def _add_waiting(self, count: int) -> None:
         self._waiting += count
-        self._gauge.set(self._waiting)
-
-    def _observe(self, stats: BatchStats) -> None:
-        if stats.computed:
-            self._rate = stats.computed / max(stats.seconds, 1e-6)
-        self._record(stats)
+        self._gauge.inc(count)
 
     def _full(self) -> Problem:
         seconds = max(math.ceil(self._waiting / self._rate), 1) if self._rate else 1
@@ -211,36 +111,98 @@ class Service:
         return Problem(429, detail, retry_after=seconds)
 
 
-def _stacked(pixels: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(pixels))
+class _Generation:
+    """Models that were loaded together, and the number of requests that use them."""
+
+    def __init__(self, pool: ModelPool, services: Mapping[str, Service]) -> None:
+        self.pool, self.services = pool, services
+        self.users = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    @contextmanager
+    def used(self) -> Iterator[Mapping[str, Service]]:
+        self.users += 1
+        self.idle.clear()
+        try:
+            yield self.services
+        finally:
+            self.users -= 1
+            if not self.users:
+                self.idle.set()
 
 
-def _problem(upload: Upload, error: UnreadableImage) -> Problem:
-    """The answer to an image that cannot be read."""
-    if foreign_format(upload.content[:HEADER_BYTES]) or isinstance(error.__cause__, UnidentifiedImageError):
-        return Problem(415, str(error))
-    try:
-        # only the header is read: the reader gives no size of what it refuses
-        with Image.open(BytesIO(upload.content)) as image:
-            pixels = image.width * image.height
-    except Image.DecompressionBombError:
-        pixels = math.inf
-    # a damaged file can make Pillow's parsers raise almost anything
-    except Exception:
-        pixels = 0
-    if pixels > max_pixels():
-        return Problem(413, f"{upload.name} has more than the {max_pixels()} pixels allowed: send a smaller image")
-    return Problem(400, str(error))
+class Models:
+    """The served models by name, which `reload` replaces without losing a request."""
 
+    def __init__(
+        self, build: Callable[[Callable[[str, BatchStats], None]], ModelPool], config: ServeConfig, metrics: Metrics
+    ) -> None:
+        """
+        Args:
+            build: loads the models into a pool; its argument takes what happens to their batches.
+            config: of their queues.
+            metrics: records batches and queues.
 
-def _scaled(picture: Image.Image) -> Image.Image:
-    longer = max(picture.size)
-    scale = PICTURE_PIXELS / longer
-    size = max(round(scale * picture.width), 1), max(round(scale * picture.height), 1)
-    return picture.resize(size, Image.Resampling.NEAREST if longer <= PIXEL_ART else Image.Resampling.LANCZOS)
+        Raises:
+            UserError: a model cannot be loaded.
+        """
+        self._build, self._config, self._metrics = build, config, metrics
+        self._current = self._load()
+        self._reloading = asyncio.Lock()
 
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """The models, for looking at; requests use `used`."""
+        return self._current.services
 
-def _draw(picture: Image.Image, rollout: Tensor) -> bytes:
-    stream = BytesIO()
-    Image.fromarray(overlay_rollout(picture, rollout)).save(stream, "PNG")
-    return stream.getvalue()
+    @contextmanager
+    def used(self) -> Iterator[Mapping[str, Service]]:
+        """The models, which stay until the context ends."""
+        with self._current.used() as services:
+            yield services
+
+    def start(self) -> Future:
+        """Begins to warm up; the result comes when all models are ready, or the error that prevents it."""
+        return self._current.pool.start()
+
+    async def reload(self) -> None:
+        """Loads all models anew, and replaces the old ones once the new are ready.
+
+        If that fails, the old ones stay, and the log says why.
+        """
+        async with self._reloading:
+            fresh = None
+            try:
+                fresh = await asyncio.to_thread(self._load)
+                await asyncio.wrap_future(fresh.pool.start())
+            except BaseException as error:
+                if fresh is not None:
+                    await asyncio.to_thread(fresh.pool.close)
+                if not isinstance(error, Exception):
+                    raise
+                LOG.error("the models stay as they were: %s", error, exc_info=not isinstance(error, UserError))
+                return
+            old, self._current = self._current, fresh
+            LOG.info("the models were reloaded")
+            await old.idle.wait()
+            await asyncio.to_thread(old.pool.close)
+
+    async def close(self) -> None:
+        """Finishes what is queued and ends."""
+        await asyncio.to_thread(self._current.pool.close)
+
+    def _load(self) -> _Generation:
+        services: dict[str, Service] = {}
+        records = {}
+
+        def observe(name: str, stats: BatchStats) -> None:
+            if name in services:
+                services[name].observe(stats)
+                records[name](stats)
+
+        pool = self._build(observe)
+        for name in pool.facts:
+            records[name] = self._metrics.observe_batches(name)
+            services[name] = Service(name, pool, self._config, self._metrics)
+        return _Generation(pool, services)

@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader
 
+from vitral.page.assets import STATIC, render
 from vitral.serve.problems import ProblemBody
 
 __all__ = ["add_site"]
-
-PAGE = Path(__file__).parent / "page"
 
 
 def add_site(app: FastAPI) -> None:
@@ -20,9 +19,8 @@ def add_site(app: FastAPI) -> None:
 
     Nothing comes from another host: FastAPI's own page of the interface would load its scripts from one.
     """
-    template = Environment(loader=FileSystemLoader(PAGE.parent), autoescape=True, trim_blocks=True).get_template(
-        "docs.html"
-    )
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    template, page = environment.get_template("docs.html"), render(service=True)
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -34,10 +32,10 @@ def add_site(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return FileResponse(PAGE / "index.html")
+        return HTMLResponse(page)
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         return HTMLResponse(template.render(api=app.openapi(), base=request.base_url))
 
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    app.mount("/page", StaticFiles(directory=STATIC), name="page")

@@ -32,7 +32,10 @@ REQUEST_BODY: dict[str, Any] = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                "required": ["image"],
+                "properties": {
+                    "image": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+                },
             }
         },
         "image/*": {"schema": {"type": "string", "format": "binary"}},

@@ -11,6 +11,7 @@ from vitral.card import ModelCard
 from vitral.config import to_dict
 from vitral.errors import UserError
 from vitral.evals.paired import Difference, paired_difference
+from vitral.evals.predictions import Predictions
 from vitral.models import blank_model
 from vitral.runs.metrics import read_metrics, training_seconds
 from vitral.runs.predictions import PREDICTIONS, SavedPredictions, load_predictions
@@ -62,7 +63,7 @@ def summarise_runs(paths: Sequence[Path]) -> list[RunSummary]:
         raise UserError("a comparison needs at least two runs: vitral compare RUN RUN ...")
     for index, path in enumerate(paths):
         if path.resolve() in (other.resolve() for other in paths[:index]):
-            raise UserError(f"{path} is named twice: name each run once")
+            raise UserError(f"{path} is given twice: give each run once")
         if not (path / "run.json").is_file():
             raise UserError(f"{path} is not the folder of a training run: it has no run.json")
     cards = [read_config(path) for path in paths]
@@ -139,12 +140,13 @@ def _describe_images(config: RunConfig, predictions: SavedPredictions | None) ->
 
 
 def _correct(predictions: SavedPredictions) -> torch.Tensor:
-    """Whether the prediction of each readable image is correct."""
+    """Whether the predicted class of each readable image is correct."""
+    assert isinstance(predictions.predictions, Predictions)
     return predictions.predictions.top[:, 0] == predictions.predictions.truth
 
 
 def _accuracy(predictions: SavedPredictions | None) -> Difference | None:
-    if predictions is None:
+    if predictions is None or not isinstance(predictions.predictions, Predictions):
         return None
     correct = _correct(predictions)
     return paired_difference(correct, torch.zeros_like(correct))
@@ -152,7 +154,7 @@ def _accuracy(predictions: SavedPredictions | None) -> Difference | None:
 
 def _difference(one: SavedPredictions | None, other: SavedPredictions | None) -> Difference | None:
     """The difference in accuracy on the images that both could read."""
-    if one is None or other is None:
+    if one is None or other is None or not _accuracy(one) or not _accuracy(other):
         return None
     both = one.predictions.readable & other.predictions.readable
     return paired_difference(*(_correct(each)[both[each.predictions.positions()]] for each in (one, other)))

@@ -39,7 +39,9 @@ class SweepConfig:
     seeds: list[int]
     """Seeds of each trial's runs."""
     metric: str
-    """The metric to compare trials by, a mean over seeds; higher is better, unless its name ends in loss or ece."""
+    """The metric to compare trials by, a mean over seeds; higher is better, unless its name ends in loss, ece, mae or
+    rmse.
+    """
     retrain: list[int] = field(default_factory=list)
     """Seeds of the final runs, which train the best settings on all training images; empty for no final runs."""
 
@@ -74,8 +76,8 @@ class SweepConfig:
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether the metric is a loss or a calibration error."""
-        return self.metric.endswith(("loss", "ece"))
+        """Whether the metric is a loss or an error."""
+        return self.metric.endswith(("loss", "ece", "mae", "rmse"))
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -235,7 +235,7 @@ class Sweep:
             try:
                 return fit(run, config, self.world)
             except UserError as error:
-                if run.begun and not isinstance(error, Diverged | OutOfMemory):
+                if run.started and not isinstance(error, Diverged | OutOfMemory):
                     raise
                 raise TrialFailed(str(error)) from error
 

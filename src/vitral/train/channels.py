@@ -27,10 +27,10 @@ def measure_channels(config: RunConfig, source: Source, world: World) -> tuple[R
     preprocessing, data = config.preprocessing, config.data
     if not preprocessing.bands or preprocessing.mean:
         return config, []
-    found = world.run_on_main(
+    statistics = world.run_on_main(
         lambda: channel_statistics(
             source, channels=preprocessing.channels, seed=data.split_seed, on_error=data.on_error
         )
     )
-    measured = replace(preprocessing, mean=found.mean, std=found.std)
-    return replace(config, preprocessing=measured), [found.describe()]
+    measured = replace(preprocessing, mean=statistics.mean, std=statistics.std)
+    return replace(config, preprocessing=measured), [statistics.describe()]

@@ -31,7 +31,9 @@ class ModelSetup:
     """The model a run trains."""
 
     weights: Path | None = None
-    """Pretrained model: a folder, another project's file, or hf-hub:OWNER/NAME; its head may be replaced."""
+    """Pretrained model: a folder, another project's file, a checkpoint such as ViT-S/16@augreg-in21k, or
+    hf-hub:OWNER/NAME; its head may be replaced.
+    """
     checkpoint_key: str | None = None
     """Key of these weights in a PyTorch file that holds several, such as student."""
     prefix: str | None = None
@@ -84,6 +86,10 @@ class TrainConfig:
     """
     evaluate: str = "1epoch"
     """Interval of evaluations; there is always one at the end."""
+    patience: int | None = None
+    """Evaluations on validation images without a new best, after which the run ends; its best model is then evaluated
+    and saved (early stopping). None: all steps are taken, and the last model is saved.
+    """
     log: str = "10steps"
     """Interval of lines in metrics.jsonl."""
     track: str = AUTO
@@ -107,7 +113,7 @@ class TrainConfig:
     """With fsdp: processes in a group that shards the weights; groups are replicas. None: one group."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "steps", "shards"):
+        for name in ("batch_size", "accumulate", "steps", "shards", "patience"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--train.{name.replace('_', '-')} must be at least 1, not {value}")
         if self.batch_size % self.accumulate:
@@ -173,6 +179,10 @@ class RunConfig:
             raise UserError("training needs one feature vector for each image: choose pool cls, gap or map, not none")
         validate_objective(self)
         self._check_channels()
+        if self.train.patience is not None and self.objective.evaluate_by != "labels":
+            raise UserError(f"--train.patience needs labels, and {self.objective.name} learns without: leave it out")
+        if self.data.sampling == "balanced" and self.augment.repeats > 1:
+            raise UserError("--data.sampling balanced repeats images of small classes: give --augment.repeats 1")
         if self.model.probe and (self.model.lora_rank is not None or self.train.ema is not None):
             raise UserError(
                 "a linear probe allows no LoRA adapters and no EMA: set --model.lora-rank None --train.ema None"

@@ -47,8 +47,8 @@ class Duration:
 
         Args:
             total: steps of the whole run.
-            batch_size: images a step.
-            samples: images an epoch.
+            batch_size: images per step.
+            samples: images per epoch.
 
         Raises:
             UserError: the duration is a time.

@@ -10,15 +10,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.data.augment.mixing import Examples
-from vitral.data.batches import UNREADABLE, EvaluationBatches
+from vitral.data.batches import EvaluationBatches, readable
 from vitral.data.images.preprocess import PixelBatch
 from vitral.data.order import OBJECTIVE, random_bits
 from vitral.data.sources.source import Source, Subset
 from vitral.evals.features import extract_features
+from vitral.evals.multi_label import best_thresholds, evaluate_labels
 from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.probe import probe
+from vitral.evals.regression import evaluate_numbers
 from vitral.evals.result import EvalResult
 from vitral.evals.splits import final_split, running_split
+from vitral.evals.target_predictions import TargetPredictions, predict_targets
 from vitral.objectives.objective import Panel
 from vitral.objectives.self_supervised import Learner
 from vitral.train.config import RunConfig
@@ -38,11 +41,21 @@ __all__ = [
 MAX_PROBE_IMAGES = 5000
 """Maximum number of training images that a probe is fitted on."""
 
+MAX_THRESHOLD_IMAGES = 1000
+"""Maximum number of training images that thresholds are chosen on, without validation images."""
+
 NUM_SAMPLES = 8
 """Number of images in panels."""
 
-METRICS = {"labels": ("top1", "top5", "loss", "ece"), "features": ("knn", "linear")}
-"""Metrics of a split, by what the objective is evaluated by."""
+METRICS = {
+    "class": ("top1", "top5", "loss", "ece"),
+    "multi-label": ("map", "map_micro", "f1", "f1_micro", "exact", "loss"),
+    "regression": ("r2", "mae", "rmse"),
+}
+"""Metrics of a split by the target of the run; the first is the higher, the better."""
+
+FEATURE_METRICS = ("knn", "linear")
+"""Metrics of a split, if the objective learns without labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +63,12 @@ class SplitEvaluation:
     """The evaluation of a split."""
 
     result: EvalResult
-    predictions: Predictions | None = None
+    predictions: Predictions | TargetPredictions | None = None
     """None if the objective is not evaluated by labels."""
+    thresholds: tuple[float, ...] = ()
+    """Of the labels, if images have several."""
+    note: str = ""
+    """For the user; empty: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,24 +89,67 @@ class NoLabels:
 def metric_names(config: RunConfig, data: Mapping[str, Source]) -> list[str]:
     """Names of the metrics of a finished run."""
     splits = dict.fromkeys((running_split(data), final_split(data)))
-    return [f"{split}/{metric}" for split in splits for metric in METRICS[config.objective.evaluate_by]]
+    names = METRICS[config.data.target] if config.objective.evaluate_by == "labels" else FEATURE_METRICS
+    return [f"{split}/{metric}" for split in splits for metric in names]
 
 
 def evaluate_split(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
     """Evaluates the session's model on a split; all processes together. Errors as in `predict_all`."""
-    evaluate = {"labels": evaluate_classifier, "features": evaluate_features}
-    return evaluate[session.config.objective.evaluate_by](session, data, split)
+    if session.config.objective.evaluate_by == "features":
+        return evaluate_features(session, data, split)
+    evaluate = {
+        "class": evaluate_classifier,
+        "multi-label": evaluate_label_sets,
+        "regression": evaluate_regression,
+    }
+    return evaluate[session.config.data.target](session, data, split)
 
 
 def evaluate_classifier(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
-    found = predict_all(
+    predictions = predict_all(
         predict_fn(session),
         data[split],
         preprocessing=session.preprocessing,
         data=session.config.data,
         world=session.world,
     )
-    return SplitEvaluation(result=found.accuracy(), predictions=found)
+    return SplitEvaluation(result=predictions.accuracy(), predictions=predictions)
+
+
+def evaluate_label_sets(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
+    """Thresholds come from the validation images, also for these themselves; without any, from training images."""
+    found = predict_targets_of(session, data[split])
+    if split == "val":
+        thresholds = best_thresholds(found)
+    else:
+        chosen_on = data["val"] if "val" in data else evenly_spaced(data["train"], MAX_THRESHOLD_IMAGES)
+        thresholds = best_thresholds(predict_targets_of(session, chosen_on))
+    note = (
+        "the thresholds of labels are chosen on training images, which is worse than on validation images: "
+        "--data.val-fraction 0.1 holds some out"
+    )
+    return SplitEvaluation(
+        result=evaluate_labels(found, thresholds),
+        predictions=found,
+        thresholds=thresholds,
+        note="" if "val" in data else note,
+    )
+
+
+def evaluate_regression(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
+    found = predict_targets_of(session, data[split])
+    return SplitEvaluation(result=evaluate_numbers(found), predictions=found)
+
+
+def predict_targets_of(session: Session, source: Source) -> TargetPredictions:
+    """The outputs of the session's evaluation model for every image."""
+    return predict_targets(
+        predict_fn(session),
+        source,
+        preprocessing=session.preprocessing,
+        data=session.config.data,
+        world=session.world,
+    )
 
 
 def evaluate_features(session: Session, data: Mapping[str, Source], split: str) -> SplitEvaluation:
@@ -141,7 +201,7 @@ def draw_samples(session: Session, source: Source) -> Sequence[Panel]:
     batch = EvaluationBatches(
         source=evenly_spaced(source, NUM_SAMPLES), preprocessing=session.preprocessing, batch_size=NUM_SAMPLES
     )[0]
-    images = batch.images[batch.labels != UNREADABLE]
+    images = batch.images[readable(batch.labels)]
     keys = random_bits(OBJECTIVE, session.config.seed, np.arange(len(images))) >> np.uint64(1)
     examples = Examples(
         images=session.preprocessing.normalise(images.to(session.device)),

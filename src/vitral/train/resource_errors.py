@@ -9,7 +9,7 @@ from vitral.data.batches import translate_worker_errors
 from vitral.errors import UserError
 from vitral.train.config import TrainConfig
 
-__all__ = ["OutOfMemory", "translate_resource_errors"]
+__all__ = ["OutOfMemory", "is_out_of_memory", "translate_resource_errors"]
 
 
 class OutOfMemory(UserError):
@@ -23,7 +23,7 @@ def translate_resource_errors(config: TrainConfig) -> Iterator[None]:
         with translate_worker_errors():
             yield
     except (MemoryError, RuntimeError) as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise OutOfMemory(
                 f"memory ran out with batches of {config.batch_size} images in {config.accumulate} parts: "
                 "raise --train.accumulate, or start a new run with a smaller --train.batch-size"
@@ -36,6 +36,6 @@ def translate_resource_errors(config: TrainConfig) -> Iterator[None]:
         raise
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out. On a CPU, PyTorch raises a RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

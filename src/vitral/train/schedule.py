@@ -50,7 +50,7 @@ class ScheduleConfig:
             raise UserError(f"schedule.multipliers must be at least 0, not {' '.join(map(str, self.multipliers))}")
         if len(self.stairs) != len(self.multipliers):
             raise UserError(
-                f"schedule.stairs and schedule.multipliers must be equally many, not {len(self.stairs)} and "
+                f"schedule.stairs and schedule.multipliers must have the same length, not {len(self.stairs)} and "
                 f"{len(self.multipliers)}"
             )
         if (self.decay == "stair") != bool(self.stairs):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.mixing import Examples
-from vitral.data.batches import UNREADABLE, Batch
+from vitral.data.batches import Batch
 from vitral.data.order import DROPOUT, random_bits
 from vitral.distributed.parallel import (
     clip_grad_norm,
@@ -26,9 +26,11 @@ from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.layers.lora import add_lora, merge_lora
 from vitral.layers.probe import add_probe, fold_probe
+from vitral.layers.scaled_head import add_scale, fold_scale
 from vitral.models import Model, build, repeated
 from vitral.objectives.entry import BuildContext
 from vitral.objectives.registry import build_objective
+from vitral.objectives.regression import RegressionConfig
 from vitral.train.activation_checkpointing import recompute_blocks
 from vitral.train.checkpointing.checkpoint import Saved
 from vitral.train.checkpointing.optimiser_state import allocate_state, named_state
@@ -68,6 +70,8 @@ class Session:
         self.step = 0
         self.stopwatch = Stopwatch(self.device)
         self.unreadable: set[str] = set()
+        self.best: Model | None = None
+        """The model that is evaluated and saved in place of the trained one, after early stopping."""
         self.preprocessing = config.preprocessing
         self.objective = build_objective(
             config.objective,
@@ -122,7 +126,9 @@ class Session:
         model = build(setup.architecture)
         pretrained, report = load_with_report(setup.weights, **setup.reading)
         notes = [f"weights recognised as {report.lineage}", *map(flags_of_training, report.notes)] if report else []
-        notes += transfer_weights(pretrained, model, classes=self.classes)
+        # a trained head for numbers has another scale than the new one
+        classes = None if self.config.data.target == "regression" else self.classes
+        notes += transfer_weights(pretrained, model, classes=classes)
         state = self._with_adapters(model).state_dict()
         for learner in self._learners():
             for each in self.objective.models(learner):
@@ -137,12 +143,14 @@ class Session:
         return self._with_adapters(build(self.config.model.architecture))
 
     def _with_adapters(self, model: Model) -> Model:
-        """The model with the LoRA adapters or the probe's head of the configuration."""
+        """The model with the LoRA adapters, the probe's head or the scale of numbers of the configuration."""
         setup = self.config.model
         if setup.lora_rank is not None:
             add_lora(model, layers=setup.lora_layers, rank=setup.lora_rank, alpha=setup.lora_alpha)
         if setup.probe:
             add_probe(model)
+        if isinstance(objective := self.config.objective, RegressionConfig) and objective.std is not None:
+            add_scale(model, mean=objective.mean or 0.0, std=objective.std)
         return model
 
     @property
@@ -152,15 +160,18 @@ class Session:
 
     @property
     def eval_model(self) -> Model:
-        """The model to evaluate and save, in `eval_learner`."""
-        return self.objective.models(self.eval_learner)[0]
+        """The model to evaluate and save: in `eval_learner`, or the best one after early stopping."""
+        return self.best or self.objective.models(self.eval_learner)[0]
 
     def export_model(self) -> Model:
         """A copy of `eval_model` on the CPU, with full tensors and adapters merged."""
+        if self.best is not None:
+            return deepcopy(self.best).cpu()
         model = self._build()
         load_full_state_dict(model, full_state_dict(self.eval_model))
         merge_lora(model)
         fold_probe(model)
+        fold_scale(model)
         return model
 
     def train_step(self, batch: Batch, *, lr: float, progress: float = 0.0) -> dict[str, Float[Tensor, ""]]:
@@ -183,13 +194,13 @@ class Session:
         examples, parts = self.examples(batch), self.config.train.accumulate
         self.stopwatch.end("augment")
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        readable = self.world.all_reduce_sum((examples.labels != UNREADABLE).sum()).clamp(min=1)
+        total = self.world.all_reduce_sum(self.objective.weight(examples.labels))
         for number, part in enumerate(examples.chunk(parts), 1):
             set_gradient_sync(self.wrapped, last=number == parts)
             with self.autocast():
                 loss, metrics = self.objective.loss(self.forward, part)
-            fraction = (part.labels != UNREADABLE).sum() / readable
-            # DDP averages gradients over the processes; each has its fraction of the readable images
+            fraction = self.objective.weight(part.labels) / torch.where(total > 0, total, 1)
+            # DDP averages gradients over the processes; each has its fraction of the weight
             self.scaler.scale(loss * fraction * self.world.size).backward()
             for name, value in {"loss": loss.detach(), **metrics}.items():
                 totals[name] += value * fraction

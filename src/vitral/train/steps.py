@@ -1,11 +1,12 @@
 """The training loop over steps. It needs no run folder; logging, evaluation and checkpoints are up to the caller."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.data.balanced import BalancedOrder
 from vitral.data.batches import Batch, TrainingBatches, load
 from vitral.data.sources.source import Source
 from vitral.errors import UserError
@@ -41,7 +42,7 @@ class Step:
 
 def train_steps(
     session: Session, source: Source, plan: Plan, *, stop_signal: Callable[[], int | None] = lambda: None
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Takes the remaining steps of a plan and yields after each. All processes iterate together.
 
     Args:
@@ -87,6 +88,7 @@ def training_batches(session: Session, source: Source, total: int) -> Iterator[B
         batch_size=config.train.batch_size,
         seed=config.seed,
         rows=session.world.local_range(config.train.batch_size),
+        balanced=BalancedOrder.of(source.labels) if config.data.sampling == "balanced" else None,
     )
     pin = session.device.type == "cuda"
     return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)

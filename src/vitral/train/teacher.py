@@ -41,6 +41,8 @@ def load_teacher(path: Path, context: BuildContext) -> Teacher:
     count = model.config.num_classes
     if not own_classes:
         raise UserError(f"the teacher {path} has no trained head: choose another, or fine-tune it first")
+    if model.card.target != "class":
+        raise UserError(f"the teacher {path} predicts {model.card.target}, not one class an image: choose another")
     if count != len(classes):
         raise UserError(f"the teacher {path} has {count} classes, and the images {len(classes)}: choose another")
     if own.channels < student.channels:

@@ -46,7 +46,7 @@ def check_address(model: str | Path) -> None:
         raise UserError(f"{name} is a web address: download the file, and name the copy")
     if is_hub_name(name) and not name.startswith("runs/"):
         raise UserError(f"{name} does not exist here; is it on the Hub? name it {HUB_PREFIX}{name}")
-    raise UserError(f"{name} does not exist: name the folder of a trained model, such as runs/digits")
+    raise UserError(f"{name} does not exist: give the folder of a trained model, such as runs/digits")
 
 
 def to_address(model: str | Path) -> str:

@@ -36,6 +36,8 @@ class ModelConfig:
         names, outputs = len(self.card.classes), self.architecture.num_classes
         if names not in (0, outputs):  # no names: an untrained head
             raise UserError(f"the card names {names} classes, but the model has {outputs} outputs")
+        if (thresholds := len(self.card.thresholds)) not in (0, outputs):
+            raise UserError(f"the card has {thresholds} thresholds, but the model has {outputs} outputs")
         produced = (self.card.preprocessing.channels, *self.card.preprocessing.image_size)
         expected = (self.architecture.channels, *self.architecture.image_hw)
         if produced != expected:
@@ -62,7 +64,7 @@ def save_model(folder: Path, model: Model, card: ModelCard) -> None:
 def read_config(folder: Path) -> ModelConfig:
     """Reads the configuration of a model folder, without its weights; raises the same errors as `load_model`."""
     if not folder.exists():
-        raise UserError(f"{folder} does not exist: name the folder of a trained model, such as runs/digits")
+        raise UserError(f"{folder} does not exist: give the folder of a trained model, such as runs/digits")
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing and (folder / "run.json").is_file():
         command = f"vitral train --resume {shlex.quote(str(folder))}"

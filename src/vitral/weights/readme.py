@@ -13,7 +13,7 @@ from vitral.weights.address import HUB_PREFIX
 from vitral.weights.folder import ModelConfig
 from vitral.weights.upstream_config import CONFIG_FILES
 
-__all__ = ["render_readme"]
+__all__ = ["render_readme", "without_folder"]
 
 MAX_LISTED_CLASSES = 40
 """Number of class names on the page; `config.json` has all of them."""
@@ -36,6 +36,8 @@ processor = transformers.AutoImageProcessor.from_pretrained("{source}")"""
 ENCODER = 'model = transformers.AutoModel.from_pretrained("{source}")'
 LOADING = dict.fromkeys(CONFIG_FILES, ENCODER) | {"timm": IN_TIMM, "transformers": IN_TRANSFORMERS}
 """Code that loads a folder of each format in its own package."""
+ANSWERS = {"class": "classes[0]", "multi-label": "classes", "regression": "value"}
+"""Attribute of a `Prediction` that has the answer."""
 PACKAGES = dict.fromkeys(CONFIG_FILES, "transformers") | {"timm": "timm"}
 
 
@@ -67,7 +69,7 @@ def render_readme(
         "Metrics": _table(["metric", "value"], [[key, _metric_value(key, card.metrics[key])] for key in card.metrics]),
         "Preprocessing": _preprocessing(card.preprocessing),
         "Classes": _classes(card.classes) if card.classes else "",
-        "Use": _use(name, format, other_formats, classifier=bool(card.classes)),
+        "Use": _use(name, format, other_formats, answer=ANSWERS[card.target] if card.classes else None),
         "Licence": f"`{licence}`" if licence else "",
     }
     parts = [f"---\n{_header(config, name, licence=licence, format=format).to_yaml()}\n---", f"# {name.split('/')[-1]}"]
@@ -114,9 +116,12 @@ def _summary(config: ModelConfig) -> str:
     source = f", trained on {data}" if data else ""
     if not config.card.classes:
         return f"A {family} that turns images of {height}x{width} pixels into features{source}. It has no trained head."
-    return (
-        f"A {family} that classifies images of {height}x{width} pixels into {len(config.card.classes)} classes{source}."
-    )
+    classes, images = config.card.classes, f"images of {height}x{width} pixels"
+    if config.card.target == "regression":
+        return f"A {family} that predicts a number, {_cell(classes[0])}, from {images}{source}."
+    if config.card.target == "multi-label":
+        return f"A {family} that gives {images} any of {len(classes)} labels{source}."
+    return f"A {family} that classifies {images} into {len(classes)} classes{source}."
 
 
 def _architecture(config: ModelConfig, macs: int) -> str:
@@ -136,7 +141,7 @@ def _architecture(config: ModelConfig, macs: int) -> str:
 
 
 def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    rows = [[key, _without_folder(str(value))] for key, value in provenance.items()]
+    rows = [[key, without_folder(str(value))] for key, value in provenance.items()]
     for title, key in RECIPE.items():
         group, field = key.split(".")
         if (value := (run.get(group) or {}).get(field)) is not None:
@@ -170,20 +175,22 @@ def _classes(classes: tuple[str, ...]) -> str:
     return ", ".join(_cell(name) for name in classes[:MAX_LISTED_CLASSES]) + more + "."
 
 
-def _use(name: str, format: str, other_formats: Sequence[str], *, classifier: bool) -> str:
+def _use(name: str, format: str, other_formats: Sequence[str], *, answer: str | None) -> str:
     model_id = f"{HUB_PREFIX}{name}"
-    predict = f'predictor = vitral.Predictor("{model_id}")\nprint(predictor("photo.jpg").classes[0])'
+    predict = f'predictor = vitral.Predictor("{model_id}")\nprint(predictor("photo.jpg").{answer})'
     load = f'model = vitral.load("{model_id}")  # model.features(images).pooled'
-    parts = [_python(f"import vitral\n\n{predict if classifier else load}")]
+    parts = [_python(f"import vitral\n\n{predict if answer else load}")]
     if format in LOADING:
         repository = model_id if format == "timm" else name
-        loading = _loading(format, classifier=classifier)
+        loading = _loading(format, classifier=answer is not None)
         parts.append(_python(f"import {PACKAGES[format]}\n\n{loading.format(source=repository)}"))
     for other in other_formats:
         folder = f"local-dir:{other}-model" if other == "timm" else f"{other}-model"
         parts.append(
             f"To use it in {PACKAGES[other]}, first run `vitral convert {model_id} {other}-model --to {other}`:\n\n"
-            + _python(f"import {PACKAGES[other]}\n\n{_loading(other, classifier=classifier).format(source=folder)}")
+            + _python(
+                f"import {PACKAGES[other]}\n\n{_loading(other, classifier=answer is not None).format(source=folder)}"
+            )
         )
     return "\n\n".join(parts)
 
@@ -210,7 +217,7 @@ def _cell(text: str) -> str:
 
 
 def _metric_value(key: str, value: float) -> str:
-    return f"{value:.4f}" if key.endswith("loss") else f"{value:.2%}"
+    return f"{value:.4f}" if key.endswith(("loss", "r2", "mae", "rmse")) else f"{value:.2%}"
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -218,9 +225,9 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def _data(provenance: Mapping[str, Any]) -> str:
-    return _without_folder(str(provenance.get("data", "")))
+    return without_folder(str(provenance.get("data", "")))
 
 
-def _without_folder(value: str) -> str:
+def without_folder(value: str) -> str:
     """Last part of a path, so that the page shows no folders of a private disk."""
     return value if value.startswith(HUB_PREFIX) else Path(value).name

@@ -28,7 +28,7 @@ FIRST_LAYERS = ("patch_embed.backbone.stem.conv.weight", "stem.conv.weight", "pa
 
 
 @torch.no_grad()
-def transfer_weights(source: Model, target: Model, *, classes: tuple[str, ...]) -> list[str]:
+def transfer_weights(source: Model, target: Model, *, classes: tuple[str, ...] | None) -> list[str]:
     """Copies a trained model's weights into `target`, which may differ in classes, image size, patch size and channels.
 
     The new head stays zero, unless head and class names are the same. Positions are interpolated on the patch grid, and
@@ -38,7 +38,7 @@ def transfer_weights(source: Model, target: Model, *, classes: tuple[str, ...]) 
     Args:
         source: the trained model.
         target: a freshly initialised model of the same architecture, modified in place.
-        classes: class names of the new task.
+        classes: class names of the new task; None: it predicts a number, and always gets a new head.
 
     Returns:
         One sentence on the head, and one for each tensor that was not simply copied.
@@ -48,7 +48,8 @@ def transfer_weights(source: Model, target: Model, *, classes: tuple[str, ...]) 
     """
     _check_architectures(source, target)
     state, fresh = source.state_dict(), target.state_dict()
-    notes = [_replace_head(state, fresh, keep=_same_head(source, target, classes), classes=len(classes))]
+    keep = _same_head(source, target, classes)
+    notes = [_replace_head(state, fresh, keep=keep, classes=None if classes is None else len(classes))]
     if source.config.channels != target.config.channels:
         first = next(name for name in FIRST_LAYERS if name in state)
         state[first] = adapt_input_conv(state[first], target.config.channels)
@@ -59,19 +60,19 @@ def transfer_weights(source: Model, target: Model, *, classes: tuple[str, ...]) 
     return notes
 
 
-def _same_head(source: Model, target: Model, classes: tuple[str, ...]) -> bool:
+def _same_head(source: Model, target: Model, classes: tuple[str, ...] | None) -> bool:
     before, after = (getattr(model.config, "representation_size", None) for model in (source, target))
     return before == after and source.card is not None and source.card.classes == classes
 
 
-def _replace_head(state: dict[str, Tensor], fresh: dict[str, Tensor], *, keep: bool, classes: int) -> str:
+def _replace_head(state: dict[str, Tensor], fresh: dict[str, Tensor], *, keep: bool, classes: int | None) -> str:
     """Replaces the head in `state` by the fresh one unless `keep`; returns a sentence on it."""
     if keep:
         return "head kept: the classes are the same" if classes else "no trained head"
     for name in [name for name in state if _in_head(name)]:
         del state[name]
     state |= {name: tensor for name, tensor in fresh.items() if _in_head(name)}
-    return f"new zero head for {classes} classes"
+    return "new zero head for a number" if classes is None else f"new zero head for {classes} classes"
 
 
 def _resize_grid(state: dict[str, Tensor], fresh: dict[str, Tensor], source: ViT, target: ViT) -> list[str]:

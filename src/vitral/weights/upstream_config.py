@@ -191,6 +191,8 @@ def _transformers(config: ViTConfig, card: ModelCard, headless: bool) -> dict[st
         names = card.classes or tuple(f"LABEL_{label}" for label in range(config.num_classes))
         values["id2label"] = {str(label): name for label, name in enumerate(names)}
         values["label2id"] = {name: label for label, name in enumerate(names)}
+        if card.target != "class":
+            values["problem_type"] = {"multi-label": "multi_label_classification"}.get(card.target, card.target)
     processor = dict(
         do_resize=True,
         do_rescale=True,

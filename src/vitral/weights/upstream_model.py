@@ -34,6 +34,8 @@ class UpstreamModel:
 
     title: str
     """Such as `timm 1.0.20's VisionTransformer`."""
+    module: nn.Module
+    """Holds the weights."""
     output: Literal["logits", "features"]
     """Output of `forward`: features if the format has no head."""
     forward: Callable[[Tensor], Tensor]
@@ -69,6 +71,7 @@ def load_upstream_model(format: str, file: Path, config: ViTConfig) -> UpstreamM
     model.eval()
     return UpstreamModel(
         title=f"{package} {version(package)}'s {type(model).__name__}",
+        module=model,
         output=output,
         forward=forward,
         features=_head_input(model, forward) if output == "logits" else forward,

@@ -21,6 +21,9 @@ from vitral.train.config import RunConfig
         ("--data.test-fraction 2", "--data.test-fraction must be above 0 and below 1, not 2.0"),
         ("--optim.name nope", "--optim.name must be one of 'adamw', 'adam'"),
         ("--train.steps", "--train.steps needs a value"),
+        ("--train.steps abc", "--train.steps must be an integer or None, not 'abc'"),
+        ("--model.image-size x", "--model.image-size must be an integer or two integers, not 'x'"),
+        ("--optim.betas a b", "--optim.betas must be two numbers, not 'a', 'b'"),
         ("stray", "unknown option stray"),
     ],
 )

@@ -245,7 +245,7 @@ class TestMixing:
         own = (found.images == found.images.new_tensor(range(200))[:, None, None, None]).float().mean((1, 2, 3))
         torch.testing.assert_close(own, found.mix_weights)
 
-    def test_broken_images_are_mixed_with_nothing(self):
+    def test_unreadable_images_are_mixed_with_nothing(self):
         unreadable = replace(examples(4), labels=torch.tensor([0, -100, 2, 3]))
         found = mix(unreadable, np.array([[0, 0.4, 0, 0, 0], [0, 0.4, 0, 0, 0]]), AugmentConfig(mixup=1.0))
         assert found.mix_weights.tolist() == pytest.approx([1, 1, 0.6, 0.6])

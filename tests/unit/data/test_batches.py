@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from photographs import break_files, write_photographs
+from photographs import add_unreadable_files, write_photographs
 from processes import SOURCES
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box
@@ -59,11 +59,11 @@ def assert_same(one: Batch, other: Batch) -> None:
 
 
 @pytest.fixture(scope="module")
-def broken_photographs(tmp_path_factory) -> FileSource:
+def partly_unreadable_photographs(tmp_path_factory) -> FileSource:
     """Photographs, three of them unreadable."""
     root = tmp_path_factory.mktemp("photographs") / "photos"
     write_photographs(root, per_class=3)
-    break_files(root)
+    add_unreadable_files(root)
     source = open_data(DataConfig(source="folder", root=root, test_fraction=0.3))["train"].source
     assert len(source) == 21
     return source
@@ -87,9 +87,9 @@ class TestTraining:
         shown = training(numbered(3), size=10)[0].images[:, 0, 0, 0].tolist()
         assert sorted(shown[:9]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
-    def test_an_image_and_its_augmentation_do_not_depend_on_the_batch_size(self, broken_photographs):
+    def test_an_image_and_its_augmentation_do_not_depend_on_the_batch_size(self, partly_unreadable_photographs):
         def stream(size: int) -> list[torch.Tensor]:
-            batches = training(broken_photographs, size=size, augment=EVERYTHING, preprocessing=COLOUR)
+            batches = training(partly_unreadable_photographs, size=size, augment=EVERYTHING, preprocessing=COLOUR)
             parts = [batches[step] for step in range(12 // size)]
             return [
                 torch.cat([part.images for part in parts]),
@@ -101,13 +101,13 @@ class TestTraining:
         for one, other in zip(stream(3), stream(6), strict=True):
             assert torch.equal(one, other)
 
-    def test_crops_are_cut_from_the_image_that_is_read(self, broken_photographs):
+    def test_crops_are_cut_from_the_image_that_is_read(self, partly_unreadable_photographs):
         augment = AugmentConfig(crop="inception")
-        batch = training(broken_photographs, augment=augment, preprocessing=COLOUR)[4]
+        batch = training(partly_unreadable_photographs, augment=augment, preprocessing=COLOUR)[4]
         epoch, index = sample_at(np.arange(28, 35), size=21, seed=3)
         for row in range(7):
             if batch.labels[row] != UNREADABLE:
-                image = read_from(broken_photographs, int(index[row]), channels=3)
+                image = read_from(partly_unreadable_photographs, int(index[row]), channels=3)
                 box = crop_box(augment, image.size, seed=3, epoch=int(epoch[row]), index=int(index[row]))
                 assert np.array_equal(batch.images[row], COLOUR.crop(image, box))
 
@@ -119,11 +119,11 @@ class TestTraining:
         assert flip(drawn.images, drawn.augment_params.flips).shape == drawn.images.shape
 
     @pytest.mark.parametrize("resize", ["squash", "crop"])
-    def test_without_augmentation_pixels_are_those_of_evaluation(self, broken_photographs, resize):
+    def test_without_augmentation_pixels_are_those_of_evaluation(self, partly_unreadable_photographs, resize):
         geometry = replace(COLOUR, resize=resize)
-        batch = training(broken_photographs, size=21, preprocessing=geometry)[0]
+        batch = training(partly_unreadable_photographs, size=21, preprocessing=geometry)[0]
         _, index = sample_at(np.arange(21), size=21, seed=3)
-        expected = evaluation(broken_photographs, size=21, preprocessing=geometry)[0].images[index]
+        expected = evaluation(partly_unreadable_photographs, size=21, preprocessing=geometry)[0].images[index]
         assert torch.equal(batch.images, expected)
 
     def test_pins_everything_that_goes_to_the_device(self, monkeypatch):
@@ -137,8 +137,8 @@ class TestTraining:
         assert_same(batch, copy)
 
     @pytest.mark.parametrize("workers", [2, 4])
-    def test_any_number_of_workers_gives_the_same(self, broken_photographs, workers):
-        batches = training(broken_photographs, augment=EVERYTHING, preprocessing=COLOUR)
+    def test_any_number_of_workers_gives_the_same(self, partly_unreadable_photographs, workers):
+        batches = training(partly_unreadable_photographs, augment=EVERYTHING, preprocessing=COLOUR)
         alone = list(load(batches, range(3, 9), workers=0, pin=False))
         together = list(load(batches, range(3, 9), workers=workers, pin=False))
         assert any(batch.unreadable for batch in alone)
@@ -183,26 +183,26 @@ def test_errors_of_the_machine_end_the_reading(workers):
         list(load(training(failing), range(6), workers=workers, pin=False))
 
 
-class TestBroken:
-    def test_broken_images_are_black_listed_and_have_no_label(self, broken_photographs):
-        labels = broken_photographs.labels.copy()
-        batch = evaluation(broken_photographs, size=21, preprocessing=COLOUR)[0]
-        unreadable = [index for index in range(21) if "broken" in broken_photographs.files[index]]
+class TestUnreadableFiles:
+    def test_unreadable_images_are_black_listed_and_have_no_label(self, partly_unreadable_photographs):
+        labels = partly_unreadable_photographs.labels.copy()
+        batch = evaluation(partly_unreadable_photographs, size=21, preprocessing=COLOUR)[0]
+        unreadable = [index for index in range(21) if "broken" in partly_unreadable_photographs.files[index]]
         assert len(batch.unreadable) == 3
         for index, sentence in zip(unreadable, batch.unreadable, strict=True):
-            assert sentence.startswith(f"{broken_photographs.name(index)} cannot be read as an image")
+            assert sentence.startswith(f"{partly_unreadable_photographs.name(index)} cannot be read as an image")
         assert (batch.labels == UNREADABLE).nonzero().flatten().tolist() == unreadable
         assert not batch.images[unreadable].any()
         whole = [index for index in range(21) if index not in unreadable]
         assert batch.images[whole].flatten(1).any(1).all()
         assert batch.labels[whole].tolist() == labels[whole].tolist()
 
-    def test_labels_of_the_source_stay(self, broken_photographs):
-        before = broken_photographs.labels.copy()
+    def test_labels_of_the_source_stay(self, partly_unreadable_photographs):
+        before = partly_unreadable_photographs.labels.copy()
         for step in range(3):
-            evaluation(broken_photographs, size=7, preprocessing=COLOUR)[step].labels.fill_(UNREADABLE)
-            training(broken_photographs, preprocessing=COLOUR)[step].labels.fill_(UNREADABLE)
-        assert np.array_equal(broken_photographs.labels, before)
+            evaluation(partly_unreadable_photographs, size=7, preprocessing=COLOUR)[step].labels.fill_(UNREADABLE)
+            training(partly_unreadable_photographs, preprocessing=COLOUR)[step].labels.fill_(UNREADABLE)
+        assert np.array_equal(partly_unreadable_photographs.labels, before)
 
 
 class TestEvaluation:
@@ -216,10 +216,10 @@ class TestEvaluation:
         assert all(batch.augment_params is None for batch in read)
         assert [len(batch.labels) for batch in read[:-1]] == [7] * (len(read) - 1)
 
-    def test_uses_the_geometry_of_evaluation(self, broken_photographs):
+    def test_uses_the_geometry_of_evaluation(self, partly_unreadable_photographs):
         centre = replace(COLOUR, resize="crop")
-        batch = evaluation(broken_photographs, size=4, preprocessing=centre)[2]
-        image = read_from(broken_photographs, 9, channels=3)
+        batch = evaluation(partly_unreadable_photographs, size=4, preprocessing=centre)[2]
+        image = read_from(partly_unreadable_photographs, 9, channels=3)
         assert np.array_equal(batch.images[1], centre.pixels(image))
 
 

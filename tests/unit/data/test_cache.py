@@ -61,25 +61,25 @@ def training_images(source: Source, crop: str, channels: int, workers: int = 0) 
 )
 def test_results_are_the_same(tmp_path: Path, photographs: Path, place: str, crop: str, channels: int) -> None:
     plain = opened(photographs)
-    kept = cached(plain, "ram" if place == "ram" else tmp_path / "cache")
-    assert set(kept["train"].kinds.tolist()) == {cache.FILE, cache.COLOUR}
-    assert training_images(kept["train"], crop, channels).equal(training_images(plain["train"], crop, channels))
+    cached_data = cached(plain, "ram" if place == "ram" else tmp_path / "cache")
+    assert set(cached_data["train"].kinds.tolist()) == {cache.FILE, cache.COLOUR}
+    assert training_images(cached_data["train"], crop, channels).equal(training_images(plain["train"], crop, channels))
     for index in range(len(plain["test"])):
-        ours, theirs = (read_from(data["test"], index, channels=channels) for data in (kept, plain))
+        ours, theirs = (read_from(data["test"], index, channels=channels) for data in (cached_data, plain))
         assert ours.tobytes() == theirs.tobytes()
         assert ours.size == theirs.size
-    assert fingerprint(kept["train"]) == fingerprint(plain["train"])
-    assert contents(kept["train"]) == contents(plain["train"])
+    assert fingerprint(cached_data["train"]) == fingerprint(plain["train"])
+    assert contents(cached_data["train"]) == contents(plain["train"])
 
 
 def test_only_training_images_are_shrunk(tmp_path: Path, photographs: Path) -> None:
     plain = opened(photographs)
-    kept = cached(plain, "ram", side=40)
-    for index in range(len(kept["train"])):
-        image, original = (read_from(data["train"], index, channels=3) for data in (kept, plain))
-        assert min(image.size) == min(40, *original.size) or kept["train"].kinds[index] == cache.FILE
+    cached_data = cached(plain, "ram", side=40)
+    for index in range(len(cached_data["train"])):
+        image, original = (read_from(data["train"], index, channels=3) for data in (cached_data, plain))
+        assert min(image.size) == min(40, *original.size) or cached_data["train"].kinds[index] == cache.FILE
         assert image.width / image.height == pytest.approx(original.width / original.height, abs=0.05)
-    assert read_from(kept["test"], 0, channels=3).size == read_from(plain["test"], 0, channels=3).size
+    assert read_from(cached_data["test"], 0, channels=3).size == read_from(plain["test"], 0, channels=3).size
 
 
 def test_a_disk_cache_is_used_again_until_the_images_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,24 +106,24 @@ def test_an_incomplete_cache_is_written_again(tmp_path: Path, photographs: Path)
     for change in (lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-9])):
         for suffix in ("*.images", "*.npz"):
             change(next(folder.glob(suffix)))
-            kept = cached(plain, folder)
-            assert training_images(kept["train"], "none", 3).equal(training_images(plain["train"], "none", 3))
+            cached_data = cached(plain, folder)
+            assert training_images(cached_data["train"], "none", 3).equal(training_images(plain["train"], "none", 3))
 
 
 def test_other_processes_share_it(tmp_path: Path, photographs: Path) -> None:
-    kept = cached(opened(photographs), "ram")["train"]
-    assert isinstance(kept, CachedSource)
-    assert training_images(kept, "none", 3, workers=2).equal(training_images(kept, "none", 3))
-    copied = pickle.dumps(kept.file)
+    cached_data = cached(opened(photographs), "ram")["train"]
+    assert isinstance(cached_data, CachedSource)
+    assert training_images(cached_data, "none", 3, workers=2).equal(training_images(cached_data, "none", 3))
+    copied = pickle.dumps(cached_data.file)
     assert len(copied) < 500
-    assert np.array_equal(pickle.loads(copied).bytes, kept.file.bytes)
+    assert np.array_equal(pickle.loads(copied).bytes, cached_data.file.bytes)
 
 
 def test_memory_is_freed(photographs: Path) -> None:
-    kept = cached(opened(photographs), "ram")["train"]
-    descriptor = int(kept.file.path.rpartition("/")[2])
+    cached_data = cached(opened(photographs), "ram")["train"]
+    descriptor = int(cached_data.file.path.rpartition("/")[2])
     os.fstat(descriptor)
-    del kept
+    del cached_data
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
 
@@ -133,20 +133,20 @@ def test_unreadable_images_stay_unreadable(tmp_path: Path) -> None:
     source = opened(root)["train"]
     source.stored(1).write_bytes(b"\xff\xd8\xffdamaged")
     source.stored(2).write_bytes(b"damaged")
-    kept = cached({"train": source}, "ram")["train"]
+    cached_data = cached({"train": source}, "ram")["train"]
     for index in (1, 2):
         with pytest.raises(UnreadableImage, match=source.stored(index).name):
-            read_from(kept, index, channels=3)
+            read_from(cached_data, index, channels=3)
 
 
 def test_arrays(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
     source = ArraySource(title="a", images=images, labels=np.arange(6) % 2, classes=("0", "1"))
     part = Subset(source=source, indices=np.array([4, 2, 0]))
-    kept = cached({"train": part, "test": source}, tmp_path)["train"]
-    assert np.array_equal(np.stack([np.asarray(kept.stored(index)) for index in range(3)]), images[[4, 2, 0]])
-    assert kept.labels.tolist() == [0, 0, 0]
-    assert kept.name(1) == "a[2]"
+    cached_data = cached({"train": part, "test": source}, tmp_path)["train"]
+    assert np.array_equal(np.stack([np.asarray(cached_data.stored(index)) for index in range(3)]), images[[4, 2, 0]])
+    assert cached_data.labels.tolist() == [0, 0, 0]
+    assert cached_data.name(1) == "a[2]"
 
 
 def test_images_of_many_channels_stay_files(tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_images_of_many_channels_stay_files(tmp_path: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / f"{number}.npy", rng.integers(0, 9999, (5, 8, 9), np.uint16))
     data = open_data(DataConfig(source="folder", root=tmp_path / "fields", channels=5))
-    kept = cache_images(data, DataConfig(source="folder", cache="ram", channels=5))
+    cached_data = cache_images(data, DataConfig(source="folder", cache="ram", channels=5))
     for index in range(len(data["train"])):
-        assert kept["train"].stored(index) == data["train"].stored(index).read_bytes()
+        assert cached_data["train"].stored(index) == data["train"].stored(index).read_bytes()
     target = Preprocessing(image_size=(8, 8), channels=5, bands=True, mean=(5000.0,), std=(5000.0,))
     ours, theirs = (
-        EvaluationBatches(source=part["train"], preprocessing=target, batch_size=6)[0] for part in (kept, data)
+        EvaluationBatches(source=part["train"], preprocessing=target, batch_size=6)[0] for part in (cached_data, data)
     )
     assert ours.images.equal(theirs.images)
     with pytest.raises(UserError, match=r"leave it out with --data\.channels"):
@@ -170,9 +170,11 @@ def test_images_of_many_channels_stay_files(tmp_path: Path) -> None:
 
 def test_evaluation_batches(photographs: Path) -> None:
     plain = opened(photographs)["test"]
-    kept = cached({"train": plain}, "ram")["train"]
+    cached_data = cached({"train": plain}, "ram")["train"]
     target = Preprocessing(image_size=(24, 24), channels=3, resize="crop")
-    ours, theirs = (EvaluationBatches(source=data, preprocessing=target, batch_size=4)[0] for data in (kept, plain))
+    ours, theirs = (
+        EvaluationBatches(source=data, preprocessing=target, batch_size=4)[0] for data in (cached_data, plain)
+    )
     assert ours.images.equal(theirs.images)
 
 

@@ -53,7 +53,7 @@ def test_a_wrong_type_of_values_is_told(stored: int, tmp_path: Path) -> None:
     """SciPy crashes on these."""
     file = tmp_path / "ids.mat"
     file.write_bytes(written("<", stored=stored))
-    with pytest.raises(ValueError, match=rf"^{file} is damaged, or no Matlab file with 'ids': fetch it again$"):
+    with pytest.raises(ValueError, match=rf"^{file} is damaged, or no Matlab file with 'ids': download it again$"):
         load_matlab_array(file, "ids")
 
 

@@ -293,7 +293,7 @@ def test_a_name_that_is_like_no_other() -> None:
 def test_a_task_is_a_source() -> None:
     data = open_data(DataConfig(source="mini-tissue"))
     assert {split: len(source) for split, source in data.items()} == {"train": 800, "val": 200, "test": 1000}
-    refused("vtab-dtd", None, "name the folder with its data sets by --data.root")
+    refused("vtab-dtd", None, "give their folder with --data.root")
 
 
 def test_the_registry_is_read_without_heavy_modules() -> None:

@@ -43,3 +43,13 @@ def test_a_class_that_the_model_does_not_have_is_an_error() -> None:
 def test_long_lists_of_classes_are_shortened() -> None:
     with pytest.raises(ValueError, match=r"2 classes .* 8, 9 and 90 more$"):
         relabel(source(("cat", "dog")), tuple(map(str, range(100))))
+
+
+def test_several_labels_are_matched_by_name() -> None:
+    labels = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+    images = np.zeros((3, 2, 2), np.uint8)
+    source = ArraySource(title="data", images=images, labels=labels, classes=("dog", "cat"))
+    found = relabel(source, ("ant", "cat", "dog"))
+    assert found.labels.tolist() == [[0, 0, 1], [0, 1, 0], [0, 1, 1]]
+    number = ArraySource(title="data", images=images, labels=labels[:, :1], classes=("height",))
+    assert relabel(number, ("level",)).labels.tolist() == [[1], [0], [1]]

@@ -129,21 +129,21 @@ def gpu_autocast() -> Iterator[None]:
         yield
 
 
-def really_kept(config: ViTConfig | ResNetConfig, batch: int, *, bfloat16: bool) -> int:
+def saved_bytes(config: ViTConfig | ResNetConfig, batch: int, *, bfloat16: bool) -> int:
     """Bytes that autograd keeps when a step really runs."""
     model = build(config).train()
     uncounted = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    kept: dict[int, torch.Tensor] = {}
+    saved: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
+        saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
     arithmetic = gpu_autocast() if bfloat16 else nullcontext()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), arithmetic:
         output = model(torch.randn(batch, 3, *config.image_hw))
     assert output.requires_grad
-    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in uncounted)
+    return sum(tensor.untyped_storage().nbytes() for address, tensor in saved.items() if address not in uncounted)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
@@ -162,17 +162,17 @@ def really_kept(config: ViTConfig | ResNetConfig, batch: int, *, bfloat16: bool)
 def test_memory_is_what_autograd_really_keeps(config: ViTConfig | ResNetConfig, bfloat16: bool) -> None:
     memory = activation_memory(config, bfloat16=bfloat16, recompute=False)
     for batch in (2, 5):
-        assert memory.of(batch) == really_kept(config, batch, bfloat16=bfloat16)
+        assert memory.of(batch) == saved_bytes(config, batch, bfloat16=bfloat16)
 
 
 def test_recomputing_keeps_one_block_and_the_inputs_of_all() -> None:
     pooled = replace(TINY, pool="gap", depth=5)  # all blocks are alike: with a class token, less goes through the last
-    kept = activation_memory(pooled, bfloat16=False, recompute=False)
+    stored = activation_memory(pooled, bfloat16=False, recompute=False)
     one = activation_memory(replace(pooled, depth=1), bfloat16=False, recompute=False)
     again = activation_memory(pooled, bfloat16=False, recompute=True)
     inputs = 5 * 16 * 48 * 4
-    block = (kept.per_image - one.per_image) / 4
-    assert again.per_image == pytest.approx(kept.per_image - 4 * block + inputs, rel=0.02)
+    block = (stored.per_image - one.per_image) / 4
+    assert again.per_image == pytest.approx(stored.per_image - 4 * block + inputs, rel=0.02)
 
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY, dropout=0.3), RESNET], ids=["plain", "dropout", "resnet"])

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitral.inspection.pairs import MOST_PAIRS, ShownPair, draw_pairs, spread
+from vitral.inspection.pairs import MOST_PAIRS, ShownPair, draw_pairs, evenly_spaced_pairs
 
 
 def test_all_pairs_are_shown_or_evenly_spaced_ones() -> None:
-    assert spread(3) == [0, 1, 2]
-    assert spread(MOST_PAIRS) == list(range(MOST_PAIRS))
-    chosen = spread(1000)
+    assert evenly_spaced_pairs(3) == [0, 1, 2]
+    assert evenly_spaced_pairs(MOST_PAIRS) == list(range(MOST_PAIRS))
+    chosen = evenly_spaced_pairs(1000)
     assert (len(chosen), chosen[0], chosen[-1]) == (MOST_PAIRS, 0, 999)
     assert set(np.diff(chosen)) <= {43, 44}
 

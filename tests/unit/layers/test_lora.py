@@ -69,7 +69,11 @@ def test_adapters_and_head_learn_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("layers", "rank", "sentence"),
     [
-        ("conv", 2, "no dense layer's name matches 'conv': names are like blocks.0.attn.qkv, blocks.0.attn.proj"),
+        (
+            "conv",
+            2,
+            "no dense layer's name matches 'conv': the names are such as blocks.0.attn.qkv, blocks.0.attn.proj",
+        ),
         ("head", 2, "no dense layer's name matches 'head'"),
         ("attn", 0, "the rank of LoRA adapters must be at least 1, not 0"),
         ("attn", 13, "the rank of LoRA adapters must be at most 12 for blocks.0.attn.qkv, not 13"),

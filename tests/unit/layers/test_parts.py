@@ -130,10 +130,10 @@ def test_patches_are_dropped_and_stay_in_order(prefix: int) -> None:
     out = PatchDropout(0.6)(x, prefix)
     assert out.shape == (50, prefix + 4, 4)
     assert torch.equal(out[:, :prefix], x[:, :prefix])
-    kept = out[:, prefix:, 0]
-    assert (kept.diff(dim=1) > 0).all()
-    assert len(kept.unique(dim=0)) > 20, "each image drops different patches"
-    assert kept.unique().tolist() == list(range(prefix, prefix + 10))
+    remaining = out[:, prefix:, 0]
+    assert (remaining.diff(dim=1) > 0).all()
+    assert len(remaining.unique(dim=0)) > 20, "each image drops different patches"
+    assert remaining.unique().tolist() == list(range(prefix, prefix + 10))
 
 
 def test_evaluation_keeps_all_patches() -> None:

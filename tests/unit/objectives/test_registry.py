@@ -9,6 +9,7 @@ import pytest
 import vitral.objectives
 from tiny import build_context, tiny_run
 from vitral.config import from_dict, to_dict
+from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
@@ -25,8 +26,16 @@ from vitral.train.config import RunConfig
 PREPROCESSING = Preprocessing(image_size=(8, 8), channels=1)
 
 
+DATA = {
+    "multi_label": DataConfig(source="csv", root=Path("labels.csv"), target="multi-label"),
+    "regression": DataConfig(source="csv", root=Path("labels.csv"), target="regression"),
+}
+"""Data of objectives that learn something else than classes."""
+
+
 def run_with(objective: str, **train: object) -> RunConfig:
-    return replace(tiny_run(**{"ema": None, **train}), objective=OBJECTIVES[objective].config())
+    run = tiny_run(**{"ema": None, **train})
+    return replace(run, objective=OBJECTIVES[objective].config(), data=DATA.get(objective, run.data))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -75,7 +84,8 @@ def test_images_without_classes_are_for_objectives_without_labels(name: str) -> 
     run = run_with(name)
     data = DataConfig(source="images", root=Path("photos"))
     if run.objective.evaluate_by == "labels":
-        with pytest.raises(UserError, match=r"--data\.source images has no classes"):
+        message = r"--data\.target" if name in DATA else r"--data\.source images has no classes"
+        with pytest.raises(UserError, match=message):
             replace(run, data=data)
     else:
         assert replace(run, data=data).data == data
@@ -138,3 +148,21 @@ def test_old_keys_load(name: str, old: dict[str, object], config: ObjectiveConfi
     written = to_dict(run)["objective"]
     assert not {"share", "views", "masked_share"} & written.keys()
     assert from_dict(RunConfig, to_dict(run), origin="here") == run
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("target", ["class", "multi-label", "regression"])
+def test_an_objective_learns_one_kind_of_target(name: str, target: str) -> None:
+    run = run_with(name)
+    data = DataConfig(source="csv", root=Path("labels.csv"), target=target)
+    if run.data.target == target:
+        assert replace(run, data=data).data.target == target
+    else:
+        with pytest.raises(UserError, match=r"--data\.target"):
+            replace(run, data=data)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_several_labels_and_numbers_are_not_mixed(name: str) -> None:
+    with pytest.raises(UserError, match=r"give --augment\.mixup 0"):
+        replace(run_with(name), augment=AugmentConfig(mixup=0.2))

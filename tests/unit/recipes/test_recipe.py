@@ -9,8 +9,9 @@ from vitral.recipes import RECIPES, Recipe
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
 def test_takes_and_arguments_are_the_functions_parameters(recipe: Recipe) -> None:
-    parameters = [recipe.takes] if recipe.takes else []
-    assert list(signature(recipe.load()).parameters) == [*parameters, *recipe.arguments]
+    takes = [recipe.takes] if recipe.takes else []
+    options = ["options"] if recipe.takes == "weights" else []  # how a file of another project is read
+    assert list(signature(recipe.load()).parameters) == [*takes, *recipe.arguments, *options]
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))

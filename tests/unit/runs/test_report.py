@@ -107,12 +107,12 @@ def test_the_page_is_complete(tmp_path):
     assert "training time | 0.1 min" in text  # 10 steps of 64 images at 640 a second, and 10 at 320: 3 seconds
     assert "vitral train digits --out 'a<b'" in text
     assert "vitral 9.8.7, torch 2.99, python 3.14" in text
-    assert "The run waits 25% of its time for images: reading takes 2 ms an image" in text
+    assert "The run waits 25% of its time for images: reading takes 2 ms per image" in text
     assert "waiting | 25.0% | 50.0 ms" in text
     assert "512 MB of peak memory" in text
     assert "6 train images, 6 test images" in text
     assert '"recipe": "tiny"' in text
-    assert [word for word in read.words if word in ("Loss", "Accuracy", "Learning rate", "Images a second")]
+    assert [word for word in read.words if word in ("Loss", "Accuracy", "Learning rate", "Images per second")]
     assert "10 | val | 50.00% | 1.2500 | 20 | test | 40.00% | 1.0000" in text
 
 

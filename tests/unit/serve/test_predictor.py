@@ -1,6 +1,7 @@
 """Classification of files, bytes, PIL images and arrays."""
 
 import itertools
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 from PIL import Image
 
 from models import SMALL, small_card, small_model
-from photographs import break_files, write_photographs
+from photographs import add_unreadable_files, write_photographs
 from vitral.data.images.decode import UnreadableImage, read_image
+from vitral.errors import UserError
 from vitral.inspection.look import look
 from vitral.serve.predictor import Failure, Prediction, Predictor
 from vitral.vit import ViT
@@ -128,12 +130,12 @@ def test_predictions_do_not_depend_on_the_batch_size(photographs: Path) -> None:
 
 def test_unreadable_files_give_failures_in_order(predictor: Predictor, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photographs", per_class=2)
-    broken = {str(path) for path in break_files(root)}
+    unreadable = {str(path) for path in add_unreadable_files(root)}
     paths = [*list_files(root), tmp_path / "missing.jpg"]
     results = list(predictor.predict(paths))
     assert [result.name for result in results] == [str(path) for path in paths]
     failures = [result for result in results if isinstance(result, Failure)]
-    assert {failure.name for failure in failures} == broken | {str(tmp_path / "missing.jpg")}
+    assert {failure.name for failure in failures} == unreadable | {str(tmp_path / "missing.jpg")}
     for failure in failures:
         assert failure.reason.startswith(f"{failure.name} cannot be read as an image: ")
         assert "\n" not in failure.reason
@@ -163,6 +165,30 @@ def test_images_are_read_one_batch_at_a_time(predictor: Predictor) -> None:
     names = [result.name for result in itertools.islice(results, 8)]
     assert names == [f"images[{number}]" for number in range(8)]
     assert num_read == 14
+
+
+def test_a_batch_is_read_while_the_one_before_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, second_was_read = Predictor(small_model(), batch_size=2), threading.Event()
+    read, overlapped = predictor._read, []
+
+    def reading(image: Image.Image, name: str) -> np.ndarray:
+        if name == "images[3]":
+            second_was_read.set()
+        return read(image, name)
+
+    monkeypatch.setattr(predictor, "_read", reading)
+    predictor.model.register_forward_hook(lambda *_: overlapped.append(second_was_read.wait(timeout=60)))
+    names = [result.name for result in predictor.predict([noise() for _ in range(5)])]
+    assert names == [f"images[{number}]" for number in range(5)]
+    assert overlapped[0]
+
+
+def test_answers_before_a_wrong_image_are_given(predictor: Predictor) -> None:
+    images = [*(noise() for _ in range(7)), np.zeros((2, 2, 7), np.uint8)]
+    results = predictor.predict(images)
+    assert [next(results).name for _ in range(7)] == [f"images[{number}]" for number in range(7)]
+    with pytest.raises(UserError, match=r"images\[7\]"):
+        next(results)
 
 
 def test_a_single_unreadable_image_is_an_error(predictor: Predictor, tmp_path: Path) -> None:

@@ -161,19 +161,19 @@ def test_unreadable_images_are_logged(weights: Path, splits: dict[str, Source]) 
     data = replace(DATA, on_error="skip")
     config = finetune_config(weights, replace(QUICK, steps=10), fresh=False, data=data, device="cpu")
     messages: set[str] = set()
-    torn: dict[str, Source] = {name: TornSource(source, name) for name, source in splits.items()}
-    score = evaluate_finetuning(config, torn, rates=(0.1, 0.2), seeds=(0,), log=messages.add)
-    assert messages == {f"the first image of {name} is torn" for name in splits}
+    unreadable: dict[str, Source] = {name: UnreadableSource(source, name) for name, source in splits.items()}
+    score = evaluate_finetuning(config, unreadable, rates=(0.1, 0.2), seeds=(0,), log=messages.add)
+    assert messages == {f"the first image of {name} is unreadable" for name in splits}
     assert score.num_images == 110
 
 
 def test_images_of_one_class_are_an_error(weights: Path, splits: dict[str, Source]) -> None:
-    """The other class has a single image, which is torn."""
+    """The other class has a single image, which is unreadable."""
     data = replace(DATA, on_error="skip")
     config = finetune_config(weights, replace(QUICK, steps=3), fresh=False, data=data, device="cpu")
     labels = splits["train"].labels
     indices = np.concatenate([np.flatnonzero(labels == 0)[:1], np.flatnonzero(labels == 1)])
-    ones = TornSource(Subset(source=splits["train"], indices=indices), "train")
+    ones = UnreadableSource(Subset(source=splits["train"], indices=indices), "train")
     with pytest.raises(ValueError, match="of one class"):
         finetune(config, ones)
 
@@ -190,7 +190,7 @@ def test_an_out_of_memory_error_says_what_to_change(
         finetune(config, splits["train"])
 
 
-class TornSource:
+class UnreadableSource:
     """A source whose first image cannot be read."""
 
     def __init__(self, whole: Source, title: str) -> None:
@@ -205,7 +205,7 @@ class TornSource:
 
     def stored(self, index: int) -> Any:
         if not index:
-            raise UnreadableImage(f"the first image of {self.title} is torn")
+            raise UnreadableImage(f"the first image of {self.title} is unreadable")
         return self.whole.stored(index)
 
 

@@ -48,12 +48,12 @@ class RecordedProgress:
         self.ended += 1
 
 
-class TornSource(ArraySource):
+class UnreadableSource(ArraySource):
     """Images of which the last cannot be read."""
 
     def stored(self, index: int) -> Image.Image:
         if index == len(self) - 1:
-            raise UnreadableImage("the last image is torn")
+            raise UnreadableImage("the last image is unreadable")
         return super().stored(index)
 
 
@@ -83,35 +83,39 @@ def make_runner(
 
 
 def test_a_task_that_cannot_be_read_is_skipped_for_all_extractors() -> None:
-    suite, progress, messages = make_runner({"whole": make_task(), "torn": make_task(TornSource), "last": make_task()})
+    suite, progress, messages = make_runner(
+        {"whole": make_task(), "unreadable": make_task(UnreadableSource), "last": make_task()}
+    )
     suite.extract()
     suite.evaluate(("knn",), seeds=(0,), grid=True)
-    reason = "the last image is torn; remove the file, or leave such files out with --data.on-error skip"
-    assert suite.failures == {"torn": reason}
-    assert messages == [f"skipped: torn: {reason}"]
+    reason = "the last image is unreadable; remove the file, or leave such files out with --data.on-error skip"
+    assert suite.failures == {"unreadable": reason}
+    assert messages == [f"skipped: unreadable: {reason}"]
     assert list(suite.tasks) == ["whole", "last"]
     for scores in suite.scores.values():
         assert list(scores) == ["whole", "last"]
         assert scores["whole"]["kNN"].num_images == 37
-    assert not any("torn" in description and "other" in description for description in progress.descriptions)
+    assert not any("unreadable" in description and "other" in description for description in progress.descriptions)
     assert progress.ended == len(progress.descriptions)
 
 
 def test_if_every_task_fails_the_last_failure_is_an_error() -> None:
-    suite, _, _ = make_runner({"torn": make_task(TornSource)})
-    with pytest.raises(ValueError, match="the last image is torn"):
+    suite, _, _ = make_runner({"unreadable": make_task(UnreadableSource)})
+    with pytest.raises(ValueError, match="the last image is unreadable"):
         suite.extract()
 
 
 def test_unreadable_images_are_skipped_if_the_configuration_says_so(tmp_path: Path) -> None:
     """Their cached features are not used by a runner that may not skip images."""
-    skipping, _, messages = make_runner({"torn": make_task(TornSource)}, tmp_path, data=replace(DATA, on_error="skip"))
+    skipping, _, messages = make_runner(
+        {"unreadable": make_task(UnreadableSource)}, tmp_path, data=replace(DATA, on_error="skip")
+    )
     skipping.extract()
     skipping.evaluate(("knn",), seeds=(0,), grid=False)
-    assert skipping.scores["model"]["torn"]["kNN"].num_images == 36
-    assert messages == ["skipped: the last image is torn"], "once, for three splits and two extractors"
-    strict, _, _ = make_runner({"torn": make_task(TornSource)}, tmp_path)
-    with pytest.raises(ValueError, match="the last image is torn"):
+    assert skipping.scores["model"]["unreadable"]["kNN"].num_images == 36
+    assert messages == ["skipped: the last image is unreadable"], "once, for three splits and two extractors"
+    strict, _, _ = make_runner({"unreadable": make_task(UnreadableSource)}, tmp_path)
+    with pytest.raises(ValueError, match="the last image is unreadable"):
         strict.extract()
 
 

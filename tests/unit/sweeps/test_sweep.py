@@ -184,30 +184,30 @@ def test_an_interrupted_sweep_resumes(tmp_path, monkeypatch, open_sweep):
 def test_an_interrupted_search_tries_the_same_settings(tmp_path, monkeypatch, open_sweep):
     search = sweep_config(search={"lr": (1e-4, 1e-1, True), "steps": (2, 9, False)}, trials=4, seeds=[0])
     stub_fit(monkeypatch)
-    straight = open_sweep(tmp_path / "straight", search).run(print)
+    uninterrupted = open_sweep(tmp_path / "uninterrupted", search).run(print)
     trained = interrupt_at(monkeypatch, 2, 3)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             open_sweep(tmp_path / "stopped", search).run(print)
-    assert open_sweep(tmp_path / "stopped", search).run(print) == straight
+    assert open_sweep(tmp_path / "stopped", search).run(print) == uninterrupted
     assert trained == ["000-seed0", "001-seed0", "001-seed0", "001-seed0", "002-seed0", "003-seed0"]
-    assert len({result.settings["lr"] for result in straight}) == 4
-    assert [result.mean for result in straight] == sorted((result.mean for result in straight), reverse=True)
-    assert all(result.settings["steps"] in set("23456789") for result in straight), "integers"
+    assert len({result.settings["lr"] for result in uninterrupted}) == 4
+    assert [result.mean for result in uninterrupted] == sorted((result.mean for result in uninterrupted), reverse=True)
+    assert all(result.settings["steps"] in set("23456789") for result in uninterrupted), "integers"
 
 
 def test_more_trials_are_those_of_a_longer_search(tmp_path, monkeypatch, open_sweep):
     trained = stub_fit(monkeypatch)
     search = sweep_config(search={"lr": (1e-4, 1e-1, True)}, seeds=[0], trials=4)
-    straight = open_sweep(tmp_path / "straight", search).run(print)
+    uninterrupted = open_sweep(tmp_path / "uninterrupted", search).run(print)
     open_sweep(tmp_path / "raised", replace(search, trials=2)).run(print)
     lines: list[str] = []
-    assert open_sweep(tmp_path / "raised", search).run(lines.append) == straight
+    assert open_sweep(tmp_path / "raised", search).run(lines.append) == uninterrupted
     assert lines[0].startswith("2 of 4 trials are finished")
     assert "--trials was 2" in lines[0]
     assert len(trained) == 8, "none is trained twice"
     lines.clear()
-    assert open_sweep(tmp_path / "raised", replace(search, trials=3)).run(lines.append) == straight
+    assert open_sweep(tmp_path / "raised", replace(search, trials=3)).run(lines.append) == uninterrupted
     (line,) = lines
     assert line.startswith("4 trials are finished, more than --trials 3")
     assert "--trials was 4" in line
@@ -273,11 +273,11 @@ def test_one_command_at_a_time(tmp_path, open_sweep):
     open_sweep(tmp_path, sweep_config())
 
 
-def raise_in_fit(monkeypatch: pytest.MonkeyPatch, error: Exception, *, begun: bool = False) -> None:
-    """Replaces training by an error, before or after the run has begun."""
+def raise_in_fit(monkeypatch: pytest.MonkeyPatch, error: Exception, *, started: bool = False) -> None:
+    """Replaces training by an error, before or after the run has started."""
 
     def fit(run: Run, config: RunConfig, world: World) -> dict[str, float]:
-        run.begun = begun
+        run.started = started
         raise error
 
     monkeypatch.setattr(vitral.sweeps.sweep, "fit", fit)
@@ -285,7 +285,7 @@ def raise_in_fit(monkeypatch: pytest.MonkeyPatch, error: Exception, *, begun: bo
 
 @pytest.mark.parametrize("error", [Diverged("no number"), OutOfMemory("memory ran out")])
 def test_divergence_and_lack_of_memory_are_failed_trials(tmp_path, monkeypatch, open_sweep, error):
-    raise_in_fit(monkeypatch, error, begun=True)
+    raise_in_fit(monkeypatch, error, started=True)
     sweep = open_sweep(tmp_path, sweep_config(retrain=[0]))
     assert [result.failure for result in sweep.run(print)] == [str(error)] * 2
     assert sweep.best_command() is None
@@ -297,7 +297,7 @@ def test_divergence_and_lack_of_memory_are_failed_trials(tmp_path, monkeypatch, 
     "error", [OSError(28, "No space left on device"), UserError("cat.jpg is truncated"), ValueError("a bug")]
 )
 def test_errors_that_no_settings_cause_stop_the_sweep(tmp_path, monkeypatch, open_sweep, error):
-    raise_in_fit(monkeypatch, error, begun=True)
+    raise_in_fit(monkeypatch, error, started=True)
     with pytest.raises(type(error), match=str(error.args[-1])):
         open_sweep(tmp_path, sweep_config()).run(print)
     assert not (tmp_path / "results.json").exists(), "no failed trial"

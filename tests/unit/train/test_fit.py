@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from checkpoints import metadata, newest, tensors, truncate
-from photographs import break_files, write_photographs
+from photographs import add_unreadable_files, write_photographs
 from tiny import ARCHITECTURE, tiny_run
 from vitral import __version__
 from vitral.data.config import DataConfig
@@ -318,7 +318,7 @@ class TestUnreadable:
         """A run over photographs, three of which are unreadable."""
         root = tmp_path / "photos"
         write_photographs(root, per_class=4)
-        break_files(root)
+        add_unreadable_files(root)
         config = tiny_run(tmp_path / "run", batch_size=8, steps=9)
         architecture = replace(ARCHITECTURE, image_size=32, patch_size=8, channels=3)
         data = DataConfig(source="folder", root=root)
@@ -331,9 +331,9 @@ class TestUnreadable:
         assert metadata(newest(config.out))["step"] == step
         skipping = replace(config, data=replace(config.data, on_error="skip"))
         train(skipping, resume=True)
-        straight = replace(skipping, out=config.out.with_name("straight"))
-        train(straight)
-        assert same_weights(config.out, straight.out)
+        uninterrupted = replace(skipping, out=config.out.with_name("uninterrupted"))
+        train(uninterrupted)
+        assert same_weights(config.out, uninterrupted.out)
 
     def test_skipped_images_are_counted_and_listed(self, config, train, capsys):
         config = replace(config, data=replace(config.data, on_error="skip"))
@@ -366,3 +366,17 @@ def test_the_best_model_on_validation_images_is_saved_also_after_resuming(tmp_pa
         shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step_{step:09d}")
     train(tiny, resume=True)
     assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == before
+
+
+def test_resuming_elsewhere_is_noted_or_refused(tmp_path, train, capsys, monkeypatch):
+    config = tiny_run(tmp_path / "run", steps=4)
+    train(config)
+    threads = metadata(newest(tmp_path / "run"))["machine"]["threads"]
+    longer = replace(config, train=replace(config.train, steps=8))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    run = Run.open(tmp_path / "run")
+    with pytest.raises(ValueError, match=f"threads 64 instead of {threads}.*--strict-resume"):
+        fit(run, longer, strict=True)
+    run.close()
+    train(longer, resume=True)
+    assert f"threads 64 instead of {threads}: from here on, results are equal but for" in capsys.readouterr().err

@@ -75,10 +75,10 @@ def test_metrics_have_memory_and_mfu(tmp_path):
 @pytest.mark.parametrize("saved", ["cpu", "cuda"])
 def test_a_run_resumes_on_another_device(tmp_path, saved):
     """Its losses are those of the run that stayed."""
-    config = run_on(saved, tmp_path / "straight", precision="float32", compile=False)
+    config = run_on(saved, tmp_path / "uninterrupted", precision="float32", compile=False)
     # the schedule must not see that a run is cut short
     config = replace(config, schedule=replace(config.schedule, decay="constant", warmup="0steps"))
-    straight = trained(config)
+    uninterrupted = trained(config)
     trained(replace(config, out=tmp_path / "moved", train=replace(config.train, steps=8)))
     other = {"cpu": "cuda", "cuda": "cpu"}[saved]
     run = Run.open(tmp_path / "moved")
@@ -88,7 +88,7 @@ def test_a_run_resumes_on_another_device(tmp_path, saved):
         fit(run, config)
     finally:
         run.close()
-    assert losses(records(tmp_path / "moved")) == pytest.approx(losses(straight), abs=1e-4)
+    assert losses(records(tmp_path / "moved")) == pytest.approx(losses(uninterrupted), abs=1e-4)
 
 
 @pytest.fixture

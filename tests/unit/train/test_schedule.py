@@ -120,7 +120,7 @@ def test_a_shift_continues_the_schedule_of_another_run():
         ({"shift": "1h"}, "schedule.shift must be in steps, epochs, examples, percent, not 1h"),
         ({"decay": "stair"}, "go with --schedule.decay stair, which needs both"),
         ({"stairs": ("1epoch",), "multipliers": (0.1,)}, "go with --schedule.decay stair"),
-        ({"decay": "stair", "stairs": ("1epoch",), "multipliers": (0.1, 0.2)}, "equally many, not 1 and 2"),
+        ({"decay": "stair", "stairs": ("1epoch",), "multipliers": (0.1, 0.2)}, "the same length, not 1 and 2"),
         ({"decay": "stair", "stairs": ("1h",), "multipliers": (0.1,)}, "schedule.stairs must be in steps"),
         ({"decay": "stair", "stairs": ("1epoch",), "multipliers": (-0.1,)}, "must be at least 0, not -0.1"),
         ({"warmup": "5min"}, "schedule.warmup must be in steps, epochs, examples, percent, not 5min"),

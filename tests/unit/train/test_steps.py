@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from photographs import break_files, write_photographs
+from photographs import add_unreadable_files, write_photographs
 from tiny import ARCHITECTURE, tiny_run
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import Source
@@ -78,7 +78,7 @@ def test_a_signal_stops_between_two_steps() -> None:
 
 def test_an_unreadable_image_stops_before_its_step(tmp_path: Path) -> None:
     write_photographs(tmp_path, per_class=4)
-    break_files(tmp_path)
+    add_unreadable_files(tmp_path)
     config = tiny_run(batch_size=32, steps=9)
     architecture = replace(ARCHITECTURE, image_size=32, patch_size=8, channels=3)
     data = DataConfig(source="folder", root=tmp_path)

@@ -23,9 +23,9 @@ from vitral.weights.load import load
         ("hf://a/b", "name it hf-hub:a/b"),
         ("hf_hub:a/b", "name it hf-hub:a/b"),
         ("https://dl.fbaipublicfiles.com/x.pth", "download the file"),
-        ("runs/digits", "runs/digits does not exist: name the folder of a trained model"),
-        ("weights/x.pth", "weights/x.pth does not exist: name the folder of a trained model"),
-        ("nope", "nope does not exist: name the folder of a trained model"),
+        ("runs/digits", "runs/digits does not exist: give the folder of a trained model"),
+        ("weights/x.pth", "weights/x.pth does not exist: give the folder of a trained model"),
+        ("nope", "nope does not exist: give the folder of a trained model"),
     ],
 )
 def test_the_advice(name: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

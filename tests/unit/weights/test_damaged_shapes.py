@@ -34,13 +34,13 @@ CHANGES = (
 
 @pytest.mark.parametrize("format", MODELS)
 def test_another_shape_is_read_or_refused(format: str, tmp_path: Path) -> None:
-    chance = random.Random(format)
+    rng = random.Random(format)
     state = upstream_state_dict(LINEAGES[format], small_model(image_size=16, **MODELS[format]))[0]
     for _ in range(25):
         changed: dict[str, Tensor] = {name: tensor.clone() for name, tensor in state.items()}
-        for name in chance.sample(sorted(state), k=2):
-            changed[name] = chance.choice(CHANGES)(state[name]).contiguous().clone()
-        del changed[chance.choice(sorted(state))]
+        for name in rng.sample(sorted(state), k=2):
+            changed[name] = rng.choice(CHANGES)(state[name]).contiguous().clone()
+        del changed[rng.choice(sorted(state))]
         save_file(changed, tmp_path / "x.safetensors")
         with pytest.raises(UserError) as caught:
             load_with_report(tmp_path / "x.safetensors", num_heads=3)

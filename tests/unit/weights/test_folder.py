@@ -63,7 +63,7 @@ def test_half_precision_weights_are_loaded_in_float32(folder: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    assert "does not exist: name the folder of a trained model" in refusal(tmp_path / "missing")
+    assert "does not exist: give the folder of a trained model" in refusal(tmp_path / "missing")
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def model_path(text: str) -> Path:
         ArgumentTypeError: it is empty, or a web address.
     """
     if not text.strip():
-        raise argparse.ArgumentTypeError("the name is empty: name a folder, a file, or hf-hub:OWNER/NAME")
+        raise argparse.ArgumentTypeError("the name is empty: give a folder, a file, or hf-hub:OWNER/NAME")
     if "://" in text:
         try:
             check_address(text)
@@ -66,7 +66,7 @@ def image_size(text: str | None) -> int | None:
 
 
 def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXES, option: str = "--out") -> None:
-    """Checks that a file for results can be written and has a known ending.
+    """Checks that a file for results can be written and has a supported suffix.
 
     Raises:
         UserError: it cannot, or has not.
@@ -74,10 +74,10 @@ def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXE
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
-        known = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
-        raise UserError(f"{path} has no known ending: end {option} in {known}")
+        allowed = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
+        raise UserError(f"{path} has no supported suffix: {option} must end in {allowed}")
     if path.name in MODEL_FILES:
-        raise UserError(f"{path} would be read as a model's own {path.name}: name another file with --out")
+        raise UserError(f"{path} would be read as a model's own {path.name}: give another file with --out")
     check_writable(path)
 
 
@@ -89,7 +89,7 @@ def picture_path(out: Path | None, *, default: Path) -> Path:
     """
     path = default if out is None else out
     if path.suffix.lower() != ".png":
-        raise UserError(f"{path} is not named as a PNG file: end --out in .png")
+        raise UserError(f"{path} is not a .png file: --out must end in .png")
     check_writable(path)
     return path
 
@@ -103,6 +103,6 @@ def check_writable(path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} does not exist: make the folder, or give another --out")
     if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file with --out")
+        raise UserError(f"{path} is a folder: give a file with --out")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{path.parent} cannot be written to: name a file in another folder with --out")
+        raise UserError(f"{path.parent} cannot be written to: give a file in another folder with --out")

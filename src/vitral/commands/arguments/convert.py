@@ -29,7 +29,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "destination",
         type=Path,
         metavar="DST",
-        help="a new file; a new folder for vitral, and for timm, transformers and dinov2 if the name has no ending",
+        help="a new file; a new folder for vitral, and for timm, transformers and dinov2 if the name has no suffix",
     )
     parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
     parser.add_argument(
@@ -45,5 +45,5 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     check_format(options.to, FORMATS)
     check_model(options.source)
     if options.destination.exists():
-        raise UserError(f"{options.destination} exists: name another destination, or remove it first")
+        raise UserError(f"{options.destination} exists: give another destination, or remove it first")
     return options

@@ -15,7 +15,7 @@ USAGE = """usage: vitral data list [NAME] [--json]
        vitral data near DATA [--against OTHER] [--threshold T] [--model MODEL] [--write FILE] [--out FILE.png] [--json]
 
 list   list the data sets that have a name: their splits, the files they need, and where to get them
-show   draw what a model is given: images as stored, as evaluation sees them, and as training augments them
+show   draw the model's input: images as stored, preprocessed for evaluation, and augmented for training
 pack   copy data to memory-mapped Arrow files, large images shrunk; the same command continues an interrupted copy
 check  read every image: report formats, sizes and classes, unreadable files, duplicates, one image in two classes
 near   find training images that nearly duplicate test images, by perceptual hash or by a model's features

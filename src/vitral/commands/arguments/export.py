@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model, image_size
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.formats import EXPORTS
+from vitral.commands.arguments.formats import EXPORTED_BESIDE, EXPORTS
 from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError, unknown_name
 
@@ -32,9 +32,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--to", metavar="BACKEND", help=f"one of {', '.join(EXPORTS)} (default: by DST's ending)")
     parser.add_argument(
         "--precision",
-        default="float32",
         choices=("float32", "float16", "int8"),
-        help="numbers to compute with (default: float32)",
+        help="numbers to compute with (default: float32; for html above 30 MB, int8)",
     )
     parser.add_argument(
         "--image-size",
@@ -61,6 +60,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="PERCENT",
         help="smallest share of images with the same class (default: 99, for int8 97)",
     )
+    runtime = "for html: folder of onnxruntime-web (default: VITRAL_ONNXRUNTIME_WEB, or npm downloads it once)"
+    parser.add_argument("--runtime", type=Path, metavar="FOLDER", help=runtime)
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     add_source_options(parser)
     options = parser.parse_args(arguments)
@@ -78,16 +79,17 @@ def check_values(options: argparse.Namespace) -> None:
     if options.to is None:
         options.to = suffixes.get(destination.suffix.lower())
         if options.to is None:
-            raise UserError(f"{destination} has no known ending: choose --to {' or '.join(EXPORTS)}")
+            raise UserError(f"{destination} has no known suffix: choose a backend with --to: {', '.join(EXPORTS)}")
     if options.to not in EXPORTS:
         raise unknown_name("backend", options.to, EXPORTS)
     if destination.suffix.lower() != EXPORTS[options.to]:
         raise UserError(
-            f"a file for --to {options.to} ends in {EXPORTS[options.to]}: name it {destination.stem}"
+            f"a file for --to {options.to} ends in {EXPORTS[options.to]}: call it {destination.stem}"
             f"{EXPORTS[options.to]}, not {destination.name}"
         )
-    if destination.exists():
-        raise UserError(f"{destination} exists: name another file, or remove it first")
+    for ending in (destination.suffix, *EXPORTED_BESIDE.get(options.to, ())):
+        if (path := destination.with_suffix(ending)).exists():
+            raise UserError(f"{path} exists: give another file, or remove it first")
     if not destination.parent.is_dir():
         raise UserError(f"{destination.parent} does not exist: make the folder, or name a file in another one")
     options.pixels = None

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import NoReturn, TypeVar
@@ -12,13 +13,31 @@ __all__ = ["ArgumentParser", "parse_config", "pop_option"]
 
 T = TypeVar("T")
 
-SENTENCES = {
+TYPES = {
+    "INT": "an integer",
+    "FLOAT": "a number",
+    "{INT INT}": "two integers",
+    "{[INT [INT ...]]}": "integers",
+    "PATH": "a path",
+    "{None}": "None",
+}
+"""tyro's notation of a type, and ours."""
+
+
+def _describe_types(error: re.Match[str]) -> str:
+    names = [text for notation, text in TYPES.items() if notation in re.split(r"\|(?![^{]*\})", error[2])]
+    return f"{error[1]} must be {' or '.join(names) or error[2]}, not {error[3]}"
+
+
+SENTENCES: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"^Unrecognized options: ([^,]+).*": r"unknown option \1",
     r"^Missing value for argument '(\S+)'.*": r"\1 needs a value",
     r"^(--\S+): could not convert string to float: (.+)": r"\1 must be a number, not \2",
     r"^(--\S+): invalid literal for int\(\) with base 10: (.+)": r"\1 must be an integer, not \2",
-    r"^(--\S+): no type matching (.+) could be instantiated from \[(.+)\]": r"\1 must be one of \2, not \3",
+    r"^(--\S+): no type matching (.+) could be instantiated from \[(.+)\]": _describe_types,
+    r"^(--\S+): Could not parse arguments \[(.+)\] into tuple .*\[float, float\]": r"\1 must be two numbers, not \2",
     r"^invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+)\)": r"\2 must be one of \3, not \1",
+    r"\{none, ?balanced\}\|\{\[FLOAT \[FLOAT \.\.\.\]\]\}": "none, balanced or a number for each class",
 }
 """tyro's and Python's wording of an error, and ours."""
 

@@ -2,7 +2,7 @@
 
 from vitral.errors import UserError, unknown_name
 
-__all__ = ["EXPORTS", "FOLDER_FORMATS", "FORMATS", "check_format"]
+__all__ = ["EXPORTED_BESIDE", "EXPORTS", "FOLDER_FORMATS", "FORMATS", "check_format"]
 
 FORMATS = (
     *("vitral", "google", "google-linen", "big_vision"),
@@ -14,8 +14,11 @@ FORMATS = (
 FOLDER_FORMATS = ("vitral", "timm", "transformers", "dinov2", "dinov3", "siglip", "clip")
 """Formats of `vitral push`: those whose settings are written beside the weights."""
 
-EXPORTS = {"onnx": ".onnx", "torch": ".pt2"}
+EXPORTS = {"onnx": ".onnx", "torch": ".pt2", "openvino": ".xml", "html": ".html"}
 """Backends of `vitral export`, and how their files end: every entry of `vitral.export`'s registry."""
+
+EXPORTED_BESIDE = {"openvino": (".bin",)}
+"""Endings of the files that a backend writes beside the first."""
 
 OTHER_NAMES = {
     **dict.fromkeys(("hf", "huggingface", "hugging-face", "transformer"), "transformers"),

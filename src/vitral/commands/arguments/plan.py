@@ -18,7 +18,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """
     parser = ArgumentParser(
         prog="vitral plan",
-        description="Estimate a training run: operations, time, memory, and the largest batch that fits.",
+        description="Estimate a training run: FLOPs, time, memory, and the largest batch that fits.",
     )
     parser.add_argument("model", metavar="MODEL", help="a model's name, as listed by vitral models")
     parser.add_argument("--data", default="imagenet1k", help=f"{', '.join(DATA)}, or a number of training images")
@@ -38,7 +38,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="height and width of images (default: 224)")
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="classes of the head (default: 1000)")
-    parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument(
+        "--precision", choices=("bfloat16", "float32"), default="bfloat16", help="of training (default: bfloat16)"
+    )
     parser.add_argument("--ema", action="store_true", help="count an exponential moving average of the weights")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)

@@ -33,7 +33,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="IMAGE",
         help="image files, folders (searched recursively), or - to read paths from standard input, one per line",
     )
-    parser.add_argument("--top", type=int, metavar="K", help="number of classes to print per image (default: up to 3)")
+    parser.add_argument(
+        "--top",
+        type=int,
+        metavar="K",
+        help="number of classes to print per image (default: up to 3, or all labels above their thresholds)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object")
     form.add_argument("--csv", action="store_true", help="print comma-separated values, one image per line")

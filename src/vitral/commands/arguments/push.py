@@ -51,6 +51,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", options.name):
         raise UserError(f"{options.name} is not a repository on the Hub: give OWNER/NAME")
     if options.dry_run and options.dry_run.exists():
-        raise UserError(f"{options.dry_run} exists: name another folder, or remove it first")
+        raise UserError(f"{options.dry_run} exists: give another folder, or remove it first")
     check_model(options.run)
     return options

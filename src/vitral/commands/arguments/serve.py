@@ -32,11 +32,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="a run, a model's folder or file, or hf-hub:OWNER/NAME; NAME=MODEL gives it a name. The first is the "
-        "default",
+        help="a run, a model's folder or file, an exported file, or hf-hub:OWNER/NAME; NAME=MODEL gives it a name. "
+        "The first is the default",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="port; 0: any free one (default: 8000)")
+    add_computing(parser)
     add_batching(parser)
     add_limits(parser)
     parser.add_argument(
@@ -45,8 +46,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--drain", type=seconds, default=30.0, metavar="TIME", help="time to finish requests on SIGTERM (default: 30s)"
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
-    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
+    parser.add_argument(
+        "--log-format", default="text", choices=("text", "json"), help="of the log on standard error (default: text)"
+    )
     add_source_options(parser)
     options = parser.parse_args(arguments)
     if not 0 <= options.port <= 65535:
@@ -55,13 +57,30 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         raise UserError(f"--max-pixels must be at least 1, not {options.max_pixels}")
     options.models = named_models(options.models)
     token = read_token(options.token_file)
-    names = ("max_batch", "max_wait", "queue", "timeout", "body_timeout", "max_body", "max_files")
+    names = ("max_batch", "max_wait", "queue", "timeout", "body_timeout", "max_body", "max_files", "workers", "compile")
     values = {name: getattr(options, name) for name in names}
     try:
         options.config = ServeConfig(**values, token=token)
     except UserError as error:  # which names fields
         raise UserError(f"--{str(error).replace('_', '-')}") from None
     return options
+
+
+def add_computing(parser: argparse.ArgumentParser) -> None:
+    """Flags of where and how models are computed."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the models with torch.compile: the start takes longer"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=DEFAULTS.workers,
+        metavar="N",
+        help="processes that read and compute images, each with all models; one that dies is replaced (default: 0, the "
+        "service's own process)",
+    )
 
 
 def add_batching(parser: argparse.ArgumentParser) -> None:

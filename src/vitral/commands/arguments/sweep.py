@@ -59,7 +59,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     options, recipe = parser.parse_known_args(arguments)
     if options.out is None:
-        raise UserError("a sweep needs --out DIR, the folder of its runs; the same folder resumes it")
+        raise UserError("a sweep needs --out DIR, the folder for its runs; repeat the command to resume it")
     options.config = SweepConfig(
         recipe=recipe,
         grid=by_key(map(grid_values, options.grid)),

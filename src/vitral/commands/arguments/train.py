@@ -11,14 +11,15 @@ from vitral.recipes import RECIPES
 __all__ = ["check_recipe", "parse"]
 
 USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--seed N] [--model.name NAME] [--KEY VALUE ...]
-       vitral train --resume DIR [--KEY VALUE ...]
+       vitral train --resume DIR [--strict-resume] [--KEY VALUE ...]
        torchrun --nproc-per-node GPUS -m vitral train RECIPE --out DIR [--timeout 10min] [--KEY VALUE ...]
 
 (each with --json: one JSON object on standard output)
 
 Train a model and write it to DIR (by default the next free runs/RECIPE-N), with its metrics, curves and checkpoints.
 Ctrl-C saves a checkpoint; --resume continues from it, with the same result as an uninterrupted run.
---or-resume starts a run, or resumes it if DIR has one: the same command can be started again and again.
+--or-resume starts a run, or resumes it if DIR has one: so you can repeat the command.
+--strict-resume refuses to resume where results would differ by rounding: on another device, with other threads.
 --model.name replaces the recipe's model, with the recipe's image size: R50+ViT-B/16, BiT-R50x1 and others that
 vitral models lists. Several processes split each batch: --train.batch-size is the size over all processes.
 
@@ -42,6 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--resume", type=Path, metavar="RUN")
     parser.add_argument("--or-resume", action="store_true")
+    parser.add_argument("--strict-resume", action="store_true")
     parser.add_argument("--timeout", default="10min")
     options, options.changes = parser.parse_known_args(arguments)
     if options.resume is None:
@@ -61,7 +63,7 @@ def check_recipe(changes: list[str]) -> None:
         UserError: there is no recipe, no such recipe, or no such file of weights.
     """
     if not changes or changes[0].startswith("-"):
-        raise UserError("name a recipe before the flags; vitral recipes describes them")
+        raise UserError("give a recipe before the flags; vitral recipes describes them")
     name, *flags = changes
     if name not in RECIPES:
         raise UserError(f"{unknown_name('recipe', name, RECIPES)}; vitral recipes describes them")

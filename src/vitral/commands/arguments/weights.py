@@ -1,4 +1,4 @@
-"""Options that say how another library's file is read; every command that loads a model has them."""
+"""Options for reading another library's file; every command that loads a model has them."""
 
 import argparse
 from typing import Any
@@ -9,8 +9,8 @@ from vitral.errors import UserError
 __all__ = ["add_source_options", "pop_source_options", "source_options"]
 
 OPTIONS = {
-    "--checkpoint-key": ("KEY", "key of the weights in a PyTorch file that holds several: student"),
-    "--prefix": ("PREFIX", "prefix of the encoder's tensors in a larger model: backbone."),
+    "--checkpoint-key": ("KEY", "key of the weights in a PyTorch file that holds several, such as student"),
+    "--prefix": ("PREFIX", "prefix of the encoder's tensors in a larger model, such as backbone."),
     "--num-heads": ("N", "number of attention heads, if the file does not store it"),
     "--gelu": ("FORM", "form of GELU, if the file does not store it: tanh, erf or quick"),
 }

@@ -99,7 +99,7 @@ def summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
         most, fewest, ratio = summary.imbalance
         counts = [summary.classes[name]["train"] for name in (fewest, most)]
         each = f"{counts[0]:,}" if ratio == 1 else f"{counts[0]:,} ({fewest}) to {counts[1]:,} ({most})"
-        rows.append(("training images a class", each))
+        rows.append(("training images per class", each))
     if summary.short_sides is not None:
         smallest, median, largest = summary.short_sides
         rows.append(("short side", f"{smallest:,} to {largest:,} pixels, median {median:,}"))

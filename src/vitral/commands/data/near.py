@@ -27,7 +27,7 @@ from vitral.data.tools.parallel_map import parallel_map
 from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_data, open_stored
 from vitral.errors import UserError
-from vitral.inspection.pairs import ShownPair, draw_pairs, spread
+from vitral.inspection.pairs import ShownPair, draw_pairs, evenly_spaced_pairs
 from vitral.serve.predictor import Predictor
 from vitral.weights.flags import flags_of_convert
 
@@ -252,7 +252,7 @@ def nearest_first(sources: list[Source], pairs_by_source: list[tuple[int, list[A
 def pairs_to_draw(options: Options, sources: list[Source], matches: list[tuple[int, Any]]) -> list[ShownPair]:
     """Pairs to draw, from the most to the least similar."""
     drawn = []
-    for index in spread(len(matches)):
+    for index in evenly_spaced_pairs(len(matches)):
         number, pair = matches[index]
         one, other = sources[0], sources[number + 1]
         images = (read_from(one, pair.one, channels=3), read_from(other, pair.other, channels=3))

@@ -11,6 +11,7 @@ from rich.console import Console
 from vitral.commands.data.arguments import DataOptions, check_pictures, check_workers, open_every_split, parse_options
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.tools.pack import PackConfig, Packed, pack
+from vitral.errors import UserError
 
 __all__ = ["Options", "main"]
 
@@ -34,6 +35,8 @@ def main(arguments: list[str]) -> None:
     options, words = parse_options(Options, arguments, program="vitral data pack", positionals=("DATA", "FOLDER"))
     check_workers(options.workers)
     check_pictures(options.data, program="vitral data pack")
+    if options.data.target != "class":
+        raise UserError(f"vitral data pack stores one class for each image, not --data.target {options.data.target}")
     config = PackConfig(short_side=options.short_side, quality=options.quality, on_error=options.data.on_error)
     splits, target = open_every_split(options.data), Path(words[1])
     with progress_bar() as bar:

@@ -1,7 +1,7 @@
 """`vitral data show`: draws what a model is given of some images."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
@@ -22,6 +22,7 @@ from vitral.recipes import RECIPES
 from vitral.runs.run import Run
 from vitral.train.channels import measure_channels
 from vitral.train.config import RunConfig, read_run_config
+from vitral.train.targets import with_data
 
 __all__ = ["Options", "main"]
 
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--count must be between 1 and {MAX_IMAGES}, not {options.count}")
     picture = picture_path(options.out, default=options.out)
     named = options.data.source if options.data.source in RECIPES else "folder"
-    config = replace(config_like(options.like or named), data=options.data)
+    config = with_data(config_like(options.like or named), options.data)
     splits = open_every_split(options.data)
     if options.split not in splits:
         raise unknown_name("split", options.split, splits)

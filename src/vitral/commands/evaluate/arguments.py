@@ -20,9 +20,9 @@ def check_cache(folder: Path | None) -> None:
         return
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir():
-        raise UserError(f"{existing} is a file: name a folder with --cache")
+        raise UserError(f"{existing} is a file: give a folder with --cache")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{existing} cannot be written to: name another folder for cached features with --cache")
+        raise UserError(f"{existing} cannot be written to: give another folder for cached features with --cache")
 
 
 def check_data(data: DataConfig, default: DataConfig, *, used: tuple[str, ...], suite: str) -> None:

@@ -19,6 +19,7 @@ from vitral.commands.arguments.checks import check_output, picture_path
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate import imagenet, segmentation, suite
+from vitral.commands.evaluate.targets import check_target, predict_targets_of, report_targets
 from vitral.commands.loading import channels_of, check_channels, check_head, load_classifier, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
 from vitral.data.config import DataConfig
@@ -26,7 +27,7 @@ from vitral.data.images.bands import image_suffixes
 from vitral.data.images.preprocess import PixelBatch
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, Source
-from vitral.datasets.opening import open_data
+from vitral.datasets.opening import open_data, open_stored
 from vitral.distributed.world import SINGLE_PROCESS, World, join_processes
 from vitral.errors import UserError
 from vitral.evals.accuracy import Accuracy
@@ -37,6 +38,7 @@ from vitral.evals.predictions import Predictions, predict_all
 from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.evals.splits import final_split
+from vitral.evals.target_predictions import TargetPredictions
 from vitral.export.exported import ExportedModel
 from vitral.models import Model
 from vitral.runs.run import Run
@@ -102,14 +104,17 @@ def evaluate_accuracy(
             "fine-tune it first"
         )
     check_head(model, run)
-    default = recorded or DataConfig(source="folder", channels=channels_of(model))
+    target = model.card.target if model.card else "class"
+    default = recorded or DataConfig(source="folder", channels=channels_of(model), target=target)
     options = parse_options(run, arguments, data=default)
     if recorded is None and options.data == default:
-        raise UserError(f"{run} has no run.json that names its data: name the images with --data.root")
+        raise UserError(f"{run} has no run.json that names its data: give the images with --data.root")
     check_channels(model, options.data)
+    check_target(model.card, options.data)
     check_output(options.out, suffixes=(".png", ".md", ".csv", ".json"))
     drawn = options.out if options.out and options.out.suffix.lower() == ".png" else None
-    picture = picture_path(drawn, default=output_path(run, "confusion.png"))
+    name = "confusion.png" if target == "class" else "scatter.png"
+    picture = picture_path(drawn, default=output_path(run, name))
     reliability = picture.with_name(f"{picture.stem}-reliability.png" if drawn else "reliability.png")
     unsplit = recorded is None and options.split is None and options.data.source == "folder"
     split, source = open_split(options.data, "all" if unsplit else options.split)
@@ -118,9 +123,14 @@ def evaluate_accuracy(
         classes = predictor.card.classes
         source = relabel(source, classes, aliases=imagenet_aliases(classes))
         start = time.perf_counter()
-        predictions = predict_split(predictor, source, options.data, world=world)
+        predict = predict_split if target == "class" else predict_targets_of
+        predictions = predict(predictor, source, options.data, world=world)
         seconds = time.perf_counter() - start
     if not world.is_main:
+        return
+    if isinstance(predictions, TargetPredictions):
+        request = Namespace(run=run, out=None if drawn else options.out, json=options.json, seconds=seconds)
+        report_targets(request, predictions, predictor.card, split=split, picture=picture)
         return
     check_finite(predictions.confidence)
     classes, result = select_classes(classes, predictions.accuracy())
@@ -146,7 +156,7 @@ def parse_options(run: Path, arguments: list[str], *, data: DataConfig) -> Optio
     options = parse_config(Options, default=Options(data=data), arguments=arguments, program=program)
     if options.data.source == data.source:
         return options
-    default = Options(data=DataConfig(source=options.data.source, channels=data.channels))
+    default = Options(data=DataConfig(source=options.data.source, channels=data.channels, target=data.target))
     return parse_config(Options, default=default, arguments=arguments, program=program)
 
 
@@ -170,12 +180,18 @@ def open_split(config: DataConfig, split: str | None) -> tuple[str, Source]:
     return split, data[split]
 
 
-def open_all(config: DataConfig) -> FileSource:
-    """All images of a folder without splits, which may have a single class, and single images of a class.
+def open_all(config: DataConfig) -> Source:
+    """All images of a folder without splits, which may have a single class, and single images of a class; of several
+    labels or numbers, all images of any data without splits.
 
     Raises:
         UserError: the data is not such a folder.
     """
+    if config.target != "class":
+        splits = open_stored(config)
+        if len(splits) > 1:
+            raise UserError(f"{config.root} has splits: choose one with --split, of {', '.join(splits)}")
+        return splits["train"]
     if config.source != "folder":
         raise UserError(f"--split all is for folders of images: --data.source {config.source} has splits")
     root = config.root

@@ -72,7 +72,7 @@ def print_results(run: Path, results: Sequence[ImageNetResult], failures: dict[s
     for each in results:
         rows.append([each.test, f"{each.top1:.2%}", f"{each.top5:.2%}", str(each.num_images), f"{each.seconds:.2f}"])
     tests = [vars(each) | {"seconds": round(each.seconds, 3)} for each in results]
-    whole = {"model": str(run), "suite": "imagenet", "tests": tests, "left_out": failures}
+    whole = {"model": str(run), "suite": "imagenet", "tests": tests, "failures": failures}
     if options.json:
         print_json(whole)
     else:

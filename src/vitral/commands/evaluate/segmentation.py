@@ -75,7 +75,7 @@ def main(run: Path, arguments: list[str], *, model: Model) -> None:
     results_json = [
         as_row(name, result) | {"seconds": round(seconds, 3)} for name, (result, seconds) in results.items()
     ]
-    whole = {"model": str(run), "suite": "segmentation", "found": results_json}
+    whole = {"model": str(run), "suite": "segmentation", "results": results_json}
     if options.json:
         print_json(whole)
     else:

@@ -89,14 +89,14 @@ class Options:
         return tuple(METHODS) if self.suite in TASK_SUITES else tuple({self.suite} & {*METHODS, RETRIEVAL})
 
     @property
-    def tunes(self) -> bool:
+    def finetunes(self) -> bool:
         """Whether the suite fine-tunes."""
         return self.suite == "finetune" or self.finetune != "none"
 
     def stages(self, compared: Mapping[str, FeatureExtractor]) -> int:
         """Number of parts of each task, for the progress bar."""
         tuned = sum(extractor.initial_weights is not None for extractor in compared.values())
-        return 2 * len(compared) * bool(self.methods) + tuned * self.tunes
+        return 2 * len(compared) * bool(self.methods) + tuned * self.finetunes
 
 
 def main(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
@@ -112,7 +112,7 @@ def main(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig 
     check(options, default, folder)
     check_channels(model, options.data)
     with join_processes(timeout=TIMEOUT) as world:
-        if world.size > 1 and options.tunes:
+        if world.size > 1 and options.finetunes:
             raise UserError("fine-tuning runs in one process: start it without torchrun")
         tasks, protocol = open_tasks(options, world) if options.suite in TASK_SUITES else open_data_task(options)
         if world.is_main and suite == "vtab-mini" and recorded is not None and recorded.source == "digits":
@@ -125,7 +125,7 @@ def main(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig 
             baselines=options.baselines,
             precision=options.precision,
         )
-        runs = finetuning_configs(run, protocol, compared, options) if options.tunes else {}
+        runs = finetuning_configs(run, protocol, compared, options) if options.finetunes else {}
         with suite_progress(len(tasks) * options.stages(compared), enabled=world.is_main and not options.json) as bar:
             log = note if world.is_main else lambda _: None
             measuring = SuiteRunner(
@@ -215,6 +215,11 @@ def open_data_task(options: Options) -> tuple[dict[str, Task], Protocol]:
     Raises:
         UserError: the data is missing, has no classes, or too few images.
     """
+    if options.data.target != "class":
+        raise UserError(
+            f"--suite {options.suite} needs one class for each image, and --data.target is {options.data.target}: "
+            "leave out --suite, or name images with classes, and --data.target class"
+        )
     data = open_data(options.data)
     form = "paper" if options.finetune == "paper" else "light"
     max_train = options.max_train or (len(data["train"]) if form == "paper" else MAX_TRAIN)

@@ -101,7 +101,7 @@ def print_parts(title: str, rows: list[list[str]], *, text_columns: int) -> None
 
 
 def as_json(
-    run: Path, suite: str, scores: Scores, groups: Mapping[str, str], left_out: Mapping[str, str]
+    run: Path, suite: str, scores: Scores, groups: Mapping[str, str], failures: Mapping[str, str]
 ) -> dict[str, Any]:
     """All results; accuracies are fractions, and tasks that failed have a sentence each."""
     return {
@@ -124,5 +124,5 @@ def as_json(
             for score in row.values()
         ],
         "means": {name: group_means(tasks, groups) for name, tasks in scores.items()},
-        "left_out": dict(left_out),
+        "failures": dict(failures),
     }

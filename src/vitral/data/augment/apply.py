@@ -2,7 +2,7 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vitral.data.augment.config import AugmentConfig
@@ -16,7 +16,7 @@ __all__ = ["augment_batch"]
 
 def augment_batch(
     images: PixelBatch,
-    labels: Int64[Tensor, " b"],
+    labels: Int64[Tensor, " b"] | Float[Tensor, "b k"],
     params: AugmentParams,
     *,
     config: AugmentConfig,

@@ -22,8 +22,8 @@ class Examples:
 
     images: Float[Tensor, "b c h w"]
     """In the model's range."""
-    labels: Int64[Tensor, " b"]
-    """Class of each image, negative if it is unreadable."""
+    labels: Int64[Tensor, " b"] | Float[Tensor, "b k"]
+    """Class of each image, negative if it is unreadable; or its labels or its number, NaN if it is unreadable."""
     partners: Int64[Tensor, " b"] | None = None
     """Class of the image that each is mixed with; None: nothing is mixed."""
     mix_weights: Float[Tensor, " b"] | None = None

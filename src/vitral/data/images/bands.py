@@ -299,12 +299,12 @@ def _channel_axis(layout: _Layout, channels: int) -> int | None:
         if shape[axis] != channels:
             raise _Refused(f"it has {shape[axis]} channels, not {channels}")
         return axis
-    found = [axis for axis in (0, 2) if shape[axis] == channels]
-    if not found:
+    candidates = [axis for axis in (0, 2) if shape[axis] == channels]
+    if not candidates:
         raise _Refused(f"it has {min(shape[0], shape[2])} channels, not {channels} (its shape is {text})")
-    if len(found) == 2:
+    if len(candidates) == 2:
         raise _Refused(f"its shape {text} does not say whether its channels come first or last: save it larger")
-    return found[0]
+    return candidates[0]
 
 
 def _image(values: np.ndarray, layout: _Layout, axis: int | None) -> BandImage:

@@ -61,7 +61,7 @@ def check_codestream(stream: Stream, start: int, head: bytes) -> None:
 
 def metadata(stream: Stream, start: int) -> dict[str, bytes]:
     """EXIF, XMP and the colour profile of a JPEG 2000 file, which Pillow does not read, under Pillow's names."""
-    found = {}
+    metadata = {}
     for kind, at, size in _boxes(stream, start):
         if size > MAX_METADATA or kind not in (b"uuid", b"jp2h"):
             continue
@@ -70,12 +70,12 @@ def metadata(stream: Stream, start: int) -> dict[str, bytes]:
             inner = BytesIO(content)
             for name, place, length in _boxes(inner, 0):
                 if name == b"colr" and length > 3 and content[place] in PROFILES:
-                    found["icc_profile"] = content[place + 3 : place + length]
+                    metadata["icc_profile"] = content[place + 3 : place + length]
         elif content.startswith(EXIF):
-            found["exif"] = content[len(EXIF) :]
+            metadata["exif"] = content[len(EXIF) :]
         elif content.startswith(XMP):
-            found["xmp"] = content[len(XMP) :]
-    return found
+            metadata["xmp"] = content[len(XMP) :]
+    return metadata
 
 
 def _boxes(stream: Stream, start: int) -> Iterator[tuple[bytes, int, int]]:

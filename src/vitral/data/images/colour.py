@@ -21,7 +21,7 @@ Transform = Callable[[Image.Image], Image.Image]
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
-BROKEN = "its colour profile is damaged and is ignored"
+DAMAGED = "its colour profile is damaged and is ignored"
 FOREIGN = "its colour profile is of another colour space than its pixels and is ignored"
 
 
@@ -40,7 +40,7 @@ def to_srgb(image: Image.Image, profile: bytes, *, name: str) -> Image.Image:
     """
     mode, transform = _transform(profile)
     if mode is None:
-        note_first(BROKEN, name)
+        note_first(DAMAGED, name)
         return image
     if transform is None:
         return image

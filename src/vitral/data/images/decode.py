@@ -82,7 +82,7 @@ def decoding(name: str, *, kind: str = "an image", formats: tuple[str, ...] | No
 def read_image(
     file: Path | bytes | BytesIO | BufferedReader | Image.Image, *, channels: int, name: str | None = None
 ) -> Image.Image:
-    """Reads one image: upright, 8 bits a channel, in sRGB, transparency on white.
+    """Reads one image: upright, 8 bits per channel, in sRGB, transparency on white.
 
     Orientation comes from EXIF or XMP, or from the container of AVIF, HEIC and JPEG XL. Colour profiles are applied
     where they change a colour. Of an animation or a file of several pages, the first is read. Values of more than 8

@@ -127,11 +127,11 @@ def readable_formats(head: bytes) -> tuple[str, ...]:
     Args:
         head: the file's first `MAGIC_BYTES`.
     """
-    found = _by_content(head) if head[4:8] in (b"ftyp", b"JXL ") or head.startswith(b"\xff\x0a") else None
-    if found not in PLUGINS or found not in _installed():
+    kind = _by_content(head) if head[4:8] in (b"ftyp", b"JXL ") or head.startswith(b"\xff\x0a") else None
+    if kind not in PLUGINS or kind not in _installed():
         return _by_pillow()
-    _register(found)
-    return (*_by_pillow(), found)
+    _register(kind)
+    return (*_by_pillow(), kind)
 
 
 @cache
@@ -165,14 +165,14 @@ def foreign_format(head: bytes) -> str | None:
     Args:
         head: the file's first `HEADER_BYTES`.
     """
-    found = unread_kind(head) or _by_content(head)
-    if found is None:
+    kind = unread_kind(head) or _by_content(head)
+    if kind is None:
         return None
-    if found in _installed():
-        return f"{PHRASES[found]} whose header is damaged or truncated"
-    if found in PLUGINS:
-        return f"{PHRASES[found]}: pip install 'vitral[images]' reads it, or save it as JPEG or PNG"
-    return f"{PHRASES.get(found, found)}, which Vitral does not read: {FIXES.get(found, 'save it as JPEG or PNG')}"
+    if kind in _installed():
+        return f"{PHRASES[kind]} whose header is damaged or truncated"
+    if kind in PLUGINS:
+        return f"{PHRASES[kind]}: pip install 'vitral[images]' reads it, or save it as JPEG or PNG"
+    return f"{PHRASES.get(kind, kind)}, which Vitral does not read: {FIXES.get(kind, 'save it as JPEG or PNG')}"
 
 
 def _by_content(head: bytes) -> str | None:

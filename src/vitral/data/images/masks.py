@@ -45,7 +45,7 @@ def read_mask(path: Path, *, size: tuple[int, int], num_classes: int) -> UInt8[n
     """The class of every pixel, resized by nearest neighbour; a palette's colours are their indices.
 
     Args:
-        path: a PNG file of 8 bits a pixel, grey or with a palette.
+        path: a PNG file of 8 bits per pixel, grey or with a palette.
         size: height and width to resize to.
         num_classes: valid values are below this, and 255 for unlabelled pixels.
 

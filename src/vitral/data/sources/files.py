@@ -10,6 +10,7 @@ from vitral.data.notes import note_once
 from vitral.data.sources.folder import ClassFiles, class_folders, list_folder, list_images
 from vitral.data.sources.idx import LabelledImages, read_split
 from vitral.data.sources.label_files import find_label_file, find_metadata, open_label_files
+from vitral.data.sources.label_folders import folder_labels
 from vitral.data.sources.source import ArraySource, FileSource, Source
 from vitral.errors import UserError
 
@@ -38,7 +39,7 @@ def _array_source(part: LabelledImages, classes: tuple[str, ...]) -> ArraySource
     if highest >= len(classes):
         raise UserError(
             f"{part.labels_file} has the label {highest}, but there are only {len(classes)} classes, "
-            f"0 to {len(classes) - 1}: name every class with --data.class-names, or fetch the right file"
+            f"0 to {len(classes) - 1}: name every class with --data.class-names, or download the right file"
         )
     return ArraySource(title=str(part.file), images=part.images, labels=part.labels, classes=classes)
 
@@ -57,7 +58,11 @@ def open_folder(config: DataConfig) -> dict[str, Source]:
         )
     root = require_folder(config)
     refuse_label_options(config)
+    if config.target == "regression":
+        raise UserError(f"{root} has no label file with a number for each image: give one with --data.source csv")
     splits = list_folder(root, suffixes=image_suffixes(config.channels))
+    if config.target == "multi-label":
+        return dict(folder_labels(root, splits))
     classes = tuple(splits["train"])
     return {split: file_source(root, by_class, classes) for split, by_class in splits.items()}
 

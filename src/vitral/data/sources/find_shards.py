@@ -55,19 +55,19 @@ def _by_split(names: Sequence[str], root: Path, example: str) -> dict[str, list[
     """The shards of a folder by split, from the words of their names; "train" if no name has such a word."""
     if not names:
         raise UserError(f"{as_typed(root)} has no {example} files: unpack compressed ones, or give another --data.root")
-    found: dict[str | None, list[str]] = {}
+    by_split: dict[str | None, list[str]] = {}
     for name in names:
         words = re.split(r"[^a-z]+", name.lower())
-        found.setdefault(next((SPLITS[word] for word in words if word in SPLITS), None), []).append(name)
-    if list(found) == [None]:
+        by_split.setdefault(next((SPLITS[word] for word in words if word in SPLITS), None), []).append(name)
+    if list(by_split) == [None]:
         return {"train": list(names)}
-    if None in found or "train" not in found:
-        unclear = Path(found.get(None, names)[0]).name
+    if None in by_split or "train" not in by_split:
+        unclear = Path(by_split.get(None, names)[0]).name
         raise UserError(
             f"{as_typed(root)}: the split of {unclear} is unclear, so give it, such as "
             f"--data.splits train=train-{{000..146}}{example} test=val-*{example}"
         )
-    return {split: found[split] for split in ROLES if split in found}
+    return {split: by_split[split] for split in ROLES if split in by_split}
 
 
 def named_files(folder: str, names: Sequence[str]) -> tuple[ShardFile, ...]:
@@ -89,7 +89,7 @@ def _inside(root: Path, given: str) -> Path:
 def _existing(files: list[Path]) -> list[Path]:
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise UserError(f"{missing[0]} does not exist: fetch it, or change --data.root or --data.splits")
+        raise UserError(f"{missing[0]} does not exist: download it, or change --data.root or --data.splits")
     return files
 
 
@@ -99,7 +99,7 @@ def _expand(pattern: Path) -> tuple[ShardFile, ...]:
     if is_pipe(names[0]):
         return tuple(located(names))
     if as_url(pattern):
-        names = [found for name in names for found in (list_urls(name) if "*" in name else [name])]
+        names = [url for name in names for url in (list_urls(name) if "*" in name else [name])]
         return tuple(located(_some(names, pattern)))
     files = _existing([Path(name) for name in names if not re.search(r"[*?]", name)])
     for name in names:

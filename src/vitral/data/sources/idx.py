@@ -100,11 +100,11 @@ def _read(file: Path, *, what: str, axes: int) -> np.ndarray:
         raise UserError(f"{file} has {content[3]} axes where {what} have {axes}: is it another file under this name?")
     start = 4 + 4 * axes
     if len(content) < start:
-        raise UserError(f"{file} ends within its header: fetch it again")
+        raise UserError(f"{file} ends within its header: download it again")
     shape = tuple(int.from_bytes(content[at : at + 4]) for at in range(4, start, 4))
     expected, actual = math.prod(shape), len(content) - start
     if expected != actual:
-        raise UserError(f"{file} announces {expected} bytes of {what} but holds {actual}: fetch it again")
+        raise UserError(f"{file} announces {expected} bytes of {what} but holds {actual}: download it again")
     if not expected:
         raise UserError(f"{file} holds no {what}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
@@ -116,6 +116,6 @@ def _content(file: Path) -> bytes:
         content = file.read_bytes()
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{file} is a damaged gzip file ({error}): fetch it again") from None
+        raise UserError(f"{file} is a damaged gzip file ({error}): download it again") from None
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None

@@ -48,9 +48,10 @@ NO_CLASSES = {*SPLIT_COLUMNS, *FLAG_COLUMNS, *FOLD_COLUMNS, *GROUP_COLUMNS}
 WRITTEN_LIST = re.compile(r"""\[\s*(['"]).*\1\s*,\s*(['"]).*\2\s*\]""")
 """A list of words as Python and JSON write it."""
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL = re.compile(r"[+-]?\d*\.\d+")
 
-ONE_CLASS = "Vitral learns one class for each image, so keep one"
+ONE_CLASS = "Vitral learns one class for each image, so keep one, or learn all of them with --data.target multi-label"
 """What to do about several classes in a row."""
 
 
@@ -79,15 +80,17 @@ def choose_columns(table: LabelTable, config: DataConfig) -> ChosenColumns:
             table.column(name, flag=flag)
     image = image or _find_image_column(table)
     split = split or _find(columns, SPLIT_COLUMNS, without=(image, label))
-    label = label or _find_label_column(table, without=(image, split, config.group_column))
+    label = label or _find_label_column(table, without=(image, split, config.group_column), target=config.target)
     one_hot: tuple[str, ...] = ()
-    if label is None:
-        others = [name for name in columns if name != image and name.lower() not in NO_CLASSES]
-        one_hot = tuple(name for name in others if set(columns[name]) in ({"0", "1"}, {"0.0", "1.0"}))
+    if label is None and config.target != "regression":
+        others = [name for name in columns if name not in (image, split) and name.lower() not in NO_CLASSES]
+        flags = [name for name in others if set(columns[name]) <= {"0", "1"} or set(columns[name]) <= {"0.0", "1.0"}]
+        one_hot = tuple(name for name in flags if len(set(columns[name])) > 1 or config.target == "multi-label")
     for flag, found in (("image", image is not None), ("label", label is not None or len(one_hot) > 1)):
         if not found:
+            kinds = {"class": "classes", "multi-label": "labels", "regression": "numbers"}
             raise UserError(
-                f"{table.file} has no obvious column of {'images' if flag == 'image' else 'classes'}, only "
+                f"{table.file} has no obvious column of {'images' if flag == 'image' else kinds[config.target]}, only "
                 f"{', '.join(columns)}: choose one with --data.{flag}-column"
             )
     assert image is not None
@@ -108,9 +111,11 @@ def _find_image_column(table: LabelTable) -> str | None:
     return _find(with_images, IMAGE_COLUMNS) or next(iter(with_images), None) or _find(table.columns, IMAGE_COLUMNS)
 
 
-def _find_label_column(table: LabelTable, without: Iterable[str | None]) -> str | None:
-    """The column of classes by its name, or the only one left."""
+def _find_label_column(table: LabelTable, without: Iterable[str | None], target: str) -> str | None:
+    """The column of the targets by its name, or the only one left; of numbers, if the target is one."""
     others = [name for name in table.columns if name and name not in without]
+    if target == "regression":
+        others = [name for name in others if NUMBER.fullmatch(table.columns[name][0].strip())]
     if len(others) > 1:
         others = [name for name in others if name.lower() not in NO_CLASSES]
     return _find(others, LABEL_COLUMNS) or (others[0] if len(others) == 1 else None)
@@ -126,8 +131,9 @@ def _note_columns(table: LabelTable, chosen: ChosenColumns, config: DataConfig) 
         classes = (
             f"the column {chosen.label!r}" if chosen.label is not None else f"{len(chosen.one_hot)} columns of 0 and 1"
         )
+        kind = {"class": "classes", "multi-label": "labels", "regression": "numbers"}[config.target]
         splits = f", splits from the column {chosen.split!r}" if chosen.split is not None else ""
-        note_once(f"{table.file}: images from the column {chosen.image!r}, classes from {classes}{splits}")
+        note_once(f"{table.file}: images from the column {chosen.image!r}, {kind} from {classes}{splits}")
     if chosen.split is None:
         note_unused_columns(
             str(table.file), [name for name in table.columns if name != chosen.label], config, can_split=True
@@ -206,12 +212,15 @@ def _note_classes(file: Path, names: Iterable[str]) -> None:
         parts = {name: [part.strip() for part in name.split(mark)] for name in names if mark in name}
         several = next((name for name, words in parts.items() if len(words) > 1 and known.issuperset(words)), None)
         if several is not None:
-            note_once(f"{file}: {several!r} is read as one class, although its parts are classes too")
+            note_once(
+                f"{file}: {several!r} is read as one class, although its parts are classes too; --data.target "
+                "multi-label reads each part"
+            )
     decimals = [name for name in names if DECIMAL.fullmatch(name.strip())]
     if decimals and len(decimals) > 0.5 * len(names) and any(float(name) % 1 for name in decimals):
         note_once(
-            f"{file}: each of {len(names):,} numbers, such as {decimals[0]}, is a class of its own; Vitral classifies "
-            "images, and does not predict quantities"
+            f"{file}: each of {len(names):,} numbers, such as {decimals[0]}, is a class of its own; --data.target "
+            "regression predicts the number"
         )
 
 
@@ -260,7 +269,7 @@ def _roles(table: LabelTable, column: str, config: DataConfig) -> Mapping[str, s
             first, *rest = sorted(roles)
             usage = " ".join([*(f"train={value}" for value in rest), f"test={first}"])
         raise UserError(
-            f"{table.file} has {unknown!r} in its column {column}, which names no split: say which is which with "
+            f"{table.file} has {unknown!r} in its column {column}, which names no split: assign the values with "
             f"--data.splits {usage}"
         )
     return {value: role for value, role in roles.items() if role is not None}

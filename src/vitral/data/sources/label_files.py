@@ -3,18 +3,17 @@
 Every value is text: classes called `None`, `NA`, `007` or `1e5` keep their names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from vitral.data.config import ROLES, DataConfig
 from vitral.data.notes import note_once
 from vitral.data.sources.folder import SPLITS
-from vitral.data.sources.label_columns import choose_columns, read_classes, split_rows
+from vitral.data.sources.label_columns import choose_columns, split_rows
 from vitral.data.sources.label_paths import find_images
 from vitral.data.sources.label_tables import LABEL_SUFFIXES, LabelTable, read_table
-from vitral.data.sources.labels import similar_class
+from vitral.data.sources.label_targets import Rows, encode_targets, merge_repeated, read_targets
 from vitral.data.sources.source import FileSource, Source
 from vitral.errors import UserError
 
@@ -95,7 +94,8 @@ def open_label_files(files: Mapping[str, Path], config: DataConfig) -> dict[str,
         files: the files by split. A file alone may assign splits in a column, or by the folders of its images.
         config: columns, class names and the folder of the images.
     """
-    tables = {split: read_table(file) for split, file in files.items()}
+    several = config.target == "multi-label"
+    tables = {split: read_table(file, several=several) for split, file in files.items()}
     label = choose_columns(tables["train"], config).label
     if label is not None and "test" in tables and label not in tables["test"].columns:
         note_once(f"{tables.pop('test').file} is left out, as it has no column {label!r}")
@@ -103,81 +103,49 @@ def open_label_files(files: Mapping[str, Path], config: DataConfig) -> dict[str,
     for split, table in tables.items():
         parts |= _read_parts(table, config, split if len(tables) > 1 else None)
     _note_shared(parts)
-    classes = config.class_names or _sorted_classes(set(parts["train"].labels))
-    numbers = {name: number for number, name in enumerate(classes)}
-    sources: dict[str, Source] = {}
-    for split, part in parts.items():
-        unknown = sorted(set(part.labels) - numbers.keys())
-        if unknown:
-            similar = similar_class(unknown[0], classes)
-            advice = f"rename it to {similar!r}" if similar else "remove these rows"
-            raise UserError(f"{config.root} has the class {unknown[0]!r} in its {split} images only: {advice}")
-        labels = np.fromiter(map(numbers.__getitem__, part.labels), np.int64, len(part.labels))
-        sources[split] = FileSource(
-            root=part.folder, files=part.paths, labels=labels, classes=classes, groups=part.groups
+    classes, labels = encode_targets({split: part.rows.targets for split, part in parts.items()}, config, name=label)
+    sources: dict[str, Source] = {
+        split: FileSource(
+            root=part.folder, files=part.rows.paths, labels=labels[split], classes=classes, groups=part.rows.groups
         )
+        for split, part in parts.items()
+    }
     return {split: sources[split] for split in ROLES if split in sources}
 
 
-class _Part:
-    """The images of a split, still with the names of their classes."""
+class _Part(NamedTuple):
+    """The images of a split, before their targets are encoded."""
 
-    def __init__(self, folder: Path, paths: list[str], labels: list[str], groups: list[str] | None) -> None:
-        self.folder, self.paths, self.labels, self.groups = folder, paths, labels, groups
+    folder: Path
+    rows: Rows
 
 
 def _read_parts(table: LabelTable, config: DataConfig, split: str | None) -> dict[str, _Part]:
     """The images of a file by split; all are of `split` if that is given."""
     chosen = choose_columns(table, config)
-    labels = read_classes(table, chosen)
+    targets = read_targets(table, chosen, config)
     groups = None if config.group_column is None else table.column(config.group_column, flag="group-column")
     folder, paths = find_images(table, chosen.image, config)
-    _check_repeated(table.file, paths, labels)
+    rows = Rows(paths=paths, targets=targets, groups=groups)
     if split is not None:
-        return {split: _Part(folder, paths, labels, groups)}
-    rows = split_rows(table, chosen.split, paths, config)
-    if len(rows) == 1:
-        return {"train": _Part(folder, paths, labels, groups)}
+        return {split: _Part(folder, merge_repeated(table.file, rows, config))}
+    parts = split_rows(table, chosen.split, paths, config)
+    if len(parts) == 1:
+        return {"train": _Part(folder, merge_repeated(table.file, rows, config))}
+    if config.target != "multi-label":
+        merge_repeated(table.file, rows, config)  # an image with two classes is refused, in whichever splits they are
     return {
-        part: _Part(
-            folder,
-            [paths[row] for row in members],
-            [labels[row] for row in members],
-            None if groups is None else [groups[row] for row in members],
-        )
-        for part, members in rows.items()
+        part: _Part(folder, merge_repeated(table.file, rows.select(members), config)) for part, members in parts.items()
     }
-
-
-def _check_repeated(file: Path, paths: Sequence[str], labels: Sequence[str]) -> None:
-    """Notes images that are named more than once.
-
-    Raises:
-        UserError: an image has two classes.
-    """
-    count = len(set(paths))
-    if count == len(paths):
-        return
-    classes: dict[str, str] = {}
-    for path, label in zip(paths, labels, strict=True):
-        if classes.setdefault(path, label) != label:
-            raise UserError(
-                f"{file} gives {path} the classes {classes[path]!r} and {label!r}: keep one, as Vitral learns one "
-                "class for each image"
-            )
-    note_once(f"{file} names {len(paths) - count:,} images more than once, which may put one into two splits")
 
 
 def _note_shared(parts: Mapping[str, "_Part"]) -> None:
     """Notes images of the training file that another split's file names too."""
     train = parts["train"]
     for split, part in parts.items():
-        if part is not train and part.folder == train.folder and (shared := set(train.paths).intersection(part.paths)):
+        if (
+            part is not train
+            and part.folder == train.folder
+            and (shared := set(train.rows.paths).intersection(part.rows.paths))
+        ):
             note_once(f"{part.folder}: {len(shared):,} images, such as {min(shared)}, are both in train and in {split}")
-
-
-def _sorted_classes(classes: set[str]) -> tuple[str, ...]:
-    """Sorted classes; numbers by their value."""
-    if all(name.isascii() and name.isdigit() for name in classes):
-        return tuple(sorted(classes, key=lambda name: (int(name), name)))
-    return tuple(sorted(classes))

@@ -15,12 +15,17 @@ __all__ = ["Cells", "json_columns", "text_cells"]
 Cells = dict[str, list[str]]
 """The cells of each column, in the order of the rows."""
 
-ONE_CLASS = "Vitral learns one class for each image"
+ONE_CLASS = "Vitral learns one class for each image, or all of them with --data.target multi-label"
 """Why several classes of an image are refused."""
 
 
-def json_columns(file: Path, value: Any) -> tuple[str, Cells, dict[str, int]]:
+def json_columns(file: Path, value: Any, *, several: bool = False) -> tuple[str, Cells, dict[str, int]]:
     """The columns of a JSON document whose numbers are read as text.
+
+    Args:
+        file: its name in errors.
+        value: its content.
+        several: whether COCO and Label Studio may give an image several labels, as a list.
 
     Returns:
         The kind of the document in words, its columns, and those with lists or objects as in `text_cells`.
@@ -31,10 +36,10 @@ def json_columns(file: Path, value: Any) -> tuple[str, Cells, dict[str, int]]:
     kind = "COCO annotations"
     try:
         if isinstance(value, dict) and {"images", "annotations"} <= value.keys():
-            return kind, *text_cells(file, _coco(file, value))
+            return kind, *text_cells(file, _coco(file, value, several=several))
         kind = "tasks of Label Studio"
         if _is_records(value) and all(isinstance(task.get("data"), dict) for task in value):
-            return kind, *text_cells(file, _label_studio(file, value))
+            return kind, *text_cells(file, _label_studio(file, value, several=several))
     except (AttributeError, IndexError, KeyError, TypeError) as error:  # a part has another form than the format says
         reason = f"a part lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{file} has malformed {kind} ({reason}): export it again") from None
@@ -84,54 +89,55 @@ def text_cells(file: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Cells, di
     return columns, structured
 
 
-def _coco(file: Path, value: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One record for each image: its file, its category, and its other keys."""
+def _coco(file: Path, value: Mapping[str, Any], *, several: bool) -> list[dict[str, Any]]:
+    """One record for each image: its file, its category or categories, and its other keys."""
     names = {str(category["id"]): category["name"] for category in value.get("categories", ())}
     images = {str(image["id"]): image for image in value["images"]}
     files = {key: image["file_name"] for key, image in images.items()}
     pairs = [(str(annotation["image_id"]), str(annotation["category_id"])) for annotation in value["annotations"]]
     if len(images) < len(value["images"]):
         raise UserError(f"{file} has two images with the same id: give each its own")
-    categories: dict[str, str] = {}
+    categories: dict[str, dict[str, None]] = {}
     for image, category in pairs:
         if image not in images or category not in names:
             what = f"the image {image}" if image not in images else f"the category {category}"
             raise UserError(f"{file} has an annotation of {what}, which it does not list: complete the file")
-        if categories.setdefault(image, category) != category:
-            both = f"{names[categories[image]]!r} and {names[category]!r}"
-            raise UserError(f"{file} gives {files[image]} the categories {both}: {ONE_CLASS}")
+        given = categories.setdefault(image, {})
+        given[names[category]] = None
+        if len(given) > 1 and not several:
+            raise UserError(f"{file} gives {files[image]} the categories {' and '.join(map(repr, given))}: {ONE_CLASS}")
     _note_unlabelled(file, [files[key] for key in images if key not in categories])
     if any("bbox" in annotation for annotation in value["annotations"]):
         note_once(f"{file}: its boxes are not used: an image is classified as a whole")
     rest = {"id", "license", "flickr_url", "coco_url", "date_captured", "width", "height"}
     return [
-        {"file_name": files[key], "category": names[categories[key]]}
+        {"file_name": files[key], "category": list(categories[key])}
         | {name: cell for name, cell in image.items() if name not in rest | {"file_name", "category"}}
         for key, image in images.items()
         if key in categories
     ]
 
 
-def _label_studio(file: Path, tasks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One record for each task: its data, and its choice for each question."""
+def _label_studio(file: Path, tasks: Iterable[Mapping[str, Any]], *, several: bool) -> list[dict[str, Any]]:
+    """One record for each task: its data, and its choice or choices for each question."""
     records: list[dict[str, Any]] = []
     unlabelled: list[str] = []
     other: Counter[str] = Counter()
     for task in tasks:
         data = {name: _studio_path(cell) for name, cell in task["data"].items()}
         image = str(next(iter(data.values()), f"task {task.get('id')}"))
-        choices: dict[str, str] = {}
+        choices: dict[str, list[str]] = {}
         for result in _studio_results(task):
             if result.get("type") != "choices":
                 other[str(result.get("type"))] += 1
                 continue
             chosen = result.get("value", {}).get("choices", [])
             question = str(result.get("from_name", "choice"))
-            answers = {*chosen, choices.get(question, chosen[0] if chosen else "")}
-            if len(answers) > 1:
+            answers = list(dict.fromkeys([*choices.get(question, ()), *chosen]))
+            if len(answers) > 1 and not several:
                 listed = " and ".join(map(repr, sorted(answers)))
                 raise UserError(f"{file} gives {image} the choices {listed}: {ONE_CLASS}")
-            choices |= {question: chosen[0]} if chosen else {}
+            choices |= {question: answers} if answers else {}
         records += [data | choices] if choices else []
         unlabelled += [] if choices else [image]
     if not records:

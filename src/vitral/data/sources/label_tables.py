@@ -78,10 +78,14 @@ class LabelTable:
         return self.columns[name]
 
 
-def read_table(file: Path) -> LabelTable:
+def read_table(file: Path, *, several: bool = False) -> LabelTable:
     """Reads a label file; the columns of a file without a header are named 1, 2, 3.
 
     The format follows from the file's ending, and from its content if the ending is no usual one.
+
+    Args:
+        file: the file.
+        several: whether COCO's and Label Studio's documents may give an image several labels.
 
     Raises:
         UserError: the file is empty, malformed, not text, or of a kind that names no classes.
@@ -93,7 +97,7 @@ def read_table(file: Path) -> LabelTable:
         columns, structured = _json_lines(file, text)
         return LabelTable(file=file, columns=columns, first_row=1, structured=structured)
     if suffix not in (".csv", ".tsv") and (suffix == ".json" or text.lstrip()[0] in "[{"):
-        return _json_document(file, text)
+        return _json_document(file, text, several=several)
     table = None if suffix in (".csv", ".tsv") else _list_table(file, text)
     return table or _from_rows(file, _csv_rows(file, text))
 
@@ -185,7 +189,7 @@ def _list_table(file: Path, text: str) -> LabelTable | None:
 
 
 def _json_lines(file: Path, text: str) -> tuple[Cells, dict[str, int]]:
-    """Columns of JSON objects, one a line; numbers as they are written."""
+    """Columns of JSON objects, one per line; numbers as they are written."""
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -200,7 +204,7 @@ def _json_lines(file: Path, text: str) -> tuple[Cells, dict[str, int]]:
     return text_cells(file, rows)
 
 
-def _json_document(file: Path, text: str) -> LabelTable:
+def _json_document(file: Path, text: str, *, several: bool) -> LabelTable:
     try:
         value: Any = DECODER.decode(text)
     except (ValueError, RecursionError) as error:
@@ -209,6 +213,6 @@ def _json_document(file: Path, text: str) -> LabelTable:
             columns, structured = _json_lines(file, text)
             return LabelTable(file=file, columns=columns, first_row=1, structured=structured)
         raise UserError(f"{file} is not JSON: {error}") from None
-    kind, columns, structured = json_columns(file, value)
+    kind, columns, structured = json_columns(file, value, several=several)
     note_once(f"{file}: read as {kind}")
     return LabelTable(file=file, columns=columns, first_row=1, structured=structured)

@@ -110,8 +110,8 @@ class RemoteStream(io.RawIOBase):
             start = number * BLOCK
             content = read_ranges([(self.file, start, min(BLOCK, self.file.size - start))])[0]
             # two, as a reader goes back from the next header to what it has skipped
-            kept = dict(list(self.blocks.items())[-1:])
-            self.blocks = {**kept, number: content}
+            last_block = dict(list(self.blocks.items())[-1:])
+            self.blocks = {**last_block, number: content}
         return self.blocks[number]
 
 

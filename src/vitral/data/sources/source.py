@@ -6,13 +6,26 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
 from vitral.data.images.decode import read_image
 from vitral.data.sources.packed_strings import PackedStrings
 
-__all__ = ["ArraySource", "ConcatSource", "FileSource", "MappedSource", "Source", "Subset", "read_ahead", "read_from"]
+__all__ = [
+    "ArraySource",
+    "ConcatSource",
+    "FileSource",
+    "Labels",
+    "MappedSource",
+    "Source",
+    "Subset",
+    "read_ahead",
+    "read_from",
+]
+
+Labels = Int64[np.ndarray, " n"] | Float32[np.ndarray, "n k"]
+"""Class of each image; or 1 for each of its labels and 0 for the others; or, with k = 1, its number."""
 
 
 @runtime_checkable
@@ -21,12 +34,12 @@ class Source(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Name of each class."""
+        """Name of each class, of each label, or of what the numbers are."""
         ...
 
     @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of each image."""
+    def labels(self) -> Labels:
+        """What each image has to learn."""
         ...
 
     def __len__(self) -> int: ...
@@ -51,7 +64,7 @@ class ArraySource:
     title: str
     """The source's name in messages."""
     images: UInt8[np.ndarray, "n h w"] | UInt8[np.ndarray, "n h w c"]
-    labels: Int64[np.ndarray, " n"]
+    labels: Labels
     classes: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -75,7 +88,7 @@ class FileSource:
     root: Path
     files: Sequence[str]
     """Paths relative to `root`; converted to `PackedStrings`."""
-    labels: Int64[np.ndarray, " n"]
+    labels: Labels
     classes: tuple[str, ...]
     groups: Sequence[str] | None = None
     """Group of each image, such as a patient; None: the data has none."""
@@ -101,8 +114,8 @@ class Subset:
 
     source: Source
     indices: Int64[np.ndarray, " n"]
-    labels: Int64[np.ndarray, " n"] = field(init=False)
-    """Class of each image."""
+    labels: Labels = field(init=False)
+    """See `Labels`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", self.source.labels[self.indices])
@@ -130,8 +143,8 @@ class ConcatSource:
 
     first: Source
     second: Source
-    labels: Int64[np.ndarray, " n"] = field(init=False)
-    """Class of each image."""
+    labels: Labels = field(init=False)
+    """See `Labels`."""
 
     def __post_init__(self) -> None:
         assert self.first.classes == self.second.classes
@@ -174,8 +187,8 @@ class MappedSource:
         return self.source.classes
 
     @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """Class of each image."""
+    def labels(self) -> Labels:
+        """See `Labels`."""
         return self.source.labels
 
     def __len__(self) -> int:

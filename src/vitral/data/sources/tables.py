@@ -154,7 +154,7 @@ def _check_files(root: Path) -> None:
                     _arrow_reader(arrow, stream)
         except (arrow.ArrowInvalid, OSError) as error:
             reason = str(error).split("\n")[0].rstrip(".")
-            raise UserError(f"{file} is damaged or truncated ({reason}): fetch it again") from None
+            raise UserError(f"{file} is damaged or truncated ({reason}): download it again") from None
 
 
 def _arrow_reader(arrow: Any, stream: Any) -> Any:
@@ -216,7 +216,7 @@ def _splits(config: DataConfig, tables: Mapping[str, Any], columns: Columns) -> 
     names = {split: name for name, split in labelled.items()}
     if "train" not in names or len(names) < len(labelled):
         raise UserError(
-            f"{config.root} has the splits {', '.join(tables)}: say which is which, such as "
+            f"{config.root} has the splits {', '.join(tables)}: assign them, such as "
             f"--data.splits train={next(iter(tables))} test={list(tables)[-1]}"
         )
     return {split: names[split] for split in ROLES if split in names}

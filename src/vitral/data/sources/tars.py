@@ -69,7 +69,7 @@ def _build_index(key: str, suffixes: Set[str], file: str, stream: BufferedReader
         samples.append(_sample(f"{file}: {name}", by_suffix, stream, key, suffixes))
     images = [sample for sample in samples if sample is not None]
     if not images:
-        raise UserError(f"{file} has no images: leave it out, or fetch it again")
+        raise UserError(f"{file} has no images: leave it out, or download it again")
     labels = [label for _, label in images]
     words = any(isinstance(label, str) for label in labels)
     return Index(
@@ -85,15 +85,15 @@ def _members(file: str, stream: BufferedReader, size: int) -> Iterator[tarfile.T
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
                 if member.offset_data + member.size > size:
-                    raise UserError(f"{file} is truncated inside {member.name}: fetch it again")
+                    raise UserError(f"{file} is truncated inside {member.name}: download it again")
                 if member.isfile() and not Path(member.name).name.startswith("."):
                     yield member
             end = tar.offset
     except tarfile.TarError as error:
-        raise UserError(f"{file} is not a tar file, or damaged ({error}): fetch it again, unpacked if .gz") from None
+        raise UserError(f"{file} is not a tar file, or damaged ({error}): download it again, unpacked if .gz") from None
     stream.seek(end)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise UserError(f"{file} is damaged or truncated at byte {end}: fetch it again")
+        raise UserError(f"{file} is damaged or truncated at byte {end}: download it again")
 
 
 def _stem(name: str) -> str:

@@ -58,7 +58,7 @@ def describe(root: Path) -> Description | None:
         features = _features(folder)
         name = info["name"]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{folder}/{INFO} is damaged, or not of TensorFlow Datasets: fetch it again") from None
+        raise UserError(f"{folder}/{INFO} is damaged, or not of TensorFlow Datasets: download it again") from None
     if format_name != "tfrecord":
         raise UserError(
             f"{folder} is stored as {format_name}, which Vitral does not read: prepare it again with "

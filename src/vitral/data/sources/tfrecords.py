@@ -91,7 +91,7 @@ def _described(config: DataConfig, description: Description) -> dict[str, tuple[
     if unknown or "train" not in names:
         wrong = f"no split {unknown[0]!r}" if unknown else "no split for training"
         raise UserError(
-            f"{description.folder} has {wrong}, only {', '.join(known)}: say which is which, such as "
+            f"{description.folder} has {wrong}, only {', '.join(known)}: assign them, such as "
             f"--data.splits train={known[0]} test={known[-1]}"
         )
     return {role: named_files(description.folder, description.shards[names[role]]) for role in ROLES if role in names}
@@ -104,7 +104,7 @@ def _check_lengths(source: Source, description: Description) -> None:
     for shard, count in zip(source.shards, counts.tolist(), strict=True):
         expected = description.lengths[str(shard).rpartition("/")[2]]
         if count != expected:
-            raise UserError(f"{shard} has {count} records, but dataset_info.json says {expected}: fetch it again")
+            raise UserError(f"{shard} has {count} records, but dataset_info.json says {expected}: download it again")
 
 
 def _build_index(columns: Columns, file: str, stream: BufferedReader, size: int) -> Index:
@@ -140,20 +140,22 @@ def _records(file: str, stream: BufferedReader, size: int) -> Iterator[tuple[int
     while position < size:
         header = stream.read(HEADER.size)
         if len(header) < HEADER.size:
-            raise UserError(f"{file} is truncated in record {number}: fetch it again")
+            raise UserError(f"{file} is truncated in record {number}: download it again")
         length, check = HEADER.unpack(header)
         if _checksum(header[:8]) != check:
             if position == 0:
                 packed = header.startswith((GZIP, ZLIB))
-                reason = "is compressed: unpack it" if packed else "is not a TFRecord file, or damaged: fetch it again"
+                reason = (
+                    "is compressed: unpack it" if packed else "is not a TFRecord file, or damaged: download it again"
+                )
                 raise UserError(f"{file} {reason}")
-            raise UserError(f"{file} is damaged in record {number}, at byte {position}: fetch it again")
+            raise UserError(f"{file} is damaged in record {number}, at byte {position}: download it again")
         end = position + HEADER.size + length + 4
         if end > size:
-            raise UserError(f"{file} is truncated in record {number}: fetch it again")
+            raise UserError(f"{file} is truncated in record {number}: download it again")
         record = stream.read(length)
         if stream.read(4) != _checksum(record).to_bytes(4, "little"):
-            raise UserError(f"{file} is damaged in record {number}, at byte {position}: fetch it again")
+            raise UserError(f"{file} is damaged in record {number}, at byte {position}: download it again")
         yield position + HEADER.size, record
         position, number = end, number + 1
 

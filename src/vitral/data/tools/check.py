@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from vitral.data.images.bands import read_bands
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.facts import ImageFacts, read_facts
 from vitral.data.sources.source import Source, read_from
+from vitral.data.sources.targets import label_counts, label_text
 from vitral.data.tools.parallel_map import parallel_map
 from vitral.data.tools.summary import DataSummary, SummaryBuilder
 from vitral.errors import UserError
@@ -124,7 +123,7 @@ def check(
 
 def _classes(splits: Mapping[str, Source]) -> list[Finding]:
     train = splits["train"]
-    counts = np.bincount(train.labels, minlength=len(train.classes)).tolist()
+    counts = label_counts(train).tolist()
     kinds = {0: "no image", 1: "one image"}
     return [
         Finding(kind=kinds[count], names=(name,), detail=f"class {name} has {kinds[count]} for training")
@@ -167,7 +166,7 @@ def _dark(name: str, facts: ImageFacts) -> Finding:
 def _copies(splits: Mapping[str, Source], group: list[ImageInfo]) -> Finding:
     """Images with equal pixels, as the worst kind that applies."""
     names = tuple(splits[info.split].name(info.index) for info in group)
-    classes = [splits[info.split].classes[splits[info.split].labels[info.index]] for info in group]
+    classes = [label_text(splits[info.split], info.index) for info in group]
     if len(set(classes)) > 1:
         detail = " = ".join(f"{name} ({label})" for name, label in zip(names, classes, strict=True))
         return Finding(kind="two classes", names=names, detail=detail)

@@ -8,6 +8,7 @@ import numpy as np
 
 from vitral.data.images.facts import ImageFacts
 from vitral.data.sources.source import Source
+from vitral.data.sources.targets import label_counts
 
 __all__ = ["DataSummary", "SummaryBuilder"]
 
@@ -64,10 +65,7 @@ class SummaryBuilder:
     def build(self) -> DataSummary:
         """The summary of all images that were added."""
         sides = np.array(self.short_sides)
-        counts = {
-            split: np.bincount(source.labels, minlength=len(source.classes)).tolist()
-            for split, source in self.splits.items()
-        }
+        counts = {split: label_counts(source).tolist() for split, source in self.splits.items()}
         names = self.splits["train"].classes
         return DataSummary(
             classes={name: {split: counts[split][row] for split in counts} for row, name in enumerate(names)},

@@ -14,6 +14,7 @@ from vitral.data.batches import TrainingBatches
 from vitral.data.images.bands import BandImage
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source, Subset
+from vitral.data.sources.targets import label_text
 
 __all__ = ["Views", "views_of"]
 
@@ -61,7 +62,7 @@ def views_of(
     pixels = preprocessing.pixels(image)
     return Views(
         name=source.name(index),
-        label=source.classes[source.labels[index]] if source.classes else "",
+        label=label_text(source, index),
         original=preprocessing.picture(image),
         preprocessed=np.asarray(preprocessing.picture(BandImage(values=pixels))) if preprocessing.bands else pixels,
         augmented=rearrange(levels, "n c h w -> n h w c").numpy(),

@@ -44,12 +44,14 @@ def _records(folder: Path, names: list[str], classes: tuple[str, ...], *, label:
     for name in names:
         content = np.frombuffer(read_file(folder / name), np.uint8)
         if len(content) == 0 or len(content) % (header + 3072):
-            raise UserError(f"{folder / name} is truncated or not a file of CIFAR: fetch it again")
+            raise UserError(f"{folder / name} is truncated or not a file of CIFAR: download it again")
         parts.append(content.reshape(-1, header + 3072))
     records = np.concatenate(parts)
     labels = records[:, label].astype(np.int64)
     if labels.max() >= len(classes):
-        raise UserError(f"{folder} has the label {labels.max()}, but names only {len(classes)} classes: fetch it again")
+        raise UserError(
+            f"{folder} has the label {labels.max()}, but names only {len(classes)} classes: download it again"
+        )
     planes = records[:, header:].reshape(-1, 3, 32, 32)
     images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
     return ArraySource(title=f"{folder}/{names[0]}", images=images, labels=labels, classes=classes)

@@ -23,7 +23,7 @@ def open_flowers(root: Path) -> dict[str, Source]:
     splits = {split: load_matlab_array(folder / "setid.mat", key).reshape(-1) for split, key in FLOWERS_KEYS.items()}
     indices = np.concatenate(list(splits.values()))
     if not (np.isin(labels, NUMBERS).all() and np.isin(indices, np.arange(1, len(labels) + 1)).all()):
-        raise UserError(f"{folder}/imagelabels.mat and setid.mat do not match: fetch them again")
+        raise UserError(f"{folder}/imagelabels.mat and setid.mat do not match: download them again")
     return {
         split: FileSource(
             root=folder,

@@ -74,7 +74,7 @@ def _validation_classes(folder: Path, files: list[str]) -> list[str]:
                 solution = {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(stream)}
             missing = [name for name in files if name.removesuffix(".JPEG") not in solution]
             if missing:
-                raise UserError(f"{base}/LOC_val_solution.csv lacks {missing[0]}: fetch it again")
+                raise UserError(f"{base}/LOC_val_solution.csv lacks {missing[0]}: download it again")
             return [solution[name.removesuffix(".JPEG")] for name in files]
     raise UserError(
         f"{folder}/val has no class folders and no list of classes: put ILSVRC2012_devkit_t12 beside it, "

@@ -83,7 +83,7 @@ def open_real(root: Path, identifiers: Sequence[str]) -> TestSet:
         if str(error).startswith(str(file)):
             raise
         raise UserError(
-            f"{file} does not match the files in val, named like ILSVRC2012_val_00000001.JPEG: fetch it again"
+            f"{file} does not match the files in val, named like ILSVRC2012_val_00000001.JPEG: download it again"
         ) from None
     return TestSet(source=source, right=right)
 
@@ -94,7 +94,7 @@ def _by_number(folder: str) -> Open:
     def opened(root: Path, identifiers: Sequence[str]) -> TestSet:
         by_class = list_folder(root / folder)["train"]
         if not set(by_class) <= {str(number) for number in range(len(identifiers))}:
-            raise UserError(f"{root / folder} has folders that are not named 0 to 999: fetch it again")
+            raise UserError(f"{root / folder} has folders that are not named 0 to 999: download it again")
         source = file_source(root / folder, by_class, tuple(by_class))
         numbers = np.array([int(name) for name in source.classes], np.int64)
         return TestSet(source=source, right=numbers[source.labels][:, None])
@@ -119,7 +119,7 @@ def _by_identifier(source: FileSource, identifiers: Sequence[str]) -> Right:
     unknown = [name for name in source.classes if name not in numbers]
     if unknown:
         raise UserError(
-            f"{source.root} has the class {unknown[0]}, which is not one of ImageNet's 1,000: fetch it again"
+            f"{source.root} has the class {unknown[0]}, which is not one of ImageNet's 1,000: download it again"
         )
     return np.array([numbers[name] for name in source.classes], np.int64)[source.labels][:, None]
 
@@ -145,7 +145,9 @@ def open_objectnet(root: Path, identifiers: Sequence[str]) -> TestSet:
     try:
         right = [[by_label[label] for label in mapped[named[name]].split("; ")] for name in shared]
     except KeyError as error:
-        raise UserError(f"{mappings} has the label {error}, which is not one of ImageNet's: fetch it again") from None
+        raise UserError(
+            f"{mappings} has the label {error}, which is not one of ImageNet's: download it again"
+        ) from None
     source = file_source(folder, shared, tuple(shared))
     return TestSet(source=MappedSource(source=source, transform=crop_border), right=right_of(right)[source.labels])
 
@@ -156,7 +158,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     except ValueError as error:
         if str(error).startswith(str(file)):
             raise
-        raise UserError(f"{file} is damaged: fetch it again") from None
+        raise UserError(f"{file} is damaged: download it again") from None
 
 
 _V2 = "https://github.com/modestyachts/ImageNetV2"

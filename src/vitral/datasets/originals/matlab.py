@@ -48,7 +48,7 @@ def load_matlab_array(file: Path, key: str) -> np.ndarray:
                 return shaped.astype(CLASSES[array_class & 0xFF], copy=False)
     except (KeyError, IndexError, ValueError, struct.error, zlib.error):
         pass
-    raise UserError(f"{file} is damaged, or no Matlab file with {key!r}: fetch it again")
+    raise UserError(f"{file} is damaged, or no Matlab file with {key!r}: download it again")
 
 
 def _elements(read: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:

@@ -26,11 +26,11 @@ def open_pets(root: Path) -> dict[str, Source]:
             split: [(line.split()[0], int(line.split()[1])) for line in listed] for split, listed in lists.items()
         }
     except (IndexError, ValueError):
-        raise UserError(f"{folder}/annotations has lines unlike `Abyssinian_100 1 1 1`: fetch it again") from None
+        raise UserError(f"{folder}/annotations has lines unlike `Abyssinian_100 1 1 1`: download it again") from None
     breeds = {number: image.rpartition("_")[0] for pairs in numbered.values() for image, number in pairs}
     classes = tuple(breeds[number] for number in sorted(breeds))
     if sorted(breeds) != list(range(1, len(breeds) + 1)):
-        raise UserError(f"{folder}/annotations does not number its classes from 1: fetch it again")
+        raise UserError(f"{folder}/annotations does not number its classes from 1: download it again")
     return {
         split: FileSource(
             root=folder,

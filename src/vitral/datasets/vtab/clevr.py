@@ -63,7 +63,7 @@ def _source(folder: Path, split: str, label: Label, classes: tuple[str, ...]) ->
         files = tuple(f"images/{split}/{scene['image_filename']}" for scene in scenes)
         labels = np.array([label(scene["objects"]) for scene in scenes], np.int64)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError):
-        raise UserError(f"{file} is damaged, or not CLEVR's: fetch it again") from None
+        raise UserError(f"{file} is damaged, or not CLEVR's: download it again") from None
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(classes):
-        raise UserError(f"{file} has scenes of other than 3 to 10 objects, or beyond a depth of 100: fetch it again")
+        raise UserError(f"{file} has scenes of other than 3 to 10 objects, or beyond a depth of 100: download it again")
     return FileSource(root=folder, files=files, labels=labels, classes=classes)

@@ -104,9 +104,9 @@ def _records(file: Path) -> RecordSource:
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
     except (struct.error, IndexError, KeyError, ValueError):
-        raise UserError(f"{file} is damaged, or not DMLab's, after {len(labels):,} images: fetch it again") from None
+        raise UserError(f"{file} is damaged, or not DMLab's, after {len(labels):,} images: download it again") from None
     if not labels:
-        raise UserError(f"{file} has no images: fetch it again")
+        raise UserError(f"{file} has no images: download it again")
     return RecordSource(file=file, ranges=np.array(ranges, np.int64), labels=np.array(labels, np.int64))
 
 

@@ -80,7 +80,7 @@ def open_dsprites(root: Path, *, task: Literal["location", "orientation"]) -> di
     # a damaged archive makes its readers raise almost anything
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise UserError(f"{file} is damaged, or not dSprites' ({reason}): fetch it again") from None
+        raise UserError(f"{file} is damaged, or not dSprites' ({reason}): download it again") from None
     train, val, test = split_by_fractions(Sprites(file=file, bits=bits, labels=labels), (0.8, 0.1))
     return {"train": train, "val": val, "test": test}
 

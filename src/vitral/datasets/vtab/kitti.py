@@ -78,7 +78,7 @@ def _drives(mapping: Path) -> list[str]:
     try:
         return [drives[int(number)][1] for number in order.decode().split(",")]
     except (ValueError, IndexError, KeyError):
-        raise UserError(f"{mapping} is damaged, or not that of KITTI's development kit: fetch it again") from None
+        raise UserError(f"{mapping} is damaged, or not that of KITTI's development kit: download it again") from None
 
 
 def _label(file: Path) -> int:
@@ -86,4 +86,4 @@ def _label(file: Path) -> int:
     try:
         return vehicle_class(list(objects))
     except ValueError as error:
-        raise UserError(f"{file} is damaged, or not one of KITTI's ({error}): fetch it again") from None
+        raise UserError(f"{file} is damaged, or not one of KITTI's ({error}): download it again") from None

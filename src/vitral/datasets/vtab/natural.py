@@ -31,7 +31,7 @@ def open_with_val(root: Path, *, reader: str, fraction: float) -> dict[str, Sour
 
 
 def open_caltech101(root: Path) -> dict[str, Source]:
-    """`101_ObjectCategories/`, one folder a class, the background among them: 30 training images of each class, the
+    """`101_ObjectCategories/`, one folder per class, the background among them: 30 training images of each class, the
     others for the test split.
 
     Raises:
@@ -43,7 +43,7 @@ def open_caltech101(root: Path) -> dict[str, Source]:
     for number, (name, files) in enumerate(everything.items()):
         if len(files) <= 30:
             raise UserError(
-                f"{folder / name} has {len(files)} images, fewer than the complete data set: fetch it again"
+                f"{folder / name} has {len(files)} images, fewer than the complete data set: download it again"
             )
         order = sample_at(np.arange(len(files)), size=len(files), seed=number)[1].tolist()
         parts["train"][name] = [files[index] for index in order[:30]]
@@ -103,7 +103,7 @@ def _house_numbers(file: Path) -> ArraySource:
     images, labels = load_matlab_array(file, "X"), load_matlab_array(file, "y").reshape(-1)
     fit = images.shape == (32, 32, 3, len(labels)) and images.dtype == np.uint8
     if not (fit and np.isin(labels, range(1, 11)).all()):
-        raise UserError(f"{file} holds no cropped house numbers: fetch it again")
+        raise UserError(f"{file} holds no cropped house numbers: download it again")
     return ArraySource(
         title=str(file),
         images=np.ascontiguousarray(np.moveaxis(images, 3, 0)),

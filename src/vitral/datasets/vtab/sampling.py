@@ -30,9 +30,9 @@ def open_task(task: Task, root: Path | None) -> dict[str, Source]:
         UserError: files are missing or damaged, or the data set is not complete.
     """
     if root is None:
-        raise UserError("VTAB's images cannot be shipped: name the folder with its data sets by --data.root")
+        raise UserError("VTAB's images cannot be shipped: give their folder with --data.root")
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder: name the one with VTAB's data sets by --data.root")
+        raise UserError(f"{root} is not a folder: give the folder of VTAB's data sets with --data.root")
     folder, data = root / task.folder, task.data
     if not folder.is_dir():
         raise UserError(f"there is no {folder}: {data.requirements}")

@@ -50,9 +50,9 @@ def _source(root: Path, stem: str, task: str) -> ArraySource:
     column, classes = COLUMNS[task], CLASSES[task]
     pairs = images.dtype == np.uint8 and images.shape[1:] == (2, 96, 96)
     if not pairs or info.shape != (len(images), 4):
-        raise UserError(f"{root}/{stem}-dat.mat and -info.mat do not match: fetch them again")
+        raise UserError(f"{root}/{stem}-dat.mat and -info.mat do not match: download them again")
     if not np.isin(info[:, column], STORED[task]).all():
-        raise UserError(f"{root}/{stem}-info.mat has positions that small NORB does not have: fetch it again")
+        raise UserError(f"{root}/{stem}-info.mat has positions that small NORB does not have: download it again")
     return ArraySource(
         title=f"{root}/{stem}",
         images=np.ascontiguousarray(images[:, 0]),
@@ -79,4 +79,4 @@ def read_matrix(file: Path) -> Integer[np.ndarray, "*shape"]:
         values = np.frombuffer(content, KINDS[magic], offset=8 + 4 * len(sizes))
         return values.reshape(sizes[:axes])
     except (struct.error, KeyError, ValueError, EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(f"{file} is damaged, or not in small NORB's binary format: fetch it again") from None
+        raise UserError(f"{file} is damaged, or not in small NORB's binary format: download it again") from None

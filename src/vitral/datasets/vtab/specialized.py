@@ -72,9 +72,9 @@ def _patches(root: Path, stem: str) -> Patches:
             shape, classes = archive["x"].shape, np.asarray(other["y"]).reshape(-1).astype(np.int64)
     # a damaged file makes HDF5 raise almost anything
     except Exception:
-        raise UserError(f"{images} or {labels.name} is damaged, or not PatchCamelyon's: fetch it again") from None
+        raise UserError(f"{images} or {labels.name} is damaged, or not PatchCamelyon's: download it again") from None
     if shape != (len(classes), 96, 96, 3) or not set(classes.tolist()) <= {0, 1}:
-        raise UserError(f"{images} and {labels.name} do not match: fetch them again")
+        raise UserError(f"{images} and {labels.name} do not match: download them again")
     return Patches(file=images, labels=classes)
 
 
@@ -137,9 +137,10 @@ def _graded(root: Path, table: str, folder: str, *, usage: str | None) -> Mapped
         files = tuple(f"{folder}/{row['image']}.jpeg" for row in selected)
     except (KeyError, TypeError, ValueError, OverflowError, csv.Error):
         raise UserError(
-            f"{root / table} lacks the columns image, level and Usage, or has a level that is no number: fetch it again"
+            f"{root / table} lacks the columns image, level and Usage, or has a level that is not a number: "
+            "download it again"
         ) from None
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(GRADES):
-        raise UserError(f"{root / table} has no images, or grades other than 0 to 4: fetch it again")
+        raise UserError(f"{root / table} has no images, or grades other than 0 to 4: download it again")
     photographs = FileSource(root=root, files=files, labels=labels, classes=GRADES)
     return MappedSource(source=photographs, transform=normalised_jpeg)

@@ -16,6 +16,7 @@ NEUTRAL = (
 
 EFFECTIVE = (
     *("train.steps", "train.epochs", "train.accumulate", "train.precision", "train.ema", "train.ema_warmup"),
+    *("train.patience",),
     *("optim", "schedule", "augment", "objective", "data.on_error", "data.cache_side"),
 )
 """Settings that may change for the remaining steps."""
@@ -28,6 +29,10 @@ METADATA = ("out", "command", "changes", "folder")
 
 ORDER = ("seed", "data", "augment.repeats", "train.batch_size")
 """Settings that determine the order of samples."""
+
+
+MEASURED = ("objective.mean", "objective.std", "objective.balanced_weights")
+"""Settings that a run computes from its data where they are not given."""
 
 
 class Change(NamedTuple):
@@ -77,6 +82,7 @@ def changes_between(before: RunConfig, after: RunConfig) -> list[Change]:
     classes = before.model.architecture.num_classes
     old, new = (_flatten(to_dict(config.resolved(num_classes=classes))) for config in (before, after))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in METADATA]
+    names = [name for name in names if new.get(name) or name not in MEASURED]
     changes = [Change(name, old.get(name), new.get(name)) for name in names]
     for change in changes:
         change.check()

@@ -82,7 +82,7 @@ def freeze(model: nn.Module, rules: Iterable[str]) -> None:
         pattern = parsed[min(unused)].pattern
         names = ", ".join(list(dict(named_weights(model)))[:3])
         raise UserError(
-            f"optim.rules: {pattern!r} matches no parameter that earlier rules leave; names are such as {names}"
+            f"optim.rules: {pattern!r} matches no parameter besides those of earlier rules; names are such as {names}"
         )
     if not any(param.requires_grad for param in model.parameters()):
         raise UserError("optim.rules freeze all parameters: leave some to train")

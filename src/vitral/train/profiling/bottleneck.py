@@ -53,11 +53,11 @@ def find_bottleneck(timing: Timing, setup: Setup) -> Bottleneck:
 def speed_table(timing: Timing, setup: Setup, *, memory: int) -> dict[str, Any]:
     """Throughput and seconds of each stage, as JSON values; `memory` is the peak in bytes."""
     rate = timing.images * setup.processes / timing.seconds
-    found = find_bottleneck(timing, setup)
+    bottleneck = find_bottleneck(timing, setup)
     parts = ("waiting", "copy", "augment", "compute", "other")
     return {
-        "bottleneck": found.stage,
-        "advice": found.advice,
+        "bottleneck": bottleneck.stage,
+        "advice": bottleneck.advice,
         "images_per_second": rate,
         "steps": timing.steps,
         "total_seconds": timing.seconds,
@@ -76,7 +76,7 @@ def _waiting(timing: Timing, setup: Setup) -> Bottleneck:
     head = f"the run waits {timing.waiting_fraction:.0%} of its time for images"
     image = timing.reading / timing.images
     reader = "the training process" if not setup.workers else _count(setup.workers, "worker")
-    read = f"reading takes {_milliseconds(image)} an image on {reader}"
+    read = f"reading takes {_milliseconds(image)} per image on {reader}"
     if timing.reading < 0.5 * timing.seconds * setup.workers:
         advice = "which is fast enough, but batches reach the training process slowly"
         fix = "increase shared memory, or lower --train.batch-size"
@@ -116,9 +116,9 @@ def _communication(timing: Timing, setup: Setup) -> Bottleneck:
     exchange, compute = _milliseconds(setup.all_reduce_seconds), _milliseconds(timing.compute / timing.steps)
     return Bottleneck(
         stage="communication",
-        advice=f"{setup.processes} processes exchange gradients for {exchange} a step of {compute}, more than overlaps "
-        "with the backward pass; exchange them less often with a larger --train.batch-size (and --train.accumulate "
-        "where memory is short), or use fewer processes",
+        advice=f"{setup.processes} processes exchange gradients for {exchange} of each step of {compute}, more than "
+        "overlaps with the backward pass; exchange them less often with a larger --train.batch-size (and "
+        "--train.accumulate where memory is short), or use fewer processes",
     )
 
 
@@ -133,7 +133,7 @@ def _augment(fraction: float, timing: Timing, setup: Setup) -> str:
     each = _milliseconds(timing.augment / timing.images)
     place = "GPU" if setup.on_gpu else "CPU, which also computes the model"
     return (
-        f"{fraction:.0%} of the time goes into augmentation, {each} an image on the {place}; "
+        f"{fraction:.0%} of the time goes into augmentation, {each} per image on the {place}; "
         "turn off augmentations that you can do without (vitral train RECIPE --help lists augment.*)"
     )
 

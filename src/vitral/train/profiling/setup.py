@@ -38,7 +38,7 @@ class Setup:
     pictures: bool = True
     """Whether the images are grey or colour pictures."""
     peak_rate: float | None = None
-    """Images a second of all devices at peak FLOPS; None if the peak is unknown."""
+    """Images per second of all devices at peak FLOPS; None if the peak is unknown."""
 
     @property
     def pack(self) -> str:
@@ -46,7 +46,7 @@ class Setup:
         return "store the images smaller" + (" with vitral data pack" if self.pictures else "")
 
     def utilisation(self, rate: float) -> float | None:
-        """Model FLOPS utilisation (MFU) at `rate` images a second, a fraction of the peak; None if it is unknown."""
+        """Model FLOPS utilisation (MFU) at `rate` images per second, a fraction of the peak; None if it is unknown."""
         return None if self.peak_rate is None else rate / self.peak_rate
 
 

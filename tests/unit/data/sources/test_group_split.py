@@ -16,8 +16,8 @@ def test_groups_stay_whole_and_every_class_stays_in_training(
     images: list[tuple[int, int]], fraction: float, seed: int
 ) -> None:
     labels, groups = np.array(images).T
-    owners = {frozenset(groups[labels == label]) for label in labels}
-    if all(frozenset([group]) in owners for group in groups):
+    class_groups = {frozenset(groups[labels == label]) for label in labels}
+    if all(frozenset([group]) in class_groups for group in groups):
         with pytest.raises(ValueError, match="has all images of some class"):
             group_split(labels, groups, fraction=fraction, seed=seed)
         return

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from photographs import CLASSES, FORMS, break_files, write_photographs
+from photographs import CLASSES, FORMS, add_unreadable_files, write_photographs
 from vitral.config import from_dict, to_dict
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage, read_image
@@ -192,9 +192,9 @@ def test_a_pipe_among_the_images_is_named_and_does_not_hang(tmp_path):
     pytest.fail("the pipe was not listed")
 
 
-def test_broken_files_are_named(tmp_path):
+def test_unreadable_files_are_named(tmp_path):
     root = write_photographs(tmp_path / "photos", per_class=3)
-    unreadable = break_files(root)
+    unreadable = add_unreadable_files(root)
     sentences = []
     for source in open_data(DataConfig(source="folder", root=root)).values():
         for index in range(len(source)):

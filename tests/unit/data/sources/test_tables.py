@@ -170,7 +170,7 @@ def test_columns_that_could_be_several(tmp_path: Path) -> None:
 
 def test_splits_that_could_be_anything(tmp_path: Path) -> None:
     datasets.DatasetDict({"north": table(), "south": table()}).save_to_disk(tmp_path / "saved")
-    refused(tmp_path / "saved", "has the splits north, south: say which is which, such as --data.splits train=north")
+    refused(tmp_path / "saved", "has the splits north, south: assign them, such as --data.splits train=north")
     refused(tmp_path / "saved", "has no split 'east', only north, south: change", splits=("train=east",))
     with pytest.raises(ValueError, match=r"--data\.splits takes train=NAME"):
         DataConfig(source="hub", splits=("north",))

@@ -117,7 +117,7 @@ def test_a_truncated_shard_is_named(tmp_path: Path, size: int) -> None:
     file = write_shards(tmp_path / "shards") / "train-001.tar"
     file.write_bytes(file.read_bytes()[:size])
     refused(tmp_path / "shards", f"{file} is ")
-    refused(tmp_path / "shards", "fetch it again")
+    refused(tmp_path / "shards", "download it again")
 
 
 @pytest.mark.parametrize("at", [0, 512 * 2])
@@ -142,7 +142,9 @@ def test_a_shard_that_shrinks_while_in_use_is_named(tmp_path: Path) -> None:
 
 def test_wrong_use(tmp_path: Path) -> None:
     write_shards(tmp_path / "shards")
-    refused(tmp_path / "shards" / "train-{000..003}.tar", f"{tmp_path}/shards/train-003.tar does not exist: fetch it")
+    refused(
+        tmp_path / "shards" / "train-{000..003}.tar", f"{tmp_path}/shards/train-003.tar does not exist: download it"
+    )
     refused(tmp_path / "shards", "other-*.tar matches no file", splits=("train=other-*.tar",))
     write_shard(tmp_path / "shards" / "odd-000.tar", [{"__key__": "1", "png": png(1), "cls": 1}])
     refused(tmp_path / "shards", "the split of odd-000.tar is unclear")

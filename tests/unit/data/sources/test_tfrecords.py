@@ -138,7 +138,7 @@ def test_descriptions_that_do_not_fit(tmp_path: Path, caplog: pytest.LogCaptureF
     refused(folder, "tiny-train.tfrecord-00001-of-00002 has 4 records, but dataset_info.json says 5")
     assert "the splits extra are left out" in caplog.text
     (folder / "tiny-train.tfrecord-00001-of-00002").unlink()
-    refused(folder, "tiny-train.tfrecord-00001-of-00002 does not exist: fetch it")
+    refused(folder, "tiny-train.tfrecord-00001-of-00002 does not exist: download it")
     (folder / "dataset_info.json").write_text("{}")
     refused(folder, f"{folder}/dataset_info.json is damaged")
 
@@ -161,7 +161,7 @@ def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
     for at in range(len(whole)):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
         refused(file, f"{file} is ")
-        refused(file, "fetch it again")
+        refused(file, "download it again")
 
 
 @pytest.mark.parametrize("lost", [1, 4, 5, 20, 100, 300])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from photographs import break_files, write_photographs
+from photographs import add_unreadable_files, write_photographs
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import ArraySource
 from vitral.data.tools.check import KINDS, CheckConfig, Finding, check
@@ -34,7 +34,7 @@ def flawed(tmp_path: Path) -> Path:
     for split in ("train", "test"):
         write_photographs(root / split, per_class=2, seed=len(split))
     train = root / "train"
-    break_files(train)
+    add_unreadable_files(train)
     shutil.copy(train / "cat" / "001-plain.webp", train / "cat" / "again.webp")
     with Image.open(train / "cat" / "000-plain.png") as image:
         image.save(train / "coffee" / "other-file-same-pixels.bmp")

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import vitral.data.tools.pack
-from photographs import break_files, write_photographs
+from photographs import add_unreadable_files, write_photographs
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import ArraySource, FileSource, Source, read_from
 from vitral.data.tools.pack import PackConfig, Packed, pack
@@ -93,13 +93,13 @@ def test_threads_and_interruptions_leave_the_same_bytes(photographs: Path, tmp_p
     whole = contents(tmp_path / "one")
     assert contents(tmp_path / "other") == whole
     shards = sorted((tmp_path / "third" / "train").glob("*.arrow"))
-    kept = {shard: shard.stat().st_mtime_ns for shard in shards[4:]}
+    finished = {shard: shard.stat().st_mtime_ns for shard in shards[4:]}
     for lost in (*shards[:3], shards[3].with_suffix(".json"), tmp_path / "third" / "dataset_dict.json"):
         lost.unlink()
     (tmp_path / "third" / "train" / f".{shards[0].name}.1.tmp").write_bytes(b"half")
     assert packed(photographs, tmp_path / "third", short_side=64).fresh
     assert contents(tmp_path / "third") == whole
-    assert {shard: shard.stat().st_mtime_ns for shard in kept} == kept
+    assert {shard: shard.stat().st_mtime_ns for shard in finished} == finished
     assert not packed(photographs, tmp_path / "third", short_side=64).fresh
 
 
@@ -129,9 +129,9 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert contents(tmp_path / "packed") == contents(tmp_path / "fresh")
 
 
-def test_broken_images_stop_or_are_listed(tmp_path: Path) -> None:
+def test_unreadable_images_stop_or_are_listed(tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photos", per_class=2)
-    unreadable = break_files(root)
+    unreadable = add_unreadable_files(root)
     with pytest.raises(ValueError, match=r"broken-cut\.jpg cannot be read .* skip such images with --data\.on-error"):
         packed(root, tmp_path / "packed")
     result = packed(root, tmp_path / "packed", on_error="skip")
@@ -145,7 +145,7 @@ def test_broken_images_stop_or_are_listed(tmp_path: Path) -> None:
 def test_notes_with_the_old_key_are_read(tmp_path: Path) -> None:
     """Copies that were made before the key "broken" became "unreadable"."""
     root = write_photographs(tmp_path / "photos", per_class=2)
-    break_files(root)
+    add_unreadable_files(root)
     result = packed(root, tmp_path / "packed", on_error="skip")
     (notes,) = (tmp_path / "packed" / "train").glob("data-*.json")
     values = json.loads(notes.read_text())
@@ -163,11 +163,11 @@ def test_the_owner_of_the_form_reads_it(photographs: Path, tmp_path: Path) -> No
 
 def test_other_copies_are_not_touched(photographs: Path, tmp_path: Path) -> None:
     packed(photographs, tmp_path / "packed", short_side=64)
-    with pytest.raises(ValueError, match="contains a copy of other data or with other settings: choose another folder"):
+    with pytest.raises(ValueError, match="contains a copy of other data or with other settings"):
         packed(photographs, tmp_path / "packed", short_side=32)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
-    with pytest.raises(ValueError, match="mine already exists and is not an incomplete copy: choose another folder"):
+    with pytest.raises(ValueError, match="mine already exists"):
         packed(photographs, tmp_path / "mine")
     with pytest.raises(ValueError, match="--quality must be 1 to 100, not 0"):
         PackConfig(quality=0)

@@ -148,7 +148,7 @@ def raw_pixels(source: Source, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("name", "classifier", "count", "chance"),
+    ("name", "classifier", "count", "guessing"),
     [
         ("mini-count", RidgeClassifier(100), 250, 1 / 8),
         ("mini-distance", RidgeClassifier(100), 200, 1 / 6),
@@ -158,8 +158,8 @@ def raw_pixels(source: Source, count: int) -> np.ndarray:
         ("mini-elevation", RidgeClassifier(100), 500, 1 / 9),
     ],
 )
-def test_raw_pixels_beat_chance_and_stay_far_from_perfect(name, classifier, count, chance):
+def test_raw_pixels_beat_guessing_and_stay_far_from_perfect(name, classifier, count, guessing):
     splits = TASKS[name].open(None)
     classifier.fit(raw_pixels(splits["train"], count), splits["train"].labels[:count])
     accuracy = classifier.score(raw_pixels(splits["test"], 200), splits["test"].labels[:200])
-    assert 1.3 * chance < accuracy < 0.7
+    assert 1.3 * guessing < accuracy < 0.7

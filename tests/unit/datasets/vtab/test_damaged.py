@@ -78,18 +78,18 @@ def read_some(splits: dict[str, Source]) -> list[str]:
     return messages
 
 
-def damages(content: bytes, chance: random.Random) -> Iterator[bytes]:
+def damages(content: bytes, rng: random.Random) -> Iterator[bytes]:
     """A file's content in several states."""
-    yield from (b"", content[:10], content[: len(content) // 2], content[:-7], chance.randbytes(300), content * 2)
+    yield from (b"", content[:10], content[: len(content) // 2], content[:-7], rng.randbytes(300), content * 2)
     for changes in (1, 3, 20) if content else ():
         damaged = bytearray(content)
         for _ in range(changes):
-            damaged[chance.randrange(min(len(damaged), 2000))] = chance.randrange(256)
+            damaged[rng.randrange(min(len(damaged), 2000))] = rng.randrange(256)
         yield bytes(damaged)
 
 
 def sentences(task: Task, root: Path) -> list[str]:
-    """What is said when a task is opened and read; each a line that names something in the folder."""
+    """The messages when a task is opened and read; each a line that names something in the folder."""
     try:
         messages = read_some(task.open(root))
     except ValueError as error:
@@ -111,11 +111,11 @@ def tables(root: Path) -> list[Path]:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_file_missing_or_damaged(name: str, tmp_path: Path) -> None:
-    task, chance = small(name, tmp_path), random.Random(name)
+    task, rng = small(name, tmp_path), random.Random(name)
     assert sentences(task, tmp_path) == []
     for file in tables(tmp_path):
         original = file.read_bytes()
-        for damaged in damages(original, chance):
+        for damaged in damages(original, rng):
             file.write_bytes(damaged)
             sentences(task, tmp_path)
         file.unlink()

@@ -108,10 +108,10 @@ def test_800_and_200_images_always_the_same(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_one_sentence(tmp_path: Path) -> None:
     task = task_of(SMALL)
-    with pytest.raises(ValueError, match=r"^VTAB's images cannot be shipped: name the folder .* by --data\.root$"):
+    with pytest.raises(ValueError, match=r"^VTAB's images cannot be shipped: give their folder with --data\.root$"):
         task.open(None)
     with pytest.raises(
-        ValueError, match=rf"^{tmp_path}/none is not a folder: name the one with VTAB's data sets by --data"
+        ValueError, match=rf"^{tmp_path}/none is not a folder: give the folder of VTAB's data sets with --data"
     ):
         task.open(tmp_path / "none")
     with pytest.raises(ValueError, match=rf"^there is no {tmp_path}/numbers: Numbers needs numbers, from a book$"):

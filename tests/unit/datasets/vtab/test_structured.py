@@ -293,7 +293,7 @@ def test_dmlab_records_of_damaged_lengths(length: int, tmp_path: Path) -> None:
     (first,) = struct.unpack_from("<Q", content)
     place = first + 16
     file.write_bytes(content[:place] + struct.pack("<Q", length) + content[place + 8 :])
-    with pytest.raises(ValueError, match=rf"^{file} is damaged, or not DMLab's, after 1 images: fetch it again$"):
+    with pytest.raises(ValueError, match=rf"^{file} is damaged, or not DMLab's, after 1 images: download it again$"):
         open_dmlab(tmp_path)
 
 
@@ -302,11 +302,11 @@ def test_dmlab_labels_are_six(label: int, tmp_path: Path) -> None:
     file = write_dmlab(tmp_path) / "dmlab-test.tfrecord"
     data = example(b"image", label, packed=True)
     file.write_bytes(struct.pack("<Q", len(data)) + b"crc4" + data + b"crc4")
-    with pytest.raises(ValueError, match=rf"^{file} is damaged, or not DMLab's, after 0 images: fetch it again$"):
+    with pytest.raises(ValueError, match=rf"^{file} is damaged, or not DMLab's, after 0 images: download it again$"):
         open_dmlab(tmp_path)
 
 
-def test_a_dmlab_file_that_has_gone_is_a_broken_image(tmp_path: Path) -> None:
+def test_a_dmlab_file_that_has_gone_is_an_unreadable_image(tmp_path: Path) -> None:
     source = open_dmlab(write_dmlab(tmp_path))["train"]
     file = tmp_path / "dmlab-train.tfrecord"
     file.unlink()
@@ -392,7 +392,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     write_kitti(tmp_path / "kitti")
     (tmp_path / "kitti" / "training" / "label_2" / "000003.txt").write_text("Car 0.00 near\n")
     wrong = {
-        clevr: ("clevr", "is damaged, or not CLEVR's: fetch it again"),
+        clevr: ("clevr", "is damaged, or not CLEVR's: download it again"),
         dsprites: ("sprites", "its images and latent factors do not match"),
         small_norb: ("norb", "is damaged, or not in small NORB's binary format"),
         open_dmlab: ("dmlab", "is damaged, or not DMLab's, after 2 images"),

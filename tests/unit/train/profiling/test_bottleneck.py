@@ -22,7 +22,7 @@ from vitral.train.session import Session
 GPU = Setup(
     device="NVIDIA H100 SXM", on_gpu=True, half_precision=True, compiled=True, workers=2, cores=16, peak_rate=1e4
 )
-"""A GPU with a peak of 10,000 images a second."""
+"""A GPU with a peak of 10,000 images per second."""
 
 BUSY = Timing(steps=10, images=1000, seconds=1.0, waiting=0.01, reading=1.0, copy=0.02, augment=0.05, compute=0.9)
 """A second of which nine tenths are computation."""
@@ -33,41 +33,46 @@ def test_slow_decoding_needs_more_workers():
     slow = Timing(steps=10, images=1000, seconds=4.5, waiting=2.5, reading=9.0, copy=0.1, augment=0.1, compute=1.8)
     found = find_bottleneck(slow, GPU)
     assert found.stage == "decode"
-    assert found.advice == (
-        "the run waits 56% of its time for images: reading takes 9 ms an image on 2 workers; "
-        "set --data.workers 5, or store the images smaller with vitral data pack"
-    )
+    for fact in ("56%", "9 ms per image on 2 workers", "--data.workers 5", "vitral data pack"):
+        assert fact in found.advice
     few = find_bottleneck(slow, replace(GPU, cores=4))
-    assert "set --data.workers 4 (all cores; 5 would be needed, so also store" in few.advice
+    assert "--data.workers 4 (all cores; 5 would be needed" in few.advice
     none = find_bottleneck(slow, replace(GPU, cores=2))
-    assert "; 2 cores cannot read faster: store the images smaller" in none.advice
+    assert "2 cores cannot read faster" in none.advice
+    assert "--data.workers" not in none.advice
 
 
 def test_reading_in_the_training_process_needs_a_worker():
     alone = Timing(steps=10, images=1000, seconds=3.0, waiting=1.0, reading=1.0, compute=2.0)
     found = find_bottleneck(alone, replace(GPU, workers=0))
     assert found.stage == "decode"
-    assert "reading takes 1 ms an image on the training process; set --data.workers 1" in found.advice
+    assert "1 ms per image on the training process" in found.advice
+    assert "--data.workers 1" in found.advice
 
 
 def test_images_that_are_read_fast_but_arrive_late():
     late = Timing(steps=10, images=1000, seconds=2.0, waiting=1.0, reading=0.5, compute=1.0)
     found = find_bottleneck(late, GPU)
     assert found.stage == "copy"
-    assert "reading takes 0.5 ms an image on 2 workers, which is fast enough" in found.advice
+    assert "reading takes 0.5 ms per image on 2 workers, which is fast enough" in found.advice
 
 
 def test_workers_on_all_cores_delay_the_gpu():
-    # as measured: 6,772 images a second of S/16 from JPEGs, 2.36 ms each on 16 workers of 16 cores
+    # as measured: 6,772 images per second of S/16 from JPEGs, 2.36 ms each on 16 workers of 16 cores
     crowded = Timing(steps=200, images=102_400, seconds=15.1, waiting=0.6, reading=241.0, compute=13.4)
     sixteen = replace(GPU, workers=16, peak_rate=38_000.0)
     found = find_bottleneck(crowded, sixteen)
     assert found.stage == "decode"
-    assert found.advice == (
-        "NVIDIA H100 SXM runs at 18% of its peak because 16 workers keep 16 cores busy with reading, which delays the "
-        "training process: store the images smaller with vitral data pack, or set --data.workers 14"
-    )
-    assert find_bottleneck(crowded, replace(sixteen, workers=12)).advice.endswith("or set --data.workers 11")
+    for fact in (
+        "NVIDIA H100 SXM",
+        "18% of its peak",
+        "16 workers",
+        "16 cores",
+        "vitral data pack",
+        "--data.workers 14",
+    ):
+        assert fact in found.advice
+    assert find_bottleneck(crowded, replace(sixteen, workers=12)).advice.endswith("--data.workers 11")
     # a large model's GPU is busy all the same, and a reader that rests leaves room
     assert find_bottleneck(crowded, replace(sixteen, peak_rate=20_000.0)).stage == "compute"
     assert find_bottleneck(replace(crowded, reading=160.0), sixteen).stage == "compute"
@@ -85,7 +90,8 @@ def test_all_reduce_longer_than_the_overlap():
     several = replace(GPU, processes=8, all_reduce_seconds=0.046)  # a step's arithmetic takes 90 ms
     found = find_bottleneck(BUSY, several)
     assert found.stage == "communication"
-    assert "8 processes exchange gradients for 46 ms a step of 90 ms" in found.advice
+    for fact in ("8 processes", "46 ms", "90 ms"):
+        assert fact in found.advice
     assert find_bottleneck(BUSY, replace(several, all_reduce_seconds=0.044)).stage == "compute"
 
 
@@ -182,7 +188,7 @@ def test_a_run_on_a_slow_disk(tmp_path, monkeypatch, capsys, workers):
     line = speed_line(config, capsys)
     waiting, rest = re.fullmatch(r"speed: the run waits (\d+)% of its time for images: (.*)", line).groups()
     assert int(waiting) > 30
-    each = re.match(r"reading takes ([\d.]+) ms an image on (1 worker|the training process); ", rest)
+    each = re.match(r"reading takes ([\d.]+) ms per image on (1 worker|the training process); ", rest)
     assert 4 <= float(each[1]) < 20
     assert (each[2] == "1 worker") == (workers == 1)
 

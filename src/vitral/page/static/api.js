@@ -19,22 +19,22 @@ export async function listModels() {
   return (await response.json()).models;
 }
 
-// The classes of one picture, most probable first.
+// What the model says of one picture: `classes`, most probable first, or a `value`.
 export async function predict(model, file) {
   const response = await post("v1/predict", model, file);
-  return (await response.json()).images[0].classes;
+  return (await response.json()).images[0];
 }
 
-// A picture of what the model looks at, as a blob.
-export async function attention(model, file) {
-  const response = await post("v1/attention", model, file);
+// A picture of what the model looks at through its first layers, as a blob; null: through all.
+export async function attention(model, file, layer) {
+  const response = await post("v1/attention", model, file, layer ? { layer } : {});
   return response.blob();
 }
 
-async function post(path, model, file) {
+async function post(path, model, file, options = {}) {
   const body = new FormData();
   body.append("image", file, file.name || "picture");
-  const address = `${path}?${new URLSearchParams({ model })}`;
+  const address = `${path}?${new URLSearchParams({ model, ...options })}`;
   for (;;) {
     try {
       return await send(address, { method: "POST", body });

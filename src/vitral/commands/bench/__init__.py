@@ -1,0 +1,1 @@
+"""`vitral bench`: speed and memory of models."""

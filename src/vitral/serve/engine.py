@@ -1,0 +1,229 @@
+"""One model with its threads: reads images and computes them in batches."""
+
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitral.card import ModelCard
+from vitral.errors import UserError
+from vitral.export.exported import ExportedModel
+from vitral.export.registry import BACKENDS
+from vitral.models import Model, blank_model
+from vitral.serve.batching import Batcher, BatchStats
+from vitral.serve.config import ServeConfig
+from vitral.serve.predictor import Predictor, probabilities
+from vitral.serve.problems import Problem
+from vitral.serve.reading import draw, read_upload
+from vitral.serve.uploads import Upload
+from vitral.vit import ViT
+
+__all__ = ["Engine", "ModelFacts", "Outcome", "Request", "Task"]
+
+Task = Literal["probabilities", "features", "attention"]
+"""What is computed of an image."""
+
+NUM_READERS = min(os.cpu_count() or 1, 4)
+"""Threads that decode images: each may hold one that has the most pixels allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """An image and what to compute of it."""
+
+    upload: Upload
+    task: Task
+    deadline: float
+    """Reading of `time.monotonic()`, which all processes of a machine share, at which the result is useless."""
+    layer: int | None = None
+    """For attention: the last layer of the rollout, from 1; None: all layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one image."""
+
+    name: str
+    sha256: str
+    """Of the bytes that were read."""
+    result: Any = None
+    """A vector of probabilities or features, or a PNG of attention; None if there is a problem."""
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What the service says of a model."""
+
+    card: ModelCard
+    architecture: str
+    """Such as ViT."""
+    backend: str
+    """What computes it: eager, compile, or a name in the export's `BACKENDS`."""
+    parameters: int
+    tasks: tuple[Task, ...]
+    layers: int
+    """Layers of the attention rollout; 0 if it is not drawn."""
+
+
+class Engine:
+    """Computes what is asked of one model."""
+
+    def __init__(
+        self, name: str, predictor: Predictor, config: ServeConfig, observe: Callable[[BatchStats], None]
+    ) -> None:
+        """
+        Args:
+            name: of the model, for its threads.
+            predictor: the model.
+            config: how it is batched.
+            observe: called in the model's thread after each batch.
+
+        Raises:
+            UserError: the model cannot be served so.
+        """
+        self.predictor, self.config = predictor, config
+        self.facts = _facts(predictor, compiled=config.compile)
+        if config.compile:
+            predictor.model.compile(dynamic=True)
+        self._batcher = Batcher(
+            name=f"model {name}", max_batch=config.max_batch, max_wait=config.max_wait, observe=observe
+        )
+        self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix=f"reader {name}")
+        self._compute = {"probabilities": self._probabilities, "features": self._features, "attention": self._attention}
+
+    def start(self) -> Future:
+        """Starts the model's thread; the result comes when the first batches are computed, or their error."""
+        self._batcher.start()
+        return self._batcher.submit(self._warm_up, None, deadline=math.inf)
+
+    def close(self) -> None:
+        """Finishes what is queued and ends the threads."""
+        self._batcher.close()
+        self._readers.shutdown(cancel_futures=True)
+
+    def submit(self, request: Request) -> Future[Outcome]:
+        """Reads and computes an image; cancel the future if its result is no longer needed."""
+        outcome: Future[Outcome] = Future()
+        self._readers.submit(self._read, request, outcome)
+        return outcome
+
+    def _read(self, request: Request, outcome: Future[Outcome]) -> None:
+        if outcome.cancelled():
+            return
+        drawn, upload = request.task == "attention", request.upload
+        try:
+            read = read_upload(upload, self.facts.card.preprocessing, deadline=request.deadline, drawn=drawn)
+            item = (read.pixels, request.layer) if drawn else read.pixels
+            job = self._batcher.submit(self._compute[request.task], item, deadline=request.deadline)
+        except Problem as problem:
+            sha256 = hashlib.sha256(upload.content).hexdigest()
+            _settle(outcome, Outcome(name=upload.name, sha256=sha256, problem=problem))
+        # whatever it is, somebody waits for it
+        except Exception as error:
+            _settle(outcome, error)
+        else:
+            outcome.add_done_callback(lambda _: job.cancel())
+            # without the pixels: futures that know each other stay in memory for a while
+            finish = partial(_finish, outcome, upload.name, read.sha256, read.picture)
+            job.add_done_callback(partial(self._readers.submit, finish) if drawn else finish)
+
+    def _warm_up(self, items: list[None]) -> list[None]:
+        """Computes batches of both kinds that are compiled: of several images, and of one."""
+        preprocessing = self.facts.card.preprocessing
+        pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
+        task = self._compute["probabilities" if "probabilities" in self.facts.tasks else "features"]
+        for size in sorted({self.config.max_batch, 1}, reverse=True):
+            task([pixels] * size)
+        return items
+
+    def _probabilities(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
+        """Probabilities of the classes, or a number, of each image."""
+        logits = self.predictor.logits(_stacked(pixels))
+        return list(probabilities(logits, self.facts.card).cpu().numpy())
+
+    def _features(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
+        exported = isinstance(self.predictor.model, ExportedModel)  # whose only output they are
+        compute = self.predictor.logits if exported else self.predictor.extract_features
+        return list(compute(_stacked(pixels)).cpu().numpy())
+
+    def _attention(self, items: list[tuple[np.ndarray, int | None]]) -> list[Tensor]:
+        """Computed one by one: the weights of all blocks take much memory."""
+        return [self.predictor.attention(_stacked([pixels]), layers=layer)[0] for pixels, layer in items]
+
+
+def _facts(predictor: Predictor, *, compiled: bool) -> ModelFacts:
+    model = predictor.model
+    if isinstance(model, ExportedModel):
+        return _exported_facts(model, predictor.card, compiled=compiled)
+    drawn = isinstance(model, ViT) and model.config.attention == "global"
+    tasks: list[Task] = ["features"]
+    if predictor.card.classes:
+        tasks.append("probabilities")
+    if drawn:
+        tasks.append("attention")
+    return ModelFacts(
+        card=predictor.card,
+        architecture=type(model).__name__,
+        backend="compile" if compiled else "eager",
+        parameters=_num_parameters(model),
+        tasks=tuple(tasks),
+        layers=model.config.depth if isinstance(model, ViT) and drawn else 0,
+    )
+
+
+def _exported_facts(model: ExportedModel, card: ModelCard, *, compiled: bool) -> ModelFacts:
+    if compiled:
+        raise UserError(f"{model.path} is a compiled graph already: leave out --compile")
+    if model.metadata.with_preprocessing:
+        raise UserError(
+            f"{model.path} resizes images itself, as the service does: export it without --with-preprocessing"
+        )
+    original = blank_model(model.config)
+    return ModelFacts(
+        card=card,
+        architecture=type(original).__name__,
+        backend=next(name for name, backend in BACKENDS.items() if backend.suffix == model.path.suffix.lower()),
+        parameters=_num_parameters(original),
+        tasks=("probabilities",) if model.metadata.output == "logits" else ("features",),
+        layers=0,
+    )
+
+
+def _num_parameters(model: Model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _finish(outcome: Future[Outcome], name: str, sha256: str, picture: Image.Image | None, job: Future) -> None:
+    """Hands on what became of a job."""
+    if job.cancelled() or outcome.cancelled():
+        return
+    try:
+        result = job.result() if picture is None else draw(picture, job.result())
+    except Exception as error:
+        _settle(outcome, error)
+    else:
+        _settle(outcome, Outcome(name=name, sha256=sha256, result=result))
+
+
+def _settle(outcome: Future[Outcome], result: Outcome | Exception) -> None:
+    """Sets a result or an error, unless nobody waits any more."""
+    if not outcome.set_running_or_notify_cancel():
+        return
+    if isinstance(result, Exception):
+        outcome.set_exception(result)
+    else:
+        outcome.set_result(result)
+
+
+def _stacked(pixels: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(pixels))

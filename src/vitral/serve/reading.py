@@ -1,0 +1,96 @@
+"""Reads uploaded images for a model, and draws attention over them."""
+
+import hashlib
+import math
+import time
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from vitral.data.images.decode import UnreadableImage, max_pixels
+from vitral.data.images.formats import HEADER_BYTES, foreign_format
+from vitral.data.images.preprocess import Preprocessing
+from vitral.inspection.look import visible_part
+from vitral.inspection.picture import overlay_rollout
+from vitral.serve.batching import DeadlinePassed
+from vitral.serve.problems import Problem
+from vitral.serve.uploads import Upload
+
+__all__ = ["ReadImage", "draw", "read_upload"]
+
+PICTURE_PIXELS = 640
+"""Longer side of a picture of attention."""
+
+PIXEL_ART = 64
+"""Images with a longer side of at most this many pixels are enlarged without smoothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadImage:
+    """An image that was read."""
+
+    sha256: str
+    """Of the bytes that were read."""
+    pixels: np.ndarray
+    """Shape (h w c)."""
+    picture: Image.Image | None
+    """The part of the image that the model gets, at the size of a picture of attention; None if it is not drawn."""
+
+
+def read_upload(upload: Upload, preprocessing: Preprocessing, *, deadline: float, drawn: bool) -> ReadImage:
+    """Reads an image as preprocessing does.
+
+    Args:
+        upload: the image.
+        preprocessing: of the model.
+        deadline: reading of `time.monotonic()`.
+        drawn: whether attention will be drawn over it.
+
+    Raises:
+        Problem: it cannot be read.
+        DeadlinePassed: it is too late to read it.
+    """
+    if time.monotonic() > deadline:
+        raise DeadlinePassed
+    try:
+        image = preprocessing.read(upload.content, name=upload.name)
+        pixels = preprocessing.pixels(image)
+    except UnreadableImage as error:
+        raise _problem(upload, error) from None
+    picture = _scaled(visible_part(image, preprocessing)) if drawn else None
+    return ReadImage(sha256=hashlib.sha256(upload.content).hexdigest(), pixels=pixels, picture=picture)
+
+
+def draw(picture: Image.Image, rollout: Tensor) -> bytes:
+    """A PNG of a picture, darkened where the attention rollout is low."""
+    stream = BytesIO()
+    Image.fromarray(overlay_rollout(picture, rollout)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _problem(upload: Upload, error: UnreadableImage) -> Problem:
+    """The answer to an image that cannot be read."""
+    if foreign_format(upload.content[:HEADER_BYTES]) or isinstance(error.__cause__, UnidentifiedImageError):
+        return Problem(415, str(error))
+    try:
+        # only the header is read: the reader gives no size of what it refuses
+        with Image.open(BytesIO(upload.content)) as image:
+            pixels = image.width * image.height
+    except Image.DecompressionBombError:
+        pixels = math.inf
+    # a damaged file can make Pillow's parsers raise almost anything
+    except Exception:
+        pixels = 0
+    if pixels > max_pixels():
+        return Problem(413, f"{upload.name} has more than the {max_pixels()} pixels allowed: send a smaller image")
+    return Problem(400, str(error))
+
+
+def _scaled(picture: Image.Image) -> Image.Image:
+    longer = max(picture.size)
+    scale = PICTURE_PIXELS / longer
+    size = max(round(scale * picture.width), 1), max(round(scale * picture.height), 1)
+    return picture.resize(size, Image.Resampling.NEAREST if longer <= PIXEL_ART else Image.Resampling.LANCZOS)
