@@ -63,7 +63,7 @@ def test_resizing_is_pillows(browser: Any, channels: int) -> None:
     page = browser.new_page()
     page.add_script_tag(content=bundle("resize"))
     rng, choose = np.random.default_rng(0), random.Random(0)
-    for resize, interpolation in product(("squash", "crop"), ("bilinear", "bicubic", "lanczos")):
+    for resize, interpolation in product(("squash", "crop", "squash_crop"), ("bilinear", "bicubic", "lanczos")):
         for size in [(1, 1), (700, 5), (3, 400), *((choose.randint(2, 300), choose.randint(2, 300)) for _ in range(4))]:
             spec = Preprocessing(
                 image_size=choose.choice(SIZES),

@@ -3,6 +3,7 @@
 
 const BITS = 22; // weights are whole numbers of 2^-22, as in Pillow
 const HALF = 1 << (BITS - 1);
+const ROUNDING = 1e-6; // pixels, so that a ratio such as 224 / 248 gives 248
 const STRIP = 1 << 22; // pixels that are read from a picture at a time
 
 const FILTERS = {
@@ -22,10 +23,11 @@ function sinc(x) {
 // The part of a picture that becomes the input: left, top, right, bottom in pixels.
 export function visibleBox(width, height, { image_size: [h, w], resize, crop_ratio: ratio }) {
   if (resize === "squash") return [0, 0, width, height];
-  const [leastH, leastW] = [roundHalfEven(h / ratio), roundHalfEven(w / ratio)];
-  const byHeight = leastH * width >= leastW * height;
-  const wholeW = byHeight ? Math.floor((leastH * width) / height) : leastW;
-  const wholeH = byHeight ? leastH : Math.floor((leastW * height) / width);
+  let [wholeH, wholeW] = [Math.floor(h / ratio + ROUNDING), Math.floor(w / ratio + ROUNDING)];
+  if (resize === "crop") { // the size covers these, and keeps the aspect ratio
+    if (wholeH * width >= wholeW * height) wholeW = Math.floor((wholeH * width) / height);
+    else wholeH = Math.floor((wholeW * height) / width);
+  }
   const [left, top] = [roundHalfEven((wholeW - w) / 2), roundHalfEven((wholeH - h) / 2)];
   return [(left / wholeW) * width, (top / wholeH) * height, ((left + w) / wholeW) * width, ((top + h) / wholeH) * height];
 }
