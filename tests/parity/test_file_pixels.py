@@ -14,7 +14,9 @@ import transformers
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor
-from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.image_processing_auto import (
+    IMAGE_PROCESSOR_MAPPING_NAMES,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from models import small_model
 from vitral.data.images.preprocess import Preprocessing
@@ -59,7 +61,8 @@ def test_pixels_equal_timms(name: str) -> None:
     assert cfg is not None
     stated, size = {"pretrained_cfg": cfg.to_dict()}, cfg.to_dict()["input_size"][1]
     preprocessing, _ = read("timm", stated, image_size=size)
-    check(preprocessing, create_transform(**resolve_data_config({}, pretrained_cfg=cfg.to_dict())))
+    transform: Any = create_transform(**resolve_data_config({}, pretrained_cfg=cfg.to_dict()))
+    check(preprocessing, transform)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_processors_by_model_type_are_those_of_transformers() -> None:
 
 def test_pixels_equal_those_of_deits_file() -> None:
     """Its size is one number, to which its class squashes images before it crops their centre."""
-    stated = dict(
+    stated: dict[str, Any] = dict(
         size=256, crop_size=224, resample=3, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
     )
     processor = transformers.DeiTImageProcessorPil(**stated)

@@ -82,7 +82,7 @@ def test_another_value_is_honoured_or_refused(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("values", [{"patch_size": 4}, {"depth": 1}, {"embed_dim": 32}])
 def test_arguments_of_timm_that_contradict_the_tensors_are_refused(values: dict[str, int], tmp_path: Path) -> None:
     """timm resamples the patch embedding to another patch size, and refuses the others."""
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 4}
+    sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 4}
     peer = randomised(lambda: timm.create_model("vit_base_patch16_224", **sizes))
     safetensors(peer, tmp_path)
     stated = {"architecture": "vit_base_patch16_224", "model_args": {**sizes, **values}}

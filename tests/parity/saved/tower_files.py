@@ -252,6 +252,8 @@ CASES: dict[str, Saved] = {
             ("timm_model_name", "vit_base_patch16_siglip_224", "image tower of timm"),
             ("pool_type", "none", "pool_type none"),
             ("layers", 3, "states layers 3"),
+            ("ls_init_value", 0.1, "lacks transformer.resblocks.0.ls_1.gamma"),
+            ("no_ln_pre", True, "has ln_pre.weight"),
             ("image_size", 64, "states image_size 64"),
         )
     },

@@ -105,6 +105,10 @@ def _check(tensors: Tensors, section: Mapping[str, Any]) -> None:
     for key, known in (("act_kwargs", "approximate"), ("norm_kwargs", "eps")):
         if unknown := sorted((section.get(key) or {}).keys() - {known}):
             raise UserError(f"its configuration states {key} {', '.join(unknown)}, and Vitral supports only {known}")
+    for key, name in (("no_ln_pre", "ln_pre.weight"), ("ls_init_value", "transformer.resblocks.0.ls_1.gamma")):
+        if section.get(key) and (name in tensors) == (key == "no_ln_pre"):
+            has = "has" if name in tensors else "lacks"
+            raise UserError(f"its configuration states {key} {section[key]}, but it {has} {name}: correct the file")
     if (pool := section.get("pool_type", "tok")) not in ("tok", "avg"):
         raise UserError(f"its image tower has the pool_type {pool}, and Vitral supports tok and avg")
 
