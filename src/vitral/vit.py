@@ -146,7 +146,7 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
         norm = partial(nn.LayerNorm, width, eps=config.norm_eps)
         patch_embed: Factory = PatchEmbed
         if config.stem_stages is not None:
-            patch_embed = partial(HybridEmbed, stem_stages=config.stem_stages, stem_width=config.stem_width)
+            patch_embed = partial(HybridEmbed, **config.stem)
         self.patch_embed = patch_embed(
             channels=config.channels, patch_hw=config.patch_hw, width=width, bias=config.patch_bias
         )

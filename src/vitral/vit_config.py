@@ -1,7 +1,7 @@
 """Configuration of a Vision Transformer: its sizes and parts."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vitral.config import check_choices, check_divisible, check_fractions, check_maximum, check_minimum, pair
 from vitral.errors import UserError
@@ -36,6 +36,8 @@ class ViTConfig:
     """Units in each stage of a hybrid's ResNet; an empty tuple leaves only its root. None: a plain ViT."""
     stem_width: int = 64
     """Channels of a hybrid's root: 64 times its width factor."""
+    stem_numerics: Literal["google", "timm"] = "google"
+    """Constants of a hybrid's ResNet: those of the released weights, or timm's, whose outputs differ by up to 1e-4."""
     width: int = 768
     """Width of the tokens (D)."""
     depth: int = 12
@@ -149,6 +151,11 @@ class ViTConfig:
     def patch_hw(self) -> tuple[int, int]:
         """Patch height and width in pixels."""
         return pair(self.patch_size)
+
+    @property
+    def stem(self) -> dict[str, Any]:
+        """Arguments of a hybrid's patch embedding beyond those of a plain one."""
+        return {name: getattr(self, name) for name in ("stem_stages", "stem_width", "stem_numerics")}
 
     @property
     def stem_stride(self) -> int:

@@ -125,7 +125,7 @@ def test_check(screen: Screen, photographs: Path, tmp_path: Path) -> None:
     text = page.read_text()
     assert "cannot be read as an image" in text
     assert all(f">{name}</th>" in text for name in CLASSES)
-    assert screen.refusal("data", "check", root, "--page", "check.txt").endswith("end --page in .html")
+    assert screen.refusal("data", "check", root, "--page", "check.txt").endswith("--page must end in .html")
 
 
 @pytest.fixture

@@ -256,9 +256,6 @@ def test_a_hybrid_takes_sizes_that_whole_patches_do_not_fill(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", NAMED)
 def test_named_models_have_the_same_logits_and_gradients(name: str, tmp_path: Path) -> None:
     peer = randomised(NAMED[name])
-    for module in peer.modules():  # timm's epsilons differ from the released code
-        if isinstance(module, nn.GroupNorm):
-            module.eps = 1e-6
     model, report = read(peer, tmp_path, name)
     assert report.lineage == name.split(" ")[0]
     peer, model = peer.double(), model.double()
@@ -266,8 +263,8 @@ def test_named_models_have_the_same_logits_and_gradients(name: str, tmp_path: Pa
     expected = peer(images)
     features = model.features(images)
     output = features.pooled if "has no head" in " ".join(report.notes) else model.classify(features.pooled)
-    # timm's rotary table is float32, and it standardises a hybrid's filters with another epsilon
-    tol = 1e-4 if "dinov3" in name or ("_r" in name and "_s" in name) else 1e-9
+    # timm's rotary table is float32; rounding of the 150M model, in float64, is a little larger than that of others
+    tol = 1e-4 if "dinov3" in name else 1e-8 if "so150m" in name else 1e-9
     torch.testing.assert_close(output / expected.std(), expected / expected.std(), rtol=tol, atol=tol)
     weights = torch.rand(expected.shape, dtype=torch.float64) / expected.std().detach()
     (output * weights).sum().backward()
@@ -281,9 +278,8 @@ def test_named_models_have_the_same_logits_and_gradients(name: str, tmp_path: Pa
         for key in [key for key in compared if key.endswith("qkv.bias")]:
             compared[key].unflatten(0, (3, -1))[1] = 0
         compared = lineage.finalise(compared, model.config)
-    # filters standardised with another epsilon have other gradients; test_resnets compares them with the same one
-    compared = {key: grad for key, grad in compared.items() if key in peer_gradients and "backbone" not in key}
-    uncompared = sorted(key for key in set(peer_gradients) - set(compared) if "backbone" not in key)
+    compared = {key: grad for key, grad in compared.items() if key in peer_gradients}
+    uncompared = sorted(set(peer_gradients) - set(compared))
     assert len(uncompared) <= 4, uncompared
     for key, gradient in compared.items():
         expected = peer_gradients[key]

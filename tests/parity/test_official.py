@@ -22,7 +22,7 @@ def test_official_files_come_back_bit_for_bit(name: str, tmp_path: Path) -> None
     model, report = load_upstream(tmp_path / "official.pth")
     assert report.lineage == lineage
     written, notes = upstream_state_dict(LINEAGES[lineage], model)
-    assert notes == []
+    assert [note for note in notes if not note.startswith("the head is zero")] == []
     if not args.get("num_classes"):  # the zero head of a file without one
         written = {key: tensor for key, tensor in written.items() if not key.startswith("head.")}
     assert set(written) == set(tensors)

@@ -1,8 +1,8 @@
 """BiT and the stem of hybrids give timm's outputs and gradients, with the same epsilons where timm allows it.
 
 timm divides filters by sqrt(var + 1e-8) everywhere. For BiT, its epsilon is set to the original 1e-10, and filters are
-so small that the epsilon matters. Hybrids divide by std + 1e-5, which timm cannot: their filters are so large that no
-epsilon matters, and the tests of the layer cover the epsilon.
+so small that the epsilon matters, as for hybrids with timm's numerics. Those of the released hybrids divide by
+std + 1e-5, which timm cannot: their filters are so large that no epsilon matters, and the tests of the layer cover it.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from vitral.layers.hybrid import HybridEmbed
 from vitral.resnet import ResNet, ResNetConfig
 
 
-def randomised(peer: nn.Module, *, norm_eps: float, filter_std: float) -> nn.Module:
-    """The peer with random weights and the original epsilons."""
+def randomised(peer: nn.Module, *, norm_eps: float, filter_std: float, filter_eps: float = 1e-10) -> nn.Module:
+    """The peer with random weights and these epsilons."""
     generator = torch.Generator().manual_seed(0)
     for module in peer.modules():
         if isinstance(module, nn.GroupNorm):
             module.eps = norm_eps
         if isinstance(module, StdConv2d | StdConv2dSame):
-            module.eps = 1e-10
+            module.eps = filter_eps
     peer.double().eval()
     with torch.no_grad():
         for parameter in peer.parameters():
@@ -92,8 +92,16 @@ def test_bit_equals_timm(size: tuple[int, int]) -> None:
         ((1, 1), (8, 16), (24, 64)),
     ],
 )
+@pytest.mark.parametrize(
+    ("numerics", "norm_eps", "filter_std"), [("google", 1e-6, 1e8), ("timm", 1e-5, 1e-4)], ids=["google", "timm"]
+)
 def test_the_stem_of_hybrids_equals_timm(
-    stages: tuple[int, ...], patch: tuple[int, int], size: tuple[int, int]
+    stages: tuple[int, ...],
+    patch: tuple[int, int],
+    size: tuple[int, int],
+    numerics: str,
+    norm_eps: float,
+    filter_std: float,
 ) -> None:
     backbone = ResNetV2(
         layers=stages,
@@ -109,11 +117,11 @@ def test_the_stem_of_hybrids_equals_timm(
     stride = 4 * 2 ** max(len(stages) - 1, 0)
     patch_on_map = (patch[0] // stride, patch[1] // stride)
     peer = TimmHybridEmbed(backbone, img_size=size, patch_size=patch_on_map, in_chans=2, embed_dim=24)
-    model = HybridEmbed(channels=2, stem_stages=stages, stem_width=32, patch_hw=patch, width=24)
+    model = HybridEmbed(channels=2, stem_stages=stages, stem_width=32, stem_numerics=numerics, patch_hw=patch, width=24)
     images = torch.randn(2, 2, *size, dtype=torch.float64)
     assert_same(
         model.double().eval(),
-        randomised(peer, norm_eps=1e-6, filter_std=1e8),
+        randomised(peer, norm_eps=norm_eps, filter_std=filter_std, filter_eps=1e-8),
         images,
         lambda x: x.reshape(2, size[0] // patch[0], size[1] // patch[1], 24),
         lambda name: name,

@@ -1,12 +1,14 @@
 """Hybrids: the patches are cut from the feature map of a ResNet (paper, sections 3.1 and 4.1)."""
 
+from functools import partial
+
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vitral.errors import UserError
-from vitral.layers.resnet import GROUPS, Bottleneck, PadSame, SameConv, init_resnet, stages
+from vitral.layers.resnet import GROUPS, NUMERICS, Bottleneck, HybridNumerics, PadSame, init_resnet, stages
 
 __all__ = ["HybridEmbed"]
 
@@ -14,10 +16,10 @@ __all__ = ["HybridEmbed"]
 class Root(nn.Module):
     """Convolution 7x7, norm, ReLU, max-pool 3x3: a quarter of the image's height and width."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, *, numerics: HybridNumerics) -> None:
         super().__init__()
-        self.conv = SameConv(channels, width, 7, 2)
-        self.norm = nn.GroupNorm(GROUPS, width, eps=1e-6)
+        self.conv = numerics.conv(channels, width, 7, 2)
+        self.norm = numerics.norm(width)
         self.pool = nn.Sequential(PadSame(3, 2), nn.MaxPool2d(3, 2))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h4 w4"]:
@@ -27,10 +29,10 @@ class Root(nn.Module):
 class Backbone(nn.Module):
     """The ResNet of the released hybrids."""
 
-    def __init__(self, *, channels: int, units: tuple[int, ...], width: int) -> None:
+    def __init__(self, *, channels: int, units: tuple[int, ...], width: int, numerics: HybridNumerics) -> None:
         super().__init__()
-        self.stem = Root(channels, width)
-        self.stages = stages(Bottleneck, units=units, width=width)
+        self.stem = Root(channels, width, numerics=numerics)
+        self.stages = stages(partial(Bottleneck, numerics=numerics), units=units, width=width)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         return self.stages(self.stem(x))
@@ -49,6 +51,7 @@ class HybridEmbed(nn.Module):
         channels: int,
         stem_stages: tuple[int, ...],
         stem_width: int,
+        stem_numerics: str = "google",
         patch_hw: tuple[int, int],
         width: int,
         bias: bool = True,
@@ -58,6 +61,7 @@ class HybridEmbed(nn.Module):
             channels: channels of the images.
             stem_stages: units in each stage; an empty tuple leaves only the root.
             stem_width: channels of the root.
+            stem_numerics: whose constants it computes with, one of `NUMERICS`.
             patch_hw: height and width of a patch in pixels of the image.
             width: width of a token.
             bias: whether the projection of patches has a bias.
@@ -74,7 +78,9 @@ class HybridEmbed(nn.Module):
                 f"patch size {p}x{q} is not a multiple of {stride}x{stride}, the stride of the stem's feature map: "
                 f"choose {max(p // stride, 1) * stride}x{max(q // stride, 1) * stride}, or fewer stages"
             )
-        self.backbone = Backbone(channels=channels, units=stem_stages, width=stem_width)
+        self.backbone = Backbone(
+            channels=channels, units=stem_stages, width=stem_width, numerics=NUMERICS[stem_numerics]
+        )
         maps = 4 * stem_width * 2 ** (len(stem_stages) - 1) if stem_stages else stem_width
         on_map = (p // stride, q // stride)
         self.proj = nn.Conv2d(maps, width, kernel_size=on_map, stride=on_map, bias=bias)

@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -16,7 +17,19 @@ from torch import Generator, Tensor, nn
 
 from vitral.layers.init import lecun_normal_
 
-__all__ = ["GROUPS", "BiTConv", "Bottleneck", "PadSame", "PreActivated", "SameConv", "init_resnet", "stages"]
+__all__ = [
+    "GROUPS",
+    "NUMERICS",
+    "BiTConv",
+    "Bottleneck",
+    "GoogleConv",
+    "HybridNumerics",
+    "PadSame",
+    "PreActivated",
+    "TimmConv",
+    "init_resnet",
+    "stages",
+]
 
 GROUPS = 32
 """Groups of every GroupNorm."""
@@ -52,18 +65,47 @@ class StandardisedConv(nn.Conv2d, ABC):
 
 
 class SameConv(StandardisedConv):
-    """As in the released hybrids: std + 1e-5, and TensorFlow's padding."""
+    """TensorFlow's padding, as in the released hybrids."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         symmetric = stride == 1 or kernel == 1
         super().__init__(inputs, outputs, kernel, stride=stride, padding=kernel // 2 if symmetric else 0, bias=False)
         self.pad = nn.Identity() if symmetric else PadSame(kernel, stride)
 
+
+class GoogleConv(SameConv):
+    """As in the released hybrids: std + 1e-5."""
+
     def standardised(self) -> Float[Tensor, "d c p q"]:
         filters = self.weight.flatten(1)
         centred = filters - filters.mean(dim=1, keepdim=True)
         deviation = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / math.sqrt(filters.shape[1])
         return (centred * (deviation + 1e-5).reciprocal()).view_as(self.weight)
+
+
+class TimmConv(SameConv):
+    """As in timm's hybrids: sqrt(var + 1e-8)."""
+
+    def standardised(self) -> Float[Tensor, "d c p q"]:
+        return F.layer_norm(self.weight, self.weight.shape[1:], eps=1e-8)
+
+
+@dataclass(frozen=True)
+class HybridNumerics:
+    """Constants of a hybrid's ResNet."""
+
+    conv: Callable[..., SameConv]
+    """The kind of convolution."""
+    norm_eps: float
+    """Epsilon of its norms."""
+
+    def norm(self, channels: int) -> nn.GroupNorm:
+        """A norm with this epsilon."""
+        return nn.GroupNorm(GROUPS, channels, eps=self.norm_eps)
+
+
+NUMERICS = {"google": HybridNumerics(GoogleConv, 1e-6), "timm": HybridNumerics(TimmConv, 1e-5)}
+"""The released hybrids, and timm's, which compute with other constants than the weights were trained with."""
 
 
 class BiTConv(StandardisedConv):
@@ -78,17 +120,15 @@ class BiTConv(StandardisedConv):
 
 
 class Bottleneck(nn.Module):
-    """The unit of the released hybrids: post-activation as in the first ResNet, GroupNorm epsilon 1e-6."""
+    """The unit of a hybrid: post-activation, as in the first ResNet."""
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, *, numerics: HybridNumerics) -> None:
         super().__init__()
-        outputs = 4 * width
-        self.conv1, self.norm1 = SameConv(inputs, width, 1), nn.GroupNorm(GROUPS, width, eps=1e-6)
-        self.conv2, self.norm2 = SameConv(width, width, 3, stride), nn.GroupNorm(GROUPS, width, eps=1e-6)
-        self.conv3, self.norm3 = SameConv(width, outputs, 1), nn.GroupNorm(GROUPS, outputs, eps=1e-6)
-        projection: OrderedDict[str, nn.Module] = OrderedDict(
-            conv=SameConv(inputs, outputs, 1, stride), norm=nn.GroupNorm(GROUPS, outputs, eps=1e-6)
-        )
+        outputs, conv, norm = 4 * width, numerics.conv, numerics.norm
+        self.conv1, self.norm1 = conv(inputs, width, 1), norm(width)
+        self.conv2, self.norm2 = conv(width, width, 3, stride), norm(width)
+        self.conv3, self.norm3 = conv(width, outputs, 1), norm(outputs)
+        projection: OrderedDict[str, nn.Module] = OrderedDict(conv=conv(inputs, outputs, 1, stride), norm=norm(outputs))
         self.downsample = nn.Sequential(projection) if inputs != outputs or stride != 1 else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:

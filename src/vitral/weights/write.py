@@ -94,7 +94,7 @@ def _differences(lineage: Lineage, model: ViT, config: ViTConfig, tensors: Mappi
             notes.append(f"{untrained}: {lineage.name} gets it as it is")
         elif lineage is TRANSFORMERS:
             notes.append(f"{untrained}: the encoder was written, without it")
-    for name in ("gelu", "norm_eps") if config.mlp == "gelu" else ("norm_eps",):
+    for name in ("gelu", "norm_eps", "stem_numerics") if config.mlp == "gelu" else ("norm_eps",):
         before, after = getattr(model.config, name), getattr(config, name)
         if before != after:
             notes.append(f"{lineage.name} uses {name} {after}, this model uses {name} {before}")

@@ -158,6 +158,7 @@ ARCHITECTURES = {
     "timm, MobileCLIP's stem": refused("vit_base_mci_224", "unknown format", img_size=64, depth=1),
     "timm, CaiT": refused("cait_xxs24_224", "talking-heads", img_size=32, embed_dim=64, num_heads=2, depth=1),
     "timm, relative positions": refused("vit_relpos_base_patch16_224", "relative position biases", **TINY),
+    "timm, hybrid": read("vit_small_r26_s32_224", img_size=64, embed_dim=64, depth=2, num_heads=2, num_classes=7),
     "timm, hybrid of another ResNet": refused(
         "vit_small_resnet26d_224", "ResNet of another kind", img_size=64, embed_dim=64, depth=1
     ),

@@ -1,13 +1,16 @@
 """The ResNets' parts have the numbers of the code they come from."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitral.layers.resnet import BiTConv, Bottleneck, PadSame, PreActivated, SameConv, init_resnet, stages
+from vitral.layers.resnet import NUMERICS, BiTConv, Bottleneck, GoogleConv, PadSame, PreActivated, init_resnet, stages
+
+GoogleUnit = partial(Bottleneck, numerics=NUMERICS["google"])
 
 
 @pytest.mark.parametrize(
@@ -31,8 +34,8 @@ def test_the_odd_pixel_of_padding_is_at_the_bottom_and_right(
     assert rows.tolist() == [False] * before + [True] * size + [False] * after
 
 
-@pytest.mark.parametrize(("conv", "epsilon"), [(SameConv, "outside"), (BiTConv, "inside")])
-def test_filters_have_mean_0_and_deviation_1(conv: type[SameConv | BiTConv], epsilon: str) -> None:
+@pytest.mark.parametrize(("conv", "epsilon"), [(GoogleConv, "outside"), (BiTConv, "inside")])
+def test_filters_have_mean_0_and_deviation_1(conv: type[GoogleConv | BiTConv], epsilon: str) -> None:
     """With filters this small the place of epsilon shows: std + 1e-5 or sqrt(var + 1e-10)."""
     layer = conv(3, 4, 3).double()
     nn.init.normal_(layer.weight, mean=2e-5, std=1e-5)
@@ -46,8 +49,8 @@ def test_filters_have_mean_0_and_deviation_1(conv: type[SameConv | BiTConv], eps
     torch.testing.assert_close(layer(x), F.conv2d(x, torch.stack(filters), padding=1), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("conv", [SameConv, BiTConv])
-def test_shift_and_scale_of_a_filter_do_not_matter(conv: type[SameConv | BiTConv]) -> None:
+@pytest.mark.parametrize("conv", [GoogleConv, BiTConv])
+def test_shift_and_scale_of_a_filter_do_not_matter(conv: type[GoogleConv | BiTConv]) -> None:
     layer, x = conv(3, 4, 3, 2).double(), torch.randn(2, 3, 9, 9, dtype=torch.float64)
     nn.init.normal_(layer.weight, std=100.0)
     before = layer(x)
@@ -56,8 +59,8 @@ def test_shift_and_scale_of_a_filter_do_not_matter(conv: type[SameConv | BiTConv
     torch.testing.assert_close(layer(x), before, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("conv", [SameConv, BiTConv])
-def test_a_constant_filter_is_zero_and_can_learn(conv: type[SameConv | BiTConv]) -> None:
+@pytest.mark.parametrize("conv", [GoogleConv, BiTConv])
+def test_a_constant_filter_is_zero_and_can_learn(conv: type[GoogleConv | BiTConv]) -> None:
     layer = conv(3, 4, 3)
     nn.init.constant_(layer.weight, 0.5)
     out = layer(torch.randn(2, 3, 5, 5))
@@ -86,7 +89,7 @@ def random_unit(unit: type[nn.Module], inputs: int, stride: int) -> nn.Module:
 
 @pytest.mark.parametrize(("inputs", "stride"), [(64, 1), (64, 2), (128, 1), (128, 2)])
 def test_the_hybrids_unit_written_out(inputs: int, stride: int) -> None:
-    unit, x = random_unit(Bottleneck, inputs, stride), 1e-3 * torch.randn(2, inputs, 6, 6, dtype=torch.float64)
+    unit, x = random_unit(GoogleUnit, inputs, stride), 1e-3 * torch.randn(2, inputs, 6, 6, dtype=torch.float64)
     out = normed(unit.conv1(x), unit.norm1, 1e-6).relu()
     out = normed(unit.conv2(out), unit.norm2, 1e-6).relu()
     out = normed(unit.conv3(out), unit.norm3, 1e-6)
@@ -122,7 +125,7 @@ def test_stages_double_in_width_and_halve_the_map() -> None:
 
 
 def test_a_new_unit_is_its_shortcut() -> None:
-    unit = Bottleneck(128, 32, 1)
+    unit = GoogleUnit(128, 32, 1)
     init_resnet(unit, torch.Generator().manual_seed(0))
     assert not unit.norm3.weight.any()
     x = torch.rand(1, 128, 4, 4)

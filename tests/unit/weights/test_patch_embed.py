@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from timm.layers.patch_embed import resample_patch_embed as timm_resample_patch_embed
 from timm.models._manipulate import adapt_input_conv as timm_adapt_input_conv
 
-from vitral.layers.resnet import SameConv
+from vitral.layers.resnet import GoogleConv
 from vitral.weights.patch_embed import adapt_input_conv, resample_patch_embed
 
 
@@ -62,7 +62,7 @@ def test_a_grey_image_gives_the_same_output_with_one_channel() -> None:
 
 def test_standardised_filters_give_a_multiple_of_the_output_for_a_grey_image() -> None:
     grey = torch.randn(2, 1, 8, 8, dtype=torch.float64)
-    before, after = SameConv(3, 5, 3).double(), SameConv(1, 5, 3).double()
+    before, after = GoogleConv(3, 5, 3).double(), GoogleConv(1, 5, 3).double()
     with torch.no_grad():
         before.weight.normal_()
         after.weight.copy_(adapt_input_conv(before.weight, 1))

@@ -246,7 +246,9 @@ def _dinov3_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int |
     periods = tensors.get("rope_embed.periods")
     if given := upstream_config.get("num_heads"):
         return given
-    return None if periods is None else len(tensors["patch_embed.proj.weight"]) // (4 * len(periods))
+    if periods is None or not periods.numel():
+        return None
+    return len(tensors["patch_embed.proj.weight"]) // (4 * periods.numel())
 
 
 def _dinov3_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:

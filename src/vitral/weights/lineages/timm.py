@@ -29,11 +29,6 @@ from vitral.weights.mapping import TensorMapping
 
 __all__ = ["TIMM", "has_timm_names", "mapping", "prepare"]
 
-HYBRIDS = (
-    "timm uses other epsilons in the ResNet of a hybrid (GroupNorm 1e-5, filters sqrt(var + 1e-8)) than the released "
-    "code; Vitral uses those of the released code, which changes outputs by up to about 1e-4 of their norm"
-)
-
 
 def has_timm_names(tensors: Tensors) -> bool:
     """Whether patch embedding and blocks have timm's names."""
@@ -180,5 +175,4 @@ TIMM = Lineage(
     stores={"final_norm": (True, False)},
     ignore=r"^head\.(mlp|last_layer)\.|^(dino|ibot)_head\.",
     assumptions=assumptions,
-    caveats=lambda config: [] if config.stem_stages is None else [HYBRIDS],
 )

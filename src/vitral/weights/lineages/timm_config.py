@@ -139,6 +139,7 @@ def infer_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCon
         channels=inputs if stem is None else stem.shape[1],
         stem_stages=None if stem is None else stages,
         stem_width=64 if stem is None else stem.shape[0],
+        stem_numerics="google" if stem is None else "timm",
         width=width,
         depth=count_indices(tensors, "blocks.", ".attn.qkv.weight"),
         num_heads=num_heads(tensors, upstream_config) or _usual_heads(tensors, width),
