@@ -12,10 +12,10 @@ UV_VERSION := 0.13.9
 # The uv on the PATH where there is one that runs, else one of the project's own.
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)
 
-.PHONY: help install demo test test-exhaustive test-fast check bench lock clean
+.PHONY: help install demo test test-slow test-fast check bench lock clean
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/installed ## build .venv from requirements.lock, with Vitral in it
 
@@ -28,11 +28,11 @@ demo: install ## train a Vision Transformer on images of digits, then draw what 
 # The shape checks would break the graph of a compiled model, so tests of compiled models run separately.
 test: install ## run the tests (those that need a GPU are skipped where there is none)
 	$(BIN)/pytest --numprocesses=$(JOBS)
-	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "compile and not exhaustive" tests/unit tests/serve
+	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "compile and not slow" tests/unit tests/serve
 
-# Each of them exports a model, which takes seconds.
-test-exhaustive: install ## run what make test leaves out: the rest of wide tables
-	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m exhaustive tests/unit
+test-slow: install ## run the tests that make test leaves out; CI runs them too
+	$(BIN)/pytest --numprocesses=$(JOBS) -m "slow and not compile"
+	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "slow and compile" tests/unit tests/serve
 
 # Without the shape checks, and without the tests of recipes' tables and of data sets' files.
 test-fast: install ## run the quick tests: between commits

@@ -311,6 +311,7 @@ def test_a_page_is_a_model_of_predict(colour: Path, colour_model: ViT) -> None:
     assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_without_attention_there_is_no_button(browser: Any, tmp_path: Path) -> None:
     made = visit(browser, written(small_model(attention="axial", pool="gap"), tmp_path))
     made.add(**{"a.png": encoded(noise())})

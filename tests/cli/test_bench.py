@@ -50,6 +50,7 @@ def test_one_object_with_all_facts(model: Path, screen: Screen) -> None:
     assert 0 <= facts["disturbances"]["other_processes"] <= 1
 
 
+@pytest.mark.slow
 def test_batches_grow_until_none_is_faster(screen: Screen) -> None:
     results = screen.json("bench", "ViT-mu/16", "--image-size", "32", *QUICK)["results"]
     sizes = [result["batch_size"] for result in results]
@@ -93,12 +94,14 @@ def test_exported_files_stand_beside_their_model(trained: Path, screen: Screen, 
     assert re.search(r"small.onnx, int8: [\d,.]+ images/s at batch [13]", output)
 
 
+@pytest.mark.slow
 def test_models_of_two_architectures_have_two_tables(model: Path, square: Path, screen: Screen) -> None:
     output = screen.run("bench", model, square, *QUICK, "--batch-size", "1")
     assert "16x24 pixels" in output
     assert "16x16 pixels" in output
 
 
+@pytest.mark.slow
 def test_two_models_of_one_architecture_keep_their_names(model: Path, screen: Screen, tmp_path: Path) -> None:
     other = small_model(seed=1)
     save_model(tmp_path / "other", other, other.card)

@@ -122,6 +122,7 @@ def in_an_evaluation(run: Path, target: int) -> bool:
     return last["step"] % EVALUATE == 0 and "train/loss" in last
 
 
+OTHER_SIGNALS = ((signal.SIGUSR1, 138), (signal.SIGHUP, 129), (signal.SIGQUIT, 131))
 MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
 
 
@@ -130,10 +131,10 @@ MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
     [
         ("adamw", 6),
         pytest.param("muon", 24, marks=pytest.mark.slow),
-        ("fashion-mnist-masked-patch", 2),
-        ("fashion-mnist-mae", 2),
-        ("fashion-mnist-dino", 2),
-        (TAUGHT, 2),
+        pytest.param("fashion-mnist-masked-patch", 2, marks=pytest.mark.slow),
+        pytest.param("fashion-mnist-mae", 2, marks=pytest.mark.slow),
+        pytest.param("fashion-mnist-dino", 2, marks=pytest.mark.slow),
+        pytest.param(TAUGHT, 2, marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_random_moments(tmp_path, uninterrupted, name, kills):
@@ -167,7 +168,11 @@ def test_killed_at_random_moments(tmp_path, uninterrupted, name, kills):
 
 @pytest.mark.parametrize(
     ("signum", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)],
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHER_SIGNALS),
+    ],
 )
 def test_a_signal_stops_the_run(tmp_path, uninterrupted, signum, code):
     run = tmp_path / "run"

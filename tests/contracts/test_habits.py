@@ -10,7 +10,7 @@ import yaml
 import vitral
 from contracts.project import ROOT, required_text
 
-COMMANDS = ["make check", "make test", "make test-exhaustive"]
+COMMANDS = ["make check", "make test", "make test-slow"]
 WORKFLOW = ".github/workflows/ci.yml"
 ISSUE_FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 INPUTS = {"checkboxes", "dropdown", "input", "textarea"}

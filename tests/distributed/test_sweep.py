@@ -5,6 +5,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from forks import pair
 
 SWEEP = (
@@ -38,6 +40,7 @@ def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "sweep" / "retrained.json").read_text())["seeds"] == [5]
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_on_two_processes_ends_no_sweep(tmp_path: Path) -> None:
     words = [word.replace("--search", "--grid").replace("1e-4:1e-1:log", "1e30,0.01") for word in SWEEP]
     processes = pair(*words, cwd=tmp_path)

@@ -95,6 +95,7 @@ def test_two_processes_assign_as_one_that_has_no_unreadable_image(pairs):
         torch.testing.assert_close(part["centre"], expected["centre"])
 
 
+@pytest.mark.slow
 def test_more_and_fewer_processes_resume_with_the_same_samples(tmp_path):
     uninterrupted = tmp_path / "uninterrupted"
     uninterrupted.mkdir()
@@ -123,7 +124,7 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return [(record["step"], record["train/loss"]) for record in records(run) if "train/loss" in record]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
 def test_a_process_that_dies_or_hangs_ends_all(tmp_path, how):
     process = torchrun("-m", "vitral", *LONG, "--train.steps", "100000", "--timeout", "15s", cwd=tmp_path)
     wait_until(lambda: steps_taken(tmp_path / "run") >= 5, process)

@@ -101,6 +101,7 @@ def test_the_script_is_one_for_bash_and_asks_slurm_for_what_it_needs() -> None:
     assert settings["--ntasks-per-node"] == settings["--gpus-per-node"], "a process for each device"
 
 
+@pytest.mark.slow
 def test_a_slurm_job_of_two_processes_stops_and_goes_on_when_it_comes_again(cluster: Path) -> None:
     number, run, steps = job_number(), cluster / "runs" / "photos", 120
     first = job(cluster, number=number, steps=steps)
@@ -128,6 +129,7 @@ def test_a_slurm_job_of_two_processes_stops_and_goes_on_when_it_comes_again(clus
     assert (cluster / "scontrol").read_text() == f"requeue {number}\n", "a finished job is not put back into the queue"
 
 
+@pytest.mark.slow
 def test_a_slurm_job_that_fails_is_not_put_back(cluster: Path) -> None:
     (cluster / "photos").rename(cluster / "elsewhere")
     process = job(cluster, number=job_number(), steps=2)

@@ -349,7 +349,7 @@ def test_the_image_tower_of_image_text_models_is_read(kind: str, tmp_path: Path)
         torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["ViT-B/16", "ViT-L/32", "R50+ViT-B/16"])
+@pytest.mark.parametrize("name", ["ViT-B/16", pytest.param("ViT-L/32", marks=pytest.mark.slow), "R50+ViT-B/16"])
 def test_real_sizes_are_written_and_read_unchanged(name: str) -> None:
     """Every format that can store the model returns the same bits."""
     model = vitral.create(name)

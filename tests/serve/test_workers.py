@@ -81,6 +81,7 @@ def test_a_worker_that_dies_is_replaced_and_its_requests_are_answered(service: R
     assert service.figure("vitral_queue_images", model="slow") == 0
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_service(tmp_path: Path) -> None:
     with running(tmp_path, str(slow_model(tmp_path / "slow")), "--workers", "1") as service:
         before = workers(service)

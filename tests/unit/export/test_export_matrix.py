@@ -51,7 +51,7 @@ LOADED: dict[str, Saved] = {
     for name in names
 }
 QUICK = ("learned_2d stem", "rope stem", "resampled as dinov2", "SigLIP")
-"""A few for `make test`; `make test-exhaustive` and CI run all."""
+"""A few for `make test`; `make test-slow` runs the others."""
 
 
 def assert_exported(network: nn.Module, model: Model) -> None:
@@ -75,7 +75,7 @@ def assert_exported(network: nn.Module, model: Model) -> None:
 
 
 def cases(names: object) -> list[object]:
-    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.exhaustive) for name in names]
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
 @pytest.mark.compile
