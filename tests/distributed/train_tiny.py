@@ -1,4 +1,4 @@
-"""Runs with torchrun's variables: trains tiny models with the processes there are, one after another, into a folder.
+"""Runs with torchrun's variables: trains the tiny models named, one after another, into the folder named first.
 
 Each process also saves there what it computes of its part of `assignments.LOGITS`.
 """
@@ -17,8 +17,8 @@ from vitral.runs.run import Run
 from vitral.train.fit import fit
 
 with join_processes(timeout=timedelta(minutes=2)) as world:
-    for name, config in RUNS.items():
-        config = with_teacher(replace(config, out=Path(sys.argv[1]) / name), Path(sys.argv[1]))
+    for name in sys.argv[2:]:
+        config = with_teacher(replace(RUNS[name], out=Path(sys.argv[1]) / name), Path(sys.argv[1]))
         run = Run(world.run_on_main(lambda config=config: Run.create(config.out, recipe=config.recipe).path))
         fit(run, config, world)
         run.close()

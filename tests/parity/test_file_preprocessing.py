@@ -36,8 +36,9 @@ def check(preprocessing: Preprocessing, expected: dict[str, Any]) -> None:
     assert preprocessing.mean == pytest.approx(expected["mean"])
     assert preprocessing.std == pytest.approx(expected["std"])
     assert preprocessing.interpolation == expected["interpolation"]
-    assert preprocessing.resize == ("squash" if expected["crop_mode"] == "squash" else "crop")
-    if preprocessing.resize == "crop":
+    squash = "squash" if expected["crop_pct"] == 1 else "squash_crop"
+    assert preprocessing.resize == (squash if expected["crop_mode"] == "squash" else "crop")
+    if preprocessing.resize != "squash":
         assert preprocessing.crop_ratio == expected["crop_pct"]
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Generator
 
 from vitral.layers.hybrid import Backbone, HybridEmbed
+from vitral.layers.resnet import NUMERICS
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -48,14 +49,14 @@ def test_a_patch_is_counted_in_pixels_of_the_image(stages: tuple[int, ...], patc
 
 @pytest.mark.parametrize("units", [(), (1,), (1, 1, 1)])
 def test_the_backbone_has_the_stride_it_says(units: tuple[int, ...]) -> None:
-    backbone = Backbone(channels=1, units=units, width=32)
+    backbone = Backbone(channels=1, units=units, width=32, numerics=NUMERICS["google"])
     stride = 4 * 2 ** max(len(units) - 1, 0)
     assert backbone(torch.zeros(1, 1, 64, 32)).shape[2:] == (64 // stride, 32 // stride)
 
 
 def test_the_largest_of_the_root_is_not_the_padding() -> None:
     """With every value 1 after the norm, no window may see anything else, whatever surrounds the map."""
-    backbone = Backbone(channels=1, units=(), width=32)
+    backbone = Backbone(channels=1, units=(), width=32, numerics=NUMERICS["google"])
     with torch.no_grad():
         backbone.stem.norm.weight.zero_()
         backbone.stem.norm.bias.fill_(1.0)
@@ -64,7 +65,7 @@ def test_the_largest_of_the_root_is_not_the_padding() -> None:
 
 def test_windows_of_the_root_end_beyond_the_last_pixel() -> None:
     """An even size has its one pixel of padding at the bottom and right: the first window starts on the first pixel."""
-    root = Backbone(channels=1, units=(), width=32).double().stem
+    root = Backbone(channels=1, units=(), width=32, numerics=NUMERICS["google"]).double().stem
     x = torch.randn(1, 1, 16, 24, dtype=torch.float64)
     root.conv.weight.detach().normal_()
     convolved = F.conv2d(F.pad(x, (2, 3, 2, 3)), root.conv.standardised(), stride=2)
