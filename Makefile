@@ -5,6 +5,9 @@ PYTHON ?= python3
 # Processes that run the tests: three for two cores, because some tests wait for processes of their own.
 JOBS ?= 3
 
+# The files with tests of compiled models: collecting all the others takes as long as running these.
+COMPILE = $$(grep -rl --include="test_*.py" pytest.mark.compile tests)
+
 BIN := .venv/bin
 # Each of the many processes that tests start would otherwise compile PyTorch's sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -28,11 +31,11 @@ demo: install ## train a Vision Transformer on images of digits, then draw what 
 # The shape checks would break the graph of a compiled model, so tests of compiled models run separately.
 test: install ## run the tests (those that need a GPU are skipped where there is none)
 	$(BIN)/pytest --numprocesses=$(JOBS)
-	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "compile and not slow" tests/unit tests/serve
+	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "compile and not slow" $(COMPILE)
 
 test-slow: install ## run the tests that make test leaves out; CI runs them too
 	$(BIN)/pytest --numprocesses=$(JOBS) -m "slow and not compile"
-	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "slow and compile" tests/unit tests/serve
+	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "slow and compile" $(COMPILE)
 
 # Without the shape checks, and without the tests of recipes' tables and of data sets' files.
 test-fast: install ## run the quick tests: between commits

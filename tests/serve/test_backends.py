@@ -69,6 +69,7 @@ def test_what_cannot_be_served_is_one_sentence(folder: Path) -> None:
         Predictor(load_exported(folder / "model.onnx"), precision="bfloat16")
 
 
+@pytest.mark.slow
 def test_a_compiled_model_answers_as_an_eager_one() -> None:
     with client_of(small_model(), compile=True) as client:
         assert client.get("/v1/models").json()["models"][0]["backend"] == "compile"

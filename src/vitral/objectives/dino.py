@@ -24,7 +24,7 @@ from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
 from vitral.objectives.crops import random_resized_crop
-from vitral.objectives.entry import BuildContext, EvaluateBy, RunSettings
+from vitral.objectives.entry import BuildContext, EvaluateBy, RunSettings, require_pictures
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import gather_tokens, to_uint8
 from vitral.objectives.prng import sample_without_replacement
@@ -317,8 +317,9 @@ def validate_dino(run: RunSettings) -> None:
     """See `ObjectiveEntry`.
 
     Raises:
-        UserError: the run trains a linear probe, or keeps a second moving average.
+        UserError: the run trains a linear probe, keeps a second moving average, or has no pictures.
     """
     refuse_probe(run)
+    require_pictures(run)
     if run.train.ema is not None:
         raise UserError("DINO's teacher already is a moving average of the weights: leave out --train.ema")

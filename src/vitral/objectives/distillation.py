@@ -18,10 +18,17 @@ from vitral.errors import UserError
 from vitral.layers.pooling import TwoHeads
 from vitral.models import Model
 from vitral.objectives.classification import Classification, ClassificationConfig
-from vitral.objectives.entry import BuildContext, EvaluateBy, Teacher
+from vitral.objectives.entry import (
+    BuildContext,
+    EvaluateBy,
+    RunSettings,
+    Teacher,
+    require_labels,
+    require_pictures,
+)
 from vitral.objectives.objective import Metrics
 
-__all__ = ["Distillation", "DistillationConfig", "build_distillation"]
+__all__ = ["Distillation", "DistillationConfig", "build_distillation", "validate_distillation"]
 
 Logits = Float[Tensor, "b classes"]
 
@@ -106,6 +113,16 @@ class Distillation(Classification):
         """
         student, teacher = (F.log_softmax(each / self.temperature, dim=1) for each in (logits, targets))
         return self.temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+
+
+def validate_distillation(run: RunSettings) -> None:
+    """See `ObjectiveEntry`.
+
+    Raises:
+        UserError: the run has no classes, or no pictures.
+    """
+    require_labels(run)
+    require_pictures(run)
 
 
 def build_distillation(config: DistillationConfig, context: BuildContext) -> Distillation:

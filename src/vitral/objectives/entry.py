@@ -15,7 +15,16 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.objectives.objective import Objective
 
-__all__ = ["BuildContext", "EvaluateBy", "NamedConfig", "ObjectiveEntry", "RunSettings", "Teacher", "require_labels"]
+__all__ = [
+    "BuildContext",
+    "EvaluateBy",
+    "NamedConfig",
+    "ObjectiveEntry",
+    "RunSettings",
+    "Teacher",
+    "require_labels",
+    "require_pictures",
+]
 
 Config = TypeVar("Config")
 
@@ -119,4 +128,17 @@ def require_labels(run: RunSettings) -> None:
         raise UserError(
             "--data.source images has no classes to learn: choose --data.source folder, or a recipe that learns "
             "without labels, such as masked-patch"
+        )
+
+
+def require_pictures(run: RunSettings) -> None:
+    """Validates a run whose objective learns from grey or colour pictures.
+
+    Raises:
+        UserError: its images have any number of channels.
+    """
+    if run.data.channels is not None:
+        raise UserError(
+            f"{run.objective.name} learns from grey or colour pictures, not from images of {run.data.channels} "
+            "channels (--data.channels)"
         )

@@ -16,13 +16,21 @@ from vitral.config import check_divisible, renamed
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.models import Model
-from vitral.objectives.entry import BuildContext, EvaluateBy
+from vitral.objectives.entry import BuildContext, EvaluateBy, RunSettings
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import expand_indices, gather_tokens, patchify, to_uint8, unpatchify
 from vitral.objectives.prng import sample_without_replacement, uniforms
-from vitral.objectives.self_supervised import Learner, SelfSupervised, plain_vit
+from vitral.objectives.self_supervised import Learner, SelfSupervised, plain_vit, refuse_probe
 
-__all__ = ["Colours", "MaskedPatchConfig", "MaskedPatchLearner", "Pixels", "build_masked_patch", "corrupted"]
+__all__ = [
+    "Colours",
+    "MaskedPatchConfig",
+    "MaskedPatchLearner",
+    "Pixels",
+    "build_masked_patch",
+    "corrupted",
+    "validate_masked_patch",
+]
 
 LEVELS = 8
 """Three bits a channel."""
@@ -287,3 +295,18 @@ def build_masked_patch(config: MaskedPatchConfig, context: BuildContext) -> Self
             "change: set --train.accumulate 1, or --objective.replaced-from image"
         )
     return SelfSupervised(partial(MaskedPatchLearner, config=config, preprocessing=context.preprocessing))
+
+
+def validate_masked_patch(run: RunSettings) -> None:
+    """See `ObjectiveEntry`.
+
+    Raises:
+        UserError: the run trains a linear probe, or predicts colours of images that have none.
+    """
+    refuse_probe(run)
+    assert isinstance(run.objective, MaskedPatchConfig)
+    if run.data.channels is not None and run.objective.target in ("mean_colour", "small_patch"):
+        raise UserError(
+            f"images of {run.data.channels} channels (--data.channels) have no colours to predict: give "
+            "--objective.target pixels"
+        )

@@ -6,10 +6,10 @@ from pydantic import Discriminator, Tag
 
 from vitral.objectives.classification import ClassificationConfig, build_classification
 from vitral.objectives.dino import DINOConfig, build_dino, validate_dino
-from vitral.objectives.distillation import DistillationConfig, build_distillation
+from vitral.objectives.distillation import DistillationConfig, build_distillation, validate_distillation
 from vitral.objectives.entry import BuildContext, NamedConfig, ObjectiveEntry, RunSettings, require_labels
 from vitral.objectives.mae import MAEConfig, build_mae
-from vitral.objectives.masked_patch import MaskedPatchConfig, build_masked_patch
+from vitral.objectives.masked_patch import MaskedPatchConfig, build_masked_patch, validate_masked_patch
 from vitral.objectives.multi_label import MultiLabelConfig, build_multi_label, validate_multi_label
 from vitral.objectives.objective import Objective
 from vitral.objectives.regression import RegressionConfig, build_regression, validate_regression
@@ -23,8 +23,12 @@ ENTRIES: tuple[ObjectiveEntry[Any], ...] = (
     ),
     ObjectiveEntry(name="multi_label", config=MultiLabelConfig, build=build_multi_label, validate=validate_multi_label),
     ObjectiveEntry(name="regression", config=RegressionConfig, build=build_regression, validate=validate_regression),
-    ObjectiveEntry(name="distillation", config=DistillationConfig, build=build_distillation, validate=require_labels),
-    ObjectiveEntry(name="masked_patch", config=MaskedPatchConfig, build=build_masked_patch, validate=refuse_probe),
+    ObjectiveEntry(
+        name="distillation", config=DistillationConfig, build=build_distillation, validate=validate_distillation
+    ),
+    ObjectiveEntry(
+        name="masked_patch", config=MaskedPatchConfig, build=build_masked_patch, validate=validate_masked_patch
+    ),
     ObjectiveEntry(name="mae", config=MAEConfig, build=build_mae, validate=refuse_probe),
     ObjectiveEntry(name="dino", config=DINOConfig, build=build_dino, validate=validate_dino),
 )

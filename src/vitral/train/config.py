@@ -203,10 +203,6 @@ class RunConfig:
         channels = f"images of {self.data.channels} channels (--data.channels)"
         if flags := self.augment.colour_flags:
             raise UserError(f"{channels} have no colours to augment: give {' '.join(flags)}")
-        if self.objective.name in ("dino", "distillation"):
-            raise UserError(f"{self.objective.name} learns from grey or colour pictures, not from {channels}")
-        if getattr(self.objective, "target", None) in ("mean_colour", "small_patch"):
-            raise UserError(f"{channels} have no colours to predict: give --objective.target pixels")
 
     def resolved(self, *, num_classes: int) -> "RunConfig":
         """The configuration with derived settings: the number of classes, and the model's image size and channels.

@@ -50,7 +50,7 @@ LOADED: dict[str, Saved] = {
     }.items()
     for name in names
 }
-QUICK = ("learned_2d stem", "rope stem", "resampled as dinov2", "SigLIP")
+QUICK = ("learned_2d stem", "rope stem", "SigLIP")
 """A few for `make test`; `make test-slow` runs the others."""
 
 
