@@ -1,4 +1,4 @@
-"""The process of a worker: computes what it is sent until it is told to end, or the service is gone."""
+"""The process of a worker: computes what it is sent until it is stopped, or the service is gone."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What disturbed a measurement is told in sentences."""
+"""Sentences name what disturbed a measurement."""
 
 import subprocess
 from types import SimpleNamespace

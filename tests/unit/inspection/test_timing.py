@@ -1,4 +1,4 @@
-"""Functions are timed in turns, and their times are told as percentiles and ratios."""
+"""Functions are timed in turns; their times become percentiles and ratios."""
 
 import pytest
 
