@@ -14,6 +14,10 @@ LIMIT = "VITRAL_MAX_PIXELS"
 """Environment variable with the largest number of pixels of an image."""
 
 
+NARROW = 16
+"""Pixels that a row counts as at least: Pillow keeps a pointer and padding for each, however short."""
+
+
 def max_pixels() -> int:
     """Pixels that an image may have: Pillow's limit, which the environment variable VITRAL_MAX_PIXELS replaces.
 
@@ -38,9 +42,10 @@ def check_size(width: int, height: int, *, depth: int = 1) -> None:
     Raises:
         NotRead: the image is refused.
     """
-    pixels, limit = width * height * depth, max_pixels()
-    if not pixels:
+    if not width * height * depth:
         raise NotRead("it has no pixels")
+    pixels, limit = max(width, NARROW) * height * depth, max_pixels()
     if pixels > limit:
         allow = f"{LIMIT}={pixels} in the environment allows it"
-        raise NotRead(f"its {width}x{height} pixels are more than the {limit} allowed: {allow}")
+        counted = f", counted as {NARROW} a row," if width < NARROW else ""
+        raise NotRead(f"its {width}x{height} pixels{counted} are more than the {limit} allowed: {allow}")

@@ -4,7 +4,9 @@ import errno
 import os
 import resource
 import socket
+import struct
 import warnings
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -553,3 +555,14 @@ def test_a_format_whose_package_is_missing_names_the_extra(form, name, monkeypat
     monkeypatch.setattr(formats, "_installed", lambda: tuple(set(formats.SUFFIXES) - {form}))
     with pytest.raises(UnreadableImage, match=rf"it is {name}: pip install 'vitral\[images\]' reads it"):
         read_image(content, channels=3)
+
+
+def test_short_rows_count_as_what_they_take_in_memory() -> None:
+    """A PNG of 70 bytes that claims 80 million rows of one pixel took 2.5 GB."""
+    head = struct.pack(">IIBBBBB", 1, 80_000_000, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(20))), (b"IEND", b""))
+    file = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    with pytest.raises(UnreadableImage, match="1x80000000 pixels, counted as 16 a row, are more than"):
+        read_image(file, channels=3)
