@@ -103,7 +103,6 @@ def test_threads_and_interruptions_leave_the_same_bytes(photographs: Path, tmp_p
     assert not packed(photographs, tmp_path / "third", short_side=64).fresh
 
 
-@pytest.mark.slow
 def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2400, 24, 24), np.uint8)

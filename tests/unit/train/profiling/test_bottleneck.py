@@ -193,7 +193,6 @@ def test_a_run_on_a_slow_disk(tmp_path, monkeypatch, capsys, workers):
     assert (each[2] == "1 worker") == (workers == 1)
 
 
-@pytest.mark.slow
 def test_a_run_of_a_slow_model(tmp_path, monkeypatch, capsys):
     compute = Classification.loss
 
