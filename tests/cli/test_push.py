@@ -188,6 +188,7 @@ def test_tokens_without_rights_are_refused(
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     error = screen.refusal("push", trained, "me/digits")
     assert "me/digits" in error
+    assert "no write permission" in error
     assert "hf auth login" in error
     assert hub.repos == {}
 
