@@ -14,12 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from distributed.assignments import LOGITS, READABLE, assignments
-from distributed.runs import RUNS, with_teacher
+from distributed.runs import RUNS
 from forks import pair, start
 from processes import SECONDS, SOURCES, records, steps_taken, wait_until
-from vitral.runs.run import Run
-from vitral.train.fit import fit
 
+TRAIN = Path(__file__).with_name("train_tiny.py")
 QUICK = ("ddp", "fsdp", "hsdp", "fsdp-muon", "ddp-adamw-masked-patch")
 """Runs of `make test`; `make test-slow` compares the others."""
 
@@ -62,35 +61,39 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder with a run of two processes, by name; trains the quick ones together, and the others."""
+    """The folder with a run of two processes, by name; trains the quick ones together, and the others.
+
+    In it, `alone` has the same runs of one process.
+    """
 
     @functools.cache
     def train(*names: str) -> Path:
         folder = tmp_path_factory.mktemp("pairs")
-        processes = pair(folder, *names, cwd=folder, script=Path(__file__).with_name("train_tiny.py"))
+        processes = pair(folder, folder, *names, cwd=folder, script=TRAIN)
         stderr = "".join(process.ended() for process in processes)
         assert [process.returncode for process in processes] == [0, 0], stderr
         assert "64 images in all, 32 on each of 2 devices" in stderr
         assert stderr.count("step 12/12") == len(names), "only one process prints"
+        (folder / "alone").mkdir()
+        alone = start(folder / "alone", folder, *names, cwd=folder, script=TRAIN)
+        stderr = alone.ended()
+        assert alone.returncode == 0, stderr
         return folder
 
     return lambda name: train(*(other for other in RUNS if (other in QUICK) == (name in QUICK)))
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RUNS])
-def test_two_processes_equal_one(pairs, tmp_path, name):
-    folder = pairs(name)
-    run = Run(tmp_path)
-    fit(run, with_teacher(RUNS[name], folder))
-    run.close()
-    for ours, theirs in zip(records(folder / name), records(tmp_path), strict=True):
+def test_two_processes_equal_one(pairs, name):
+    two, one = pairs(name) / name, pairs(name) / "alone" / name
+    for ours, theirs in zip(records(two), records(one), strict=True):
         for key in theirs.keys() & PROBES.keys():
             assert ours.pop(key) == pytest.approx(theirs.pop(key), abs=PROBES[key] / 359), key
         # a norm is as large as there are weights, and has float32's digits, not more
         norm = {key: theirs.pop(key) for key in ("train/gradient_norm",) if key in theirs}
         assert {key: ours.pop(key) for key in norm} == pytest.approx(norm, rel=1e-5, abs=1e-5), ours["step"]
         assert ours == pytest.approx(theirs, abs=1e-5), ours["step"]
-    ours, theirs = (load_file(path / "model.safetensors") for path in (folder / name, tmp_path))
+    ours, theirs = (load_file(path / "model.safetensors") for path in (two, one))
     for key, value in theirs.items():
         # keys' biases have no gradient but rounding, which Adam makes as large as any
         third = len(value) // 3
