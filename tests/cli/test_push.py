@@ -118,7 +118,6 @@ torch.save(getattr(output, "logits", output), "logits.pt")
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", OWNERS)
 def test_other_libraries_load_what_was_pushed(screen: Screen, tmp_path: Path, hub: Hub, form: str) -> None:
     """They run as their users run them, in a process of their own."""

@@ -1,12 +1,10 @@
 """Two processes equal one, their number may change when a run resumes, and if one dies or hangs, all end."""
 
-import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +17,6 @@ from forks import pair, start
 from processes import SECONDS, SOURCES, records, steps_taken, wait_until
 
 TRAIN = Path(__file__).with_name("train_tiny.py")
-QUICK = ("ddp", "fsdp", "hsdp", "fsdp-muon", "ddp-adamw-masked-patch")
-"""Runs of `make test`; `make test-slow` compares the others."""
-
 PROBES = {"test/knn": 1.5, "test/linear": 4.5}
 """Of 359 images, those whose class may change where features differ in their last digits. The linear probe chooses its
 strength by the images it holds out, so that one of these may take another.
@@ -60,32 +55,24 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder with a run of two processes, by name; trains the quick ones together, and the others.
-
-    In it, `alone` has the same runs of one process.
-    """
-
-    @functools.cache
-    def train(*names: str) -> Path:
-        folder = tmp_path_factory.mktemp("pairs")
-        processes = pair(folder, folder, *names, cwd=folder, script=TRAIN)
-        stderr = "".join(process.ended() for process in processes)
-        assert [process.returncode for process in processes] == [0, 0], stderr
-        assert "64 images in all, 32 on each of 2 devices" in stderr
-        assert stderr.count("step 12/12") == len(names), "only one process prints"
-        (folder / "alone").mkdir()
-        alone = start(folder / "alone", folder, *names, cwd=folder, script=TRAIN)
-        stderr = alone.ended()
-        assert alone.returncode == 0, stderr
-        return folder
-
-    return lambda name: train(*(other for other in RUNS if (other in QUICK) == (name in QUICK)))
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every run on two processes, by name, and in `alone` the same runs on one process."""
+    folder = tmp_path_factory.mktemp("pairs")
+    processes = pair(folder, folder, *RUNS, cwd=folder, script=TRAIN)
+    stderr = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], stderr
+    assert "64 images in all, 32 on each of 2 devices" in stderr
+    assert stderr.count("step 12/12") == len(RUNS), "only one process prints"
+    (folder / "alone").mkdir()
+    alone = start(folder / "alone", folder, *RUNS, cwd=folder, script=TRAIN)
+    stderr = alone.ended()
+    assert alone.returncode == 0, stderr
+    return folder
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RUNS])
+@pytest.mark.parametrize("name", RUNS)
 def test_two_processes_equal_one(pairs, name):
-    two, one = pairs(name) / name, pairs(name) / "alone" / name
+    two, one = pairs / name, pairs / "alone" / name
     for ours, theirs in zip(records(two), records(one), strict=True):
         for key in theirs.keys() & PROBES.keys():
             assert ours.pop(key) == pytest.approx(theirs.pop(key), abs=PROBES[key] / 359), key
@@ -102,7 +89,7 @@ def test_two_processes_equal_one(pairs, name):
 
 
 def test_two_processes_assign_as_one_that_has_no_unreadable_image(pairs):
-    parts = [load_file(pairs(QUICK[0]) / f"assignments-{rank}.safetensors") for rank in (0, 1)]
+    parts = [load_file(pairs / f"assignments-{rank}.safetensors") for rank in (0, 1)]
     expected = assignments(LOGITS[READABLE], torch.ones(int(READABLE.sum()), dtype=torch.bool))
     torch.testing.assert_close(torch.cat([part["sinkhorn"] for part in parts])[READABLE], expected["sinkhorn"])
     for part in parts:
