@@ -4,8 +4,8 @@
 PYTHON ?= python3
 # Processes that run the tests: three for two cores, because some tests wait for processes of their own.
 JOBS ?= 3
-# A process without work takes over tests from the others. By default each keeps the twelfth of the tests that it starts
-# with, and one of these twelfths are nearly all that run commands.
+# A process that runs out of tests takes over others'. By default each keeps the twelfth of all tests that it starts with,
+# and the first twelfth has nearly all tests of commands, so one process works long after the others.
 PARALLEL = --numprocesses=$(JOBS) --dist=worksteal
 
 # The files with tests of compiled models: collecting all the others takes as long as running these.
