@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from vitral.data.images import boxes, errors, png, tiff
+from vitral.data.images.complete import check_complete
 from vitral.data.images.costs import decoding_cost, tiff_cost, unopened_cost
 from vitral.data.images.errors import NotRead, UnreadableImage, is_machine_error
 from vitral.data.images.formats import (
@@ -212,7 +213,10 @@ def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -
     if not stream.read(1):
         raise NotRead("it is empty")
     stream.seek(-1, 1)
+    start = stream.tell()
     with open_image(stream, name=name) as image:
+        image.load()
+        check_complete(image, stream, start)
         plain, memory = to_plain(image, channels=channels, name=name, keep=False), held_by(image)
         if image.info.get("nclx_profile", {}).get("transfer_characteristics") in HDR:
             note_first(FOR_HDR, name)
