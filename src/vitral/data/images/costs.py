@@ -20,7 +20,7 @@ IN_PLACE = ("RGB", "RGBA", "LA", "I", "F")
 PLAIN = 5
 """Bytes a pixel of the result, with some rows that are changed."""
 
-DECODERS = {"JPEG2000": 24, "AVIF": 18, "HEIF": 15, "JXL": 25, "WEBP": 13}
+DECODERS = {"JPEG2000": 20, "AVIF": 14, "HEIF": 10, "JXL": 20, "WEBP": 13}
 """Bytes a pixel of what a decoder holds itself besides."""
 
 DEEP_PNG = 5

@@ -35,6 +35,9 @@ DEFAULT = "1GiB"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?) *([KMGT]?)(?:I?B)?", re.IGNORECASE)
 
+BLOCK = 2**26
+"""Bytes of the blocks in which Pillow stores images."""
+
 PARTS = 64
 """Parts that processes divide the memory into. Each is the lock of a byte, which the system frees if they die."""
 
@@ -183,3 +186,7 @@ def _lock(file: int, part: int, *, wait: bool) -> bool:
 
 def _format(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB" if size < 10 * 2**30 else f"{size / 2**30:,.0f} GiB"
+
+
+# The system gets blocks of more than 32 MiB back at once; glibc keeps smaller ones, for each thread.
+Image.core.set_block_size(BLOCK)

@@ -6,7 +6,7 @@ from PIL import Image
 
 __all__ = ["convert", "keeps_size", "relabel", "turn"]
 
-PIXELS = 2**19
+PIXELS = 2**18
 """Pixels that are changed at a time."""
 
 IN_PLACE = ("RGB", "RGBA")

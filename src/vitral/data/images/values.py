@@ -11,7 +11,7 @@ from vitral.data.notes import note_first
 
 __all__ = ["extremes", "parts", "to_8_bits"]
 
-ROWS = 2**20
+ROWS = 2**17
 """Values that are scaled at a time, so that large images need little memory."""
 
 STRETCHED = "its values fit no usual range (0 to 1, 255 or 65535), so each such image is stretched to its own extremes"
