@@ -113,7 +113,8 @@ def verify(model: Model, destination: Path, form: str) -> Verification:
     if form in BUILDERS and isinstance(loaded, ViT) and isinstance(model, ViT):
         upstream = load_upstream_model(form, destination / WEIGHTS if folder else destination, loaded.config)
         if isinstance(upstream, UpstreamModel):
-            return verify_by_upstream(model, upstream, resample=loaded.config.position_resample)
+            verified = verify_by_upstream(model, upstream, resample=loaded.config.position_resample)
+            return replace(verified, notes=[*notes, *verified.notes])
         notes.append(upstream)
     differences = largest_differences(outputs(model), outputs(loaded), random_images(model, model.config.image_hw))
     return Verification(by="Vitral", differences=differences, notes=notes)

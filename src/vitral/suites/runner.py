@@ -300,5 +300,6 @@ class SuiteRunner:
 
 def _training_key(config: RunConfig) -> str:
     """What the score of a training depends on, except the weights, which the extractor's fingerprint identifies."""
-    model, data = replace(config.model, weights=None), replace(config.data, workers=0)
+    model = replace(config.model, weights=None, checkpoint_key=None, prefix=None, given=())
+    data = replace(config.data, workers=0)
     return str(to_dict(replace(config, model=model, data=data)))
