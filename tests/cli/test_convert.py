@@ -500,17 +500,6 @@ def test_every_command_that_names_a_model_reads_a_part_of_a_file(
     assert "is the name of a model" in screen.refusal("bench", "ViT-mu/16", "--prefix", "eye.")
 
 
-def test_fine_tuning_in_an_evaluation_reads_the_file_with_the_same_options(
-    screen: Screen, photographs: Path, tmp_path: Path
-) -> None:
-    tensors = upstream_state_dict(LINEAGES["timm"], small_model(image_size=16, num_classes=6))[0]
-    eye = {f"eye.{name}": tensor for name, tensor in tensors.items()} | {"text.weight": torch.zeros(2)}
-    torch.save(eye, tmp_path / "x.pth")
-    words = ["eval", tmp_path / "x.pth", "--suite", "finetune", "--data.root", photographs, "--data.workers", "0"]
-    words += ["--seeds", "0", "--device", "cpu"]
-    assert "finetune" in screen.run(*words, *HEADS, "--prefix", "eye.")
-
-
 def test_a_single_file_says_what_it_leaves_open(screen: Screen, tmp_path: Path) -> None:
     small = small_model(image_size=16, gelu="quick", pre_norm=True, patch_bias=False)
     save_model(tmp_path / "model", small, small.card)

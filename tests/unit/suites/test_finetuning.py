@@ -223,3 +223,15 @@ def test_a_joined_source_has_the_images_of_both(splits: dict[str, Source]) -> No
     assert both.labels.tolist() == [*splits["train"].labels, *splits["val"].labels]
     assert [both.name(number) for number in (299, 300, 359)] == ["digits[299]", "digits[300]", "digits[359]"]
     assert np.array_equal(np.asarray(both.stored(310)), np.asarray(splits["val"].stored(10)))
+
+
+def test_a_part_of_a_file_is_fine_tuned(tmp_path: Path) -> None:
+    tensors = upstream_state_dict(LINEAGES["timm"], small_model(image_size=16, gelu="quick"))[0]
+    eye = {f"eye.{name}": tensor for name, tensor in tensors.items()} | {"text.weight": torch.zeros(2)}
+    torch.save({"student": eye, "other": eye}, tmp_path / "x.pth")
+    reading = dict(checkpoint_key="student", prefix="eye.", num_heads=3, gelu="quick")
+    settings = dict(data=DATA, device="cpu", **reading)
+    config = finetune_config(tmp_path / "x.pth", QUICK, fresh=False, **settings)
+    assert config.model.reading == reading
+    assert finetune_config(tmp_path / "x.pth", QUICK, fresh=True, **settings).model.reading == {}
+    assert "x.pth" not in training_key(config)
