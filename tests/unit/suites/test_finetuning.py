@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import small_model
 from vitral.card import ModelCard
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage
@@ -26,9 +27,12 @@ from vitral.suites.finetuning import (
     num_finetuning_images,
     select_protocol,
 )
+from vitral.suites.runner import training_key
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 from vitral.weights.folder import load_model, save_model
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.write import upstream_state_dict
 
 QUICK = Protocol(rates=(1e-6, 0.2), steps=15, batch_size=32, image_size=None, augment=False)
 DATA = DataConfig(source="digits")
