@@ -84,10 +84,8 @@ def load_upstream(
     if adapter is not None:
         source = replace(source, tensors=adapter.merged(source.tensors, source.lineage.canonicalise))
     lineage = source.lineage
-    upstream_config = {**source.upstream_config, **stated_heads(overrides.get("num_heads"))}
-    upstream_config |= {"pool": overrides["pool"]} if "pool" in overrides else {}
+    upstream_config = {**source.upstream_config, **_given(overrides)}
     config, (state, missing, unexpected), stated = _convert(source, upstream_config, overrides, path)
-    _check_decided(source, upstream_config, overrides, path)
     notes = [*source.notes, *stated, *_assumptions(source, config, upstream_config, overrides)]
     model = blank_model(config)
     assert isinstance(model, ViT)
@@ -107,14 +105,19 @@ def load_upstream(
     _fill(model, state, complete=not missing)
     unnamed = _without_classes(model, lineage)
     model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name, named=not unnamed)
-    report = LoadReport(
+    return model.eval(), LoadReport(
         lineage=lineage.name,
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
         notes=(*notes, *card_notes, *unnamed),
     )
-    return model.eval(), report
+
+
+def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What a user gives that decides how tensors are read, beside the configuration."""
+    pool = {"pool": overrides["pool"]} if "pool" in overrides else {}
+    return stated_heads(overrides.get("num_heads")) | pool
 
 
 def _without_classes(model: ViT, lineage: Lineage) -> list[str]:
@@ -133,13 +136,18 @@ def _convert(
 
     Raises:
         UserError: shapes or fields do not fit each other.
+        UndecidedError: the file leaves open what its model computes.
     """
     lineage, tensors = source.lineage, source.tensors
     try:
         config = lineage.infer_config(tensors, upstream_config)
         stated, notes = source.settings.overrides(given=overrides, gated=config.mlp == "swiglu")
         config = replace(config, **{**stated, **overrides})
-        return config, from_upstream(lineage.mapping(config), lineage.prepare(tensors, config)), notes
+        converted = from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
+        _check_decided(source, upstream_config, overrides, path)
+        return config, converted, notes
+    except UndecidedError:
+        raise
     except UserError as error:
         reason = str(error)
     except KeyError as error:
