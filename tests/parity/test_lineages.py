@@ -159,7 +159,7 @@ def peer_output(peer: Callable, images: Tensor) -> Tensor:
 
 
 def upstream_config(peer: nn.Module, name: str) -> dict:
-    """Content of the upstream `config.json`: transformers' configuration, or timm's name and what tensors leave open."""
+    """Content of the upstream `config.json`: transformers' configuration, or timm's name and open arguments."""
     config = getattr(peer, "config", None)
     if config is not None:
         return config.to_dict()
