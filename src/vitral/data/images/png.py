@@ -40,7 +40,7 @@ def correct_values(image: Image.Image, stream: Stream, start: int, *, name: str)
         return image
     rawmode = image.tile[0][3]
     key = image.info.get("transparency")
-    if rawmode in GREYS and key is not None:
+    if isinstance(rawmode, str) and rawmode in GREYS and key is not None:
         image.info["transparency"] = key * GREYS[rawmode]
     if image.mode.startswith("I;16"):
         image.info["bits"] = _significant_bits(stream, start)
