@@ -1,5 +1,6 @@
 """A checkpoint as its owner saves it, and what Vitral must do with it."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-__all__ = ["Saved", "owner_output", "randomised", "safetensors", "torch_file", "transformers_folder"]
+__all__ = ["Saved", "owner_output", "randomised", "safetensors", "torch_file", "transformers_folder", "with_json"]
 
 Save = Callable[[nn.Module, Path], Path]
 """Saves an owner's model below a folder, and returns the path that its user would load."""
@@ -82,3 +83,14 @@ def transformers_folder(model: nn.Module, folder: Path) -> Path:
     """`save_pretrained`: `config.json` and `model.safetensors`."""
     model.save_pretrained(folder / "saved")  # pyright: ignore[reportCallIssue]
     return folder / "saved"
+
+
+def with_json(config: Mapping[str, Any]) -> Save:
+    """A folder with the state dict and this `config.json`."""
+
+    def save(model: nn.Module, folder: Path) -> Path:
+        safetensors(model, folder)
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return save

@@ -1,19 +1,16 @@
 """Files whose settings or further tensors change what the owner computes: activations, averages, probes, wrappers."""
 
 import argparse
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import transformers
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from parity.saved.case import Save, Saved, safetensors, torch_file
+from parity.saved.case import Save, Saved, safetensors, torch_file, with_json
 from parity.saved.transformers_files import built, cls_token
 from parity.saved.wrapped_files import others, prefixed, timm_encoder, timm_vit, transformers_vit, under
 
@@ -231,17 +228,6 @@ class Pooled(nn.Module):
         return self.classifier(self.vit(images).last_hidden_state[:, 0])
 
 
-def with_json(config: Mapping[str, Any]) -> Save:
-    """A folder with the state dict and this `config.json`."""
-
-    def save(model: nn.Module, folder: Path) -> Path:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "x.safetensors")
-        (folder / "config.json").write_text(json.dumps(config))
-        return folder
-
-    return save
-
-
 def classifying(family: str) -> Callable[[], nn.Module]:
     """CLIP or SigLIP with a classifier, with one head."""
 
@@ -315,7 +301,16 @@ NAMES: dict[str, Saved] = {
         build=hf_vit(),
         save=safetensors,
         lineage="transformers",
-        notes=("does not store its epsilon: 1e-12", '{"model_type": "vit_msn"}', "does not store its preprocessing"),
+        notes=(
+            "does not store its epsilon: 1e-12",
+            '{"model_type": "vit_msn", "num_attention_heads": 1}',
+            "does not store its preprocessing",
+        ),
+    ),
+    "MSN, with the configuration that the note names": Saved(
+        build=built("ViTMSNForImageClassification", "ViTMSNConfig", num_attention_heads=1, num_labels=7),
+        save=with_json({"model_type": "vit_msn", "num_attention_heads": 1}),
+        lineage="transformers",
     ),
     "a module beside a state dict": refused(
         build=timm_encoder,

@@ -10,8 +10,11 @@ import torch
 import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers.models.paddleocr_vl.configuration_paddleocr_vl import PaddleOCRVisionConfig
+from transformers.models.paddleocr_vl.modeling_paddleocr_vl import PaddleOCRVisionModel
+from transformers.models.phi4_multimodal.modeling_phi4_multimodal import Phi4MultimodalVisionModel
 
-from parity.saved.case import Save, Saved, safetensors, torch_file, transformers_folder
+from parity.saved.case import Save, Saved, safetensors, torch_file, transformers_folder, with_json
 from parity.saved.transformers_files import SIZES, built, edited, mean_of_patches
 
 __all__ = ["CASES"]
@@ -19,6 +22,7 @@ __all__ = ["CASES"]
 TEXT: dict[str, Any] = dict(
     hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, vocab_size=99, eos_token_id=2
 )
+ONE_HEAD = {**SIZES, "num_attention_heads": 1}
 
 
 def both_towers(family: Literal["CLIP", "Siglip"], model: str, *, vision: Mapping[str, Any], **values: Any) -> Any:
@@ -34,6 +38,20 @@ def image_features(model: Any, images: Tensor) -> Tensor:
     """The embedding of the images in an image-text model."""
     features = model.get_image_features(images)
     return features if isinstance(features, Tensor) else features.pooler_output
+
+
+def paddle() -> nn.Module:
+    """PaddleOCR-VL's tower: SigLIP's tensors, and rotary positions without tensors."""
+    return PaddleOCRVisionModel(PaddleOCRVisionConfig(**ONE_HEAD))
+
+
+def phi() -> nn.Module:
+    """Phi-4's tower, which computes what SigLIP does.
+
+    It is eager because `sdpa` takes the attention for causal where no patch is masked, and not where one is.
+    """
+    config = transformers.Phi4MultimodalVisionConfig(**ONE_HEAD, attn_implementation="eager")
+    return Phi4MultimodalVisionModel(config)
 
 
 class LayerScale(nn.Module):
@@ -219,6 +237,26 @@ CASES: dict[str, Saved] = {
     "SigLIP, no pooling": siglip(
         build=SIGLIP(vision_use_head=False), output=mean_of_patches, compare="pooled", notes=("mean of the patches",)
     ),
+    **{
+        f"SigLIP, no pooling, {name}": siglip(
+            build=SIGLIP(vision_use_head=False, num_attention_heads=1),
+            output=mean_of_patches,
+            compare="pooled",
+            notes=("mean of the patches",),
+            **how,
+        )
+        for name, how in (
+            ("with the configuration that the refusal names", dict(save=with_json({"vision_use_head": False}))),
+            ("bare file with the option that the refusal names", dict(save=safetensors, options={"pool": "gap"})),
+        )
+    },
+    "SigLIP, no pooling, bare file": refused(
+        build=SIGLIP(vision_use_head=False), save=safetensors, refusal='a config.json of {"vision_use_head": false}'
+    ),
+    "PaddleOCR-VL's tower": refused(build=paddle, refusal="model_type paddleocr_vl_vision"),
+    "PaddleOCR-VL's tower, bare file": refused(build=paddle, save=safetensors, refusal="with rotary positions"),
+    "Phi-4's tower": refused(build=phi, refusal="model_type phi4_multimodal_vision"),
+    "Phi-4's tower, bare file": siglip(build=phi, save=safetensors, compare="pooled"),
     "SigLIP 2, NaFlex": refused(
         build=lambda: transformers.Siglip2VisionModel(
             transformers.Siglip2VisionConfig(

@@ -48,6 +48,11 @@ UNKNOWN_GELU = (
     "its GELU: OpenAI's weights need --gelu quick (in Python gelu=\"quick\"), LAION's --gelu erf; or name a folder "
     "with this file and its config.json"
 )
+SIGLIP_MARKS = {"model_type", "vision_use_head"}
+UNKNOWN_TOWER = (
+    "what its tower computes, SigLIP's with the mean of the patches, or PaddleOCR-VL's with rotary positions: for "
+    'SigLIP, name a folder with this file and a config.json of {"vision_use_head": false} (in Python pool="gap")'
+)
 
 MODULES = {PATCHES: "patch_embed.proj", "pre_layrnorm": "norm_pre", "post_layernorm": "norm"}
 BLOCK_MODULES = {
@@ -170,6 +175,14 @@ def _siglip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTC
     )
 
 
+def _siglip_undecided(tensors: Tensors, upstream_config: Mapping[str, Any]) -> dict[str, str]:
+    """Without pooling, classifier and configuration, the tensors may be PaddleOCR-VL's, whose rotary positions have
+    none of their own.
+    """
+    decided = any(name.startswith(("head.", "classifier.")) for name in tensors)
+    return {} if decided or _vision_config(upstream_config).keys() & SIGLIP_MARKS else {"pool": UNKNOWN_TOWER}
+
+
 def _siglip_assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
     headless = config.pool == "gap" and "classifier.weight" not in tensors
     return ["the model has no pooling: the mean of the patches is used, as by its classifiers"] if headless else []
@@ -261,6 +274,7 @@ SIGLIP = Lineage(
     canonicalise=_siglip_canonicalise,
     stores=STORES | {"pool": ("map",), "pre_norm": (False,)},
     ignore=TEXT_TOWER + r"|^head\.",
+    undecided=_siglip_undecided,
     assumptions=_siglip_assumptions,
     finalise=_siglip_finalise,
 )

@@ -192,13 +192,14 @@ def _images(config: ViTConfig, upstream_config: Mapping[str, Any]) -> Images:
 
 
 def _assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
-    """A note on the epsilon, by which MSN alone differs."""
+    """A note on the epsilon, by which MSN alone differs; a file with a pooler or a decoder is none of MSN's."""
     stated = {"model_type", "layer_norm_eps"} & upstream_config.keys()
-    if stated or config.pool != "cls" or config.distillation or config.num_registers:
+    other = any(name.startswith(("pooler.", "decoder.")) for name in tensors)
+    if stated or other or config.pool != "cls" or config.distillation or config.num_registers:
         return []
     return [
         f"{NO_EPSILON}: 1e-12 is used, as in ViT; MSN has 1e-6: for its files, name a folder with this file and a "
-        'config.json of {"model_type": "vit_msn"}'
+        f'config.json of {{"model_type": "vit_msn", "num_attention_heads": {config.num_heads}}}'
     ]
 
 
