@@ -24,8 +24,8 @@ def state_dict(name: str = "vit_base_patch16_224", **args: Any) -> dict[str, tor
     return model.state_dict()
 
 
-def read(path: Path) -> tuple[Preprocessing, str]:
-    model, report = load_with_report(path)
+def read(path: Path, **options: Any) -> tuple[Preprocessing, str]:
+    model, report = load_with_report(path, **options)
     assert report is not None
     assert model.card is not None
     return model.card.preprocessing, " ".join(report.notes)
@@ -82,21 +82,21 @@ def test_the_arguments_of_timms_training_count(args: dict[str, Any], as_dict: bo
 
 
 @pytest.mark.parametrize(
-    ("name", "args", "like"),
+    ("name", "options", "like"),
     [
         ("vit_base_patch16_224", {}, "vit_base_patch16_224"),
-        ("vit_base_patch16_clip_224", {}, "vit_base_patch16_clip_224"),
-        ("vit_base_patch16_siglip_224", {}, "vit_base_patch16_siglip_224"),
+        ("vit_base_patch16_clip_224", {"gelu": "erf"}, "vit_base_patch16_clip_224"),
+        ("vit_base_patch16_siglip_224", {"gelu": "tanh"}, "vit_base_patch16_siglip_224"),
         ("vit_base_patch14_dinov2", {}, "vit_base_patch14_dinov2"),
-        ("vit_small_patch16_dinov3", {}, "vit_base_patch16_dinov3"),
+        ("vit_small_patch16_dinov3", {"pool": "gap"}, "vit_base_patch16_dinov3"),
         ("deit_base_distilled_patch16_224", {}, "deit_base_distilled_patch16_224"),
     ],
 )
 def test_a_bare_file_is_prepared_as_the_model_that_a_note_names(
-    name: str, args: dict[str, Any], like: str, tmp_path: Path
+    name: str, options: dict[str, Any], like: str, tmp_path: Path
 ) -> None:
-    torch.save(state_dict(name, **args), tmp_path / "x.pth")
-    preprocessing, notes = read(tmp_path / "x.pth")
+    torch.save(state_dict(name), tmp_path / "x.pth")
+    preprocessing, notes = read(tmp_path / "x.pth", **options)
     cfg = get_pretrained_cfg(like)
     assert cfg is not None
     check(preprocessing, resolve_data_config(pretrained_cfg=cfg.to_dict()))

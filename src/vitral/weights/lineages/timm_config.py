@@ -99,7 +99,7 @@ TENSORS = {
     r"relative_position_bias_table$|(^|[._])rel_pos": "adds relative position biases",
     r"\.lora_[AB]\.|\.weight_(orig|mask|[gv])$": "stores weights in parts (LoRA, pruning or weight norm)",
     r"^rope\.": ROTARY,
-    r"^patch_embed\.norm\.": "normalises its patches",
+    r"^patch_embed\.norm\.": "normalises its patches, as AIMv2 does",
     rf"^{BACKBONE}(?!stem\.|stages\.)": "has a ResNet of another kind",
 }
 """Names of tensors, and what a model with them computes that Vitral does not."""
