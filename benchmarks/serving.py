@@ -72,9 +72,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64, help="connections at full load (default: 64)")
     parser.add_argument("--max-batch", type=int, default=32, help="of the services (default: 32)")
     parser.add_argument(
-        "--results", type=Path, default=Path("serving.md"), help="file to append to (default: serving.md)"
+        "--results", type=Path, default=Path("runs/serving.md"), help="file to append to (default: runs/serving.md)"
     )
     options = parser.parse_args()
+    options.results.parent.mkdir(parents=True, exist_ok=True)
     for name in options.models:
         Benchmark(name, options).run()
 
@@ -190,19 +191,23 @@ class Benchmark:
                 soak.memory.append(process.resident_megabytes())
                 soak.queue.append(await process.queue())
                 if len(soak.memory) % 60 == 0:
-                    self.note(f"soak, {len(soak.memory)} s: {soak.memory[-1]:.0f} MB, {soak.queue[-1]:.0f} images wait")
+                    self.note(f"soak, {len(soak.memory)} s: {soak.so_far()}")
 
-        async def run(process: Process) -> Load:
+        async def run(process: Process) -> None:
             watcher = asyncio.ensure_future(watch(process))
-            rate, seconds = 2 * capacity, self.options.soak
-            load = await open_loop(
-                process.port, self.pictures, seconds=seconds, rate=rate, timeout=SOAK_TIMEOUT, most=SOAK_CONNECTIONS
+            await open_loop(
+                process.port,
+                self.pictures,
+                seconds=self.options.soak,
+                rate=2 * capacity,
+                timeout=SOAK_TIMEOUT,
+                most=SOAK_CONNECTIONS,
+                load=soak.load,
             )
             watcher.cancel()
-            return load
 
         with vitral_serve(self.folder, max_batch=self.batch) as process:
-            soak.load = asyncio.run(run(process))
+            asyncio.run(run(process))
         return soak
 
 

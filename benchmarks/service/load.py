@@ -79,13 +79,21 @@ async def closed_loop(port: int, pictures: list[Picture], *, seconds: float, cli
 
 
 async def open_loop(
-    port: int, pictures: list[Picture], *, seconds: float, rate: float, timeout: float | None = None, most: int = 256
+    port: int,
+    pictures: list[Picture],
+    *,
+    seconds: float,
+    rate: float,
+    timeout: float | None = None,
+    most: int = 256,
+    load: Load | None = None,
 ) -> Load:
     """Requests that come at random times, so many per second on average, whether or not those before are answered.
 
     A time counts from when the request was due. At most `most` are open at a time; a later one waits for its turn.
+    `load` is filled while they run.
     """
-    load, rng = Load(), np.random.default_rng(0)
+    load, rng = load or Load(), np.random.default_rng(0)
     connections, open_requests, tasks = deque(), asyncio.Semaphore(most), set()
     start = due = time.perf_counter()
     turn = 0

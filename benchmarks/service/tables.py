@@ -118,6 +118,12 @@ class Soak:
     queue: list[float] = field(default_factory=list)
     """Images that wait or are computed, at each second."""
 
+    def so_far(self) -> str:
+        """What became of the requests until now."""
+        statuses = ", ".join(f"{count} answered {status}" for status, count in sorted(self.load.statuses.items()))
+        lost = f"{self.load.lost} lost, {self.load.wrong} wrong"
+        return f"{statuses}, {lost}; {self.memory[-1]:.0f} MB, {self.queue[-1]:.0f} images wait"
+
     def table(self) -> str:
         """What became of the requests, and what had to hold."""
         load = self.load
