@@ -17,7 +17,9 @@ import argparse
 import asyncio
 import os
 import platform
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -71,11 +73,13 @@ def main() -> None:
     )
     parser.add_argument("--clients", type=int, default=64, help="connections at full load (default: 64)")
     parser.add_argument("--max-batch", type=int, default=32, help="of the services (default: 32)")
+    parser.add_argument("--workers", type=int, default=0, help="as vitral serve takes it (default: 0)")
     parser.add_argument(
         "--results", type=Path, default=Path("runs/serving.md"), help="file to append to (default: runs/serving.md)"
     )
     options = parser.parse_args()
     options.results.parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the services end too
     for name in options.models:
         Benchmark(name, options).run()
 
@@ -97,6 +101,7 @@ class Benchmark:
             self.folder = folder
             self.predictor, self.pictures = prepare(self.name, Path(folder), self.options)
             self.fastest, self.batch = self.sizes()
+            self.serve = partial(vitral_serve, folder, max_batch=self.batch, workers=self.options.workers)
             speeds = self.measure_speeds(self.services())
             self.write(f"\n{speeds.table()}\n")
             if self.options.soak:
@@ -124,7 +129,7 @@ class Benchmark:
 
     def services(self) -> dict[str, Callable]:
         """How to start each service; LitServe with the settings that answer most at full load."""
-        starts = {"vitral serve": partial(vitral_serve, self.folder, max_batch=self.batch)}
+        starts = {"vitral serve": self.serve}
         if not find_spec("litserve"):
             self.note("LitServe is not installed, so it is not measured")
             return starts
@@ -206,7 +211,7 @@ class Benchmark:
             )
             watcher.cancel()
 
-        with vitral_serve(self.folder, max_batch=self.batch) as process:
+        with self.serve() as process:
             asyncio.run(run(process))
         return soak
 

@@ -62,9 +62,9 @@ class Process:
 
 
 @contextmanager
-def vitral_serve(folder: str, *, max_batch: int) -> Iterator[Process]:
+def vitral_serve(folder: str, *, max_batch: int, workers: int = 0) -> Iterator[Process]:
     """`vitral serve`, once it is ready."""
-    arguments = ["--max-batch", str(max_batch), "--timeout", "10m"]
+    arguments = ["--max-batch", str(max_batch), "--timeout", "10m", "--workers", str(workers)]
     with _running([sys.executable, "-m", "vitral", "serve", f"model={folder}", *arguments]) as process:
         yield process
 
