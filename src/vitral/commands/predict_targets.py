@@ -10,6 +10,7 @@ from rich.table import Table
 
 from vitral.card import ModelCard
 from vitral.commands.output import print_json, printable
+from vitral.errors import shortened
 from vitral.files import as_csv
 from vitral.serve.predictor import Failure, Prediction
 
@@ -54,7 +55,7 @@ def label_cells(result: Prediction, form: str) -> tuple[str, ...]:
     """The labels of an image as cells of a table."""
     if form == "csv":
         return SEPARATOR.join(result.classes), SEPARATOR.join(f"{value:.6f}" for value in result.probabilities)
-    return ", ".join(result.classes) or "-", ", ".join(f"{value:.1%}" for value in result.probabilities)
+    return ", ".join(map(shortened, result.classes)) or "-", ", ".join(f"{value:.1%}" for value in result.probabilities)
 
 
 def number_cells(result: Prediction, form: str) -> tuple[str, ...]:
@@ -91,7 +92,7 @@ def write_table(results: Results, header: tuple[str, ...], cells: Callable[[Pred
     table = Table()
     table.add_column("image", overflow="fold")
     for name in header:
-        table.add_column(escape(printable(name)))
+        table.add_column(escape(printable(shortened(name))))
     for result in results:
         if isinstance(result, Prediction):
             table.add_row(*(escape(printable(cell)) for cell in (result.name, *cells(result))))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitral.errors import UserError
-from vitral.models import blank_model, give_buffers
+from vitral.models import blank_model, check_parts, give_buffers
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapters import Adapter
@@ -77,6 +77,7 @@ def load_upstream(
     upstream_config = {**source.upstream_config, **stated_heads(overrides.get("num_heads"))}
     config, (state, missing, unexpected), stated = _convert(source, upstream_config, overrides, path)
     notes = [*source.notes, *stated, *_assumptions(source, config, upstream_config, overrides)]
+    check_parts(config, num_tensors=len(source.tensors), origin=f"{path} does not fit its configuration")
     model = blank_model(config)
     assert isinstance(model, ViT)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
