@@ -122,10 +122,9 @@ def _check_sum(weights: Path, checksum: str | None) -> None:
     with weights.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         found = xxhash.xxh3_128_hexdigest(content)
     if found != checksum:
-        run = (weights.parent / "run.json").is_file()
-        again = (
-            f"write it again with vitral train --resume {shlex.quote(str(weights.parent))}" if run else "copy it again"
-        )
+        again = "copy it again"
+        if (weights.parent / "run.json").is_file():
+            again = f"write it again with vitral train --resume {shlex.quote(str(weights.parent))}"
         raise UserError(
             f"{weights} is damaged, because its checksum is not the one in {CONFIG}: {again}, or remove checksum there "
             "if you changed the weights yourself"

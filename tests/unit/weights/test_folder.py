@@ -59,6 +59,7 @@ def test_round_trip(changes: dict[str, Any], tmp_path: Path) -> None:
 def test_half_precision_weights_are_loaded_in_float32(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, folder / "model.safetensors")
+    edit(folder, lambda values: values.pop("checksum"))
     assert {tensor.dtype for tensor in load_model(folder).state_dict().values()} == {torch.float32}
 
 
