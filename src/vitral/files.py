@@ -200,7 +200,7 @@ def as_csv(rows: Sequence[Sequence[Any]]) -> str:
 
 def markdown_text(text: str) -> str:
     """Text as Markdown that shows it as it is, on one line: without HTML, links and emphasis."""
-    return MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(printable(text).split()))
 
 
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from forks import Fork, pair, start
 
-__all__ = ["SCENARIOS", "Outcome", "kill_and_resume"]
+__all__ = ["SCENARIOS", "Outcome", "flags", "kill_and_resume", "prepare", "undisturbed", "wait"]
 
 WORKERS = (0, 1, 2)
 SECONDS = 120
@@ -54,6 +54,7 @@ DINO = {
 
 
 def flags(settings: dict[str, object]) -> list[str]:
+    """The words of a command line that sets these."""
     return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
 
 
@@ -77,6 +78,7 @@ RUN = ("run/model.safetensors", "run/config.json")
 
 
 def training(name: str, recipe: str, settings: dict[str, object], *, size: int = 1) -> Scenario:
+    """A run that is resumed."""
     begin = ("train", recipe, *flags(settings), "--out", "run")
     return Scenario(name=name, begin=begin, resume=("train", "--resume", "run"), results=RUN, size=size)
 

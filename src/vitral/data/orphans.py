@@ -15,7 +15,8 @@ PR_SET_PDEATHSIG = 1
 def die_with_parent() -> None:
     """From now on Linux kills this process when the one that started it dies, even by SIGKILL.
 
-    It would otherwise hold its memory for seconds, and print a traceback about a broken pipe. Elsewhere nothing changes.
+    It would otherwise hold its memory for seconds, and print a traceback about a broken pipe. Elsewhere nothing
+    changes.
     """
     parent = multiprocessing.parent_process()
     if sys.platform != "linux" or parent is None:

@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import shortened
 from vitral.files import markdown_text
 from vitral.models import blank_model
 from vitral.vit_config import ViTConfig
@@ -174,7 +175,7 @@ def _preprocessing(preprocessing: Preprocessing) -> str:
 def _classes(classes: tuple[str, ...]) -> str:
     hidden = max(len(classes) - MAX_LISTED_CLASSES, 0)
     more = f" and {hidden:,} more, all in `config.json`" if hidden else ""
-    return ", ".join(markdown_text(name) for name in classes[:MAX_LISTED_CLASSES]) + more + "."
+    return ", ".join(markdown_text(shortened(name)) for name in classes[:MAX_LISTED_CLASSES]) + more + "."
 
 
 def _use(name: str, format: str, other_formats: Sequence[str], *, answer: str | None) -> str:

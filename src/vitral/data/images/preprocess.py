@@ -91,8 +91,10 @@ class Preprocessing:
                 f"channels must be 1 (grey) or 3 (colour), not {self.channels}: for images that are no pictures, give "
                 "--data.channels"
             )
-        if not LEAST_CROP <= self.crop_ratio <= 1:
-            raise UserError(f"crop_ratio must be from {LEAST_CROP} to 1, not {self.crop_ratio}")
+        if not 0 < self.crop_ratio <= 1:
+            raise UserError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
+        if self.crop_ratio < LEAST_CROP:
+            raise UserError(f"crop_ratio must be at least {LEAST_CROP}, not {self.crop_ratio}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) and not (self.bands and not values):
                 raise UserError(f"{name} takes one number or one for each of {self.channels} channels, not {values}")
