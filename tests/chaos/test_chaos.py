@@ -33,6 +33,7 @@ def test_everything_that_is_killed_ends_with_the_same_bytes(name: str, tmp_path:
     assert (outcome.problems, outcome.identical) == ([], True)
 
 
+@pytest.mark.slow
 def test_damaged_runs_are_used_or_refused(tmp_path: Path) -> None:
     prepare(tmp_path / "reference")
     run = start("train", "digits", *flags(TINY), "--out", "run", cwd=tmp_path / "reference")

@@ -14,6 +14,7 @@ from rich.table import Table
 from vitral.files import as_csv, as_markdown, encodable, printable, write_atomically, write_json
 
 __all__ = [
+    "csv_text",
     "finite",
     "note",
     "print_json",
@@ -27,6 +28,11 @@ __all__ = [
 def note(text: str) -> None:
     """Prints one line on standard error."""
     print(printable(text), file=sys.stderr)
+
+
+def csv_text(text: str) -> str:
+    """Text for a cell of CSV on standard output: as it is for a program, printable for a terminal."""
+    return (printable if sys.stdout.isatty() else encodable)(text)
 
 
 def print_json(value: dict[str, Any]) -> None:

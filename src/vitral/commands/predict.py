@@ -14,7 +14,7 @@ from rich.table import Table
 
 from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import channels_of, check_head, load_classifier
-from vitral.commands.output import note, print_json, printable, progress_bar
+from vitral.commands.output import csv_text, note, print_json, printable, progress_bar
 from vitral.commands.predict_targets import target_writer
 from vitral.data.images.bands import image_suffixes
 from vitral.data.sources.folder import left_out
@@ -144,8 +144,8 @@ def write_csv(results: Iterator[Prediction | Failure], top_k: int) -> int:
     for result in results:
         if isinstance(result, Prediction):
             pairs = zip(result.classes, result.probabilities, strict=True)
-            guesses = [cell for name, probability in pairs for cell in (printable(name), f"{probability:.6f}")]
-            sys.stdout.write(as_csv([[printable(result.name), *guesses]]))
+            guesses = [cell for name, probability in pairs for cell in (csv_text(name), f"{probability:.6f}")]
+            sys.stdout.write(as_csv([[csv_text(result.name), *guesses]]))
             count += 1
     return count
 

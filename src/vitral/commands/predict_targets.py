@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitral.card import ModelCard
-from vitral.commands.output import print_json, printable
+from vitral.commands.output import csv_text, print_json, printable
 from vitral.errors import shortened
 from vitral.files import as_csv
 from vitral.serve.predictor import Failure, Prediction
@@ -78,11 +78,11 @@ def write_json(results: Results, what: Callable[[Prediction], dict[str, Any]]) -
 
 def write_csv(results: Results, header: tuple[str, ...], cells: Callable[[Prediction], tuple[str, ...]]) -> int:
     """Prints a header and one line for each image; returns their number."""
-    sys.stdout.write(as_csv([["file", *map(printable, header)]]))
+    sys.stdout.write(as_csv([["file", *map(csv_text, header)]]))
     count = 0
     for result in results:
         if isinstance(result, Prediction):
-            sys.stdout.write(as_csv([[printable(result.name), *map(printable, cells(result))]]))
+            sys.stdout.write(as_csv([[csv_text(result.name), *map(csv_text, cells(result))]]))
             count += 1
     return count
 
