@@ -53,7 +53,7 @@ CHAOS_MINUTES ?= 10
 chaos: install ## kill, damage and starve Vitral for ten minutes, and print what broke
 	PYTHONPATH=src:tests $(BIN)/python -m chaos --minutes $(CHAOS_MINUTES) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
 
-# The index of packages must be pypi.org: mirrors do not say what is vulnerable.
+# The index of packages must be PyPI itself: mirrors do not say what is vulnerable.
 audit: install | $(UV) ## list licences and known vulnerabilities of what is installed
 	$(UV) tool run pip-licenses==5.5.5 --python $(BIN)/python --format=markdown
 	$(UV) tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes --requirement requirements.lock

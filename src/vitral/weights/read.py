@@ -77,7 +77,6 @@ def load_upstream(
     upstream_config = {**source.upstream_config, **stated_heads(overrides.get("num_heads"))}
     config, (state, missing, unexpected), stated = _convert(source, upstream_config, overrides, path)
     notes = [*source.notes, *stated, *_assumptions(source, config, upstream_config, overrides)]
-    check_parts(config, num_tensors=len(source.tensors), origin=f"{path} does not fit its configuration")
     model = blank_model(config)
     assert isinstance(model, ViT)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -128,6 +127,7 @@ def _convert(
         config = lineage.infer_config(tensors, upstream_config)
         stated, notes = source.settings.overrides(given=overrides, gated=config.mlp == "swiglu")
         config = replace(config, **{**stated, **overrides})
+        check_parts(config, num_tensors=len(tensors), origin="it does not fit its configuration")
         return config, from_upstream(lineage.mapping(config), lineage.prepare(tensors, config)), notes
     except UserError as error:
         reason = str(error)
