@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.__main__ import Row, jobs, table
 from chaos.attack import attack
+from chaos.campaign import Row, jobs, table
 from chaos.folders import use_damaged
 from chaos.inputs import KINDS
 from chaos.kills import SCENARIOS, flags, kill_and_resume, prepare
