@@ -81,6 +81,10 @@ def run(arguments: list[str]) -> None:
         if not out_of_memory(error):
             raise
         fail("out of memory: choose a smaller --batch-size (in training --train.batch-size), or a smaller model")
+    except ImportError as error:
+        if "failed to map segment" not in str(error):
+            raise
+        fail(f"too little memory to load PyTorch ({sentence(error)}): allow the process more")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

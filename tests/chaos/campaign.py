@@ -26,7 +26,7 @@ from chaos.limits import LIMITS, run_limited
 
 __all__ = ["Row", "jobs", "main", "table"]
 
-BATCH = 2000
+BATCH = 4000
 """Damaged files of one process, which starts in four seconds."""
 WEIGHTS = {"images": 6, "models": 2, "configurations": 1, "tables": 1}
 """How often each kind of file has its turn."""

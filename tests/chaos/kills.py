@@ -169,6 +169,7 @@ def undisturbed(scenario: Scenario, reference: Path) -> float:
     if not record.exists():
         shutil.rmtree(reference, ignore_errors=True)
         prepare(reference)
+        wait([start("--version", cwd=reference)], Outcome(scenario="start"))  # imports take longer than the run
         outcome, started = Outcome(scenario=scenario.name), time.monotonic()
         wait(launch(scenario, scenario.begin, reference, random.Random(0)), outcome, to_end=True)
         assert not outcome.problems, outcome.problems
