@@ -1,12 +1,15 @@
 """The command line: dispatch to a command, and errors as one sentence."""
 
+import logging
 import os
+import re
 import sys
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 
-from vitral.errors import UserError, unknown_name
+from vitral.errors import UserError, shortened, unknown_name
+from vitral.files import printable
 
 __all__ = ["COMMANDS", "main"]
 
@@ -15,6 +18,9 @@ __all__ = ["COMMANDS", "main"]
 # with this little, 2,750 and 970 with OpenMP's maximum.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+MAX_SENTENCE = 2000
+"""Characters of an error."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a model from a recipe, or resume a run"),
@@ -75,6 +81,10 @@ def run(arguments: list[str]) -> None:
         if not out_of_memory(error):
             raise
         fail("out of memory: choose a smaller --batch-size (in training --train.batch-size), or a smaller model")
+    except ImportError as error:
+        if "failed to map segment" not in str(error):
+            raise
+        fail(f"too little memory to load PyTorch ({sentence(error)}): allow the process more")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -106,6 +116,15 @@ def prepare_streams() -> None:
         elif isinstance(stream, TextIOWrapper):
             # surrogateescape preserves the bytes of file names on standard input
             stream.reconfigure(errors="surrogateescape" if name == "stdin" else "replace")
+    assert logging.lastResort is not None
+    logging.lastResort.setFormatter(_PrintableFormatter())
+
+
+class _PrintableFormatter(logging.Formatter):
+    """For notes that are logged, which name files and what is in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def release_streams() -> None:
@@ -140,13 +159,14 @@ environment:
 
 
 def sentence(error: Exception) -> str:
-    """An error on one line; an operating system's error with its file."""
+    """An error on one line; an operating system's error with its file. Names too long to read are cut."""
+    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return shortened(re.sub(r"\S+", lambda word: shortened(word[0]), text), MAX_SENTENCE)
 
 
 def fail(text: str) -> None:
     """Prints one sentence and exits with code 2."""
-    print(f"vitral: {text}", file=sys.stderr)
+    print(f"vitral: {printable(text)}", file=sys.stderr)
     raise SystemExit(2)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import PIL
@@ -27,7 +26,7 @@ from vitral.data.notes import note_once
 from vitral.data.sources.source import Labels, Source, read_ahead
 from vitral.data.sources.states import image_states
 from vitral.data.tools.parallel_map import parallel_map
-from vitral.errors import UserError
+from vitral.errors import UserError, one_line, translate_parser_errors
 from vitral.files import locked, write_atomically
 
 __all__ = ["CachedSource", "cache_images"]
@@ -292,9 +291,9 @@ def _on_disk(source: Source, form: Form, target: Path) -> None:
 def _load(target: Path) -> Layout | None:
     """The layout of a cache; None if it is absent or damaged."""
     try:
-        with np.load(target.with_suffix(".npz"), allow_pickle=False) as arrays:
+        with translate_parser_errors(one_line), np.load(target.with_suffix(".npz"), allow_pickle=False) as arrays:
             return Layout(arrays["kinds"], arrays["starts"], arrays["sizes"])
-    except (FileNotFoundError, BadZipFile, ValueError, KeyError, EOFError):
+    except (FileNotFoundError, UserError):
         return None
 
 

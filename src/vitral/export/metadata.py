@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from vitral.card import ModelCard
-from vitral.config import from_dict, to_dict
+from vitral.config import from_dict, parse_json, to_dict
 from vitral.errors import UserError
 from vitral.models import Architecture
 
@@ -59,8 +59,8 @@ class ExportMetadata:
             UserError: the file is not Vitral's.
         """
         try:
-            values = {name: json.loads(text) for name, text in strings.items() if name in cls.names()}
-        except json.JSONDecodeError:
+            values = {name: parse_json(text, origin=origin) for name, text in strings.items() if name in cls.names()}
+        except UserError:
             values = {}
         if "vitral" not in values:
             raise UserError(f"{origin} was not written by vitral export: it names no classes and no preprocessing")

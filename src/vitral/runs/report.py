@@ -20,6 +20,7 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source, read_from
 from vitral.data.sources.targets import label_counts
+from vitral.errors import one_line, translate_parser_errors
 from vitral.evals.predictions import Predictions
 from vitral.evals.target_predictions import TargetPredictions
 from vitral.files import printable, write_atomically
@@ -90,6 +91,7 @@ def write_report(folder: Path, data: ReportData) -> Path:
     """Writes the page into a run's folder.
 
     Raises:
+        UserError: a file of the run is damaged.
         OSError: the page cannot be written.
     """
     # imported here because only the end of a run needs it
@@ -102,8 +104,12 @@ def write_report(folder: Path, data: ReportData) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(REPORT).render(template_context(folder, data))
-    path = folder / REPORT
+    template, path = environment.get_template(REPORT), folder / REPORT
+    # their values may be of any type
+    with translate_parser_errors(
+        lambda error: f"{path} cannot be written, because speed.json or metrics.jsonl is damaged: {one_line(error)}"
+    ):
+        page = template.render(template_context(folder, data))
     write_atomically(path, lambda file: file.write(printable(page).encode()))
     return path
 

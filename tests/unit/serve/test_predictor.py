@@ -299,3 +299,14 @@ def test_attention_is_that_of_inspection(predictor: Predictor) -> None:
     pixels = predictor.read(noise(), name="noise")
     attention = predictor.attention(torch.from_numpy(pixels[None]))
     torch.testing.assert_close(attention[0], look(predictor.model, noise(), name="noise").rollout)
+
+
+def test_outputs_that_are_not_finite_are_failures() -> None:
+    model = small_model()
+    model.head.bias.data[1] = torch.nan
+    predictor = Predictor(model, device="cpu")
+    (result,) = predictor.predict([noise()])
+    assert isinstance(result, Failure)
+    assert "images[0]: the model's outputs are not finite" in result.reason
+    with pytest.raises(UserError, match="not finite"):
+        predictor(noise())
