@@ -46,6 +46,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--with-preprocessing", action="store_true", help="take uint8 pixels of any size: resize and normalise them"
     )
     parser.add_argument(
+        "--aot",
+        action="store_true",
+        help="for torch: machine code for this machine's kind of CPU, by AOTInductor; needs a C++ compiler",
+    )
+    parser.add_argument(
         "--images",
         type=Path,
         metavar="FOLDER",
