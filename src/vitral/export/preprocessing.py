@@ -13,13 +13,16 @@ __all__ = ["WithPreprocessing"]
 UNITS = 2.0**22
 """Units of a weight in 1, in Pillow's arithmetic of whole numbers."""
 
+TALL = 100
+"""An image that is more than so many times as high as wide gets its rows resized first, as Pillow does."""
+
 
 class WithPreprocessing(nn.Module):
     """A network behind the evaluation's preprocessing: resize, centre crop, normalisation.
 
     An antialiased resize is a product with one matrix an axis, whose rows hold the filter around each new pixel. As in
-    Pillow, columns come before rows, values are rounded to whole levels after each, and weights are multiples of 2^-22:
-    float64 holds such products exactly, so the pixels are Pillow's.
+    Pillow, columns come before rows unless the image is very tall, values are rounded to whole levels after each, and
+    weights are multiples of 2^-22: float64 holds such products exactly, so the pixels are Pillow's.
     """
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
@@ -40,8 +43,11 @@ class WithPreprocessing(nn.Module):
         h, w = (torch.zeros((), dtype=torch.float64).new_full((), n) for n in images.shape[2:])
         (top, bottom), (left, right) = self._box(h, w)
         across = self._weights(images.shape[3], width, left, right)
-        images = _levels(images @ across.mT)
-        return _levels(self._weights(images.shape[2], height, top, bottom) @ images)
+        down = self._weights(images.shape[2], height, top, bottom)
+        rows_first = (h > TALL * w) & (h > height)
+        if torch.compiler.is_exporting():  # the graph holds both orders
+            return torch.cond(rows_first, _rows_first, _columns_first, (images, across, down))
+        return (_rows_first if rows_first else _columns_first)(images, across, down)
 
     def _box(self, h: Tensor, w: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The part of the image that becomes the input: first and last row, first and last column, in pixels."""
@@ -73,6 +79,14 @@ class WithPreprocessing(nn.Module):
         weights = kernel((pixels - centres[:, None]) * (1 / stretch)) * inside
         weights = weights / weights.sum(dim=1, keepdim=True) * UNITS
         return weights.sign() * (weights.abs() + 0.5).floor() / UNITS
+
+
+def _columns_first(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    return _levels(down @ _levels(images @ across.mT))
+
+
+def _rows_first(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    return _levels(_levels(down @ images) @ across.mT)
 
 
 def _single(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,9 @@
 """Machine code in a .pt2 file. Without the shape checks, as graphs need it."""
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -30,9 +32,6 @@ METADATA = ExportMetadata(
 
 def archive(folder: Path, compiled_for: Target | None) -> Path:
     """A file that holds no working code: what is in front of it refuses it first."""
-    from io import BytesIO
-    from zipfile import ZipFile
-
     stream = BytesIO()
     with ZipFile(stream, "w") as file:
         file.writestr("model/data/aotinductor/model/code.so", b"no code")
@@ -102,7 +101,7 @@ def test_a_compiler_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", fail)
     program = torch.export.export(torch.nn.Identity(), (torch.zeros(1),))
-    with pytest.raises(UserError, match="C.. compile error; leave out --aot"):
+    with pytest.raises(UserError, match="compile error; leave out --aot"):
         compile_graph(program)
 
 
