@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from zipfile import BadZipFile, ZipFile
 
 import torch
@@ -54,17 +54,22 @@ def compile_graph(program: ExportedProgram) -> bytes:
     """The archive with a graph's machine code.
 
     Raises:
-        UserError: the compiler fails.
+        UserError: the compiler fails, or the folder of temporary files is full.
     """
     from torch._inductor import aoti_compile_and_package
     from torch._inductor.utils import fresh_cache
 
-    with TemporaryDirectory() as folder, fresh_cache(dir=folder), quiet(), torch.no_grad():
+    with TemporaryDirectory() as folder, quiet(), fresh_cache(dir=folder), torch.no_grad():
         path = str(Path(folder) / "model.pt2")
         try:
             # by default the code has as many threads as this machine
             aoti_compile_and_package(program, package_path=path, inductor_configs={"cpp.dynamic_threads": True})
         except RuntimeError as error:
+            if "[Errno" in _reason(error):
+                raise UserError(
+                    f"AOTInductor cannot write into {gettempdir()} ({_reason(error)}): free some space there, or set "
+                    "TMPDIR to another folder"
+                ) from error
             raise UserError(f"AOTInductor cannot compile this model: {_reason(error)}; leave out --aot") from error
         return Path(path).read_bytes()
 

@@ -95,13 +95,20 @@ def test_a_compiler_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not list(tmp_path.iterdir())
 
 
-def test_a_compiler_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ("C++ compile error\n\nCommand:\n...", "compile error; leave out --aot"),
+        ("OSError: [Errno 28] No space left on device", "TMPDIR"),
+    ],
+)
+def test_a_compiler_that_fails_is_one_sentence(message: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("C++ compile error\n\nCommand:\n...")
+        raise RuntimeError(message)
 
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", fail)
     program = torch.export.export(torch.nn.Identity(), (torch.zeros(1),))
-    with pytest.raises(UserError, match="compile error; leave out --aot"):
+    with pytest.raises(UserError, match=sentence):
         compile_graph(program)
 
 
