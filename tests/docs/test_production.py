@@ -41,7 +41,7 @@ def fields(text: str) -> dict[str, str]:
 
 @pytest.mark.compile
 @pytest.mark.slow
-def test_triton_is_told_the_names_and_shapes_of_the_file(tmp_path: Path) -> None:
+def test_tritons_configuration_has_the_names_and_shapes_of_the_file(tmp_path: Path) -> None:
     (config,) = re.findall(r"```text\n(backend: .*?)```", GUIDE, re.DOTALL)
     (source,), (target,) = (re.findall(rf"{name} \[ \{{(.*)\}} \]", config) for name in ("input", "output"))
     model = small_model(replace(SMALL, image_size=(224, 224), patch_size=112, num_classes=1000))

@@ -50,12 +50,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="for torch: machine code for this machine's kind of CPU, by AOTInductor; needs a C++ compiler",
     )
-    parser.add_argument(
-        "--images",
-        type=Path,
-        metavar="FOLDER",
-        help="images to compare (default: the run's test images, or photographs)",
-    )
+    images = "images to compare (default: the run's test images, or photographs)"
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help=images)
     parser.add_argument(
         "--max-images", type=int, default=1000, metavar="N", help="compare at most N images (default: 1000)"
     )
