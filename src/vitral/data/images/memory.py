@@ -66,8 +66,9 @@ class Reservation:
             parts, self._parts = self._parts, []
             _taken -= size
             _changed.notify_all()
-        for part in parts if _shared is not None else ():
-            fcntl.lockf(_shared, fcntl.LOCK_UN, 1, part)
+        if _shared is not None:
+            for part in parts:
+                fcntl.lockf(_shared, fcntl.LOCK_UN, 1, part)
 
     def __del__(self) -> None:
         self.release()

@@ -38,7 +38,7 @@ def correct_values(image: Image.Image, stream: Stream, start: int, *, name: str)
     """
     if not isinstance(image, PngImagePlugin.PngImageFile) or not image.tile:
         return image
-    rawmode = image.tile[0][3]
+    rawmode = str(image.tile[0][3])
     key = image.info.get("transparency")
     if rawmode in GREYS and key is not None:
         image.info["transparency"] = key * GREYS[rawmode]

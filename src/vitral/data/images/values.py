@@ -55,15 +55,20 @@ def to_8_bits(
 
 def parts(values: np.ndarray | Image.Image, dtype: np.dtype | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Rows of values, each part with the number of its first row. Arguments as in `to_8_bits`."""
-    image = None if isinstance(values, np.ndarray) else values
-    height, size = (len(values), values.size) if image is None else (image.height, image.width * image.height)
-    rows = max(1, ROWS * height // max(1, size))
-    for start in range(0, height, rows):
-        if image is None:
+    if isinstance(values, np.ndarray):
+        rows = _rows_per_part(len(values), values.size)
+        for start in range(0, len(values), rows):
             yield start, values[start : start + rows]
-        else:
-            part = np.asarray(image.crop((0, start, image.width, min(height, start + rows))))
-            yield start, part if dtype is None else part.view(dtype)
+        return
+    width, height = values.size
+    rows = _rows_per_part(height, width * height)
+    for start in range(0, height, rows):
+        part = np.asarray(values.crop((0, start, width, min(height, start + rows))))
+        yield start, part if dtype is None else part.view(dtype)
+
+
+def _rows_per_part(height: int, size: int) -> int:
+    return max(1, ROWS * height // max(1, size))
 
 
 def extremes(values: np.ndarray | Image.Image, dtype: np.dtype | None = None) -> tuple[float, float]:

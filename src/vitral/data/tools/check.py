@@ -149,7 +149,7 @@ def _read_info(split: str, source: Source, channels: int | None, index: int) -> 
         return ImageInfo(split=split, index=index, error=str(error))
     digest = hashlib.blake2b("{}x{} ".format(*size).encode(), digest_size=16)
     for _, rows in pixels:
-        digest.update(np.ascontiguousarray(rows))
+        digest.update(np.ascontiguousarray(rows).data)
     return ImageInfo(split=split, index=index, size=size, digest=digest.digest(), facts=facts)
 
 
