@@ -10,7 +10,7 @@ from vitral.config import from_dict, parse_json, to_dict
 from vitral.errors import UserError
 from vitral.models import Architecture
 
-__all__ = ["PRECISIONS", "ExportMetadata", "Precision", "Sizes"]
+__all__ = ["PRECISIONS", "ExportMetadata", "Precision", "Sizes", "Target"]
 
 Sizes = Literal["fixed", "dynamic"]
 """Whether a file takes images of the model's size only, or of any size that whole patches fill."""
@@ -21,6 +21,18 @@ Precision = Literal["float32", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
 CARD = tuple(field.name for field in fields(ModelCard))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What machine code needs."""
+
+    torch: str
+    """Version of PyTorch."""
+    machine: str
+    """Kind of processor, such as x86_64."""
+    instructions: tuple[str, ...]
+    """Its instruction sets, as Linux names them; none if they are not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +49,8 @@ class ExportMetadata:
     precision: Precision
     with_preprocessing: bool = False
     """Whether the file takes uint8 pixels of any size."""
+    compiled_for: Target | None = None
+    """The machine for which a .pt2 file was compiled; None for a graph."""
     warning: str = ""
     """Why the file failed its comparison with the model; empty if it passed."""
 
