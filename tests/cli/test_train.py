@@ -107,6 +107,17 @@ class TestRuns:
         assert figures["run"] == "run"
         assert 0 <= figures["test/top1"] <= 1
 
+    def test_a_run_on_a_folder_is_compared_with_simple_methods(self, typed, trained_once, tmp_path):
+        shutil.copytree(trained_once / "photos", tmp_path / "photos")
+        figures = json.loads(typed("train", "folder", *SMALL, *PHOTOS, "--out", "run", "--json"))
+        compared = figures["assessment"]
+        assert compared["accuracy"] == pytest.approx(figures["test/top1"])
+        assert 0 <= compared["baselines"]["nearest_neighbour"] <= 1
+        metrics = json.loads((tmp_path / "run" / "config.json").read_text())["card"]["metrics"]
+        assert metrics["test/majority_class"] == compared["baselines"]["majority_class"]
+        assert "beside simple methods" in typed.errors
+        assert "Beside simple methods" in (tmp_path / "run" / "report.html").read_text()
+
     def test_each_run_has_a_folder_of_its_own(self, typed, tmp_path):
         for _ in range(2):
             typed(*DIGITS[:-2])

@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.recipe import Recipe
+from vitral.runs.assessment import load_assessment
 from vitral.runs.run import Run
 from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
@@ -43,7 +44,9 @@ def main(options: argparse.Namespace) -> None:
     if not world.is_main:
         return
     if options.json:
-        print_json({"run": str(run.path), **metrics})
+        assessment = load_assessment(run.path)
+        compared = {"assessment": asdict(assessment)} if assessment else {}
+        print_json({"run": str(run.path), **metrics, **compared})
     else:
         print(f"model, metrics and report are in {run.path}\nnext: vitral {next_command(run, config)}")
 

@@ -15,6 +15,7 @@ from vitral.runs.reporter import Reporter
 from vitral.runs.run import Run
 from vitral.runs.trackers.trackers import Trackers
 from vitral.train.artefacts import BEST, save_artefacts, save_if_best
+from vitral.train.assess import assess_run
 from vitral.train.channels import measure_channels
 from vitral.train.checkpointing.changes import Change, changes_between
 from vitral.train.checkpointing.checkpoint import Checkpoints
@@ -250,7 +251,11 @@ def finish(
         reporter.info(evaluation.note)
     reporter.log_bottleneck()
     unreadable = sorted({*session.metadata()["unreadable"], *evaluation.result.unreadable})
-    save_artefacts(run, session, data, profiler, split=split, evaluation=evaluation)
+    assessment = assess_run(session, data, split, evaluation)
+    final = replace(evaluation, assessment=assessment)
+    save_artefacts(run, session, data, profiler, split=split, evaluation=final)
+    for line in assessment.lines() if assessment else ():
+        reporter.info(line)
     if unreadable:
         reporter.info(f"{len(unreadable)} files could not be read and were skipped:")
         for message in unreadable:
