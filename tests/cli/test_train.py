@@ -118,10 +118,42 @@ class TestRuns:
         assert "beside simple methods" in typed.errors
         assert "Beside simple methods" in (tmp_path / "run" / "report.html").read_text()
 
+    def test_minutes_set_the_number_of_steps(self, typed, trained_once, tmp_path, monkeypatch):
+        """The run keeps the number, so that it resumes and repeats exactly."""
+        shutil.copytree(trained_once / "photos", tmp_path / "photos")
+        monkeypatch.setattr("vitral.train.budget.SECONDS", 0.0)
+        typed("train", "folder", *SMALL, *PHOTOS[:-2], "--minutes", "0.01", "--out", "run")
+        config = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert config["train"]["steps"] == 1
+        assert config["command"][0].endswith("--train.steps 1")
+        assert "--minutes" not in config["command"][0]
+        assert "length: 1 steps" in typed.errors
+        assert "0.01 minutes are not enough" in typed.errors
+
+    def test_self_supervision_on_own_images_fits_a_desk(self, typed, trained_once, tmp_path):
+        shutil.copytree(trained_once / "photos", tmp_path / "photos")
+        typed("train", "mae", *PHOTOS[:4], "--model.depth", "1", "--train.steps", "1", "--out", "run")
+        config = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert config["train"]["batch_size"] == 64
+        assert config["model"]["architecture"]["width"] == 192
+
     def test_each_run_has_a_folder_of_its_own(self, typed, tmp_path):
         for _ in range(2):
             typed(*DIGITS[:-2])
         assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["digits-1", "digits-2"]
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["folder", "--minutes", "0"], "--minutes must be a number above 0, not 0"),
+            (["folder", "--minutes", "ten"], "--minutes must be a number above 0, not ten"),
+            (["folder", "--minutes", "5", "--train.epochs", "3"], "--minutes and --train.epochs both set the length"),
+            (["--resume", "run", "--minutes", "5"], "leave out --minutes"),
+        ],
+    )
+    @pytest.mark.usefixtures("run")
+    def test_wrong_minutes(self, typed, flags, message):
+        assert message in typed.refusal("train", *flags)
 
     @pytest.mark.usefixtures("run")
     def test_a_finished_run_resumed_stays_finished(self, typed, tmp_path):

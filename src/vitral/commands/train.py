@@ -13,6 +13,7 @@ import torch
 from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.arguments.train import check_recipe
 from vitral.commands.output import print_json
+from vitral.commands.own_images import choose_by_images, fit_to_minutes, pop_minutes
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
@@ -67,10 +68,17 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
         if out is None or resume:
             raise UserError("--or-resume needs RECIPE and --out DIR, the folder to start or to resume")
         if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
-            resume, changes = Path(out), pop_option(changes[1:], "--model.name")[1]
+            resume, changes = Path(out), pop_option(pop_minutes(changes[1:])[1], "--model.name")[1]
+    minutes, changes = pop_minutes(changes)
     if resume:
+        if minutes is not None:
+            raise UserError("a run keeps its length when it resumes: leave out --minutes, or give --train.steps")
         return resume_run(resume, changes)
-    config = replace(config_from_recipe(changes), command=(shlex.join(("vitral", "train", *changes)),))
+    config = config_from_recipe(changes)
+    fitted = world.run_on_main(lambda: fit_to_minutes(config, minutes, changes, world))
+    if fitted != config:  # the same command again takes as many steps
+        changes = [*changes, "--train.steps", str(fitted.train.steps)]
+    config = replace(fitted, command=(shlex.join(("vitral", "train", *changes)),))
     return Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config
 
 
@@ -111,6 +119,8 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     default, changes = replace_model(default, changes)
     default = with_target(default, changes, program)
     default = with_channels(default, changes, program)
+    if pop_option(arguments, "--model.name", program)[0] is None:
+        default = choose_by_images(default, changes, program)
     return parse_config(RunConfig, default=default, arguments=changes, program=program)
 
 

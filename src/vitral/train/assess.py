@@ -58,11 +58,14 @@ def advisor(config: RunConfig, classes: tuple[str, ...], counts: np.ndarray) -> 
     """What the advice of a run depends on."""
     root = shlex.quote(str(config.data.root))
     source = "" if config.data.source == "folder" else f" --data.source {config.data.source}"
-    steps, epochs = config.train.steps, config.train.epochs
+    longer = "a larger --minutes"
+    if config.recipe != "folder":
+        steps, epochs = config.train.steps, config.train.epochs
+        longer = f"--train.steps {2 * steps}" if steps else f"--train.epochs {2 * epochs:g}"
     return Advisor(
         classes=classes,
         counts=counts,
-        longer=f"--train.steps {2 * steps}" if steps else f"--train.epochs {2 * epochs:g}",
+        longer=longer,
         pretrained=config.model.weights is not None,
         finetune=f"vitral train finetune{source} --data.root {root}",
     )

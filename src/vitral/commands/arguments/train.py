@@ -10,7 +10,7 @@ from vitral.recipes import RECIPES
 
 __all__ = ["check_recipe", "parse"]
 
-USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--seed N] [--model.name NAME] [--KEY VALUE ...]
+USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--minutes N] [--model.name NAME] [--KEY VALUE ...]
        vitral train --resume DIR [--strict-resume] [--KEY VALUE ...]
        torchrun --nproc-per-node GPUS -m vitral train RECIPE --out DIR [--timeout 10min] [--KEY VALUE ...]
 
@@ -18,6 +18,8 @@ USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--seed N] [--mo
 
 Train a model and write it to DIR (by default the next free runs/RECIPE-N), with its metrics, curves and checkpoints.
 Ctrl-C saves a checkpoint; --resume continues from it, with the same result as an uninterrupted run.
+--minutes N trains for about so long: it measures a few steps first, and keeps the number of steps in the run. For
+folder, masked-patch, mae and dino on your own images, 10 minutes are the default.
 --or-resume starts a run, or resumes it if DIR has one: so you can repeat the command.
 --strict-resume refuses to resume where results would differ by rounding: on another device, with other threads.
 --model.name replaces the recipe's model, with the recipe's image size: R50+ViT-B/16, BiT-R50x1 and others that

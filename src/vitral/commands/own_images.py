@@ -1,0 +1,112 @@
+"""What `vitral train` chooses for one's own images: the model by the images, and the length by `--minutes`."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from vitral.commands.arguments.flags import parse_config, pop_option
+from vitral.commands.output import note
+from vitral.data.sources.source import Source
+from vitral.datasets.opening import open_data
+from vitral.device import pick_device
+from vitral.distributed.world import World
+from vitral.errors import UserError
+from vitral.recipes.own_images import DESK_IMAGES, DESK_OBJECTIVES, chosen_for, survey
+from vitral.train.budget import MAX_EPOCHS, Budget, measure_budget
+from vitral.train.config import RunConfig
+
+__all__ = ["choose_by_images", "fit_to_minutes", "pop_minutes"]
+
+RECIPES = ("folder", *DESK_OBJECTIVES)
+"""Recipes that choose by the images."""
+
+DEFAULT_MINUTES = 10.0
+"""Length of such a run, unless steps or epochs are given."""
+
+LENGTHS = ("--train.steps", "--train.epochs")
+
+
+def pop_minutes(changes: list[str]) -> tuple[float | None, list[str]]:
+    """The value of `--minutes`, and the other flags.
+
+    Raises:
+        UserError: it is no number above 0, or another length is given too.
+    """
+    text, rest = pop_option(changes, "--minutes")
+    if text is None:
+        return None, rest
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise UserError(f"--minutes must be a number above 0, not {text}")
+    if given := next((name for name in LENGTHS if pop_option(rest, name)[0] is not None), None):
+        raise UserError(f"--minutes and {given} both set the length: leave one of them out")
+    return minutes, rest
+
+
+def choose_by_images(config: RunConfig, changes: list[str], program: str) -> RunConfig:
+    """A recipe's configuration with what it chooses by the images, if it chooses; the flags are applied later.
+
+    Raises:
+        UserError: a flag is wrong, or the images cannot be opened.
+    """
+    root = pop_option(changes, "--data.root", program)[0]
+    if config.recipe not in RECIPES or root is None or {"-h", "--help"} & set(changes):
+        return config
+    wanted = parse_config(RunConfig, default=config, arguments=changes, program=program)
+    return chosen_for(config, survey(open_data(wanted.data)))
+
+
+def fit_to_minutes(config: RunConfig, minutes: float | None, changes: list[str], world: World) -> RunConfig:
+    """The configuration with the number of steps that fit into the minutes, which is measured; prints both.
+
+    Args:
+        config: with all flags applied.
+        minutes: the value of `--minutes`; None chooses for recipes on one's own images, unless a length is given.
+        changes: the flags.
+        world: the processes of the run.
+
+    Raises:
+        UserError: the run has several processes, or the data cannot be trained on.
+    """
+    desk = config.recipe == "folder" or config.objective == DESK_OBJECTIVES.get(config.recipe)
+    given = any(pop_option(changes, name)[0] is not None for name in LENGTHS)
+    if minutes is None and (given or not desk or world.size > 1):
+        return config
+    if world.size > 1:
+        raise UserError("--minutes measures one process: with several, give --train.epochs")
+    data = open_data(config.data)
+    note(f"measuring how fast this machine trains on {survey(data).describe()}")
+    budget = measure_budget(config, data)
+    steps = budget.steps(minutes or DEFAULT_MINUTES)
+    for line in announcement(config, data, budget, steps=steps, minutes=minutes or DEFAULT_MINUTES):
+        note(line)
+    return replace(config, train=replace(config.train, steps=steps))
+
+
+def announcement(
+    config: RunConfig, data: Mapping[str, Source], budget: Budget, *, steps: int, minutes: float
+) -> list[str]:
+    """What was chosen, why, how long it takes, and what to give for better."""
+    architecture, device = config.model.architecture, pick_device(config.train.device)
+    h, w = architecture.image_hw
+    cores = f" with {len(os.sched_getaffinity(0))} cores" if device.type == "cpu" else ""
+    epochs, seconds = steps / budget.steps_per_epoch, budget.seconds(steps)
+    took = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+    lines = [
+        f"chosen: images at {h}x{w} pixels, batches of {config.train.batch_size}, on {device}{cores}",
+        f"length: {steps:,} steps, {epochs:,.3g} passes over the images, at {budget.step:.3g} seconds a step: "
+        f"about {took}",
+    ]
+    if epochs < 1:
+        lines.append(f"warning: {minutes:g} minutes are not enough for one pass over the images: give more --minutes")
+    elif epochs < MAX_EPOCHS - 1:
+        lines.append(f"for better results: --minutes {6 * minutes:g}, or --train.epochs N")
+    if config.recipe in DESK_OBJECTIVES:
+        lines.append(
+            f"settings for fewer than {DESK_IMAGES:,} images on one machine; --model.name ViT-B/16 takes the paper's"
+        )
+    return lines
