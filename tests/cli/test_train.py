@@ -137,6 +137,17 @@ class TestRuns:
         assert config["train"]["batch_size"] == 64
         assert config["model"]["architecture"]["width"] == 192
 
+    def test_the_batch_is_split_to_fit_into_memory(self, typed, tmp_path):
+        typed("train", "digits", *SMALL, "--train.steps", "1", "--train.batch-size", "auto", "--out", "run")
+        config = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert (config["train"]["batch_size"], config["train"]["accumulate"]) == (128, 1)
+        assert "batches of 128 images in 1 parts" in typed.errors
+
+    def test_what_does_not_fit_is_refused_before_the_first_step(self, typed, tmp_path, monkeypatch):
+        monkeypatch.setattr("vitral.train.memory.free_memory", lambda _: 10**7)
+        assert "choose a smaller" in typed.refusal("train", "digits", "--out", "run")
+        assert not (tmp_path / "run").exists()
+
     def test_each_run_has_a_folder_of_its_own(self, typed, tmp_path):
         for _ in range(2):
             typed(*DIGITS[:-2])

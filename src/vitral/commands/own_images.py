@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vitral.commands.arguments.flags import parse_config, pop_option
@@ -15,8 +15,9 @@ from vitral.errors import UserError
 from vitral.recipes.own_images import DESK_IMAGES, DESK_OBJECTIVES, chosen_for, survey
 from vitral.train.budget import MAX_EPOCHS, Budget, measure_budget
 from vitral.train.config import RunConfig
+from vitral.train.memory import with_parts_that_fit
 
-__all__ = ["choose_by_images", "fit_to_minutes", "pop_minutes"]
+__all__ = ["choose_by_images", "fit_to_machine", "flags_of_fit", "pop_automatic_batch", "pop_minutes"]
 
 RECIPES = ("folder", *DESK_OBJECTIVES)
 """Recipes that choose by the images."""
@@ -60,7 +61,44 @@ def choose_by_images(config: RunConfig, changes: list[str], program: str) -> Run
     return chosen_for(config, survey(open_data(wanted.data)))
 
 
-def fit_to_minutes(config: RunConfig, minutes: float | None, changes: list[str], world: World) -> RunConfig:
+def pop_automatic_batch(changes: list[str]) -> tuple[bool, list[str]]:
+    """Whether `--train.batch-size auto` is given, and the flags without it."""
+    value, rest = pop_option(changes, "--train.batch-size")
+    return (True, rest) if value == "auto" else (False, changes)
+
+
+def fit_to_machine(
+    config: RunConfig, changes: Sequence[str], minutes: float | None, *, automatic: bool, world: World
+) -> RunConfig:
+    """The configuration with a batch that fits into memory, if that is `automatic`, and steps that fit into minutes.
+
+    Args:
+        config: with all flags applied.
+        changes: the flags.
+        minutes: the value of `--minutes`; None chooses for recipes on one's own images, unless a length is given.
+        automatic: whether the batch is split into parts that fit.
+        world: the processes of the run.
+
+    Raises:
+        UserError: the run does not fit, or the data cannot be trained on.
+    """
+    if automatic:
+        config = with_parts_that_fit(config, world)
+        size, parts = config.train.batch_size, config.train.accumulate
+        note(f"batches of {size} images in {parts} parts, which changes the result by rounding only")
+    return fit_to_minutes(config, minutes, changes, world)
+
+
+def flags_of_fit(config: RunConfig, fitted: RunConfig) -> list[str]:
+    """The flags of what `fit_to_machine` changed."""
+    flags = []
+    for name in ("accumulate", "steps"):
+        if (value := getattr(fitted.train, name)) != getattr(config.train, name):
+            flags += [f"--train.{name}", str(value)]
+    return flags
+
+
+def fit_to_minutes(config: RunConfig, minutes: float | None, changes: Sequence[str], world: World) -> RunConfig:
     """The configuration with the number of steps that fit into the minutes, which is measured; prints both.
 
     Args:
@@ -73,7 +111,7 @@ def fit_to_minutes(config: RunConfig, minutes: float | None, changes: list[str],
         UserError: the run has several processes, or the data cannot be trained on.
     """
     desk = config.recipe == "folder" or config.objective == DESK_OBJECTIVES.get(config.recipe)
-    given = any(pop_option(changes, name)[0] is not None for name in LENGTHS)
+    given = any(pop_option(list(changes), name)[0] is not None for name in LENGTHS)
     if minutes is None and (given or not desk or world.size > 1):
         return config
     if world.size > 1:

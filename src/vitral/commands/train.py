@@ -13,7 +13,13 @@ import torch
 from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.arguments.train import check_recipe
 from vitral.commands.output import print_json
-from vitral.commands.own_images import choose_by_images, fit_to_minutes, pop_minutes
+from vitral.commands.own_images import (
+    choose_by_images,
+    fit_to_machine,
+    flags_of_fit,
+    pop_automatic_batch,
+    pop_minutes,
+)
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
@@ -70,15 +76,16 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
         if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
             resume, changes = Path(out), pop_option(pop_minutes(changes[1:])[1], "--model.name")[1]
     minutes, changes = pop_minutes(changes)
+    automatic, changes = (False, changes) if resume else pop_automatic_batch(changes)
     if resume:
         if minutes is not None:
             raise UserError("a run keeps its length when it resumes: leave out --minutes, or give --train.steps")
         return resume_run(resume, changes)
     config = config_from_recipe(changes)
-    fitted = world.run_on_main(lambda: fit_to_minutes(config, minutes, changes, world))
-    if fitted != config:  # the same command again takes as many steps
-        changes = [*changes, "--train.steps", str(fitted.train.steps)]
-    config = replace(fitted, command=(shlex.join(("vitral", "train", *changes)),))
+    given = tuple(changes)
+    fitted = world.run_on_main(lambda: fit_to_machine(config, given, minutes, automatic=automatic, world=world))
+    command = ("vitral", "train", *changes, *flags_of_fit(config, fitted))  # the same command again trains the same
+    config = replace(fitted, command=(shlex.join(command),))
     return Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config
 
 

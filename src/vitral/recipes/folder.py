@@ -13,8 +13,8 @@ __all__ = ["folder"]
 def folder() -> RunConfig:
     """A small ViT from scratch on your own images, one folder per class; for use without pretrained weights.
 
-    Each image is 64 patches of 16x16 pixels. Strong crops and a long schedule make up for little data. Images of at most
-    32 pixels become 64 patches of 8x8 pixels, and are shifted, rotated and scaled instead of cropped and flipped.
+    Each image is 64 patches of 16x16 pixels. Strong crops and a long schedule make up for little data. Images of at
+    most 32 pixels become 64 patches of 8x8 pixels, and are shifted, rotated and scaled instead of cropped and flipped.
     The length is what fits into `--minutes`, at most 300 epochs.
 
     Command: vitral train folder --data.root photos

@@ -11,6 +11,7 @@ from vitral.train.assess import MAX_IMAGES
 from vitral.train.config import RunConfig
 from vitral.train.duration import Duration
 from vitral.train.evaluation import evaluate_split, evenly_spaced
+from vitral.train.memory import check_memory
 from vitral.train.plan import Plan
 from vitral.train.resource_errors import translate_resource_errors
 from vitral.train.session import Session
@@ -73,6 +74,7 @@ def measure_budget(config: RunConfig, data: Mapping[str, Source]) -> Budget:
     """
     start = time.perf_counter()
     config, _ = fit_targets(config.resolved(num_classes=len(data["train"].classes)), data["train"])
+    check_memory(config)
     with translate_resource_errors(config.train):
         session = Session(config, classes=data["train"].classes)
         session.initialise()

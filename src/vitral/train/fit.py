@@ -24,6 +24,7 @@ from vitral.train.config import RunConfig, read_run_config
 from vitral.train.early_stopping import check_early_stopping, out_of_patience
 from vitral.train.evaluation import evaluate_split
 from vitral.train.interrupts import Interrupted, Interrupts
+from vitral.train.memory import check_memory
 from vitral.train.plan import Plan
 from vitral.train.profiling.profiler import Profiler
 from vitral.train.profiling.setup import setup_of
@@ -65,6 +66,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS, *, strict: b
         config, measured = fit_to_data(config, data, world)
         config.train.check_batch_size(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.is_main else "none")
+        world.run_on_main(lambda: check_memory(config, world))
         plan = Plan.of(config, samples=len(data["train"]))
         with translate_resource_errors(config.train):
             session, notes = start_session(plan, changes, checkpoints, data["train"], strict=strict)
