@@ -274,7 +274,8 @@ class TestWrongUse:
 
     def test_a_folder_that_cannot_be_made(self, typed, tmp_path):
         (tmp_path / "file").write_bytes(b"kept")
-        assert typed.refusal(*DIGITS[:-1], "file/run") == "file/run: Not a directory"
+        refusal = typed.refusal(*DIGITS[:-1], "file/run")
+        assert refusal == "file/run cannot be made (Not a directory): give another folder with --out"
         assert (tmp_path / "file").read_bytes() == b"kept"
 
     @pytest.mark.parametrize("name", ["nowhere", "empty"])

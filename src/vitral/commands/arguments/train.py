@@ -2,11 +2,12 @@
 
 import argparse
 from pathlib import Path
+from textwrap import wrap
 
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.arguments.flags import ArgumentParser, pop_option
 from vitral.errors import UserError, unknown_name
-from vitral.recipes import RECIPES
+from vitral.recipes import GROUPS, RECIPES
 
 __all__ = ["check_recipe", "parse"]
 
@@ -40,7 +41,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         UserError: there is no such recipe, run or file of weights.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(recipes="\n".join(f"  {name}" for name in RECIPES)))
+        print(USAGE.format(recipes="\n".join(listed_recipes())))
         raise SystemExit(0 if arguments else 2)
     parser = ArgumentParser(prog="vitral train", usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False)
     parser.add_argument("--json", action="store_true")
@@ -54,6 +55,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     elif not (options.resume / "run.json").is_file():
         raise UserError(f"{options.resume} has no run to resume: it has no run.json")
     return options
+
+
+def listed_recipes() -> list[str]:
+    """The names of the recipes by what they need."""
+    return [
+        line
+        for group, names in GROUPS.items()
+        for line in (f"  {group}:", *wrap(", ".join(names), 100, initial_indent="    ", subsequent_indent="    "))
+    ]
 
 
 def check_recipe(changes: list[str]) -> None:
