@@ -18,7 +18,7 @@ from vitral.train.session import Session
 from vitral.train.steps import train_steps
 from vitral.train.targets import fit_targets
 
-__all__ = ["Budget", "measure_budget"]
+__all__ = ["MAX_EPOCHS", "Budget", "measure_budget"]
 
 WARM_UP = 3
 """Steps that are not timed: they start the readers and allocate memory."""

@@ -66,7 +66,6 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS, *, strict: b
         config, measured = fit_to_data(config, data, world)
         config.train.check_batch_size(world.size, in_pairs=config.augment.mixes)
         trackers = Trackers(config.train.track if world.is_main else "none")
-        world.run_on_main(lambda: check_memory(config, world))
         plan = Plan.of(config, samples=len(data["train"]))
         with translate_resource_errors(config.train):
             session, notes = start_session(plan, changes, checkpoints, data["train"], strict=strict)
@@ -107,12 +106,13 @@ def fit_to_data(config: RunConfig, data: dict[str, Source], world: World) -> tup
         The configuration, and notes for the user.
 
     Raises:
-        UserError: the data does not allow a setting, or an image cannot be read.
+        UserError: the data does not allow a setting, an image cannot be read, or a step does not fit into memory.
     """
     check_early_stopping(config, data)
     config = config.resolved(num_classes=len(data["train"].classes))
     config, measured = measure_channels(config, data["train"], world)
     config, noted = fit_targets(config, data["train"])
+    world.run_on_main(lambda: check_memory(config, world))
     return config, [*measured, *noted]
 
 
