@@ -92,7 +92,7 @@ def fit_to_machine(
 def flags_of_fit(config: RunConfig, fitted: RunConfig) -> list[str]:
     """The flags of what `fit_to_machine` changed."""
     flags = []
-    for name in ("accumulate", "steps"):
+    for name in ("accumulate", "evaluate", "steps"):
         if (value := getattr(fitted.train, name)) != getattr(config.train, name):
             flags += [f"--train.{name}", str(value)]
     return flags
@@ -118,11 +118,16 @@ def fit_to_minutes(config: RunConfig, minutes: float | None, changes: Sequence[s
         raise UserError("--minutes measures one process: with several, give --train.epochs")
     data = open_data(config.data)
     note(f"measuring how fast this machine trains on {survey(data).describe()}")
-    budget = measure_budget(config, data)
-    steps = budget.steps(minutes or DEFAULT_MINUTES)
-    for line in announcement(config, data, budget, steps=steps, minutes=minutes or DEFAULT_MINUTES):
+    minutes = minutes or DEFAULT_MINUTES
+    measured = measure_budget(config, data)
+    budget = measured.limited(minutes)
+    steps = budget.steps(minutes)
+    for line in announcement(config, data, budget, steps=steps, minutes=minutes):
         note(line)
-    return replace(config, train=replace(config.train, steps=steps))
+    train = replace(config.train, steps=steps)
+    if budget.evaluations < measured.evaluations:
+        train = replace(train, evaluate=f"{math.ceil(100 / (budget.evaluations + 1))}percent")
+    return replace(config, train=train)
 
 
 def announcement(

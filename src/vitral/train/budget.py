@@ -32,6 +32,9 @@ EVALUATED = 256
 MAX_EPOCHS = 300
 """More passes over the images than these gain little."""
 
+EVALUATING = 1 / 6
+"""Fraction of the time that evaluations during training may take."""
+
 FINISH = 10.0
 """Seconds at the end of a run for the report, the plots and the simple methods, besides reading images."""
 
@@ -51,6 +54,11 @@ class Budget:
     steps_per_epoch: float
     evaluations: int
     """During training, if their interval does not depend on its length; otherwise at most."""
+
+    def limited(self, minutes: float) -> "Budget":
+        """With as many evaluations as take at most a sixth of the minutes."""
+        affordable = math.floor(EVALUATING * 60 * minutes / self.evaluation)
+        return replace(self, evaluations=min(self.evaluations, affordable))
 
     def steps(self, minutes: float) -> int:
         """Steps that fit into the minutes with all else, at most 300 epochs, and at least one."""

@@ -24,6 +24,13 @@ def test_steps_by_hand(minutes, steps):
     assert COSTS.steps(minutes) == steps
 
 
+def test_evaluations_take_at_most_a_sixth():
+    assert COSTS.limited(10.0).evaluations == 9  # 90 of 600 seconds
+    assert COSTS.limited(2.0).evaluations == 2
+    assert COSTS.limited(0.5).evaluations == 0
+    assert COSTS.limited(2.0).steps(2.0) == 140  # 120 - 10 - 20 - 20 = 70 seconds
+
+
 def test_the_announced_time_is_that_of_the_steps():
     assert COSTS.seconds(960) + COSTS.spent == 600
 
