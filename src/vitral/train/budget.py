@@ -106,19 +106,19 @@ def _time_steps(session: Session, source: Source) -> float:
     """Seconds of a step."""
     many = replace(session.config, train=replace(session.config.train, steps=WARM_UP + MAX_STEPS))
     steps = train_steps(session, source, Plan.of(many, samples=len(source)))
-    start, taken = time.perf_counter(), 0
+    start, seconds, taken = time.perf_counter(), 0.0, 0
     try:
         for step in steps:
             step.metrics["loss"].item()  # waits for the device
             if step.number <= WARM_UP:
                 start = time.perf_counter()
                 continue
-            taken = step.number - WARM_UP
-            if time.perf_counter() - start > SECONDS:
+            seconds, taken = time.perf_counter() - start, step.number - WARM_UP
+            if seconds > SECONDS:
                 break
     finally:
         steps.close()
-    return (time.perf_counter() - start) / taken
+    return seconds / taken
 
 
 def _time_evaluation(session: Session, data: Mapping[str, Source], split: str) -> float:
