@@ -296,10 +296,11 @@ def test_predict_reads_paths_from_standard_input(
 def test_predict_reports_and_skips_unreadable_and_missing_files(screen: Screen, model: Path, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photographs", per_class=1)
     unreadable = [*add_unreadable_files(root), tmp_path / "missing.jpg"]
-    answer = screen.json("predict", model, root, tmp_path / "missing.jpg")
+    answer = screen.json("predict", model, root, tmp_path / "missing.jpg", code=1)
     assert len(answer["predictions"]) == len(CLASSES)
     assert {failure["file"] for failure in answer["failures"]} == {str(path) for path in unreadable}
-    assert screen.errors.count("\n") == len(unreadable)
+    assert screen.errors.count("\n") == len(unreadable) + 1
+    assert f"{len(unreadable)} of {len(unreadable) + len(CLASSES)} images could not be read" in screen.errors
     for failure in answer["failures"]:
         assert failure["reason"] in screen.errors
 

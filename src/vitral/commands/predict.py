@@ -29,7 +29,7 @@ BAR = 10
 
 
 def main(options: argparse.Namespace) -> None:
-    """Classifies; exits with code 2 if no image can be read, or the model has no trained head."""
+    """Classifies; exits with code 1 if some images cannot be read, with 2 if none can, or without a trained head."""
     model = load_classifier(options.run, image_size=options.image_size, **source_options(options))
     check_head(model, options.run)
     predictor = Predictor(
@@ -52,6 +52,9 @@ def main(options: argparse.Namespace) -> None:
         count = {"json": write_json, "csv": write_csv, "table": write_table}[form](results, top_k or 1)
     if not count:
         raise UserError(failures[0].reason if len(files) == 1 else f"none of {len(files)} images could be classified")
+    if failures:
+        note(f"{len(failures)} of {len(files)} images could not be read")
+        raise SystemExit(1)
 
 
 def image_files(arguments: list[str], suffixes: Set[str]) -> list[str]:

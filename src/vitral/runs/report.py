@@ -24,6 +24,7 @@ from vitral.errors import one_line, translate_parser_errors
 from vitral.evals.predictions import Predictions
 from vitral.evals.target_predictions import TargetPredictions
 from vitral.files import printable, write_atomically
+from vitral.runs.assessment import Assessment
 from vitral.runs.charts import HEIGHT, WIDTH, Chart, Curve, chart
 from vitral.runs.metrics import training_seconds
 from vitral.runs.panels import PANELS
@@ -51,6 +52,9 @@ FRACTIONS = {
     "f1": "F1",
     "f1_micro": "F1, micro",
     "exact": "all labels right",
+    "logistic_regression": "accuracy of logistic regression",
+    "nearest_neighbour": "accuracy of the nearest neighbour",
+    "majority_class": "accuracy of the most frequent class",
 }
 """Metrics that are shown in percent, and their titles."""
 
@@ -85,6 +89,8 @@ class ReportData:
     """The split of the final evaluation."""
     predictions: Predictions | TargetPredictions | None = None
     """Predictions for that split."""
+    assessment: Assessment | None = None
+    """The model beside simple methods."""
 
 
 def write_report(folder: Path, data: ReportData) -> Path:
@@ -130,6 +136,7 @@ def template_context(folder: Path, data: ReportData) -> dict[str, Any]:
         "split": data.split,
         "confusion": confusion(data.predictions, classes) if isinstance(data.predictions, Predictions) else None,
         "labels": label_rows(data.predictions, card) if isinstance(data.predictions, TargetPredictions) else (),
+        "assessment": data.assessment,
         "scatter": inline_png(folder / SCATTER),
         "rows": examples(data, classes),
         "panels": inline_png(folder / PANELS),

@@ -118,7 +118,7 @@ class Predictor:
 
         Args:
             images: paths, contents of files, PIL images, or uint8 arrays of shape (h w), (h w 1) or (h w 3), in any
-                mixture.
+                mixture; or one array of shape (n h w c).
             top_k: number of classes to return; None: 5, or all if there are fewer. Where images have several labels,
                 None returns those from their thresholds on, which may be none.
 
@@ -129,6 +129,11 @@ class Predictor:
         """
         if isinstance(images, str | Path | bytes | Image.Image):
             raise UserError("predict takes several images, not a single one: give a list of images")
+        if isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype != object:
+            raise UserError(
+                f"predict takes several images, and an array of shape {images.shape} may be one: give a list of "
+                "arrays, or one array of shape (images, height, width, channels)"
+            )
         self._check_top_k(top_k)
         return self._predict(images, top_k)
 
