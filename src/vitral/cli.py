@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "serve models over HTTP, with a page to try them"),
     "report": ("report", "write a run's HTML report again: curves, mistakes, speed, configuration"),
     "compare": ("compare", "compare finished runs"),
-    "inspect": ("inspect", "draw a model's attention"),
+    "inspect": ("inspect", "draw what a model attends to and learned"),
     "models": ("models", "list the models by name, size and cost"),
     "convert": ("convert", "convert weights between the formats of other libraries"),
     "export": ("export", "write a model as one file that runs without Vitral, and compare the two"),
