@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench.command", "measure speed and memory, beside exported files and other libraries"),
     "push": ("push", "upload a model to the Hugging Face Hub"),
     "sweep": ("sweep", "train a recipe with many settings and compare them"),
+    "study": ("study", "repeat a table or figure of the paper and test its findings"),
     "data": ("data.command", "list, pack and check data, and find near-duplicates"),
     "plan": ("plan", "estimate time and memory of a training run"),
 }
