@@ -9,6 +9,7 @@ from rich.table import Table
 from vitral.commands.models import gigabytes
 from vitral.commands.output import note, print_json, print_table, printable
 from vitral.commands.plan import duration, rounded
+from vitral.datasets.registry import DATA_SETS
 from vitral.studies.picture import draw_study
 from vitral.studies.planning import StudyPlan, plan_study
 from vitral.studies.registry import STUDIES, load_study
@@ -56,7 +57,10 @@ def changed(arms: list[Arm], options: argparse.Namespace) -> list[Arm]:
     def change(run: RunConfig) -> RunConfig:
         if options.steps is not None:
             run = replace(run, train=replace(run.train, steps=options.steps))
-        return run if options.data_root is None else replace(run, data=replace(run.data, root=options.data_root))
+        entry = DATA_SETS.get(run.data.source)
+        if options.data_root is not None and not (entry and not entry.files):  # digits come with their images
+            run = replace(run, data=replace(run.data, root=options.data_root))
+        return run
 
     return [replace(arm, config=change(arm.config), start=arm.start and change(arm.start)) for arm in arms]
 
@@ -87,10 +91,11 @@ def print_plan(plan: StudyPlan) -> None:
 
 
 def print_result(result: StudyResult) -> None:
-    """Prints the table, the findings and the paragraph."""
+    """Prints the table, what the paper found, and each finding with its verdict."""
     study = result.study
     print_table(f"{study.title} ({study.source}), size {result.size}", result.rows())
-    findings = [["finding", "verdict", "numbers"]]
-    findings += [[outcome.claim, outcome.verdict, outcome.detail] for outcome in result.outcomes]
-    print_table("Findings", findings, text_columns=3)
-    print(printable(result.paragraph))
+    print(f"The paper found: {study.sentence}")
+    for outcome in result.outcomes:
+        print(f"{outcome.verdict}: {outcome.claim}: {outcome.detail}")
+    if study.note:
+        print(study.note)

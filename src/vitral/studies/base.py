@@ -33,7 +33,7 @@ def base(size: Size) -> RunConfig:
         run = train_for(replace(recipe, optim=ADAMW, augment=AugmentConfig(flip=True, shift=1)), steps=500)
         return with_model(run, model)
     if size == "small":
-        recipe = better_vit(90)
+        recipe = better_vit(epochs=90)
         architecture = replace(
             recipe.model.architecture, image_size=64, patch_size=8, pool="cls", position="learned_1d"
         )

@@ -1,6 +1,5 @@
 """Figure 4: few-shot accuracy against the number of training images, for ViTs and a BiT ResNet."""
 
-from dataclasses import replace
 from itertools import product
 
 from vitral.models import architecture
@@ -66,8 +65,8 @@ DATA_SIZE = Study(
     name="data-size",
     title="Accuracy against the number of training images",
     source="Figure 4, section 4.3",
-    sentence="ResNets are better after pre-training on small data sets and plateau sooner than ViTs, which are better on "
-    "large ones; the larger the ViT, the more images it needs.",
+    sentence="ResNets are better after pre-training on small data sets and plateau sooner than ViTs, which are better "
+    "on large ones; the larger the ViT, the more images it needs.",
     metrics=(FEW_SHOT, TOP1),
     arms={"mini": arms},
     findings=findings,

@@ -63,8 +63,8 @@ HEAD = Study(
     name="head",
     title="Class token, mean or attention pooling",
     source="Figure 9, appendix D.3",
-    sentence="class token and mean of the patches work similarly well, but need different learning rates; with the class "
-    "token's rate the mean looked much worse.",
+    sentence="class token and mean of the patches work similarly well, but need different learning rates; with the "
+    "class token's rate the mean looked much worse.",
     metrics=(FEW_SHOT, TOP1),
     arms={"mini": lambda: arms("mini"), "small": lambda: arms("small"), "paper": lambda: arms("paper")},
     findings=findings,

@@ -71,6 +71,6 @@ MASKED_PATCH = Study(
     metrics=(TOP1,),
     arms={"mini": arms},
     findings=findings,
-    note="Pre-trained on all images of Fashion-MNIST without labels, fine-tuned on 1,000 labels; the paper compares its "
-    "targets and fractions by few-shot accuracy.",
+    note="Pre-trained on all images of Fashion-MNIST without labels, fine-tuned on 1,000 labels; the paper compares "
+    "its targets and fractions by few-shot accuracy.",
 )

@@ -59,6 +59,6 @@ OPTIMISER = Study(
     metrics=(TOP1,),
     arms={"mini": arms},
     findings=findings,
-    note="Pre-trained on Fashion-MNIST and fine-tuned on 200 digits; the paper's values are means over ImageNet, CIFAR, "
-    "Pets and Flowers after JFT.",
+    note="Pre-trained on Fashion-MNIST and fine-tuned on 200 digits; the paper's values are means over ImageNet, "
+    "CIFAR, Pets and Flowers after JFT.",
 )

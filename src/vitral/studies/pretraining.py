@@ -63,8 +63,8 @@ PRETRAINING = Study(
     name="pretraining",
     title="Accuracy after pre-training on few and many images",
     source="Figure 3 and Table 5, section 4.3",
-    sentence="large ViTs are worse than ViT-B after pre-training on ImageNet, level with it after ImageNet-21k, and clearly "
-    "better after JFT-300M.",
+    sentence="large ViTs are worse than ViT-B after pre-training on ImageNet, level with it after ImageNet-21k, and "
+    "clearly better after JFT-300M.",
     metrics=(TOP1,),
     arms={"mini": arms},
     findings=findings,

@@ -63,8 +63,8 @@ RESOLUTION = Study(
     name="resolution",
     title="Fine-tuning at a higher resolution",
     source="Section 3.2",
-    sentence="it is often beneficial to fine-tune at a higher resolution than pre-training; position embeddings are then "
-    "interpolated in two dimensions.",
+    sentence="it is often beneficial to fine-tune at a higher resolution than pre-training; position embeddings are "
+    "then interpolated in two dimensions.",
     metrics=(TOP1,),
     arms={"mini": arms},
     findings=findings,

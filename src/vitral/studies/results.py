@@ -36,16 +36,17 @@ class StudyResult:
     @property
     def paragraph(self) -> str:
         """What the paper found, and what was found here, from the numbers."""
-        sentences = [f"The paper found: {self.study.sentence}"]
-        num = len(self.seeds)
-        sentences.append(f"Here, with {num} seed{'s' * (num > 1)} at size {self.size}:")
-        sentences += [f"{outcome.claim} was {outcome.verdict}: {outcome.detail}." for outcome in self.outcomes]
-        if self.study.note:
-            sentences.append(self.study.note)
-        return " ".join(sentences)
+        count = len(self.seeds)
+        verdicts = "; ".join(f"{outcome.claim}: {outcome.verdict} ({outcome.detail})" for outcome in self.outcomes)
+        sentences = [
+            f"The paper found: {self.study.sentence}",
+            f"Found here, with {count} seed{'s' * (count > 1)} at size {self.size}: {verdicts}.",
+            self.study.note,
+        ]
+        return " ".join(filter(None, sentences))
 
     def rows(self) -> list[list[str]]:
-        """A header, then a row for each arm: mean and standard deviation over seeds, and the paper's value, in percent."""
+        """A header, then a row for each arm: mean and standard deviation over seeds, and the paper's value."""
         metrics = self.study.metrics
         published = [metric for metric in metrics if any(metric in arm.paper for arm in self.arms)]
         rows = [["setting", *metrics, *(f"paper, {metric}" for metric in published)]]

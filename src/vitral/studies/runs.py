@@ -174,7 +174,8 @@ def _fit(run: PlannedRun) -> dict[str, float]:
         redirect_stderr(log),
     ):
         final = fit(opened, run.config)
-    return {TOP1: value for name, value in final.items() if name.endswith("/top1")}
+    accuracies = [value for name, value in final.items() if name.endswith("/top1")]
+    return {TOP1: accuracies[0]} if accuracies else {}
 
 
 def few_shot_accuracy(folder: Path, data: DataConfig) -> float:
