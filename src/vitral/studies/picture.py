@@ -1,10 +1,11 @@
-"""The picture of a study: lines over an axis, or bars, with the spread over seeds."""
+"""The picture of a study: lines over an axis, or a point for each setting, with the spread over seeds."""
 
 import statistics
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vitral.files import font_fallback
 from vitral.inspection.picture import save_figure
@@ -12,7 +13,7 @@ from vitral.studies.results import StudyResult
 
 __all__ = ["draw_study"]
 
-BAR, PAPER = "#4c78a8", "#b3372f"
+OWN, PAPER = "#4c78a8", "#b3372f"
 
 MARKERS = "osD^vP*X"
 
@@ -24,7 +25,7 @@ def draw_study(result: StudyResult, folder: Path) -> None:
     Raises:
         OSError: a file cannot be written.
     """
-    figure = bars(result) if result.study.x_label is None else lines(result)
+    figure = points(result) if result.study.x_label is None else lines(result)
     for suffix in ("png", "svg"):
         save_figure(figure, folder / f"figure.{suffix}")
 
@@ -58,45 +59,30 @@ def lines(result: StudyResult) -> Figure:
     return figure
 
 
-def bars(result: StudyResult) -> Figure:
-    """One horizontal bar for each arm, from just below the lowest value; the paper's values are diamonds above."""
+def points(result: StudyResult) -> Figure:
+    """One row for each arm: its mean with the standard deviation over seeds; the paper's values in a second panel."""
     arms, metric = result.arms, result.study.metrics[0]
     values = result.values(metric)
-    published = [arm.paper.get(metric) for arm in arms]
-    has_paper = any(value is not None for value in published)
-    figure = Figure(figsize=(9.6 if has_paper else 6.4, 1.2 + 0.34 * len(arms)), layout="constrained")
-    own, *others = figure.subplots(1, 2 if has_paper else 1, squeeze=False, sharey=True)[0]
+    published = [(row, arm.paper[metric]) for row, arm in enumerate(arms) if metric in arm.paper]
+    figure = Figure(figsize=(9.6 if published else 6.4, 1.2 + 0.34 * len(arms)), layout="constrained")
+    own, *others = figure.subplots(1, 2 if published else 1, squeeze=False, sharey=True)[0]
     measured = [(row, values[arm.name]) for row, arm in enumerate(arms) if values[arm.name]]
-    own.barh(
-        [row for row, _ in measured],
-        [statistics.fmean(value) for _, value in measured],
-        xerr=[_spread(value) for _, value in measured],
-        color=BAR,
-        height=0.7,
-        capsize=3,
-    )
-    _zoom(own, [value for _, several in measured for value in several])
+    means, spreads = [statistics.fmean(value) for _, value in measured], [_spread(value) for _, value in measured]
+    rows = [row for row, _ in measured]
+    own.errorbar(means, rows, xerr=spreads, fmt="o", color=OWN, capsize=3)
     own.set_yticks(range(len(arms)), [arm.name for arm in arms], fontsize=9)
-    own.invert_yaxis()
+    own.set_ylim(len(arms) - 0.5, -0.5)
     _finish(own, result)
     own.set_xlabel(f"here: {metric}")
     for axes in others:
-        shown = [(row, value) for row, value in enumerate(published) if value is not None]
-        axes.barh([row for row, _ in shown], [value for _, value in shown], color=PAPER, height=0.7)
-        _zoom(axes, [value for _, value in shown])
+        axes.plot([value for _, value in published], [row for row, _ in published], "D", color=PAPER)
         axes.set_xlabel(f"paper: {metric}")
+        axes.grid(alpha=0.25)
     for axes in (own, *others):
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g} %")
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def _zoom(axes: Axes, values: list[float]) -> None:
-    """Starts the axis below the lowest value, as differences are small against accuracies."""
-    if values:
-        low, high = min(values), max(values)
-        margin = max(0.15 * (high - low), 0.005)
-        axes.set_xlim(max(low - 3 * margin, 0), min(high + margin, 1.02))
 
 
 def _finish(axes: Axes, result: StudyResult) -> None:

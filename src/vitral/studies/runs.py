@@ -98,7 +98,7 @@ def plan_runs(
         for seed in seeds:
             start = None
             if arm.start is not None:
-                start = _planned(arm.start, seed, folder, label=f"start of {arm.name}", metrics=())
+                start = _planned(arm.start, seed, folder, label="pre-training", metrics=())
             runs[arm.name, seed] = _planned(arm.config, seed, folder, label=arm.name, metrics=metrics, start=start)
     return runs
 

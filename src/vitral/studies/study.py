@@ -60,7 +60,7 @@ class Study:
     findings: Callable[[list[Arm]], list[Finding]]
     """What is tested, for these arms."""
     x_label: str | None = None
-    """The horizontal axis; None: one bar for each arm."""
+    """The horizontal axis; None: one row for each arm."""
     log_x: bool = False
     note: str = ""
     """What a reader of the result must know: how the setting differs from the paper's."""
