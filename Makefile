@@ -4,6 +4,9 @@
 PYTHON ?= python3
 # Processes that run the tests: three for two cores, because some tests wait for processes of their own.
 JOBS ?= 3
+# A process that runs out of tests takes over others'. By default each keeps the twelfth of all tests that it starts with,
+# and the first twelfth has nearly all tests of commands, so one process works long after the others.
+PARALLEL = --numprocesses=$(JOBS) --dist=worksteal
 
 # The files with tests of compiled models: collecting all the others takes as long as running these.
 COMPILE = $$(grep -rl --include="test_*.py" pytest.mark.compile tests)
@@ -30,16 +33,16 @@ demo: install ## train a Vision Transformer on images of digits, then draw what 
 
 # The shape checks would break the graph of a compiled model, so tests of compiled models run separately.
 test: install ## run the tests (those that need a GPU are skipped where there is none)
-	$(BIN)/pytest --numprocesses=$(JOBS)
-	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "compile and not slow" $(COMPILE)
+	$(BIN)/pytest $(PARALLEL)
+	$(BIN)/pytest $(PARALLEL) --jaxtyping-packages= -m "compile and not slow" $(COMPILE)
 
 test-slow: install ## run the tests that make test leaves out; CI runs them too
-	$(BIN)/pytest --numprocesses=$(JOBS) -m "slow and not compile"
-	$(BIN)/pytest --numprocesses=$(JOBS) --jaxtyping-packages= -m "slow and compile" $(COMPILE)
+	$(BIN)/pytest $(PARALLEL) -m "slow and not compile"
+	$(BIN)/pytest $(PARALLEL) --jaxtyping-packages= -m "slow and compile" $(COMPILE)
 
 # Without the shape checks, and without the tests of recipes' tables and of data sets' files.
 test-fast: install ## run the quick tests: between commits
-	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal --jaxtyping-packages= -m "not slow and not compile" \
+	$(BIN)/pytest $(PARALLEL) --jaxtyping-packages= -m "not slow and not compile" \
 	    --ignore=tests/unit/recipes --ignore=tests/unit/datasets tests/unit tests/golden
 
 check: install ## check style and types, and run the contract tests

@@ -1,13 +1,21 @@
 """What every test starts from: one thread, no network, no window, seeded randomness."""
 
+import atexit
+import gc
 import os
 import random
+import signal
+from collections.abc import Generator
 from pathlib import Path
 
 # read by libraries while they are imported, and passed on to every command that a test starts
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+
+# a script's background jobs ignore Ctrl-C, and so would the processes that tests start and interrupt
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
 import numpy as np
@@ -16,6 +24,20 @@ import torch
 
 hypothesis.settings.register_profile("vitral", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("vitral")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keeps the garbage collector from going through what the collection of ten thousand tests makes, which stays.
+
+    It would take a second each time, then and whenever a test calls `gc.collect()`.
+    """
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # some libraries report objects that are left at the end
+    return result
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

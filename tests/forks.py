@@ -20,13 +20,16 @@ from processes import SECONDS, SOURCES
 __all__ = ["Fork", "pair", "start"]
 
 SERVER = """
-import json, os, runpy, sys, traceback
+import gc, json, os, runpy, sys, traceback
+gc.disable()
 import matplotlib.figure, torch, torch._dynamo
-import vitral.commands.train, vitral.commands.sweep, vitral.distributed.shards
+import vitral.commands.train, vitral.commands.sweep, vitral.distributed.shards, vitral.runs.trackers.tensorboard
 import jinja2, sklearn.datasets, PIL.GifImagePlugin, matplotlib.backends.backend_agg
 from vitral.cli import main
+gc.freeze()  # what forks share: going through it would copy it into each of them
 
 def child(request):
+    gc.enable()
     os.setsid()
     os.chdir(request["cwd"])
     os.environ.update(request["variables"])

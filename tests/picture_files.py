@@ -73,8 +73,8 @@ ALPHA[HEIGHT // 4 : HEIGHT // 2] = 0
 
 def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """What a picture with transparency shows."""
-    share = alpha[:, :, None] / 255
-    return np.rint(as_colour(pixels) * share + 255 * (1 - share)).astype(np.uint8)
+    opacity = alpha[:, :, None] / 255
+    return np.rint(as_colour(pixels) * opacity + 255 * (1 - opacity)).astype(np.uint8)
 
 
 def as_colour(pixels: np.ndarray) -> np.ndarray:

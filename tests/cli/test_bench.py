@@ -50,7 +50,6 @@ def test_one_object_with_all_facts(model: Path, screen: Screen) -> None:
     assert 0 <= facts["disturbances"]["other_processes"] <= 1
 
 
-@pytest.mark.slow
 def test_batches_grow_until_none_is_faster(screen: Screen) -> None:
     results = screen.json("bench", "ViT-mu/16", "--image-size", "32", *QUICK)["results"]
     sizes = [result["batch_size"] for result in results]
@@ -58,7 +57,6 @@ def test_batches_grow_until_none_is_faster(screen: Screen) -> None:
     assert {result["model"] for result in results} == {"ViT-mu/16"}
 
 
-@pytest.mark.slow
 def test_other_libraries_compute_the_same_beside_it(square: Path, screen: Screen) -> None:
     facts = screen.json("bench", square, "--peers", *QUICK, "--batch-size", "2")
     found = [result["contender"].split()[0] for result in facts["results"]]
@@ -66,7 +64,6 @@ def test_other_libraries_compute_the_same_beside_it(square: Path, screen: Screen
     assert not any("logits differ" in sentence for sentence in facts["notes"])
 
 
-@pytest.mark.slow
 def test_training_steps(square: Path, screen: Screen) -> None:
     facts = screen.json("bench", square, "--train", "--peers", *QUICK, "--batch-size", "2")
     assert facts["mode"] == "train"
@@ -80,7 +77,6 @@ def test_a_library_without_the_model_is_left_out(model: Path, screen: Screen) ->
     assert "ResNet" in facts["notes"][0]
 
 
-@pytest.mark.slow
 def test_exported_files_stand_beside_their_model(trained: Path, screen: Screen, tmp_path: Path) -> None:
     files = {"a.pt2": [], "pixels.onnx": ["--with-preprocessing"], "small.onnx": ["--precision", "int8"]}
     for name, words in files.items():
@@ -94,14 +90,12 @@ def test_exported_files_stand_beside_their_model(trained: Path, screen: Screen, 
     assert re.search(r"small.onnx, int8: [\d,.]+ images/s at batch [13]", output)
 
 
-@pytest.mark.slow
 def test_models_of_two_architectures_have_two_tables(model: Path, square: Path, screen: Screen) -> None:
     output = screen.run("bench", model, square, *QUICK, "--batch-size", "1")
     assert "16x24 pixels" in output
     assert "16x16 pixels" in output
 
 
-@pytest.mark.slow
 def test_two_models_of_one_architecture_keep_their_names(model: Path, screen: Screen, tmp_path: Path) -> None:
     other = small_model(seed=1)
     save_model(tmp_path / "other", other, other.card)

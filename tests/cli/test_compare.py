@@ -71,7 +71,7 @@ def test_damaged_files_are_named(screen, runs):
     """Predictions that cannot be read, and a model without its training record."""
     (runs[1] / PREDICTIONS).write_bytes(b"cut")
     refusal = screen.refusal("compare", *runs)
-    assert refusal.startswith(f"{runs[1] / PREDICTIONS} is damaged")
+    assert refusal.startswith(f"{runs[1] / PREDICTIONS} is damaged: remove it")
     assert f"vitral report {runs[1]}" in refusal
     (runs[1] / PREDICTIONS).unlink()
     config = json.loads((runs[1] / "config.json").read_text())
@@ -83,7 +83,7 @@ def test_other_images_are_refused(screen, runs):
     saved = load_predictions(runs[1])
     save_predictions(runs[1], SavedPredictions(split="val", images="others", predictions=saved.predictions))
     error = screen.refusal("compare", *runs)
-    assert all(text in error for text in (str(runs[0]), str(runs[1]), "digits, 359 test images"))
+    assert all(text in error for text in (str(runs[0]), str(runs[1]), "different images", "digits, 359 test images"))
     assert "359 val images" in error
 
 

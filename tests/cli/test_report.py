@@ -42,6 +42,7 @@ def test_without_its_images(screen, run):
     config["data"] |= {"source": "folder", "root": "gone"}
     (run / "run.json").write_text(json.dumps(config))
     screen.run("report", run)
+    assert "without images" in screen.errors
     assert "gone does not exist" in screen.errors
     assert "The images are missing: gone does not exist" in (run / "report.html").read_text()
 

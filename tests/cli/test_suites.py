@@ -334,6 +334,7 @@ def test_a_task_that_breaks_off_does_not_end_the_others(
 
 def test_vtab_needs_its_data(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
     error = screen.refusal("eval", digits_run, "--suite", "vtab1k")
+    assert "VTAB" in error
     assert "--data.root" in error
     error = screen.refusal("eval", digits_run, "--suite", "vtab1k", "--data.root", tmp_path / "nowhere")
     assert error.startswith(f"{tmp_path}/nowhere is not a folder")

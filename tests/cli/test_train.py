@@ -187,7 +187,7 @@ class TestWrongUse:
             (["digits", "--data.source", "folder", "--data.root", "empty"], "empty"),
             (["digits", "--data.source", "folder", "--data.root", "single"], "single has only one class, 'cats'"),
             (["folder"], "needs --data.root"),
-            (["finetune", "--data.root", "nowhere"], "--model.weights"),
+            (["finetune", "--data.root", "nowhere"], "name it with --model.weights"),
             (["finetune", "--model.weights", "nowhere"], "nowhere does not exist"),
             (["finetune", "--model.weights", "empty"], "empty is not a Vitral model"),
         ],
@@ -227,7 +227,7 @@ class TestWrongUse:
     def test_nothing_to_resume(self, typed, tmp_path, name):
         (tmp_path / "empty").mkdir()
         error = typed.refusal("train", "--resume", name)
-        assert error.startswith(name)
+        assert error.startswith(f"{name} has no run to resume")
         assert "run.json" in error
 
     @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """Two processes equal one, their number may change when a run resumes, and if one dies or hangs, all end."""
 
-import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from distributed.assignments import LOGITS, READABLE, assignments
-from distributed.runs import RUNS, with_teacher
+from distributed.runs import RUNS
 from forks import pair, start
 from processes import SECONDS, SOURCES, records, steps_taken, wait_until
-from vitral.runs.run import Run
-from vitral.train.fit import fit
 
-QUICK = ("ddp", "fsdp", "hsdp", "fsdp-muon", "ddp-adamw-masked-patch")
-"""Runs of `make test`; `make test-slow` compares the others."""
-
+TRAIN = Path(__file__).with_name("train_tiny.py")
 PROBES = {"test/knn": 1.5, "test/linear": 4.5}
 """Of 359 images, those whose class may change where features differ in their last digits. The linear probe chooses its
 strength by the images it holds out, so that one of these may take another.
@@ -61,36 +55,32 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder with a run of two processes, by name; trains the quick ones together, and the others."""
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every run on two processes, by name, and in `alone` the same runs on one process."""
+    folder = tmp_path_factory.mktemp("pairs")
+    processes = pair(folder, folder, *RUNS, cwd=folder, script=TRAIN)
+    stderr = "".join(process.ended() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], stderr
+    assert "64 images in all, 32 on each of 2 devices" in stderr
+    assert stderr.count("step 12/12") == len(RUNS), "only one process prints"
+    (folder / "alone").mkdir()
+    alone = start(folder / "alone", folder, *RUNS, cwd=folder, script=TRAIN)
+    stderr = alone.ended()
+    assert alone.returncode == 0, stderr
+    return folder
 
-    @functools.cache
-    def train(*names: str) -> Path:
-        folder = tmp_path_factory.mktemp("pairs")
-        processes = pair(folder, *names, cwd=folder, script=Path(__file__).with_name("train_tiny.py"))
-        stderr = "".join(process.ended() for process in processes)
-        assert [process.returncode for process in processes] == [0, 0], stderr
-        assert "64 images in all, 32 on each of 2 devices" in stderr
-        assert stderr.count("step 12/12") == len(names), "only one process prints"
-        return folder
 
-    return lambda name: train(*(other for other in RUNS if (other in QUICK) == (name in QUICK)))
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RUNS])
-def test_two_processes_equal_one(pairs, tmp_path, name):
-    folder = pairs(name)
-    run = Run(tmp_path)
-    fit(run, with_teacher(RUNS[name], folder))
-    run.close()
-    for ours, theirs in zip(records(folder / name), records(tmp_path), strict=True):
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_equal_one(pairs, name):
+    two, one = pairs / name, pairs / "alone" / name
+    for ours, theirs in zip(records(two), records(one), strict=True):
         for key in theirs.keys() & PROBES.keys():
             assert ours.pop(key) == pytest.approx(theirs.pop(key), abs=PROBES[key] / 359), key
         # a norm is as large as there are weights, and has float32's digits, not more
         norm = {key: theirs.pop(key) for key in ("train/gradient_norm",) if key in theirs}
         assert {key: ours.pop(key) for key in norm} == pytest.approx(norm, rel=1e-5, abs=1e-5), ours["step"]
         assert ours == pytest.approx(theirs, abs=1e-5), ours["step"]
-    ours, theirs = (load_file(path / "model.safetensors") for path in (folder / name, tmp_path))
+    ours, theirs = (load_file(path / "model.safetensors") for path in (two, one))
     for key, value in theirs.items():
         # keys' biases have no gradient but rounding, which Adam makes as large as any
         third = len(value) // 3
@@ -99,7 +89,7 @@ def test_two_processes_equal_one(pairs, tmp_path, name):
 
 
 def test_two_processes_assign_as_one_that_has_no_unreadable_image(pairs):
-    parts = [load_file(pairs(QUICK[0]) / f"assignments-{rank}.safetensors") for rank in (0, 1)]
+    parts = [load_file(pairs / f"assignments-{rank}.safetensors") for rank in (0, 1)]
     expected = assignments(LOGITS[READABLE], torch.ones(int(READABLE.sum()), dtype=torch.bool))
     torch.testing.assert_close(torch.cat([part["sinkhorn"] for part in parts])[READABLE], expected["sinkhorn"])
     for part in parts:

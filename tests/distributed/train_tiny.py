@@ -1,6 +1,7 @@
-"""Runs with torchrun's variables: trains the tiny models named, one after another, into the folder named first.
+"""Trains the tiny models named, one after another, into the folder named first, with teachers from the second one.
 
-Each process also saves there what it computes of its part of `assignments.LOGITS`.
+With torchrun's variables it is one of several processes. Each saves what it computes of its part of
+`assignments.LOGITS`, too.
 """
 
 import sys
@@ -17,8 +18,8 @@ from vitral.runs.run import Run
 from vitral.train.fit import fit
 
 with join_processes(timeout=timedelta(minutes=2)) as world:
-    for name in sys.argv[2:]:
-        config = with_teacher(replace(RUNS[name], out=Path(sys.argv[1]) / name), Path(sys.argv[1]))
+    for name in sys.argv[3:]:
+        config = with_teacher(replace(RUNS[name], out=Path(sys.argv[1]) / name), Path(sys.argv[2]))
         run = Run(world.run_on_main(lambda config=config: Run.create(config.out, recipe=config.recipe).path))
         fit(run, config, world)
         run.close()

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
 import timm
 import torch
 
@@ -12,8 +11,6 @@ from vitral.weights.lineages.timm import TIMM
 from vitral.weights.lineages.timm_config import GELUS, POOLS
 from vitral.weights.lineages.timm_models import TABLE, timm_models
 from vitral.weights.lineages.timm_preprocessing import TABLE as PREPROCESSING
-
-pytestmark = pytest.mark.slow
 
 
 def test_the_table_is_that_of_the_installed_timm() -> None:

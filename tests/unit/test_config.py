@@ -31,7 +31,7 @@ class Inner:
 class Outer:
     name: str
     root: Path | None = None
-    share: float = 0.5
+    fraction: float = 0.5
     size: int | tuple[int, int] = 8
     inner: Inner = field(default_factory=Inner)
     extra: dict[str, Any] = field(default_factory=dict)
@@ -41,7 +41,7 @@ OUTERS = st.builds(
     Outer,
     name=st.text(),
     root=st.none() | st.just(Path("a/b")),
-    share=st.floats(allow_nan=False, allow_infinity=False),
+    fraction=st.floats(allow_nan=False, allow_infinity=False),
     size=st.integers() | st.tuples(st.integers(), st.integers()),
     inner=st.builds(Inner, sizes=st.tuples(st.integers(-9, 0), st.integers(1, 9)), kind=st.sampled_from("ab")),
     extra=st.dictionaries(st.text(), st.integers() | st.text() | st.none()),
@@ -73,7 +73,7 @@ def test_plain_values():
         ({"name": "x", "nmae": "y"}, "here: nmae is not a known key"),
         ({"name": "x", "inner": {"colour": 1}}, "here: inner.colour is not a known key"),
         ({}, "here: name is wrong: Field required"),
-        ({"name": "x", "share": "much"}, "here: share is wrong: Input should be a valid number"),
+        ({"name": "x", "fraction": "much"}, "here: fraction is wrong: Input should be a valid number"),
         ({"name": "x", "inner": {"kind": "c"}}, "here: inner.kind is wrong: Input should be 'a' or 'b'"),
         ({"name": "x", "inner": {"sizes": [3, 1]}}, "here: inner is wrong: .*sizes must not fall, as"),
         ([1, 2], "here: the whole is wrong: "),

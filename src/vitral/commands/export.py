@@ -160,9 +160,9 @@ def print_report(options: argparse.Namespace, report: ParityReport, beside: Path
     title = f"{options.destination}: {megabytes:.1f} MB, {options.precision}, compared on {report.images}"
     rows = [["size", "batch", "images", "equal", "largest diff", "mean diff", "largest output"]]
     for row in report.comparisons:
-        shares = f"{row.equal / row.num_images:.2%}"
+        equal = f"{row.equal / row.num_images:.2%}"
         numbers = (f"{row.largest:.1e}", f"{row.mean:.1e}", f"{row.scale:.3g}")
-        rows.append([f"{row.size[0]}x{row.size[1]}", str(row.batch), f"{row.num_images:,}", shares, *numbers])
+        rows.append([f"{row.size[0]}x{row.size[1]}", str(row.batch), f"{row.num_images:,}", equal, *numbers])
     print_table(title, rows)
     if report.labelled:
         known = report.labelled

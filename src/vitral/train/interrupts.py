@@ -41,7 +41,7 @@ class Interrupts:
         # a launcher such as Ray trains in another thread, where signals cannot be handled
         can_handle = threading.current_thread() is threading.main_thread()
         for signum in STOPPING if can_handle else ():
-            # what is ignored stays so: `nohup` ignores SIGHUP
+            # what is ignored stays so: `nohup` ignores SIGHUP, a script's background job Ctrl-C
             if signal.getsignal(signum) != signal.SIG_IGN:
                 self._before[signum] = signal.signal(signum, self._handle)
         return self

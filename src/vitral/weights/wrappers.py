@@ -159,9 +159,12 @@ def _state_dicts(content: Any) -> dict[str, int]:
     return {key: count for key, count in counts.items() if key in KEYS or 2 * count >= max(counts.values())}
 
 
-def _num_tensors(value: Any, depth: int = 0) -> int:
+def _num_tensors(value: Any) -> int:
     """Number of tensors in a state dict, or in the largest that it wraps."""
-    if not isinstance(value, dict) or depth == MAX_DEPTH:
-        return 0
-    wrapped = [_num_tensors(value[key], depth + 1) for key in KEYS if key in value]
-    return max([sum(isinstance(each, Tensor) for each in value.values()), *wrapped])
+    found, level = 0, [value] if isinstance(value, dict) else []
+    for _ in range(MAX_DEPTH):
+        found = max([found, *(sum(isinstance(each, Tensor) for each in wrapper.values()) for wrapper in level)])
+        wrapped = [wrapper[key] for wrapper in level for key in KEYS if key in wrapper]
+        # each once, as one may be under every key
+        level = list({id(each): each for each in wrapped if isinstance(each, dict)}.values())
+    return found

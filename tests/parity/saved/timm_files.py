@@ -190,7 +190,7 @@ ROTARY_MODELS = {
         ),
     )
 }
-ALONE = {
+WITHOUT_CONFIG = {
     # state dicts without `config.json`
     "timm, alone": read(PLAIN, save=safetensors, **BARE, notes=("1 assumed, as usual for width 64",)),
     "timm, alone, mean": read(PLAIN, save=safetensors, **BARE, global_pool="avg"),
@@ -239,4 +239,4 @@ ALONE = {
         "deit_tiny_distilled_patch16_224", save=torch_file(lambda m: {"model": m.state_dict()}), **BARE
     ),
 }
-CASES: dict[str, Saved] = {**ARGUMENTS, **ARCHITECTURES, **ROTARY_MODELS, **ALONE}
+CASES: dict[str, Saved] = {**ARGUMENTS, **ARCHITECTURES, **ROTARY_MODELS, **WITHOUT_CONFIG}

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import pytest
 import torch
 
 from models import SMALL
@@ -38,7 +37,6 @@ def measured(monkeypatch, *contenders: Contender, clock: list[float], seconds: f
     return measure(contenders, device=CPU, batch_sizes=sizes, seconds=seconds)
 
 
-@pytest.mark.slow
 def test_larger_batches_are_left_out_when_two_in_a_row_are_no_faster(monkeypatch) -> None:
     clock = [0.0]
     seconds = {1: 1.0, 2: 1.0, 4: 1.0, 8: 2.0, 16: 4.0, 32: 8.0, 64: 16.0}
@@ -54,7 +52,6 @@ def test_batches_that_take_too_long_are_left_out_with_a_note(monkeypatch) -> Non
     assert "from 4 on" in found.notes[0]
 
 
-@pytest.mark.slow
 def test_the_slower_contender_is_relative_to_the_first(monkeypatch) -> None:
     clock = [0.0]
     first, second = (contender(name, {1: each}, clock) for name, each in (("a", 1.0), ("b", 2.0)))
@@ -62,7 +59,6 @@ def test_the_slower_contender_is_relative_to_the_first(monkeypatch) -> None:
     assert [row.ratio.median for row in found.rows] == [1, 0.5]
 
 
-@pytest.mark.slow
 def test_a_contender_without_memory_is_left_out_with_a_note(monkeypatch) -> None:
     clock = [0.0]
     seconds = dict.fromkeys((1, 2, 4), 1.0)

@@ -238,7 +238,6 @@ def test_rows_of_all_processes_make_up_the_batch(processes):
         )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("repeats", "workers"), [(1, 0), (3, 0), (1, 2)])
 def test_an_epoch_of_ten_million_images_starts_at_once_and_in_little_memory(repeats, workers):
     """In a process of its own: seconds to the first batch beyond those of 1,000 images, and what memory grows by."""

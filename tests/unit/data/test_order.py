@@ -27,7 +27,6 @@ def test_every_sample_comes_once_an_epoch(size, seed, epoch):
     assert np.array_equal(np.sort(epoch_order(size, seed=seed, epoch=epoch)), np.arange(size))
 
 
-@pytest.mark.slow
 @given(st.integers(30, 5000), SEEDS, EPOCHS)
 def test_epochs_and_seeds_differ(size, seed, epoch):
     order = epoch_order(size, seed=seed, epoch=epoch)
@@ -35,7 +34,6 @@ def test_epochs_and_seeds_differ(size, seed, epoch):
     assert not np.array_equal(order, epoch_order(size, seed=seed ^ 1, epoch=epoch))
 
 
-@pytest.mark.slow
 @given(SIZES, SEEDS, st.integers(10, 300), st.integers(0, 10**7))
 def test_order_does_not_depend_on_batch_or_start(size, seed, batch_size, start):
     together = sample_at(np.arange(start, start + 200), size=size, seed=seed)

@@ -49,7 +49,7 @@ def test_numbers_of_either_byte_order_stored_small(order: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stored", [0, 8, 10, 14, 15, 19, 40])
-def test_a_wrong_type_of_values_is_told(stored: int, tmp_path: Path) -> None:
+def test_a_wrong_type_of_values_is_named(stored: int, tmp_path: Path) -> None:
     """SciPy crashes on these."""
     file = tmp_path / "ids.mat"
     file.write_bytes(written("<", stored=stored))

@@ -94,7 +94,7 @@ def test_operations_are_those_of_scaling_vision_transformers(
     ],
     ids=["plain", "hybrid", "relative", "every layer"],
 )
-def test_any_depth_is_told_from_shallow_models(config: ViTConfig) -> None:
+def test_any_depth_is_computed_from_shallow_models(config: ViTConfig) -> None:
     deep = replace(config, depth=6)
     model = build(deep)
     assert cost(deep).parameters == sum(parameter.numel() for parameter in model.parameters())

@@ -17,7 +17,7 @@ def test_a_quiet_machine_has_nothing_to_tell() -> None:
     assert quiet.sentences() == []
 
 
-def test_everything_that_disturbs_is_told() -> None:
+def test_everything_that_disturbs_is_noted() -> None:
     found = Disturbances(
         other_processes=0.4,
         stolen=0.1,

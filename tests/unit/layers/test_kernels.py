@@ -79,7 +79,6 @@ torch.save([getattr(kernels, name)(*args, **options) for name, args, options in 
 """
 
 
-@pytest.mark.slow
 def test_triton_kernels_equal_their_references(tmp_path):
     """Triton's interpreter runs them on the CPU; it must be on before anything imports Triton, so in a new process."""
     pytest.importorskip("triton", reason="PyTorch for this platform comes without Triton")

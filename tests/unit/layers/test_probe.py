@@ -61,7 +61,6 @@ def test_heads_that_cannot_be_folded_are_refused(changes: dict[str, object]) -> 
         add_probe(ViT(replace(ARCHITECTURE, **changes)))
 
 
-@pytest.mark.slow
 def test_a_run_probes_a_trained_model_and_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
     first = tiny_run(tmp_path / "first", steps=60, ema=None)
     fitted(first)

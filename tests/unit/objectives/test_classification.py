@@ -104,10 +104,10 @@ class TestSigmoid:
 @pytest.mark.parametrize("form", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_mixed_images_have_the_loss_of_a_mixed_target(form, smoothing):
-    logits, shares, partners = torch.randn(6, 4), torch.rand(6), LABELS.flip(0)
-    target = F.one_hot(LABELS, 4) * shares[:, None] + F.one_hot(partners, 4) * (1 - shares[:, None])
+    logits, weights, partners = torch.randn(6, 4), torch.rand(6), LABELS.flip(0)
+    target = F.one_hot(LABELS, 4) * weights[:, None] + F.one_hot(partners, 4) * (1 - weights[:, None])
     target = target * (1 - smoothing) + smoothing / 4
-    examples = Examples(images=IMAGES, labels=LABELS, partners=partners, mix_weights=shares)
+    examples = Examples(images=IMAGES, labels=LABELS, partners=partners, mix_weights=weights)
     actual, _ = Classification(ClassificationConfig(loss=form, label_smoothing=smoothing)).loss(
         lambda _: logits, examples
     )
@@ -122,9 +122,9 @@ def test_multi_hot_targets_of_mixed_images_are_1_for_both_visible_classes():
     """The second label adds nothing if it is the same class, if it is not visible, or if its image is unreadable."""
     logits = torch.randn(6, 4)
     labels, partners = torch.tensor([0, 1, 2, 3, UNREADABLE, 1]), torch.tensor([1, 0, 2, 1, UNREADABLE, 2])
-    shares = torch.tensor([0.6, 0.6, 0.5, 1.0, 1.0, 0.2])
+    weights = torch.tensor([0.6, 0.6, 0.5, 1.0, 1.0, 0.2])
     target = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 0]]).float()
-    examples = Examples(images=IMAGES, labels=labels, partners=partners, mix_weights=shares)
+    examples = Examples(images=IMAGES, labels=labels, partners=partners, mix_weights=weights)
     actual, _ = Classification(ClassificationConfig(loss="sigmoid", mixed_labels="multi_hot")).loss(
         lambda _: logits, examples
     )

@@ -173,7 +173,6 @@ def test_unsuitable_teachers_are_refused(tmp_path: Path) -> None:
         build_objective(DistillationConfig(), build_context(STUDENT))
 
 
-@pytest.mark.slow
 def test_a_run_learns_from_its_teacher_and_saves_a_plain_model(tmp_path: Path) -> None:
     """Without labels the student comes to agree with its teacher, and the run's model holds nothing of the teacher."""
     teacher = save_teacher(tmp_path / "teacher", dropout=0.0)

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from vitral.data.sources.source import ArraySource, ConcatSource, FileSource, MappedSource, Source, Subset
@@ -50,7 +49,6 @@ def test_images_in_memory() -> None:
     assert contents(in_memory(1)) == contents(in_memory(1)) != contents(in_memory(2))
 
 
-@pytest.mark.slow
 def test_hashing_in_chunks_equals_hashing_at_once() -> None:
     """Saved runs have this fingerprint."""
     count = 2 * CHUNK + 3

@@ -117,7 +117,6 @@ TWO_CLASSES = ArraySource(
 )
 
 
-@pytest.mark.slow
 def test_val_selects_the_learning_rate_and_is_then_trained_on(
     weights: Path, splits: dict[str, Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,6 @@ def test_decay_zero_copies_and_decay_one_keeps(decay):
         torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
-@pytest.mark.slow
 def test_ema_does_not_hurt_a_short_run(tmp_path: Path):
     """A decay of 0.99 from the start would leave three quarters of the initial weights after 30 steps."""
     losses = []

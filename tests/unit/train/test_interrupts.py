@@ -51,15 +51,20 @@ def test_signals_in_quick_succession_count_once():
         assert interrupts.signum == signal.SIGTERM
 
 
-@pytest.fixture
-def usual_interrupt():
-    """Ctrl-C raises KeyboardInterrupt, even where the tests were started in the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+def test_what_is_ignored_from_the_start_stays_ignored():
+    """As in a script's background jobs, which a Ctrl-C in the terminal is not meant to stop, and under `nohup`."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGINT)
+            assert interrupts.signum is None
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupts.signum == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("usual_interrupt")
 def test_a_later_signal_acts_as_usual(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])

@@ -153,7 +153,6 @@ def test_a_blank_model_has_shapes_and_no_memory() -> None:
     assert shapes == {name: tensor.shape for name, tensor in ViT(SMALL).state_dict().items()}
 
 
-@pytest.mark.slow
 def test_loading_does_not_import_the_compiler(folder: Path) -> None:
     code = f"import sys, vitral; vitral.load({str(folder)!r}); print('torch._dynamo' in sys.modules)"
     environment = {"PYTHONPATH": str(Path(__file__).parents[3] / "src"), "OMP_NUM_THREADS": "1"}

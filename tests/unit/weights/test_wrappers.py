@@ -59,7 +59,6 @@ VALUES: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(FORMATS),
@@ -150,7 +149,6 @@ def test_objects_of_other_classes_are_named(tmp_path: Path) -> None:
     assert "another pickle protocol" in refusal(lambda: read_tensor_file(path))
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_contains_itself_is_refused(tmp_path: Path) -> None:
     content: dict[str, Any] = {}
     content["model"] = content

@@ -80,7 +80,7 @@ def test_a_very_wide_image_costs_no_more_than_its_crop():
     assert (spec.pixels(Image.new("L", (1, 10_000), 7)) == 7).all()
 
 
-def test_crop_takes_the_part_it_is_told():
+def test_crop_takes_the_given_part():
     image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
     spec = Preprocessing(image_size=(2, 4), channels=1)
     part = spec.crop(image, (0.25, 0.5, 0.75, 0.75))

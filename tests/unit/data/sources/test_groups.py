@@ -53,7 +53,7 @@ def test_a_pattern(tmp_path: Path, caplog: pytest.LogCaptureFixture, val_fractio
     assert len(data["test"]) == 16
     assert data["test"].labels.tolist() == [0] * 8 + [1] * 8
     assert len(data["val"]) == 16 if val_fraction else "val" not in data
-    assert all(fact in caplog.text for fact in ("2 of 10 groups", "16 of 80 images", "20.0%"))
+    assert all(fact in caplog.text for fact in ("held out 2 of 10 groups as test", "16 of 80 images", "20.0%"))
 
 
 def test_a_pattern_without_a_group_takes_the_whole_match(tmp_path: Path) -> None:
@@ -97,24 +97,26 @@ def test_columns_of_a_table_that_are_not_used_are_noted(
     datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image()).save_to_disk(tmp_path / "saved")
     opened("hub", tmp_path / "saved")
     assert "the column 'patient' is not used; --data.group-column patient" in caplog.text
-    assert "the column 'split' is not used" in caplog.text
+    assert "the column 'split' is not used; give each split its own table" in caplog.text
 
 
 def test_images_without_a_group_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = opened("csv", labels(tmp_path, blank=3), group_column="patient")
     assert "3 of 80 train images have no patient" in caplog.text
+    assert "a group of its own" in caplog.text
     assert len(data["test"]) == 16
     (tmp_path / "a" / "other.png").write_bytes((tmp_path / "a" / "p00_0.png").read_bytes())
     (tmp_path / "labels.csv").unlink()
     opened("folder", tmp_path, group_pattern=r"(p\d+)_")
     assert "80 of 81 train images, not a/other.png" in caplog.text
+    assert "a group of its own" in caplog.text
 
 
 def test_groups_that_the_data_divides_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folders(tmp_path / "train")
     folders(tmp_path / "test", patients=3)
     opened("folder", tmp_path, group_pattern=r"(p\d+)_")
-    assert "3 groups, such as p00," in caplog.text
+    assert "3 groups, such as p00, have images both in train and in test" in caplog.text
 
 
 def test_a_class_of_one_group_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -132,7 +132,6 @@ for _ in range(3):
 """
 
 
-@pytest.mark.slow
 def test_a_large_file_opens_in_a_few_times_what_csv_takes_to_read_it(tmp_path: Path) -> None:
     """In a process of its own, as the garbage collector visits everything that other tests left."""
     rows = [[f"{number // 1000}/{number % 1000}.png", f"class {number % 100}"] for number in range(50_000)]

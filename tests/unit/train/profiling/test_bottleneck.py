@@ -33,12 +33,18 @@ def test_slow_decoding_needs_more_workers():
     slow = Timing(steps=10, images=1000, seconds=4.5, waiting=2.5, reading=9.0, copy=0.1, augment=0.1, compute=1.8)
     found = find_bottleneck(slow, GPU)
     assert found.stage == "decode"
-    for fact in ("56%", "9 ms per image on 2 workers", "--data.workers 5", "vitral data pack"):
+    for fact in (
+        "waits 56% of its time for images",
+        "9 ms per image on 2 workers",
+        "--data.workers 5",
+        "vitral data pack",
+    ):
         assert fact in found.advice
     few = find_bottleneck(slow, replace(GPU, cores=4))
     assert "--data.workers 4 (all cores; 5 would be needed" in few.advice
     none = find_bottleneck(slow, replace(GPU, cores=2))
     assert "2 cores cannot read faster" in none.advice
+    assert "store the images smaller" in none.advice
     assert "--data.workers" not in none.advice
 
 
@@ -193,7 +199,6 @@ def test_a_run_on_a_slow_disk(tmp_path, monkeypatch, capsys, workers):
     assert (each[2] == "1 worker") == (workers == 1)
 
 
-@pytest.mark.slow
 def test_a_run_of_a_slow_model(tmp_path, monkeypatch, capsys):
     compute = Classification.loss
 
