@@ -24,7 +24,9 @@ def arms() -> list[Arm]:
     found = []
     for (line, (augment, drop)), count in product(kinds.items(), COUNTS):
         config = train_for(replace(run, augment=augment), steps=1000, limit=count if count < max(COUNTS) else None)
-        found.append(Arm(name=f"{line}, {count:,} images", config=with_model(config, **drop), x=count, line=line))
+        found.append(
+            Arm(name=f"{line}, {count:,} images", config=with_model(config, **drop), x=float(count), line=line)
+        )
     return found
 
 

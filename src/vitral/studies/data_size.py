@@ -34,7 +34,7 @@ def arms() -> list[Arm]:
         Arm(
             name=f"{name}, {count:,} images",
             config=train_for(run, steps=STEPS, limit=count if count < max(COUNTS) else None),
-            x=count,
+            x=float(count),
             line=name,
         )
         for (name, run), count in product(models().items(), COUNTS)

@@ -1,4 +1,4 @@
-"""Findings of the paper as tests of significance over seeds.
+"""What the paper found, as tests of significance over seeds.
 
 A finding is *reproduced* or *not reproduced* only if a test at 5 % says so; otherwise it is *not visible at this size*.
 """

@@ -27,7 +27,9 @@ def arms() -> list[Arm]:
         start = train_for(run, steps=1000, limit=count if count < max(COUNTS) else None)
         digits = DataConfig(source="digits", limit=DIGITS)
         config = fine_tuned(start, steps=150, lr=0.03, data=digits, augment=replace(start.augment, flip=False))
-        found.append(Arm(name=f"{size}, {count:,} images", config=config, start=start, x=count, line=f"{size} ViT"))
+        found.append(
+            Arm(name=f"{size}, {count:,} images", config=config, start=start, x=float(count), line=f"{size} ViT")
+        )
     return found
 
 

@@ -29,7 +29,7 @@ def arms() -> list[Arm]:
         run = fine_tuned(start, steps=200, lr=0.01)
         config = with_model(run, image_size=side, position_resample=resampling)
         name = "1x" if side == SIDE else f"{side / SIDE:g}x, {RESAMPLINGS[resampling]}"
-        return Arm(name=name, config=config, start=start, x=side, line=RESAMPLINGS[resampling])
+        return Arm(name=name, config=config, start=start, x=float(side), line=RESAMPLINGS[resampling])
 
     return [tuned(SIDE, "google"), *(tuned(side, kind) for side, kind in product(SCALES.values(), RESAMPLINGS))]
 
