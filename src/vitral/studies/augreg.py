@@ -6,7 +6,7 @@ from itertools import product
 from vitral.data.augment.config import AugmentConfig
 from vitral.studies.base import base, train_for, with_model
 from vitral.studies.findings import Ordering, Side
-from vitral.studies.study import TOP1, Arm, Finding, Study
+from vitral.studies.study import TOP1, Arm, Finding, Study, side_of
 
 __all__ = ["AUGREG"]
 
@@ -34,9 +34,7 @@ def findings(arms: list[Arm]) -> list[Finding]:
     """Augmentation helps on few images, and more than regularisation."""
 
     def at(line: str, count: int) -> Side:
-        name = f"{line}, {count:,} images"
-        assert any(arm.name == name for arm in arms)
-        return Side(label=name, arms=(name,))
+        return side_of(arms, f"{line}, {count:,} images")
 
     fewest, most = min(COUNTS), max(COUNTS)
     return [

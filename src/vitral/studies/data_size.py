@@ -5,7 +5,7 @@ from itertools import product
 from vitral.models import architecture
 from vitral.studies.base import base, train_for, with_model
 from vitral.studies.findings import Ordering, Side
-from vitral.studies.study import FEW_SHOT, TOP1, Arm, Finding, Study
+from vitral.studies.study import FEW_SHOT, TOP1, Arm, Finding, Study, side_of
 from vitral.train.config import RunConfig
 
 __all__ = ["DATA_SIZE"]
@@ -45,9 +45,7 @@ def findings(arms: list[Arm]) -> list[Finding]:
     """The ResNet leads on few images, and the ViTs gain more from many."""
 
     def at(line: str, count: int) -> Side:
-        name = f"{line}, {count:,} images"
-        assert any(arm.name == name for arm in arms)
-        return Side(label=name, arms=(name,))
+        return side_of(arms, f"{line}, {count:,} images")
 
     fewest, most = min(COUNTS), max(COUNTS)
     return [

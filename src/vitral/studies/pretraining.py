@@ -6,7 +6,7 @@ from itertools import product
 from vitral.data.config import DataConfig
 from vitral.studies.base import base, fine_tuned, train_for, with_model
 from vitral.studies.findings import Ordering, Side
-from vitral.studies.study import TOP1, Arm, Finding, Study
+from vitral.studies.study import TOP1, Arm, Finding, Study, side_of
 
 __all__ = ["PRETRAINING"]
 
@@ -37,9 +37,7 @@ def findings(arms: list[Arm]) -> list[Finding]:
     """The large model is below the small one after little pre-training, and above it after much."""
 
     def at(size: str, count: int) -> Side:
-        name = f"{size}, {count:,} images"
-        assert any(arm.name == name for arm in arms)
-        return Side(label=name, arms=(name,))
+        return side_of(arms, f"{size}, {count:,} images")
 
     fewest, most = min(COUNTS), max(COUNTS)
     return [

@@ -1,14 +1,14 @@
 """What a study is: the runs that it compares, and the findings of the paper that it tests."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vitral.errors import UserError
-from vitral.studies.findings import Equivalence, Ordering
+from vitral.studies.findings import Equivalence, Ordering, Side
 from vitral.train.config import RunConfig
 
-__all__ = ["FEW_SHOT", "SIZES", "TOP1", "Arm", "Finding", "Size", "Study"]
+__all__ = ["FEW_SHOT", "SIZES", "TOP1", "Arm", "Finding", "Size", "Study", "side_of"]
 
 Size = Literal["mini", "small", "paper"]
 """mini: two cores and Fashion-MNIST, less than an hour or two. small: one GPU. paper: the paper's setting."""
@@ -76,3 +76,9 @@ class Study:
         arms = self.arms[size]()
         assert len({arm.name for arm in arms}) == len(arms), "two arms have the same name"
         return arms
+
+
+def side_of(arms: Sequence[Arm], name: str) -> Side:
+    """One arm as a side of a comparison."""
+    assert any(arm.name == name for arm in arms), f"there is no arm {name}"
+    return Side(label=name, arms=(name,))
