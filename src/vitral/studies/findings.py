@@ -52,7 +52,7 @@ class Outcome:
     difference: float | None
     """First side minus second, as a fraction; None if it was not measured."""
     p: float | None
-    """None with fewer than two seeds."""
+    """None if no test is possible."""
     detail: str
     """One sentence with the numbers."""
 
@@ -112,7 +112,7 @@ class Comparison:
     error: float
     """Standard error of the difference of means."""
     freedom: float | None
-    """Welch's degrees of freedom; None with fewer than two seeds."""
+    """Welch's degrees of freedom; None if no test is possible."""
     seeds: int
     detail: str
     """Both means and their difference, in words."""
@@ -133,19 +133,20 @@ def compare(one: Side, other: Side, values: Values, *, paper: float | None = Non
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float | None]:
-    """Standard error of the difference of means, and Welch's degrees of freedom; None with fewer than two values."""
+    """Standard error of the difference of means, and Welch's degrees of freedom.
+
+    They are None with fewer than two values, and with values that are all equal, from which no test can conclude.
+    """
     if min(len(first), len(second)) < 2:
         return math.nan, None
     a, b = statistics.variance(first) / len(first), statistics.variance(second) / len(second)
     if a + b == 0:
-        return 0.0, math.inf
+        return 0.0, None
     return math.sqrt(a + b), (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
 
 
 def one_sided(difference: float, error: float, freedom: float) -> float:
     """Probability of a difference at least this large if the true one is 0."""
-    if error == 0:
-        return 0.5 if difference == 0 else float(difference < 0)
     return float(stats.t.sf(difference / error, freedom))
 
 
@@ -154,7 +155,7 @@ def _untested(claim: str, found: Comparison | None) -> Outcome:
     if found is None:
         detail = "a run of this comparison diverged, so there is nothing to test"
         return Outcome(claim=claim, verdict="not measured", difference=None, p=None, detail=detail)
-    detail = f"{found.detail}; a test needs two seeds or more"
+    detail = f"{found.detail}; a test needs two seeds or more whose values differ"
     return Outcome(claim=claim, verdict=UNCLEAR, difference=found.difference, p=None, detail=detail)
 
 

@@ -70,7 +70,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"--seeds has a seed twice: {','.join(seeds)}")
     if options.steps is not None and options.steps < 1:
         raise UserError(f"--steps must be at least 1, not {options.steps}")
-    if not 1 <= options.jobs <= (most := max(os.cpu_count() or 1, 1)):
-        raise UserError(f"--jobs must be between 1 and {most}, the cores of this machine, not {options.jobs}")
+    cores = os.cpu_count() or 1
+    if not 1 <= options.jobs <= cores:
+        raise UserError(f"--jobs must be between 1 and {cores}, the cores of this machine, not {options.jobs}")
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"{options.out} is not a folder: choose another --out")
