@@ -43,6 +43,7 @@ def test_list_names_every_study(screen: Screen) -> None:
     assert all(name in screen.run("study", "list") for name in STUDIES)
 
 
+@pytest.mark.slow
 def test_a_study_runs_to_its_end_and_is_read_the_second_time(screen: Screen, tmp_path: Path, tiny: None) -> None:
     words = ("study", "positions", "--out", tmp_path, "--seeds", "3,4")
     plan = screen.json("study", "plan", *words[1:])

@@ -29,9 +29,9 @@ def filter_components(model: ViT, *, count: int = NUM_FILTERS) -> Float[np.ndarr
         raise UserError("this model is a hybrid: it embeds a ResNet's features, so it has no filters of pixels to draw")
     weight = model.patch_embed.proj.weight.detach().double().cpu()
     filters = weight.flatten(1).numpy()
-    components = PCA(n_components=min(count, *filters.shape), svd_solver="full").fit(filters).components_
+    pca = PCA(n_components=min(count, *filters.shape), svd_solver="full").fit(filters)
     _, c, p, q = weight.shape
-    return rearrange(components, "k (c p q) -> k p q c", c=c, p=p, q=q)
+    return rearrange(np.asarray(pca.components_), "k (c p q) -> k p q c", c=c, p=p, q=q)
 
 
 @torch.no_grad()

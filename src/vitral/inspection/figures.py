@@ -8,6 +8,7 @@ from jaxtyping import Float
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from vitral.inspection.gallery import Panel, draw_gallery
@@ -43,7 +44,7 @@ def distance_figure(distances: Float[Tensor, "l heads"], *, uniform: float, num_
     axes.text(depth + 0.5, uniform, "even attention ", color=QUIET, fontsize=8.5, ha="right", va="bottom")
     axes.set_xlim(0.5, depth + 0.5)
     axes.set_ylim(0, 1.12 * max(uniform, float(distances.max()), 1.0))  # of a single patch they are 0
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layer")
     axes.set_ylabel("mean attention distance (pixels)")
     plural = "image" if num_images == 1 else "images"
