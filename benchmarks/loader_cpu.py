@@ -6,10 +6,19 @@ another. The loaders alternate; the table has the median of the rounds, and its 
 timm.
 
     taskset -c 0 python benchmarks/loader_cpu.py
+
+Is Vitral as fast as it was? With --against, another checkout of Vitral reads the same images in turns with this one,
+each turn in a process of its own; the table has the median of the turns, and of the ratios of neighbouring turns.
+
+    git worktree add /tmp/before COMMIT
+    taskset -c 0 python benchmarks/loader_cpu.py --against /tmp/before
 """
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +48,9 @@ from vitral.datasets.opening import open_data, open_stored
 
 SIZES = ((500, 375), (1600, 1200))
 BATCH = 64
+TURN_ROUNDS = 3
+"""Timed rounds of each turn."""
+
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
@@ -48,8 +60,17 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=192, help="images of each size (default: 192)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: 5)")
     parser.add_argument("--quality", type=int, default=90, help="of the JPEGs (default: 90)")
+    parser.add_argument("--against", type=Path, help="another checkout of Vitral, to compare with")
+    parser.add_argument("--turn", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.turn is not None:
+        times = time_rounds(vitral_loaders(options.turn), rounds=TURN_ROUNDS, count=options.images)
+        print(json.dumps(times))
+        return
+    if options.against is not None:
+        compare(options.against, images=options.images, turns=options.rounds, quality=options.quality)
+        return
     print("| images | loader | images/s | ratio to the faster peer |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
@@ -60,6 +81,41 @@ def main() -> None:
             for name, seconds in times.items():
                 rate, ratio = options.images / seconds, best / seconds
                 print(f"| {size[0]}x{size[1]} | {name} | {rate:,.0f} | {ratio:.2f} |", flush=True)
+
+
+def compare(other: Path, *, images: int, turns: int, quality: int) -> None:
+    """Prints a Markdown table of this checkout and another.
+
+    Args:
+        other: the root of the other checkout.
+        images: of each size.
+        turns: of each checkout.
+        quality: of the JPEGs.
+    """
+    trees = {"this": Path(__file__).parents[1], "other": other}
+    print("| images | loader | this, images/s | other, images/s | ratio |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for size in SIZES:
+            root = Path(folder) / "x".join(map(str, size))
+            write_photographs(root, size, count=images, quality=quality)
+            pack_photographs(root)
+            seconds: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
+            for number in range(turns):
+                # who is first alternates, as a machine becomes slower or faster
+                for name in sorted(trees, reverse=number % 2 == 0):
+                    seconds[name].append(turn(trees[name], root, images=images))
+            for loader in seconds["this"][0]:
+                this, before = ([times[loader] for times in seconds[name]] for name in trees)
+                ratio = median(b / t for t, b in zip(this, before, strict=True))
+                rates = f"{images / median(this):,.0f} | {images / median(before):,.0f}"
+                print(f"| {size[0]}x{size[1]} | {loader} | {rates} | {ratio:.3f} |", flush=True)
+
+
+def turn(tree: Path, root: Path, *, images: int) -> dict[str, float]:
+    """Seconds of the loaders of a checkout, in a process of its own."""
+    command = [sys.executable, __file__, "--turn", str(root), "--images", str(images)]
+    environment = os.environ | {"PYTHONPATH": str(tree.resolve() / "src")}
+    return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def write_photographs(root: Path, size: tuple[int, int], *, count: int, quality: int = 90) -> None:
@@ -89,12 +145,29 @@ def loaders(root: Path) -> dict[str, Callable[[], Iterator[object]]]:
         timm.data.create_dataset("", root=str(root)), (3, 224, 224), BATCH, is_training=True, mean=MEAN, std=STD,
         use_prefetcher=False, color_jitter=None, interpolation="bilinear", num_workers=0, persistent_workers=False,
     )  # fmt: skip
-    packed = root.with_name(f"{root.name}-packed")
-    settings = PackConfig(short_side=384)
-    pack(every_image(root), packed, settings, root=root, threads=1, advance=lambda _: None)
+    pack_photographs(root)
     return {
         "torchvision": lambda: iter(torchvision_loader),
         "timm": lambda: iter(timm_loader),
+        **vitral_loaders(root),
+    }
+
+
+def packed_copy(root: Path) -> Path:
+    """Where a folder's packed copy is."""
+    return root.with_name(f"{root.name}-packed")
+
+
+def pack_photographs(root: Path) -> None:
+    """Writes a folder's packed copy."""
+    settings = PackConfig(short_side=384)
+    pack(every_image(root), packed_copy(root), settings, root=root, threads=1, advance=lambda _: None)
+
+
+def vitral_loaders(root: Path) -> dict[str, Callable[[], Iterator[object]]]:
+    """Functions of Vitral alone that read all images of a folder, and of its packed copy, once."""
+    packed = packed_copy(root)
+    return {
         "Vitral, folder": lambda: vitral_batches(DataConfig(source="folder", root=root, test_fraction=1e-9)),
         "Vitral, packed at 384": lambda: vitral_batches(DataConfig(source="hub", root=packed, test_fraction=1e-9)),
     }

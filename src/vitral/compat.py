@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vitral.card import ModelCard
 from vitral.errors import UserError
+from vitral.layers.pooling import NoHead, TwoHeads
 from vitral.layers.positions import PositionState
 
 __all__ = ["IntermediateMethods", "PretrainedMethods"]
@@ -102,31 +103,34 @@ class PretrainedMethods(nn.Module):
         The card names the classes by number and loses its metrics.
 
         Args:
-            num_classes: number of classes, at least 1. In timm, 0 leaves out the head: call `features(images).pooled`,
-                which is what timm's model then returns.
+            num_classes: number of classes; with 0 the model returns its pooled features, as in timm, and can be saved
+                only after it got a head again.
             global_pool: timm's name of the pooling that the model has; it cannot be changed.
 
         Raises:
-            UserError: `num_classes` is below 1, or `global_pool` is another.
+            UserError: `num_classes` is negative, or `global_pool` is another.
         """
         pool = getattr(self.config, "pool", "gap")
         own = {"cls": "token", "gap": "avg"}.get(pool, pool)
         if global_pool not in (None, own):
             raise UserError(f"this model pools {own!r}, and a new head does not change that: leave out global_pool")
-        if num_classes < 1:
-            instead = "to do without the head, as in timm, call model.features(images).pooled"
-            raise UserError(f"num_classes must be at least 1, not {num_classes}: {instead}")
-        changes: dict[str, Any] = {"num_classes": num_classes}
+        if num_classes < 0:
+            raise UserError(f"num_classes must be 0 for no head, or a number of classes, not {num_classes}")
+        changes: dict[str, Any] = {"num_classes": num_classes} if num_classes else {}
         if getattr(self.config, "representation_size", None) is not None:
             changes["representation_size"] = None
             self.pre_logits = nn.Identity()
         self.config = replace(self.config, **changes)
         old: nn.Linear = self.head  # pyright: ignore[reportAssignmentType]
-        bias = self.config.head_bias
-        width = getattr(self.config, "pooled_width", self.config.width)
-        self.head = type(old)(width, num_classes, bias=bias is not None).to(old.weight).train(self.training)
-        for name, parameter in self.head.named_parameters():
-            nn.init.constant_(parameter, bias if name.endswith("bias") else 0.0)
+        if num_classes:
+            bias = self.config.head_bias
+            width = getattr(self.config, "pooled_width", self.config.width)
+            new = TwoHeads if getattr(self.config, "distillation", False) else nn.Linear
+            self.head = new(width, num_classes, bias=bias is not None).to(old.weight).train(self.training)
+            for name, parameter in self.head.named_parameters():
+                nn.init.constant_(parameter, bias if name.endswith("bias") else 0.0)
+        else:
+            self.head = NoHead(old)
         if self.card is not None:
             classes = tuple(f"class {label}" for label in range(num_classes))
             self.card = replace(self.card, classes=classes, metrics={})

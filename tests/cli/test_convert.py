@@ -481,3 +481,31 @@ def test_training_reads_a_part_of_a_file(screen: Screen, photographs: Path, tmp_
     torch.testing.assert_close(trained.features(images).pooled, small.features(images).pooled)
     error = screen.refusal("train", "folder", "--data.root", photographs, "--model.prefix", "x")
     assert "set --model.weights" in error
+
+
+def test_every_command_that_names_a_model_reads_a_part_of_a_file(
+    screen: Screen, photographs: Path, tmp_path: Path
+) -> None:
+    small = small_model(image_size=16, num_classes=6, pool="gap", gelu="erf")
+    tensors = upstream_state_dict(LINEAGES["timm"], small)[0]
+    eye = {f"eye.{name}": tensor for name, tensor in tensors.items()} | {"text.weight": torch.zeros(2)}
+    torch.save({"teacher": {}, "student": eye, "other": eye}, tmp_path / "x.pth")
+    near = ["data", "near", photographs, "--out", tmp_path / "near.png", "--model", tmp_path / "x.pth"]
+    bench = ["bench", tmp_path / "x.pth", "--seconds", "0.01", "--batch-size", "1", "--no-compile"]
+    words = ["--checkpoint-key", "student", *HEADS, "--gelu", "erf"]
+    for command in (near, bench):
+        assert "read it alone with --prefix eye." in screen.refusal(*command, *words)
+        screen.run(*command, *words, "--prefix", "eye.")
+    assert "--prefix helps to read a model's file" in screen.refusal("data", "near", photographs, "--prefix", "eye.")
+    assert "is the name of a model" in screen.refusal("bench", "ViT-mu/16", "--prefix", "eye.")
+
+
+def test_a_single_file_says_what_it_leaves_open(screen: Screen, tmp_path: Path) -> None:
+    small = small_model(image_size=16, gelu="quick", pre_norm=True, patch_bias=False)
+    save_model(tmp_path / "model", small, small.card)
+    facts = screen.json("convert", tmp_path / "model", tmp_path / "x.safetensors", "--to", "timm")
+    assert "the file does not store its gelu: it is quick" in facts["notes"]
+    assert facts["largest_difference"] < 1e-5
+    assert "does not store its GELU" in screen.refusal(
+        "convert", tmp_path / "x.safetensors", tmp_path / "back", "--to", "vitral", *HEADS
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -29,7 +30,7 @@ IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(2)) * 
 def pair(folder: Path, **form: Any) -> tuple[Any, ViT]:
     """timm's model, and ours of its file."""
     peer = randomised(lambda: VisionTransformer(**TIMM, **form))
-    return peer, ViT.from_pretrained(safetensors(peer, folder), num_heads=1)
+    return peer, ViT.from_pretrained(safetensors(peer, folder), num_heads=1, gelu="erf")
 
 
 def assert_equal(found: Any, expected: Any) -> None:
@@ -40,6 +41,24 @@ def assert_equal(found: Any, expected: Any) -> None:
         return
     for one, other in zip(found, expected, strict=True):
         assert_equal(one, other)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@torch.inference_mode()
+def test_without_a_head_the_model_returns_timms_features(form: str, tmp_path: Path) -> None:
+    peer, model = pair(tmp_path, **FORMS[form])
+    peer.reset_classifier(0)
+    model.reset_classifier(0)
+    assert_equal(model(IMAGES), peer(IMAGES))
+
+
+@torch.inference_mode()
+def test_without_heads_a_distilled_model_returns_the_mean_of_its_tokens(tmp_path: Path) -> None:
+    peer: Any = randomised(lambda: VisionTransformerDistilled(**TIMM))
+    model = ViT.from_pretrained(safetensors(peer, tmp_path), num_heads=1)
+    peer.reset_classifier(0)
+    model.reset_classifier(0)
+    assert_equal(model(IMAGES), peer(IMAGES))
 
 
 @pytest.mark.parametrize("form", FORMS)

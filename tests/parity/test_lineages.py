@@ -159,9 +159,13 @@ def peer_output(peer: Callable, images: Tensor) -> Tensor:
 
 
 def upstream_config(peer: nn.Module, name: str) -> dict:
-    """Content of the upstream `config.json`: transformers' configuration, or the name of timm's model."""
+    """Content of the upstream `config.json`: transformers' configuration, or timm's name and open arguments."""
     config = getattr(peer, "config", None)
-    return config.to_dict() if config is not None else {"architecture": name.partition(" ")[2]}
+    if config is not None:
+        return config.to_dict()
+    args = {"global_pool": pool} if (pool := getattr(peer, "global_pool", None)) else {}
+    args |= {"act_layer": "gelu"} if name.startswith("timm, ") and "gated" not in name else {}
+    return {"architecture": name.partition(" ")[2], "model_args": args}
 
 
 def read(peer: nn.Module, folder: Path, name: str):

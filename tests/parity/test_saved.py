@@ -21,6 +21,7 @@ OWNERS = (
     "everyday_files",
     "stated_files",
     "google_files",
+    "larger_files",
 )
 MODULES = [import_module(f"parity.saved.{owner}") for owner in OWNERS]
 CASES: dict[str, Saved] = {name: case for module in MODULES for name, case in module.CASES.items()}

@@ -14,6 +14,7 @@ from vitral.models import build
 from vitral.resnet import ResNet, ResNetConfig
 from vitral.vit import ViT
 from vitral.weights.adapt import adapt_model
+from vitral.weights.save import save_as
 
 
 def test_a_saved_model_is_loaded_by_its_class(tmp_path: Path) -> None:
@@ -55,8 +56,26 @@ def test_a_new_classifier_is_zero_and_can_be_saved(changes: dict, tmp_path: Path
     assert loaded.config == model.config
     assert loaded.card is not None
     assert loaded.card.classes == tuple(f"class {label}" for label in range(7))
-    with pytest.raises(UserError, match="num_classes must be at least 1, not 0"):
-        model.reset_classifier(0)
+    with pytest.raises(UserError, match="num_classes must be 0 for no head, or a number of classes, not -1"):
+        model.reset_classifier(-1)
+
+
+@pytest.mark.parametrize("changes", [{}, {"representation_size": 5}, {"distillation": True}, {"pool": "gap"}])
+def test_a_model_without_a_head_is_saved_once_it_has_one_again(changes: dict, tmp_path: Path) -> None:
+    model, images = small_model(**changes), torch.rand(2, 3, 16, 24)
+    model.reset_classifier(0)
+    pooled = model.features(images).pooled
+    torch.testing.assert_close(model(images), pooled.mean(dim=1) if pooled.ndim == 3 else pooled)
+    assert model.card is not None
+    assert model.card.classes == ()
+    with pytest.raises(UserError, match=r"has no head to save: model\.reset_classifier"):
+        model.save_pretrained(tmp_path / "saved")
+    with pytest.raises(UserError, match="has no head to save"):
+        save_as(model, tmp_path / "saved.safetensors", "timm")
+    assert not list(tmp_path.iterdir())
+    model.reset_classifier(3)
+    model.save_pretrained(tmp_path / "saved")
+    assert torch.equal(vitral.load(tmp_path / "saved")(images), torch.zeros(2, 3))
 
 
 def test_a_resnet_has_the_methods_that_fit_it(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from vitral.models import Model
 from vitral.vit import ViT
 from vitral.weights.adapt import adapt_model
 from vitral.weights.folder import WEIGHTS
-from vitral.weights.load import load_with_report
+from vitral.weights.load import load_with_report, read_back
 from vitral.weights.save import is_folder, save_as
 from vitral.weights.upstream_model import BUILDERS, UpstreamModel, load_upstream_model
 
@@ -109,13 +108,13 @@ def renamed_at_the_end(destination: Path) -> Iterator[Path]:
 def verify(model: Model, destination: Path, form: str) -> Verification:
     """Loads the written file, by the upstream library if it is installed, and compares its outputs."""
     folder = is_folder(destination, form)
-    heads: dict[str, Any] = {} if folder or not isinstance(model, ViT) else {"num_heads": model.config.num_heads}
-    loaded, _ = load_with_report(destination, **heads)
-    notes = []
+    loaded, fields = read_back(destination, model)
+    notes = [f"the file does not store its {name}: it is {getattr(model.config, name)}" for name in fields]
     if form in BUILDERS and isinstance(loaded, ViT) and isinstance(model, ViT):
         upstream = load_upstream_model(form, destination / WEIGHTS if folder else destination, loaded.config)
         if isinstance(upstream, UpstreamModel):
-            return verify_by_upstream(model, upstream, resample=loaded.config.position_resample)
+            verified = verify_by_upstream(model, upstream, resample=loaded.config.position_resample)
+            return replace(verified, notes=[*notes, *verified.notes])
         notes.append(upstream)
     differences = largest_differences(outputs(model), outputs(loaded), random_images(model, model.config.image_hw))
     return Verification(by="Vitral", differences=differences, notes=notes)

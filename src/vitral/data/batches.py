@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.crop import crop_box, crop_offset
 from vitral.data.augment.params import AugmentParams, sample_params
 from vitral.data.balanced import BalancedOrder
+from vitral.data.images import memory
 from vitral.data.images.decode import UnreadableImage
+from vitral.data.images.errors import NotRead
 from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
 from vitral.data.notes import buffer_notes, note_first, take_notes
@@ -138,7 +141,10 @@ class TrainingBatches(Dataset[Batch]):
         if jpeg is None:
             return None
         box = crop_box(self.augment, jpeg.size, **sample)
-        return jpeg.crop(box, image_size=target.image_size, interpolation=target.interpolation)
+        try:
+            return jpeg.crop(box, image_size=target.image_size, interpolation=target.interpolation)
+        except NotRead:
+            return None  # `read` says why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +205,13 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
         OSError: a worker could not read for a reason that is not the image's.
     """
     allow_open_files(workers)
+    with memory.shared(workers) as shared:
+        yield from _load(dataset, numbers, workers=workers, pin=pin, shared=shared)
+
+
+def _load(
+    dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: bool, shared: str | None
+) -> Iterator[Batch]:
     with warnings.catch_warnings():
         # more workers than cores are the user's choice, and useful if the disk is slow
         warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -209,7 +222,7 @@ def load(dataset: Dataset[Batch], numbers: Sequence[int], *, workers: int, pin: 
                 sampler=numbers,  # pyright: ignore[reportArgumentType]
                 num_workers=workers,
                 pin_memory=pin,
-                worker_init_fn=_start_worker,
+                worker_init_fn=partial(_start_worker, shared=shared),
             )
         )
     try:
@@ -247,11 +260,12 @@ def translate_worker_errors() -> Iterator[None]:
         ) from error
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(_: int, *, shared: str | None) -> None:
     """Ctrl-C, a closed terminal and `timeout` signal the whole process group; only the main process handles them.
 
     It prints the notes too.
     """
     buffer_notes()
+    memory.start_sharing(shared)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_IGN)

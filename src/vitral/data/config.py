@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitral.config import renamed
+from vitral.data.images.memory import parse_size
 from vitral.data.sources.remote import as_url
 from vitral.errors import UserError
 
@@ -98,6 +99,10 @@ class DataConfig:
     """For unreadable images: stop the run, or skip, count and list them."""
     workers: int = 0
     """Processes that read images; 0: the training process itself."""
+    memory: str | None = None
+    """Memory that decoding images may take, of all readers together, such as 2GiB; an image that takes more is refused.
+    None: 1GiB, or the environment variable VITRAL_MEMORY.
+    """
     cache: str | None = None
     """Where a run keeps decoded images: `ram`, or a folder on a local disk; None: they are decoded in every epoch."""
     cache_side: int | None = None
@@ -138,6 +143,8 @@ class DataConfig:
             raise UserError(f"--data.split-seed must be at least 0, not {self.split_seed}")
         if self.workers < 0:
             raise UserError(f"--data.workers must be at least 0, not {self.workers}")
+        if self.memory is not None:
+            parse_size(self.memory, name="--data.memory")
         if self.cache_side is not None and self.cache_side < 1:
             raise UserError(f"--data.cache-side must be at least 1 pixel, not {self.cache_side}")
         if self.cache_side is not None and self.channels is not None:

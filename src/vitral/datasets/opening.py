@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitral.data.config import DataConfig, refuse_label_options
+from vitral.data.images.memory import limit_memory
 from vitral.data.notes import note_once
 from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
@@ -75,6 +76,8 @@ def open_stored(config: DataConfig) -> dict[str, Source]:
     Raises:
         UserError: the source is unknown, or the data is missing or malformed.
     """
+    if config.memory is not None:
+        limit_memory(config.memory)
     if config.source not in ("csv", "folder", "hub"):  # these find label files
         refuse_label_options(config, columns=False)
     if config.source in STORAGE:

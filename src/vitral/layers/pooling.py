@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from vitral.layers.linear import FusedLinear
 
-__all__ = ["AttentionPool", "ClassAndMean", "FirstToken", "MeanPool", "TwoHeads"]
+__all__ = ["AttentionPool", "ClassAndMean", "FirstToken", "MeanPool", "NoHead", "TwoHeads"]
 
 
 class FirstToken(nn.Module):
@@ -34,6 +34,18 @@ class TwoHeads(nn.Linear):
     def forward(self, input: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b *two classes"]:
         both = torch.stack([super().forward(input[:, 0]), self.dist(input[:, 1])], dim=1)
         return both if self.return_both and self.training else both.mean(dim=1)
+
+
+class NoHead(nn.Module):
+    """In place of a head: returns the pooled features; of class and distillation token, the mean."""
+
+    def __init__(self, like: nn.Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", like.weight.detach()[:0], persistent=False)  # its device and type, no outputs
+        self.bias = None
+
+    def forward(self, input: Float[Tensor, "b *two d"]) -> Float[Tensor, "b d"]:
+        return input.mean(dim=1) if input.ndim == 3 else input
 
 
 class MeanPool(nn.Module):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,14 @@ class DistillationConfig:
     name: tyro.conf.Suppress[Literal["distillation"]] = "distillation"
     teacher: Path | None = None
     """The trained model to learn from: a run's folder, another project's file, hf-hub:OWNER/NAME."""
+    teacher_checkpoint_key: str | None = None
+    """Key of the teacher's weights in a PyTorch file that holds several, such as student."""
+    teacher_prefix: str | None = None
+    """Prefix of the teacher's tensors in a larger model, such as backbone."""
+    teacher_num_heads: int | None = None
+    """Number of the teacher's attention heads, if its file does not store it."""
+    teacher_gelu: Literal["tanh", "erf", "quick"] | None = None
+    """The teacher's form of GELU, if its file does not store it."""
     form: Literal["hard", "soft"] = "hard"
     """`hard`: the teacher's predicted class is a second label. `soft`: the student matches the teacher's probabilities
     (arXiv 1503.02531).
@@ -64,6 +72,14 @@ class DistillationConfig:
             raise UserError("distillation learns from a teacher too: set --objective.labels.class-weights none")
         if not self.temperature > 0:
             raise UserError(f"--objective.temperature must be above 0, not {self.temperature}")
+        if self.teacher_num_heads is not None and self.teacher_num_heads < 1:
+            raise UserError(f"--objective.teacher-num-heads must be at least 1, not {self.teacher_num_heads}")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Keywords of `vitral.load` for the teacher's file."""
+        options = {name: getattr(self, f"teacher_{name}") for name in ("checkpoint_key", "prefix", "num_heads", "gelu")}
+        return {name: value for name, value in options.items() if value is not None}
 
 
 class Distillation(Classification):
@@ -133,4 +149,4 @@ def build_distillation(config: DistillationConfig, context: BuildContext) -> Dis
     """
     if config.teacher is None:
         raise UserError("distillation needs a trained model to learn from: name one with --objective.teacher")
-    return Distillation(config, context.load_teacher(config.teacher, context))
+    return Distillation(config, context.load_teacher(config.teacher, context, **config.reading))

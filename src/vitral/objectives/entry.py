@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -48,8 +47,11 @@ class BuildContext:
     """Whether models run through torch.compile."""
     accumulate: int
     """Parts that each batch is split into."""
-    load_teacher: Callable[[Path, "BuildContext"], Teacher]
-    """Loads a trained model as a teacher. It is passed in, because objectives may not import `vitral.weights`."""
+    load_teacher: Callable[..., Teacher]
+    """Loads a trained model as a teacher from its path, this context, and options for reading its file.
+
+    It is passed in, because objectives may not import `vitral.weights`.
+    """
 
 
 @runtime_checkable

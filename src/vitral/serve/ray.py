@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,7 @@ from vitral.errors import UserError
 from vitral.serve.app import create_app
 from vitral.serve.config import ServeConfig
 from vitral.serve.predictor import Predictor
+from vitral.weights.load import load
 
 __all__ = ["RayConfig", "app"]
 
@@ -28,6 +30,10 @@ class RayConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = Field(description="A run, a model's folder or file, an exported file, or hf-hub:OWNER/NAME.")
+    checkpoint_key: str | None = Field(default=None, description="As --checkpoint-key of vitral serve.")
+    prefix: str | None = Field(default=None, description="As --prefix of vitral serve.")
+    num_heads: int | None = Field(default=None, description="As --num-heads of vitral serve.")
+    gelu: str | None = Field(default=None, description="As --gelu of vitral serve.")
     name: str = Field(default="model", description="Name of the model.")
     replicas: int = Field(default=1, ge=1, description="Processes, of which each has the model; the least of them.")
     max_replicas: int | None = Field(default=None, description="Ray adds replicas under load up to so many.")
@@ -61,7 +67,9 @@ def app(config: RayConfig):
     options = {"num_replicas": config.replicas}
     if config.max_replicas is not None:
         options = {"autoscaling_config": {"min_replicas": config.replicas, "max_replicas": config.max_replicas}}
-    build = partial(_build, config.name, config.model, config.precision, limits)
+    fields = ("checkpoint_key", "prefix", "num_heads", "gelu")
+    reading = {name: value for name in fields if (value := getattr(config, name)) is not None}
+    build = partial(_build, config.name, config.model, config.precision, limits, reading)
     deployment = serve.deployment(
         serve.ingress(lambda: build())(),
         name="vitral",
@@ -72,9 +80,10 @@ def app(config: RayConfig):
     return deployment.bind()
 
 
-def _build(name: str, model: str, precision: str, limits: ServeConfig) -> FastAPI:
+def _build(name: str, model: str, precision: str, limits: ServeConfig, reading: dict[str, Any]) -> FastAPI:
     """The application of a replica, which gets no request before it is warm."""
-    app = create_app({name: Predictor(model, precision=precision)}, config=limits)
+    predictor = Predictor(load(model, **reading) if reading else model, precision=precision)
+    app = create_app({name: predictor}, config=limits)
     start = app.router.lifespan_context
 
     @asynccontextmanager

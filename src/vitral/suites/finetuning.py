@@ -124,7 +124,9 @@ def select_protocol(form: Literal["light", "paper"], source: str, *, num_images:
     )
 
 
-def finetune_config(weights: Path, protocol: Protocol, *, fresh: bool, data: DataConfig, device: str) -> RunConfig:
+def finetune_config(
+    weights: Path, protocol: Protocol, *, fresh: bool, data: DataConfig, device: str, **reading: Any
+) -> RunConfig:
     """The configuration of all trainings, except data, learning rate, seed and augmentation.
 
     Whole images are trained on and tested: they are squashed to the model's size.
@@ -135,8 +137,9 @@ def finetune_config(weights: Path, protocol: Protocol, *, fresh: bool, data: Dat
         fresh: start from random weights of the same architecture instead.
         data: how images are read.
         device: as in `TrainConfig`.
+        reading: how another project's file is read, as in `load_with_report`.
     """
-    base = finetune_recipe(weights)
+    base = finetune_recipe(weights, **reading)
     architecture = base.model.architecture
     if protocol.image_size is not None:
         # a multiple of the patch size: 378 of 384 pixels for patches of 14
@@ -144,7 +147,7 @@ def finetune_config(weights: Path, protocol: Protocol, *, fresh: bool, data: Dat
         architecture = replace(architecture, image_size=protocol.image_size // patch * patch)
     return replace(
         base,
-        model=ModelSetup(weights=None if fresh else weights, architecture=architecture),
+        model=replace(ModelSetup() if fresh else base.model, architecture=architecture),
         data=DataConfig(source="folder", workers=data.workers, on_error=data.on_error),
         preprocessing=replace(base.preprocessing, resize="squash"),
         augment=AugmentConfig(),

@@ -34,7 +34,7 @@ from vitral.suites.score_cache import ScoreCache
 from vitral.suites.transfer import SEEDED_METHODS, Score, TaskFeatures, evaluate_features, grid_scores
 from vitral.train.config import RunConfig
 
-__all__ = ["FeatureExtractor", "Progress", "SuiteRunner", "Task"]
+__all__ = ["FeatureExtractor", "Progress", "SuiteRunner", "Task", "training_key"]
 
 NO_FEATURES = FeatureSet(
     features=torch.zeros(0, 1), labels=torch.zeros(0, dtype=torch.int64), readable=torch.zeros(0, dtype=torch.bool)
@@ -265,7 +265,7 @@ class SuiteRunner:
 
         def cached(training: RunConfig, split: str, train: Callable[[], Score]) -> Score:
             hits = self.score_cache.hits
-            (score,) = self._cached(name, title, (_training_key(training), split), lambda: [train()])
+            (score,) = self._cached(name, title, (training_key(training), split), lambda: [train()])
             if self.score_cache.hits > hits:
                 self.progress.advance(num_training_images(training, task.splits[split]))
             return score
@@ -298,7 +298,8 @@ class SuiteRunner:
             by_task.pop(title, None)
 
 
-def _training_key(config: RunConfig) -> str:
+def training_key(config: RunConfig) -> str:
     """What the score of a training depends on, except the weights, which the extractor's fingerprint identifies."""
-    model, data = replace(config.model, weights=None), replace(config.data, workers=0)
+    model = replace(config.model, weights=None, checkpoint_key=None, prefix=None, given=())
+    data = replace(config.data, workers=0)
     return str(to_dict(replace(config, model=model, data=data)))

@@ -1,6 +1,8 @@
 """The trained model that a student learns from."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,32 +11,37 @@ from torch import Tensor, nn
 
 from vitral.errors import UserError
 from vitral.objectives.entry import BuildContext, Teacher
-from vitral.weights.flags import flags_of_convert
-from vitral.weights.load import load
+from vitral.weights.flags import flags_of_teacher
+from vitral.weights.load import load_with_report
 
 __all__ = ["load_teacher"]
 
+LOG = logging.getLogger("vitral")
 RESIZE_MODES = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "bicubic"}
 """PyTorch's mode for each filter of a preprocessing."""
 
 
-def load_teacher(path: Path, context: BuildContext) -> Teacher:
+def load_teacher(path: Path, context: BuildContext, **reading: Any) -> Teacher:
     """A trained model that gives logits for batches made for another model.
 
     Values, channels and size are converted to the teacher's own. A teacher with the same classes in another order gives
     its logits in the student's order.
 
     Args:
-        path: see `vitral.load`.
+        path: see `load_with_report`.
         context: the student's preprocessing and classes, and where to compute.
+        reading: how another project's file is read, as in `load_with_report`.
 
     Raises:
         UserError: there is no such model, it has another number of classes, or it takes grey images only.
     """
     try:
-        model = load(path, device=context.device).requires_grad_(False)
+        model, report = load_with_report(path, device=context.device, **reading)
     except UserError as error:
-        raise UserError(flags_of_convert(str(error))) from None
+        raise UserError(flags_of_teacher(str(error))) from None
+    for note in report.notes if report else ():
+        LOG.warning("%s: %s", path, flags_of_teacher(note))
+    model.requires_grad_(False)
     assert model.card is not None
     student, classes = context.preprocessing, context.classes
     own, own_classes = model.card.preprocessing, model.card.classes

@@ -17,7 +17,7 @@ HARMLESS = frozenset(
         *("_attn_implementation", "_commit_hash", "finetuning_task", "processor_class", "task_specific_params"),
         *("tie_word_embeddings", "tf_legacy_loss", "tokenizer_class", "torchscript", "use_bfloat16", "use_cache"),
         # put there by load_upstream, where a user gives it
-        *("num_heads", "num_attention_heads"),
+        *("num_heads", "num_attention_heads", "pool"),
         # transformers: training only
         *("attention_dropout", "attention_probs_dropout_prob", "drop_path_rate", "dropout", "gradient_checkpointing"),
         *("hidden_dropout_prob", "initializer_factor", "initializer_range", "layerscale_value", "mask_ratio"),

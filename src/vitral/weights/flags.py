@@ -2,10 +2,10 @@
 
 import re
 
-__all__ = ["flags_of_convert", "flags_of_training"]
+__all__ = ["flags_of_teacher", "flags_of_training"]
 
 OPTION = re.compile(r"(?<![\w.-])--(checkpoint-key|prefix|num-heads|gelu|image-size)\b")
-"""Options that `predict`, `eval`, `inspect`, `convert`, `push`, `export` and `serve` have."""
+"""Options that `predict`, `eval`, `inspect`, `convert`, `push`, `export`, `serve`, `bench` and `data near` have."""
 
 
 def flags_of_training(sentence: str) -> str:
@@ -13,6 +13,6 @@ def flags_of_training(sentence: str) -> str:
     return OPTION.sub(r"--model.\1", sentence)
 
 
-def flags_of_convert(sentence: str) -> str:
-    """The sentence with the advice to convert the file first, where a caller has no such options."""
-    return f"{sentence} (an option of vitral convert: convert the file first)" if OPTION.search(sentence) else sentence
+def flags_of_teacher(sentence: str) -> str:
+    """The sentence with the options as `vitral train` has them for a teacher, such as `--objective.teacher-prefix`."""
+    return OPTION.sub(r"--objective.teacher-\1", sentence)

@@ -13,10 +13,11 @@ from vitral.config import load_config, save_config
 from vitral.device import pick_device
 from vitral.errors import UserError
 from vitral.files import write_atomically
+from vitral.layers.pooling import NoHead
 from vitral.models import Architecture, Model, blank_model, give_buffers
 from vitral.vit import ViT
 
-__all__ = ["WEIGHTS", "ModelConfig", "load_model", "read_config", "save_model"]
+__all__ = ["WEIGHTS", "ModelConfig", "check_head", "load_model", "read_config", "save_model"]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -44,6 +45,12 @@ class ModelConfig:
             raise UserError(f"preprocessing produces images of shape {produced}, but the model expects {expected}")
 
 
+def check_head(model: Model) -> None:
+    """Raises UserError for a model whose head was taken off, which no format can store."""
+    if isinstance(model.head, NoHead):
+        raise UserError("the model has no head to save: model.reset_classifier(N) gives it one for N classes")
+
+
 def save_model(folder: Path, model: Model, card: ModelCard) -> None:
     """Writes a model and its card into a folder, each file atomically.
 
@@ -51,6 +58,7 @@ def save_model(folder: Path, model: Model, card: ModelCard) -> None:
         UserError: card and model do not match.
         OSError: the folder cannot be written; existing files stay unchanged.
     """
+    check_head(model)
     config = ModelConfig(architecture=model.config, card=card)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}

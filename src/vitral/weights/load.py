@@ -13,6 +13,7 @@ import torch
 from vitral.device import pick_device
 from vitral.errors import UserError
 from vitral.models import Model
+from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapt import adapt_model
 from vitral.weights.adapters import Adapter, read_adapter
@@ -20,10 +21,10 @@ from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name, to_ad
 from vitral.weights.folder import load_model
 from vitral.weights.hub import WEIGHTS_FILES, download
 from vitral.weights.options import check_options
-from vitral.weights.read import LoadReport, load_upstream
+from vitral.weights.read import LoadReport, UndecidedError, load_upstream
 from vitral.weights.upstream_folder import find_upstream
 
-__all__ = ["load", "load_with_report", "stores_architecture"]
+__all__ = ["load", "load_with_report", "read_back", "stores_architecture"]
 
 LOG = logging.getLogger("vitral")
 
@@ -116,6 +117,25 @@ def load_with_report(
     if found and name not in WEIGHTS_FILES and not str(source).partition("@")[0].endswith(name):
         report = replace(report, notes=(f"{name} was read, the only weights file", *report.notes))
     return model.to(pick_device(device)), report
+
+
+def read_back(path: Path, model: Model) -> tuple[Model, tuple[str, ...]]:
+    """Reads what was just written from a model; what a single file of another project leaves open is as in the model.
+
+    Returns:
+        The model, and the fields of the architecture that the file leaves open.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if path.is_dir() or not isinstance(model, ViT):
+        return load_with_report(path)[0], ()
+    heads = model.config.num_heads
+    try:
+        return load_with_report(path, num_heads=heads)[0], ()
+    except UndecidedError as error:
+        fields = {name: getattr(model.config, name) for name in error.fields}
+        return load_with_report(path, num_heads=heads, **fields)[0], error.fields
 
 
 def stores_architecture(source: str | Path) -> bool:

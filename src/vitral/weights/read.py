@@ -16,7 +16,7 @@ from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapters import Adapter
 from vitral.weights.config_keys import unknown_keys
-from vitral.weights.lineages.lineage import HEAD_NAMES, NO_EPSILON, NO_GELU, Lineage, is_shape_error, stated_heads
+from vitral.weights.lineages.lineage import HEAD_NAMES, NO_EPSILON, Lineage, is_shape_error, stated_heads
 from vitral.weights.lineages.open_clip import OPEN_CLIP
 from vitral.weights.lineages.towers import CLIP
 from vitral.weights.mapping import from_upstream
@@ -24,7 +24,16 @@ from vitral.weights.prefixes import without_training
 from vitral.weights.source import Source, open_source
 from vitral.weights.upstream_card import upstream_card
 
-__all__ = ["LoadReport", "load_upstream"]
+__all__ = ["LoadReport", "UndecidedError", "load_upstream"]
+
+
+class UndecidedError(UserError):
+    """A file leaves open what its model computes, and published models differ in it."""
+
+    def __init__(self, path: Path, fields: Mapping[str, str]) -> None:
+        super().__init__(f"{path} does not store {' and does not store '.join(fields.values())}")
+        self.fields = tuple(fields)
+        """Fields of the architecture that decide it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +77,14 @@ def load_upstream(
 
     Raises:
         UserError: the format is unknown, or tensors are missing, unexpected, of wrong shape, or not finite.
+        UndecidedError: the file leaves open what its model computes.
         OSError: the file cannot be read.
     """
     source = open_source(path, upstream_config or {}, checkpoint_key, prefix)
     if adapter is not None:
         source = replace(source, tensors=adapter.merged(source.tensors, source.lineage.canonicalise))
     lineage = source.lineage
-    upstream_config = {**source.upstream_config, **stated_heads(overrides.get("num_heads"))}
+    upstream_config = {**source.upstream_config, **_given(overrides)}
     config, (state, missing, unexpected), stated = _convert(source, upstream_config, overrides, path)
     notes = [*source.notes, *stated, *_assumptions(source, config, upstream_config, overrides)]
     model = blank_model(config)
@@ -95,14 +105,19 @@ def load_upstream(
     _fill(model, state, complete=not missing)
     unnamed = _without_classes(model, lineage)
     model.card, card_notes = upstream_card(config, lineage, upstream_config, origin=path.name, named=not unnamed)
-    report = LoadReport(
+    return model.eval(), LoadReport(
         lineage=lineage.name,
         matched=len(state),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
         notes=(*notes, *card_notes, *unnamed),
     )
-    return model.eval(), report
+
+
+def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What a user gives that decides how tensors are read, beside the configuration."""
+    pool = {"pool": overrides["pool"]} if "pool" in overrides else {}
+    return stated_heads(overrides.get("num_heads")) | pool
 
 
 def _without_classes(model: ViT, lineage: Lineage) -> list[str]:
@@ -121,13 +136,18 @@ def _convert(
 
     Raises:
         UserError: shapes or fields do not fit each other.
+        UndecidedError: the file leaves open what its model computes.
     """
     lineage, tensors = source.lineage, source.tensors
     try:
         config = lineage.infer_config(tensors, upstream_config)
         stated, notes = source.settings.overrides(given=overrides, gated=config.mlp == "swiglu")
         config = replace(config, **{**stated, **overrides})
-        return config, from_upstream(lineage.mapping(config), lineage.prepare(tensors, config)), notes
+        converted = from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
+        _check_decided(source, upstream_config, overrides, path)
+        return config, converted, notes
+    except UndecidedError:
+        raise
     except UserError as error:
         reason = str(error)
     except KeyError as error:
@@ -171,21 +191,30 @@ def _remedy(source: Source, missing: Iterable[str], unexpected: Iterable[str]) -
     return "vitral convert --allow-missing reads it anyway"
 
 
+def _check_decided(
+    source: Source, upstream_config: Mapping[str, Any], overrides: Mapping[str, Any], path: Path
+) -> None:
+    """Raises UndecidedError for what the file, its configuration and settings, and the overrides leave open."""
+    given = {*overrides, *source.settings.numerics}
+    fields = source.lineage.undecided(source.tensors, upstream_config)
+    if left := {name: text for name, text in fields.items() if name not in given}:
+        raise UndecidedError(path, left)
+
+
 def _assumptions(
     source: Source, config: ViTConfig, upstream_config: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> list[str]:
     """Notes on what the file, its configuration and the overrides leave open."""
     lineage, tensors = source.lineage, source.tensors
-    given = {*overrides, *source.settings.numerics}
     notes = []
     if lineage.num_heads(tensors, upstream_config) is None:
         notes.append(
             f"the file does not store the number of attention heads: {config.num_heads} assumed, as usual for width "
             f"{config.width}; --num-heads sets another"
         )
-    starts = tuple(start for name, start in (("gelu", NO_GELU), ("norm_eps", NO_EPSILON)) if name in given)
     assumed = lineage.assumptions(config, tensors, upstream_config)
-    notes += [sentence for sentence in assumed if not sentence.startswith(starts)] if starts else assumed
+    given = "norm_eps" in {*overrides, *source.settings.numerics}
+    notes += [sentence for sentence in assumed if not (given and sentence.startswith(NO_EPSILON))]
     if unknown := unknown_keys(lineage, upstream_config):
         notes.append(f"ignored, because Vitral does not know these keys of its configuration: {', '.join(unknown)}")
     return notes

@@ -14,7 +14,7 @@ from vitral.errors import UserError
 from vitral.files import atomic_folder, write_atomically, write_json
 from vitral.models import Model
 from vitral.vit import ViT
-from vitral.weights.folder import WEIGHTS, save_model
+from vitral.weights.folder import WEIGHTS, check_head, save_model
 from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.storable import NotStorable
 from vitral.weights.upstream_config import CONFIG_FILES
@@ -41,6 +41,7 @@ def save_as(model: Model, destination: Path, format: str) -> list[str]:
         UserError: the format cannot store the model.
         OSError: the destination cannot be written.
     """
+    check_head(model)
     if format == "vitral":
         with atomic_folder(destination) as folder:
             save_model(folder, model, _card(model))

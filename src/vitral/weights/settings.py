@@ -7,6 +7,7 @@ from typing import Any
 from vitral.errors import UserError
 from vitral.weights.lineages.timm_models import timm_models
 from vitral.weights.lineages.timm_preprocessing import timm_preprocessing
+from vitral.weights.settings_keys import unknown_settings
 
 __all__ = ["Settings", "read_settings"]
 
@@ -17,7 +18,7 @@ SECTIONS = (
     "encoder",
 )
 """Keys of the settings in a checkpoint, and of the sections in them that describe the model."""
-MAX_DEPTH = 4
+MAX_DEPTH, MAX_NAMED = 4, 5
 NAMES = ("arch", "architecture", "model", "model_name", "name", "backbone", "encoder", "timm_model")
 """Keys of the name of timm's architecture."""
 ACTIVATIONS = ("hidden_act", "act_layer", "activation", "act", "activation_fn", "activation_function", "act_fn")
@@ -27,6 +28,8 @@ HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
 POOLS = ("global_pool", "gp")
 UNCLEAR = ("pool", "pooling", "pool_type", "pooling_type", "mean_pooling", "use_mean_pooling", "qk_scale", "eps")
 """Keys that may be of the encoder and change what it computes, or of something else."""
+UNDERSTOOD = frozenset((*SECTIONS, *NAMES, *ACTIVATIONS, *QUICK, *EPSILONS, *HEADS, *POOLS, *UNCLEAR))
+"""Keys that are read, or named in a note of their own."""
 USUAL = (None, False, "", "token", "cls", "cls_token")
 """Values of those keys that change nothing."""
 FORMS = {
@@ -53,6 +56,8 @@ class Settings:
     """timm's `global_pool`."""
     unclear: tuple[str, ...] = ()
     """Settings of keys in `UNCLEAR`, with their places."""
+    unknown: tuple[str, ...] = ()
+    """Places of settings that Vitral does not know, and that may be of the encoder."""
 
     def num_heads(self, width: int) -> tuple[int | None, list[str]]:
         """Number of attention heads, if the settings agree on one that fits the width, and a note on it."""
@@ -73,6 +78,10 @@ class Settings:
         """
         fields = {}
         notes = [f"its settings state {', '.join(self.unclear)}, which Vitral does not use"] if self.unclear else []
+        if self.unknown:
+            more = f" and {len(self.unknown) - MAX_NAMED} more" if len(self.unknown) > MAX_NAMED else ""
+            named = ", ".join(self.unknown[:MAX_NAMED]) + more
+            notes.append(f"ignored, because Vitral does not know these settings beside its tensors: {named}")
         for name, values in self.numerics.items():
             if name in given or name == "num_heads" or (name == "gelu" and gated):
                 continue
@@ -93,7 +102,8 @@ class Settings:
 def read_settings(content: Any) -> Settings:
     """The facts in the settings beside a state dict, in the content of a PyTorch file."""
     numerics: dict[str, dict[Any, str]] = {}
-    names, args, images, unclear = dict[str, str](), dict[str, Any](), dict[str, Any](), list[str]()
+    names, args, images = dict[str, str](), dict[str, Any](), dict[str, Any]()
+    unclear, unknown = list[str](), list[str]()
     for place, section in [("", content if isinstance(content, dict) else {}), *_sections(content)]:
         for key, value in section.items():
             where = f"{place}.{key}".removeprefix(".")
@@ -106,6 +116,7 @@ def read_settings(content: Any) -> Settings:
                 args.setdefault("global_pool", value)
             if place and key in UNCLEAR and isinstance(value, str | float | bool | None) and value not in USUAL:
                 unclear.append(f"{where} {value}")
+        unknown += unknown_settings(place, section, understood=UNDERSTOOD) if place else []
         images = {**_images(section), **images}
         if isinstance(kwargs := section.get("model_kwargs"), dict):
             args = {**args, **kwargs}
@@ -113,11 +124,19 @@ def read_settings(content: Any) -> Settings:
     if len(names) == 1:
         (name, where), *_ = names.items()
         timm = {"architecture": name, "model_args": args}
+        unknown = [each for each in unknown if "model_kwargs." not in each]  # they are among the arguments
         if "arch" in content and "args" in content:  # timm's own script prepares images as this
             timm["pretrained_cfg"] = {**(timm_preprocessing(name) or {}), **images}
         else:
             note = f"read as timm's {name}, as {where} states, with the preprocessing of that model"
-    return Settings(numerics=numerics, timm=timm, timm_note=note, pool=args.get("global_pool"), unclear=tuple(unclear))
+    return Settings(
+        numerics=numerics,
+        timm=timm,
+        timm_note=note,
+        pool=args.get("global_pool"),
+        unclear=tuple(unclear),
+        unknown=tuple(unknown),
+    )
 
 
 def _numeric(key: Any, value: Any) -> tuple[str | None, Any]:

@@ -67,6 +67,8 @@ TENSOR_NAMES: tuple[tuple[str, str], ...] = (
     (r"(^|\.)preprocessor\.patchifier\.|\.rms_norm1\.weight$", "AIMv2"),
     (r"(^|\.)temporal_(attention|layernorm)\.|(^|\.)time_embeddings$", "TimeSformer"),
     (r"(^|\.)embeddings\.detection_tokens$", "YOLOS"),
+    (r"(^|\.)layers\.\d+\.message_attn\.", "X-CLIP"),
+    (r"(^|\.)pre_layernorm\.weight$", "OWL-ViT"),
 )
 """Names of models by the names of their tensors; the first match counts."""
 VIDEO = "ViViT or VideoMAE"
@@ -83,6 +85,8 @@ PARTS = {
     **dict.fromkeys(("ViViT", "VideoMAE", VIDEO), "patches of several frames"),
     "TimeSformer": "attention over time",
     "YOLOS": "detection tokens",
+    "X-CLIP": "attention over frames",
+    "OWL-ViT": "merged class and patch tokens",
 }
 """What Vitral lacks for each of these models."""
 INSTEAD = {"InternVL": "load the same encoder from timm, such as hf-hub:timm/vit_intern300m_patch14_448.ogvl_dist"}

@@ -31,15 +31,20 @@ def folder(model: nn.Module, place: Path) -> Path:
     return place / "saved"
 
 
-def named_only(architecture: str, save: Save = safetensors) -> Save:
-    """A state dict beside a `config.json` that has only the name of the architecture."""
+def beside(config: dict[str, Any], save: Save = safetensors) -> Save:
+    """A state dict with a `config.json` that a user wrote."""
 
     def save_both(model: nn.Module, place: Path) -> Path:
         save(model, place)
-        (place / "config.json").write_text(json.dumps({"architecture": architecture}))
+        (place / "config.json").write_text(json.dumps(config))
         return place
 
     return save_both
+
+
+def named_only(architecture: str, save: Save = safetensors) -> Save:
+    """A state dict beside a `config.json` that has only the name of the architecture."""
+    return beside({"architecture": architecture}, save)
 
 
 def with_args(**args: Any) -> Save:
@@ -194,20 +199,37 @@ WITHOUT_CONFIG = {
     # state dicts without `config.json`
     "timm, alone": read(PLAIN, save=safetensors, **BARE, notes=("1 assumed, as usual for width 64",)),
     "timm, alone, mean": read(PLAIN, save=safetensors, **BARE, global_pool="avg"),
-    "timm, alone, CLIP": read(
-        "vit_base_patch16_clip_224", save=safetensors, **BARE, notes=("does not store its GELU", "quick-GELU")
-    ),
-    "timm, alone, SigLIP": read(
-        "vit_base_patch16_siglip_224", save=safetensors, **BARE, notes=("does not store its GELU", 'gelu="tanh"')
-    ),
-    "timm, alone, quick GELU": Saved(
-        build=build("vit_base_patch16_clip_quickgelu_224", **TINY),
-        save=safetensors,
-        lineage="timm",
-        options={"gelu": "quick", "num_heads": 2},
-    ),
-    "timm, alone, DINOv3": read(
-        "vit_small_patch16_dinov3", save=safetensors, **BARE, notes=("does not store what it pools",)
+    **{
+        f"timm, alone, {name}": refused(name, refusal, save=safetensors, **BARE)
+        for name, refusal in {
+            "vit_base_patch16_clip_224": '{"architecture": "vit_base_patch16_clip_224"}',
+            "vit_base_patch16_clip_quickgelu_224": "OpenAI's CLIP models need --gelu quick (in Python gelu=",
+            "vit_base_patch16_siglip_224": "some SigLIP models need --gelu tanh (in Python gelu=",
+            "vit_base_patch32_siglip_gap_256": "does not store its GELU",
+            "vit_small_patch16_dinov3": "does not store what it pools",
+            "vit_small_patch16_lingbot": '{"model_args": {"global_pool": "avg"}}',
+            "test_vit3": "does not store whether attention pooling reads registers",
+        }.items()
+    },
+    **{
+        f"timm, alone, {name}, {gelu} GELU given": Saved(
+            build=build(name, **TINY), save=safetensors, lineage="timm", options={"gelu": gelu, "num_heads": 2}
+        )
+        for name, gelu in {
+            "vit_base_patch16_clip_224": "erf",
+            "vit_base_patch16_clip_quickgelu_224": "quick",
+            "vit_base_patch16_siglip_224": "erf",
+            "vit_base_patch32_siglip_gap_256": "tanh",
+        }.items()
+    },
+    **{
+        f"timm, alone, {name}, {pool} given": Saved(
+            build=build(name, **TINY), save=safetensors, lineage="timm", options={"pool": pool, "num_heads": 2}
+        )
+        for name, pool in {"vit_small_patch16_dinov3": "gap", "vit_small_patch16_lingbot": "cls"}.items()
+    },
+    "timm, beside its pooling": read(
+        "vit_small_patch16_lingbot", save=beside({"model_args": {"global_pool": "token"}}), **BARE
     ),
     "timm, alone, EVA": refused(
         "eva_giant_patch14_224", '{"architecture": "eva_giant_patch14_224"}', save=safetensors, **BARE

@@ -174,8 +174,11 @@ CASES: dict[str, Saved] = {
     "CLIP, projection": clip(build=CLIP()),
     "CLIP, exact GELU, epsilon": clip(build=CLIP(hidden_act="gelu", layer_norm_eps=1e-2)),
     "CLIP, ReLU": refused(build=CLIP(hidden_act="relu"), refusal="(hidden_act) is relu"),
-    "CLIP, bare file": clip(
-        build=CLIP(num_attention_heads=1), save=safetensors, notes=("does not store its GELU", 'gelu="erf"')
+    "CLIP, bare file": refused(
+        build=CLIP(num_attention_heads=1), save=safetensors, refusal="does not store its GELU: OpenAI's"
+    ),
+    "CLIP, bare file of OpenAI's": clip(
+        build=CLIP(num_attention_heads=1), save=safetensors, options=dict(gelu="quick")
     ),
     "CLIP, bare file of LAION's": clip(
         build=CLIP(num_attention_heads=1, hidden_act="gelu"), save=safetensors, options=dict(gelu="erf")
@@ -225,10 +228,16 @@ CASES: dict[str, Saved] = {
         refusal="NaFlex",
     ),
     "OpenCLIP": open_clip(build=OpenCLIP),
-    "OpenCLIP, bare file": open_clip(
+    "OpenCLIP, bare file": refused(
         build=partial(OpenCLIP, head_width=64),
         save=torch_file(lambda model: model.state_dict()),
-        notes=("does not store its GELU", "number of attention heads"),
+        refusal="does not store its GELU: OpenAI's",
+    ),
+    "OpenCLIP, bare file of LAION's": open_clip(
+        build=partial(OpenCLIP, head_width=64),
+        save=torch_file(lambda model: model.state_dict()),
+        options=dict(gelu="erf"),
+        notes=("number of attention heads",),
     ),
     "OpenCLIP, quick GELU": open_clip(build=partial(OpenCLIP, quick_gelu=True)),
     "OpenCLIP, tanh GELU, epsilon": open_clip(

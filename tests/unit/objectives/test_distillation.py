@@ -15,9 +15,10 @@ from vitral.card import ModelCard
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import UNREADABLE
 from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import UserError
 from vitral.models import create
 from vitral.objectives.classification import ClassificationConfig
-from vitral.objectives.distillation import Distillation, DistillationConfig
+from vitral.objectives.distillation import Distillation, DistillationConfig, build_distillation
 from vitral.objectives.registry import build_objective
 from vitral.runs.metrics import read_metrics
 from vitral.runs.run import Run
@@ -25,6 +26,8 @@ from vitral.train.fit import fit
 from vitral.train.teacher import load_teacher
 from vitral.vit import ViT
 from vitral.weights.folder import load_model, save_model
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.write import upstream_state_dict
 
 IMAGES = torch.zeros(6, 1, 2, 2)
 LABELS = torch.tensor([0, 1, 2, 3, 3, 1])
@@ -192,3 +195,24 @@ def test_a_run_learns_from_its_teacher_and_saves_a_plain_model(tmp_path: Path) -
     assert student.state_dict().keys() == ViT(config.model.architecture).state_dict().keys()
     assert tensors(newest(tmp_path / "run"), "model").keys() == student.state_dict().keys()
     assert torch.equal(load_model(tmp_path / "teacher").head.weight, teacher.head.weight)
+
+
+def test_a_teacher_is_a_part_of_another_projects_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    teacher = save_teacher(tmp_path / "teacher", channels=1, image_size=8, patch_size=4, pool="gap", gelu="quick")
+    tensors, _ = upstream_state_dict(LINEAGES["timm"], teacher)
+    part = {f"eye.{name}": tensor for name, tensor in tensors.items()} | {"text.weight": torch.zeros(2)}
+    torch.save({"teacher": {}, "student": part, "other": part}, tmp_path / "x.pth")
+    config = DistillationConfig(teacher=tmp_path / "x.pth", teacher_checkpoint_key="student")
+    context = build_context(STUDENT, load_teacher=load_teacher)
+    with pytest.raises(UserError, match=r"--objective\.teacher-prefix eye\."):
+        build_distillation(config, context)
+    config = replace(config, teacher_prefix="eye.", teacher_num_heads=teacher.config.num_heads)
+    with pytest.raises(UserError, match=r"--objective\.teacher-gelu tanh"):
+        build_distillation(config, context)
+    objective = build_distillation(replace(config, teacher_gelu="quick"), context)
+    images = torch.rand(2, 1, 8, 8) * 2 - 1
+    half = Preprocessing(image_size=(8, 8), channels=1, mean=(0.5,), std=(0.5,))
+    expected = teacher(half.from_unit_range(STUDENT.to_unit_range(images)))
+    torch.testing.assert_close(objective.teacher(images), expected, rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="teacher-num-heads must be at least 1"):
+        replace(config, teacher_num_heads=0)

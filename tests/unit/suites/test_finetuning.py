@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import small_model
 from vitral.card import ModelCard
 from vitral.data.config import DataConfig
 from vitral.data.images.decode import UnreadableImage
@@ -26,9 +27,12 @@ from vitral.suites.finetuning import (
     num_finetuning_images,
     select_protocol,
 )
+from vitral.suites.runner import training_key
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 from vitral.weights.folder import load_model, save_model
+from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.write import upstream_state_dict
 
 QUICK = Protocol(rates=(1e-6, 0.2), steps=15, batch_size=32, image_size=None, augment=False)
 DATA = DataConfig(source="digits")
@@ -223,3 +227,15 @@ def test_a_joined_source_has_the_images_of_both(splits: dict[str, Source]) -> No
     assert both.labels.tolist() == [*splits["train"].labels, *splits["val"].labels]
     assert [both.name(number) for number in (299, 300, 359)] == ["digits[299]", "digits[300]", "digits[359]"]
     assert np.array_equal(np.asarray(both.stored(310)), np.asarray(splits["val"].stored(10)))
+
+
+def test_a_part_of_a_file_is_fine_tuned(tmp_path: Path) -> None:
+    tensors = upstream_state_dict(LINEAGES["timm"], small_model(image_size=16, gelu="quick"))[0]
+    eye = {f"eye.{name}": tensor for name, tensor in tensors.items()} | {"text.weight": torch.zeros(2)}
+    torch.save({"student": eye, "other": eye}, tmp_path / "x.pth")
+    reading = dict(checkpoint_key="student", prefix="eye.", num_heads=3, gelu="quick")
+    settings = dict(data=DATA, device="cpu", **reading)
+    config = finetune_config(tmp_path / "x.pth", QUICK, fresh=False, **settings)
+    assert config.model.reading == reading
+    assert finetune_config(tmp_path / "x.pth", QUICK, fresh=True, **settings).model.reading == {}
+    assert "x.pth" not in training_key(config)

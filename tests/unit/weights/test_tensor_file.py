@@ -198,6 +198,6 @@ def test_square_grids_with_and_without_a_class_token_are_distinguished(tmp_path:
         tensors, _ = upstream_state_dict(LINEAGES["timm"], small)
         assert tensors["pos_embed"].shape[1] == rows
         save_file(tensors, tmp_path / "x.safetensors")
-        read, _ = load_upstream(tmp_path / "x.safetensors", num_heads=3)
+        read, _ = load_upstream(tmp_path / "x.safetensors", num_heads=3, gelu="erf")
         assert (read.config.grid, read.config.pool) == ((3, 3), pool)
         assert torch.equal(read.pos_embed, small.pos_embed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from vitral.commands.arguments.checks import check_output, image_size
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.predict import PRECISION_HELP
+from vitral.commands.arguments.weights import add_source_options, source_options
 from vitral.errors import UserError
 
 __all__ = ["parse"]
@@ -63,7 +64,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="FILE",
         help="write a table (.md, .csv), all facts (.json) or a plot (.png); repeat it for several files",
     )
+    add_source_options(parser)
     options = parser.parse_args(arguments)
+    source_options(options)
     options.image_size = image_size(options.image_size)
     check_numbers(options)
     for path in options.out:

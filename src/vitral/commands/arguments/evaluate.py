@@ -25,7 +25,8 @@ accuracy of every class. Draw the confusion matrix to RUN/confusion.png and the 
 RUN/reliability.png. --out names another picture (.png), or a file for the table (.md, .csv, .json).
 
 --image-size PIXELS evaluates at another size than the model's own: positions are interpolated once.
---checkpoint-key KEY, --prefix PREFIX and --num-heads N help to read another library's file, as in vitral convert.
+--checkpoint-key KEY, --prefix PREFIX, --num-heads N and --gelu FORM help to read another library's file, as in vitral
+convert.
 
 By default the images are those that the run held out. Other images, one folder per class:
   vitral eval RUN --data.source folder --data.root photos --split all

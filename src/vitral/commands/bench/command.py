@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from vitral.commands.arguments.weights import source_options
 from vitral.commands.bench.contenders import Contender, Settings, exported_contender, load_model, vitral_contenders
 from vitral.commands.bench.measure import Measurement, measure
 from vitral.commands.bench.peers import find_peers
@@ -73,7 +74,7 @@ def find_contenders(options: argparse.Namespace, settings: Settings) -> tuple[li
                 raise UserError(f"{name} is an exported file, which cannot be trained: leave out --train, or the file")
             contenders.append(exported_contender(name, image_size=options.image_size))
             continue
-        model = load_model(name, image_size=options.image_size)
+        model = load_model(name, image_size=options.image_size, reading=source_options(options))
         known = any(each.architecture == model.config for each in contenders)
         peers: list[Contender] = []
         if options.peers and not known:

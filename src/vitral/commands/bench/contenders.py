@@ -1,10 +1,11 @@
 """What `vitral bench` measures: Vitral's models, exported files and other libraries' models, each as one function."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -81,8 +82,13 @@ class Contender:
     """Bytes of weights, and in training of the optimiser; None if they are not known."""
 
 
-def load_model(name: str, *, image_size: int | None) -> Model:
+def load_model(name: str, *, image_size: int | None, reading: Mapping[str, Any]) -> Model:
     """The model behind a name: an architecture with random weights, or a trained model.
+
+    Args:
+        name: as the user typed it.
+        image_size: height and width of images; None: the model's own.
+        reading: how another project's file is read, as in `load_with_report`.
 
     Raises:
         UserError: there is no such model, or it takes no images of this size.
@@ -90,7 +96,7 @@ def load_model(name: str, *, image_size: int | None) -> Model:
     is_address = name.startswith(HUB_PREFIX) or "://" in name or not name.strip()
     if is_address or Path(name).exists() or find_pretrained(name) is not None:
         check_model(name)
-        return load_and_note(name, image_size=image_size)
+        return load_and_note(name, image_size=image_size, **reading)
     try:
         architecture(name)
     except UserError:
@@ -99,6 +105,9 @@ def load_model(name: str, *, image_size: int | None) -> Model:
             f"{name} is neither a file or folder nor a model's name{hint}: name a run, an exported file, or a model "
             "such as ViT-S/16 (vitral models lists them)"
         ) from None
+    if reading:
+        option = f"--{next(iter(reading)).replace('_', '-')}"
+        raise UserError(f"{option} helps to read a file, and {name} is the name of a model: leave it out")
     size = {} if image_size is None else {"image_size": image_size}
     torch.manual_seed(0)
     return _with_card(create(name, **size))

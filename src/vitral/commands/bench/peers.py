@@ -11,7 +11,7 @@ from vitral.commands.bench.contenders import Contender, Settings, peer_contender
 from vitral.errors import UserError
 from vitral.models import Model
 from vitral.vit import ViT
-from vitral.weights.load import load_with_report
+from vitral.weights.load import read_back
 from vitral.weights.save import save_as
 from vitral.weights.upstream_model import BUILDERS, UpstreamModel, load_upstream_model
 from vitral.weights.write import formats_for
@@ -55,7 +55,7 @@ def _load(model: ViT, form: str, file: Path) -> UpstreamModel | str:
     """The other library's model, or why there is none."""
     try:
         save_as(model, file, form)
-        written, _ = load_with_report(file, num_heads=model.config.num_heads)
+        written, _ = read_back(file, model)
     except UserError as error:
         return str(error)
     assert isinstance(written, ViT)

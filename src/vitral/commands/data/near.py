@@ -1,8 +1,9 @@
 """`vitral data near`: finds training images that nearly duplicate test images."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vitral.commands.arguments.checks import check_model, picture_path
+from vitral.commands.arguments.weights import pop_source_options, source_options
 from vitral.commands.data.arguments import DataOptions, check_pictures, check_workers, parse_options
 from vitral.commands.loading import load_and_note
 from vitral.commands.output import note, print_json, printable, progress_bar
@@ -29,7 +31,6 @@ from vitral.datasets.opening import open_data, open_stored
 from vitral.errors import UserError
 from vitral.inspection.pairs import ShownPair, draw_pairs, evenly_spaced_pairs
 from vitral.serve.predictor import Predictor
-from vitral.weights.flags import flags_of_convert
 
 __all__ = ["Options", "main"]
 
@@ -83,11 +84,15 @@ ReadImage = Callable[[Source, int], np.ndarray]
 
 def main(arguments: list[str]) -> None:
     """Searches, and prints pairs; with `--json`, one object."""
+    source, arguments = pop_source_options(arguments, "vitral data near")
+    reading = source_options(source)
     options, words = parse_options(Options, arguments, program="vitral data near", positionals=("DATA",))
     check(options)
     picture = picture_path(options.out, default=Path("near-duplicates.png"))
     train, others = open_sources(options)
-    find = find_by_hash if options.model is None else find_by_features
+    if options.model is None and reading:
+        raise UserError(f"--{next(iter(reading)).replace('_', '-')} helps to read a model's file: name it with --model")
+    find = find_by_hash if options.model is None else partial(find_by_features, reading=reading)
     sources, matches = find(options, train, others)
     pairs = [
         Near(train=sources[0].name(pair.one), like=sources[number + 1].name(pair.other), distance=pair.distance)
@@ -151,14 +156,11 @@ def find_by_hash(options: Options, train: Source, others: list[Source]) -> tuple
 
 
 def find_by_features(
-    options: Options, train: Source, others: list[Source]
+    options: Options, train: Source, others: list[Source], *, reading: Mapping[str, Any]
 ) -> tuple[list[Source], list[tuple[int, Any]]]:
     """Finds pairs by a model's features."""
     assert options.model is not None
-    try:
-        predictor = Predictor(load_and_note(options.model), device=options.device)
-    except UserError as error:
-        raise UserError(flags_of_convert(str(error))) from None
+    predictor = Predictor(load_and_note(options.model, **reading), device=options.device)
     preprocessing = predictor.card.preprocessing
     threshold = MIN_COSINE if options.threshold is None else options.threshold
 

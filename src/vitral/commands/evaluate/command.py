@@ -91,7 +91,8 @@ def main(options: Namespace) -> None:
     elif options.suite in OTHER_SUITES:
         OTHER_SUITES[options.suite](options.run, options.rest, model=model)
     else:
-        suite.main(options.run, options.rest, model=model, recorded=run_data(options.run))
+        reading = source_options(options)
+        suite.main(options.run, options.rest, model=model, recorded=run_data(options.run), reading=reading)
 
 
 def evaluate_accuracy(

@@ -99,10 +99,19 @@ class Options:
         return 2 * len(compared) * bool(self.methods) + tuned * self.finetunes
 
 
-def main(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None) -> None:
+def main(
+    run: Path, arguments: list[str], *, model: Model, recorded: DataConfig | None, reading: Mapping[str, Any]
+) -> None:
     """Extracts features once for all methods, and prints a table; with `--json`, one object.
 
     Exits with code 1 if a task failed after it was started; the table then has the others.
+
+    Args:
+        run: the run, folder or file of the model.
+        arguments: the command's options.
+        model: the model.
+        recorded: the data of the run, if it is one.
+        reading: how the model's file was read, as in `load_with_report`.
     """
     suite = pop_option(arguments, "--suite", "vitral eval")[0]
     own = None if suite in TASK_SUITES else recorded
@@ -125,7 +134,7 @@ def main(run: Path, arguments: list[str], *, model: Model, recorded: DataConfig 
             baselines=options.baselines,
             precision=options.precision,
         )
-        runs = finetuning_configs(run, protocol, compared, options) if options.finetunes else {}
+        runs = finetuning_configs(run, protocol, compared, options, reading) if options.finetunes else {}
         with suite_progress(len(tasks) * options.stages(compared), enabled=world.is_main and not options.json) as bar:
             log = note if world.is_main else lambda _: None
             measuring = SuiteRunner(
@@ -164,14 +173,18 @@ def check(options: Options, default: Options, folder: Path | None) -> None:
 
 
 def finetuning_configs(
-    run: Path, protocol: Protocol, compared: Mapping[str, FeatureExtractor], options: Options
+    run: Path,
+    protocol: Protocol,
+    compared: Mapping[str, FeatureExtractor],
+    options: Options,
+    reading: Mapping[str, Any],
 ) -> dict[str, RunConfig]:
     """The fine-tuning run of each feature extractor with weights.
 
     Raises:
         UserError: the model cannot be fine-tuned.
     """
-    settings = partial(finetune_config, run, protocol, data=options.data, device=options.device)
+    settings = partial(finetune_config, run, protocol, data=options.data, device=options.device, **reading)
     return {
         name: settings(fresh=extractor.initial_weights == "random")
         for name, extractor in compared.items()

@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from PIL import Image
 
 from vitral.data.extra import optional
 from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, decoding, is_machine_error, max_pixels
+from vitral.data.images.memory import Reservation, reserve
 from vitral.data.notes import note_once
 
 __all__ = ["BAND_SUFFIXES", "MAX_CHANNELS", "BandImage", "image_suffixes", "read_bands", "to_picture"]
@@ -73,6 +74,8 @@ class BandImage:
     """In the file's own units and type."""
     missing: Bool[np.ndarray, "h w c"] | None = None
     """Values that are NaN or the file's nodata value; None: there are none."""
+    memory: Reservation | None = None
+    """What reading it takes, as long as it exists."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,8 +96,8 @@ class BandImage:
         """In float32, with the mean of the channel (one number, or one per channel) in place of missing values."""
         values = self.values.astype(np.float32)
         if self.missing is not None:
-            values = np.where(self.missing, np.array(means, np.float32), values)
-        return BandImage(values=values)
+            np.copyto(values, np.array(means, np.float32), where=self.missing)
+        return BandImage(values=values, memory=self.memory)
 
     def resize(
         self, size: tuple[int, int], resample: Any, box: tuple[float, float, float, float] | None = None
@@ -174,10 +177,11 @@ def read_bands(file: Stored, *, channels: int, name: str | None = None) -> BandI
                 layout = files.enter_context(read_layout(stream))
             axis = _channel_axis(layout, channels)
             with decoding(name, kind=kind), _one_line():
+                memory = reserve(_cost(layout))
                 values = layout.load()
                 if values.shape != layout.shape:
                     raise ValueError(f"its values have the shape {values.shape}, not {layout.shape}")
-        return _image(values, layout, axis)
+        return replace(_image(values, layout, axis), memory=memory)
     except _Refused as refusal:
         raise UnreadableImage(f"{name} cannot be read as {kind}: {refusal}") from None
 
@@ -305,6 +309,13 @@ def _channel_axis(layout: _Layout, channels: int) -> int | None:
     if len(candidates) == 2:
         raise _Refused(f"its shape {text} does not say whether its channels come first or last: save it larger")
     return candidates[0]
+
+
+def _cost(layout: _Layout) -> int:
+    """Bytes for the values as they are decoded, in place, and as 32-bit floats, and for which of them are missing."""
+    size = layout.dtype.itemsize
+    decoded = math.prod(layout.shape) * (size + 4 + (4 if layout.dtype.kind == "f" else 1))
+    return decoded + size * max(math.prod(layout.chunk), math.prod(layout.shape))
 
 
 def _image(values: np.ndarray, layout: _Layout, axis: int | None) -> BandImage:

@@ -28,13 +28,16 @@ RATIOS = {1: (1, 1), 2: (6, 5), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: 
 Stream = BytesIO | BufferedReader
 
 
-def check_codestream(stream: Stream, start: int, head: bytes) -> None:
+def check_codestream(stream: Stream, start: int, head: bytes) -> tuple[int, int] | None:
     """Refuses an image whose codestream has too many pixels: decoders take memory for it before Pillow sees its size.
 
     Args:
         stream: the file.
         start: where the image begins in it.
         head: its first bytes.
+
+    Returns:
+        Width and height of a JPEG XL, whose decoder takes memory for its pixels when it is opened; None for others.
 
     Raises:
         NotRead: it has too many pixels.
@@ -49,14 +52,17 @@ def check_codestream(stream: Stream, start: int, head: bytes) -> None:
         )
         code = next(found, b"")
     else:
-        return
+        return None
     if code.startswith(JPEG2000) and len(code) >= 42:
         right, bottom, left, top = (int.from_bytes(code[at : at + 4]) for at in (8, 12, 16, 20))
         components = int.from_bytes(code[40:42])
         if right > left and bottom > top:
             check_size(right - left, bottom - top, depth=max(1, components // 4))
     elif code.startswith(JPEG_XL):
-        check_size(*_jpeg_xl_size(code[2:]))
+        size = _jpeg_xl_size(code[2:])
+        check_size(*size)
+        return size
+    return None
 
 
 def metadata(stream: Stream, start: int) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from vitral.data.notes import note_first
 
-__all__ = ["from_gamma", "is_srgb", "profile_name", "to_srgb"]
+__all__ = ["from_gamma", "is_grey", "is_srgb", "profile_name", "to_srgb"]
 
 SAME = 2
 """Levels by which a profile may change a colour and still count as sRGB: the profiles named so differ in rounding."""
@@ -65,6 +65,11 @@ def from_gamma(image: Image.Image, gamma: float) -> Image.Image:
     table = np.rint(255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055))
     colours = table.astype(int).tolist()
     return image.point(colours * min(len(image.mode), 3) + list(range(256)) * (image.mode == "RGBA"))
+
+
+def is_grey(profile: bytes) -> bool:
+    """Whether a profile is of greys, so that it makes no colours of them; also of one that is damaged."""
+    return _transform(profile)[0] in ("L", None)
 
 
 def is_srgb(profile: bytes) -> bool:

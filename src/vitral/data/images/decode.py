@@ -2,17 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
-import numpy as np
-from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from vitral.data.images import boxes, errors, png, tiff
-from vitral.data.images.colour import from_gamma, to_srgb
+from vitral.data.images.complete import check_complete
+from vitral.data.images.costs import decoding_cost, tiff_cost, unopened_cost
 from vitral.data.images.errors import NotRead, UnreadableImage, is_machine_error
 from vitral.data.images.formats import (
     HEADER_BYTES,
@@ -22,9 +20,11 @@ from vitral.data.images.formats import (
     format_names,
     readable_formats,
 )
+from vitral.data.images.jpeg_header import JpegHeader
 from vitral.data.images.limits import check_size, max_pixels
+from vitral.data.images.memory import held_by, hold, reserve
+from vitral.data.images.plain import MODES, orientation, to_plain
 from vitral.data.images.tiff_bands import read_picture
-from vitral.data.images.values import to_8_bits
 from vitral.data.notes import is_noted, note_first
 from vitral.errors import UserError
 
@@ -42,9 +42,6 @@ __all__ = [
     "read_range",
 ]
 
-MODES = {1: "L", 3: "RGB"}
-"""Pillow's mode by number of channels."""
-
 HDR = (16, 18)
 """Transfer characteristics of HEIC for HDR screens, as ITU-T H.273 numbers them: PQ and HLG."""
 FOR_HDR = "its brightness is coded for HDR screens and is shown as it is stored"
@@ -54,16 +51,8 @@ FRAMES = "it has several frames or pages, of which the first is read"
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_UPRIGHT = {
-    # EXIF orientation: the transpose that undoes it
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+LARGE = 2**20
+"""Pixels from which a JPEG is looked at more closely."""
 
 Stream = BytesIO | BufferedReader
 
@@ -143,7 +132,8 @@ def open_image(stream: Stream, *, formats: tuple[str, ...] | None = None, name: 
     """
     start, limit = stream.tell(), max_pixels()
     head = stream.read(MAGIC_BYTES)
-    boxes.check_codestream(stream, start, head)
+    decoded = boxes.check_codestream(stream, start, head)
+    memory = None if decoded is None else reserve(unopened_cost(*decoded))
     stream.seek(start)
     try:
         image = Image.open(stream, formats=formats or readable_formats(head))
@@ -162,11 +152,28 @@ def open_image(stream: Stream, *, formats: tuple[str, ...] | None = None, name: 
     if image.format in ("JPEG", "MPO"):
         _reduce(image, limit)
     check_size(*image.size)
+    if image.format == "TIFF" and tiff.is_decoded_wrongly(held := image.tag_v2):  # pyright: ignore[reportAttributeAccessIssue]
+        return _read_bands(stream, start, held, name)
+    if memory is None:
+        deep = image.format == "PNG" and png.is_deep(image, stream, start)
+        memory = reserve(decoding_cost(image, deep=deep, coefficients=_coefficients(image, stream, start)))
+    return hold(_corrected(image, stream, start, name), memory)
+
+
+def _coefficients(image: Image.Image, stream: Stream, start: int) -> int:
+    """Bytes of a JPEG's coefficients that libjpeg keeps, unless the image is small."""
+    if image.format not in ("JPEG", "MPO") or image.width * image.height < LARGE:
+        return 0
+    stream.seek(start)
+    header = JpegHeader.read(stream.read())
+    return 0 if header is None else header.coefficients
+
+
+def _corrected(image: Image.Image, stream: Stream, start: int, name: str) -> Image.Image:
+    """The image with what Pillow misreads or leaves out."""
     match image.format:
         case "TIFF":
-            held: tiff.Tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
-            tiff.check(held)
-            return _read_bands(stream, start, held, name) if tiff.is_decoded_wrongly(held) else image
+            tiff.check(image.tag_v2)  # pyright: ignore[reportAttributeAccessIssue]
         case "PNG":
             return png.correct_values(image, stream, start, name=name)
         case "JPEG2000":
@@ -185,8 +192,9 @@ def _reduce(image: Image.Image, limit: int) -> None:
 def _read_bands(stream: Stream, start: int, tags: tiff.Tags, name: str) -> Image.Image:
     """A TIFF of a kind that Pillow does not read."""
     tiff.check(tags)
+    memory = reserve(tiff_cost(tags))
     stream.seek(start)
-    return read_picture(stream.read(), tags, name=name)
+    return hold(read_picture(stream.read(), tags, name=name), memory)
 
 
 def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -> Image.Image:
@@ -194,7 +202,8 @@ def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -
         check_size(*file.size)
         if file.format == "TIFF" and tiff.is_decoded_wrongly(getattr(file, "tag_v2", {})):
             raise NotRead("Pillow gives other pixels than this kind of TIFF holds: give the file's path instead")
-        return _plain(file, channels, name)
+        memory = reserve(decoding_cost(file))
+        return hold(to_plain(file, channels=channels, name=name, keep=True), memory)
     if isinstance(file, Path):
         if file.exists() and not (file.is_file() or file.is_dir()):
             raise NotRead("it is not a regular file")  # reading a pipe could block for ever
@@ -204,52 +213,17 @@ def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -
     if not stream.read(1):
         raise NotRead("it is empty")
     stream.seek(-1, 1)
+    start = stream.tell()
     with open_image(stream, name=name) as image:
-        plain = _plain(image, channels, name)
+        image.load()
+        check_complete(image, stream, start)
+        plain, memory = to_plain(image, channels=channels, name=name, keep=False), held_by(image)
         if image.info.get("nclx_profile", {}).get("transfer_characteristics") in HDR:
             note_first(FOR_HDR, name)
         # JPEGs of several images hold previews
         if image.format != "MPO" and not is_noted(FRAMES) and has_frames(image):
             note_first(FRAMES, name)
-    return plain
-
-
-def _plain(image: Image.Image, channels: int, name: str) -> Image.Image:
-    image.load()
-    turn = orientation(image)
-    if image.format == "TIFF":
-        image = tiff.correct_values(image, name=name)
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _to_grey(image, name)
-    if (profile := image.info.get("icc_profile")) is not None:
-        image = _converted(image, partial(to_srgb, profile=profile, name=name))
-    elif image.format == "PNG" and (gamma := png.other_gamma(image.info)) is not None:
-        image = _converted(image, partial(from_gamma, gamma=gamma))
-    if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
-    if image.mode not in ("1", "L", "RGB"):
-        # some modes convert to grey only by way of RGB
-        image = image.convert("RGB")
-    image = image.convert(MODES[channels])
-    if turn in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[turn])
-    # remove the orientation, or reading the result again would rotate it again
-    image.info = {}
-    return image
-
-
-def orientation(image: Image.Image) -> int | None:
-    """The orientation in EXIF or XMP; None where the decoder turns the image by what the codestream says."""
-    if image.format == "JXL" and not getattr(image, "jpeg", False):
-        return None
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation)
-    # the pixels are decoded already: damaged metadata is no reason to reject them
-    except Exception as error:
-        if is_machine_error(error):
-            raise
-        return None
+    return plain if memory is None else hold(plain, memory)
 
 
 def has_frames(image: Image.Image) -> bool:
@@ -261,35 +235,3 @@ def has_frames(image: Image.Image) -> bool:
         if is_machine_error(error):
             raise
         return False
-
-
-def _to_grey(image: Image.Image, name: str) -> Image.Image:
-    """Scales 16-bit, 32-bit and float greys; a value that a PNG declares transparent becomes white."""
-    values = np.asarray(image)
-    bits = image.info.get("bits", 16) if image.format == "PNG" else 16
-    grey = to_8_bits(values, name=name, white=png.white_level(values, bits) if bits < 16 else None)
-    if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
-    scaled = Image.fromarray(grey)
-    scaled.format = image.format
-    scaled.info = {field: value for field, value in image.info.items() if field != "transparency"}
-    return scaled
-
-
-def _converted(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Converts the colours of an image of any mode, and keeps their alpha.
-
-    Args:
-        image: of any mode.
-        convert: from an image of mode "L", "RGB", "RGBA" or "CMYK" to sRGB.
-    """
-    if image.mode not in ("L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK"):
-        return image  # the mode itself says the colours
-    if not image.has_transparency_data:
-        return convert(image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB"))
-    colours = image.convert("RGBA")
-    if image.mode not in ("L", "LA"):
-        return convert(colours)
-    converted = convert(colours.getchannel("R")).convert("RGBA")
-    converted.putalpha(colours.getchannel("A"))
-    return converted

@@ -18,6 +18,7 @@ from PIL import Image
 from vitral.data.images.colour import is_srgb, to_srgb
 from vitral.data.images.jpeg_header import JpegHeader
 from vitral.data.images.limits import max_pixels
+from vitral.data.images.memory import reserve
 
 __all__ = ["FILTERS", "LazyJpeg"]
 
@@ -26,6 +27,9 @@ FILTERS = ("bilinear", "bicubic")
 
 SCALES = (8, 4, 2)
 """Factors by which a JPEG can be reduced in decoding."""
+
+BYTES = 7
+"""Bytes a pixel: what is decoded, and a crop of it."""
 
 START = b"\xff\xd8\xff"
 """First bytes of a JPEG."""
@@ -42,6 +46,8 @@ class LazyJpeg:
     """Colour profile; None: its colours are sRGB."""
     name: str
     """For notes."""
+    coefficients: int = 0
+    """Bytes of those that libjpeg keeps while it decodes."""
 
     @classmethod
     def open(cls, stored: Path | bytes | Image.Image, *, name: str = "the image") -> "LazyJpeg | None":
@@ -70,7 +76,7 @@ class LazyJpeg:
         profile = header.profile
         if profile is not None and is_srgb(profile):
             profile = None
-        return cls(data=data, size=size, profile=profile, name=name)
+        return cls(data=data, size=size, profile=profile, name=name, coefficients=header.coefficients)
 
     def crop(
         self, box: tuple[float, float, float, float], *, image_size: tuple[int, int], interpolation: str
@@ -86,19 +92,25 @@ class LazyJpeg:
 
         Returns:
             The pixels; None if the file is damaged.
+
+        Raises:
+            NotRead: decoding takes more memory than allowed.
         """
         (width, height), (left, top, right, bottom) = self.size, box
         most = min((right - left) * width / image_size[1], (bottom - top) * height / image_size[0])
         scale = next((scale for scale in SCALES if scale <= most), 1)
         w, h = (-(-length // scale) for length in self.size)
+        memory = reserve(w * h * BYTES + self.coefficients)
         try:
             pixels = simplejpeg.decode_jpeg(self.data, min_width=w, min_height=h, min_factor=scale)
         except ValueError:
+            memory.release()
             return None
         rows, columns = _whole(top, bottom, height / scale), _whole(left, right, width / scale)
         # a batch of one in channels-last layout, which PyTorch resizes faster
         part = rearrange(torch.from_numpy(pixels)[None, rows, columns], "b h w c -> b c h w")
         resized = F.interpolate(part, image_size, mode=interpolation, antialias=True)
+        memory.release()
         crop = rearrange(resized, "1 c h w -> h w c").numpy()
         if self.profile is None:
             return crop

@@ -17,6 +17,9 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 """Frames without loss, which libjpeg does not decode with colours."""
 
+PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+"""Frames of several scans, each of which makes all pixels better."""
+
 JPEG_LS = 0xF7
 
 PROFILE = b"ICC_PROFILE\0"
@@ -33,15 +36,22 @@ class JpegHeader:
     """Whether it needs no rotation or flip."""
     profile: bytes | None
     """Its colour profile; None: it has none, or not all parts of it."""
+    coefficients: int
+    """Bytes of those that libjpeg keeps: all, if several scans give them; none, if one does."""
 
     @classmethod
     def read(cls, data: bytes) -> "JpegHeader | None":
         """Reads the segments before the pixels; None if they are damaged."""
-        metadata, parts, profile = False, [], None
+        metadata, parts, profile, frame = False, [], None, b""
         for marker, start, end in _segments(data):
             if marker == SCAN:
-                return cls(upright=not metadata or _is_upright(data), profile=profile)
+                return cls(
+                    upright=not metadata or _is_upright(data),
+                    profile=profile,
+                    coefficients=_coefficients(frame, bands=data[start]) if start < len(data) else 0,
+                )
             if marker in FRAMES:
+                frame = bytes([marker]) + data[start:end]
                 profile = _profile(parts)  # Pillow reads none that comes later
             elif marker == APP1:
                 metadata = metadata or data.startswith(b"Exif\0", start, end) or data.find(b"Orient", start, end) >= 0
@@ -75,6 +85,15 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == SCAN:
             return
         position = end
+
+
+def _coefficients(frame: bytes, *, bands: int) -> int:
+    """Bytes of the coefficients of a frame whose first scan has this many bands."""
+    if len(frame) < 7 or (frame[0] not in PROGRESSIVE and bands == frame[6]):
+        return 0
+    height, width = int.from_bytes(frame[2:4]), int.from_bytes(frame[4:6])
+    samples = [(code >> 4) * (code & 15) for code in frame[8::3]]
+    return 2 * width * height * sum(samples) // max(*samples, 1) if samples else 0
 
 
 def _profile(parts: list[bytes]) -> bytes | None:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from vitral.data.images.complete import check_complete
 from vitral.data.images.decode import UnreadableImage, decoding, open_image
 from vitral.data.sources.folder import list_images
 from vitral.errors import UserError
@@ -67,6 +68,8 @@ def _values(path: Path, *, size: tuple[int, int] | None) -> UInt8[np.ndarray, "h
         path.open("rb") as file,
         open_image(file, formats=formats) as image,
     ):
+        image.load()
+        check_complete(image, file, 0)
         mode = image.mode
         resized = image.resize((size[1], size[0]), Image.Resampling.NEAREST) if size else image
         values = np.asarray(resized)

@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 
 from vitral.data.images.errors import NotRead
 from vitral.data.images.limits import check_size
-from vitral.data.images.values import to_8_bits
+from vitral.data.images.values import extremes, to_8_bits
 from vitral.data.notes import note_first
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Tags",
     "check",
     "correct_values",
+    "dimensions",
     "is_decoded_wrongly",
     "kind",
     "read_tags",
@@ -88,9 +89,15 @@ def check(tags: Tags) -> None:
     thumbnail = _first(tags, REDUCED, 0) & 1 and SUB_IMAGES in tags and MAKE in tags
     if thumbnail or DNG_VERSION in tags or _first(tags, PHOTOMETRIC, 1) in (CFA, LINEAR_RAW):
         raise NotRead("it is a RAW photograph, which Vitral does not read: save it as JPEG or PNG")
-    width, height = (max(_first(tags, number, 1) for number in numbers) for numbers in (WIDTHS, HEIGHTS))
+    width, height, _, _ = dimensions(tags)
     # a pixel of many bytes counts as several
     check_size(width, height, depth=max(1, _first(tags, SAMPLES, 1) * _first(tags, BITS, 1) // 64))
+
+
+def dimensions(tags: Tags) -> tuple[int, int, int, int]:
+    """Width and height of the image or of a tile, whichever is larger; bands, and bytes of a value."""
+    width, height = (max(_first(tags, number, 1) for number in numbers) for numbers in (WIDTHS, HEIGHTS))
+    return width, height, _first(tags, SAMPLES, 1), -(-_first(tags, BITS, 1) // 8)
 
 
 def is_decoded_wrongly(tags: Tags) -> bool:
@@ -109,15 +116,17 @@ def is_decoded_wrongly(tags: Tags) -> bool:
     return swapped or planes or ycbcr or narrow or _first(tags, DEPTH, 1) > 1
 
 
-def white_level(tags: Tags, values: np.ndarray) -> int | None:
+def white_level(tags: Tags, values: np.ndarray | Image.Image) -> int | None:
     """The value of white of integers that do not use all their bits, as the tags say; None: they do, or are floats.
 
     Args:
         tags: of the image.
         values: of its colours, which may prove the tags wrong.
     """
-    white = _declared_white(tags)
-    return white if white is not None and values.min() >= 0 and values.max() <= white else None
+    if (white := _declared_white(tags)) is None:
+        return None
+    low, high = extremes(values)
+    return white if low >= 0 and high <= white else None
 
 
 def _declared_white(tags: Tags) -> int | None:
@@ -151,14 +160,14 @@ def correct_values(image: Image.Image, *, name: str) -> Image.Image:
         note_first(DROPPED, name)
         return _with_info(image.convert("RGB"), image) if EXTRA_SAMPLES not in tags else image
     if image.mode == "L" and bits == 8 and values == SIGNED:
-        return _with_info(Image.fromarray(np.asarray(image) ^ np.uint8(128)), image)
+        return _with_info(image.point([value ^ 128 for value in range(256)]), image)
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
-    pixels = np.asarray(image)
-    if image.mode == "I" and bits == 32 and values != SIGNED:
-        pixels = pixels.view(np.uint32)
-    grey = to_8_bits(pixels, name=name, white=white_level(tags, pixels))
-    return _with_info(Image.fromarray(255 - grey if _first(tags, PHOTOMETRIC, 1) == WHITE_IS_ZERO else grey), image)
+    dtype = np.dtype(np.uint32) if image.mode == "I" and bits == 32 and values != SIGNED else None
+    grey = to_8_bits(image, name=name, white=white_level(tags, image), dtype=dtype)
+    if _first(tags, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
+        np.subtract(255, grey, out=grey)
+    return _with_info(Image.fromarray(grey), image)
 
 
 def _drops_bands(image: Image.Image, tags: Tags) -> bool:

@@ -53,13 +53,12 @@ def read_picture(content: bytes, tags: tiff.Tags, *, name: str) -> Image.Image:
         page = file.pages.first
         _check(page, kind, size=len(content))
         try:
-            values = page.asarray(maxworkers=1).reshape(page.shaped)
+            bands = [rearrange(page.asarray(maxworkers=1).reshape(page.shaped), "s 1 h w c -> h w (s c)")]
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
             raise NotRead(f"{kind}, compressed as {page.compression.name}: {EXTRA}") from None
-        bands = rearrange(values, "s 1 h w c -> h w (s c)")
-        picture = _picture(bands, page, tags, name=name)
+        picture = _picture(bands.pop(), page, tags, name=name)  # so that nothing else keeps them in memory
         picture.info, picture.format = _metadata(page), "TIFF"
         orientation = page.tags.valueof(ExifTags.Base.Orientation)
     if orientation is not None:
@@ -110,6 +109,7 @@ def _picture(bands: np.ndarray, page: Any, tags: tiff.Tags, *, name: str) -> Ima
         return Image.fromarray((page.colormap[:, colours[:, :, 0]] >> 8).astype(np.uint8).transpose(1, 2, 0))
     white = tiff.white_level(tags, colours)
     pixels = to_8_bits(colours, name=name, white=white)
+    del bands, colours
     if page.photometric == WHITE_IS_ZERO:
         pixels = 255 - pixels
     if count == 4:

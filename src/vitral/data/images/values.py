@@ -1,53 +1,92 @@
 """Pixel values of more than 8 bits, and floats, as 8 bits."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from vitral.data.images.errors import NotRead
 from vitral.data.notes import note_first
 
-__all__ = ["to_8_bits"]
+__all__ = ["extremes", "parts", "to_8_bits"]
 
-ROWS = 2**20
+ROWS = 2**17
 """Values that are scaled at a time, so that large images need little memory."""
 
 STRETCHED = "its values fit no usual range (0 to 1, 255 or 65535), so each such image is stretched to its own extremes"
 
 
-def to_8_bits(values: np.ndarray, *, name: str, white: int | None = None) -> UInt8[np.ndarray, "..."]:
-    """Scales values to 0..255.
+def to_8_bits(
+    values: np.ndarray | Image.Image,
+    *,
+    name: str,
+    white: int | None = None,
+    dtype: np.dtype | None = None,
+    hole: int | float | None = None,
+) -> UInt8[np.ndarray, "..."]:
+    """Scales values to 0..255, a few rows at a time.
 
     Args:
-        values: integers or floats, the first axis rows.
+        values: integers or floats, the first axis rows; or an image of one band.
         name: the image's name in notes.
         white: the value that is white, black being 0, as the file says; None: 255 for bytes, 127 for signed ones (black
             is -128), 65535 for integers in 0..65535, 1 or 255 for floats in that range. Any other range is stretched
             from its minimum to its maximum (that of unsigned integers from 0), with a note.
+        dtype: what the bits of an image's values mean; None: what Pillow says.
+        hole: a value that becomes white.
 
     Raises:
         NotRead: some values are not finite.
     """
-    if values.dtype == np.uint8 and white is None:
+    if isinstance(values, np.ndarray) and values.dtype == np.uint8 and white is None:
         return values
-    low, high = _range(values, name) if white is None else (0, white)
-    scaled = np.empty(values.shape, np.uint8)
-    rows = max(1, ROWS * len(values) // max(1, values.size))
-    for start in range(0, len(values), rows):
-        part = values[start : start + rows].astype(np.float64)
-        scaled[start : start + rows] = np.rint((part - low) * 255 / ((high - low) or 1)).clip(0, 255)
+    low, high = _range(values, name, dtype) if white is None else (0, white)
+    shape = values.shape if isinstance(values, np.ndarray) else (values.height, values.width)
+    scaled = np.empty(shape, np.uint8)
+    for start, part in parts(values, dtype):
+        floats = (part.astype(np.float64) - low) * 255 / ((high - low) or 1)
+        rows = scaled[start : start + len(part)]
+        rows[...] = np.rint(floats, out=floats).clip(0, 255)
+        if hole is not None:
+            rows[part == hole] = 255
     return scaled
 
 
-def _range(values: np.ndarray, name: str) -> tuple[float, float]:
+def parts(values: np.ndarray | Image.Image, dtype: np.dtype | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows of values, each part with the number of its first row. Arguments as in `to_8_bits`."""
+    if isinstance(values, np.ndarray):
+        rows = _rows_per_part(len(values), values.size)
+        for start in range(0, len(values), rows):
+            yield start, values[start : start + rows]
+        return
+    width, height = values.size
+    rows = _rows_per_part(height, width * height)
+    for start in range(0, height, rows):
+        part = np.asarray(values.crop((0, start, width, min(height, start + rows))))
+        yield start, part if dtype is None else part.view(dtype)
+
+
+def _rows_per_part(height: int, size: int) -> int:
+    return max(1, ROWS * height // max(1, size))
+
+
+def extremes(values: np.ndarray | Image.Image, dtype: np.dtype | None = None) -> tuple[float, float]:
+    """The smallest and the largest of values; NaN if there is one. Arguments as in `to_8_bits`."""
+    bounds = [(part.min(), part.max()) for _, part in parts(values, dtype)]
+    return float(np.min([low for low, _ in bounds])), float(np.max([high for _, high in bounds]))
+
+
+def _range(values: np.ndarray | Image.Image, name: str, dtype: np.dtype | None) -> tuple[float, float]:
     """The values that are black and white."""
-    low, high = float(values.min()), float(values.max())
+    low, high = extremes(values, dtype)
     # extremes are not finite if any value is not: NaN spreads
     if not np.isfinite([low, high]).all():
         raise NotRead("some of its values are not finite")
-    if values.dtype == np.int8:
+    kind = next(parts(values, dtype))[1].dtype
+    if kind == np.int8:
         return -128.0, 127.0
-    floats = values.dtype.kind == "f"
-    if low >= 0 and high <= (255 if floats else 65535):
-        return 0.0, (1.0 if high <= 1 else 255.0) if floats else 65535.0
+    if low >= 0 and high <= (255 if kind.kind == "f" else 65535):
+        return 0.0, (1.0 if high <= 1 else 255.0) if kind.kind == "f" else 65535.0
     note_first(STRETCHED, name)
-    return min(low, 0.0) if values.dtype.kind == "u" else low, high
+    return min(low, 0.0) if kind.kind == "u" else low, high

@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from vitral.data.images.bands import read_bands
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.facts import ImageFacts, read_facts
+from vitral.data.images.values import parts
 from vitral.data.sources.source import Source, read_from
 from vitral.data.sources.targets import label_counts, label_text
 from vitral.data.tools.parallel_map import parallel_map
@@ -138,14 +141,15 @@ def _read_info(split: str, source: Source, channels: int | None, index: int) -> 
         if channels is None:
             facts = read_facts(source.stored(index), name=source.name(index))
             image = read_from(source, index, channels=3)
-            size, pixels = image.size, image.tobytes()
+            size, pixels = image.size, parts(image)
         else:
             bands = read_bands(source.stored(index), channels=channels, name=source.name(index))
-            size, pixels = bands.size, bands.values.tobytes()
+            size, pixels = bands.size, parts(bands.values)
     except UnreadableImage as error:
         return ImageInfo(split=split, index=index, error=str(error))
     digest = hashlib.blake2b("{}x{} ".format(*size).encode(), digest_size=16)
-    digest.update(pixels)
+    for _, rows in pixels:
+        digest.update(np.ascontiguousarray(rows).data)
     return ImageInfo(split=split, index=index, size=size, digest=digest.digest(), facts=facts)
 
 

@@ -10,7 +10,7 @@ __all__ = ["Change", "changes_between"]
 
 NEUTRAL = (
     *("train.device", "train.compile", "train.parallel", "train.shards", "train.recompute"),
-    *("train.evaluate", "train.log", "train.track", "checkpoint", "data.workers", "data.cache"),
+    *("train.evaluate", "train.log", "train.track", "checkpoint", "data.workers", "data.cache", "data.memory"),
 )
 """Hardware, speed, logging and checkpoints: the result stays the same but for rounding."""
 

@@ -18,7 +18,6 @@ __all__ = [
     "HEAD_NAMES",
     "IMAGENET",
     "NO_EPSILON",
-    "NO_GELU",
     "Images",
     "Lineage",
     "Tensors",
@@ -33,8 +32,8 @@ __all__ = [
 
 Tensors = Mapping[str, Tensor]
 
-NO_GELU, NO_EPSILON = "the file does not store its GELU", "the file does not store its epsilon"
-"""Starts of all notes on these."""
+NO_EPSILON = "the file does not store its epsilon"
+"""Start of all notes on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +109,10 @@ class Lineage:
     """Regular expression for tensors of the format that Vitral's model does not use."""
     assumptions: Callable[[ViTConfig, Tensors, Mapping[str, Any]], list[str]] = lambda config, tensors, stated: []
     """Notes on what canonical tensors and the upstream configuration leave open, one sentence each."""
+    undecided: Callable[[Tensors, Mapping[str, Any]], dict[str, str]] = lambda tensors, stated: {}
+    """Fields of the architecture in which models with such canonical tensors and such a configuration differ, each with
+    what the file does not store, and what a user can do: parts of a sentence.
+    """
     head: str | None = None
     """Name of the classifier's layer, if one that stands outside the encoder may be read as it."""
     head_inputs: tuple[int, ...] = (1,)

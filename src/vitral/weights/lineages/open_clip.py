@@ -9,7 +9,6 @@ from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import (
     CLIP_IMAGES,
-    NO_GELU,
     Images,
     Lineage,
     Tensors,
@@ -21,7 +20,8 @@ from vitral.weights.mapping import TRANSPOSE, UNBATCHED, VECTOR, TensorMapping
 
 __all__ = ["OPEN_CLIP"]
 UNKNOWN_GELU = (
-    f'{NO_GELU}: the exact one is used, as in OpenCLIP; OpenAI\'s weights need --gelu quick (in Python gelu="quick")'
+    'its GELU: OpenAI\'s weights need --gelu quick (in Python gelu="quick"), most others --gelu erf; or name a folder '
+    "with this file and its open_clip_config.json"
 )
 PREFIX = "visual."
 BLOCK_MODULES = {
@@ -152,8 +152,8 @@ def _gelu(section: Mapping[str, Any]) -> Literal["tanh", "erf", "quick"]:
     return "tanh" if kwargs.get("approximate") == "tanh" else "erf"
 
 
-def _assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
-    return [UNKNOWN_GELU] if config.gelu == "erf" and not _section(upstream_config) else []
+def _undecided(tensors: Tensors, upstream_config: Mapping[str, Any]) -> dict[str, str]:
+    return {} if _section(upstream_config) else {"gelu": UNKNOWN_GELU}
 
 
 def _prepare(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
@@ -205,7 +205,7 @@ OPEN_CLIP = Lineage(
         "num_registers": (0,),
         "mlp": ("gelu",),
     },
-    assumptions=_assumptions,
+    undecided=_undecided,
     finalise=lambda tensors, config: {f"{PREFIX}{name}": tensor for name, tensor in tensors.items()},
 )
 """Image tower of OpenCLIP's `CLIP`."""

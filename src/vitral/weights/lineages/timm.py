@@ -23,6 +23,7 @@ from vitral.weights.lineages.timm_config import (
     infer_config,
     model_args,
     num_heads,
+    undecided,
 )
 from vitral.weights.lineages.timm_preprocessing import timm_preprocessing
 from vitral.weights.mapping import TensorMapping
@@ -175,4 +176,5 @@ TIMM = Lineage(
     stores={"final_norm": (True, False)},
     ignore=r"^head\.(mlp|last_layer)\.|^(dino|ibot)_head\.",
     assumptions=assumptions,
+    undecided=undecided,
 )

@@ -9,11 +9,22 @@ from torch import Tensor
 from vitral.config import pair
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import NO_GELU, Tensors, count_indices, default_num_heads
+from vitral.weights.lineages.lineage import Tensors, count_indices, default_num_heads
 from vitral.weights.lineages.stated import check_sizes
 from vitral.weights.lineages.timm_models import TimmModel, timm_models
 
-__all__ = ["BACKBONE", "CONFIG_KEYS", "GAMMA", "assumptions", "infer_config", "model_args", "num_heads"]
+__all__ = [
+    "BACKBONE",
+    "CONFIG_KEYS",
+    "DINOV3_ROTATION",
+    "FIXED",
+    "GAMMA",
+    "assumptions",
+    "infer_config",
+    "model_args",
+    "num_heads",
+    "undecided",
+]
 
 BACKBONE = "patch_embed.backbone."
 GAMMA = "blocks.0.gamma_1"
@@ -76,6 +87,8 @@ HONOURED = frozenset(
 CONFIG_KEYS = STORED | IRRELEVANT | HONOURED | frozenset((*FIXED, *DINOV3_ROTATION))
 """Arguments of timm's models that Vitral knows."""
 
+FOLDER = "name a folder with this file and a config.json such as {}"
+POOLING = '{"model_args": {"global_pool": "avg"}} (DINOv3) or "token" (LingBot)'
 NO_NORM = "has no final norm"
 ROTARY = "has rotary positions of another form than DINOv3's"
 TENSORS = {
@@ -101,9 +114,10 @@ def model_args(upstream_config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _args(upstream_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of the model; the number of heads that a user gives stands beside them."""
+    """Arguments of the model; the number of heads and the pooling that a user gives stand beside them."""
     beside = {name: upstream_config[name] for name in ("num_heads", "img_size", "act_layer") if name in upstream_config}
-    return {**beside, **model_args(upstream_config)}
+    given = next(({"global_pool": name} for name, pool in POOLS.items() if pool == upstream_config.get("pool")), {})
+    return {**beside, **model_args(upstream_config), **given}
 
 
 def _architecture(upstream_config: Mapping[str, Any]) -> str:
@@ -181,28 +195,41 @@ def _usual_heads(tensors: Tensors, width: int) -> int:
 
 
 def assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
-    """Sentences on a file without `config.json`, where timm has models with the same tensors and other numerics."""
+    """Sentences on a file without `config.json`, whose model is probably as assumed."""
     args, notes = _args(upstream_config), []
     if _architecture(upstream_config) in timm_models():
         return notes
-    if args.get("act_layer") is None and GATE not in tensors:
-        gelu = f"{NO_GELU}: the exact one is used, as in most of timm's models; "
-        if "norm_pre.weight" in tensors:
-            notes.append(f'{gelu}OpenAI\'s CLIP and other quick-GELU models need --gelu quick (in Python gelu="quick")')
-        elif "attn_pool.latent" in tensors or ("cls_token" not in tensors and "fc_norm.weight" not in tensors):
-            notes.append(f'{gelu}some SigLIP models need --gelu tanh (in Python gelu="tanh")')
-    if {"attn_pool.latent", "reg_token"} <= tensors.keys() and args.get("pool_include_prefix") is None:
-        notes.append("the file does not store whether attention pooling reads registers: it is assumed not to")
-    if args.get("global_pool") is None and (config.pool == "gap" or _is_rotary(tensors, None)):
-        pooled = "mean of the patches is" if config.pool == "gap" else "class token is"
+    if args.get("global_pool") is None and config.pool == "gap" and not _is_rotary(tensors, None):
         notes.append(
-            f"the file does not store what it pools: the {pooled} assumed; a config.json that states the "
+            "the file does not store what it pools: the mean of the patches is assumed; a config.json that states the "
             'architecture, or model_args such as {"global_pool": "token"}, decides'
         )
     bare = not {"cls_token", "fc_norm.weight", "attn_pool.latent"} & tensors.keys()
     if bare and config.width == 768 and num_heads(tensors, upstream_config) is None:
         notes.append("timm's vit_base_patch16_gap_224 has 16 heads: if the file is of that model, set --num-heads 16")
     return notes
+
+
+def undecided(tensors: Tensors, upstream_config: Mapping[str, Any]) -> dict[str, str]:
+    """What a file without `config.json` leaves open, where timm has models with the same tensors and other outputs."""
+    args, fields = _args(upstream_config), {}
+    if _architecture(upstream_config) in timm_models():
+        return fields
+    clip = "norm_pre.weight" in tensors
+    siglip = not {"cls_token", "reg_token", "fc_norm.weight"} & tensors.keys()
+    if args.get("act_layer") is None and GATE not in tensors and (clip or siglip):
+        form, models, name = (
+            ("quick", "OpenAI's CLIP models", "clip") if clip else ("tanh", "some SigLIP models", "siglip")
+        )
+        fix = FOLDER.format(f'{{"architecture": "vit_base_patch16_{name}_224"}}')
+        options = f'{models} need --gelu {form} (in Python gelu="{form}"), most others --gelu erf'
+        fields["gelu"] = f"its GELU: {options}; or {fix}"
+    if args.get("global_pool") is None and _is_rotary(tensors, None):
+        fields["pool"] = f"what it pools: {FOLDER.format(POOLING)}"
+    if {"attn_pool.latent", "reg_token"} <= tensors.keys() and args.get("pool_include_prefix") is None:
+        fix = FOLDER.format('{"architecture": "vit_so150m_patch16_reg4_map_256"}')
+        fields["pool"] = f"whether attention pooling reads registers: {fix}"
+    return fields
 
 
 def _is_rotary(tensors: Tensors, model: TimmModel | None) -> bool:

@@ -15,7 +15,6 @@ from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import (
     CLIP_IMAGES,
     HALF,
-    NO_GELU,
     Images,
     Lineage,
     Tensors,
@@ -46,8 +45,8 @@ CLIP_TYPES = tuple(
 )
 SIGLIP_TYPES = ("siglip", "siglip_vision_model")
 UNKNOWN_GELU = (
-    f"{NO_GELU}: the quick one is used, as in OpenAI's weights; LAION's weights need --gelu erf (in Python "
-    'gelu="erf")'
+    "its GELU: OpenAI's weights need --gelu quick (in Python gelu=\"quick\"), LAION's --gelu erf; or name a folder "
+    "with this file and its config.json"
 )
 
 MODULES = {PATCHES: "patch_embed.proj", "pre_layrnorm": "norm_pre", "post_layernorm": "norm"}
@@ -142,10 +141,9 @@ def _clip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTCon
     )
 
 
-def _clip_assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
-    section = _vision_config(upstream_config)
-    stated = "hidden_act" in section or "model_type" in upstream_config
-    return [UNKNOWN_GELU] if config.gelu == "quick" and not stated else []
+def _clip_undecided(tensors: Tensors, upstream_config: Mapping[str, Any]) -> dict[str, str]:
+    stated = "hidden_act" in _vision_config(upstream_config) or "model_type" in upstream_config
+    return {} if stated else {"gelu": UNKNOWN_GELU}
 
 
 def _siglip_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTConfig:
@@ -245,7 +243,7 @@ CLIP = Lineage(
     canonicalise=_clip_canonicalise,
     stores=STORES | {"pool": ("cls",), "pre_norm": (True,)},
     ignore=TEXT_TOWER + r"|^post_layernorm\.",
-    assumptions=_clip_assumptions,
+    undecided=_clip_undecided,
     finalise=_clip_finalise,
 )
 """`CLIPModel`, `CLIPVisionModel`, `CLIPVisionModelWithProjection` and `CLIPForImageClassification`."""

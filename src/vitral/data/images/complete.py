@@ -1,0 +1,110 @@
+"""Files that end well but hold too few pixels: decoders make up the others, black or grey, and say nothing."""
+
+import zlib
+from collections.abc import Iterator
+from io import BufferedReader, BytesIO
+from typing import Any
+
+import simplejpeg
+from PIL import Image
+
+from vitral.data.images.errors import NotRead
+
+__all__ = ["check_complete"]
+
+MISSING = 128
+"""What libjpeg gives for every band of missing pixels."""
+
+EARLY = "premature end"
+"""What libjpeg says of them."""
+
+SIGNATURE, HEADER = 8, 25
+"""Bytes before the chunks of a PNG, and of its first chunk."""
+
+BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Values of a pixel by the colour type of a PNG."""
+
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column, first row, and steps between columns and rows, of each pass of an interlaced PNG."""
+
+PIECE = 2**16
+"""Bytes that are decompressed at a time."""
+
+Stream = BytesIO | BufferedReader
+
+
+def check_complete(image: Image.Image, stream: Stream, start: int) -> None:
+    """Refuses a PNG or a JPEG whose pixels end early. Only images whose last pixels look like it are read again.
+
+    Args:
+        image: loaded.
+        stream: the file.
+        start: where the image begins in it.
+
+    Raises:
+        NotRead: pixels are missing.
+    """
+    match image.format:
+        case "PNG":
+            _check_png(image, stream, start)
+        case "JPEG" | "MPO":
+            _check_jpeg(image, stream, start)
+
+
+def _check_jpeg(image: Image.Image, stream: Stream, start: int) -> None:
+    last: Any = image.getpixel((image.width - 1, image.height - 1))
+    if image.mode not in ("L", "RGB") or last not in (MISSING, (MISSING,) * 3):
+        return
+    stream.seek(start)
+    try:
+        simplejpeg.decode_jpeg(stream.read(), colorspace="GRAY", min_width=1, min_height=1, min_factor=8)
+    except ValueError as error:
+        # other complaints are of files that are whole
+        if EARLY in str(error):
+            raise NotRead("it is damaged or truncated (its pixels end early)") from None
+
+
+def _check_png(image: Image.Image, stream: Stream, start: int) -> None:
+    stream.seek(start + SIGNATURE)
+    header = stream.read(HEADER)
+    interlaced = header[20] != 0
+    last = image.crop((0, image.height - 1, image.width, image.height))
+    if image.mode == "RGBA":
+        last = last.convert("RGB")  # black pixels of which none is transparent
+    if not interlaced and last.getbbox() is not None:
+        return
+    wanted, held = _png_size(header), 0
+    for piece in _decompressed(stream):
+        held += len(piece)
+        if held >= wanted:
+            return
+    raise NotRead(f"it is damaged or truncated (it has {held} of {wanted} bytes of pixels)")
+
+
+def _png_size(header: bytes) -> int:
+    """Bytes of the decompressed rows, each with the byte of its filter."""
+    width, height = int.from_bytes(header[8:12]), int.from_bytes(header[12:16])
+    bits, passes = header[16] * BANDS[header[17]], ADAM7 if header[20] else ((0, 0, 1, 1),)
+    total = 0
+    for left, top, across, down in passes:
+        columns, rows = max(0, -(-(width - left) // across)), max(0, -(-(height - top) // down))
+        total += rows * (1 + -(-columns * bits // 8)) if columns else 0
+    return total
+
+
+def _decompressed(stream: Stream) -> Iterator[bytes]:
+    """The rows of a PNG, piece by piece, from a stream that stands before its second chunk."""
+    inflate = zlib.decompressobj()
+    while len(head := stream.read(8)) == 8:
+        size = int.from_bytes(head[:4])
+        if head[4:] != b"IDAT":
+            stream.seek(size + 4, 1)
+            continue
+        content = stream.read(size)
+        stream.seek(4, 1)
+        while content:
+            try:
+                yield inflate.decompress(content, PIECE)
+            except zlib.error:
+                return  # Pillow reads what came before
+            content = inflate.unconsumed_tail

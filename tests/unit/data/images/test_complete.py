@@ -1,0 +1,93 @@
+"""Files that end well, but hold too few pixels."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from picture_files import png_chunk, png_file
+from vitral.data.images.decode import UnreadableImage, read_image
+from vitral.data.images.masks import largest_class
+
+WIDTH, HEIGHT = 96, 64
+PIXELS = np.random.default_rng(0).integers(1, 255, (8, 12, 3)).astype(np.uint8)
+PICTURE = Image.fromarray(PIXELS).resize((WIDTH, HEIGHT))
+
+KINDS = {
+    # depth, colour type, bytes of a row, chunks
+    "grey": (8, 0, WIDTH, b""),
+    "1 bit": (1, 0, WIDTH // 8, b""),
+    "16 bits": (16, 0, 2 * WIDTH, b""),
+    "colour": (8, 2, 3 * WIDTH, b""),
+    "16-bit colour": (16, 2, 6 * WIDTH, b""),
+    "12-bit colour": (16, 2, 6 * WIDTH, png_chunk(b"sBIT", bytes((12, 12, 12)))),
+    "transparent": (16, 2, 6 * WIDTH, png_chunk(b"tRNS", bytes((0, 1) * 3))),
+    "palette": (8, 3, WIDTH, png_chunk(b"PLTE", bytes(768))),
+    "alpha": (8, 6, 4 * WIDTH, b""),
+}
+
+
+def short_png(kind: str, rows: int) -> bytes:
+    """A PNG whose header promises more rows than it has."""
+    depth, colour, size, chunks = KINDS[kind]
+    content = png_file([b"\7" * size] * rows, WIDTH, depth=depth, kind=colour, chunks=chunks)
+    header = content[12:20] + HEIGHT.to_bytes(4) + content[24:29]
+    return content[:8] + png_chunk(header[:4], header[4:]) + content[33:]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [1, 2, HEIGHT // 2, HEIGHT - 1])
+def test_a_png_of_too_few_rows(kind: str, rows: int) -> None:
+    with pytest.raises(UnreadableImage, match="damaged or truncated"):
+        read_image(short_png(kind, rows), channels=3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_black_pngs(kind: str) -> None:
+    depth, colour, size, chunks = KINDS[kind]
+    content = png_file([bytes(size)] * HEIGHT, WIDTH, depth=depth, kind=colour, chunks=chunks)
+    assert read_image(content, channels=3).size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_of_too_few_pixels(fraction: float, mode: str) -> None:
+    stream = BytesIO()
+    PICTURE.convert(mode).save(stream, "JPEG", quality=95)
+    content = stream.getvalue()
+    start = content.index(b"\xff\xda") + 14
+    part = content[: start + round(fraction * (len(content) - start))]
+    with pytest.raises(UnreadableImage, match="damaged or truncated"):
+        read_image(part + b"\xff\xd9", channels=3)
+
+
+def test_whole_grey_jpegs() -> None:
+    stream = BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT), (128, 128, 128)).save(stream, "JPEG")
+    assert read_image(stream.getvalue(), channels=3).size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF", "PPM"])
+def test_cut_files(form: str) -> None:
+    """At ten places: refused, or what is missing changes no pixel."""
+    stream = BytesIO()
+    PICTURE.save(stream, form, **({"compression": "tiff_lzw"} if form == "TIFF" else {}))
+    content = stream.getvalue()
+    whole, refused = np.asarray(read_image(content, channels=3)), 0
+    for tenth in range(10):
+        try:
+            image = read_image(content[: len(content) * (tenth + 1) // 11], channels=3)
+        except UnreadableImage:
+            refused += 1
+        else:
+            assert np.array_equal(np.asarray(image), whole)
+    assert refused >= 9
+
+
+def test_a_mask_of_too_few_rows(tmp_path: Path) -> None:
+    file = tmp_path / "mask.png"
+    file.write_bytes(short_png("palette", 1))
+    with pytest.raises(UnreadableImage, match="damaged or truncated"):
+        largest_class(file)
