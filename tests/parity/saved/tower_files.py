@@ -254,7 +254,7 @@ CASES: dict[str, Saved] = {
         build=SIGLIP(vision_use_head=False), save=safetensors, refusal='a config.json of {"vision_use_head": false}'
     ),
     "PaddleOCR-VL's tower": refused(build=paddle, refusal="model_type paddleocr_vl_vision"),
-    "PaddleOCR-VL's tower, bare file": refused(build=paddle, save=safetensors, refusal="with rotary positions"),
+    "PaddleOCR-VL's tower, bare file": refused(build=paddle, save=safetensors, refusal="which has rotary positions"),
     "Phi-4's tower": refused(build=phi, refusal="model_type phi4_multimodal_vision"),
     "Phi-4's tower, bare file": siglip(build=phi, save=safetensors, compare="pooled"),
     "SigLIP 2, NaFlex": refused(

@@ -50,8 +50,8 @@ UNKNOWN_GELU = (
 )
 SIGLIP_MARKS = {"model_type", "vision_use_head"}
 UNKNOWN_TOWER = (
-    "what its tower computes, SigLIP's with the mean of the patches, or PaddleOCR-VL's with rotary positions: for "
-    'SigLIP, name a folder with this file and a config.json of {"vision_use_head": false} (in Python pool="gap")'
+    "whether its tower is SigLIP's or PaddleOCR-VL's, which has rotary positions: for SigLIP's mean of patches, "
+    'name a folder with this file and a config.json of {"vision_use_head": false} (in Python pool="gap")'
 )
 
 MODULES = {PATCHES: "patch_embed.proj", "pre_layrnorm": "norm_pre", "post_layernorm": "norm"}
