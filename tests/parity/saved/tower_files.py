@@ -187,6 +187,13 @@ open_clip = partial(Saved, save=open_clip_folder(), lineage="open_clip")
 refused = partial(Saved, save=transformers_folder)
 CLIP = partial(built, "CLIPVisionModelWithProjection", "CLIPVisionConfig", projection_dim=7)
 SIGLIP = partial(built, "SiglipVisionModel", "SiglipVisionConfig")
+no_pooling = partial(
+    siglip,
+    build=SIGLIP(vision_use_head=False, num_attention_heads=1),
+    output=mean_of_patches,
+    compare="pooled",
+    notes=("mean of the patches",),
+)
 
 CASES: dict[str, Saved] = {
     "CLIP, projection": clip(build=CLIP()),
@@ -237,19 +244,12 @@ CASES: dict[str, Saved] = {
     "SigLIP, no pooling": siglip(
         build=SIGLIP(vision_use_head=False), output=mean_of_patches, compare="pooled", notes=("mean of the patches",)
     ),
-    **{
-        f"SigLIP, no pooling, {name}": siglip(
-            build=SIGLIP(vision_use_head=False, num_attention_heads=1),
-            output=mean_of_patches,
-            compare="pooled",
-            notes=("mean of the patches",),
-            **how,
-        )
-        for name, how in (
-            ("with the configuration that the refusal names", dict(save=with_json({"vision_use_head": False}))),
-            ("bare file with the option that the refusal names", dict(save=safetensors, options={"pool": "gap"})),
-        )
-    },
+    "SigLIP, no pooling, with the configuration that the refusal names": no_pooling(
+        save=with_json({"vision_use_head": False})
+    ),
+    "SigLIP, no pooling, bare file with the option that the refusal names": no_pooling(
+        save=safetensors, options={"pool": "gap"}
+    ),
     "SigLIP, no pooling, bare file": refused(
         build=SIGLIP(vision_use_head=False), save=safetensors, refusal='a config.json of {"vision_use_head": false}'
     ),
