@@ -50,8 +50,9 @@ def phi() -> nn.Module:
 
     It is eager because `sdpa` takes the attention for causal where no patch is masked, and not where one is.
     """
-    config = transformers.Phi4MultimodalVisionConfig(**ONE_HEAD, attn_implementation="eager")
-    return Phi4MultimodalVisionModel(config)
+    model = Phi4MultimodalVisionModel(transformers.Phi4MultimodalVisionConfig(**ONE_HEAD))
+    model.set_attn_implementation("eager")
+    return model
 
 
 class LayerScale(nn.Module):
