@@ -9,7 +9,7 @@ from rich.table import Column, Table
 
 from vitral.commands.output import print_json
 from vitral.config import to_dict
-from vitral.errors import UserError
+from vitral.errors import UserError, did_you_mean
 from vitral.inspection.cost import activation_memory, cost
 from vitral.models import NAMES, architecture, blank_model
 from vitral.vit_config import ViTConfig
@@ -26,7 +26,8 @@ def main(options: argparse.Namespace) -> None:
         ]
         if not checkpoints:
             raise UserError(
-                f"there are no published checkpoints of {options.model}: vitral models --pretrained lists all"
+                f"there are no published checkpoints of {options.model}{did_you_mean(options.model, NAMES)}: "
+                "vitral models --pretrained lists all"
             )
         print_json({"checkpoints": list(map(asdict, checkpoints))}) if options.json else print_pretrained(checkpoints)
         return
@@ -106,10 +107,12 @@ def print_pretrained(checkpoints: list[Pretrained]) -> None:
         Column("checkpoint", no_wrap=True),
         title="published checkpoints, downloaded from the Hub by name",
         title_justify="left",
+        box=None,
+        pad_edge=False,
     )
-    for column in ("pixels", "classes", "download", "ImageNet top-1"):
-        table.add_column(column, justify="right")
-    table.add_column("licence")
+    for column in ("pixels", "classes", "size", "top-1"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("licence", no_wrap=True)
     for entry in checkpoints:
         table.add_row(
             entry.name,
@@ -121,7 +124,7 @@ def print_pretrained(checkpoints: list[Pretrained]) -> None:
         )
     console = Console()
     console.print(table)
-    console.print("Top-1 as timm measured it. No classes: features only.", highlight=False)
+    console.print("Top-1 on ImageNet as timm measured it. No classes: features only.", highlight=False)
     console.print(f"vitral train finetune --data.root photos --model.weights {checkpoints[0].name}", highlight=False)
 
 
