@@ -18,7 +18,7 @@ UV_VERSION := 0.13.9
 # The uv on the PATH where there is one that runs, else one of the project's own.
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)
 
-.PHONY: help install demo test test-slow test-fast check bench lock clean
+.PHONY: help install demo test test-slow test-fast check chaos audit bench lock clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,16 @@ check: install ## check style and types, and run the contract tests
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(BIN)/pytest tests/contracts
+
+# Attacks for CHAOS_MINUTES; CHAOS_SEED repeats an attack, whose seed is printed first.
+CHAOS_MINUTES ?= 10
+chaos: install ## kill, damage and starve Vitral for ten minutes, and print what broke
+	PYTHONPATH=src:tests $(BIN)/python -m chaos --minutes $(CHAOS_MINUTES) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+
+# The index of packages must be PyPI itself: mirrors do not say what is vulnerable.
+audit: install | $(UV) ## list licences and known vulnerabilities of what is installed
+	$(UV) tool run pip-licenses==5.5.5 --python $(BIN)/python --format=markdown
+	$(UV) tool run pip-audit==2.10.1 --strict --disable-pip --require-hashes --requirement requirements.lock
 
 bench: install ## run benchmarks/, one after another
 	@for file in $(sort $(wildcard benchmarks/*.py)); do echo "$$file"; $(BIN)/python "$$file" || exit 1; done

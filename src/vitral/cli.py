@@ -1,12 +1,15 @@
 """The command line: dispatch to a command, and errors as one sentence."""
 
+import logging
 import os
+import re
 import sys
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 
-from vitral.errors import UserError, unknown_name
+from vitral.errors import UserError, shortened, unknown_name
+from vitral.files import printable
 
 __all__ = ["COMMANDS", "main"]
 
@@ -16,6 +19,9 @@ __all__ = ["COMMANDS", "main"]
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
+MAX_SENTENCE = 2000
+"""Characters of an error."""
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "train a model from a recipe, or resume a run"),
     "recipes": ("recipes", "list the recipes and what to expect of them"),
@@ -24,13 +30,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "serve models over HTTP, with a page to try them"),
     "report": ("report", "write a run's HTML report again: curves, mistakes, speed, configuration"),
     "compare": ("compare", "compare finished runs"),
-    "inspect": ("inspect", "draw a model's attention"),
+    "inspect": ("inspect", "draw what a model attends to and learned"),
     "models": ("models", "list the models by name, size and cost"),
     "convert": ("convert", "convert weights between the formats of other libraries"),
     "export": ("export", "write a model as one file that runs without Vitral, and compare the two"),
     "bench": ("bench.command", "measure speed and memory, beside exported files and other libraries"),
     "push": ("push", "upload a model to the Hugging Face Hub"),
     "sweep": ("sweep", "train a recipe with many settings and compare them"),
+    "study": ("study", "repeat a table or figure of the paper and test its findings"),
     "data": ("data.command", "list, pack and check data, and find near-duplicates"),
     "plan": ("plan", "estimate time and memory of a training run"),
 }
@@ -75,6 +82,10 @@ def run(arguments: list[str]) -> None:
         if not out_of_memory(error):
             raise
         fail("out of memory: choose a smaller --batch-size (in training --train.batch-size), or a smaller model")
+    except ImportError as error:
+        if "failed to map segment" not in str(error):
+            raise
+        fail(f"too little memory to load PyTorch ({sentence(error)}): allow the process more")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -106,6 +117,15 @@ def prepare_streams() -> None:
         elif isinstance(stream, TextIOWrapper):
             # surrogateescape preserves the bytes of file names on standard input
             stream.reconfigure(errors="surrogateescape" if name == "stdin" else "replace")
+    assert logging.lastResort is not None
+    logging.lastResort.setFormatter(_PrintableFormatter())
+
+
+class _PrintableFormatter(logging.Formatter):
+    """For notes that are logged, which name files and what is in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def release_streams() -> None:
@@ -140,13 +160,14 @@ environment:
 
 
 def sentence(error: Exception) -> str:
-    """An error on one line; an operating system's error with its file."""
+    """An error on one line; an operating system's error with its file. Names too long to read are cut."""
+    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return shortened(re.sub(r"\S+", lambda word: shortened(word[0]), text), MAX_SENTENCE)
 
 
 def fail(text: str) -> None:
     """Prints one sentence and exits with code 2."""
-    print(f"vitral: {text}", file=sys.stderr)
+    print(f"vitral: {printable(text)}", file=sys.stderr)
     raise SystemExit(2)

@@ -1,7 +1,7 @@
 """Configurations are frozen dataclasses; here they are checked, become JSON and come back, every key known."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ __all__ = [
     "load_config",
     "map_paths",
     "pair",
+    "parse_json",
     "read_json",
     "renamed",
     "save_config",
@@ -31,6 +32,9 @@ __all__ = [
 
 MOST_STAGES = 8
 """Stages of a ResNet; each is twice as wide as the one before."""
+
+MAX_DEPTH = 64
+"""Levels of lists and objects in a configuration."""
 
 T = TypeVar("T")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -118,11 +122,37 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
     """
     try:
-        return json.loads(path.read_text())
-    except RecursionError:
-        raise UserError(f"{path} is not a configuration: its JSON is nested too deeply") from None
-    except ValueError as error:  # also of bytes that are no text, and of numbers with too many digits
+        text = path.read_text()
+    except ValueError as error:  # bytes that are no text
         raise UserError(f"{path} is not JSON: {error}") from None
+    value = parse_json(text, origin=str(path))
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        if not (level := [child for parent in level for child in _children(parent)]):
+            return value
+    raise UserError(f"{path} is not a configuration: its JSON is nested too deeply")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def parse_json(text: str | bytes, *, origin: str) -> Any:
+    """The value that JSON text states.
+
+    Args:
+        text: as another program wrote it, perhaps damaged.
+        origin: where it comes from, for the error's sentence.
+
+    Raises:
+        UserError: it is not JSON, or too deeply nested.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise UserError(f"{origin} is not JSON that can be read: it is nested too deeply") from None
+    except ValueError as error:  # also of bytes that are no text, and of numbers with too many digits
+        raise UserError(f"{origin} is not JSON: {error}") from None
 
 
 def map_paths(config: T, change: Callable[[Path], Path]) -> T:

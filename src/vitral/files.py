@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,10 +19,14 @@ __all__ = [
     "as_markdown",
     "atomic_folder",
     "cache_folder",
+    "encodable",
     "font_fallback",
     "locked",
+    "markdown_text",
     "printable",
     "sync_folder",
+    "with_formula",
+    "without_formula",
     "write_atomically",
     "write_json",
 ]
@@ -45,6 +50,19 @@ FALLBACK_FONTS = (
 """Font families with glyphs that Matplotlib's default font lacks, above all Chinese, Japanese and Korean."""
 
 
+NO_TEXT = re.compile(r"[\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters other than line ends and tabs, controls of the direction of writing, and no text."""
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""The start of a cell that a spreadsheet computes, or of one that got an apostrophe for it."""
+MARKDOWN = re.compile(
+    r"[&<>\[\]`*~|\\$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|(?<=www)\.|(?<=\S)@|(?<=mailto):|(?<=xmpp):",
+    re.IGNORECASE,
+)
+"""What is Markdown, HTML, mathematics or a link of GitHub's Markdown within a line."""
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
 @contextmanager
 def font_fallback() -> Iterator[None]:
     """Lets Matplotlib take missing glyphs from installed fonts; glyphs that no font has become boxes, silently."""
@@ -58,11 +76,31 @@ def font_fallback() -> Iterator[None]:
         yield
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """`text` with replacement characters for bytes of file names that are not valid text."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if "\ud800" <= character <= "\udfff" else character for character in text
-    )
+    return NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal, of names and messages that others chose.
+
+    Replacement characters stand for what is not text, for control characters, with which a terminal could be made to
+    run escape sequences, and for those that reverse the direction of writing. Line ends and tabs stay.
+    """
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def without_formula(cell: str) -> str:
+    """A cell of CSV that no spreadsheet computes: an apostrophe precedes what would start a formula.
+
+    `with_formula` undoes it. Numbers stay as they are.
+    """
+    return f"'{cell}" if FORMULA.match(cell) and not NUMBER.fullmatch(cell) else cell
+
+
+def with_formula(cell: str) -> str:
+    """The text of a cell that `without_formula` wrote."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 @contextmanager
@@ -149,17 +187,24 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def as_csv(rows: Sequence[Sequence[Any]]) -> str:
-    """A table as CSV; the first row is the header."""
+    """A table as CSV; the first row is the header. No cell is a formula: see `without_formula`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in rows:  # before Python 3.13, a carriage return alone is not quoted, which splits the row
+    for cells in rows:
+        row = [without_formula(cell) if isinstance(cell, str) else cell for cell in cells]
+        # before Python 3.13, a carriage return alone is not quoted, which splits the row
         (quoting if any("\r" in str(cell) for cell in row) else writer).writerow(row)
     return text.getvalue()
 
 
+def markdown_text(text: str) -> str:
+    """Text as Markdown that shows it as it is, on one line: without HTML, links and emphasis."""
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(printable(text).split()))
+
+
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown; the first row is the header, the first column is left-aligned, the others right-aligned."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(markdown_text, row)) + " |" for row in rows]
     lines.insert(1, "|---|" + "--:|" * (len(rows[0]) - 1))
     return "\n".join(lines) + "\n"

@@ -21,6 +21,7 @@ __all__ = [
     "architecture",
     "blank_model",
     "build",
+    "check_parts",
     "create",
     "fresh",
     "give_buffers",
@@ -143,6 +144,23 @@ def blank_model(architecture: Architecture) -> Model:
     """A model on the meta device, which has names and shapes of tensors, but no memory for them."""
     with torch.device("meta"), _SkipNormal():
         return build(architecture)
+
+
+def check_parts(architecture: Architecture, *, num_tensors: int, origin: str) -> None:
+    """Refuses a configuration with more blocks than a file has tensors, which would take long to build.
+
+    Args:
+        architecture: as a configuration states it.
+        num_tensors: in the file.
+        origin: the start of the error's sentence.
+
+    Raises:
+        UserError: it has more.
+    """
+    stages = architecture.stages if isinstance(architecture, ResNetConfig) else architecture.stem_stages or ()
+    parts = sum(stages) + (0 if isinstance(architecture, ResNetConfig) else architecture.depth)
+    if parts > num_tensors:
+        raise UserError(f"{origin}: {parts} blocks need more than its {num_tensors} tensors")
 
 
 def give_buffers(model: Model, device: torch.device) -> None:

@@ -107,10 +107,64 @@ class TestRuns:
         assert figures["run"] == "run"
         assert 0 <= figures["test/top1"] <= 1
 
+    def test_a_run_on_a_folder_is_compared_with_simple_methods(self, typed, trained_once, tmp_path):
+        shutil.copytree(trained_once / "photos", tmp_path / "photos")
+        figures = json.loads(typed("train", "folder", *SMALL, *PHOTOS, "--out", "run", "--json"))
+        compared = figures["assessment"]
+        assert compared["accuracy"] == pytest.approx(figures["test/top1"])
+        assert 0 <= compared["baselines"]["nearest_neighbour"] <= 1
+        metrics = json.loads((tmp_path / "run" / "config.json").read_text())["card"]["metrics"]
+        assert metrics["test/majority_class"] == compared["baselines"]["majority_class"]
+        assert "beside simple methods" in typed.errors
+        assert "Beside simple methods" in (tmp_path / "run" / "report.html").read_text()
+
+    def test_minutes_set_the_number_of_steps(self, typed, trained_once, tmp_path, monkeypatch):
+        """The run keeps the number, so that it resumes and repeats exactly."""
+        shutil.copytree(trained_once / "photos", tmp_path / "photos")
+        monkeypatch.setattr("vitral.train.budget.SECONDS", 0.0)
+        typed("train", "folder", *SMALL, *PHOTOS[:-2], "--minutes", "0.01", "--out", "run")
+        config = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert config["train"]["steps"] == 1
+        assert config["command"][0].endswith("--train.steps 1")
+        assert "--minutes" not in config["command"][0]
+        assert "length: 1 steps" in typed.errors
+        assert "0.01 minutes are not enough" in typed.errors
+
+    def test_self_supervision_on_own_images_fits_a_desk(self, typed, trained_once, tmp_path):
+        shutil.copytree(trained_once / "photos", tmp_path / "photos")
+        typed("train", "mae", *PHOTOS[:4], "--model.depth", "1", "--train.steps", "1", "--out", "run")
+        config = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert config["train"]["batch_size"] == 64
+        assert config["model"]["architecture"]["width"] == 192
+
+    def test_the_batch_is_split_to_fit_into_memory(self, typed, tmp_path):
+        typed("train", "digits", *SMALL, "--train.steps", "1", "--train.batch-size", "auto", "--out", "run")
+        config = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert (config["train"]["batch_size"], config["train"]["accumulate"]) == (128, 1)
+        assert "batches of 128 images in 1 parts" in typed.errors
+
+    def test_what_does_not_fit_is_refused_before_the_first_step(self, typed, tmp_path, monkeypatch):
+        monkeypatch.setattr("vitral.train.memory.free_memory", lambda _: 10**7)
+        assert "choose a smaller" in typed.refusal("train", "digits", "--out", "run")
+        assert not (tmp_path / "run").exists()
+
     def test_each_run_has_a_folder_of_its_own(self, typed, tmp_path):
         for _ in range(2):
             typed(*DIGITS[:-2])
         assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["digits-1", "digits-2"]
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["folder", "--minutes", "0"], "--minutes must be a number above 0, not 0"),
+            (["folder", "--minutes", "ten"], "--minutes must be a number above 0, not ten"),
+            (["folder", "--minutes", "5", "--train.epochs", "3"], "--minutes and --train.epochs both set the length"),
+            (["--resume", "run", "--minutes", "5"], "leave out --minutes"),
+        ],
+    )
+    @pytest.mark.usefixtures("run")
+    def test_wrong_minutes(self, typed, flags, message):
+        assert message in typed.refusal("train", *flags)
 
     @pytest.mark.usefixtures("run")
     def test_a_finished_run_resumed_stays_finished(self, typed, tmp_path):
@@ -220,7 +274,8 @@ class TestWrongUse:
 
     def test_a_folder_that_cannot_be_made(self, typed, tmp_path):
         (tmp_path / "file").write_bytes(b"kept")
-        assert typed.refusal(*DIGITS[:-1], "file/run") == "file/run: Not a directory"
+        refusal = typed.refusal(*DIGITS[:-1], "file/run")
+        assert refusal == "file/run cannot be made (Not a directory): give another folder with --out"
         assert (tmp_path / "file").read_bytes() == b"kept"
 
     @pytest.mark.parametrize("name", ["nowhere", "empty"])

@@ -296,10 +296,11 @@ def test_predict_reads_paths_from_standard_input(
 def test_predict_reports_and_skips_unreadable_and_missing_files(screen: Screen, model: Path, tmp_path: Path) -> None:
     root = write_photographs(tmp_path / "photographs", per_class=1)
     unreadable = [*add_unreadable_files(root), tmp_path / "missing.jpg"]
-    answer = screen.json("predict", model, root, tmp_path / "missing.jpg")
+    answer = screen.json("predict", model, root, tmp_path / "missing.jpg", code=1)
     assert len(answer["predictions"]) == len(CLASSES)
     assert {failure["file"] for failure in answer["failures"]} == {str(path) for path in unreadable}
-    assert screen.errors.count("\n") == len(unreadable)
+    assert screen.errors.count("\n") == len(unreadable) + 1
+    assert f"{len(unreadable)} of {len(unreadable) + len(CLASSES)} images could not be read" in screen.errors
     for failure in answer["failures"]:
         assert failure["reason"] in screen.errors
 
@@ -478,6 +479,25 @@ def test_inspect_passes_over_unreadable_images_where_the_run_did(screen: Screen,
     assert all(f"skipped: {path}" in screen.errors for path in unreadable)
 
 
+def test_inspect_draws_each_figure_and_all_of_them(screen: Screen, digits_run: Path, tmp_path: Path) -> None:
+    answer = screen.json("inspect", digits_run, "--figure", "distance", "--out", tmp_path / "d.svg")
+    assert (answer["figures"], answer["distance_images"]) == (["distance"], 128)
+    assert all(0 < value < 11.4 for layer in answer["distances"] for value in layer)
+    assert "<svg" in (tmp_path / "d.svg").read_text()
+    assert "images" not in screen.json("inspect", digits_run, "--figure", "filters", "--out", tmp_path / "f.png")
+    assert screen.run("inspect", digits_run, "--figure", "relevance") == f"{digits_run / 'relevance.png'}\n"
+    assert readable_picture(digits_run / "relevance.png")
+    everything = screen.json("inspect", digits_run, "--all", "--count", "2")
+    assert (everything["picture"], len(everything["images"])) == (str(digits_run / "inspection.html"), 2)
+    assert len(everything["figures"]) == (digits_run / "inspection.html").read_text().count("<img") == 7
+
+
+def test_figures_of_weights_need_no_images(screen: Screen, model: Path) -> None:
+    for name in ("positions", "filters"):
+        assert screen.run("inspect", model, "--figure", name) == f"{model / name}.png\n"
+    assert "give images to draw" in screen.refusal("inspect", model, "--figure", "distance")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -486,8 +506,12 @@ def test_inspect_passes_over_unreadable_images_where_the_run_did(screen: Screen,
         (["--count", "33"], "between 1 and 32 images, not 33"),
         (["--seed", "-1"], "--seed must be at least 0, not -1"),
         ([""], "an image has an empty name"),
-        (["--out", "a.gif"], "--out must end in .png"),
+        (["--out", "a.gif"], "--out must end in .png or .svg or .pdf"),
+        (["--all", "--out", "a.png"], "--out must end in .html or .pdf"),
+        (["--figure", "map"], "invalid choice: 'map'"),
+        (["--all", "--figure", "tokens"], "not allowed with argument"),
         ([], "has no run.json"),
+        (["--all"], "has no run.json"),
     ],
 )
 def test_inspect_refuses(screen: Screen, model: Path, words: list[str], sentence: str) -> None:

@@ -11,6 +11,7 @@ LEVELS = (
     ("__init__", "__main__"),  # entry points, which no module imports
     ("cli",),
     ("commands",),
+    ("studies",),
     ("sweeps",),
     ("suites",),  # fine-tune with the recipes of the paper
     ("recipes",),

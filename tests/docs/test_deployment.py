@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -57,6 +59,12 @@ def test_the_image_is_built_from_files_that_are_there() -> None:
         assert any(fnmatch(source, pattern.removeprefix("!")) for pattern in ignored if pattern.startswith("!"))
     (extras,) = re.findall(r'install "\.\[(.+)\]"', (ROOT / "Dockerfile").read_text())
     assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    result = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")
 
 
 def test_the_container_starts_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

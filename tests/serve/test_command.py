@@ -63,10 +63,13 @@ def test_the_token_is_the_content_of_the_file(folder: Path) -> None:
         (["runs/tiny", "--max-pixels", "0"], "--max-pixels"),
         (["runs/tiny", "--token-file", "none"], "none"),
         (["runs/tiny", "--token-file", "two-words"], "two-words"),
+        (["runs/tiny", "--token-file", "empty"], "empty"),
+        (["runs/tiny", "--token-file", "runs"], "runs"),
     ],
 )
 def test_wrong_use_is_one_sentence(folder: Path, arguments: list[str], named: str) -> None:
     (folder / "two-words").write_text("two words")
+    (folder / "empty").write_text("")
     with pytest.raises(UserError) as error:
         parse(arguments)
     assert named in str(error.value)
@@ -94,6 +97,19 @@ def test_a_service_that_is_open_to_all_says_so(
     assert f"serving tiny at http://{host}:{port}" in errors
     assert ("open to all" in errors) == is_open
     listener.close()
+
+
+@pytest.mark.parametrize(("mode", "is_public"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_token_that_all_can_read_is_noted(
+    folder: Path, mode: int, is_public: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "token").write_text("secret")
+    (folder / "token").chmod(mode)
+    monkeypatch.setattr("vitral.commands.serve.run_server", lambda app, listener, drain: listener.close())
+    main(["serve", "runs/tiny", "--port", "0", "--token-file", "token"])
+    errors = capsys.readouterr().err
+    assert ("chmod 600 token" in errors) == is_public
+    assert "secret" not in errors
 
 
 def run(code: str) -> str:

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 from processes import SECONDS
 from serve.client import image_file
 from serve.running import Running, running, slow_model
+from vitral.serve.server import bind, ignore_new_connections
 
 CLIENTS = 16
 
@@ -65,6 +67,25 @@ def test_no_accepted_request_is_lost(tmp_path: Path, model: str) -> None:
         assert service.process.wait(SECONDS) == 0
     assert set(outcomes) == {"200"}, outcomes
     assert outcomes["200"] > CLIENTS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="filters of sockets are Linux's")
+def test_connections_that_wait_survive_and_later_ones_are_not_made() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()) as early:
+            ignore_new_connections(listener)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(listener.getsockname(), timeout=0.2)
+            early.sendall(b"request")
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.recv(16) == b"request"
+                accepted.sendall(b"answer")
+            assert early.recv(16) == b"answer"
+        listener.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listener.accept()
 
 
 def test_what_is_queued_is_finished_and_health_says_that_the_end_is_near(tmp_path: Path, model: str) -> None:

@@ -1,14 +1,29 @@
 """A file is whole or as it was, whatever happens while it is written."""
 
+import csv
 import errno
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vitral.files import add_file_name, cache_folder, locked, write_atomically, write_json
+from vitral.files import (
+    add_file_name,
+    as_csv,
+    cache_folder,
+    locked,
+    markdown_text,
+    printable,
+    with_formula,
+    without_formula,
+    write_atomically,
+    write_json,
+)
 
 
 def entries(folder: Path) -> list[str]:
@@ -108,3 +123,50 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(enter, range(8)))
     assert most == 1
+
+
+def test_terminals_get_no_escape_sequences() -> None:
+    evil = "\x1b[31mred\x1b]0;title\x07 \x9b1m \u202egnp.exe a\rb \udc80"
+    shown = printable(evil)
+    assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in shown)
+    assert shown == "\ufffd[31mred\ufffd]0;title\ufffd \ufffd1m \ufffdgnp.exe a\ufffdb \ufffd"
+    assert printable("two\nlines\tand naïve 日本語 שלום") == "two\nlines\tand naïve 日本語 שלום"
+
+
+@given(st.text(st.sampled_from("=+-@'\t\r0.a\n,e\""), max_size=6))
+def test_no_cell_is_a_formula_and_reading_undoes_it(text: str) -> None:
+    cell = without_formula(text)
+    assert with_formula(cell) == text
+    assert not re.match(r"[=+\-@\t\r]", cell) or float(cell) == float(text)
+    ((read, other),) = csv.reader(as_csv([[text, "x"]]).splitlines(keepends=True), strict=True)
+    assert (with_formula(read), other) == (text, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("-0.5", "-0.5"),
+        ("+1e-5", "+1e-5"),
+        ("-5 apples", "'-5 apples"),
+        ("'=quoted", "''=quoted"),
+        ("it's", "it's"),
+    ],
+)
+def test_cells(text: str, shown: str) -> None:
+    assert without_formula(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<img src=x onerror=alert(1)>", r"\<img src=x onerror=alert(1)\>"),
+        ("[click](https://evil.example)", r"\[click\](https\://evil.example)"),
+        ("www.evil.example, a@b.example", r"www\.evil.example, a\@b.example"),
+        ("a|b `c` *d* _e_ &lt;", r"a\|b \`c\` \*d\* \_e\_ \&lt;"),
+        ("num_heads: 3, 97.5%, test/top1", "num_heads: 3, 97.5%, test/top1"),
+        ("two\nlines\x1b[31m", "two lines\ufffd\\[31m"),
+    ],
+)
+def test_markdown_shows_text_as_it_is(text: str, shown: str) -> None:
+    assert markdown_text(text) == shown

@@ -42,6 +42,7 @@ def main(options: argparse.Namespace) -> None:
         precision=options.precision or "float32",
         image_size=options.image_size,
         with_preprocessing=options.with_preprocessing,
+        aot=options.aot,
         runtime=options.runtime,
     )
     if is_exported(options.model):
@@ -145,6 +146,7 @@ def as_json(options: argparse.Namespace, report: ParityReport, model: Model) -> 
         "precision": options.precision,
         "image_size": options.image_size,
         "with_preprocessing": options.with_preprocessing,
+        "aot": options.aot,
         "bytes": written_bytes(options),
         "classes": len(model.card.classes) if model.card else 0,
         **asdict(report),

@@ -1,14 +1,15 @@
-"""`vitral inspect`: draws a model's attention."""
+"""`vitral inspect`: draws what a model attends to and what it learned."""
 
 import argparse
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vitral.commands.arguments.checks import picture_path
-from vitral.commands.arguments.inspect import MAX_IMAGES
+from vitral.commands.arguments.inspect import FIGURES, MAX_IMAGES
 from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate.command import open_split, run_data
 from vitral.commands.loading import channels_of, load_and_note, output_path
@@ -19,50 +20,90 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.source import Source
 from vitral.data.sources.targets import label_text
 from vitral.errors import UserError
-from vitral.inspection.look import Look, look
-from vitral.inspection.picture import draw_looks
+from vitral.files import font_fallback
+from vitral.inspection.document import write_document
+from vitral.inspection.drawing import NEEDS_IMAGES, draw
+from vitral.inspection.look import Look
+from vitral.inspection.picture import save_figure
+from vitral.inspection.survey import NUM_DISTANCE_IMAGES, Sample, Survey
 from vitral.vit import ViT
 
 __all__ = ["alternate_classes", "main"]
 
+PICTURES, DOCUMENTS = (".png", ".svg", ".pdf"), (".html", ".pdf")
+
 
 def main(options: argparse.Namespace) -> None:
-    """Draws the picture and prints its path; with `--json`, one object with the predictions as well."""
+    """Draws the figure and prints its path; with `--json`, one object with predictions and distances as well."""
     model = load_and_note(options.run, **source_options(options))
     if not isinstance(model, ViT):
         raise UserError(f"{options.run} is a ResNet, which has no attention to draw")
-    picture = picture_path(options.out, default=output_path(options.run, "attention.png"))
-    if (channels := channels_of(model)) is not None:
+    if options.all:
+        names, default, suffixes = tuple(FIGURES), "inspection.html", DOCUMENTS
+    else:
+        names, default, suffixes = (options.figure,), f"{options.figure}.png", PICTURES
+    path = picture_path(options.out, default=output_path(options.run, default), suffixes=suffixes)
+    with_images = any(name in NEEDS_IMAGES for name in names)
+    if with_images and (channels := channels_of(model)) is not None:
         note(f"pictures show the mean of {channels} normalised channels")
-    if options.images:
-        looks = list(inspect_files(model, limit(image_files(options.images, image_suffixes(channels)))))
-    else:
-        looks = list(islice(inspect_held_out(model, options.run, seed=options.seed), options.count))
-    if not looks:
-        raise UserError("no held-out image can be read: give images to draw")
-    draw_looks(looks, picture)
+    survey = Survey(model, sample_passes(model, options), count=MAX_IMAGES if options.images else options.count)
+    with font_fallback():
+        if options.all:
+            skipped = write_document(
+                survey, path, model=str(options.run), figures=FIGURES, shared_scale=options.shared_scale
+            )
+            for name, reason in skipped.items():
+                note(f"no figure {name}: {reason}")
+        else:
+            skipped = {}
+            save_figure(draw(options.figure, survey, shared_scale=options.shared_scale), path)
     if options.json:
-        print_json({"picture": str(picture), "images": [as_json(look) for look in looks]})
+        print_json(as_json(path, [name for name in names if name not in skipped], survey))
     else:
-        print(printable(str(picture)))
+        print(printable(str(path)))
 
 
-def limit(files: list[str]) -> list[str]:
-    """As many files as a picture has rows; a line on standard error reports more."""
-    if len(files) > MAX_IMAGES:
-        note(f"only the first {MAX_IMAGES} of {len(files)} images are drawn")
-    return files[:MAX_IMAGES]
+def as_json(path: Path, names: list[str], survey: Survey) -> dict[str, Any]:
+    """The picture's path; predictions for its images, and distances in pixels by layer and head, if it shows them."""
+    result: dict[str, Any] = {"picture": str(path), "figures": names}
+    if any(name in NEEDS_IMAGES and name != "distance" for name in names):
+        result["images"] = [prediction(look) for look in survey.looks]
+    if "distance" in names:
+        distances, count = survey.distances
+        result |= {"distances": distances.tolist(), "distance_images": count}
+    return result
 
 
-def inspect_files(model: ViT, files: list[str]) -> Iterator[Look]:
-    """Attention and prediction for image files, whose class is unknown."""
+def sample_passes(model: ViT, options: argparse.Namespace) -> Callable[[], Iterator[Sample]]:
+    """What begins a pass over the images to look at: given files, or held-out images of the run."""
+    if not options.images:
+        return partial(held_out_samples, model, options.run, seed=options.seed, noted=set())
+    most = MAX_IMAGES if options.all or options.figure != "distance" else NUM_DISTANCE_IMAGES
+    return partial(file_samples, model, limit(image_files(options.images, image_suffixes(channels_of(model))), most))
+
+
+def limit(files: list[str], most: int) -> list[str]:
+    """At most so many files; a line on standard error reports more."""
+    if len(files) > most:
+        note(f"only the first {most} of {len(files)} images are drawn")
+    return files[:most]
+
+
+def file_samples(model: ViT, files: list[str]) -> Iterator[Sample]:
+    """Image files, whose class is unknown."""
     assert model.card is not None
     for file in map(Path, files):
-        yield look(model, model.card.preprocessing.read(file, name=str(file)), name=file.name)
+        yield Sample(name=file.name, image=model.card.preprocessing.read(file, name=str(file)))
 
 
-def inspect_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
-    """Attention and prediction for held-out images of a run, in the order of `alternate_classes`.
+def held_out_samples(model: ViT, run: Path, *, seed: int, noted: set[str]) -> Iterator[Sample]:
+    """Held-out images of a run, in the order of `alternate_classes`.
+
+    Args:
+        model: the run's model.
+        run: its folder.
+        seed: of the order.
+        noted: images that an earlier pass could not read; their sentences are not printed again.
 
     Raises:
         UserError: the run's configuration or its data is missing, or an image cannot be read, unless the run skips
@@ -79,10 +120,11 @@ def inspect_held_out(model: ViT, run: Path, *, seed: int) -> Iterator[Look]:
         except UnreadableImage as error:
             if data.on_error == "stop":
                 raise
-            note(f"skipped: {error}")
+            if str(error) not in noted:
+                note(f"skipped: {error}")
+            noted.add(str(error))
             continue
-        name = Path(source.name(index)).name
-        yield look(model, image, name=name, truth=label_text(source, index))
+        yield Sample(name=Path(source.name(index)).name, image=image, truth=label_text(source, index))
 
 
 def alternate_classes(source: Source, *, seed: int) -> list[int]:
@@ -97,6 +139,6 @@ def alternate_classes(source: Source, *, seed: int) -> list[int]:
     return order[np.argsort(turns, kind="stable")].tolist()
 
 
-def as_json(look: Look) -> dict[str, str | float | None]:
+def prediction(look: Look) -> dict[str, str | float | None]:
     """The prediction for one image."""
     return {"name": look.name, "truth": look.truth, "class": look.predicted, "probability": look.probability}

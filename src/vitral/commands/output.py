@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from vitral.files import as_csv, as_markdown, printable, write_atomically, write_json
+from vitral.files import as_csv, as_markdown, encodable, printable, write_atomically, write_json
 
 __all__ = [
+    "csv_text",
     "finite",
     "note",
     "print_json",
@@ -28,13 +30,18 @@ def note(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
+def csv_text(text: str) -> str:
+    """Text for a cell of CSV on standard output: as it is for a program, printable for a terminal."""
+    return (printable if sys.stdout.isatty() else encodable)(text)
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Prints one JSON object; numbers that are not finite become null."""
     print(json.dumps(finite(value), allow_nan=False))
 
 
 def finite(value: Any) -> Any:
-    """`value` with None for numbers that are not finite, and printable text, as JSON needs them."""
+    """`value` with None for numbers that are not finite, and text that can be encoded, as JSON needs them."""
     match value:
         case dict():
             return {key: finite(item) for key, item in value.items()}
@@ -43,7 +50,7 @@ def finite(value: Any) -> Any:
         case float() if not math.isfinite(value):
             return None
         case str():
-            return printable(value)
+            return encodable(value)
         case _:
             return value
 
@@ -86,13 +93,13 @@ def print_table(title: str, rows: list[list[str]], *, text_columns: int = 1) -> 
     table = Table()
     for number, name in enumerate(head):
         table.add_column(
-            name,
+            escape(printable(name)),
             justify="left" if number < text_columns else "right",
             no_wrap=0 < number < text_columns,
             overflow="fold",
         )
     last = None
     for row in body:
-        table.add_row(printable(row[0]) if row[0] != last else "", *row[1:])
+        table.add_row(*(escape(printable(cell)) for cell in ("" if row[0] == last else row[0], *row[1:])))
         last = row[0]
     console.print(table)

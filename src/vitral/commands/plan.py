@@ -23,7 +23,7 @@ from vitral.inspection.plan import (
 )
 from vitral.models import Architecture, architecture
 
-__all__ = ["main"]
+__all__ = ["duration", "main", "rounded"]
 
 
 def main(options: argparse.Namespace) -> None:

@@ -14,13 +14,13 @@ from rich.table import Table
 
 from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import channels_of, check_head, load_classifier
-from vitral.commands.output import note, print_json, printable, progress_bar
+from vitral.commands.output import csv_text, note, print_json, printable, progress_bar
 from vitral.commands.predict_targets import target_writer
 from vitral.data.images.bands import image_suffixes
 from vitral.data.images.limits import max_pixels
 from vitral.data.images.memory import max_memory
 from vitral.data.sources.folder import left_out
-from vitral.errors import UserError
+from vitral.errors import UserError, shortened
 from vitral.files import as_csv
 from vitral.serve.predictor import Failure, Prediction, Predictor
 
@@ -31,7 +31,7 @@ BAR = 10
 
 
 def main(options: argparse.Namespace) -> None:
-    """Classifies; exits with code 2 if no image can be read, or the model has no trained head."""
+    """Classifies; exits with code 1 if some images cannot be read, with 2 if none can, or without a trained head."""
     # a wrong value in the environment is reported once, not for every image
     max_memory()
     max_pixels()
@@ -57,6 +57,9 @@ def main(options: argparse.Namespace) -> None:
         count = {"json": write_json, "csv": write_csv, "table": write_table}[form](results, top_k or 1)
     if not count:
         raise UserError(failures[0].reason if len(files) == 1 else f"none of {len(files)} images could be classified")
+    if failures:
+        note(f"{len(failures)} of {len(files)} images could not be read")
+        raise SystemExit(1)
 
 
 def image_files(arguments: list[str], suffixes: Set[str]) -> list[str]:
@@ -149,8 +152,8 @@ def write_csv(results: Iterator[Prediction | Failure], top_k: int) -> int:
     for result in results:
         if isinstance(result, Prediction):
             pairs = zip(result.classes, result.probabilities, strict=True)
-            guesses = [cell for name, probability in pairs for cell in (printable(name), f"{probability:.6f}")]
-            sys.stdout.write(as_csv([[printable(result.name), *guesses]]))
+            guesses = [cell for name, probability in pairs for cell in (csv_text(name), f"{probability:.6f}")]
+            sys.stdout.write(as_csv([[csv_text(result.name), *guesses]]))
             count += 1
     return count
 
@@ -168,9 +171,9 @@ def write_table(results: Iterator[Prediction | Failure], top_k: int) -> int:
             best, *others = zip(result.classes, result.probabilities, strict=True)
             bar = "━" * round(BAR * best[1])
             cells = [
-                best[0],
+                shortened(best[0]),
                 f"{best[1]:6.1%} {bar}",
-                ", ".join(f"{name} {probability:.1%}" for name, probability in others),
+                ", ".join(f"{shortened(name)} {probability:.1%}" for name, probability in others),
             ]
             table.add_row(*(escape(printable(cell)) for cell in [result.name, *cells][: 3 + (top_k > 1)]))
     if table.row_count:

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitral.card import ModelCard
-from vitral.commands.output import print_json, printable
+from vitral.commands.output import csv_text, print_json, printable
+from vitral.errors import shortened
 from vitral.files import as_csv
 from vitral.serve.predictor import Failure, Prediction
 
@@ -54,7 +55,7 @@ def label_cells(result: Prediction, form: str) -> tuple[str, ...]:
     """The labels of an image as cells of a table."""
     if form == "csv":
         return SEPARATOR.join(result.classes), SEPARATOR.join(f"{value:.6f}" for value in result.probabilities)
-    return ", ".join(result.classes) or "-", ", ".join(f"{value:.1%}" for value in result.probabilities)
+    return ", ".join(map(shortened, result.classes)) or "-", ", ".join(f"{value:.1%}" for value in result.probabilities)
 
 
 def number_cells(result: Prediction, form: str) -> tuple[str, ...]:
@@ -77,11 +78,11 @@ def write_json(results: Results, what: Callable[[Prediction], dict[str, Any]]) -
 
 def write_csv(results: Results, header: tuple[str, ...], cells: Callable[[Prediction], tuple[str, ...]]) -> int:
     """Prints a header and one line for each image; returns their number."""
-    sys.stdout.write(as_csv([["file", *map(printable, header)]]))
+    sys.stdout.write(as_csv([["file", *map(csv_text, header)]]))
     count = 0
     for result in results:
         if isinstance(result, Prediction):
-            sys.stdout.write(as_csv([[printable(result.name), *map(printable, cells(result))]]))
+            sys.stdout.write(as_csv([[csv_text(result.name), *map(csv_text, cells(result))]]))
             count += 1
     return count
 
@@ -91,7 +92,7 @@ def write_table(results: Results, header: tuple[str, ...], cells: Callable[[Pred
     table = Table()
     table.add_column("image", overflow="fold")
     for name in header:
-        table.add_column(escape(printable(name)))
+        table.add_column(escape(printable(shortened(name))))
     for result in results:
         if isinstance(result, Prediction):
             table.add_row(*(escape(printable(cell)) for cell in (result.name, *cells(result))))

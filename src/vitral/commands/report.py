@@ -14,6 +14,7 @@ from vitral.errors import UserError
 from vitral.evals.predictions import Predictions
 from vitral.evals.splits import final_split
 from vitral.evals.target_predictions import TargetPredictions
+from vitral.runs.assessment import load_assessment
 from vitral.runs.fingerprint import fingerprint
 from vitral.runs.metrics import read_metrics, read_speed
 from vitral.runs.predictions import SavedPredictions, load_predictions, save_predictions
@@ -45,6 +46,7 @@ def main(options: argparse.Namespace) -> None:
             data=data,
             split=split,
             predictions=predictions,
+            assessment=load_assessment(run.path),
         ),
     )
     if options.json:

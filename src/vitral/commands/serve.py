@@ -5,10 +5,12 @@ import ipaddress
 import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from vitral.commands.arguments.weights import source_options
@@ -37,6 +39,8 @@ def main(options: argparse.Namespace) -> None:
         announce(f"serving {', '.join(printable(name) for name in options.models)} at {address(listener)}")
         if options.config.token is None and not is_local(listener):
             announce("the service is open to all who can reach this machine: --token-file FILE asks for a token")
+        if options.token_file is not None and is_public(options.token_file):
+            announce(f"all users of this machine can read the token: chmod 600 {printable(str(options.token_file))}")
         run_server(app, listener, drain=options.drain)
 
 
@@ -52,6 +56,11 @@ def announce(text: str) -> None:
     """Prints one line on standard error; a full disk there does not stop the service."""
     with suppress(OSError):
         note(text)
+
+
+def is_public(file: Path) -> bool:
+    """Whether every user of this machine can read a file."""
+    return os.name == "posix" and bool(file.stat().st_mode & stat.S_IROTH)
 
 
 def address(listener: socket.socket) -> str:

@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,20 @@ import torch
 from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.arguments.train import check_recipe
 from vitral.commands.output import print_json
+from vitral.commands.own_images import (
+    choose_by_images,
+    fit_to_machine,
+    flags_of_fit,
+    pop_automatic_batch,
+    pop_minutes,
+)
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes import RECIPES
 from vitral.recipes.recipe import Recipe
+from vitral.runs.assessment import load_assessment
 from vitral.runs.run import Run
 from vitral.train.config import RunConfig, read_run_config
 from vitral.train.duration import parse_timeout
@@ -43,7 +51,9 @@ def main(options: argparse.Namespace) -> None:
     if not world.is_main:
         return
     if options.json:
-        print_json({"run": str(run.path), **metrics})
+        assessment = load_assessment(run.path)
+        compared = {"assessment": asdict(assessment)} if assessment else {}
+        print_json({"run": str(run.path), **metrics, **compared})
     else:
         print(f"model, metrics and report are in {run.path}\nnext: vitral {next_command(run, config)}")
 
@@ -64,10 +74,18 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
         if out is None or resume:
             raise UserError("--or-resume needs RECIPE and --out DIR, the folder to start or to resume")
         if world.run_on_main(lambda: (Path(out) / "run.json").is_file()):
-            resume, changes = Path(out), pop_option(changes[1:], "--model.name")[1]
+            resume, changes = Path(out), pop_option(pop_minutes(changes[1:])[1], "--model.name")[1]
+    minutes, changes = pop_minutes(changes)
+    automatic, changes = (False, changes) if resume else pop_automatic_batch(changes)
     if resume:
+        if minutes is not None:
+            raise UserError("a run keeps its length when it resumes: leave out --minutes, or give --train.steps")
         return resume_run(resume, changes)
-    config = replace(config_from_recipe(changes), command=(shlex.join(("vitral", "train", *changes)),))
+    config = config_from_recipe(changes)
+    given = tuple(changes)
+    fitted = world.run_on_main(lambda: fit_to_machine(config, given, minutes, automatic=automatic, world=world))
+    command = ("vitral", "train", *changes, *flags_of_fit(config, fitted))  # the same command again trains the same
+    config = replace(fitted, command=(shlex.join(command),))
     return Run(world.run_on_main(lambda: Run.create(config.out, recipe=config.recipe).path)), config
 
 
@@ -108,6 +126,8 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     default, changes = replace_model(default, changes)
     default = with_target(default, changes, program)
     default = with_channels(default, changes, program)
+    if pop_option(arguments, "--model.name", program)[0] is None:
+        default = choose_by_images(default, changes, program)
     return parse_config(RunConfig, default=default, arguments=changes, program=program)
 
 

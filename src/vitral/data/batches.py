@@ -27,6 +27,7 @@ from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
 from vitral.data.notes import buffer_notes, note_first, take_notes
 from vitral.data.open_files import allow_open_files
 from vitral.data.order import repeated_at, sample_at
+from vitral.data.orphans import die_with_parent
 from vitral.data.sources.source import Source, read_ahead
 from vitral.errors import UserError
 
@@ -265,6 +266,7 @@ def _start_worker(_: int, *, shared: str | None) -> None:
 
     It prints the notes too.
     """
+    die_with_parent()
     buffer_notes()
     memory.start_sharing(shared)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import PIL
@@ -27,7 +26,8 @@ from vitral.data.notes import note_once
 from vitral.data.sources.source import Labels, Source, read_ahead
 from vitral.data.sources.states import image_states
 from vitral.data.tools.parallel_map import parallel_map
-from vitral.errors import UserError
+from vitral.device import free_memory
+from vitral.errors import UserError, one_line, translate_parser_errors
 from vitral.files import locked, write_atomically
 
 __all__ = ["CachedSource", "cache_images"]
@@ -165,7 +165,7 @@ def cache_images(splits: Mapping[str, Source], config: DataConfig, *, processes:
             )
         if not hasattr(os, "memfd_create"):
             raise UserError("--data.cache ram needs Linux: give a folder")
-        _check_room(splits, forms, free=_free_memory(), place="memory")
+        _check_room(splits, forms, free=free_memory(), place="memory")
         return {split: _in_memory(source, forms[split]) for split, source in splits.items()}
     folder = Path(config.cache).expanduser()
     if folder.exists() and not folder.is_dir():
@@ -292,9 +292,9 @@ def _on_disk(source: Source, form: Form, target: Path) -> None:
 def _load(target: Path) -> Layout | None:
     """The layout of a cache; None if it is absent or damaged."""
     try:
-        with np.load(target.with_suffix(".npz"), allow_pickle=False) as arrays:
+        with translate_parser_errors(one_line), np.load(target.with_suffix(".npz"), allow_pickle=False) as arrays:
             return Layout(arrays["kinds"], arrays["starts"], arrays["sizes"])
-    except (FileNotFoundError, BadZipFile, ValueError, KeyError, EOFError):
+    except (FileNotFoundError, UserError):
         return None
 
 
@@ -311,14 +311,3 @@ def _key(source: Source, form: Form) -> str:
     for state in image_states(source):
         digest.update(state)
     return digest.hexdigest()[:32]
-
-
-def _free_memory() -> int:
-    """Bytes that the machine, and the control group of this process, still have."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    try:
-        return min(free, max(0, int(limit.read_text()) - int(used.read_text())))
-    except (OSError, ValueError):  # no limit
-        return free

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from vitral import __version__
-from vitral.errors import UserError
+from vitral.config import parse_json
+from vitral.errors import UserError, one_line, translate_parser_errors
 from vitral.evals.features import FeatureSet
 from vitral.files import write_atomically
 
@@ -36,8 +37,9 @@ class FeatureCache:
         if path is None or not path.exists():
             return None
         try:
-            return _read(path, name)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            with translate_parser_errors(one_line):
+                return _read(path, name)
+        except (OSError, UserError) as error:
             self.warn(f"{describe_unusable(path, error)}: its features are computed again")
             return None
 
@@ -91,7 +93,7 @@ def _read(path: Path, name: str) -> FeatureSet:
         if metadata["sha256"] != _digest(columns):
             raise UserError("its numbers are damaged")
         unreadable = metadata.get("unreadable") or metadata["broken"]  # the key's first name
-        return FeatureSet(**columns, unreadable=tuple(json.loads(unreadable)))
+        return FeatureSet(**columns, unreadable=tuple(parse_json(unreadable, origin=path.name)))
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from vitral.card import ModelCard
-from vitral.config import from_dict, to_dict
+from vitral.config import from_dict, parse_json, to_dict
 from vitral.errors import UserError
 from vitral.models import Architecture
 
-__all__ = ["PRECISIONS", "ExportMetadata", "Precision", "Sizes"]
+__all__ = ["PRECISIONS", "ExportMetadata", "Precision", "Sizes", "Target"]
 
 Sizes = Literal["fixed", "dynamic"]
 """Whether a file takes images of the model's size only, or of any size that whole patches fill."""
@@ -21,6 +21,18 @@ Precision = Literal["float32", "float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
 CARD = tuple(field.name for field in fields(ModelCard))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What machine code needs."""
+
+    torch: str
+    """Version of PyTorch."""
+    machine: str
+    """Kind of processor, such as x86_64."""
+    instructions: tuple[str, ...]
+    """Its instruction sets, as Linux names them; none if they are not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +49,8 @@ class ExportMetadata:
     precision: Precision
     with_preprocessing: bool = False
     """Whether the file takes uint8 pixels of any size."""
+    compiled_for: Target | None = None
+    """The machine for which a .pt2 file was compiled; None for a graph."""
     warning: str = ""
     """Why the file failed its comparison with the model; empty if it passed."""
 
@@ -59,8 +73,8 @@ class ExportMetadata:
             UserError: the file is not Vitral's.
         """
         try:
-            values = {name: json.loads(text) for name, text in strings.items() if name in cls.names()}
-        except json.JSONDecodeError:
+            values = {name: parse_json(text, origin=origin) for name, text in strings.items() if name in cls.names()}
+        except UserError:
             values = {}
         if "vitral" not in values:
             raise UserError(f"{origin} was not written by vitral export: it names no classes and no preprocessing")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitral.card import ModelCard
 from vitral.data.config import Target
+from vitral.errors import UserError
 from vitral.evals.calibration import calibration
 from vitral.export.exported import ExportedModel
 from vitral.export.images import ImageBatch, ReferenceImages
@@ -135,7 +136,7 @@ def compare(
         tolerance: smallest fraction of equal images with which the file passes; None: that of its precision.
 
     Raises:
-        UserError: no image can be read.
+        UserError: no image can be read, or the model's outputs are not finite.
     """
     card, metadata = model.card, exported.metadata
     assert card is not None
@@ -148,6 +149,8 @@ def compare(
         after_all.append(_computed(exported, card, batch))
         labels.append(truth)
     before, after, truth = torch.cat(before_all), torch.cat(after_all), torch.cat(labels)
+    if not before.isfinite().all():
+        raise UserError("the model's outputs are not finite, so its weights are damaged, and it is not exported")
     rows = [_comparison(before, after, size=card.preprocessing.image_size, batch=largest_batch, metadata=metadata)]
     own = card.preprocessing.image_size
     for size in _sizes(model) if metadata.image_size == "dynamic" else (own,):

@@ -13,18 +13,27 @@ __all__ = ["WithPreprocessing"]
 UNITS = 2.0**22
 """Units of a weight in 1, in Pillow's arithmetic of whole numbers."""
 
+TALL = 100
+"""An image that is more than so many times as high as wide gets its rows resized first, as Pillow does."""
+
 
 class WithPreprocessing(nn.Module):
     """A network behind the evaluation's preprocessing: resize, centre crop, normalisation.
 
     An antialiased resize is a product with one matrix an axis, whose rows hold the filter around each new pixel. As in
-    Pillow, columns come before rows, values are rounded to whole levels after each, and weights are multiples of 2^-22:
-    float64 holds such products exactly, so the pixels are Pillow's.
+    Pillow, columns come before rows unless the image is very tall, values are rounded to whole levels after each, and
+    weights are multiples of 2^-22: float64 holds such products exactly, so the pixels are Pillow's.
+
+    Args:
+        network: takes normalised images.
+        preprocessing: the model's.
+        branch: whether the graph has a branch for very tall images; without it, their pixels differ by up to 39 levels.
     """
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, *, branch: bool = True) -> None:
         super().__init__()
         self.network = network
+        self.branch = branch
         self.preprocessing = preprocessing
         mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
         self.mean, self.std = nn.Buffer(255 * mean), nn.Buffer(255 * std)
@@ -39,9 +48,14 @@ class WithPreprocessing(nn.Module):
         images = pixels.permute(0, 3, 1, 2).double()
         h, w = (torch.zeros((), dtype=torch.float64).new_full((), n) for n in images.shape[2:])
         (top, bottom), (left, right) = self._box(h, w)
-        across = self._weights(images.shape[3], width, left, right)
-        images = _levels(images @ across.mT)
-        return _levels(self._weights(images.shape[2], height, top, bottom) @ images)
+        across = self._weights(images.shape[3], width, left, right, dim=0)
+        down = self._weights(images.shape[2], height, top, bottom, dim=1)
+        if not self.branch:
+            return _columns_first(images, across, down)
+        rows_first = (h > TALL * w) & (h > height)
+        if torch.compiler.is_exporting():  # the graph holds both orders
+            return torch.cond(rows_first, _rows_first, _columns_first, (images, across, down))
+        return (_rows_first if rows_first else _columns_first)(images, across, down)
 
     def _box(self, h: Tensor, w: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The part of the image that becomes the input: first and last row, first and last column, in pixels."""
@@ -60,19 +74,31 @@ class WithPreprocessing(nn.Module):
         columns = left / whole_w * w, (left + width) / whole_w * w
         return _single(*rows), _single(*columns)
 
-    def _weights(self, old: int, new: int, first: Tensor, last: Tensor) -> Tensor:
-        """The matrix (new old) that resizes pixels `first` to `last` of a line of `old` pixels."""
+    def _weights(self, old: int, new: int, first: Tensor, last: Tensor, *, dim: int) -> Tensor:
+        """The matrix that resizes pixels `first` to `last` of a line of `old` pixels.
+
+        It is built as (new old) for `dim` 1 and as (old new) for `dim` 0, without a transpose: ONNX Runtime before 1.30
+        merges one with the product, which it cannot compute in float64.
+        """
         support, kernel = KERNELS[self.preprocessing.interpolation]
         scale = (last.float() - first.float()).double() / new  # the difference is Pillow's too, in float32
         stretch = scale.clamp(min=1)
-        centres = first + (torch.arange(new, dtype=torch.float64) + 0.5) * scale
-        pixels = torch.arange(old, dtype=torch.float64) + 0.5
+        centres = (first + (torch.arange(new, dtype=torch.float64) + 0.5) * scale).unsqueeze(dim)
+        pixels = (torch.arange(old, dtype=torch.float64) + 0.5).unsqueeze(1 - dim)
         # Pillow takes the whole pixels around a centre that are nearer than the support
         start, stop = (centres - support * stretch + 0.5).floor(), (centres + support * stretch + 0.5).floor()
-        inside = (pixels - 0.5 >= start[:, None]) & (pixels - 0.5 < stop[:, None])
-        weights = kernel((pixels - centres[:, None]) * (1 / stretch)) * inside
-        weights = weights / weights.sum(dim=1, keepdim=True) * UNITS
+        inside = (pixels - 0.5 >= start) & (pixels - 0.5 < stop)
+        weights = kernel((pixels - centres) * (1 / stretch)) * inside
+        weights = weights / weights.sum(dim=dim, keepdim=True) * UNITS
         return weights.sign() * (weights.abs() + 0.5).floor() / UNITS
+
+
+def _columns_first(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    return _levels(down @ _levels(images @ across))
+
+
+def _rows_first(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    return _levels(_levels(down @ images) @ across)
 
 
 def _single(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:

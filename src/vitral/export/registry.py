@@ -20,7 +20,7 @@ from vitral.export.openvino_file import (
     read_openvino,
 )
 from vitral.export.precision import calibrated_int8, to_float16, weights_int8
-from vitral.export.torch_file import read_torch, write_torch
+from vitral.export.torch_file import convert_torch, read_torch, write_torch
 from vitral.models import Model
 
 __all__ = ["BACKENDS", "Backend"]
@@ -87,7 +87,7 @@ BACKENDS: dict[str, Backend] = {
     "torch": Backend(
         suffix=".pt2",
         precisions=("float32",),
-        convert=lambda program, *_: program,
+        convert=convert_torch,
         write=write_torch,
         read=read_torch,
     ),

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from vitral import __version__
 from vitral.data.extra import optional
 from vitral.errors import UserError
+from vitral.export.aot_file import check_compiler, this_machine
 from vitral.export.exported import ExportedModel, load_exported
 from vitral.export.graph import FeatureModel, check_dynamic, trace, trace_pixels
 from vitral.export.html_file import Page
@@ -40,6 +41,8 @@ class ExportOptions:
     image_size: Sizes = "fixed"
     with_preprocessing: bool = False
     """Whether the file takes uint8 pixels of any size, and resizes and normalises them itself."""
+    aot: bool = False
+    """Whether a .pt2 file holds machine code for this machine's kind of CPU, by AOTInductor, instead of a graph."""
     runtime: Path | None = None
     """For a page: the folder with the browser's runtime; None: the cache folder, or npm."""
 
@@ -56,6 +59,8 @@ class ExportOptions:
             )
         if self.runtime is not None and self.to != "html":
             raise UserError(f"--runtime is for --to html, not for --to {self.to}: leave it out")
+        if self.aot and self.to != "torch":
+            raise UserError(f"--aot is for --to torch, not for --to {self.to}: leave it out")
         if self.with_preprocessing and self.image_size == "dynamic":
             raise UserError(
                 "--with-preprocessing resizes every image to the model's size: leave out --image-size dynamic"
@@ -92,6 +97,8 @@ def export_model(
     for package in backend.requires:
         optional(package, purpose=f"--to {options.to}", extra=backend.extra)
     backend.check(options.precision, calibration)
+    if options.aot:
+        check_compiler()
     runtime = load_runtime(options.runtime) if options.to == "html" else None
     if options.to != "torch":  # the others are made from an ONNX model
         check_size(sum(parameter.numel() for parameter in model.parameters()))
@@ -105,6 +112,7 @@ def export_model(
         image_size=options.image_size,
         precision=options.precision,
         with_preprocessing=options.with_preprocessing,
+        compiled_for=this_machine() if options.aot else None,
     )
     artefact = backend.convert(_trace(network, model, options), metadata, calibration)
     if runtime is not None:
@@ -148,5 +156,6 @@ def _trace(network: nn.Module, model: Model, options: ExportOptions) -> Exported
     if not options.with_preprocessing:
         return trace(network, model, dynamic=options.image_size == "dynamic")
     assert model.card is not None
-    network = WithPreprocessing(network, model.card.preprocessing)
+    branch = (options.to, options.precision) != ("openvino", "int8")  # NNCF fails on a graph with a branch
+    network = WithPreprocessing(network, model.card.preprocessing, branch=branch)
     return trace_pixels(network, channels=model.config.channels, image_hw=model.config.image_hw)

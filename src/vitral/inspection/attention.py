@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,7 +13,14 @@ from vitral.errors import UserError
 from vitral.layers.positions import PositionState
 from vitral.vit import ViT
 
-__all__ = ["attention_distance", "attention_over_image", "attention_weights", "rollout"]
+__all__ = [
+    "attention_distance",
+    "attention_over_image",
+    "attention_weights",
+    "block_with_weights",
+    "check_global",
+    "rollout",
+]
 
 
 @torch.no_grad()
@@ -29,23 +37,47 @@ def attention_weights(model: ViT, images: Float[Tensor, "b c h w"]) -> list[Floa
     Raises:
         UserError: attention is axial, not among all tokens.
     """
-    if model.config.attention != "global":
-        raise UserError("this model attends along rows and columns, so it has no attention weights between all tokens")
+    check_global(model)
     x, positions = model.embed(images)
     weights = []
     for block, pos in zip(model.blocks, positions, strict=True):
-        weights.append(_weights(block, x, pos))
-        x = block(x, pos)
+        x, attention = block_with_weights(block, x, pos)
+        weights.append(attention)
     return weights
 
 
-def _weights(block: Any, x: Float[Tensor, "b t d"], pos: PositionState) -> Float[Tensor, "b heads t t"]:
-    """The weights that a block computes inside its fused attention."""
-    q, k, _ = block.attn.project_qkv(block.norm1(pos.add(x)))
+def check_global(model: ViT) -> None:
+    """Checks that a model attends among all tokens.
+
+    Raises:
+        UserError: attention is axial.
+    """
+    if model.config.attention != "global":
+        raise UserError("this model attends along rows and columns, so it has no attention weights between all tokens")
+
+
+def block_with_weights(
+    block: Any, x: Float[Tensor, "b t d"], pos: PositionState, *, track: bool = False
+) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b heads t t"]]:
+    """The output of a block in evaluation mode, and the weights that it computes inside its fused attention.
+
+    Args:
+        block: of a model with global attention.
+        x: its input.
+        pos: its positions.
+        track: whether the weights get gradients even where no parameter does.
+    """
+    x = pos.add(x)
+    q, k, v = block.attn.project_qkv(block.norm1(x))
     q, k = pos.rotate(q, k)
     bias = pos.bias(q)
     logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    return (logits if bias is None else logits + bias).softmax(dim=-1)
+    weights = (logits if bias is None else logits + bias).softmax(dim=-1)
+    if track and not weights.requires_grad:
+        weights.requires_grad_()
+    mixed = block.attn.proj(rearrange(weights @ v, "b heads t k -> b t (heads k)"))
+    x = x + block.ls1(mixed)
+    return x + block.ls2(block.mlp(block.norm2(x))), weights
 
 
 def rollout(weights: Sequence[Float[Tensor, "b heads t t"]]) -> Float[Tensor, "b t t"]:

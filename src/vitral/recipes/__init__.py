@@ -3,7 +3,7 @@
 from vitral.recipes.families import AUGREG_LEVELS, BETTER_VIT, TASKS, augreg_facts, finetuning_facts
 from vitral.recipes.recipe import Recipe
 
-__all__ = ["RECIPES", "Recipe"]
+__all__ = ["GROUPS", "RECIPES", "Recipe"]
 
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(function="digits:digits"),
@@ -47,3 +47,15 @@ RECIPES: dict[str, Recipe] = {
     "mae-scratch-imagenet1k": Recipe(function="imagenet1k:mae_scratch_imagenet1k", takes="model"),
 }
 """Every recipe by its name in `vitral train NAME`."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "images of your own": ("folder", "finetune", "masked-patch", "mae", "dino", "distill"),
+    "data sets by name, in minutes": (
+        "digits",
+        *(name for name in RECIPES if name.startswith("fashion-mnist")),
+    ),
+}
+GROUPS["research, on large GPUs"] = tuple(
+    name for name in RECIPES if name not in {one for names in GROUPS.values() for one in names}
+)
+"""Recipes by what they need, the smallest first."""

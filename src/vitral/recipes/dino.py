@@ -22,6 +22,9 @@ def dino(model: str = "ViT-S/16") -> RunConfig:
     are taken from the image after it is resized to the model's size. `--objective.patch-weight 1` adds iBOT's masked
     patches; `--objective.assignment sinkhorn --objective.koleo 0.1` adds the losses of DINOv2.
 
+    With fewer than 20,000 images in `--data.root`, and without `--model.name`, the settings are for one machine
+    instead: a ViT of 2 million parameters at 128 pixels, batches of 64, and as many steps as fit into `--minutes`.
+
     Command: vitral train dino --data.root photos
     Expect: on ImageNet for 800 epochs, S/16 74.5 % with kNN and 77.0 % linear (no spread given); not run here
     Time: four times the 2.5 hours of an H100 that `vitral plan ViT-S/16 --epochs 100` estimates for one crop per image

@@ -22,6 +22,9 @@ def mae(model: str = "ViT-B/16") -> RunConfig:
     epochs of warm-up; only crops and flips. The model averages its patches instead of using a class token, which
     according to the paper works as well. Fine-tune with `mae-finetune-imagenet1k`.
 
+    With fewer than 20,000 images in `--data.root`, and without `--model.name`, the settings are for one machine
+    instead: a ViT of 2 million parameters at 128 pixels, batches of 64, and as many steps as fit into `--minutes`.
+
     Command: vitral train mae --data.root photos
     Expect: 800 epochs on ImageNet, then fine-tuned, L/16 84.9 %; after 1,600, B/16 83.6 % (no spread); not run here
     Time: a third of the 3.2 days of an H100 that `vitral plan ViT-B/16 --epochs 800` estimates for whole images

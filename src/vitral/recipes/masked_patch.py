@@ -22,6 +22,9 @@ def masked_patch(model: str = "ViT-B/16") -> RunConfig:
     paper does not state the weight decay; 0.1 is that of its supervised pre-training. `--objective.target` selects one
     of the paper's two other targets.
 
+    With fewer than 20,000 images in `--data.root`, and without `--model.name`, the settings are for one machine
+    instead: a ViT of 2 million parameters at 128 pixels, batches of 64, and as many steps as fit into `--minutes`.
+
     Command: vitral train masked-patch --data.root photos
     Expect: on JFT, then fine-tuned, B/16 79.9 % on ImageNet (one run), 2 points above from scratch; not run here
     Time: 12.6 days of an H100, estimated by `vitral plan ViT-B/16 --data 4096000000 --epochs 1`; a tenth of the

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vitral.config import parse_json, read_json
 from vitral.errors import UserError
 from vitral.files import add_file_name, write_atomically
 
@@ -19,8 +20,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     records = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = parse_json(line, origin=str(path))
+        except UserError:
             break
         if not isinstance(record, dict) or type(record.get("step")) is not int:
             break
@@ -49,8 +50,8 @@ def read_speed(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        speed: Any = json.loads(path.read_text())
-    except ValueError:
+        speed: Any = read_json(path)
+    except UserError:
         speed = {}
     if speed is None:
         return None

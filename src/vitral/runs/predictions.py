@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
+from vitral.config import parse_json
+from vitral.errors import UserError, one_line, translate_parser_errors
 from vitral.evals.predictions import Predictions
 from vitral.evals.target_predictions import TargetPredictions
 from vitral.files import write_atomically
@@ -41,14 +43,14 @@ def save_predictions(folder: Path, saved: SavedPredictions) -> None:
 def load_predictions(folder: Path) -> SavedPredictions | None:
     """Reads saved predictions; None if there are none, or the file is damaged."""
     try:
-        with safe_open(folder / PREDICTIONS, "pt") as file:
+        with translate_parser_errors(one_line), safe_open(folder / PREDICTIONS, "pt") as file:
             metadata = file.metadata()
-            unreadable = tuple(json.loads(metadata.get("unreadable") or metadata["broken"]))  # its old name
+            unreadable = metadata.get("unreadable") or metadata["broken"]  # its old name
             kind = Predictions if "num_classes" in metadata else TargetPredictions
             columns: dict[str, Any] = {name: file.get_tensor(name) for name in kind.COLUMNS}
             if kind is Predictions:
                 columns["num_classes"] = int(metadata["num_classes"])
-            predictions = kind(**columns, unreadable=unreadable)
+            predictions = kind(**columns, unreadable=tuple(parse_json(unreadable, origin=PREDICTIONS)))
             return SavedPredictions(split=metadata["split"], images=metadata["images"], predictions=predictions)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    except (OSError, UserError):
         return None

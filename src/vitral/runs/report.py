@@ -20,9 +20,11 @@ from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import Preprocessing
 from vitral.data.sources.source import Source, read_from
 from vitral.data.sources.targets import label_counts
+from vitral.errors import one_line, translate_parser_errors
 from vitral.evals.predictions import Predictions
 from vitral.evals.target_predictions import TargetPredictions
 from vitral.files import printable, write_atomically
+from vitral.runs.assessment import Assessment
 from vitral.runs.charts import HEIGHT, WIDTH, Chart, Curve, chart
 from vitral.runs.metrics import training_seconds
 from vitral.runs.panels import PANELS
@@ -50,6 +52,9 @@ FRACTIONS = {
     "f1": "F1",
     "f1_micro": "F1, micro",
     "exact": "all labels right",
+    "logistic_regression": "accuracy of logistic regression",
+    "nearest_neighbour": "accuracy of the nearest neighbour",
+    "majority_class": "accuracy of the most frequent class",
 }
 """Metrics that are shown in percent, and their titles."""
 
@@ -84,12 +89,15 @@ class ReportData:
     """The split of the final evaluation."""
     predictions: Predictions | TargetPredictions | None = None
     """Predictions for that split."""
+    assessment: Assessment | None = None
+    """The model beside simple methods."""
 
 
 def write_report(folder: Path, data: ReportData) -> Path:
     """Writes the page into a run's folder.
 
     Raises:
+        UserError: a file of the run is damaged.
         OSError: the page cannot be written.
     """
     # imported here because only the end of a run needs it
@@ -102,8 +110,12 @@ def write_report(folder: Path, data: ReportData) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(REPORT).render(template_context(folder, data))
-    path = folder / REPORT
+    template, path = environment.get_template(REPORT), folder / REPORT
+    # their values may be of any type
+    with translate_parser_errors(
+        lambda error: f"{path} cannot be written, because speed.json or metrics.jsonl is damaged: {one_line(error)}"
+    ):
+        page = template.render(template_context(folder, data))
     write_atomically(path, lambda file: file.write(printable(page).encode()))
     return path
 
@@ -124,6 +136,7 @@ def template_context(folder: Path, data: ReportData) -> dict[str, Any]:
         "split": data.split,
         "confusion": confusion(data.predictions, classes) if isinstance(data.predictions, Predictions) else None,
         "labels": label_rows(data.predictions, card) if isinstance(data.predictions, TargetPredictions) else (),
+        "assessment": data.assessment,
         "scatter": inline_png(folder / SCATTER),
         "rows": examples(data, classes),
         "panels": inline_png(folder / PANELS),

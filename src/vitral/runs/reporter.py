@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vitral.errors import UserError
 from vitral.evals.result import EvalResult
+from vitral.files import printable
 from vitral.runs.metrics import MetricLog
 from vitral.runs.trackers.trackers import Trackers
 
@@ -113,7 +114,7 @@ class Reporter:
 
     def info(self, text: str) -> None:
         """Prints a line above the progress bar."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(printable(text), soft_wrap=True, markup=False)
 
     def log_step(self, metrics: dict[str, Float[Tensor, ""]], *, lr: float, num_images: int) -> None:
         """Adds the metrics of one step without waiting for the device."""

@@ -37,8 +37,7 @@ class Run:
         """Creates the folder `out`, or by default the next free `runs/RECIPE-N`.
 
         Raises:
-            UserError: the folder exists and is not empty.
-            OSError: the folder cannot be created.
+            UserError: the folder exists and is not empty, or cannot be made.
         """
         path = _next_free(recipe) if out is None else out
         if not is_free(path, first="run.json"):
@@ -48,7 +47,10 @@ class Run:
                 else ""
             )
             raise UserError(f"{path} exists and is not empty: choose another --out{hint}")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path} cannot be made ({error.strerror}): give another folder with --out") from None
         return cls(path)
 
     @classmethod

@@ -10,6 +10,8 @@ from statistics import fmean
 from threading import Condition, Thread
 from typing import Any
 
+from vitral.errors import UserError
+
 __all__ = ["BatchStats", "Batcher", "DeadlinePassed", "Task"]
 
 LOG = logging.getLogger("vitral.serve")
@@ -169,7 +171,8 @@ class Batcher:
             assert len(results) == len(jobs), "a task gives one result for each item"
         # whatever a batch raises, the thread goes on: its requests get the error, the next ones an answer
         except Exception as error:
-            LOG.exception("a batch of %d images failed", len(jobs))
+            if not isinstance(error, UserError):
+                LOG.exception("a batch of %d images failed", len(jobs))
             for job in jobs:
                 job.future.set_exception(error)
             return

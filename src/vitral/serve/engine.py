@@ -21,7 +21,7 @@ from vitral.export.registry import BACKENDS
 from vitral.models import Model, blank_model
 from vitral.serve.batching import Batcher, BatchStats
 from vitral.serve.config import ServeConfig
-from vitral.serve.predictor import Predictor, probabilities
+from vitral.serve.predictor import NOT_FINITE, Predictor, probabilities
 from vitral.serve.problems import Problem
 from vitral.serve.reading import draw, read_upload
 from vitral.serve.uploads import Upload
@@ -138,12 +138,17 @@ class Engine:
             job.add_done_callback(partial(self._readers.submit, finish) if drawn else finish)
 
     def _warm_up(self, items: list[None]) -> list[None]:
-        """Computes batches of both kinds that are compiled: of several images, and of one."""
+        """Computes batches of both kinds that are compiled: of several images, and of one.
+
+        Raises:
+            UserError: the outputs are not finite.
+        """
         preprocessing = self.facts.card.preprocessing
         pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
         task = self._compute["probabilities" if "probabilities" in self.facts.tasks else "features"]
         for size in sorted({self.config.max_batch, 1}, reverse=True):
-            task([pixels] * size)
+            if not np.isfinite(task([pixels] * size)).all():
+                raise UserError("the model's outputs are not finite, so its weights are damaged")
         return items
 
     def _probabilities(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
@@ -208,7 +213,11 @@ def _finish(outcome: Future[Outcome], name: str, sha256: str, picture: Image.Ima
     if job.cancelled() or outcome.cancelled():
         return
     try:
-        result = job.result() if picture is None else draw(picture, job.result())
+        result = job.result()
+        if not np.isfinite(result).all():
+            _settle(outcome, Outcome(name=name, sha256=sha256, problem=Problem(422, f"{name}: {NOT_FINITE}")))
+            return
+        result = result if picture is None else draw(picture, result)
     except Exception as error:
         _settle(outcome, error)
     else:

@@ -9,6 +9,8 @@ from queue import Full, Queue
 from threading import Thread
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+from vitral.files import printable
+
 __all__ = ["LOG_FORMATS", "LogFormat", "TextStream", "logging_to"]
 
 LogFormat = Literal["text", "json"]
@@ -71,7 +73,7 @@ class _Writer(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._queue.put_nowait(self.format(record))
+            self._queue.put_nowait(printable(self.format(record)))
         except Full:
             self._lost += 1
 

@@ -28,7 +28,7 @@ from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig
 from vitral.weights.load import load
 
-__all__ = ["Failure", "Precision", "Prediction", "Predictor", "probabilities", "rank"]
+__all__ = ["NOT_FINITE", "Failure", "Precision", "Prediction", "Predictor", "probabilities", "rank"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """Arithmetic of a model; auto is bfloat16 on a GPU, and float32 on a CPU and for numbers."""
@@ -41,6 +41,8 @@ A model of images of any number of channels takes arrays of numbers, with channe
 
 DEFAULT_TOP = 5
 """Classes of an answer, if there are as many."""
+
+NOT_FINITE = "the model's outputs are not finite, so its weights are damaged, or the image's values too large for it"
 
 NUM_READERS = 4
 """Threads that read files; decoding releases Python's global lock most of the time."""
@@ -62,7 +64,7 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An image that could not be read."""
+    """An image that could not be read, or for which the model's outputs are not finite."""
 
     name: str
     """As in `Prediction`."""
@@ -116,7 +118,7 @@ class Predictor:
 
         Args:
             images: paths, contents of files, PIL images, or uint8 arrays of shape (h w), (h w 1) or (h w 3), in any
-                mixture.
+                mixture; or one array of shape (n h w c).
             top_k: number of classes to return; None: 5, or all if there are fewer. Where images have several labels,
                 None returns those from their thresholds on, which may be none.
 
@@ -127,6 +129,11 @@ class Predictor:
         """
         if isinstance(images, str | Path | bytes | Image.Image):
             raise UserError("predict takes several images, not a single one: give a list of images")
+        if isinstance(images, np.ndarray) and images.ndim < 4 and images.dtype != object:
+            raise UserError(
+                f"predict takes several images, and an array of shape {images.shape} may be one: give a list of "
+                "arrays, or one array of shape (images, height, width, channels)"
+            )
         self._check_top_k(top_k)
         return self._predict(images, top_k)
 
@@ -135,12 +142,16 @@ class Predictor:
 
         Raises:
             UnreadableImage: the image cannot be read.
-            UserError, TypeError: as in `predict`.
+            UserError: the outputs are not finite, or as in `predict`.
+            TypeError: as in `predict`.
         """
         self._check_top_k(top_k)
         name = _name(image, 0)
         _check_type(image, name, bands=self.card.preprocessing.bands)
-        return self._answers([name], [self._read(image, name)], top_k)[0]
+        answer = self._answers([name], [self._read(image, name)], top_k)[0]
+        if isinstance(answer, Failure):
+            raise UserError(answer.reason)
+        return answer
 
     @torch.inference_mode()
     def logits(self, images: PixelBatch) -> Float[Tensor, "b classes"]:
@@ -195,7 +206,7 @@ class Predictor:
         for names, read in self._read_batches(images):
             known = [name for name, outcome in zip(names, read, strict=True) if isinstance(outcome, np.ndarray)]
             pixels = [outcome for outcome in read if isinstance(outcome, np.ndarray)]
-            answers = iter(self._answers(known, pixels, top_k) if pixels else [])
+            answers = iter(self._answers(known, pixels, top_k))
             for outcome in read:
                 yield outcome if isinstance(outcome, Failure) else next(answers)
 
@@ -235,24 +246,24 @@ class Predictor:
         except UnreadableImage as error:
             return Failure(name=name, reason=str(error))
 
-    def _answers(self, names: list[str], images: list[Pixels], top_k: int | None) -> list[Prediction]:
-        """What the model says of images that were read."""
-        logits = self.logits(torch.from_numpy(np.stack(images)))
+    def _answers(self, names: list[str], images: list[Pixels], top_k: int | None) -> list[Prediction | Failure]:
+        """What the model says of images that were read; a failure where its outputs are not finite."""
+        if not images:
+            return []
+        outputs = probabilities(self.logits(torch.from_numpy(np.stack(images))), self.card).cpu()
+        return [self._answer(name, row, top_k) for name, row in zip(names, outputs, strict=True)]
+
+    def _answer(self, name: str, outputs: Float[Tensor, " classes"], top_k: int | None) -> Prediction | Failure:
+        if not outputs.isfinite().all():
+            return Failure(name=name, reason=f"{name}: {NOT_FINITE}")
         if self.card.target == "regression":
-            values = logits[:, 0].tolist()
-            return [
-                Prediction(name=name, classes=(), probabilities=(), value=value)
-                for name, value in zip(names, values, strict=True)
-            ]
-        return [
-            Prediction(
-                name=name,
-                classes=tuple(self.card.classes[number] for number, _ in ranked),
-                probabilities=tuple(probability for _, probability in ranked),
-            )
-            for name, row in zip(names, probabilities(logits, self.card), strict=True)
-            for ranked in [rank(row, self.card, top_k)]
-        ]
+            return Prediction(name=name, classes=(), probabilities=(), value=outputs[0].item())
+        ranked = rank(outputs, self.card, top_k)
+        return Prediction(
+            name=name,
+            classes=tuple(self.card.classes[number] for number, _ in ranked),
+            probabilities=tuple(probability for _, probability in ranked),
+        )
 
     def _check_top_k(self, top_k: int | None) -> None:
         num_classes = len(self.card.classes)

@@ -4,7 +4,9 @@ import asyncio
 import logging
 import signal
 import socket
+import struct
 import sys
+from array import array
 from typing import Any
 
 import uvicorn
@@ -15,13 +17,19 @@ from vitral.errors import UserError
 from vitral.serve.observer import Lifecycle
 from vitral.serve.service import Models
 
-__all__ = ["bind", "run_server"]
+__all__ = ["bind", "ignore_new_connections", "run_server"]
 
 IDLE_SECONDS = 75
 """Seconds that a connection may stay open without a whole head of a request; proxies close theirs after 60."""
 
 LINGER_SECONDS = 1.0
-"""Seconds after the last connection was accepted in which requests may still begin."""
+"""Seconds after the last connection was made in which requests may still begin."""
+
+SO_ATTACH_FILTER = 26
+"""Of Linux; Python's socket module does not name it."""
+
+DROP_SYN = struct.pack("=" + 4 * "HBBI", 0x30, 0, 0, 13, 0x45, 0, 1, 0x02, 0x06, 0, 0, 0, 0x06, 0, 0, 0xFFFFFFFF)
+"""A BPF program: load the flags of the TCP header; if SYN is among them, keep nothing of the packet, else all."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -106,12 +114,13 @@ class Server(uvicorn.Server):
         task.add_done_callback(self._reloads.discard)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuses connections, waits for requests that are on their way on open ones, then lets uvicorn end."""
+        """Takes no new connections, waits for requests that are on their way on open ones, then lets uvicorn end."""
         self.lifecycle.stopping = True
-        await asyncio.sleep(0)  # accepts the connections that the system has completed
+        for listener in sockets or ():
+            ignore_new_connections(listener)
+        await asyncio.sleep(LINGER_SECONDS)  # in which connections that clients have made are accepted
         for server in self.servers:
             server.close()
-        await asyncio.sleep(LINGER_SECONDS)
         for task in self._reloads:
             task.cancel()
         await super().shutdown(sockets)
@@ -133,6 +142,18 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:
             self.loop.call_later(IDLE_SECONDS, self._close_if_idle, self.cycle)
+
+
+def ignore_new_connections(listener: socket.socket) -> None:
+    """Lets nobody connect any more, but keeps the connections that wait to be accepted.
+
+    To close the listener would reset those, although their clients may have sent a request. Clients that come later try
+    again until it is closed. Elsewhere than on Linux they connect until then.
+    """
+    if sys.platform == "linux":
+        program = array("B", DROP_SYN)
+        address, size = program.buffer_info()
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", size // 8, address))
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,10 +1,10 @@
 """Scores cached on disk, so that an interrupted suite continues with the task it was at."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vitral.config import read_json
 from vitral.errors import UserError
 from vitral.evals.cache import describe_unusable, hash_key, warn_on_write_error
 from vitral.files import write_json
@@ -46,7 +46,7 @@ class ScoreCache:
     def _read(self, path: Path, name: str) -> list[Score] | None:
         """The scores in a file; None if it is damaged."""
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             if content["key"] != name:
                 raise UserError("it holds the scores of another model, other images or other settings")
             return [_parse_score(**row) for row in content["scores"]]

@@ -1,6 +1,5 @@
 """Results of a sweep's trials: `results.json`, which the sweep resumes from, and tables for people."""
 
-import json
 import math
 import re
 import statistics
@@ -8,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vitral.config import from_dict, read_json
+from vitral.errors import translate_parser_errors
 from vitral.files import as_csv, as_markdown, printable, write_atomically, write_json
 from vitral.sweeps.config import SweepConfig
 
@@ -59,7 +60,9 @@ def read_results(folder: Path) -> list[TrialResult]:
     if not path.is_file():
         return []
     fields = ("number", "settings", "values", "failure")
-    return [TrialResult(**{name: row[name] for name in fields}) for row in json.loads(path.read_text())["trials"]]
+    with translate_parser_errors(lambda _: f"{path} is damaged: remove it, and the sweep reads its runs again"):
+        rows = [{name: row[name] for name in fields} for row in read_json(path)["trials"]]
+    return [from_dict(TrialResult, row, origin=str(path)) for row in rows]
 
 
 def write_results(folder: Path, config: SweepConfig, results: Sequence[TrialResult], *, best: str | None) -> None:

@@ -6,7 +6,6 @@ sweep that was killed needs no other state: it suggests the same settings again,
 
 import functools
 import gc
-import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -14,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO
 
+from vitral.config import read_json
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.datasets.registry import DATA_SETS
@@ -272,7 +272,7 @@ class Sweep:
 def _read_config(path: Path) -> SweepConfig:
     """The configuration in a sweep's folder."""
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         return SweepConfig(**{**content, "search": {key: tuple(bounds) for key, bounds in content["search"].items()}})
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path} is not the configuration of a sweep: choose another --out") from None

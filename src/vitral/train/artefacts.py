@@ -12,6 +12,7 @@ from vitral.config import to_dict
 from vitral.data.sources.source import Source
 from vitral.evals.target_predictions import TargetPredictions
 from vitral.files import write_json
+from vitral.runs.assessment import save_assessment
 from vitral.runs.curves import draw_curves
 from vitral.runs.fingerprint import fingerprint
 from vitral.runs.metrics import read_metrics
@@ -70,6 +71,9 @@ def save_artefacts(
     if not session.world.is_main:
         return
     metrics = {f"{split}/{name}": value for name, value in evaluation.result.metrics()}
+    if evaluation.assessment:
+        save_assessment(run.path, evaluation.assessment)
+        metrics |= {f"{split}/{name}": value for name, value in evaluation.assessment.baselines.accuracies().items()}
     card = model_card(session, metrics, thresholds=evaluation.thresholds)
     records, speed = read_metrics(run.metrics_path), profiler.table()
     save_model(run.path, model, card)
@@ -89,6 +93,7 @@ def save_artefacts(
         data=data,
         split=split,
         predictions=evaluation.predictions,
+        assessment=evaluation.assessment,
     )
     write_report(run.path, report)
 

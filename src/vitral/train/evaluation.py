@@ -24,6 +24,7 @@ from vitral.evals.splits import final_split, running_split
 from vitral.evals.target_predictions import TargetPredictions, predict_targets
 from vitral.objectives.objective import Panel
 from vitral.objectives.self_supervised import Learner
+from vitral.runs.assessment import Assessment
 from vitral.train.config import RunConfig
 from vitral.train.session import Session
 
@@ -69,6 +70,8 @@ class SplitEvaluation:
     """Of the labels, if images have several."""
     note: str = ""
     """For the user; empty: none."""
+    assessment: Assessment | None = None
+    """Of a final evaluation, where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from vitral.runs.reporter import Reporter
 from vitral.runs.run import Run
 from vitral.runs.trackers.trackers import Trackers
 from vitral.train.artefacts import BEST, save_artefacts, save_if_best
+from vitral.train.assess import assess_run
 from vitral.train.channels import measure_channels
 from vitral.train.checkpointing.changes import Change, changes_between
 from vitral.train.checkpointing.checkpoint import Checkpoints
@@ -23,6 +24,7 @@ from vitral.train.config import RunConfig, read_run_config
 from vitral.train.early_stopping import check_early_stopping, out_of_patience
 from vitral.train.evaluation import evaluate_split
 from vitral.train.interrupts import Interrupted, Interrupts
+from vitral.train.memory import check_memory
 from vitral.train.plan import Plan
 from vitral.train.profiling.profiler import Profiler
 from vitral.train.profiling.setup import setup_of
@@ -104,12 +106,13 @@ def fit_to_data(config: RunConfig, data: dict[str, Source], world: World) -> tup
         The configuration, and notes for the user.
 
     Raises:
-        UserError: the data does not allow a setting, or an image cannot be read.
+        UserError: the data does not allow a setting, an image cannot be read, or a step does not fit into memory.
     """
     check_early_stopping(config, data)
     config = config.resolved(num_classes=len(data["train"].classes))
     config, measured = measure_channels(config, data["train"], world)
     config, noted = fit_targets(config, data["train"])
+    world.run_on_main(lambda: check_memory(config, world))
     return config, [*measured, *noted]
 
 
@@ -250,7 +253,11 @@ def finish(
         reporter.info(evaluation.note)
     reporter.log_bottleneck()
     unreadable = sorted({*session.metadata()["unreadable"], *evaluation.result.unreadable})
-    save_artefacts(run, session, data, profiler, split=split, evaluation=evaluation)
+    assessment = assess_run(session, data, split, evaluation)
+    final = replace(evaluation, assessment=assessment)
+    save_artefacts(run, session, data, profiler, split=split, evaluation=final)
+    for line in assessment.lines() if assessment else ():
+        reporter.info(line)
     if unreadable:
         reporter.info(f"{len(unreadable)} files could not be read and were skipped:")
         for message in unreadable:

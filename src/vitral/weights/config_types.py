@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vitral.config import read_json
 from vitral.errors import UserError
 from vitral.weights.lineages.lineage import Lineage
 from vitral.weights.upstream_card import CARD_KEYS
@@ -100,6 +101,6 @@ def _file_with(key: str, value: Any, weights: Path) -> Path:
     pair = json.dumps({key: value}, default=str)[1:-1]
     for name in FILES:
         file = weights.parent / name
-        if file.is_file() and pair in json.dumps(json.loads(file.read_text())):
+        if file.is_file() and pair in json.dumps(read_json(file)):
             return file
     return weights

@@ -1,20 +1,22 @@
 """A model on disk: a folder with `model.safetensors` and `config.json`."""
 
+import mmap
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+import xxhash
+from safetensors import safe_open
 from safetensors.torch import save
 
 from vitral.card import ModelCard
 from vitral.config import load_config, save_config
 from vitral.device import pick_device
-from vitral.errors import UserError
+from vitral.errors import UserError, one_line, translate_parser_errors
 from vitral.files import write_atomically
 from vitral.layers.pooling import NoHead
-from vitral.models import Architecture, Model, blank_model, give_buffers
+from vitral.models import Architecture, Model, blank_model, check_parts, give_buffers
 from vitral.vit import ViT
 
 __all__ = ["WEIGHTS", "ModelConfig", "check_head", "load_model", "read_config", "save_model"]
@@ -32,6 +34,8 @@ class ModelConfig:
 
     architecture: Architecture
     card: ModelCard
+    checksum: str | None = None
+    """XXH3 (128 bits, in hexadecimal) of `model.safetensors`; None in models of version 0.1."""
 
     def __post_init__(self) -> None:
         names, outputs = len(self.card.classes), self.architecture.num_classes
@@ -63,6 +67,7 @@ def save_model(folder: Path, model: Model, card: ModelCard) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     weights = save(state, metadata={"format": "pt"})
+    config = replace(config, checksum=xxhash.xxh3_128_hexdigest(weights))
     write_atomically(folder / WEIGHTS, lambda file: file.write(weights))
     save_config(folder / CONFIG, config)
     if isinstance(model, ViT):
@@ -91,13 +96,14 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Mod
         OSError: a file cannot be read.
     """
     folder, device = Path(folder), pick_device(device)
-    config = read_config(folder)
+    config, weights = read_config(folder), folder / WEIGHTS
+    with translate_parser_errors(lambda error: f"{weights} is damaged: {one_line(error)}"):
+        with safe_open(weights, framework="pt", device=str(device)) as file:
+            names = list(file.keys())
+            check_parts(config.architecture, num_tensors=len(names), origin=f"{weights} does not fit {CONFIG}")
+            state = {name: file.get_tensor(name).float() for name in names}
+        _check_sum(weights, config.checksum)
     model = blank_model(config.architecture)
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt", device=str(device)) as file:
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(f"{folder / WEIGHTS} is damaged: {error}") from None
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected != found:
@@ -111,3 +117,23 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Mod
     model.load_state_dict(state, assign=True)
     model.card = config.card
     return model.eval()
+
+
+def _check_sum(weights: Path, checksum: str | None) -> None:
+    """Refuses weights that are not those that were saved. Their pages, read here, are then in memory for the model.
+
+    Raises:
+        UserError: the checksum differs.
+    """
+    if checksum is None:
+        return
+    with weights.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = xxhash.xxh3_128_hexdigest(content)
+    if found != checksum:
+        again = "copy it again"
+        if (weights.parent / "run.json").is_file():
+            again = f"write it again with vitral train --resume {shlex.quote(str(weights.parent))}"
+        raise UserError(
+            f"{weights} is damaged, because its checksum is not the one in {CONFIG}: {again}, or remove checksum there "
+            "if you changed the weights yourself"
+        )

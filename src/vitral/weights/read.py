@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitral.errors import UserError
-from vitral.models import blank_model, give_buffers
+from vitral.models import blank_model, check_parts, give_buffers
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 from vitral.weights.adapters import Adapter
@@ -143,6 +143,7 @@ def _convert(
         config = lineage.infer_config(tensors, upstream_config)
         stated, notes = source.settings.overrides(given=overrides, gated=config.mlp == "swiglu")
         config = replace(config, **{**stated, **overrides})
+        check_parts(config, num_tensors=len(tensors), origin="it does not fit its configuration")
         converted = from_upstream(lineage.mapping(config), lineage.prepare(tensors, config))
         _check_decided(source, upstream_config, overrides, path)
         return config, converted, notes

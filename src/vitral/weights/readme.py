@@ -7,6 +7,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from vitral.data.images.preprocess import Preprocessing
+from vitral.errors import shortened
+from vitral.files import markdown_text
 from vitral.models import blank_model
 from vitral.vit_config import ViTConfig
 from vitral.weights.address import HUB_PREFIX
@@ -113,12 +115,12 @@ def _summary(config: ModelConfig) -> str:
     family = "Vision Transformer" if isinstance(config.architecture, ViTConfig) else "BiT ResNet"
     height, width = config.architecture.image_hw
     data = _data(config.card.provenance)
-    source = f", trained on {data}" if data else ""
+    source = f", trained on {markdown_text(data)}" if data else ""
     if not config.card.classes:
         return f"A {family} that turns images of {height}x{width} pixels into features{source}. It has no trained head."
     classes, images = config.card.classes, f"images of {height}x{width} pixels"
     if config.card.target == "regression":
-        return f"A {family} that predicts a number, {_cell(classes[0])}, from {images}{source}."
+        return f"A {family} that predicts a number, {markdown_text(classes[0])}, from {images}{source}."
     if config.card.target == "multi-label":
         return f"A {family} that gives {images} any of {len(classes)} labels{source}."
     return f"A {family} that classifies {images} into {len(classes)} classes{source}."
@@ -137,7 +139,7 @@ def _architecture(config: ModelConfig, macs: int) -> str:
         rows.append(["patches", f"{gh} x {gw} of {architecture.patch_hw[0]}x{architecture.patch_hw[1]} pixels"])
     else:
         names = ("stages", "root_width", "width_factor")
-    return _table(["part", "size"], rows + [[f"`{name}`", f"{getattr(architecture, name)}"] for name in names])
+    return _table(["part", "size"], rows + [[name, f"{getattr(architecture, name)}"] for name in names])
 
 
 def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
@@ -147,6 +149,7 @@ def _training(provenance: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         if (value := (run.get(group) or {}).get(field)) is not None:
             rows.append([title, str(value)])
     recipe = run.get("recipe") or provenance.get("recipe")
+    recipe = " ".join(str(recipe or "").replace("`", "").split())  # or it could end the block of code
     command = f"\n\nThe run started from this recipe:\n\n```console\n$ vitral train {recipe}\n```" if recipe else ""
     return _table(["setting", "value"], rows) + command
 
@@ -172,7 +175,7 @@ def _preprocessing(preprocessing: Preprocessing) -> str:
 def _classes(classes: tuple[str, ...]) -> str:
     hidden = max(len(classes) - MAX_LISTED_CLASSES, 0)
     more = f" and {hidden:,} more, all in `config.json`" if hidden else ""
-    return ", ".join(_cell(name) for name in classes[:MAX_LISTED_CLASSES]) + more + "."
+    return ", ".join(markdown_text(shortened(name)) for name in classes[:MAX_LISTED_CLASSES]) + more + "."
 
 
 def _use(name: str, format: str, other_formats: Sequence[str], *, answer: str | None) -> str:
@@ -207,13 +210,8 @@ def _python(code: str) -> str:
 def _table(head: list[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
-    lines = [head, ["---"] * len(head), *([_cell(cell) for cell in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([markdown_text(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Text for a table cell: on one line, with `|` escaped."""
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _metric_value(key: str, value: float) -> str:

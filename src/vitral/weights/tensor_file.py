@@ -1,25 +1,19 @@
 """Reads named tensors from NumPy archives, safetensors and PyTorch files; the content decides which it is."""
 
-import json
 import math
-import pickle
 import re
-import struct
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vitral.errors import UserError
+from vitral import config
+from vitral.errors import UserError, one_line, translate_parser_errors
 from vitral.weights.settings import Settings, read_settings
 from vitral.weights.torch_file import load_torch
 from vitral.weights.torchscript import is_torchscript, read_torchscript
@@ -34,13 +28,8 @@ MAX_RATIO, MIN_LIMIT = 50, 2**30
 """An archive may unpack to this many times its size, or to this many bytes if that is more."""
 MAX_HEADER = 100_000_000
 """Largest header of a safetensors file, in bytes."""
-DAMAGE = (
-    *(SafetensorError, zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError),
-    *(LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError, AssertionError),
-)
-"""What the readers raise on damaged files."""
 CUT = r"unexpected EOF|not fully covered|invalid header length|Ran out of input|was truncated|requires a buffer"
-"""What they say of files that end too early."""
+"""What the readers say of files that end too early."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +66,19 @@ def read_tensor_file(path: Path, *, checkpoint_key: str | None = None) -> Tensor
     """
     with path.open("rb") as file:
         start = file.read(512)
-    with _damage_as_sentence(path, start):
+    with translate_parser_errors(lambda error: _damaged(path, start, error)):
         archive = _read_zip(path, checkpoint_key) if start.startswith(b"PK") else None
     if archive is not None:
         return archive
     if start.startswith((LEGACY, b"PK")):
-        with _damage_as_sentence(path, start):
+        with translate_parser_errors(lambda error: _damaged(path, start, error)):
             content = load_torch(path)
         tensors, notes = find_state_dict(content, path, key=checkpoint_key)
         return TensorFile(tensors=tensors, notes=tuple(notes), settings=read_settings(content))
     if checkpoint_key is not None:
         raise UserError(f"{path} is no PyTorch file with keys: leave out --checkpoint-key")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
-        with _damage_as_sentence(path, start):
+        with translate_parser_errors(lambda error: _damaged(path, start, error)):
             return TensorFile(tensors=load_file(path))
     if not start:
         raise UserError(f"{path} is empty: download or copy it again")
@@ -98,19 +87,12 @@ def read_tensor_file(path: Path, *, checkpoint_key: str | None = None) -> Tensor
     raise UserError(f"{path} is not a checkpoint: supported are .npz, .safetensors and PyTorch files")
 
 
-@contextmanager
-def _damage_as_sentence(path: Path, start: bytes) -> Iterator[None]:
-    """Raises what a reader says of a damaged file as a UserError; what is done with its result stays outside."""
-    try:
-        yield
-    except UserError:
-        raise
-    except DAMAGE as error:
-        if _is_cut(path, start, error):
-            raise UserError(f"{path} is damaged: its end is missing, so download or copy it again") from None
-        said = str(error).rpartition("WeightsUnpickler error: ")[2]  # before it PyTorch advises unsafe loading
-        reason = " ".join(said.split())[:200] or type(error).__name__
-        raise UserError(f"{path} is damaged, or not a checkpoint: {reason}") from None
+def _damaged(path: Path, start: bytes, error: Exception) -> str:
+    """The sentence on a file that a reader fails on."""
+    if _is_cut(path, start, error):
+        return f"{path} is damaged: its end is missing, so download or copy it again"
+    said = str(error).rpartition("WeightsUnpickler error: ")[2]  # before it PyTorch advises unsafe loading
+    return f"{path} is damaged, or not a checkpoint: {one_line(said) or type(error).__name__}"
 
 
 def _is_cut(path: Path, start: bytes, error: BaseException) -> bool:
@@ -146,12 +128,12 @@ def _read_zip(path: Path, checkpoint_key: str | None) -> TensorFile | None:
 
 
 def _read_numpy(archive: zipfile.ZipFile, name: str, path: Path) -> Tensor:
-    with archive.open(name) as file:
-        try:
-            _check_size(file, archive.getinfo(name).file_size)
-            array = np.lib.format.read_array(file, allow_pickle=False)
-        except ValueError as error:
-            raise UserError(f"{path}: {name} is not an array: {' '.join(str(error).split())}") from None
+    with (
+        translate_parser_errors(lambda error: f"{path}: {name} is not an array, or damaged: {one_line(error)}"),
+        archive.open(name) as file,
+    ):
+        _check_size(file, archive.getinfo(name).file_size)
+        array = np.lib.format.read_array(file, allow_pickle=False)
     if array.dtype == np.dtype("V2"):  # NumPy has no bfloat16 and stores its raw bytes
         return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
     if array.dtype.kind not in "fiu":
@@ -164,10 +146,10 @@ def _check_size(file: Any, size: int) -> None:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
     if version not in readers:
-        raise UserError(f"its format version {version} is not supported")
+        raise ValueError(f"its format version {version} is not supported")
     shape, _, dtype = readers[version](file)
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
-        raise UserError(f"its header declares the shape {shape}, but it has only {size} bytes")
+        raise ValueError(f"its header declares the shape {shape}, but it has only {size} bytes")
     file.seek(0)
 
 
@@ -175,10 +157,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object; an empty one if the file does not exist."""
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
+    content = config.read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object")
     return content

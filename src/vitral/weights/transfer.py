@@ -20,6 +20,7 @@ MAY_CHANGE = {
     "num_classes",
     "representation_size",
     "head_bias",
+    "position_resample",
     *REGULARISATION,
 }
 """Fields in which the two architectures may differ."""
@@ -85,7 +86,8 @@ def _resize_grid(state: dict[str, Tensor], fresh: dict[str, Tensor], source: ViT
         notes.append(f"patch embedding resized from {p}x{q} to {r}x{s} pixels")
     (a, b), (c, d) = source.config.grid, target.config.grid
     if "pos_embed" in state and (a, b) != (c, d):
-        state["pos_embed"] = source.positions.resampled(state["pos_embed"], (c, d))
+        positions = replace(source.positions, resample=target.positions.resample)
+        state["pos_embed"] = positions.resampled(state["pos_embed"], (c, d))
         target.positions = replace(target.positions, resampled_from=(a, b))
         notes.append(f"positions interpolated from {a}x{b} to {c}x{d} patches")
     return notes

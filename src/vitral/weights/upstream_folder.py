@@ -1,10 +1,10 @@
 """Folders of other projects: which file holds the weights, and which the configuration."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitral import config
 from vitral.errors import UserError
 from vitral.weights.folder import WEIGHTS
 from vitral.weights.hub import SUFFIXES, WEIGHTS_FILES
@@ -63,15 +63,15 @@ def find_upstream(path: Path) -> UpstreamFiles | None:
 def _is_vitral(folder: Path) -> bool:
     """Whether a folder contains a model that Vitral wrote."""
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        content = config.read_json(folder / CONFIG)
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and isinstance(config.get("architecture"), dict)
+    return isinstance(content, dict) and isinstance(content.get("architecture"), dict)
 
 
 def _is_object(file: Path) -> bool:
     try:
-        return isinstance(json.loads(file.read_text()), dict)
+        return isinstance(config.read_json(file), dict)
     except (OSError, ValueError):
         return False
 

@@ -185,7 +185,7 @@ def test_the_size_is_said_first(
     cached(data, tmp_path / "cache", side=32)
     count = sum(map(len, data.values()))
     assert f"caching: {count} images take about " in caplog.text
-    monkeypatch.setattr(cache, "_free_memory", lambda: 1000)
+    monkeypatch.setattr(cache, "free_memory", lambda: 1000)
     with pytest.raises(UserError, match=r"^\d+ images take about [\d.]+ MB of 0\.0 MB free in memory: give a smaller"):
         cached(data, "ram")
     usage = namedtuple("usage", "free")

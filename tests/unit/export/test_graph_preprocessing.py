@@ -42,7 +42,7 @@ def resized(preprocessing: Preprocessing, image: Image.Image) -> np.ndarray:
 
 
 @pytest.mark.parametrize("form", RESIZES)
-@pytest.mark.parametrize("size", [(300, 451), (451, 300), (40, 30), (48, 64), (49, 200), (7, 7)])
+@pytest.mark.parametrize("size", [(300, 451), (451, 300), (40, 30), (48, 64), (49, 200), (7, 7), (301, 3), (3, 301)])
 def test_pixels_are_those_of_pillow(form: str, size: tuple[int, int]) -> None:
     height, width = size
     image = Image.fromarray(PHOTOGRAPHS["coffee"]()).crop((60, 20, 60 + width, 20 + height))
@@ -87,6 +87,18 @@ def compared(run: Callable[[np.ndarray], np.ndarray], files: list[Path], network
         levels = max(levels, 127.5 * (resized - normalised.flatten(1)).abs().mean().item())
         outputs, scale = max(outputs, (output - expected).abs().max().item()), max(scale, expected.abs().max().item())
     return levels, outputs / scale
+
+
+@pytest.mark.compile
+def test_one_graph_resizes_thin_images_too() -> None:
+    """Pillow resizes rows of very tall images first."""
+    graph = trace_pixels(WithPreprocessing(nn.Flatten(), SQUARE), channels=3, image_hw=SQUARE.image_size)
+    session = onnxruntime.InferenceSession(to_onnx(graph, outputs=["logits"]).SerializeToString())
+    for size in ((701, 3), (3, 701), (70, 90)):
+        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        pixels = torch.from_numpy(SQUARE.pixels(Image.fromarray(noise)))
+        (found,) = session.run(None, {"pixels": noise[None]})
+        assert np.array_equal(found, SQUARE.normalise(pixels[None]).flatten(1).numpy())
 
 
 @pytest.mark.compile

@@ -143,3 +143,10 @@ def test_without_a_readable_image_there_is_no_report(tmp_path: Path) -> None:
 def test_precision_is_the_files_own() -> None:
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(UserError, match="leave out --precision"):
         exported(MODEL)(torch.zeros(1, 3, 16, 24))
+
+
+def test_a_model_whose_outputs_are_not_finite_is_not_exported() -> None:
+    model = small_model()
+    model.head.bias.data[1] = torch.nan
+    with pytest.raises(UserError, match="not finite"):
+        compare(model, exported(model), labelled(model))

@@ -62,6 +62,18 @@ def test_paths_bytes_and_pil_images_give_the_same(predictor: Predictor, photogra
     assert alone.probabilities == pytest.approx(results[0].probabilities, abs=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(4, 4, 3), (4, 4), (5, 4, 4)])
+def test_one_array_is_not_several_images(predictor: Predictor, shape: tuple[int, ...]) -> None:
+    """Its rows would be classified one by one."""
+    with pytest.raises(UserError, match="give a list of arrays"):
+        predictor.predict(np.zeros(shape, np.uint8))
+
+
+def test_an_array_of_four_axes_is_a_batch(predictor: Predictor) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), np.uint8)
+    assert list(predictor.predict(images)) == list(predictor.predict(list(images)))
+
+
 def test_arrays_are_classified_as_images(predictor: Predictor) -> None:
     image = noise()
     colour, grey = np.asarray(image), np.asarray(image.convert("L"))
@@ -299,3 +311,14 @@ def test_attention_is_that_of_inspection(predictor: Predictor) -> None:
     pixels = predictor.read(noise(), name="noise")
     attention = predictor.attention(torch.from_numpy(pixels[None]))
     torch.testing.assert_close(attention[0], look(predictor.model, noise(), name="noise").rollout)
+
+
+def test_outputs_that_are_not_finite_are_failures() -> None:
+    model = small_model()
+    model.head.bias.data[1] = torch.nan
+    predictor = Predictor(model, device="cpu")
+    (result,) = predictor.predict([noise()])
+    assert isinstance(result, Failure)
+    assert "images[0]: the model's outputs are not finite" in result.reason
+    with pytest.raises(UserError, match="not finite"):
+        predictor(noise())

@@ -59,6 +59,7 @@ def test_round_trip(changes: dict[str, Any], tmp_path: Path) -> None:
 def test_half_precision_weights_are_loaded_in_float32(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, folder / "model.safetensors")
+    edit(folder, lambda values: values.pop("checksum"))
     assert {tensor.dtype for tensor in load_model(folder).state_dict().values()} == {torch.float32}
 
 
@@ -158,3 +159,41 @@ def test_loading_does_not_import_the_compiler(folder: Path) -> None:
     environment = {"PYTHONPATH": str(Path(__file__).parents[3] / "src"), "OMP_NUM_THREADS": "1"}
     result = run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
+
+
+def test_a_flipped_bit_in_the_weights_is_refused(folder: Path) -> None:
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-3] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    assert "checksum is not the one in config.json: copy it again" in refusal(folder)
+    (folder / "run.json").write_text("{}")
+    assert f"vitral train --resume {folder}" in refusal(folder)
+
+
+def test_a_model_without_a_checksum_is_loaded(folder: Path) -> None:
+    edit(folder, lambda values: values.pop("checksum"))
+    assert load_model(folder).card == small_card()
+
+
+@pytest.mark.parametrize("change", [{"depth": 1000}, {"stem_stages": [1000] * 8, "image_size": [256, 256]}])
+def test_more_blocks_than_tensors_are_refused_before_any_is_built(
+    folder: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("it was built")
+
+    monkeypatch.setattr("vitral.weights.folder.blank_model", fail)
+
+    def enlarge(values: dict[str, Any]) -> None:
+        values["architecture"] |= change | ({"patch_size": [256, 256]} if "image_size" in change else {})
+        if "image_size" in change:
+            values["card"]["preprocessing"]["image_size"] = change["image_size"]
+
+    edit(folder, enlarge)
+    assert "blocks need more than its" in refusal(folder)
+
+
+@pytest.mark.parametrize("width", [10**9, 2**63, 10**400])
+def test_sizes_beyond_any_model_are_refused(folder: Path, width: int) -> None:
+    edit(folder, lambda values: values["architecture"].update(width=width))
+    assert "config.json" in refusal(folder)

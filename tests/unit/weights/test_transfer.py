@@ -81,6 +81,15 @@ def test_another_resolution_interpolates_positions(pool):
     assert target(torch.randn(2, 3, 20, 8)).shape == (2, 3)
 
 
+def test_positions_are_resampled_as_the_new_model_says() -> None:
+    target = fresh(image_size=24, position_resample="mae")
+    source = trained()
+    transfer_weights(source, target, classes=CLASSES)
+    expected = trained(replace(CONFIG, position_resample="mae")).positions.resampled(source.pos_embed, (6, 6))
+    assert torch.equal(target.pos_embed, expected)
+    assert not torch.equal(target.pos_embed, source.positions.resampled(source.pos_embed, (6, 6)))
+
+
 def test_the_trained_model_is_not_modified():
     source = trained()
     before = {name: tensor.clone() for name, tensor in source.state_dict().items()}

@@ -81,15 +81,16 @@ def check_output(path: Path | None, *, suffixes: tuple[str, ...] = TABLE_SUFFIXE
     check_writable(path)
 
 
-def picture_path(out: Path | None, *, default: Path) -> Path:
+def picture_path(out: Path | None, *, default: Path, suffixes: tuple[str, ...] = (".png",)) -> Path:
     """The path of a picture, by default `default`, checked before anything is computed.
 
     Raises:
-        UserError: the folder does not exist or is read-only, the file's name does not end in .png, or it is a folder.
+        UserError: the folder does not exist or is read-only, the file's name has none of the suffixes, or it is a
+            folder.
     """
     path = default if out is None else out
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{path} is not a .png file: --out must end in .png")
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{path} is not a {suffixes[0]} file: --out must end in {' or '.join(suffixes)}")
     check_writable(path)
     return path
 

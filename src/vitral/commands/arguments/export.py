@@ -46,11 +46,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--with-preprocessing", action="store_true", help="take uint8 pixels of any size: resize and normalise them"
     )
     parser.add_argument(
-        "--images",
-        type=Path,
-        metavar="FOLDER",
-        help="images to compare (default: the run's test images, or photographs)",
+        "--aot",
+        action="store_true",
+        help="for torch: machine code for this machine's kind of CPU, by AOTInductor; needs a C++ compiler",
     )
+    images = "images to compare (default: the run's test images, or photographs)"
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help=images)
     parser.add_argument(
         "--max-images", type=int, default=1000, metavar="N", help="compare at most N images (default: 1000)"
     )

@@ -33,6 +33,10 @@ MARGIN = 4
 DEVIATIONS = 3
 """Standard deviations around the mean of a channel that the range 0 to 1 covers, for images of any channels."""
 
+LEAST_CROP = 0.01
+"""Smallest fraction of an image that a centre crop leaves."""
+MOST_VALUE = 1e15
+"""Largest mean, and largest and smallest scale: the quotient of two such numbers still fits into float32."""
 ROUNDING = 1e-6
 """Pixels that are added before rounding down: a ratio such as 224 / 248 gives 248 pixels in spite of its rounding."""
 
@@ -89,6 +93,8 @@ class Preprocessing:
             )
         if not 0 < self.crop_ratio <= 1:
             raise UserError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
+        if self.crop_ratio < LEAST_CROP:
+            raise UserError(f"crop_ratio must be at least {LEAST_CROP}, not {self.crop_ratio}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels) and not (self.bands and not values):
                 raise UserError(f"{name} takes one number or one for each of {self.channels} channels, not {values}")
@@ -98,6 +104,12 @@ class Preprocessing:
             raise UserError("mean and std go together: give both --preprocessing.mean and --preprocessing.std")
         if min(self.std, default=1) <= 0:
             raise UserError(f"std must be above 0, not {self.std}")
+        fit = all(1 / MOST_VALUE <= value <= MOST_VALUE for value in self.std)
+        if max(map(abs, self.mean), default=0) > MOST_VALUE or not fit:
+            raise UserError(
+                f"mean must be at most {MOST_VALUE:g}, and std from {1 / MOST_VALUE:g} to that, because float32 holds "
+                f"no images normalised with mean {self.mean} and std {self.std}"
+            )
 
     def with_input(self, *, image_size: tuple[int, int], channels: int) -> "Preprocessing":
         """The same preprocessing for another input; if the channels change, mean and std are averaged over channels.

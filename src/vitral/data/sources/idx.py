@@ -5,14 +5,13 @@ torchvision's reader is not used: it does not read gzipped files, and checks dam
 
 import gzip
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from vitral.errors import UserError
+from vitral.errors import UserError, translate_parser_errors
 
 __all__ = ["LabelledImages", "read_images", "read_labels", "read_split"]
 
@@ -114,8 +113,7 @@ def _content(file: Path) -> bytes:
     """The bytes, unpacked if they are gzipped, whatever the file's name."""
     try:
         content = file.read_bytes()
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{file} is a damaged gzip file ({error}): download it again") from None
+        with translate_parser_errors(lambda error: f"{file} is a damaged gzip file ({error}): download it again"):
+            return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None

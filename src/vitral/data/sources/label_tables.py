@@ -15,6 +15,7 @@ from vitral.data.images.formats import IMAGE_SUFFIXES
 from vitral.data.notes import note_once
 from vitral.data.sources.label_json import Cells, json_columns, text_cells
 from vitral.errors import UserError
+from vitral.files import with_formula
 
 __all__ = ["LABEL_SUFFIXES", "PATH_SUFFIXES", "LabelTable", "read_table"]
 
@@ -26,6 +27,9 @@ PATH_SUFFIXES = IMAGE_SUFFIXES | BAND_SUFFIXES
 
 BLOCK = 10_000
 """Rows that are turned into columns at a time."""
+
+FORMULA_CELL = re.compile(r"'[=+\-@\t\r]")
+"""Part of a cell whose text `without_formula` changed."""
 
 DELIMITERS = ",;\t|"
 
@@ -154,8 +158,11 @@ def _csv_rows(file: Path, text: str) -> Iterator[list[str]]:
     else:
         first = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
         delimiter = "\t" if file.suffix.lower() == ".tsv" and "\t" in first else max(DELIMITERS, key=first.count)
+    rows = filter(None, csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    if FORMULA_CELL.search(text):
+        rows = ([with_formula(cell) for cell in row] for row in rows)
     try:
-        yield from filter(None, csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        yield from rows
     except csv.Error as error:
         raise UserError(f"{file} is no table: {error}") from None
 

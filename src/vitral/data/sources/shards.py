@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Int64
@@ -23,7 +22,7 @@ from vitral.data.sources.find_shards import ShardFile
 from vitral.data.sources.labels import encode_labels
 from vitral.data.sources.remote import RemoteFile, RemoteStream, read_ranges
 from vitral.data.sources.source import Source
-from vitral.errors import UserError
+from vitral.errors import UserError, one_line, translate_parser_errors
 from vitral.files import cache_folder, locked, write_atomically
 
 __all__ = ["Index", "ShardKind", "ShardSource", "open_shards"]
@@ -220,8 +219,8 @@ class _Entry:
 def _load(cached: Path) -> tuple[Index | None, str]:
     """An index and the state of its shard; None if the file is damaged."""
     try:
-        with np.load(cached, allow_pickle=False) as arrays:
+        with translate_parser_errors(one_line), np.load(cached, allow_pickle=False) as arrays:
             index = Index(offsets=arrays["offsets"], sizes=arrays["sizes"], labels=arrays["labels"])
             return index, str(arrays["state"])
-    except (BadZipFile, ValueError, KeyError, EOFError):
+    except UserError:
         return None, ""

@@ -4,17 +4,17 @@
 once from the shard's headers and cached until the shard changes.
 """
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Set
 from functools import partial
-from io import BufferedReader, BytesIO
+from io import BufferedReader
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from vitral.config import parse_json
 from vitral.data.config import DataConfig
 from vitral.data.images.bands import image_suffixes
 from vitral.data.sources.find_shards import find_shards
@@ -127,8 +127,8 @@ def _sample(
 def _label(content: bytes, key: str, *, plain: bool) -> int | str | None:
     """A class, as a number if it is one, else as a word."""
     try:
-        value = content.decode().strip() if plain else json.load(BytesIO(content)).get(key)
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError):
+        value = content.decode().strip() if plain else parse_json(content, origin="its .json").get(key)
+    except (ValueError, AttributeError):
         return None
     if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
         return int(value)

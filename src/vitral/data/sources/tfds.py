@@ -1,10 +1,10 @@
 """The description that TensorFlow Datasets writes beside its TFRecord files."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitral.config import parse_json
 from vitral.data.sources.remote import as_url, read_if_there
 from vitral.data.sources.spool import is_pipe
 from vitral.errors import UserError
@@ -50,7 +50,7 @@ def describe(root: Path) -> Description | None:
     if folder is None or content is None:
         return None
     try:
-        info = json.loads(content)
+        info = parse_json(content, origin=INFO)
         format_name = info.get("fileFormat", "tfrecord")
         stored = [split for split in info["splits"] if split.get("shardLengths")]
         splits = {split["name"]: [int(length) for length in split["shardLengths"]] for split in stored}
@@ -99,7 +99,7 @@ def _read(folder: str, name: str) -> bytes | None:
 def _features(folder: str) -> dict[str, str]:
     """The class of each feature, such as Image or ClassLabel, from either form of features.json."""
     content = _read(folder, "features.json")
-    tree: Any = {} if content is None else json.loads(content)
+    tree: Any = {} if content is None else parse_json(content, origin="features.json")
     features = tree["featuresDict"]["features"] if "featuresDict" in tree else tree.get("content", {})
     return {
         name: str(feature.get("pythonClassName") or feature.get("type")).rpartition(".")[2]

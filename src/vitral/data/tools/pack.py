@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from vitral.config import read_json
 from vitral.data.extra import optional
 from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.data.images.shrink import is_grey, shrink
@@ -160,7 +161,7 @@ def _claim(target: Path, plan: dict[str, Any]) -> None:
     """Starts the copy, or checks that the one in `target` has the same plan."""
     record = target / PACKED
     if record.is_file():
-        if json.loads(record.read_text()) != plan:
+        if read_json(record) != plan:
             raise UserError(f"{target} contains a copy of other data or with other settings: choose another folder")
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} already exists and is not an incomplete copy: choose another folder")
@@ -271,7 +272,7 @@ def _result(target: Path, shards: list[Shard], *, fresh: bool) -> Packed:
     counts = dict.fromkeys((shard.split for shard in shards), 0)
     unreadable: list[str] = []
     for shard in shards:
-        notes = json.loads(shard.notes.read_text())
+        notes = read_json(shard.notes)
         counts[shard.split] += notes["num_images"]
         unreadable += notes["unreadable"] if "unreadable" in notes else notes["broken"]  # the older name
     size = sum(shard.file.stat().st_size for shard in shards)

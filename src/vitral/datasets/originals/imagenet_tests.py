@@ -1,6 +1,5 @@
 """Test sets for classifiers of ImageNet's 1,000 classes: the validation images, new labels, new images."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
+from vitral.config import parse_json
 from vitral.data.sources.files import file_source
 from vitral.data.sources.folder import list_folder
 from vitral.data.sources.source import FileSource, MappedSource, Source
@@ -76,7 +76,7 @@ def open_real(root: Path, identifiers: Sequence[str]) -> TestSet:
     """
     source, file = open_imagenet_val(root), root / "real.json"
     try:
-        reassessed = json.loads(read_file(file))
+        reassessed = parse_json(read_file(file), origin=file.name)
         numbers = [int(re.findall(r"_(\d{8})", Path(source.name(index)).stem)[-1]) - 1 for index in range(len(source))]
         right = right_of([[int(label) for label in reassessed[number]] for number in numbers])
     except (ValueError, TypeError, IndexError) as error:
@@ -154,7 +154,7 @@ def open_objectnet(root: Path, identifiers: Sequence[str]) -> TestSet:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(read_file(file))
+        return parse_json(read_file(file), origin=file.name)
     except ValueError as error:
         if str(error).startswith(str(file)):
             raise

@@ -2,7 +2,6 @@
 
 import gzip
 import struct
-import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,7 @@ from jaxtyping import Integer
 from vitral.data.sources.source import ArraySource, Source
 from vitral.datasets.originals.files import read_file
 from vitral.datasets.vtab.sampling import split_by_fractions
-from vitral.errors import UserError
+from vitral.errors import UserError, translate_parser_errors
 
 __all__ = ["COLUMNS", "STEMS", "open_small_norb", "read_matrix"]
 
@@ -72,11 +71,11 @@ def read_matrix(file: Path) -> Integer[np.ndarray, "*shape"]:
     """
     packed = file.with_name(f"{file.name}.gz")
     content = read_file(packed if packed.is_file() and not file.is_file() else file)
-    try:
+    with translate_parser_errors(
+        lambda _: f"{file} is damaged, or not in small NORB's binary format: download it again"
+    ):
         content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
         magic, axes = struct.unpack_from("<Ii", content)
         sizes = struct.unpack_from(f"<{max(axes, 3)}i", content, 8)
         values = np.frombuffer(content, KINDS[magic], offset=8 + 4 * len(sizes))
         return values.reshape(sizes[:axes])
-    except (struct.error, KeyError, ValueError, EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(f"{file} is damaged, or not in small NORB's binary format: download it again") from None

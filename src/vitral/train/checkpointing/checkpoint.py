@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vitral.config import read_json
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.files import add_file_name, sync_folder, write_json
@@ -171,7 +172,7 @@ class Checkpoints:
 
 def _open(path: Path) -> Saved:
     """Opens a checkpoint after verifying its checksums."""
-    found = json.loads((path / METADATA).read_text())
+    found = read_json(path / METADATA)
     metadata = found["metadata"] if "metadata" in found else found["facts"]  # its name up to version 0.1
     files = found["files"]
     if found["checksum"] != _json_checksum(metadata, files):

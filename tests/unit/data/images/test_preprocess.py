@@ -134,6 +134,9 @@ def test_mean_and_std_of_each_channel():
         ({"std": ()}, "std takes one number or one for each of 3 channels"),
         ({"std": (0.5, 0.0, 0.5)}, "std must be above 0"),
         ({"std": (float("inf"),)}, "std must be finite"),
+        ({"std": (1e-320,)}, "mean must be at most 1e.15, and std from 1e-15"),
+        ({"mean": (1e308,)}, "mean must be at most 1e.15, and std from 1e-15"),
+        ({"crop_ratio": 1e-300}, "crop_ratio must be at least 0.01"),
     ],
 )
 def test_values_out_of_range(wrong, sentence):

@@ -42,7 +42,9 @@ class Load:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     times: list[float] = field(default_factory=list)
-    """Seconds until each answer with status 200."""
+    """Seconds until each answer with status 200 from when its request was due."""
+    since_sent: list[float] = field(default_factory=list)
+    """The same from when the request was sent."""
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: int = 0
     """Answers about another image."""
@@ -77,13 +79,21 @@ async def closed_loop(port: int, pictures: list[Picture], *, seconds: float, cli
 
 
 async def open_loop(
-    port: int, pictures: list[Picture], *, seconds: float, rate: float, timeout: float | None = None, most: int = 256
+    port: int,
+    pictures: list[Picture],
+    *,
+    seconds: float,
+    rate: float,
+    timeout: float | None = None,
+    most: int = 256,
+    load: Load | None = None,
 ) -> Load:
     """Requests that come at random times, so many per second on average, whether or not those before are answered.
 
     A time counts from when the request was due. At most `most` are open at a time; a later one waits for its turn.
+    `load` is filled while they run.
     """
-    load, rng = Load(), np.random.default_rng(0)
+    load, rng = load or Load(), np.random.default_rng(0)
     connections, open_requests, tasks = deque(), asyncio.Semaphore(most), set()
     start = due = time.perf_counter()
     turn = 0
@@ -105,6 +115,7 @@ async def _ask(
 ) -> None:
     try:
         reader, writer = connections.pop() if connections else await asyncio.open_connection("127.0.0.1", port)
+        sent = time.perf_counter()
         writer.write(picture.request(timeout))
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
@@ -117,6 +128,7 @@ async def _ask(
     load.statuses[status] += 1
     if status == 200:
         load.times.append(time.perf_counter() - begin)
+        load.since_sent.append(time.perf_counter() - sent)
         load.wrong += not picture.fits(body)
     connections.append((reader, writer))
 

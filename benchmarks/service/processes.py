@@ -11,11 +11,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Process", "litserve", "vitral_serve"]
+__all__ = ["LITSERVE", "Process", "litserve", "vitral_serve"]
+
+LITSERVE: dict[str, dict[str, Any]] = {
+    "one worker": {"workers": 1},
+    "one worker, fast queue": {"workers": 1, "fast_queue": True},
+    "two workers": {"workers": 2},
+    "two workers, fast queue": {"workers": 2, "fast_queue": True},
+}
+"""Settings of LitServe that may be the fastest on a machine."""
 
 
 @dataclass
@@ -61,11 +70,12 @@ def vitral_serve(folder: str, *, max_batch: int, workers: int = 0) -> Iterator[P
 
 
 @contextmanager
-def litserve(folder: str, *, max_batch: int) -> Iterator[Process]:
+def litserve(folder: str, *, max_batch: int, workers: int, fast_queue: bool = False) -> Iterator[Process]:
     """LitServe, once it is ready."""
-    script = Path(__file__).with_name("serving_litserve.py")
+    script = Path(__file__).with_name("litserve_app.py")
     size = max(max_batch, 2)  # with 1 it would call other methods
-    with _running([sys.executable, str(script), folder, str(size)]) as process:
+    arguments = ["--max-batch", str(size), "--workers", str(workers), *(["--fast-queue"] if fast_queue else [])]
+    with _running([sys.executable, str(script), folder, *arguments]) as process:
         yield process
 
 
@@ -82,11 +92,11 @@ def _running(command: list[str]) -> Iterator[Process]:
         yield Process(port, process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:  # LitServe waits for its processes, which wait for it
+        with suppress(subprocess.TimeoutExpired):  # LitServe waits for its processes, which wait for it
+            process.wait(5)
+        with suppress(ProcessLookupError):  # its processes may outlive it
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
 
 
 def _answers(port: int) -> bool:

@@ -1,0 +1,1 @@
+"""The paper's tables and figures: one file a study, one runner for all."""

@@ -1,0 +1,95 @@
+"""The picture of a study: lines over an axis, or a point for each setting, with the spread over seeds."""
+
+import statistics
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vitral.files import font_fallback
+from vitral.inspection.picture import save_figure
+from vitral.studies.results import StudyResult
+
+__all__ = ["draw_study"]
+
+OWN, PAPER = "#4c78a8", "#b3372f"
+
+MARKERS = "osD^vP*X"
+
+
+@font_fallback()
+def draw_study(result: StudyResult, folder: Path) -> None:
+    """Writes `figure.png` and `figure.svg`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    figure = points(result) if result.study.x_label is None else lines(result)
+    for suffix in ("png", "svg"):
+        save_figure(figure, folder / f"figure.{suffix}")
+
+
+def lines(result: StudyResult) -> Figure:
+    """One line for each `line` of the arms, over `x`; error bars are standard deviations over seeds."""
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    values = result.values(result.study.metrics[0])
+    for index, name in enumerate(dict.fromkeys(arm.line for arm in result.arms)):
+        arms = [arm for arm in result.arms if arm.line == name and arm.x is not None and values[arm.name]]
+        arms.sort(key=lambda arm: arm.x or 0)
+        points = [values[arm.name] for arm in arms]
+        axes.errorbar(
+            [arm.x or 0 for arm in arms],
+            [statistics.fmean(point) for point in points],
+            yerr=[_spread(point) for point in points],
+            marker=MARKERS[index % len(MARKERS)],
+            capsize=3,
+            linewidth=1.4,
+            label=name,
+        )
+    if result.study.log_x:
+        axes.set_xscale("log")
+    axes.set_xlabel(result.study.x_label or "")
+    axes.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g} %")
+    _finish(axes, result)
+    axes.set_ylabel(result.study.metrics[0])
+    if len({arm.line for arm in result.arms}) > 1:
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def points(result: StudyResult) -> Figure:
+    """One row for each arm: its mean with the standard deviation over seeds; the paper's values in a second panel."""
+    arms, metric = result.arms, result.study.metrics[0]
+    values = result.values(metric)
+    published = [(row, arm.paper[metric]) for row, arm in enumerate(arms) if metric in arm.paper]
+    figure = Figure(figsize=(9.6 if published else 6.4, 1.2 + 0.34 * len(arms)), layout="constrained")
+    own, *others = figure.subplots(1, 2 if published else 1, squeeze=False, sharey=True)[0]
+    measured = [(row, values[arm.name]) for row, arm in enumerate(arms) if values[arm.name]]
+    means, spreads = [statistics.fmean(value) for _, value in measured], [_spread(value) for _, value in measured]
+    rows = [row for row, _ in measured]
+    own.errorbar(means, rows, xerr=spreads, fmt="o", color=OWN, capsize=3)
+    own.set_yticks(range(len(arms)), [arm.name for arm in arms], fontsize=9)
+    own.set_ylim(len(arms) - 0.5, -0.5)
+    _finish(own, result)
+    own.set_xlabel(f"here: {metric}")
+    for axes in others:
+        axes.plot([value for _, value in published], [row for row, _ in published], "D", color=PAPER)
+        axes.set_xlabel(f"paper: {metric}")
+        axes.grid(alpha=0.25)
+    for axes in (own, *others):
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g} %")
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _finish(axes: Axes, result: StudyResult) -> None:
+    axes.set_title(result.study.title, fontsize=11, loc="left")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _spread(values: list[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,202 @@
+"""The runs of a study: each with a folder named by its configuration, so that equal runs are trained once."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import closing, redirect_stderr
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vitral.config import read_json, to_dict
+from vitral.data.config import DataConfig
+from vitral.data.sources.source import Source, Subset
+from vitral.datasets.opening import open_data
+from vitral.errors import UserError
+from vitral.evals.features import FeatureSet, extract_features
+from vitral.evals.fewshot import few_shot_predictions, sample_few_shot
+from vitral.evals.splits import final_split
+from vitral.files import write_json
+from vitral.runs.reporter import Diverged
+from vitral.runs.run import Run
+from vitral.serve.predictor import Predictor
+from vitral.studies.study import FEW_SHOT, TOP1, Arm
+from vitral.train.config import RunConfig
+from vitral.train.fit import fit
+
+__all__ = ["RESULT", "PlannedRun", "RunResult", "plan_runs", "read_result", "train_run"]
+
+RESULT = "study.json"
+"""File in a run's folder that marks it as finished, with its metrics."""
+
+IGNORED = ("recipe", "command", "changes", "folder", "out")
+"""Keys of a configuration that do not change a result."""
+
+SHOTS, FEW_SHOT_SAMPLES = 5, 5
+"""Images of a class, as in the paper, and the number of random samples that the metric is a mean over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """A run of a study."""
+
+    key: str
+    """Hash of the configuration."""
+    config: RunConfig
+    """With seed and folder."""
+    label: str
+    """For the progress."""
+    metrics: tuple[str, ...]
+    """What is measured after training."""
+    start: "PlannedRun | None" = None
+    """The run whose model this one starts from."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is trained."""
+        assert self.config.out is not None
+        return self.config.out
+
+    def result(self) -> "RunResult | None":
+        """Its result; None if training or a metric is missing.
+
+        Raises:
+            UserError: the file of the result is damaged.
+        """
+        done = read_result(self.folder)
+        complete = done is not None and (done.failure is not None or set(self.metrics) <= set(done.metrics))
+        return done if complete else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a finished run measured."""
+
+    metrics: dict[str, float]
+    """By name, as fractions; empty if the run diverged."""
+    seconds: float | None
+    """Time of the run with its evaluations; None if it was resumed."""
+    failure: str | None = None
+
+
+def plan_runs(
+    arms: Sequence[Arm], *, metrics: tuple[str, ...], seeds: Sequence[int], folder: Path
+) -> dict[tuple[str, int], PlannedRun]:
+    """The run of each arm and seed; equal configurations have equal keys and folders.
+
+    Args:
+        arms: of a study.
+        metrics: of the arms; the runs that they start from have none.
+        seeds: one run for each.
+        folder: of all runs of all studies.
+    """
+    runs = {}
+    for arm in arms:
+        for seed in seeds:
+            start = None
+            if arm.start is not None:
+                start = _planned(arm.start, seed, folder, label="pre-training", metrics=())
+            runs[arm.name, seed] = _planned(arm.config, seed, folder, label=arm.name, metrics=metrics, start=start)
+    return runs
+
+
+def _planned(
+    config: RunConfig,
+    seed: int,
+    folder: Path,
+    *,
+    label: str,
+    metrics: tuple[str, ...],
+    start: PlannedRun | None = None,
+) -> PlannedRun:
+    config = replace(config, seed=seed)
+    values = {name: value for name, value in to_dict(config).items() if name not in IGNORED}
+    described = {"config": values, "start": start and start.key}
+    key = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    out = folder / key
+    config = replace(config, out=out, command=(f"a run of vitral study, {label}, seed {seed}",))
+    if start is not None:
+        config = replace(config, model=replace(config.model, weights=start.folder.resolve()))
+    return PlannedRun(key=key, config=config, label=f"{label}, seed {seed}", metrics=metrics, start=start)
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """The result of a finished run; None if it is not finished.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        return RunResult(**read_json(path))
+    except TypeError:
+        raise UserError(f"{path} is damaged: remove the folder {folder}, and the study trains the run again") from None
+
+
+def train_run(run: PlannedRun) -> RunResult:
+    """Trains a run, or resumes it, and measures what is not measured yet.
+
+    A run that diverges has no metrics, and a failure instead.
+
+    Raises:
+        Interrupted: a signal came; the run is saved.
+        UserError: the data is missing or cannot be read, or another process trains the run.
+    """
+    if (done := run.result()) is not None:
+        return done
+    started, resumed = time.perf_counter(), (run.folder / "run.json").exists()
+    trained = read_result(run.folder)  # for another study, with other metrics
+    measured, failure = dict(trained.metrics) if trained else {}, None
+    try:
+        if trained is None:
+            measured = _fit(run)
+        if FEW_SHOT in run.metrics and FEW_SHOT not in measured:
+            measured[FEW_SHOT] = few_shot_accuracy(run.folder, run.config.data)
+    except Diverged as error:
+        failure, measured = str(error), {}
+    seconds = None if resumed else time.perf_counter() - started
+    result = RunResult(metrics=measured, seconds=seconds, failure=failure)
+    write_json(run.folder / RESULT, asdict(result))
+    return result
+
+
+def _fit(run: PlannedRun) -> dict[str, float]:
+    """Trains to the end; returns accuracy on test images, if the run learns from labels."""
+    folder = run.folder if (run.folder / "run.json").exists() else Run.create(run.folder, recipe="study").path
+    with (
+        closing(Run(folder)) as opened,
+        (folder.parent / f"{run.key}.log").open("a") as log,
+        redirect_stderr(log),
+    ):
+        final = fit(opened, run.config)
+    accuracies = [value for name, value in final.items() if name.endswith("/top1")]
+    return {TOP1: accuracies[0]} if accuracies else {}
+
+
+def few_shot_accuracy(folder: Path, data: DataConfig) -> float:
+    """Accuracy of regularised least squares on the model's features of 5 training images a class.
+
+    It is a mean over five random samples of training images, the same for every run.
+    """
+    predictor = Predictor(folder)
+    splits = open_data(replace(data, limit=None))  # few-shot images come from all training images
+    test = _features(predictor, splits[final_split(splits)], data)
+    train, num_classes = splits["train"], len(splits["train"].classes)
+    hits = []
+    for seed in range(FEW_SHOT_SAMPLES):
+        rows = sample_few_shot(
+            torch.from_numpy(train.labels.astype(np.int64)), SHOTS, num_classes=num_classes, seed=seed
+        )
+        few = _features(predictor, Subset(source=train, indices=rows.numpy()), data)
+        predicted = few_shot_predictions(few.features, few.labels, test.features, num_classes=num_classes)[0]
+        hits.append((predicted == test.labels).double().mean().item())
+    return float(np.mean(hits))
+
+
+def _features(predictor: Predictor, source: Source, data: DataConfig) -> FeatureSet:
+    return extract_features(predictor.extract_features, source, preprocessing=predictor.card.preprocessing, data=data)

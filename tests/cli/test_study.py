@@ -1,0 +1,89 @@
+"""`vitral study`: list, plan, a run to the end, and wrong use."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import vitral.commands.study
+from cli.screen import Screen
+from tiny import tiny_run
+from vitral.data.config import DataConfig
+from vitral.studies.findings import Ordering, Side
+from vitral.studies.registry import STUDIES
+from vitral.studies.study import TOP1, Arm, Study
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vitral study positions` is a study of two learning rates on a few digits."""
+    run = replace(tiny_run(steps=2, track="none"), data=DataConfig(source="digits", limit=64))
+    arms = [Arm(name=f"rate {rate}", config=replace(run, optim=replace(run.optim, lr=rate))) for rate in (0.01, 0.02)]
+    finding = Ordering(
+        claim="more is better",
+        better=Side(label="0.02", arms=("rate 0.02",)),
+        worse=Side(label="0.01", arms=("rate 0.01",)),
+    )
+    study = Study(
+        name="positions",
+        title="Rates",
+        source="nowhere",
+        sentence="more is better.",
+        metrics=(TOP1,),
+        arms={"mini": lambda: arms},
+        findings=lambda _: [finding],
+    )
+    monkeypatch.setattr(vitral.commands.study, "load_study", lambda _: study)
+
+
+def test_list_names_every_study(screen: Screen) -> None:
+    listed = screen.json("study", "list")["studies"]
+    assert [study["name"] for study in listed] == list(STUDIES)
+    assert all(study["source"] and study["summary"] for study in listed)
+    assert all(name in screen.run("study", "list") for name in STUDIES)
+
+
+@pytest.mark.slow
+def test_a_study_runs_to_its_end_and_is_read_the_second_time(screen: Screen, tmp_path: Path, tiny: None) -> None:
+    words = ("study", "positions", "--out", tmp_path, "--seeds", "3,4")
+    plan = screen.json("study", "plan", *words[1:])
+    assert (plan["runs"], plan["finished"], plan["arms"], plan["seeds"]) == (4, 0, 2, 2)
+    result = screen.json(*words)
+    assert screen.errors.count("run ") == 4
+    assert result["seeds"] == [3, 4]
+    assert result["findings"][0]["claim"] == "more is better"
+    folder = Path(result["folder"])
+    assert {path.name for path in folder.iterdir()} == {
+        *("results.json", "results.csv", "results.md", "figure.png", "figure.svg"),
+    }
+    output = screen.run(*words)
+    assert "4 of 4 runs are finished already" in screen.errors
+    assert "The paper found: more is better." in output
+    assert "finished" in screen.run("study", "plan", *words[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nope"], "unknown study 'nope'"),
+        (["position"], "did you mean positions"),
+        (["positions", "--size", "huge"], "invalid choice: 'huge'"),
+        (["shape", "--size", "paper"], "the study shape has no size paper: choose --size mini"),
+        (["positions", "--seeds", "a"], "--seeds must be integers such as 0,1,2, not a"),
+        (["positions", "--seeds", "1,1"], "--seeds has a seed twice"),
+        (["positions", "--jobs", "0"], "--jobs must be between 1 and"),
+        (["positions", "--steps", "0"], "--steps must be at least 1, not 0"),
+        (["positions", "--speed"], "unknown option --speed"),
+        (["plan"], "the following arguments are required: NAME"),
+        (["list", "positions"], "unrecognized arguments: positions"),
+    ],
+)
+def test_wrong_use_is_one_sentence(screen: Screen, words: list[str], sentence: str) -> None:
+    assert sentence in screen.refusal("study", *words)
+
+
+def test_missing_data_is_named(screen: Screen, tmp_path: Path) -> None:
+    words = ("positions", "--data-root", tmp_path / "nothing", "--out", tmp_path / "out")
+    assert "nothing is not a folder" in screen.refusal("study", *words)
+    assert "nothing is not a folder" in screen.refusal("study", "plan", *words)
+    assert not list((tmp_path / "out" / "runs").iterdir())

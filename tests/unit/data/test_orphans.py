@@ -1,0 +1,45 @@
+"""Workers end with the process that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from processes import SOURCES
+
+PARENT = """
+import multiprocessing, os, sys, time
+from vitral.data.orphans import die_with_parent
+
+def work(send):
+    die_with_parent()
+    send.send(os.getpid())
+    time.sleep(60)
+
+receive, send = multiprocessing.Pipe()
+multiprocessing.get_context("fork").Process(target=work, args=(send,)).start()
+print(receive.recv(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_a_worker_dies_with_its_parent_and_says_nothing(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+    errors = (tmp_path / "errors").open("w")
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=errors, env=environment)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    errors.close()
+    end = time.monotonic() + 30
+    while Path(f"/proc/{worker}").exists() and "zombie" not in Path(f"/proc/{worker}/status").read_text():
+        assert time.monotonic() < end, "it lives on"
+        time.sleep(0.01)
+    assert (tmp_path / "errors").read_text() == ""
