@@ -192,6 +192,13 @@ def test_similar_classes_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert notes[1].startswith(r"the classes 'e\u0301' and '\xe9' differ only")
 
 
+def test_similar_classes_are_noted_without_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As `vitral data check` opens data."""
+    rows = [[name, label] for name, label in zip(photos(tmp_path, 2), ("Dog", "dog"), strict=True)]
+    open_stored(DataConfig(source="csv", root=write_rows(tmp_path / "l.csv", ["image", "label"], rows)))
+    assert "the classes 'Dog' and 'dog' differ only" in caplog.text
+
+
 def test_images_that_are_named_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = photos(tmp_path)
     rows = [[name, "ab"[number % 2]] for number, name in enumerate(names)]
