@@ -14,6 +14,7 @@ from vitral.distributed.world import World
 from vitral.errors import UserError
 from vitral.recipes.own_images import DESK_IMAGES, DESK_OBJECTIVES, chosen_for, survey
 from vitral.train.budget import MAX_EPOCHS, Budget, measure_budget
+from vitral.train.channels import measure_channels
 from vitral.train.config import RunConfig
 from vitral.train.memory import with_parts_that_fit
 
@@ -117,6 +118,9 @@ def fit_to_minutes(config: RunConfig, minutes: float | None, changes: Sequence[s
     if world.size > 1:
         raise UserError("--minutes measures one process: with several, give --train.epochs")
     data = open_data(config.data)
+    config, sentences = measure_channels(config, data["train"], world)
+    for sentence in sentences:
+        note(sentence)
     note(f"measuring how fast this machine trains on {survey(data).describe()}")
     minutes = minutes or DEFAULT_MINUTES
     measured = measure_budget(config, data)

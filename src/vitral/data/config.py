@@ -101,7 +101,7 @@ class DataConfig:
     """Processes that read images; 0: the training process itself."""
     memory: str | None = None
     """Memory that decoding images may take, of all readers together, such as 2GiB; an image that takes more is refused.
-    None: 1GiB, or the environment variable VITRAL_MEMORY.
+    None: 2GiB, or the environment variable VITRAL_MEMORY.
     """
     cache: str | None = None
     """Where a run keeps decoded images: `ram`, or a folder on a local disk; None: they are decoded in every epoch."""

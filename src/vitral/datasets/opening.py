@@ -1,5 +1,6 @@
 """Opens the data that a configuration names, and splits it into training, validation and test images."""
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitral.data.config import DataConfig, refuse_label_options
-from vitral.data.images.memory import limit_memory
+from vitral.data.images.limits import max_pixels
+from vitral.data.images.memory import limit_memory, max_memory
 from vitral.data.notes import note_once
 from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
@@ -47,7 +49,6 @@ def open_data(config: DataConfig) -> dict[str, Source]:
     """
     splits = open_stored(config)
     train = splits["train"]
-    _note_similar(train.classes)
     if len(train.classes) < 2 and config.source != "images" and config.target != "regression":
         only = ", ".join(train.classes)
         raise UserError(f"{config.root} has only one class, {only!r}: a classifier needs at least two")
@@ -71,13 +72,22 @@ def open_data(config: DataConfig) -> dict[str, Source]:
 
 
 def open_stored(config: DataConfig) -> dict[str, Source]:
-    """The splits as they are stored, with at least "train"; nothing is held out.
+    """The splits as they are stored, with at least "train"; nothing is held out. Notes classes with similar names.
 
     Raises:
         UserError: the source is unknown, or the data is missing or malformed.
     """
+    splits = _open_stored(config)
+    _note_similar(splits["train"].classes)
+    return splits
+
+
+def _open_stored(config: DataConfig) -> dict[str, Source]:
     if config.memory is not None:
         limit_memory(config.memory)
+    # a wrong value in the environment is reported once, not for every image
+    max_memory()
+    max_pixels()
     if config.source not in ("csv", "folder", "hub"):  # these find label files
         refuse_label_options(config, columns=False)
     if config.source in STORAGE:
@@ -100,7 +110,8 @@ def _note_similar(classes: tuple[str, ...]) -> None:
         by_form.setdefault(canonical_form(name), []).append(name)
     for names in by_form.values():
         if len(names) > 1:
-            listed = " and ".join(map(repr, names))
+            spelled = {unicodedata.normalize("NFC", name) for name in names}
+            listed = " and ".join(map(repr if len(spelled) == len(names) else ascii, names))  # unequal ones look alike
             note_once(f"the classes {listed} differ only in case, spaces or Unicode form: rename one to merge them")
 
 

@@ -12,8 +12,8 @@ from vitral.data.images.errors import NotRead
 
 __all__ = ["check_complete"]
 
-MISSING = 128
-"""What libjpeg gives for every band of missing pixels."""
+MISSING = (127, 128)
+"""What libjpeg gives for every band of missing pixels; Pillow inverts those of CMYK."""
 
 EARLY = "premature end"
 """What libjpeg says of them."""
@@ -53,7 +53,7 @@ def check_complete(image: Image.Image, stream: Stream, start: int) -> None:
 
 def _check_jpeg(image: Image.Image, stream: Stream, start: int) -> None:
     last: Any = image.getpixel((image.width - 1, image.height - 1))
-    if image.mode not in ("L", "RGB") or last not in (MISSING, (MISSING,) * 3):
+    if not all(value in MISSING for value in (last if isinstance(last, tuple) else (last,))):
         return
     stream.seek(start)
     try:

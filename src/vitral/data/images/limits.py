@@ -13,13 +13,15 @@ __all__ = ["check_size", "max_pixels"]
 LIMIT = "VITRAL_MAX_PIXELS"
 """Environment variable with the largest number of pixels of an image."""
 
+DEFAULT = 2**27
+"""Pixels that are allowed unless it is set: more than the 108 million of phones. Pillow's own limit is 89 million."""
 
 NARROW = 16
 """Pixels that a row counts as at least: Pillow keeps a pointer and padding for each, however short."""
 
 
 def max_pixels() -> int:
-    """Pixels that an image may have: Pillow's limit, which the environment variable VITRAL_MAX_PIXELS replaces.
+    """Pixels that an image may have: `DEFAULT`, or the environment variable VITRAL_MAX_PIXELS.
 
     Raises:
         UserError: the variable is not a positive integer.
@@ -49,3 +51,6 @@ def check_size(width: int, height: int, *, depth: int = 1) -> None:
         allow = f"{LIMIT}={pixels} in the environment allows it"
         counted = f", counted as {NARROW} a row," if width < NARROW else ""
         raise NotRead(f"its {width}x{height} pixels{counted} are more than the {limit} allowed: {allow}")
+
+
+Image.MAX_IMAGE_PIXELS = DEFAULT

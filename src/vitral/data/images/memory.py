@@ -31,7 +31,9 @@ __all__ = [
 VARIABLE = "VITRAL_MEMORY"
 """Environment variable with the number of bytes."""
 
-DEFAULT = "1GiB"
+DEFAULT = "2GiB"
+"""A HEIC photograph of 108 megapixels is counted as 1.5 GiB."""
+
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?) *([KMGT]?)(?:I?B)?", re.IGNORECASE)
 
@@ -186,7 +188,9 @@ def _lock(file: int, part: int, *, wait: bool) -> bool:
 
 
 def _format(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB" if size < 10 * 2**30 else f"{size / 2**30:,.0f} GiB"
+    """The size in the largest unit that leaves at least ten of it, so that two unequal sizes seldom look equal."""
+    power = next((power for power in (30, 20, 10) if size >= 10 * 2**power), 0)
+    return f"{size / 2**power:,.0f} { ({30: 'GiB', 20: 'MiB', 10: 'KiB'}.get(power, 'bytes')) }"
 
 
 # The system gets blocks of more than 32 MiB back at once; glibc keeps smaller ones, for each thread.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from shutil import rmtree
 from threading import Event
 from typing import Any, Literal
 
@@ -107,7 +108,7 @@ def pack(
         advance: called with the number of images done.
 
     Raises:
-        UserError: `target` has other content, or an image is unreadable and `config.on_error` is stop.
+        UserError: `target` has other content, an image is unreadable and `config.on_error` is stop, or all are.
         OSError: the disk is full or not writable.
     """
     optional("datasets", purpose="packing")
@@ -130,10 +131,14 @@ def pack(
         lambda shard: _write_shard(shard, config, features, root, tick), shards, threads=threads, stop=stop
     ):
         pass
+    result = _result(target, shards, fresh=True)
+    if not any(result.num_images.values()):
+        rmtree(target)  # else the next try would find nothing left to do
+        raise UserError(f"none of the images can be packed: {next(iter(result.unreadable), 'there are none')}")
     for split in splits:
         _describe(target / split, features, [shard.file.name for shard in shards if shard.split == split], plan)
     write_json(target / WHOLE, {"splits": list(splits)})
-    return _result(target, shards, fresh=True)
+    return result
 
 
 class _Stopped(Exception):

@@ -8,7 +8,7 @@ import { drawAttention } from "./overlay.js";
 import { visibleBox } from "./resize.js";
 
 const CLASSES = 5; // that are shown
-const MOST_PIXELS = 89478485; // as many as `vitral predict` takes
+const MOST_PIXELS = 2 ** 27; // as many as `vitral predict` takes
 const MANY_PIXELS = 4e7;
 
 const card = JSON.parse(byId("card").textContent);
@@ -57,7 +57,7 @@ async function classify(shown) {
   const image = await decoded(file, shown.url);
   const [width, height] = [image.naturalWidth, image.naturalHeight];
   const megapixels = ((width * height) / 1e6).toFixed(0);
-  if (width * height > MOST_PIXELS) throw new Error(`${file.name} has ${megapixels} megapixels, more than the 89 allowed.`);
+  if (width * height > MOST_PIXELS) throw new Error(`${file.name} has ${megapixels} megapixels, more than the 134 allowed.`);
   const bitmap = await createImageBitmap(image).catch(async () => {
     throw new Error(await failureOf(file));
   });

@@ -52,7 +52,7 @@ def test_whole_black_pngs(kind: str) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_a_jpeg_of_too_few_pixels(fraction: float, mode: str) -> None:
     stream = BytesIO()
     PICTURE.convert(mode).save(stream, "JPEG", quality=95)
@@ -63,9 +63,10 @@ def test_a_jpeg_of_too_few_pixels(fraction: float, mode: str) -> None:
         read_image(part + b"\xff\xd9", channels=3)
 
 
-def test_whole_grey_jpegs() -> None:
+@pytest.mark.parametrize(("mode", "colour"), [("RGB", (128,) * 3), ("CMYK", (127,) * 4)])
+def test_whole_grey_jpegs(mode: str, colour: tuple[int, ...]) -> None:
     stream = BytesIO()
-    Image.new("RGB", (WIDTH, HEIGHT), (128, 128, 128)).save(stream, "JPEG")
+    Image.new(mode, (WIDTH, HEIGHT), colour).save(stream, "JPEG")
     assert read_image(stream.getvalue(), channels=3).size == (WIDTH, HEIGHT)
 
 

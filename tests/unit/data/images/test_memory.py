@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import ExifTags, Image
 
 from picture_files import png_file
+from vitral.data.config import DataConfig
 from vitral.data.images import memory
+from vitral.data.images.costs import decoding_cost
 from vitral.data.images.decode import UnreadableImage, read_image
 from vitral.data.images.errors import NotRead
+from vitral.data.images.limits import check_size
+from vitral.datasets.opening import open_stored
 from vitral.errors import UserError
 
 SIDE = 4000
@@ -84,6 +88,36 @@ def test_an_image_above_the_limit(limit: int) -> None:
     large = png_file([bytes(3 * SIDE)] * SIDE, SIDE, depth=8, kind=2)
     with pytest.raises(UnreadableImage, match=r"--data\.memory"):
         read_image(large, channels=3)
+
+
+def test_sizes_in_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unequal sizes do not look equal."""
+    for limit, size, words in (
+        ("1KB", 200_000, "takes 195 KiB of memory, more than the 1,024 bytes"),
+        ("2GiB", 20 * 2**30, "takes 20 GiB of memory, more than the 2,048 MiB"),
+    ):
+        monkeypatch.setenv("VITRAL_MEMORY", limit)
+        with pytest.raises(NotRead, match=words):
+            memory.reserve(size)
+
+
+@pytest.mark.parametrize("variable", ["VITRAL_MEMORY", "VITRAL_MAX_PIXELS"])
+def test_a_wrong_environment_is_no_fault_of_the_images(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "lots")
+    with pytest.raises(UserError, match=rf"^{variable} must be"):
+        open_stored(DataConfig(source="digits"))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "HEIF"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_largest_photographs_of_phones_are_read(form: str, orientation: int) -> None:
+    """108 megapixels keep to the limits that hold unless others are set."""
+    image = Image.new("RGB", (1, 1))
+    image._size, image.format = (12_000, 9_000), form
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    check_size(*image.size)
+    coefficients = 6 * 108_000_000 if form == "JPEG" else 0
+    assert decoding_cost(image, coefficients=coefficients) < memory.max_memory()
 
 
 def test_readers_wait_for_each_other(limit: int) -> None:

@@ -189,6 +189,14 @@ def test_similar_classes_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixt
     notes = [record.message for record in caplog.records if "differ only" in record.message]
     assert len(notes) == 2
     assert notes[0].startswith("the classes 'Cat' and 'cat' and 'cat ' differ only in case, spaces or Unicode form")
+    assert notes[1].startswith(r"the classes 'e\u0301' and '\xe9' differ only")
+
+
+def test_similar_classes_are_noted_without_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As `vitral data check` opens data."""
+    rows = [[name, label] for name, label in zip(photos(tmp_path, 2), ("Dog", "dog"), strict=True)]
+    open_stored(DataConfig(source="csv", root=write_rows(tmp_path / "l.csv", ["image", "label"], rows)))
+    assert "the classes 'Dog' and 'dog' differ only" in caplog.text
 
 
 def test_images_that_are_named_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

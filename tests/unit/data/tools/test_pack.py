@@ -141,6 +141,17 @@ def test_unreadable_images_stop_or_are_listed(tmp_path: Path) -> None:
     assert np.bincount(source.labels).tolist() == [2] * 6
 
 
+def test_a_copy_without_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And can be tried again."""
+    root = write_photographs(tmp_path / "photos", per_class=1)
+    with monkeypatch.context() as patch:
+        patch.setenv("VITRAL_MEMORY", "1KB")
+        with pytest.raises(ValueError, match=r"none of the images can be packed: .*--data\.memory"):
+            packed(root, tmp_path / "packed", on_error="skip")
+    assert not (tmp_path / "packed").exists()
+    assert packed(root, tmp_path / "packed", on_error="skip").num_images == {"train": 6}
+
+
 def test_notes_with_the_old_key_are_read(tmp_path: Path) -> None:
     """Copies that were made before the key "broken" became "unreadable"."""
     root = write_photographs(tmp_path / "photos", per_class=2)
