@@ -26,7 +26,7 @@ def main(options: argparse.Namespace) -> None:
         ]
         if not checkpoints:
             raise UserError(
-                f"there are no published checkpoints of {options.model}{did_you_mean(options.model, NAMES)}: "
+                f"there are no published checkpoints of {options.model}{did_you_mean(options.model or '', NAMES)}: "
                 "vitral models --pretrained lists all"
             )
         print_json({"checkpoints": list(map(asdict, checkpoints))}) if options.json else print_pretrained(checkpoints)
@@ -108,11 +108,11 @@ def print_pretrained(checkpoints: list[Pretrained]) -> None:
         title="published checkpoints, downloaded from the Hub by name",
         title_justify="left",
         box=None,
-        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    for column in ("pixels", "classes", "size", "top-1"):
+    for column in ("px", "classes", "size", "top-1"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("licence", no_wrap=True)
+    table.add_column("licence", overflow="fold")
     for entry in checkpoints:
         table.add_row(
             entry.name,

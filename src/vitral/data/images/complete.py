@@ -71,14 +71,13 @@ def _check_png(image: Image.Image, stream: Stream, start: int) -> None:
     last = image.crop((0, image.height - 1, image.width, image.height))
     if image.mode == "RGBA":
         last = last.convert("RGB")  # black pixels of which none is transparent
-    if not interlaced and last.getbbox() is not None:
-        return
-    wanted, held = _png_size(header), 0
-    for piece in _decompressed(stream):
-        held += len(piece)
-        if held >= wanted:
-            return
-    raise NotRead(f"it is damaged or truncated (it has {held} of {wanted} bytes of pixels)")
+    suspicious = interlaced or last.getbbox() is None
+    wanted, held, inflate = _png_size(header), 0, zlib.decompressobj()
+    for content in _png_data(stream):
+        if suspicious and held < wanted:
+            held += _inflated_size(inflate, content)
+    if suspicious and held < wanted:
+        raise NotRead(f"it is damaged or truncated (it has {held} of {wanted} bytes of pixels)")
 
 
 def _png_size(header: bytes) -> int:
@@ -92,19 +91,30 @@ def _png_size(header: bytes) -> int:
     return total
 
 
-def _decompressed(stream: Stream) -> Iterator[bytes]:
-    """The rows of a PNG, piece by piece, from a stream that stands before its second chunk."""
-    inflate = zlib.decompressobj()
+def _png_data(stream: Stream) -> Iterator[bytes]:
+    """The compressed rows of a PNG, from a stream that stands before its second chunk.
+
+    Raises:
+        NotRead: a chunk of them has another checksum; Pillow does not compare it.
+    """
     while len(head := stream.read(8)) == 8:
-        size = int.from_bytes(head[:4])
-        if head[4:] != b"IDAT":
+        size, kind = int.from_bytes(head[:4]), head[4:]
+        if kind != b"IDAT":
             stream.seek(size + 4, 1)
             continue
-        content = stream.read(size)
-        stream.seek(4, 1)
-        while content:
-            try:
-                yield inflate.decompress(content, PIECE)
-            except zlib.error:
-                return  # Pillow reads what came before
-            content = inflate.unconsumed_tail
+        content, checksum = stream.read(size), stream.read(4)
+        if int.from_bytes(checksum) != zlib.crc32(content, zlib.crc32(kind)):
+            raise NotRead("it is damaged (the checksum of its pixels is wrong)")
+        yield content
+
+
+def _inflated_size(inflate: Any, content: bytes) -> int:
+    """Bytes that a part of the rows has when it is decompressed; what follows a damaged byte does not count."""
+    size = 0
+    while content:
+        try:
+            size += len(inflate.decompress(content, PIECE))
+        except zlib.error:
+            break  # Pillow reads what came before
+        content = inflate.unconsumed_tail
+    return size
