@@ -53,8 +53,8 @@ FALLBACK_FONTS = (
 NO_TEXT = re.compile(r"[\ud800-\udfff]")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters other than line ends and tabs, controls of the direction of writing, and no text."""
-FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""The start of a cell that a spreadsheet computes, or of one that got an apostrophe for it."""
+FORMULA = re.compile(r"'*[=+\-@\t\r].", re.DOTALL)
+"""The start of a cell that a spreadsheet computes, or of one that got an apostrophe for it; a sign alone is neither."""
 MARKDOWN = re.compile(
     r"[&<>\[\]`*~|\\$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|(?<=www)\.|(?<=\S)@|(?<=mailto):|(?<=xmpp):",
     re.IGNORECASE,

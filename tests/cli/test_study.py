@@ -86,4 +86,4 @@ def test_missing_data_is_named(screen: Screen, tmp_path: Path) -> None:
     words = ("positions", "--data-root", tmp_path / "nothing", "--out", tmp_path / "out")
     assert "nothing is not a folder" in screen.refusal("study", *words)
     assert "nothing is not a folder" in screen.refusal("study", "plan", *words)
-    assert not list((tmp_path / "out" / "runs").iterdir())
+    assert not list((tmp_path / "out").rglob("run.json"))

@@ -137,7 +137,7 @@ def test_terminals_get_no_escape_sequences() -> None:
 def test_no_cell_is_a_formula_and_reading_undoes_it(text: str) -> None:
     cell = without_formula(text)
     assert with_formula(cell) == text
-    assert not re.match(r"[=+\-@\t\r]", cell) or float(cell) == float(text)
+    assert not re.match(r"[=+\-@\t\r]", cell) or len(cell) == 1 or float(cell) == float(text)
     ((read, other),) = csv.reader(as_csv([[text, "x"]]).splitlines(keepends=True), strict=True)
     assert (with_formula(read), other) == (text, "x")
 

@@ -214,7 +214,7 @@ def _finish(outcome: Future[Outcome], name: str, sha256: str, picture: Image.Ima
         return
     try:
         result = job.result()
-        if not np.isfinite(result).all():
+        if not np.isfinite(np.asarray(result)).all():
             _settle(outcome, Outcome(name=name, sha256=sha256, problem=Problem(422, f"{name}: {NOT_FINITE}")))
             return
         result = result if picture is None else draw(picture, result)

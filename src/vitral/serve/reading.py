@@ -1,7 +1,6 @@
 """Reads uploaded images for a model, and draws attention over them."""
 
 import hashlib
-import math
 import time
 from dataclasses import dataclass
 from io import BytesIO
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from vitral.data.images.decode import UnreadableImage, max_pixels
+from vitral.data.images.errors import TooLarge, UnreadableImage
 from vitral.data.images.formats import HEADER_BYTES, foreign_format
 from vitral.data.images.preprocess import Preprocessing
 from vitral.inspection.look import visible_part
@@ -75,17 +74,8 @@ def _problem(upload: Upload, error: UnreadableImage) -> Problem:
     """The answer to an image that cannot be read."""
     if foreign_format(upload.content[:HEADER_BYTES]) or isinstance(error.__cause__, UnidentifiedImageError):
         return Problem(415, str(error))
-    try:
-        # only the header is read: the reader gives no size of what it refuses
-        with Image.open(BytesIO(upload.content)) as image:
-            pixels = image.width * image.height
-    except Image.DecompressionBombError:
-        pixels = math.inf
-    # a damaged file can make Pillow's parsers raise almost anything
-    except Exception:
-        pixels = 0
-    if pixels > max_pixels():
-        return Problem(413, f"{upload.name} has more than the {max_pixels()} pixels allowed: send a smaller image")
+    if isinstance(error.__cause__, TooLarge | Image.DecompressionBombError):
+        return Problem(413, f"{upload.name} takes more pixels or memory than the service allows: send a smaller image")
     return Problem(400, str(error))
 
 

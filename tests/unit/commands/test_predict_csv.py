@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitral.commands.predict import write_csv
+from vitral.files import with_formula
 from vitral.serve.predictor import Prediction
 
 TEXT = st.text(st.one_of(st.sampled_from('\r\n",;=+-@\t \0\ufeff'), st.characters(exclude_categories=["Cs"])))
@@ -22,5 +23,6 @@ def test_any_name_and_class_is_read_back(rows: list[tuple[str, str, str]]) -> No
     with redirect_stdout(output):
         assert write_csv(iter(results), 2) == len(rows)
     header, *found = csv.reader(StringIO(output.getvalue(), newline=""), strict=True)
+    found = [[with_formula(cell) for cell in row] for row in found]
     assert header == ["file", "class", "probability", "class_2", "probability_2"]
     assert found == [[name, first, "0.750000", second, "0.250000"] for name, first, second in rows]

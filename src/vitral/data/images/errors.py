@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vitral.errors import UserError
 
-__all__ = ["NotRead", "UnreadableImage", "decoding", "is_machine_error"]
+__all__ = ["NotRead", "TooLarge", "UnreadableImage", "decoding", "is_machine_error"]
 
 _MACHINE_ERRORS = frozenset(
     getattr(errno, name)
@@ -28,6 +28,10 @@ UNSUPPORTED = ("unsupported", "not supported", "cannot handle")
 
 class NotRead(Exception):
     """The reader itself refuses an image; the message is the reason. `decoding` turns it into an `UnreadableImage`."""
+
+
+class TooLarge(NotRead):
+    """The image has more pixels, or takes more memory, than allowed."""
 
 
 class UnreadableImage(UserError):

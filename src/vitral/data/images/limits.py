@@ -5,7 +5,7 @@ import sys
 
 from PIL import Image
 
-from vitral.data.images.errors import NotRead
+from vitral.data.images.errors import NotRead, TooLarge
 from vitral.errors import UserError
 
 __all__ = ["check_size", "max_pixels"]
@@ -42,7 +42,7 @@ def check_size(width: int, height: int, *, depth: int = 1) -> None:
         depth: as how many pixels each counts, if it takes more memory than usual.
 
     Raises:
-        NotRead: the image is refused.
+        NotRead: the image is refused; `TooLarge`, if for its pixels.
     """
     if not width * height * depth:
         raise NotRead("it has no pixels")
@@ -50,7 +50,7 @@ def check_size(width: int, height: int, *, depth: int = 1) -> None:
     if pixels > limit:
         allow = f"{LIMIT}={pixels} in the environment allows it"
         counted = f", counted as {NARROW} a row," if width < NARROW else ""
-        raise NotRead(f"its {width}x{height} pixels{counted} are more than the {limit} allowed: {allow}")
+        raise TooLarge(f"its {width}x{height} pixels{counted} are more than the {limit} allowed: {allow}")
 
 
 Image.MAX_IMAGE_PIXELS = DEFAULT

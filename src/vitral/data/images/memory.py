@@ -12,7 +12,7 @@ from weakref import ref
 
 from PIL import Image
 
-from vitral.data.images.errors import NotRead
+from vitral.data.images.errors import TooLarge
 from vitral.errors import UserError
 
 __all__ = [
@@ -116,7 +116,7 @@ def reserve(size: int) -> Reservation:
         size: in bytes.
 
     Raises:
-        NotRead: the size is above the limit.
+        TooLarge: the size is above the limit.
     """
     global _taken
     if (last := getattr(_thread, "last", None)) is not None and (held := last()) is not None:
@@ -124,7 +124,7 @@ def reserve(size: int) -> Reservation:
     limit = max_memory()
     if size > limit:
         allow = f"--data.memory, or {VARIABLE} in the environment, allows more"
-        raise NotRead(f"decoding it takes {_format(size)} of memory, more than the {_format(limit)} allowed: {allow}")
+        raise TooLarge(f"decoding it takes {_format(size)} of memory, more than the {_format(limit)} allowed: {allow}")
     with _changed:
         _changed.wait_for(lambda: not _taken or _taken + size <= limit)
         _taken += size
