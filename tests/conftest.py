@@ -13,10 +13,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
-# a script's background jobs ignore Ctrl-C, and so would the processes that tests start and interrupt
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import hypothesis
 import numpy as np
 import pytest
@@ -24,6 +20,13 @@ import torch
 
 hypothesis.settings.register_profile("vitral", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("vitral")
+
+
+def pytest_configure() -> None:
+    """Restores signals that a script's background jobs ignore, as would the processes that tests start and stop."""
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(signum) == signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,6 +23,7 @@ def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     killed[0].wait_until(lambda: any(checkpoints.glob("step_*")))  # they are written beside the training
     for process in killed:
         process.kill()
+    for process in killed:
         process.ended()
     assert [process.returncode for process in killed] == [-signal.SIGKILL] * 2
     processes = pair(*SWEEP, "--trials", "3", "--retrain", "5", cwd=tmp_path)
