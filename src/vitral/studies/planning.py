@@ -1,5 +1,6 @@
 """What a study costs: its runs, arithmetic, time and memory, before it is started."""
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -83,7 +84,7 @@ def plan_study(
     runs = unique_runs(plan_runs(arms, metrics=study.metrics, seeds=seeds, folder=folder / RUNS).values())
     waiting = [run for run in runs if run.result() is None]
     images = {run.key: _num_images(run.config, size) for run in waiting}
-    flops = sum(exaflops(cost(run.config.model.architecture).macs, images=images[run.key]) for run in waiting)
+    flops = math.fsum(exaflops(cost(run.config.model.architecture).macs, images=images[run.key]) for run in waiting)
     hours = sum(_seconds_of(waiting, images, size=size, jobs=jobs)) / 3600
     memory = max(_memory(run.config, on_gpu=size != "mini") for run in runs)
     cores = os.cpu_count() or 1
