@@ -2,8 +2,8 @@
 # or later; PYTHON=python3.12 selects another interpreter than python3.
 
 PYTHON ?= python3
-# Processes that run the tests: four for two cores, because many tests wait for processes of their own.
-JOBS ?= 4
+# Processes that run the tests: three for two cores, because some tests wait for processes of their own.
+JOBS ?= 3
 # A process that runs out of tests takes over others'. By default each keeps the twelfth of all tests that it starts with,
 # and the first twelfth has nearly all tests of commands, so one process works long after the others.
 PARALLEL = --numprocesses=$(JOBS) --dist=worksteal

@@ -86,9 +86,11 @@ def test_images_of_clients_that_have_gone_are_not_computed(service: Running) -> 
     for connection in connections:
         connection.close()
     end = time.monotonic() + 60
-    while len([line for line in service.log if " 499 " in line]) < 30:
+    while len(ended := [line for line in service.log if " POST /v1/predict " in line]) < 30:
         assert time.monotonic() < end
         time.sleep(0.05)
+    # on a busy machine the first are answered before the last have gone
+    assert len([line for line in ended if " 499 " in line]) > 10
     assert service.figure("vitral_queue_images", model="slow") == 0
     assert service.figure("vitral_images_total", model="slow", outcome="computed") - before < 20
 
