@@ -114,7 +114,7 @@ async def _ask(
     port: int, connections: deque, picture: Picture, load: Load, *, begin: float, timeout: float | None = None
 ) -> None:
     try:
-        reader, writer = connections.pop() if connections else await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = _idle(connections) or await asyncio.open_connection("127.0.0.1", port)
         sent = time.perf_counter()
         writer.write(picture.request(timeout))
         head = await reader.readuntil(b"\r\n\r\n")
@@ -131,6 +131,16 @@ async def _ask(
         load.since_sent.append(time.perf_counter() - sent)
         load.wrong += not picture.fits(body)
     connections.append((reader, writer))
+
+
+def _idle(connections: deque) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """An open connection, without those that the service closed because they were idle for long."""
+    while connections:
+        reader, writer = connections.pop()
+        if not reader.at_eof():
+            return reader, writer
+        writer.close()
+    return None
 
 
 def _close(connections: deque) -> None:

@@ -60,8 +60,8 @@ class Speeds:
         ]
         limit = 1000 * (2 * self.batch / statistics.median(one.speed for one in self.served) + self.max_wait)
         ratio, p99 = self._of_bare("vitral serve"), _quantile(self.half["vitral serve"], 0.99)
-        wrong = sum(load.wrong for loads in (*self.full.values(), *self.half.values()) for load in loads)
-        lost = sum(load.lost for loads in (*self.full.values(), *self.half.values()) for load in loads)
+        loads = [*self.full["vitral serve"], *self.half["vitral serve"]]
+        wrong, lost = sum(load.wrong for load in loads), sum(load.lost for load in loads)
         lines += [
             "",
             _verdict(f"at least {LEAST_SPEED:.0%} of bare", f"{ratio:.0%}", ratio >= LEAST_SPEED),
