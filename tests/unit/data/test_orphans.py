@@ -27,7 +27,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notifies a process of the death of its parent")
 def test_a_worker_dies_with_its_parent_and_says_nothing(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(SOURCES)}
     errors = (tmp_path / "errors").open("w")
