@@ -195,8 +195,8 @@ def test_a_deadline_that_passes_is_answered_and_its_image_not_computed(gate: Eve
         gate.set()
         assert first.result().status_code == 200
         assert client.post("/v1/predict", content=image_file(), headers=PNG).status_code == 200
-        text = client.get("/metrics").text
-        assert 'outcome="cancelled"} 1.0' in text or 'outcome="expired"} 1.0' in text
+        # the warm-up's, the first one's and the last one's; a slow machine may not even have read the late image
+        assert 'vitral_images_total{model="model",outcome="computed"} 3.0' in client.get("/metrics").text
 
 
 def test_a_model_that_is_not_ready_refuses(gate: Event) -> None:

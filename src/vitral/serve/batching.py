@@ -71,7 +71,7 @@ class Batcher:
             name: of the thread.
             max_batch: items that are computed together at most.
             max_wait: seconds that the first item of a batch waits at most for others.
-            observe: called in the thread after each batch.
+            observe: called in the thread after each batch, before its results are set.
         """
         self.max_batch, self.max_wait, self.observe = max_batch, max_wait, observe
         self._jobs: deque[_Job] = deque()
@@ -145,10 +145,9 @@ class Batcher:
         now = time.monotonic()
         late = {job for job in running if self._is_late(job, now)}
         live = [job for job in running if job not in late]
-        for job in late:
-            job.future.set_exception(DeadlinePassed())
+        results: Sequence[Any] | Exception = []
         if live:
-            self._run(live)
+            results = self._run(live)
             self._seconds.setdefault(jobs[0].task, deque(maxlen=RECENT)).append(time.monotonic() - now)
         elif late:
             self._seconds.pop(jobs[0].task, None)  # or a batch that was slow once would refuse all items for ever
@@ -158,14 +157,23 @@ class Batcher:
             expired=len(running) - len(live),
             seconds=time.monotonic() - now,
         )
-        self.observe(stats)
+        self.observe(stats)  # before the results, so that who has an answer finds it counted
+        for job in late:
+            job.future.set_exception(DeadlinePassed())
+        if isinstance(results, Exception):
+            for job in live:
+                job.future.set_exception(results)
+        else:
+            for job, result in zip(live, results, strict=True):
+                job.future.set_result(result)
 
     def _is_late(self, job: _Job, now: float) -> bool:
         """Whether a batch that begins now would end after a job's deadline."""
         seconds = self._seconds.get(job.task)
         return job.deadline <= now + (fmean(seconds) if seconds else 0.0)
 
-    def _run(self, jobs: list[_Job]) -> None:
+    def _run(self, jobs: list[_Job]) -> Sequence[Any] | Exception:
+        """A result for each job, or the error of all."""
         try:
             results = jobs[0].task([job.item for job in jobs])
             assert len(results) == len(jobs), "a task gives one result for each item"
@@ -173,8 +181,5 @@ class Batcher:
         except Exception as error:
             if not isinstance(error, UserError):
                 LOG.exception("a batch of %d images failed", len(jobs))
-            for job in jobs:
-                job.future.set_exception(error)
-            return
-        for job, result in zip(jobs, results, strict=True):
-            job.future.set_result(result)
+            return error
+        return results

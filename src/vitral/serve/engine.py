@@ -86,7 +86,7 @@ class Engine:
             name: of the model, for its threads.
             predictor: the model.
             config: how it is batched.
-            observe: called in the model's thread after each batch.
+            observe: called in the model's thread after each batch, before its results are set.
 
         Raises:
             UserError: the model cannot be served so.

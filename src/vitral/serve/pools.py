@@ -61,7 +61,7 @@ class LocalPool:
         Args:
             load: gives the models.
             config: how they are batched.
-            observe: called in a model's thread after each batch.
+            observe: called in a model's thread after each batch, before its results are set.
 
         Raises:
             UserError: a model cannot be loaded or served.
