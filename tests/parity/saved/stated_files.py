@@ -300,7 +300,7 @@ NAMES: dict[str, Saved] = {
     "MSN, bare encoder": refused(
         build=built("ViTMSNModel", "ViTMSNConfig", num_attention_heads=1),
         save=safetensors,
-        refusal="does not store its epsilon: ViT and DINO have 1e-12",
+        refusal="does not store its epsilon, which is 1e-12 in ViT and DINO",
     ),
     **{
         f"{family}, encoder, with the configuration that the error names": Saved(

@@ -37,6 +37,7 @@ DINOV2_HEADS = {384: 6, 768: 12, 1024: 16, 1536: 24}
 """Attention heads of the repository's models by their width."""
 HEADS = r"^(dino|ibot)_head\.|^head\.(mlp|last_layer)\."
 """Heads of pre-training."""
+PERIODS = "rope_embed.periods"
 EXACT, ROUNDED = 1e-5, 2**-7
 """Largest relative differences of rotary periods: computed in float32, and in bfloat16."""
 
@@ -244,7 +245,7 @@ def _stored_periods(tensors: Tensors) -> tuple[float, ...] | None:
     Raises:
         UserError: they are not those of DINOv3's base.
     """
-    if (stored := tensors.get("rope_embed.periods")) is None:
+    if (stored := tensors.get(PERIODS)) is None:
         return None
     exact = _periods(4 * len(stored))
     error = float(((stored.float() - exact) / exact).abs().max())
@@ -255,7 +256,7 @@ def _stored_periods(tensors: Tensors) -> tuple[float, ...] | None:
 
 def _dinov3_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int | None:
     """From the periods, of which there are a quarter of a head's width."""
-    periods = tensors.get("rope_embed.periods")
+    periods = tensors.get(PERIODS)
     if given := upstream_config.get("num_heads"):
         return given
     if periods is None or not periods.numel():
@@ -296,7 +297,7 @@ def _dinov3_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str,
     """Adds the periods, and masks for biases unless keys have one."""
     encoder = _without_head(tensors, config)
     exact = _periods(config.width // config.num_heads)
-    encoder["rope_embed.periods"] = exact if config.rope_periods is None else torch.tensor(config.rope_periods)
+    encoder[PERIODS] = exact if config.rope_periods is None else torch.tensor(config.rope_periods)
     biases = [name for name in encoder if name.endswith(".attn.qkv.bias")]
     if not any(encoder[name].chunk(3)[1].any() for name in biases):
         encoder |= {f"{name}_mask": _key_mask(encoder[name]) for name in biases}
@@ -306,16 +307,15 @@ def _dinov3_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str,
 FACEBOOK_DINOV3 = Lineage(
     name="facebook-dinov3",
     head="head",
-    matches=lambda tensors: (
-        has_timm_names(tensors) and ("storage_tokens" in tensors or "rope_embed.periods" in tensors)
-    ),
+    matches=lambda tensors: has_timm_names(tensors) and ("storage_tokens" in tensors or PERIODS in tensors),
     infer_config=_dinov3_config,
     mapping=_dinov3_mapping,
     images=lambda config, stated: Images(**IMAGENET, like="DINOv3 of web images (LVD-1689M)"),
     num_heads=_dinov3_heads,
     canonicalise=_dinov3_canonicalise,
     positions=("rope",),
-    ignore=rf"^mask_token$|^rope_embed\.|^(local_cls_norm|projectors)\.|{HEADS}",
+    prepare=lambda tensors, config: {name: tensors[name] for name in tensors if name != PERIODS},
+    ignore=rf"^mask_token$|^(local_cls_norm|projectors)\.|{HEADS}",
     finalise=_dinov3_finalise,
 )
 """`DinoVisionTransformer` of DINOv3; the norm of class tokens of local crops, which only training uses, is left out."""

@@ -111,9 +111,7 @@ def _tower_config(
     published = None if parts.get("pre_norm") else SIGLIP_HEADS
     return ViTConfig(
         image_size=image_size(stated, patches=patches, patch=(p, q), name=POSITIONS),
-        **shape_fields(
-            **shapes, heads=_num_heads(tensors, upstream_config) or default_num_heads(width, published)
-        ),
+        **shape_fields(**shapes, heads=_num_heads(tensors, upstream_config) or default_num_heads(width, published)),
         num_classes=num_classes,
         position_resample="huggingface",
         gelu=gelu_form(stated, gelu),

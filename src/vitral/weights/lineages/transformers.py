@@ -216,8 +216,9 @@ def _undecided(tensors: Tensors, upstream_config: Mapping[str, Any]) -> dict[str
     heads = num_heads(tensors, upstream_config) or default_num_heads(width)
     return {
         "norm_eps": (
-            "its epsilon: ViT and DINO have 1e-12 (in Python norm_eps=1e-12), MSN has 1e-6: name a folder with this "
-            f'file and a config.json of {{"model_type": "vit", "num_attention_heads": {heads}}}, or "vit_msn"'
+            "its epsilon, which is 1e-12 in ViT and DINO (in Python norm_eps=1e-12) and 1e-6 in MSN: name a folder "
+            f'with this file and a config.json of {{"model_type": "vit", "num_attention_heads": {heads}}}, or of the '
+            "model_type vit_msn"
         )
     }
 
