@@ -105,7 +105,7 @@ def with_rounded_periods(model: nn.Module, images: Tensor) -> Tensor:
     """The output with the periods of the released files, with which the repository computes; timm's are exact."""
     rope = model.get_submodule("rope")
     periods = dinov3(model, dtype=torch.bfloat16)["rope_embed.periods"].float()
-    rope._compute_periods = lambda: periods  # pyright: ignore[reportAttributeAccessIssue]
+    rope._compute_periods = lambda: periods  # pyright: ignore[reportArgumentType]
     rope.reset_parameters()  # pyright: ignore[reportCallIssue]
     return model(images)
 
