@@ -1,4 +1,4 @@
-"""Files that end well but hold too few pixels: decoders make up the others, black or grey, and say nothing."""
+"""Files that end well but hold too few pixels: decoders make up the others, and say nothing."""
 
 import zlib
 from collections.abc import Iterator
@@ -9,14 +9,21 @@ import simplejpeg
 from PIL import Image
 
 from vitral.data.images.errors import NotRead
+from vitral.data.images.items import check_coded_data
+from vitral.data.images.jpeg_header import missing_scans
+from vitral.data.notes import note_first
 
-__all__ = ["check_complete"]
+__all__ = ["check_complete", "check_scans"]
 
 MISSING = (127, 128)
 """What libjpeg gives for every band of missing pixels; Pillow inverts those of CMYK."""
 
 EARLY = "premature end"
 """What libjpeg says of them."""
+
+FEWER_SCANS = "its last scans are missing, so it shows less detail than it was made with"
+
+PIXELS_END = "it is damaged or truncated (its pixels end early)"
 
 SIGNATURE, HEADER = 8, 25
 """Bytes before the chunks of a PNG, and of its first chunk."""
@@ -33,13 +40,14 @@ PIECE = 2**16
 Stream = BytesIO | BufferedReader
 
 
-def check_complete(image: Image.Image, stream: Stream, start: int) -> None:
-    """Refuses a PNG or a JPEG whose pixels end early. Only images whose last pixels look like it are read again.
+def check_complete(image: Image.Image, stream: Stream, start: int, *, name: str) -> None:
+    """Refuses an image whose pixels end early. Only a PNG or JPEG whose last pixels look like it is read again.
 
     Args:
         image: loaded.
         stream: the file.
         start: where the image begins in it.
+        name: the image's name in notes.
 
     Raises:
         NotRead: pixels are missing.
@@ -48,20 +56,40 @@ def check_complete(image: Image.Image, stream: Stream, start: int) -> None:
         case "PNG":
             _check_png(image, stream, start)
         case "JPEG" | "MPO":
-            _check_jpeg(image, stream, start)
+            stream.seek(start)
+            _check_jpeg(image, stream.read(), name)
+        case "HEIF" | "AVIF":
+            check_coded_data(stream, start)
 
 
-def _check_jpeg(image: Image.Image, stream: Stream, start: int) -> None:
+def check_scans(data: bytes, *, name: str) -> None:
+    """Refuses a JPEG whose scans leave out a band of colour, and notes one whose scans leave out detail.
+
+    Args:
+        data: the file.
+        name: the image's name in notes.
+
+    Raises:
+        NotRead: a band is missing.
+    """
+    match missing_scans(data):
+        case "band":
+            raise NotRead(PIXELS_END)
+        case "detail":
+            note_first(FEWER_SCANS, name)
+
+
+def _check_jpeg(image: Image.Image, data: bytes, name: str) -> None:
+    check_scans(data, name=name)
     last: Any = image.getpixel((image.width - 1, image.height - 1))
     if not all(value in MISSING for value in (last if isinstance(last, tuple) else (last,))):
         return
-    stream.seek(start)
     try:
-        simplejpeg.decode_jpeg(stream.read(), colorspace="GRAY", min_width=1, min_height=1, min_factor=8)
+        simplejpeg.decode_jpeg(data, colorspace="GRAY", min_width=1, min_height=1, min_factor=8)
     except ValueError as error:
         # other complaints are of files that are whole
         if EARLY in str(error):
-            raise NotRead("it is damaged or truncated (its pixels end early)") from None
+            raise NotRead(PIXELS_END) from None
 
 
 def _check_png(image: Image.Image, stream: Stream, start: int) -> None:

@@ -216,7 +216,7 @@ def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -
     start = stream.tell()
     with open_image(stream, name=name) as image:
         image.load()
-        check_complete(image, stream, start)
+        check_complete(image, stream, start, name=name)
         plain, memory = to_plain(image, channels=channels, name=name, keep=False), held_by(image)
         if image.info.get("nclx_profile", {}).get("transfer_characteristics") in HDR:
             note_first(FOR_HDR, name)

@@ -9,7 +9,6 @@ import pytest
 import tifffile
 from PIL import Image
 
-from vitral.data import notes
 from vitral.data.images.decode import UnreadableImage, read_image
 
 GREY = np.tile(np.linspace(0, 255, 32).round().astype(np.uint8), (4, 1))
@@ -105,12 +104,6 @@ def test_orientation_in_xmp(form: str, options: dict[str, Any]) -> None:
     stream = BytesIO()
     Image.fromarray(COLOUR).save(stream, form, **options)
     assert read_image(stream.getvalue(), channels=3).size == (4, 32)
-
-
-@pytest.fixture
-def fresh_notes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notes, "_NOTED", set())
-    notes.note_once.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
