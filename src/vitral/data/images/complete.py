@@ -1,7 +1,6 @@
 """Files that end well but hold too few pixels: decoders make up the others, and say nothing."""
 
 import zlib
-from collections.abc import Iterator
 from io import BufferedReader, BytesIO
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image
 from vitral.data.images.errors import NotRead
 from vitral.data.images.items import check_coded_data
 from vitral.data.images.jpeg_header import missing_scans
+from vitral.data.images.png_data import FIRST_CHUNK, PIECE, SIGNATURE, compressed_rows
 from vitral.data.notes import note_first
 
 __all__ = ["check_complete", "check_scans"]
@@ -25,17 +25,11 @@ FEWER_SCANS = "its last scans are missing, so it shows less detail than it was m
 
 PIXELS_END = "it is damaged or truncated (its pixels end early)"
 
-SIGNATURE, HEADER = 8, 25
-"""Bytes before the chunks of a PNG, and of its first chunk."""
-
 BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Values of a pixel by the colour type of a PNG."""
 
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column, first row, and steps between columns and rows, of each pass of an interlaced PNG."""
-
-PIECE = 2**16
-"""Bytes that are decompressed at a time."""
 
 Stream = BytesIO | BufferedReader
 
@@ -94,14 +88,14 @@ def _check_jpeg(image: Image.Image, data: bytes, name: str) -> None:
 
 def _check_png(image: Image.Image, stream: Stream, start: int) -> None:
     stream.seek(start + SIGNATURE)
-    header = stream.read(HEADER)
+    header = stream.read(FIRST_CHUNK)
     interlaced = header[20] != 0
     last = image.crop((0, image.height - 1, image.width, image.height))
     if image.mode == "RGBA":
         last = last.convert("RGB")  # black pixels of which none is transparent
     suspicious = interlaced or last.getbbox() is None
     wanted, held, inflate = _png_size(header), 0, zlib.decompressobj()
-    for content in _png_data(stream):
+    for content in compressed_rows(stream):
         if suspicious and held < wanted:
             held += _inflated_size(inflate, content)
     if suspicious and held < wanted:
@@ -117,23 +111,6 @@ def _png_size(header: bytes) -> int:
         columns, rows = max(0, -(-(width - left) // across)), max(0, -(-(height - top) // down))
         total += rows * (1 + -(-columns * bits // 8)) if columns else 0
     return total
-
-
-def _png_data(stream: Stream) -> Iterator[bytes]:
-    """The compressed rows of a PNG, from a stream that stands before its second chunk.
-
-    Raises:
-        NotRead: a chunk of them has another checksum; Pillow does not compare it.
-    """
-    while len(head := stream.read(8)) == 8:
-        size, kind = int.from_bytes(head[:4]), head[4:]
-        if kind != b"IDAT":
-            stream.seek(size + 4, 1)
-            continue
-        content, checksum = stream.read(size), stream.read(4)
-        if int.from_bytes(checksum) != zlib.crc32(content, zlib.crc32(kind)):
-            raise NotRead("it is damaged (the checksum of its pixels is wrong)")
-        yield content
 
 
 def _inflated_size(inflate: Any, content: bytes) -> int:

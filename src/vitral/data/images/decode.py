@@ -155,8 +155,8 @@ def open_image(stream: Stream, *, formats: tuple[str, ...] | None = None, name: 
     if image.format == "TIFF" and tiff.is_decoded_wrongly(held := image.tag_v2):  # pyright: ignore[reportAttributeAccessIssue]
         return _read_bands(stream, start, held, name)
     if memory is None:
-        deep = image.format == "PNG" and png.is_deep(image, stream, start)
-        memory = reserve(decoding_cost(image, deep=deep, coefficients=_coefficients(image, stream, start)))
+        halves = image.format == "PNG" and png.is_deep(image, stream, start) and png.is_decoded_in_halves(image)
+        memory = reserve(decoding_cost(image, deep=halves, coefficients=_coefficients(image, stream, start)))
     return hold(_corrected(image, stream, start, name), memory)
 
 
