@@ -194,7 +194,8 @@ def _read_bands(stream: Stream, start: int, tags: tiff.Tags, name: str) -> Image
     tiff.check(tags)
     memory = reserve(tiff_cost(tags))
     stream.seek(start)
-    return hold(read_picture(stream.read(), tags, name=name), memory)
+    file = BytesIO(stream.read()) if start else stream  # whose offsets count from its beginning
+    return hold(read_picture(file, tags, name=name), memory)
 
 
 def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -> Image.Image:

@@ -11,11 +11,16 @@ from PIL import Image, PngImagePlugin
 from vitral.data.images.colour import gamma_table
 from vitral.data.images.png_data import LOW, SIGNATURE, deep_rows
 from vitral.data.images.values import parts, to_8_bits
+from vitral.data.notes import note_first
 
 __all__ = ["correct_values", "grey_levels", "is_decoded_in_halves", "is_deep", "other_gamma"]
 
 GREYS = {"L;2": 85, "L;4": 17}
 """What Pillow multiplies shades with, but not the transparent shade."""
+
+SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+"""Pillow's `chromaticity`: of white, red, green and blue."""
+PRIMARIES = "its primaries (cHRM) other than sRGB's are ignored"
 
 SMALL = 2**20
 """Pixels up to which colours are decoded once, not again to scale them."""
@@ -40,6 +45,7 @@ def correct_values(image: Image.Image, stream: Stream, start: int, *, name: str)
     """
     if not isinstance(image, PngImagePlugin.PngImageFile) or not image.tile:
         return image
+    _note_primaries(image, name)
     rawmode = str(image.tile[0][3])
     key = image.info.get("transparency")
     if rawmode in GREYS and key is not None:
@@ -61,6 +67,13 @@ def correct_values(image: Image.Image, stream: Stream, start: int, *, name: str)
     kept = list(rows()) if image.width * image.height <= SMALL else None
     white = _white_level((values[:, :, :3] for _, values in kept or rows()), bits)
     return _corrected(image, kept or rows(), name=name, white=white or 65535)
+
+
+def _note_primaries(image: Image.Image, name: str) -> None:
+    primaries = image.info.get("chromaticity")
+    known = "icc_profile" in image.info or "srgb" in image.info or image.mode in ("1", "L", "LA")
+    if primaries and not known and not np.allclose(primaries, SRGB_PRIMARIES, atol=0.005):
+        note_first(PRIMARIES, name)
 
 
 def _load_metadata(image: PngImagePlugin.PngImageFile, stream: Stream) -> None:

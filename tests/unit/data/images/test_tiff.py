@@ -186,3 +186,13 @@ def test_an_opened_file_that_pillow_reads_wrongly_is_refused() -> None:
         read_image(image, channels=3)
     with Image.open(BytesIO(encoded(COLOUR, photometric="rgb"))) as image:
         assert np.array_equal(np.asarray(read_image(image, channels=3)), COLOUR)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_big_endian_bigtiff(bits: int) -> None:
+    """Pillow does not identify it."""
+    colours = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype(np.uint8)
+    values = colours if bits == 8 else colours.astype(np.uint16) * 257
+    stream = BytesIO()
+    tifffile.imwrite(stream, values, photometric="rgb", bigtiff=True, byteorder=">")
+    assert np.array_equal(np.asarray(read_image(stream.getvalue(), channels=3)), colours)
