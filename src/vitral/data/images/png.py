@@ -54,15 +54,17 @@ def correct_values(image: Image.Image, stream: Stream, start: int, *, name: str)
         image.info["bits"] = _significant_bits(stream, start)
     if not is_deep(image, stream, start):
         return image
-    bits, in_halves = _significant_bits(stream, start), is_decoded_in_halves(image)
-    if in_halves:
+    bits, low = _significant_bits(stream, start), None
+    if is_decoded_in_halves(image):
         image.load()
         low = _low_bytes(stream, start, LOW[rawmode])
     else:
         _load_metadata(image, stream)
 
     def rows() -> Iterator[tuple[int, np.ndarray]]:
-        return _joined(image, low) if in_halves else deep_rows(stream, start, rawmode=rawmode, size=image.size)
+        if low is not None:
+            return _joined(image, low)
+        return deep_rows(stream, start, rawmode=rawmode, size=image.size)
 
     kept = list(rows()) if image.width * image.height <= SMALL else None
     white = _white_level((values[:, :, :3] for _, values in kept or rows()), bits)
