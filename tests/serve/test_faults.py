@@ -1,18 +1,22 @@
 """Clients that misbehave, and a service that answers the next one."""
 
+import asyncio
 import os
 import resource
 import socket
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
 from models import small_model
 from photographs import png_header
@@ -199,9 +203,64 @@ def test_a_deadline_that_passes_is_answered_and_its_image_not_computed(gate: Eve
         assert 'vitral_images_total{model="model",outcome="computed"} 3.0' in client.get("/metrics").text
 
 
-def test_a_model_that_is_not_ready_refuses(gate: Event) -> None:
-    from fastapi.testclient import TestClient
+def test_an_answer_that_is_ready_too_late_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy event loop learns late that a batch was computed."""
+    from vitral.serve import app
 
+    seconds, build = 0.0, app.predicted
+
+    def build_for_an_hour(*arguments: Any) -> dict[str, Any]:
+        nonlocal seconds
+        seconds = 3600.0
+        return build(*arguments)
+
+    with client_of(small_model()) as client:
+        monkeypatch.setattr(app, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + seconds))
+        monkeypatch.setattr(app, "predicted", build_for_an_hour)
+        late = client.post("/v1/predict", content=image_file(), headers=PNG)
+    assert late.status_code == 504
+
+
+def test_a_deadline_counts_from_the_arrival_of_the_head() -> None:
+    """A busy event loop begins later."""
+
+    async def late_app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/v1/predict":
+            scope["state"]["arrived"] = time.monotonic() - 3600
+        await application(scope, receive, send)
+
+    with client_of(small_model()) as client:
+        application = client.app
+        late = TestClient(late_app).post("/v1/predict", content=image_file(), headers=PNG)
+        assert late.status_code == 504
+        assert client.post("/v1/predict", content=image_file(), headers=PNG).status_code == 200
+
+
+@pytest.mark.parametrize(("waiting", "query"), [(4, ""), (3, "?timeout=0.000001")])
+def test_a_full_queue_refuses_before_it_reads_the_body(gate: Event, waiting: int, query: str) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    async def ask(app: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return await client.post(f"/v1/predict{query}", content=body(), headers=PNG)
+
+    with client_of(small_model(), queue=4, max_files=4, max_batch=1) as client, ThreadPoolExecutor(8) as pool:
+        gate.clear()
+        requests = [pool.submit(client.post, "/v1/predict", content=image_file(), headers=PNG) for _ in range(waiting)]
+        end = time.monotonic() + 60
+        while f'vitral_queue_images{{model="model"}} {waiting}.0' not in client.get("/metrics").text:
+            assert time.monotonic() < end
+        refused = asyncio.run(ask(client.app))
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        gate.set()
+        assert [request.result().status_code for request in requests] == [200] * waiting
+
+
+def test_a_model_that_is_not_ready_refuses(gate: Event) -> None:
     from vitral.serve import create_app
 
     gate.clear()
