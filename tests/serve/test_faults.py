@@ -10,7 +10,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -270,6 +270,20 @@ def test_a_model_that_is_not_ready_refuses(gate: Event) -> None:
             assert response.headers["retry-after"] == "1"
         assert client.get("/healthz").status_code == 200
         gate.set()
+
+
+def test_two_batches_are_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, compute = Barrier(2), Predictor.logits
+
+    def meet_and_compute(predictor: Predictor, images: object) -> object:
+        together.wait(300)
+        return compute(predictor, images)
+
+    monkeypatch.setattr("vitral.serve.engine._num_cores", lambda: 2)
+    with client_of(small_model(), timeout=600.0) as client, ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(Predictor, "logits", meet_and_compute)
+        requests = [pool.submit(client.post, "/v1/predict", content=image_file(seed), headers=PNG) for seed in range(2)]
+        assert [request.result().status_code for request in requests] == [200, 200]
 
 
 def test_a_batch_that_fails_is_one_error_and_the_next_request_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
