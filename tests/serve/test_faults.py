@@ -20,6 +20,7 @@ from fastapi.testclient import TestClient
 
 from models import small_model
 from photographs import png_header
+from processes import SECONDS
 from serve.client import client_of, image_file
 from serve.mutations import mutations
 from serve.running import Running, running, slow_model
@@ -48,7 +49,7 @@ def healthy_after(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def classify(service: Running, content: bytes | None = None) -> httpx.Response:
     content = image_file() if content is None else content
-    return httpx.post(f"{service.url}/v1/predict", content=content, headers=PNG, timeout=60)
+    return httpx.post(f"{service.url}/v1/predict", content=content, headers=PNG, timeout=SECONDS)
 
 
 def head(length: int) -> bytes:
@@ -89,7 +90,7 @@ def test_images_of_clients_that_have_gone_are_not_computed(service: Running) -> 
         connection.sendall(head(len(content)) + content)
     for connection in connections:
         connection.close()
-    end = time.monotonic() + 60
+    end = time.monotonic() + SECONDS
     while len(ended := [line for line in service.log if " POST /v1/predict " in line]) < 30:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -120,7 +121,7 @@ def test_what_is_no_http_is_refused(service: Running) -> None:
 def test_mutated_bodies_never_make_an_error_of_the_service(service: Running) -> None:
     """VITRAL_MUTATIONS=10000 sends more than a test has time for."""
     count = int(os.environ.get("VITRAL_MUTATIONS", "200"))
-    with httpx.Client(base_url=service.url, timeout=60) as client:
+    with httpx.Client(base_url=service.url, timeout=SECONDS) as client:
         for kind, body in mutations(count, seed=0):
             response = client.post("/v1/predict", content=body, headers={"content-type": kind})
             assert response.status_code in (200, 400, 413, 415, 422), (response.text, kind, body)
@@ -163,7 +164,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
     gate.set()
 
     def wait_and_compute(predictor: Predictor, images: object) -> object:
-        assert gate.wait(60)
+        assert gate.wait(SECONDS)
         return compute(predictor, images)
 
     monkeypatch.setattr(Predictor, "logits", wait_and_compute)
@@ -172,10 +173,10 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_return(gate: Event) -> None:
-    with client_of(small_model(), queue=4, max_files=4) as client, ThreadPoolExecutor(8) as pool:
+    with client_of(small_model(), queue=4, max_files=4, timeout=600.0) as client, ThreadPoolExecutor(8) as pool:
         gate.clear()
         requests = [pool.submit(client.post, "/v1/predict", content=image_file(seed), headers=PNG) for seed in range(4)]
-        end = time.monotonic() + 60
+        end = time.monotonic() + SECONDS
         while 'vitral_queue_images{model="model"} 4.0' not in client.get("/metrics").text:
             assert time.monotonic() < end
         refused = client.post("/v1/predict", content=image_file(), headers=PNG)
@@ -188,10 +189,10 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return(gate: Event) -> No
 
 
 def test_a_deadline_that_passes_is_answered_and_its_image_not_computed(gate: Event) -> None:
-    with client_of(small_model(), max_batch=1) as client, ThreadPoolExecutor(8) as pool:
+    with client_of(small_model(), max_batch=1, timeout=600.0) as client, ThreadPoolExecutor(8) as pool:
         gate.clear()
         first = pool.submit(client.post, "/v1/predict", content=image_file(), headers=PNG)
-        end = time.monotonic() + 60
+        end = time.monotonic() + SECONDS
         while 'vitral_queue_images{model="model"} 1.0' not in client.get("/metrics").text:
             assert time.monotonic() < end
         late = client.post("/v1/predict?timeout=1", content=image_file(), headers=PNG)
@@ -247,10 +248,11 @@ def test_a_full_queue_refuses_before_it_reads_the_body(gate: Event, waiting: int
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             return await client.post(f"/v1/predict{query}", content=body(), headers=PNG)
 
-    with client_of(small_model(), queue=4, max_files=4, max_batch=1) as client, ThreadPoolExecutor(8) as pool:
+    limits = {"queue": 4, "max_files": 4, "max_batch": 1, "timeout": 600.0}
+    with client_of(small_model(), **limits) as client, ThreadPoolExecutor(8) as pool:
         gate.clear()
         requests = [pool.submit(client.post, "/v1/predict", content=image_file(), headers=PNG) for _ in range(waiting)]
-        end = time.monotonic() + 60
+        end = time.monotonic() + SECONDS
         while f'vitral_queue_images{{model="model"}} {waiting}.0' not in client.get("/metrics").text:
             assert time.monotonic() < end
         refused = asyncio.run(ask(client.app))
@@ -276,7 +278,7 @@ def test_two_batches_are_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     together, compute = Barrier(2), Predictor.logits
 
     def meet_and_compute(predictor: Predictor, images: object) -> object:
-        together.wait(300)
+        together.wait(SECONDS)
         return compute(predictor, images)
 
     monkeypatch.setattr("vitral.serve.engine._num_cores", lambda: 2)
