@@ -277,7 +277,7 @@ def test_a_model_that_is_not_ready_refuses(gate: Event) -> None:
 def test_two_batches_are_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     together, compute = Barrier(2), Predictor.logits
 
-    def meet_and_compute(predictor: Predictor, images: object) -> object:
+    def meet_and_compute(predictor: Predictor, images: Any) -> Any:
         together.wait(SECONDS)
         return compute(predictor, images)
 

@@ -137,7 +137,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Notes when the head of a request arrived: a busy event loop handles it later."""
-        self.scope["state"]["arrived"] = time.monotonic()
+        self.scope.setdefault("state", {})["arrived"] = time.monotonic()
         super().on_headers_complete()
 
     def _close_if_idle(self, last: Any) -> None:
