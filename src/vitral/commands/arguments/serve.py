@@ -93,7 +93,7 @@ def add_batching(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=DEFAULTS.max_wait,
         metavar="TIME",
-        help="time that an image waits for others to share its batch (default: 5ms)",
+        help="time that an image waits for others to share its batch, where batches save time (default: 5ms)",
     )
     parser.add_argument(
         "--queue",
