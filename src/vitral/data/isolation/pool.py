@@ -83,8 +83,8 @@ class DecoderPool:
             self._idle.put(None)
         stack = ExitStack()
         memory = stack.enter_context(shared(processes))
-        self._starter = Starter(read, self.limits, memory)
-        stack.callback(self._starter.close)
+        self.starter = Starter(read, self.limits, memory)
+        stack.callback(self.starter.close)
         self.close = weakref.finalize(self, _close, self._idle, stack)
         """Ends the processes, once; so does the end of the program."""
 
@@ -120,12 +120,12 @@ class DecoderPool:
         try:
             with ExitStack() as stack:
                 file = _opened(stored, name, stack) if isinstance(stored, Path) else stored
-                worker = worker or _Worker(*self._starter.fork())
+                worker = worker or _Worker(*self.starter.fork())
                 answer, parts = self._ask(worker, file, request, end)
         except _Broken as broken:
             assert worker is not None
             worker.connection.close()
-            status, worker = self._starter.end_of(worker.pid), None
+            status, worker = self.starter.end_of(worker.pid), None
             if time.monotonic() >= end:
                 raise TimeoutError(f"{name} was not decoded in time") from None
             reason = str(broken) or _reason(status, self.limits)

@@ -39,6 +39,11 @@ class Starter:
         self._lock = threading.Lock()
         self._launch()
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def fork(self) -> tuple[int, socket.socket]:
         """The number of a new process, and the connection to it.
 
