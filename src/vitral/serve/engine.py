@@ -159,6 +159,8 @@ class Engine:
         Raises:
             UserError: the outputs are not finite.
         """
+        if self._decoders is not None:
+            self._decoders.start()
         preprocessing = self.facts.card.preprocessing
         pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
         task = self._compute["probabilities" if "probabilities" in self.facts.tasks else "features"]

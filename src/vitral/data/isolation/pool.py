@@ -101,6 +101,15 @@ class DecoderPool:
             f"{what} image; to keep them from files and the network too, pip install 'vitral[isolate]' and libseccomp"
         )
 
+    def start(self) -> None:
+        """Starts the processes before the first image comes.
+
+        Raises:
+            UserError: one cannot be started.
+        """
+        for worker in [self._idle.get() for _ in range(self.processes)]:
+            self._idle.put(worker or _Worker(*self.starter.fork()))
+
     def decode(self, stored: Path | bytes, *, name: str, drawn: bool = False, end: float = math.inf) -> Decoded:
         """Decodes an image.
 
