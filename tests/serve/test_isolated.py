@@ -23,7 +23,7 @@ def test_the_answers_are_the_same() -> None:
             damaged = client.post("/v1/predict", content=image_file()[:200], headers=PNG)
             other = client.post("/v1/predict", content=b"text", headers=PNG)
             refused = [(response.status_code, response.json()["detail"]) for response in (damaged, other)]
-            answers.append((answer["predictions"], attention.status_code, attention.content, refused))
+            answers.append((answer["images"], attention.status_code, attention.content, refused))
     assert answers[0] == answers[1]
     assert [code for code, _ in answers[1][3]] == [400, 415]
 
