@@ -36,13 +36,13 @@ def test_an_image_whose_decoder_crashes_is_counted_as_unreadable(
     screen: Screen, model: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "read_arrays", hostile.read_or_crash)
-    for way in ("crash", "allocate", "open_file"):
+    for way in ("crash", "allocate"):
         (tmp_path / f"{way}.png").write_text(way)
-    paths = [tmp_path / "crash.png", photographs / "cat", tmp_path / "allocate.png", tmp_path / "open_file.png"]
+    paths = [tmp_path / "crash.png", photographs / "cat", tmp_path / "allocate.png"]
     answer = screen.json("predict", model, *paths, "--isolate", code=1)
     assert len(answer["predictions"]) == len(list((photographs / "cat").iterdir()))
     reasons = [failure["reason"] for failure in answer["failures"]]
-    for reason, part in zip(reasons, ("SIGSEGV", "memory limit", "not permitted"), strict=True):
-        assert part in reason.lower() or part in reason
-    assert "3 of " in screen.errors
+    for reason, part in zip(reasons, ("SIGSEGV", "memory limit"), strict=True):
+        assert part in reason
+    assert "2 of " in screen.errors
     assert "Traceback" not in screen.errors

@@ -72,7 +72,7 @@ def has_filter() -> bool:
     # without the package, or without the library that it looks for
     except (ImportError, RuntimeError, OSError):
         return False
-    return pyseccomp.get_api() > 0 and Path("/proc/sys/kernel/seccomp").exists()
+    return pyseccomp.get_api() >= 2 and Path("/proc/sys/kernel/seccomp").exists()
 
 
 def _filter_calls() -> None:
