@@ -23,7 +23,7 @@ sys.path[:] = json.loads(sys.argv[2])
 from vitral.data.isolation.worker import main
 main(socket.socket(fileno=int(sys.argv[1])))
 """
-KNOWN = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_", "TMPDIR", "PYTHON", "VITRAL_MEMORY", "VITRAL_MAX_PIXELS")
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_", "TMPDIR", "PYTHON", "VITRAL_MEMORY", "VITRAL_MAX_PIXELS")
 """Variables of the environment that the processes get; others may be secrets."""
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """A process with several threads must not fork."""
@@ -94,7 +94,7 @@ class Starter:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a terminal's signals are for the process that answers
-                env={name: value for name, value in os.environ.items() if name.startswith(KNOWN)} | SINGLE_THREAD,
+                env={name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)} | SINGLE_THREAD,
             )
         with suppress(OSError):  # it has ended already, which the first fork finds out
             send(self._control, {"size": len(self._work)}, self._work)
