@@ -106,14 +106,14 @@ def task(job: tuple[str, str, int], work: Path) -> tuple[str, Row]:
 def jobs(seed: int) -> Iterator[tuple[str, str, int]]:
     """What to do next, without an end."""
     prng = random.Random(seed)
-    for name in LIMITS:
-        yield "limits", name, 0
-    for number, kind in zip(itertools.count(seed * 1_000_000), itertools.cycle(TURNS), strict=False):
-        yield "damaged files", kind, number
+    limits, kinds = itertools.cycle(LIMITS), itertools.cycle(TURNS)
+    for number in itertools.count(seed * 1_000_000):
+        yield "damaged files", next(kinds), number
         for turn in range(PER_ROUND):
             yield "killed", prng.choice(list(SCENARIOS)), number * PER_ROUND + turn
         yield "killed services", prng.choice(list(FLAGS)), number
         yield "damaged runs", "", number
+        yield "limits", next(limits), number
 
 
 def table(rows: dict[str, Row], *, seed: int, minutes: float) -> str:
