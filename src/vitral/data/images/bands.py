@@ -262,11 +262,11 @@ def _tiff_layout(stream: BytesIO | BufferedReader) -> Iterator[_Layout]:
             if find_spec("imagecodecs") is None:
                 refused += ": pip install 'vitral[images]'"
         yield _Layout(
-            shape=tuple(series.shape),
+            shape=tuple(int(side) for side in series.shape),  # damaged tags have several numbers
             dtype=np.dtype(series.dtype),
             load=lambda: series.asarray(maxworkers=1),
             axes=None if "Q" in series.axes else series.axes,  # Q: an array was saved as it was
-            chunk=tuple(page.chunks),
+            chunk=tuple(int(side) for side in page.chunks),
             nodata=None if tags[GDAL_NODATA] is None else str(tags[GDAL_NODATA].value),
             orientation=1 if tags[ORIENTATION] is None else int(tags[ORIENTATION].value),
             refused=refused,
