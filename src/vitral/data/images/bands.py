@@ -248,6 +248,11 @@ def _tiff_layout(stream: BytesIO | BufferedReader) -> Iterator[_Layout]:
     import tifffile  # an optional package, which `_reader` has checked
 
     with tifffile.TiffFile(stream) as file:
+        places: set[int] = set()
+        for page in file.pages:  # tifffile would follow a circle for ever
+            if page.offset in places:
+                raise ValueError("its pages form a circle")
+            places.add(page.offset)
         if len(file.series) > 1:
             with _NOTING:
                 note_once("a TIFF file has images of several sizes: of such files, only the first image is read")

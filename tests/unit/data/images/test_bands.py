@@ -435,3 +435,18 @@ def test_a_side_of_several_numbers_is_damage(tag: int) -> None:
     struct.pack_into("<I", content, entry + 4, 2)
     with pytest.raises(UnreadableImage, match="damaged"):
         read_bands(bytes(content), channels=3, name="a.tif")
+
+
+def test_pages_that_form_a_circle_are_damage() -> None:
+    """The second page names itself as the next."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.ones((4, 4, 3), np.uint16), photometric="rgb", byteorder="<", metadata=None)
+    content = bytearray(stream.getvalue())
+    (at,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, at)
+    circle = len(content) + len(content) % 2
+    struct.pack_into("<I", content, at + 2 + 12 * count, circle)
+    entry = struct.pack("<HHII", 256, 3, 1, 4)
+    content = content.ljust(circle, b"\0") + struct.pack("<H", 1) + entry + struct.pack("<I", circle)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read_bands(bytes(content), channels=3, name="a.tif")
