@@ -20,16 +20,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from chaos.folders import use_damaged
-from chaos.inputs import KINDS
 from chaos.kills import SCENARIOS, kill_and_resume, undisturbed
 from chaos.limits import LIMITS, run_limited
+from chaos.services import FLAGS, kill_services
 
 __all__ = ["Row", "jobs", "main", "table"]
 
 BATCH = 4000
 """Damaged files of one process, which starts in four seconds."""
-WEIGHTS = {"images": 6, "models": 2, "configurations": 1, "tables": 1}
-"""How often each kind of file has its turn."""
+TURNS = ("images", "models", "images", "configurations", "images", "models", "images", "tables", "images", "images")
+"""Which kind of file has its turn, again and again."""
 PER_ROUND = 6
 """Runs that are killed for each batch of damaged files."""
 
@@ -88,6 +88,9 @@ def task(job: tuple[str, str, int], work: Path) -> tuple[str, Row]:
         row.tried = 1
         if group == "limits":
             problems = run_limited(name, Path(folder))
+        elif group == "killed services":
+            outcome = kill_services(name, seed=seed, model=work / "reference" / "train" / "run", folder=Path(folder))
+            row.kills, problems = outcome.kills, [f"{name} {seed}: {problem}" for problem in outcome.problems]
         elif group == "damaged runs":
             what, outcome = use_damaged(work / "reference" / "train", Path(folder), seed=seed)
             problems = [f"{what}: {problem}" for problem in outcome.problems]
@@ -103,14 +106,14 @@ def task(job: tuple[str, str, int], work: Path) -> tuple[str, Row]:
 def jobs(seed: int) -> Iterator[tuple[str, str, int]]:
     """What to do next, without an end."""
     prng = random.Random(seed)
-    kinds, weights = list(KINDS), [WEIGHTS[kind] for kind in KINDS]
-    for name in LIMITS:
-        yield "limits", name, 0
+    limits, kinds = itertools.cycle(LIMITS), itertools.cycle(TURNS)
     for number in itertools.count(seed * 1_000_000):
-        yield "damaged files", prng.choices(kinds, weights)[0], number
+        yield "damaged files", next(kinds), number
         for turn in range(PER_ROUND):
             yield "killed", prng.choice(list(SCENARIOS)), number * PER_ROUND + turn
+        yield "killed services", prng.choice(list(FLAGS)), number
         yield "damaged runs", "", number
+        yield "limits", next(limits), number
 
 
 def table(rows: dict[str, Row], *, seed: int, minutes: float) -> str:

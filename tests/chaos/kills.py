@@ -1,7 +1,9 @@
 """Kills processes at random moments, resumes them with other workers, and compares the end with an undisturbed one."""
 
+import fcntl
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -19,6 +21,9 @@ SECONDS = 120
 """What a process may take to its end."""
 MOST_KILLS = 6
 """Kills of one run, which then goes on to its end."""
+
+SECONDS_TAKEN = re.compile(rb'"seconds": [-+.e0-9]+')
+"""What no two results have in common."""
 
 TRAINING = {
     "seed": 7,
@@ -72,6 +77,10 @@ class Scenario:
     """Processes."""
     workers: bool = True
     """Whether the commands take --data.workers."""
+    model: bool = False
+    """Whether the commands use a run, which is made before."""
+    script: Path | None = None
+    """What runs the commands, if not `vitral`."""
 
 
 RUN = ("run/model.safetensors", "run/config.json")
@@ -88,6 +97,9 @@ SWEEP = (
     *flags({**TRAINING, "train.steps": 40, "train.evaluate": "40steps"} | {"seed": None}),
 )
 SWEEP = tuple(word for word in SWEEP if word not in ("--seed", "None"))
+MODEL = ("train", "digits", *flags({"train.steps": 8, "model.depth": 1}), "--out", "run")
+SUITE = ("eval", "run", "--suite", "vtab-mini", "--device", "cpu")
+EXPORT = ("export", "run", "model.onnx")
 PACK = ("data", "pack", "photographs", "packed", "--short-side", "16", "--workers", "2")
 
 SCENARIOS: dict[str, Scenario] = {
@@ -107,6 +119,16 @@ SCENARIOS: dict[str, Scenario] = {
             workers=False,
         ),
         Scenario(name="pack", begin=PACK, resume=PACK, results=("packed/*/*.arrow", "packed/*/*.json"), workers=False),
+        Scenario(
+            name="suite",
+            begin=SUITE,
+            resume=SUITE,
+            results=("run/features/*.json",),
+            workers=False,
+            model=True,
+            script=Path(__file__).parents[1] / "cli" / "small_suite.py",
+        ),
+        Scenario(name="export", begin=EXPORT, resume=EXPORT, results=("model.onnx",), workers=False, model=True),
     )
 }
 
@@ -134,6 +156,8 @@ def kill_and_resume(name: str, *, seed: int, reference: Path, folder: Path) -> O
     scenario, prng, outcome = SCENARIOS[name], random.Random(f"{name} {seed}"), Outcome(scenario=name)
     seconds = undisturbed(scenario, reference)
     prepare(folder)
+    if scenario.model:
+        shutil.copytree(reference / "model", folder / "run")
     command: Sequence[str] = scenario.begin
     for _ in range(prng.randint(1, MOST_KILLS)):
         processes = launch(scenario, command, folder, prng)
@@ -164,24 +188,36 @@ def prepare(folder: Path) -> None:
 
 
 def undisturbed(scenario: Scenario, reference: Path) -> float:
-    """Makes the run that is compared with, once; the seconds that it took."""
+    """Makes the run that is compared with, once, also if several processes want it; the seconds that it took."""
+    reference.parent.mkdir(parents=True, exist_ok=True)
     record = reference / "seconds"
-    if not record.exists():
-        shutil.rmtree(reference, ignore_errors=True)
-        prepare(reference)
-        wait([start("--version", cwd=reference)], Outcome(scenario="start"))  # imports take longer than the run
-        outcome, started = Outcome(scenario=scenario.name), time.monotonic()
-        wait(launch(scenario, scenario.begin, reference, random.Random(0)), outcome, to_end=True)
-        assert not outcome.problems, outcome.problems
-        record.write_text(str(time.monotonic() - started))
+    with Path(f"{reference}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not record.exists():
+            record.write_text(str(make_reference(scenario, reference)))
     return float(record.read_text())
+
+
+def make_reference(scenario: Scenario, reference: Path) -> float:
+    """Runs a scenario to its end; the seconds that it took."""
+    shutil.rmtree(reference, ignore_errors=True)
+    prepare(reference)
+    wait([start("--version", cwd=reference)], Outcome(scenario="start"))  # imports take longer than the run
+    outcome = Outcome(scenario=scenario.name)
+    if scenario.model:
+        wait([start(*MODEL, cwd=reference)], outcome, to_end=True)
+        shutil.copytree(reference / "run", reference / "model")
+    started = time.monotonic()
+    wait(launch(scenario, scenario.begin, reference, random.Random(0)), outcome, to_end=True)
+    assert not outcome.problems, outcome.problems
+    return time.monotonic() - started
 
 
 def launch(scenario: Scenario, command: Sequence[str], folder: Path, prng: random.Random) -> tuple[Fork, ...]:
     workers = ("--data.workers", str(prng.choice(WORKERS))) if scenario.workers else ()
     if scenario.size == 2:
         return pair(*command, *workers, cwd=folder)
-    return (start(*command, *workers, cwd=folder),)
+    return (start(*command, *workers, cwd=folder, script=scenario.script),)
 
 
 def begun(scenario: Scenario, folder: Path) -> bool:
@@ -220,7 +256,9 @@ def wait(processes: Sequence[Fork], outcome: Outcome, *, to_end: bool = False) -
 def same(scenario: Scenario, folder: Path, reference: Path, outcome: Outcome) -> bool:
     """Whether the results are the same bytes."""
     collect: Callable[[Path], dict[str, bytes]] = lambda root: {  # noqa: E731
-        str(path.relative_to(root)): path.read_bytes() for pattern in scenario.results for path in root.glob(pattern)
+        str(path.relative_to(root)): SECONDS_TAKEN.sub(b"", path.read_bytes())
+        for pattern in scenario.results
+        for path in root.glob(pattern)
     }
     ours, theirs = collect(folder), collect(reference)
     different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))

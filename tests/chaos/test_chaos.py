@@ -10,6 +10,7 @@ from chaos.folders import use_damaged
 from chaos.inputs import KINDS
 from chaos.kills import SCENARIOS, flags, kill_and_resume, prepare
 from chaos.limits import run_limited
+from chaos.services import FLAGS, kill_services
 from forks import start
 
 TINY = {"train.steps": 8, "model.depth": 1, "checkpoint.every": "4steps", "train.log": "2steps"}
@@ -34,6 +35,17 @@ def test_everything_that_is_killed_ends_with_the_same_bytes(name: str, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_service_that_is_killed_answers_again(name: str, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    run = start("train", "digits", *flags(TINY), "--out", "run", cwd=tmp_path)
+    assert "step 8/8" in run.ended()
+    outcome = kill_services(name, seed=0, model=tmp_path / "run", folder=tmp_path)
+    assert not outcome.problems
+    assert outcome.kills == 3
+
+
+@pytest.mark.slow
 def test_damaged_runs_are_used_or_refused(tmp_path: Path) -> None:
     prepare(tmp_path / "reference")
     run = start("train", "digits", *flags(TINY), "--out", "run", cwd=tmp_path / "reference")
@@ -52,7 +64,7 @@ def test_limits_are_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
 def test_every_attack_has_its_turn() -> None:
     endless = jobs(3)
     groups = {next(endless)[0] for _ in range(50)}
-    assert groups == {"limits", "damaged files", "killed", "damaged runs"}
+    assert groups == {"limits", "damaged files", "killed", "killed services", "damaged runs"}
 
 
 def test_the_table_names_what_broke() -> None:

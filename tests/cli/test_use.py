@@ -387,6 +387,19 @@ def headless(tmp_path: Path) -> Path:
     return tmp_path / "encoder.npz"
 
 
+def test_inspect_refuses_weights_that_are_not_finite(
+    screen: Screen, model: Path, photographs: Path, tmp_path: Path
+) -> None:
+    broken = vitral.load(model)
+    with torch.no_grad():
+        broken.blocks[3].norm1.weight[0] = torch.nan
+    save_model(tmp_path / "broken", broken, broken.card)
+    for figure in ("attention", "filters", "positions"):
+        error = screen.refusal("inspect", tmp_path / "broken", photographs / "cat", "--figure", figure)
+        assert "outputs are not finite" in error
+    assert not list(tmp_path.glob("broken/*.png"))
+
+
 @pytest.mark.parametrize("form", ["google", "vitral", "timm", "transformers"])
 def test_a_model_without_a_head_names_no_classes(
     screen: Screen, headless: Path, photographs: Path, tmp_path: Path, form: str

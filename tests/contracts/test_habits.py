@@ -37,7 +37,7 @@ def test_workflow_and_script_install_what_the_tests_need() -> None:
     in_workflow = re.findall(r"apt-get install (?:--\S+ )*(.+)", "\n".join(workflow_commands()))
     in_script = re.findall(r"packages\+=\((.+)\)", required_text(".ci/run"))
     assert in_workflow == ["dataset-fashion-mnist"]
-    assert in_script == ["dataset-fashion-mnist", "chromium fonts-liberation", "npm"]
+    assert in_script == ["dataset-fashion-mnist", "chromium fonts-liberation", "libseccomp2", "npm"]
 
 
 def test_workflow_may_only_read() -> None:

@@ -12,7 +12,7 @@ from vitral.commands.arguments.checks import picture_path
 from vitral.commands.arguments.inspect import FIGURES, MAX_IMAGES
 from vitral.commands.arguments.weights import source_options
 from vitral.commands.evaluate.command import open_split, run_data
-from vitral.commands.loading import channels_of, load_and_note, output_path
+from vitral.commands.loading import channels_of, check_finite, load_and_note, output_path
 from vitral.commands.output import note, print_json, printable
 from vitral.commands.predict import image_files
 from vitral.data.images.bands import image_suffixes
@@ -43,6 +43,7 @@ def main(options: argparse.Namespace) -> None:
     else:
         names, default, suffixes = (options.figure,), f"{options.figure}.png", PICTURES
     path = picture_path(options.out, default=output_path(options.run, default), suffixes=suffixes)
+    check_finite(model, options.run)
     with_images = any(name in NEEDS_IMAGES for name in names)
     if with_images and (channels := channels_of(model)) is not None:
         note(f"pictures show the mean of {channels} normalised channels")

@@ -4,11 +4,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from vitral.commands.output import note
 from vitral.data.config import DataConfig
 from vitral.errors import UserError
 from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.models import Model
+from vitral.serve.predictor import NOT_FINITE
 from vitral.weights.adapt import adapt_model
 from vitral.weights.load import load_with_report
 from vitral.weights.read import LoadReport
@@ -16,6 +20,7 @@ from vitral.weights.read import LoadReport
 __all__ = [
     "channels_of",
     "check_channels",
+    "check_finite",
     "check_head",
     "load_and_note",
     "load_classifier",
@@ -58,6 +63,24 @@ def check_channels(model: Model | ExportedModel, data: DataConfig) -> None:
     if data.channels != (channels := channels_of(model)):
         takes = "pictures: leave out --data.channels" if channels is None else f"{channels} channels: give that number"
         raise UserError(f"--data.channels is {data.channels}, and the model takes {takes}")
+
+
+@torch.inference_mode()
+def check_finite(model: Model, where: str | Path) -> None:
+    """Computes a black image, as damaged weights give no sensible picture either.
+
+    Raises:
+        UserError: the model's outputs are not finite.
+    """
+    assert model.card is not None
+    preprocessing = model.card.preprocessing
+    if preprocessing.bands and not preprocessing.mean:
+        return  # such a model takes no image before it is trained
+    black = torch.from_numpy(np.zeros((1, *preprocessing.image_size, preprocessing.channels), preprocessing.dtype))
+    images = preprocessing.normalise(black)
+    outputs = model(images) if model.card.classes else model.features(images).pooled
+    if not outputs.isfinite().all():
+        raise UserError(f"{where}: {NOT_FINITE}")
 
 
 def check_head(model: Model | ExportedModel, where: str | Path) -> None:

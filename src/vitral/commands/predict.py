@@ -42,7 +42,10 @@ def main(options: argparse.Namespace) -> None:
         device=options.device,
         batch_size=options.batch_size,
         precision=options.precision,
+        isolate=options.isolate,
     )
+    if predictor.decoders is not None:
+        note(predictor.decoders.protection)
     files = image_files(options.images, image_suffixes(channels_of(model)))
     card = predictor.card
     top_k = min(3, len(card.classes)) if options.top is None and card.target == "class" else options.top

@@ -33,6 +33,8 @@ class ServeConfig:
     """Processes that read and compute images; 0: the service's own."""
     compile: bool = False
     """Whether models are compiled by torch.compile, which takes longer to start."""
+    isolate: bool = False
+    """Whether images are decoded in confined processes, see `vitral.data.isolation.pool.DecoderPool`."""
     token: str | None = field(default=None, repr=False)
     """Bearer token that requests must carry; None: the service is open."""
 

@@ -1,6 +1,7 @@
 """One model with its threads: reads images and computes them in batches."""
 
 import hashlib
+import logging
 import math
 import os
 import time
@@ -22,6 +23,7 @@ from vitral.export.registry import BACKENDS
 from vitral.models import Model, blank_model
 from vitral.serve.batching import Batcher, BatchStats
 from vitral.serve.config import ServeConfig
+from vitral.serve.decoding import isolated_decoders
 from vitral.serve.predictor import NOT_FINITE, Predictor, probabilities
 from vitral.serve.problems import Problem
 from vitral.serve.reading import draw, read_upload
@@ -29,6 +31,8 @@ from vitral.serve.uploads import Upload
 from vitral.vit import ViT
 
 __all__ = ["Engine", "ModelFacts", "Outcome", "Request", "Task"]
+
+LOG = logging.getLogger("vitral.serve")
 
 Task = Literal["probabilities", "features", "attention"]
 """What is computed of an image."""
@@ -116,6 +120,10 @@ class Engine:
             initializer=partial(torch.set_num_threads, _num_cores() // num_threads),
         )
         self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix=f"reader {name}")
+        self._decoders = None
+        if config.isolate:
+            self._decoders = isolated_decoders(predictor.card.preprocessing, processes=NUM_READERS)
+            LOG.info("%s: %s", name, self._decoders.protection)
         self._compute = {"probabilities": self._probabilities, "features": self._features, "attention": self._attention}
 
     def start(self) -> Future:
@@ -127,6 +135,8 @@ class Engine:
         """Finishes what is queued and ends the threads."""
         self._batcher.close()
         self._readers.shutdown(cancel_futures=True)
+        if self._decoders is not None:
+            self._decoders.close()
 
     def submit(self, request: Request) -> Future[Outcome]:
         """Reads and computes an image; cancel the future if its result is no longer needed."""
@@ -139,7 +149,13 @@ class Engine:
             return
         drawn, upload = request.task == "attention", request.upload
         try:
-            read = read_upload(upload, self.facts.card.preprocessing, deadline=request.deadline, drawn=drawn)
+            read = read_upload(
+                upload,
+                self.facts.card.preprocessing,
+                deadline=request.deadline,
+                drawn=drawn,
+                decoders=self._decoders,
+            )
             item = (read.pixels, request.layer) if drawn else read.pixels
             job = self._batcher.submit(self._compute[request.task], item, deadline=request.deadline)
         except Problem as problem:
@@ -174,6 +190,8 @@ class Engine:
         Raises:
             UserError: the outputs are not finite.
         """
+        if self._decoders is not None:
+            self._decoders.start()
         preprocessing = self.facts.card.preprocessing
         pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
         task = self._compute["probabilities" if "probabilities" in self.facts.tasks else "features"]

@@ -19,11 +19,13 @@ from torch import Tensor
 from vitral.card import ModelCard
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import PixelBatch, Pixels
+from vitral.data.isolation.pool import DecoderPool
 from vitral.device import pick_device
 from vitral.errors import UserError, unknown_name
 from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
 from vitral.models import Model
+from vitral.serve.decoding import isolated_decoders
 from vitral.vit import ViT
 from vitral.weights.folder import ModelConfig
 from vitral.weights.load import load
@@ -85,6 +87,7 @@ class Predictor:
         device: str | torch.device = "auto",
         batch_size: int = 64,
         precision: str = "auto",
+        isolate: bool = False,
     ) -> None:
         """
         Args:
@@ -92,10 +95,11 @@ class Predictor:
             device: such as `cpu` or `cuda:1`; auto is a GPU if there is one.
             batch_size: images that are computed together, and held in memory at most.
             precision: of the arithmetic, one of `Precision`; auto is bfloat16 (autocast) on a GPU, float32 on a CPU.
+            isolate: whether files are decoded in confined processes, see `DecoderPool`.
 
         Raises:
             UserError: the folder is no model, the model has no card or one that does not fit it, there is no such
-                device or precision, or `batch_size` is below 1.
+                device or precision, `batch_size` is below 1, or `isolate` is set and the system is not Linux.
         """
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
@@ -109,6 +113,10 @@ class Predictor:
         self.model = model.to(self.device).eval()
         self.batch_size = batch_size
         self.card = _valid_card(self.model)
+        self.decoders: DecoderPool | None = None
+        """The confined processes; None: this process decodes."""
+        if isolate:
+            self.decoders = isolated_decoders(self.card.preprocessing, processes=NUM_READERS)
         # a number such as a year has more digits than bfloat16
         chosen = precision == "auto" and self.device.type == "cuda" and self.card.target != "regression"
         self.bfloat16 = precision == "bfloat16" or chosen
@@ -236,6 +244,8 @@ class Predictor:
 
     def _read(self, image: ImageLike, name: str) -> Pixels:
         preprocessing, file = self.card.preprocessing, Path(image) if isinstance(image, str) else image
+        if self.decoders is not None and isinstance(file, Path | bytes):
+            return self.decoders.decode(file, name=name).pixels
         if isinstance(file, np.ndarray) and not preprocessing.bands:
             file = Image.fromarray(file[:, :, 0] if file.ndim == 3 and file.shape[2] == 1 else file)
         return preprocessing.pixels(preprocessing.read(file, name=name))

@@ -12,19 +12,14 @@ from torch import Tensor
 from vitral.data.images.errors import TooLarge, UnreadableImage
 from vitral.data.images.formats import HEADER_BYTES, foreign_format
 from vitral.data.images.preprocess import Preprocessing
-from vitral.inspection.look import visible_part
+from vitral.data.isolation.pool import DecoderPool
 from vitral.inspection.picture import overlay_rollout
 from vitral.serve.batching import DeadlinePassed
+from vitral.serve.decoding import read_arrays
 from vitral.serve.problems import Problem
 from vitral.serve.uploads import Upload
 
 __all__ = ["ReadImage", "draw", "read_upload"]
-
-PICTURE_PIXELS = 640
-"""Longer side of a picture of attention."""
-
-PIXEL_ART = 64
-"""Images with a longer side of at most this many pixels are enlarged without smoothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +34,14 @@ class ReadImage:
     """The part of the image that the model gets, at the size of a picture of attention; None if it is not drawn."""
 
 
-def read_upload(upload: Upload, preprocessing: Preprocessing, *, deadline: float, drawn: bool) -> ReadImage:
+def read_upload(
+    upload: Upload,
+    preprocessing: Preprocessing,
+    *,
+    deadline: float,
+    drawn: bool,
+    decoders: DecoderPool | None = None,
+) -> ReadImage:
     """Reads an image as preprocessing does.
 
     Args:
@@ -47,6 +49,7 @@ def read_upload(upload: Upload, preprocessing: Preprocessing, *, deadline: float
         preprocessing: of the model.
         deadline: reading of `time.monotonic()`.
         drawn: whether attention will be drawn over it.
+        decoders: confined processes that read it; None: this process does.
 
     Raises:
         Problem: it cannot be read.
@@ -55,12 +58,20 @@ def read_upload(upload: Upload, preprocessing: Preprocessing, *, deadline: float
     if time.monotonic() > deadline:
         raise DeadlinePassed
     try:
-        image = preprocessing.read(upload.content, name=upload.name)
-        pixels = preprocessing.pixels(image)
+        if decoders is None:
+            pixels, picture = read_arrays(preprocessing, BytesIO(upload.content), upload.name, drawn)
+        else:
+            decoded = decoders.decode(upload.content, name=upload.name, drawn=drawn, end=deadline)
+            pixels, picture = decoded.pixels, decoded.picture
     except UnreadableImage as error:
         raise _problem(upload, error) from None
-    picture = _scaled(visible_part(image, preprocessing)) if drawn else None
-    return ReadImage(sha256=hashlib.sha256(upload.content).hexdigest(), pixels=pixels, picture=picture)
+    except TimeoutError:
+        raise DeadlinePassed from None
+    return ReadImage(
+        sha256=hashlib.sha256(upload.content).hexdigest(),
+        pixels=pixels,
+        picture=None if picture is None else Image.fromarray(picture),
+    )
 
 
 def draw(picture: Image.Image, rollout: Tensor) -> bytes:
@@ -77,10 +88,3 @@ def _problem(upload: Upload, error: UnreadableImage) -> Problem:
     if isinstance(error.__cause__, TooLarge | Image.DecompressionBombError):
         return Problem(413, f"{upload.name} takes more pixels or memory than the service allows: send a smaller image")
     return Problem(400, str(error))
-
-
-def _scaled(picture: Image.Image) -> Image.Image:
-    longer = max(picture.size)
-    scale = PICTURE_PIXELS / longer
-    size = max(round(scale * picture.width), 1), max(round(scale * picture.height), 1)
-    return picture.resize(size, Image.Resampling.NEAREST if longer <= PIXEL_ART else Image.Resampling.LANCZOS)

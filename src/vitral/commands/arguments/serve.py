@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.predict import MEMORY_HELP, PRECISION_HELP
+from vitral.commands.arguments.predict import ISOLATE_HELP, MEMORY_HELP, PRECISION_HELP
 from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError
 from vitral.serve.config import ServeConfig
@@ -43,6 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="file with the bearer token that requests must carry"
     )
+    parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
     parser.add_argument(
         "--drain", type=seconds, default=30.0, metavar="TIME", help="time to finish requests on SIGTERM (default: 30s)"
     )
@@ -57,7 +58,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         raise UserError(f"--max-pixels must be at least 1, not {options.max_pixels}")
     options.models = named_models(options.models)
     token = read_token(options.token_file)
-    names = ("max_batch", "max_wait", "queue", "timeout", "body_timeout", "max_body", "max_files", "workers", "compile")
+    names = (
+        "max_batch",
+        "max_wait",
+        "queue",
+        "timeout",
+        "body_timeout",
+        "max_body",
+        "max_files",
+        "workers",
+        "compile",
+        "isolate",
+    )
     values = {name: getattr(options, name) for name in names}
     try:
         options.config = ServeConfig(**values, token=token)

@@ -248,6 +248,11 @@ def _tiff_layout(stream: BytesIO | BufferedReader) -> Iterator[_Layout]:
     import tifffile  # an optional package, which `_reader` has checked
 
     with tifffile.TiffFile(stream) as file:
+        places: set[int] = set()
+        for page in file.pages:  # tifffile would follow a circle for ever
+            if page.offset in places:
+                raise ValueError("its pages form a circle")
+            places.add(page.offset)
         if len(file.series) > 1:
             with _NOTING:
                 note_once("a TIFF file has images of several sizes: of such files, only the first image is read")
@@ -262,11 +267,11 @@ def _tiff_layout(stream: BytesIO | BufferedReader) -> Iterator[_Layout]:
             if find_spec("imagecodecs") is None:
                 refused += ": pip install 'vitral[images]'"
         yield _Layout(
-            shape=tuple(series.shape),
+            shape=tuple(int(side) for side in series.shape),  # damaged tags have several numbers
             dtype=np.dtype(series.dtype),
             load=lambda: series.asarray(maxworkers=1),
             axes=None if "Q" in series.axes else series.axes,  # Q: an array was saved as it was
-            chunk=tuple(page.chunks),
+            chunk=tuple(int(side) for side in page.chunks),
             nodata=None if tags[GDAL_NODATA] is None else str(tags[GDAL_NODATA].value),
             orientation=1 if tags[ORIENTATION] is None else int(tags[ORIENTATION].value),
             refused=refused,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -149,11 +150,13 @@ class Preprocessing:
         """Type of `pixels`."""
         return np.float32 if self.bands else np.uint8
 
-    def read(self, stored: Path | bytes | Image.Image | np.ndarray, *, name: str | None) -> AnyImage:
+    def read(
+        self, stored: Path | bytes | BytesIO | BufferedReader | Image.Image | np.ndarray, *, name: str | None
+    ) -> AnyImage:
         """Reads an image for `pixels` and the crops.
 
         Args:
-            stored: as a `Source` stores it.
+            stored: as a `Source` stores it, or an open file.
             name: the image's name in errors.
 
         Raises:

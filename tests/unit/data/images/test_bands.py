@@ -2,6 +2,7 @@
 
 import io
 import logging
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -418,3 +419,34 @@ def test_a_tile_that_claims_too_much() -> None:
     for place in places:
         content[place : place + 2] = (65520).to_bytes(2, "little")
     assert "one of its tiles" in refusal(bytes(content), 5)
+
+
+@pytest.mark.parametrize("tag", [256, 257, 322, 323])
+def test_a_side_of_several_numbers_is_damage(tag: int) -> None:
+    """Width, length, and those of tiles."""
+    stream = io.BytesIO()
+    planes = np.ones((3, 20, 24), np.uint16)
+    tifffile.imwrite(stream, planes, tile=(16, 16), photometric="minisblack", planarconfig="separate", byteorder="<")
+    content = bytearray(stream.getvalue())
+    (at,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, at)
+    entries = [at + 2 + 12 * number for number in range(count)]
+    (entry,) = (entry for entry in entries if struct.unpack_from("<H", content, entry) == (tag,))
+    struct.pack_into("<I", content, entry + 4, 2)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read_bands(bytes(content), channels=3, name="a.tif")
+
+
+def test_pages_that_form_a_circle_are_damage() -> None:
+    """The second page names itself as the next."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.ones((4, 4, 3), np.uint16), photometric="rgb", byteorder="<", metadata=None)
+    content = bytearray(stream.getvalue())
+    (at,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, at)
+    circle = len(content) + len(content) % 2
+    struct.pack_into("<I", content, at + 2 + 12 * count, circle)
+    entry = struct.pack("<HHII", 256, 3, 1, 4)
+    content = content.ljust(circle, b"\0") + struct.pack("<H", 1) + entry + struct.pack("<I", circle)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read_bands(bytes(content), channels=3, name="a.tif")
