@@ -10,6 +10,7 @@ from vitral.commands.models import gigabytes
 from vitral.commands.output import note, print_json, print_table, printable
 from vitral.commands.plan import duration, rounded
 from vitral.datasets.registry import DATA_SETS
+from vitral.errors import UserError
 from vitral.studies.picture import draw_study
 from vitral.studies.planning import StudyPlan, plan_study
 from vitral.studies.registry import STUDIES, load_study
@@ -33,6 +34,9 @@ def main(options: argparse.Namespace) -> None:
         plan = plan_study(study, arms, seeds=options.seeds, folder=options.out, jobs=options.jobs, size=options.size)
         print_json(plan.as_dict()) if options.json else print_plan(plan)
         return
+    folder = options.out / f"{study.name}-{options.size}"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}, the folder of the results, is a file: move it, or choose another --out")
     try:
         runs = run_arms(
             arms, metrics=study.metrics, seeds=options.seeds, folder=options.out, jobs=options.jobs, log=note
@@ -41,7 +45,6 @@ def main(options: argparse.Namespace) -> None:
         note(f"{stop}; the same command resumes the study")
         raise SystemExit(128 + stop.signum) from None
     result = collect(study, options.size, seeds=options.seeds, arms=arms, runs=runs)
-    folder = options.out / f"{study.name}-{options.size}"
     write_results(result, folder)
     draw_study(result, folder)
     if options.json:

@@ -168,12 +168,14 @@ def train_run(run: PlannedRun) -> RunResult:
 def _fit(run: PlannedRun) -> dict[str, float]:
     """Trains to the end; returns accuracy on test images, if the run learns from labels."""
     folder = run.folder if (run.folder / "run.json").exists() else Run.create(run.folder, recipe="study").path
-    with (
-        closing(Run(folder)) as opened,
-        (folder.parent / f"{run.key}.log").open("a") as log,
-        redirect_stderr(log),
-    ):
-        final = fit(opened, run.config)
+    log_path = folder.parent / f"{run.key}.log"
+    try:
+        with closing(Run(folder)) as opened, log_path.open("a") as log, redirect_stderr(log):
+            final = fit(opened, run.config)
+    except UserError:
+        if not folder.exists():  # refused before its first step
+            log_path.unlink()
+        raise
     accuracies = [value for name, value in final.items() if name.endswith("/top1")]
     return {TOP1: accuracies[0]} if accuracies else {}
 
