@@ -9,7 +9,7 @@ from rich.table import Table
 from vitral.commands.models import gigabytes
 from vitral.commands.output import note, print_json, print_table, printable
 from vitral.commands.plan import duration, rounded
-from vitral.datasets.registry import DATA_SETS
+from vitral.datasets.registry import DATA_SETS, TASKS
 from vitral.errors import UserError
 from vitral.studies.picture import draw_study
 from vitral.studies.planning import StudyPlan, plan_study
@@ -60,12 +60,18 @@ def changed(arms: list[Arm], options: argparse.Namespace) -> list[Arm]:
     def change(run: RunConfig) -> RunConfig:
         if options.steps is not None:
             run = replace(run, train=replace(run.train, steps=options.steps))
-        entry = DATA_SETS.get(run.data.source)
-        if options.data_root is not None and not (entry and not entry.files):  # digits come with their images
+        if options.data_root is not None and not brings_images(run.data.source):
             run = replace(run, data=replace(run.data, root=options.data_root))
         return run
 
     return [replace(arm, config=change(arm.config), start=arm.start and change(arm.start)) for arm in arms]
+
+
+def brings_images(source: str) -> bool:
+    """Whether a data set or task comes with its images, as digits do."""
+    task = TASKS.get(source)
+    entry = DATA_SETS.get(source) or (task and task.data)
+    return entry is not None and not entry.files
 
 
 def list_studies(*, as_json: bool) -> None:
@@ -96,7 +102,8 @@ def print_plan(plan: StudyPlan) -> None:
 def print_result(result: StudyResult) -> None:
     """Prints the table, what the paper found, and each finding with its verdict."""
     study = result.study
-    print_table(f"{study.title} ({study.source}), size {result.size}", result.rows())
+    title = f"{study.title} ({study.source}), size {result.size}"
+    print_table(title, result.bar_rows() or result.rows())
     print(f"The paper found: {study.sentence}")
     for outcome in result.outcomes:
         print(f"{outcome.verdict}: {outcome.claim}: {outcome.detail}")

@@ -18,7 +18,7 @@ import torch
 from vitral.datasets.opening import open_data
 from vitral.errors import UserError
 from vitral.studies.runs import PlannedRun, RunResult, plan_runs, train_run
-from vitral.studies.study import Arm
+from vitral.studies.study import Arm, as_text
 from vitral.train.interrupts import Interrupted, Interrupts
 
 __all__ = ["RUNS", "run_arms", "unique_runs"]
@@ -78,7 +78,7 @@ def _check_data(runs: Sequence[PlannedRun]) -> None:
     Raises:
         UserError: the data is missing or cannot be read.
     """
-    stored = [replace(run.config.data, limit=None) for run in runs]
+    stored = [replace(run.config.data, limit=None) for run in runs if run.trains]
     for number, data in enumerate(stored):
         if data not in stored[:number]:
             open_data(data)
@@ -169,7 +169,7 @@ def _begin_worker(threads: int) -> None:
 def _summary(result: RunResult) -> str:
     if result.failure:
         return result.failure
-    return ", ".join(f"{name} {value:.2%}" for name, value in result.metrics.items()) or "trained"
+    return ", ".join(f"{name} {as_text(name, value)}" for name, value in result.metrics.items()) or "trained"
 
 
 def _duration(seconds: float) -> str:
