@@ -16,6 +16,9 @@ __all__ = ["draw_study"]
 
 OWN, PAPER = "#4c78a8", "#b3372f"
 
+MAX_TICKS = 6
+"""Places on a logarithmic axis that are labelled with their values instead of powers of ten."""
+
 MARKERS = "osD^vP*X"
 
 
@@ -47,6 +50,10 @@ def lines(result: StudyResult) -> Figure:
         axes.set_ylabel(metric)
         if result.study.log_x:
             axes.set_xscale("log")
+            places = sorted({arm.x for arm in result.arms if arm.x is not None})
+            if len(places) <= MAX_TICKS:
+                axes.set_xticks(places, [f"{place:,g}" for place in places])
+                axes.minorticks_off()
         if metric in UNTRAINED:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -6,12 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vitral.config import read_json
+from vitral.errors import UserError
 from vitral.files import as_csv, as_markdown, write_atomically, write_json
 from vitral.studies.findings import Outcome, Side
+from vitral.studies.registry import load_study
 from vitral.studies.runs import RunResult
 from vitral.studies.study import UNTRAINED, Arm, Size, Study, as_text
 
-__all__ = ["StudyResult", "collect", "write_results"]
+__all__ = ["StudyResult", "as_page", "collect", "read_results", "write_results"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,40 @@ def write_results(result: StudyResult, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", result.as_dict())
     write_atomically(folder / "results.csv", lambda file: file.write(as_csv(_long_rows(result)).encode()))
-    write_atomically(folder / "results.md", lambda file: file.write(_as_page(result).encode()))
+    page = as_page(result, picture="figure.png")
+    write_atomically(folder / "results.md", lambda file: file.write(page.encode()))
+
+
+def read_results(folder: Path) -> StudyResult:
+    """The result of a study as `write_results` wrote it, its findings tested anew.
+
+    Raises:
+        UserError: the file is missing or damaged, or the study has other settings now.
+    """
+    path = folder / "results.json"
+    saved = read_json(path)
+    try:
+        study, size, seeds = load_study(saved["study"]), saved["size"], saved["seeds"]
+        runs = {arm["name"]: _read_runs(arm, len(seeds)) for arm in saved["arms"]}
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{path} is damaged ({error}): run the study again") from None
+    arms = study.arms_of(size)
+    if [arm.name for arm in arms] != list(runs):
+        raise UserError(f"{path} has other settings than the study {study.name} has now: run the study again")
+    return collect(study, size, seeds=seeds, arms=arms, runs=runs)
+
+
+def _read_runs(arm: dict[str, Any], count: int) -> list[RunResult]:
+    """The runs of an arm, which all failed if it has no values."""
+    failure = next(iter(arm["failures"]), None)
+    return [
+        RunResult(
+            metrics={metric: values[index] for metric, values in arm["values"].items() if values},
+            seconds=arm["seconds"][index],
+            failure=failure,
+        )
+        for index in range(count)
+    ]
 
 
 def _long_rows(result: StudyResult) -> list[list[Any]]:
@@ -140,7 +176,13 @@ def _long_rows(result: StudyResult) -> list[list[Any]]:
     return rows
 
 
-def _as_page(result: StudyResult) -> str:
+def as_page(result: StudyResult, *, picture: str) -> str:
+    """The result in Markdown.
+
+    Args:
+        result: of the study.
+        picture: path of its picture, from the page.
+    """
     study = result.study
     findings = [["finding", "verdict", "numbers"]]
     findings += [[outcome.claim, outcome.verdict, outcome.detail] for outcome in result.outcomes]
@@ -148,7 +190,7 @@ def _as_page(result: StudyResult) -> str:
     parts = [
         f"# {study.title}",
         f"{study.source}; size {result.size}, seeds {seeds}; mean ± standard deviation over seeds.",
-        "![figure](figure.png)",
+        f"![{study.title}]({picture})",
         *([as_markdown(result.bar_rows())] if result.bar_rows() else []),
         as_markdown(result.rows()),
         as_markdown(findings),
