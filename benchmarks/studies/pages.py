@@ -7,7 +7,7 @@ To land a result, copy its folder, such as `studies/axial-mini`, into this one f
 
 from pathlib import Path
 
-from vitral.files import as_markdown, write_atomically
+from vitral.files import write_atomically
 from vitral.studies.results import StudyResult, as_page, read_results
 
 RESULTS = Path(__file__).parent
@@ -27,16 +27,15 @@ def pages() -> dict[str, str]:
 
 def index(results: dict[str, StudyResult]) -> str:
     """A row for each finding."""
-    rows = [["study", "size", "finding", "verdict"]]
+    rows = ["| study | size | finding | verdict |", "|---|---|---|---|"]
     for name, result in results.items():
         link = f"[{result.study.title}]({name}.md)"
-        rows += [[link, result.size, outcome.claim, outcome.verdict] for outcome in result.outcomes]
+        rows += [f"| {link} | {result.size} | {outcome.claim} | {outcome.verdict} |" for outcome in result.outcomes]
     introduction = (
         "What the [studies](../studies.md) found, each finding with the verdict of its test. Where a study is not "
         "listed, its results are not in the repository yet: `vitral study NAME` runs it."
     )
-    table = as_markdown(rows).strip() if results else "There are none yet."
-    return f"# Results\n\n{introduction}\n\n{table}\n"
+    return "\n".join(["# Results", "", introduction, "", *rows, ""])
 
 
 def main() -> None:
