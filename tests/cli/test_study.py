@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 import vitral.commands.study
+import vitral.studies.runs
 from cli.screen import Screen
 from tiny import tiny_run
 from vitral.data.config import DataConfig
+from vitral.errors import UserError
+from vitral.runs.run import Run
 from vitral.studies.findings import Ordering, Side
 from vitral.studies.registry import STUDIES
 from vitral.studies.study import TOP1, Arm, Study
+from vitral.train.config import RunConfig
 
 
 @pytest.fixture
@@ -82,8 +86,28 @@ def test_wrong_use_is_one_sentence(screen: Screen, words: list[str], sentence: s
     assert sentence in screen.refusal("study", *words)
 
 
-def test_missing_data_is_named(screen: Screen, tmp_path: Path) -> None:
-    words = ("positions", "--data-root", tmp_path / "nothing", "--out", tmp_path / "out")
+def test_missing_data_is_named_and_nothing_is_written(screen: Screen, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    words = ("positions", "--data-root", tmp_path / "nothing", "--out", out)
     assert "nothing is not a folder" in screen.refusal("study", *words)
     assert "nothing is not a folder" in screen.refusal("study", "plan", *words)
-    assert not list((tmp_path / "out").rglob("run.json"))
+    assert not out.parent.exists()
+
+
+def test_a_refused_run_leaves_nothing(
+    screen: Screen, tmp_path: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run: Run, _: RunConfig) -> None:
+        run.lock()
+        run.discard()
+        raise UserError("this needs more memory")
+
+    monkeypatch.setattr(vitral.studies.runs, "fit", refuse)
+    assert "more memory" in screen.refusal("study", "positions", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_results_go_is_refused_before_training(screen: Screen, tmp_path: Path) -> None:
+    (tmp_path / "positions-mini").write_text("mine")
+    assert "positions-mini" in screen.refusal("study", "positions", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["positions-mini"]

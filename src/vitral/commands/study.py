@@ -9,7 +9,8 @@ from rich.table import Table
 from vitral.commands.models import gigabytes
 from vitral.commands.output import note, print_json, print_table, printable
 from vitral.commands.plan import duration, rounded
-from vitral.datasets.registry import DATA_SETS
+from vitral.datasets.registry import DATA_SETS, TASKS
+from vitral.errors import UserError
 from vitral.studies.picture import draw_study
 from vitral.studies.planning import StudyPlan, plan_study
 from vitral.studies.registry import STUDIES, load_study
@@ -33,6 +34,9 @@ def main(options: argparse.Namespace) -> None:
         plan = plan_study(study, arms, seeds=options.seeds, folder=options.out, jobs=options.jobs, size=options.size)
         print_json(plan.as_dict()) if options.json else print_plan(plan)
         return
+    folder = options.out / f"{study.name}-{options.size}"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}, the folder of the results, is a file: move it, or choose another --out")
     try:
         runs = run_arms(
             arms, metrics=study.metrics, seeds=options.seeds, folder=options.out, jobs=options.jobs, log=note
@@ -41,7 +45,6 @@ def main(options: argparse.Namespace) -> None:
         note(f"{stop}; the same command resumes the study")
         raise SystemExit(128 + stop.signum) from None
     result = collect(study, options.size, seeds=options.seeds, arms=arms, runs=runs)
-    folder = options.out / f"{study.name}-{options.size}"
     write_results(result, folder)
     draw_study(result, folder)
     if options.json:
@@ -57,12 +60,18 @@ def changed(arms: list[Arm], options: argparse.Namespace) -> list[Arm]:
     def change(run: RunConfig) -> RunConfig:
         if options.steps is not None:
             run = replace(run, train=replace(run.train, steps=options.steps))
-        entry = DATA_SETS.get(run.data.source)
-        if options.data_root is not None and not (entry and not entry.files):  # digits come with their images
+        if options.data_root is not None and not brings_images(run.data.source):
             run = replace(run, data=replace(run.data, root=options.data_root))
         return run
 
     return [replace(arm, config=change(arm.config), start=arm.start and change(arm.start)) for arm in arms]
+
+
+def brings_images(source: str) -> bool:
+    """Whether a data set or task comes with its images, as digits do."""
+    task = TASKS.get(source)
+    entry = DATA_SETS.get(source) or (task and task.data)
+    return entry is not None and not entry.files
 
 
 def list_studies(*, as_json: bool) -> None:
@@ -93,7 +102,8 @@ def print_plan(plan: StudyPlan) -> None:
 def print_result(result: StudyResult) -> None:
     """Prints the table, what the paper found, and each finding with its verdict."""
     study = result.study
-    print_table(f"{study.title} ({study.source}), size {result.size}", result.rows())
+    title = f"{study.title} ({study.source}), size {result.size}"
+    print_table(title, result.bar_rows() or result.rows())
     print(f"The paper found: {study.sentence}")
     for outcome in result.outcomes:
         print(f"{outcome.verdict}: {outcome.claim}: {outcome.detail}")

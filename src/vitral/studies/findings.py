@@ -50,7 +50,7 @@ class Outcome:
     claim: str
     verdict: Verdict
     difference: float | None
-    """First side minus second, as a fraction; None if it was not measured."""
+    """First side minus second, as a fraction or of logarithms; None if it was not measured."""
     p: float | None
     """None if no test is possible."""
     detail: str
@@ -66,10 +66,12 @@ class Ordering:
     worse: Side
     paper: float | None = None
     """The paper's difference, as a fraction."""
+    ratio: bool = False
+    """Whether values are speeds, whose logarithms are compared."""
 
     def test(self, values: Values) -> Outcome:
         """The outcome for measured values."""
-        found = compare(self.better, self.worse, values, paper=self.paper)
+        found = compare(self.better, self.worse, values, paper=self.paper, ratio=self.ratio)
         if found is None or found.freedom is None:
             return _untested(self.claim, found)
         p = one_sided(found.difference, found.error, found.freedom)
@@ -86,20 +88,23 @@ class Equivalence:
     first: Side
     second: Side
     margin: float
-    """Largest difference that counts as none, as a fraction."""
+    """Largest difference that counts as none, as a fraction; with `ratio`, the logarithm of a ratio."""
     paper: float | None = None
     """The paper's difference, as a fraction."""
+    ratio: bool = False
+    """Whether values are speeds, whose logarithms are compared."""
 
     def test(self, values: Values) -> Outcome:
         """The outcome for measured values; `p` is the larger of the two tests."""
-        found = compare(self.first, self.second, values, paper=self.paper)
+        found = compare(self.first, self.second, values, paper=self.paper, ratio=self.ratio)
         if found is None or found.freedom is None:
             return _untested(self.claim, found)
         size, rest = abs(found.difference), (found.error, found.freedom)
         p = one_sided(self.margin - size, *rest)  # the test against the nearer limit has the larger p
         beyond = one_sided(size - self.margin, *rest)
         verdict: Verdict = "reproduced" if p < LEVEL else "not reproduced" if beyond < LEVEL else UNCLEAR
-        limits = f"within ±{100 * self.margin:g} points with p = {p:.2g}"
+        margin = f"a factor of {math.exp(self.margin):.3g}" if self.ratio else f"±{100 * self.margin:g} points"
+        limits = f"within {margin} with p = {p:.2g}"
         detail = f"{found.detail}, {limits} (two one-sided Welch t-tests, {found.seeds} seeds)"
         return Outcome(claim=self.claim, verdict=verdict, difference=found.difference, p=p, detail=detail)
 
@@ -118,14 +123,18 @@ class Comparison:
     """Both means and their difference, in words."""
 
 
-def compare(one: Side, other: Side, values: Values, *, paper: float | None = None) -> Comparison | None:
+def compare(one: Side, other: Side, values: Values, *, paper: float | None, ratio: bool) -> Comparison | None:
     """Compares two sides; None if an arm has no values, or not one for each seed."""
     first, second = one.per_seed(values), other.per_seed(values)
     if not first or not second:
         return None
+    if ratio:
+        first, second = [math.log(value) for value in first], [math.log(value) for value in second]
     means = statistics.fmean(first), statistics.fmean(second)
     difference = means[0] - means[1]
-    detail = f"{one.label} {means[0]:.2%} against {other.label} {means[1]:.2%}: {_points(difference)}"
+    shown = [f"{math.exp(mean):.4g}" if ratio else f"{mean:.2%}" for mean in means]
+    gap = f"{math.exp(difference):.2f} times" if ratio else _points(difference)
+    detail = f"{one.label} {shown[0]} against {other.label} {shown[1]}: {gap}"
     if paper is not None:
         detail += f" (paper {_points(paper)})"
     error, freedom = welch(first, second)

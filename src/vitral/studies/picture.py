@@ -10,10 +10,14 @@ from matplotlib.ticker import MaxNLocator
 from vitral.files import font_fallback
 from vitral.inspection.picture import save_figure
 from vitral.studies.results import StudyResult
+from vitral.studies.study import UNTRAINED
 
 __all__ = ["draw_study"]
 
 OWN, PAPER = "#4c78a8", "#b3372f"
+
+MAX_TICKS = 6
+"""Places on a logarithmic axis that are labelled with their values instead of powers of ten."""
 
 MARKERS = "osD^vP*X"
 
@@ -25,16 +29,44 @@ def draw_study(result: StudyResult, folder: Path) -> None:
     Raises:
         OSError: a file cannot be written.
     """
-    figure = points(result) if result.study.x_label is None else lines(result)
+    if any(arm.group for arm in result.arms):
+        figure = bars(result)
+    else:
+        figure = points(result) if result.study.x_label is None else lines(result)
     for suffix in ("png", "svg"):
         save_figure(figure, folder / f"figure.{suffix}")
 
 
 def lines(result: StudyResult) -> Figure:
-    """One line for each `line` of the arms, over `x`; error bars are standard deviations over seeds."""
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
-    values = result.values(result.study.metrics[0])
+    """One line for each `line` of the arms, over `x`; error bars are standard deviations over seeds.
+
+    Accuracies have one panel, of the first metric; speeds and sizes a panel each.
+    """
+    metrics = [metric for metric in result.study.metrics if metric in UNTRAINED] or result.study.metrics[:1]
+    figure = Figure(figsize=(6.4 if len(metrics) == 1 else 10, 4.4), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        _draw_lines(axes, result, metric)
+        axes.set_xlabel(result.study.x_label or "")
+        axes.set_ylabel(metric)
+        if result.study.log_x:
+            axes.set_xscale("log")
+            places = sorted({arm.x for arm in result.arms if arm.x is not None})
+            if len(places) <= MAX_TICKS:
+                axes.set_xticks(places, [f"{place:,g}" for place in places])
+                axes.minorticks_off()
+        if metric in UNTRAINED:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        else:
+            axes.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g} %")
+        _finish(axes, result)
+    if len({arm.line for arm in result.arms}) > 1:
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_lines(axes: Axes, result: StudyResult, metric: str) -> None:
+    values = result.values(metric)
     for index, name in enumerate(dict.fromkeys(arm.line for arm in result.arms)):
         arms = [arm for arm in result.arms if arm.line == name and arm.x is not None and values[arm.name]]
         arms.sort(key=lambda arm: arm.x or 0)
@@ -48,14 +80,28 @@ def lines(result: StudyResult) -> Figure:
             linewidth=1.4,
             label=name,
         )
-    if result.study.log_x:
-        axes.set_xscale("log")
-    axes.set_xlabel(result.study.x_label or "")
-    axes.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g} %")
-    _finish(axes, result)
-    axes.set_ylabel(result.study.metrics[0])
-    if len({arm.line for arm in result.arms}) > 1:
-        axes.legend(frameon=False, fontsize=9)
+
+
+def bars(result: StudyResult) -> Figure:
+    """Groups of bars, one for each line: means over arms with standard deviations over seeds; below, the paper's."""
+    own = {line: {group: row for group, row in groups.items() if row} for line, groups in result.bars().items()}
+    published = {
+        model: {group: [value] for group, value in row.items()} for model, row in result.study.published.items()
+    }
+    panels = [("here", own), ("paper", published)][: 2 if published else 1]
+    figure = Figure(figsize=(7.2, 0.6 + 3.1 * len(panels)), layout="constrained")
+    for axes, (title, table) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        groups = list(dict.fromkeys(group for row in table.values() for group in row))
+        width = 0.8 / len(table)
+        for index, (line, row) in enumerate(table.items()):
+            places = [groups.index(group) - 0.4 + width * (index + 0.5) for group in row]
+            heights, spreads = [statistics.fmean(row[group]) for group in row], [_spread(row[group]) for group in row]
+            axes.bar(places, heights, width * 0.92, yerr=spreads if any(spreads) else None, capsize=3, label=line)
+        axes.set_xticks(range(len(groups)), groups)
+        axes.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g} %")
+        _finish(axes, result)
+        axes.set_title(f"{result.study.title}: {title}", fontsize=11, loc="left")
+        axes.legend(frameon=False, fontsize=9, ncols=len(table), loc="upper center", bbox_to_anchor=(0.5, -0.08))
     return figure
 
 

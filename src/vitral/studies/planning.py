@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from vitral.evals.splits import final_split
 from vitral.inspection.cost import activation_memory, cost
 from vitral.inspection.devices import DATA, DEVICES
 from vitral.inspection.plan import exaflops, throughput
+from vitral.studies.measures import TRANSFER_TASKS
 from vitral.studies.runner import RUNS, unique_runs
 from vitral.studies.runs import PlannedRun, plan_runs
-from vitral.studies.study import FEW_SHOT, Arm, Size, Study
+from vitral.studies.study import FEW_SHOT, TRANSFER, Arm, Size, Study
 from vitral.train.config import ModelSetup, RunConfig
 from vitral.train.evaluation import evenly_spaced
 from vitral.train.plan import Plan
@@ -34,14 +35,23 @@ TIMED_SECONDS, WARM_UP_STEPS, EVALUATED_IMAGES = 1.0, 2, 512
 FIXED_SECONDS = 5.0
 """Time of a run for everything but steps and evaluation: opening data, saving, curves, report."""
 
+SPEED_SECONDS, PROBE_SECONDS = 15.0, 2.0
+"""Time to measure the speed of an architecture, and to fit the linear probe of a task."""
+
 DEVICE, UTILISATION = "h100", 0.4
 """What sizes beyond mini are assumed to run on, and the fraction of its peak that they reach."""
 
 IMAGES: dict[Size, int] = {"small": DATA["imagenet1k"], "paper": DATA["jft300m"]}
 """Training images of sizes whose images are not on this machine, as in the paper."""
 
+TEST_IMAGES = 10_000
+"""Of Fashion-MNIST, on which an evaluation of mini is timed."""
+
 BYTES_PER_PARAMETER = 16
 """Weights, gradients and Adam's two moments."""
+
+BYTES_PER_WEIGHT = 4
+"""Of a model that is not trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +93,10 @@ def plan_study(
     """
     runs = unique_runs(plan_runs(arms, metrics=study.metrics, seeds=seeds, folder=folder / RUNS).values())
     waiting = [run for run in runs if run.result() is None]
-    images = {run.key: _num_images(run.config, size) for run in waiting}
+    images = {run.key: _num_images(run.config, size) if run.trains else 0 for run in waiting}
     flops = math.fsum(exaflops(cost(run.config.model.architecture).macs, images=images[run.key]) for run in waiting)
     hours = sum(_seconds_of(waiting, images, size=size, jobs=jobs)) / 3600
-    memory = max(_memory(run.config, on_gpu=size != "mini") for run in runs)
+    memory = max(_memory(run, on_gpu=size != "mini") for run in runs)
     cores = os.cpu_count() or 1
     return StudyPlan(
         study=study.name,
@@ -99,7 +109,7 @@ def plan_study(
         exaflops=flops,
         hours=hours,
         memory=memory,
-        data=", ".join(dict.fromkeys(_describe_data(run.config) for run in runs)),
+        data=", ".join(dict.fromkeys(_describe_data(run.config) for run in runs if run.trains)) or "none",
         machine=f"this machine, {cores} cores" if size == "mini" else f"one {DEVICES[DEVICE].name}",
     )
 
@@ -121,22 +131,29 @@ def _seconds_of(runs: Sequence[PlannedRun], images: dict[str, int], *, size: Siz
             )
             for run in runs
         ]
-        return [images[run.key] / rate for run, rate in zip(runs, rates, strict=True)]
+        return [images[run.key] / rate if run.trains else SPEED_SECONDS for run, rate in zip(runs, rates, strict=True)]
     timed: dict[str, tuple[float, float]] = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
     try:
         for run in runs:
             key = _setting(run.config)
-            if key not in timed:
+            if run.trains and key not in timed:
                 timed[key] = time_setting(run.config)
     finally:
         torch.set_num_threads(threads)
-    seconds = []
-    for run in runs:
-        per_image, evaluation = timed[_setting(run.config)]
-        passes = 1 + (FEW_SHOT in run.metrics)
-        seconds.append((images[run.key] * per_image + passes * evaluation + FIXED_SECONDS) / jobs)
+    return [_run_seconds(run, images[run.key], timed) / jobs for run in runs]
+
+
+def _run_seconds(run: PlannedRun, images: int, timed: Mapping[str, tuple[float, float]]) -> float:
+    """Seconds of one run of mini."""
+    if not run.trains:
+        return SPEED_SECONDS
+    per_image, evaluation = timed[_setting(run.config)]
+    seconds = FIXED_SECONDS + images * per_image + evaluation * (1 + (FEW_SHOT in run.metrics))
+    if TRANSFER in run.metrics:
+        sizes = [sum(task.data.num_images.values()) for task in TRANSFER_TASKS.values()]
+        seconds += len(sizes) * PROBE_SECONDS + evaluation * sum(sizes) / TEST_IMAGES
     return seconds
 
 
@@ -174,8 +191,10 @@ def time_setting(config: RunConfig) -> tuple[float, float]:
     return per_image, (time.perf_counter() - started) / len(some) * len(test)
 
 
-def _memory(config: RunConfig, *, on_gpu: bool) -> int:
-    architecture = config.model.architecture
+def _memory(run: PlannedRun, *, on_gpu: bool) -> int:
+    config, architecture = run.config, run.config.model.architecture
+    if not run.trains:
+        return cost(architecture).parameters * BYTES_PER_WEIGHT
     activations = activation_memory(architecture, bfloat16=on_gpu, recompute=config.train.recompute)
     batch = config.train.batch_size // config.train.accumulate
     return cost(architecture).parameters * BYTES_PER_PARAMETER + activations.of(batch)

@@ -28,6 +28,10 @@ STUDIES: dict[str, StudyEntry] = {
     "optimiser": StudyEntry("optimiser:OPTIMISER", "Table 7", "BiT ResNets pre-trained with Adam or SGD"),
     "masked-patch": StudyEntry("masked_patch:MASKED_PATCH", "Section 4.6", "targets and fractions of masked patches"),
     "pretraining": StudyEntry("pretraining:PRETRAINING", "Figure 3", "three ViTs, pre-trained on few and many images"),
+    "cost": StudyEntry("cost:COST", "Figure 5", "transfer against the arithmetic of ViTs, hybrids and BiT ResNets"),
+    "fine-tuning": StudyEntry("fine_tuning:FINE_TUNING", "Table 4", "the learning rates of the paper's grid"),
+    "transfer": StudyEntry("transfer:TRANSFER_STUDY", "Tables 2, 9", "ViTs and a BiT ResNet on groups of small tasks"),
+    "speed": StudyEntry("speed:SPEED_STUDY", "Figure 12", "speed and largest batch against the input size"),
     "augreg": StudyEntry("augreg:AUGREG", "2106.10270", "augmentation and regularisation on few and many images"),
 }
 

@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.connection import wait as wait_for_process
 from pathlib import Path
 
 import torch
 
+from vitral.datasets.opening import open_data
 from vitral.errors import UserError
 from vitral.studies.runs import PlannedRun, RunResult, plan_runs, train_run
-from vitral.studies.study import Arm
+from vitral.studies.study import Arm, as_text
 from vitral.train.interrupts import Interrupted, Interrupts
 
 __all__ = ["RUNS", "run_arms", "unique_runs"]
@@ -50,12 +53,13 @@ def run_arms(
     waiting = [run for run in runs if run.result() is None]
     if len(waiting) < len(runs):
         log(f"{len(runs) - len(waiting)} of {len(runs)} runs are finished already")
-    (folder / RUNS).mkdir(parents=True, exist_ok=True)
+    _check_data(waiting)
     started = time.monotonic()
     execute = _in_turn if jobs == 1 else _in_parallel
-    for number, (run, result) in enumerate(execute(waiting, jobs), 1):
-        left = (time.monotonic() - started) / number * (len(waiting) - number)
-        log(f"run {number} of {len(waiting)}: {run.label}: {_summary(result)}{_duration(left)}")
+    with _run_folder(folder / RUNS):
+        for number, (run, result) in enumerate(execute(waiting, jobs), 1):
+            left = (time.monotonic() - started) / number * (len(waiting) - number)
+            log(f"run {number} of {len(waiting)}: {run.label}: {_summary(result)}{_duration(left)}")
     return {arm.name: [_finished(planned[arm.name, seed]) for seed in seeds] for arm in arms}
 
 
@@ -66,6 +70,38 @@ def unique_runs(planned: Iterable[PlannedRun]) -> list[PlannedRun]:
     for run in planned:
         runs[run.key] = run  # an arm has metrics to measure, even where another starts from it
     return list(runs.values())
+
+
+def _check_data(runs: Sequence[PlannedRun]) -> None:
+    """Opens the data of all runs, so that a study without it is refused before its first run.
+
+    Raises:
+        UserError: the data is missing or cannot be read.
+    """
+    stored = [replace(run.config.data, limit=None) for run in runs if run.trains]
+    for number, data in enumerate(stored):
+        if data not in stored[:number]:
+            open_data(data)
+
+
+@contextmanager
+def _run_folder(folder: Path) -> Iterator[None]:
+    """Creates the folder of runs, and removes it again if nothing was trained.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}): give another folder with --out") from None
+    try:
+        yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
 
 
 def _finished(run: PlannedRun) -> RunResult:
@@ -133,7 +169,7 @@ def _begin_worker(threads: int) -> None:
 def _summary(result: RunResult) -> str:
     if result.failure:
         return result.failure
-    return ", ".join(f"{name} {value:.2%}" for name, value in result.metrics.items()) or "trained"
+    return ", ".join(f"{name} {as_text(name, value)}" for name, value in result.metrics.items()) or "trained"
 
 
 def _duration(seconds: float) -> str:

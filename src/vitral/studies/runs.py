@@ -8,22 +8,13 @@ from contextlib import closing, redirect_stderr
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from vitral.config import read_json, to_dict
-from vitral.data.config import DataConfig
-from vitral.data.sources.source import Source, Subset
-from vitral.datasets.opening import open_data
 from vitral.errors import UserError
-from vitral.evals.features import FeatureSet, extract_features
-from vitral.evals.fewshot import few_shot_predictions, sample_few_shot
-from vitral.evals.splits import final_split
 from vitral.files import write_json
 from vitral.runs.reporter import Diverged
 from vitral.runs.run import Run
-from vitral.serve.predictor import Predictor
-from vitral.studies.study import FEW_SHOT, TOP1, Arm
+from vitral.studies.measures import few_shot_accuracy, images_per_second, largest_batch, transfer_accuracy
+from vitral.studies.study import FEW_SHOT, LARGEST_BATCH, SPEED, TOP1, TRANSFER, UNTRAINED, Arm
 from vitral.train.config import RunConfig
 from vitral.train.fit import fit
 
@@ -34,9 +25,6 @@ RESULT = "study.json"
 
 IGNORED = ("recipe", "command", "changes", "folder", "out")
 """Keys of a configuration that do not change a result."""
-
-SHOTS, FEW_SHOT_SAMPLES = 5, 5
-"""Images of a class, as in the paper, and the number of random samples that the metric is a mean over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +41,11 @@ class PlannedRun:
     """What is measured after training."""
     start: "PlannedRun | None" = None
     """The run whose model this one starts from."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is trained; otherwise only its architecture is measured."""
+        return not self.metrics or not set(self.metrics) <= set(UNTRAINED)
 
     @property
     def folder(self) -> Path:
@@ -76,7 +69,7 @@ class RunResult:
     """What a finished run measured."""
 
     metrics: dict[str, float]
-    """By name, as fractions; empty if the run diverged."""
+    """By name, accuracies as fractions; empty if the run diverged."""
     seconds: float | None
     """Time of the run with its evaluations; None if it was resumed."""
     failure: str | None = None
@@ -115,6 +108,8 @@ def _planned(
     config = replace(config, seed=seed)
     values = {name: value for name, value in to_dict(config).items() if name not in IGNORED}
     described = {"config": values, "start": start and start.key}
+    if metrics and set(metrics) <= set(UNTRAINED):
+        described["measured"] = metrics
     key = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
     out = folder / key
     config = replace(config, out=out, command=(f"a run of vitral study, {label}, seed {seed}",))
@@ -153,50 +148,43 @@ def train_run(run: PlannedRun) -> RunResult:
     trained = read_result(run.folder)  # for another study, with other metrics
     measured, failure = dict(trained.metrics) if trained else {}, None
     try:
-        if trained is None:
+        if trained is None and run.trains:
             measured = _fit(run)
-        if FEW_SHOT in run.metrics and FEW_SHOT not in measured:
-            measured[FEW_SHOT] = few_shot_accuracy(run.folder, run.config.data)
+        for metric in run.metrics:
+            if metric not in measured and metric != TOP1:
+                measured[metric] = _measure(run, metric)
     except Diverged as error:
         failure, measured = str(error), {}
     seconds = None if resumed else time.perf_counter() - started
     result = RunResult(metrics=measured, seconds=seconds, failure=failure)
+    run.folder.mkdir(exist_ok=True)
     write_json(run.folder / RESULT, asdict(result))
     return result
+
+
+def _measure(run: PlannedRun, metric: str) -> float:
+    """A metric of a trained model, or of an architecture."""
+    architecture = run.config.model.architecture
+    if metric == FEW_SHOT:
+        return few_shot_accuracy(run.folder, run.config.data)
+    if metric == TRANSFER:
+        return transfer_accuracy(run.folder, run.config.data)
+    if metric == SPEED:
+        return images_per_second(architecture, seed=run.config.seed)
+    assert metric == LARGEST_BATCH, f"unknown metric {metric}"
+    return float(largest_batch(architecture))
 
 
 def _fit(run: PlannedRun) -> dict[str, float]:
     """Trains to the end; returns accuracy on test images, if the run learns from labels."""
     folder = run.folder if (run.folder / "run.json").exists() else Run.create(run.folder, recipe="study").path
-    with (
-        closing(Run(folder)) as opened,
-        (folder.parent / f"{run.key}.log").open("a") as log,
-        redirect_stderr(log),
-    ):
-        final = fit(opened, run.config)
+    log_path = folder.parent / f"{run.key}.log"
+    try:
+        with closing(Run(folder)) as opened, log_path.open("a") as log, redirect_stderr(log):
+            final = fit(opened, run.config)
+    except UserError:
+        if not folder.exists():  # refused before its first step
+            log_path.unlink()
+        raise
     accuracies = [value for name, value in final.items() if name.endswith("/top1")]
     return {TOP1: accuracies[0]} if accuracies else {}
-
-
-def few_shot_accuracy(folder: Path, data: DataConfig) -> float:
-    """Accuracy of regularised least squares on the model's features of 5 training images a class.
-
-    It is a mean over five random samples of training images, the same for every run.
-    """
-    predictor = Predictor(folder)
-    splits = open_data(replace(data, limit=None))  # few-shot images come from all training images
-    test = _features(predictor, splits[final_split(splits)], data)
-    train, num_classes = splits["train"], len(splits["train"].classes)
-    hits = []
-    for seed in range(FEW_SHOT_SAMPLES):
-        rows = sample_few_shot(
-            torch.from_numpy(train.labels.astype(np.int64)), SHOTS, num_classes=num_classes, seed=seed
-        )
-        few = _features(predictor, Subset(source=train, indices=rows.numpy()), data)
-        predicted = few_shot_predictions(few.features, few.labels, test.features, num_classes=num_classes)[0]
-        hits.append((predicted == test.labels).double().mean().item())
-    return float(np.mean(hits))
-
-
-def _features(predictor: Predictor, source: Source, data: DataConfig) -> FeatureSet:
-    return extract_features(predictor.extract_features, source, preprocessing=predictor.card.preprocessing, data=data)

@@ -8,7 +8,21 @@ from vitral.errors import UserError
 from vitral.studies.findings import Equivalence, Ordering, Side
 from vitral.train.config import RunConfig
 
-__all__ = ["FEW_SHOT", "SIZES", "TOP1", "Arm", "Finding", "Size", "Study", "side_of"]
+__all__ = [
+    "FEW_SHOT",
+    "LARGEST_BATCH",
+    "SIZES",
+    "SPEED",
+    "TOP1",
+    "TRANSFER",
+    "UNTRAINED",
+    "Arm",
+    "Finding",
+    "Size",
+    "Study",
+    "as_text",
+    "side_of",
+]
 
 Size = Literal["mini", "small", "paper"]
 """mini: two cores and Fashion-MNIST, less than an hour or two. small: one GPU. paper: the paper's setting."""
@@ -17,6 +31,15 @@ SIZES: tuple[Size, ...] = ("mini", "small", "paper")
 
 TOP1, FEW_SHOT = "top-1", "5-shot"
 """Metrics: accuracy on test images after training; accuracy of least squares on features, from 5 images a class."""
+
+TRANSFER = "vtab-mini"
+"""Metric: mean accuracy of a linear probe over the tasks of vtab-mini but Fashion-MNIST, on which `mini` pre-trains."""
+
+SPEED, LARGEST_BATCH = "images/s", "largest batch"
+"""Metrics of an architecture: its highest speed of inference on this machine; images of a training step on an H100."""
+
+UNTRAINED = (SPEED, LARGEST_BATCH)
+"""Metrics that need no training, and are no fractions."""
 
 Finding = Ordering | Equivalence
 
@@ -34,7 +57,9 @@ class Arm:
     x: float | None = None
     """Its place on the horizontal axis."""
     line: str | None = None
-    """The line or group that it belongs to in the picture."""
+    """The line, or colour of bars, that it belongs to in the picture."""
+    group: str | None = None
+    """The group of bars that it is part of; a bar is a mean."""
     paper: Mapping[str, float] = field(default_factory=dict)
     """The paper's values by metric, as fractions."""
 
@@ -62,6 +87,8 @@ class Study:
     x_label: str | None = None
     """The horizontal axis; None: one row for each arm."""
     log_x: bool = False
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The paper's bars, if arms have groups: by model, then by group."""
     note: str = ""
     """What a reader of the result must know: how the setting differs from the paper's."""
 
@@ -82,3 +109,10 @@ def side_of(arms: Sequence[Arm], name: str) -> Side:
     """One arm as a side of a comparison."""
     assert any(arm.name == name for arm in arms), f"there is no arm {name}"
     return Side(label=name, arms=(name,))
+
+
+def as_text(metric: str, value: float) -> str:
+    """A value of a metric, such as `81.25%` or `1,024`."""
+    if metric not in UNTRAINED:
+        return f"{value:.2%}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

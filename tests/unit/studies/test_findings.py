@@ -1,5 +1,7 @@
 """Verdicts come from the stated tests: compared with scipy's, and at the edges."""
 
+import math
+
 import pytest
 from scipy.stats import ttest_ind
 
@@ -65,6 +67,19 @@ def test_an_equivalence(first: list[float], margin: float, verdict: str) -> None
         lower = ttest_ind([value + margin for value in first], second, equal_var=False, alternative="greater").pvalue
         upper = ttest_ind([value - margin for value in first], second, equal_var=False, alternative="less").pvalue
         assert outcome.p == pytest.approx(max(lower, upper))
+
+
+def test_speeds_are_compared_by_their_logarithms() -> None:
+    fast, slow = [200.0, 210.0, 190.0], [100.0, 104.0, 97.0]
+    values = {"a": fast, "b": slow}
+    outcome = ordering(ratio=True).test(values)
+    logs = [math.log(value) for value in fast], [math.log(value) for value in slow]
+    assert outcome.verdict == "reproduced"
+    assert outcome.p == pytest.approx(ttest_ind(*logs, equal_var=False, alternative="greater").pvalue)
+    assert "1.99 times" in outcome.detail
+    alike = Equivalence(claim="alike", first=side("a"), second=side("b"), margin=math.log(3), ratio=True).test(values)
+    assert alike.verdict == "reproduced"
+    assert "within a factor of 3" in alike.detail
 
 
 def test_several_arms_become_one_value_for_each_seed() -> None:

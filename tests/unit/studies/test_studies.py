@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from PIL import Image
@@ -12,9 +13,14 @@ from vitral.studies.registry import STUDIES, load_study
 from vitral.studies.results import StudyResult, collect, write_results
 from vitral.studies.runner import unique_runs
 from vitral.studies.runs import RunResult, plan_runs
-from vitral.studies.study import FEW_SHOT, SIZES, TOP1, Arm, Study
+from vitral.studies.study import LARGEST_BATCH, SIZES, SPEED, TOP1, Arm, Study, as_text
 
 CASES = [(name, size) for name in STUDIES for size in SIZES if size in load_study(name).arms]
+
+
+def metrics_of(study: Study, value: float) -> dict[str, float]:
+    """The value for the first metric, and a little more for the others."""
+    return {metric: value + 0.1 * (metric != study.metrics[0]) for metric in study.metrics}
 
 
 def made_up(study: Study, arms: list[Arm], *, seeds: int = 3, failed: tuple[str, ...] = ()) -> StudyResult:
@@ -22,7 +28,7 @@ def made_up(study: Study, arms: list[Arm], *, seeds: int = 3, failed: tuple[str,
     runs = {}
     for number, arm in enumerate(arms):
         values = [0.5 + 0.01 * number + 0.001 * seed for seed in range(seeds)]
-        done = [RunResult(metrics={FEW_SHOT: value, TOP1: value + 0.1}, seconds=1.0) for value in values]
+        done = [RunResult(metrics=metrics_of(study, value), seconds=1.0) for value in values]
         runs[arm.name] = (
             [RunResult(metrics={}, seconds=1.0, failure="diverged")] * seeds if arm.name in failed else done
         )
@@ -79,3 +85,45 @@ def test_the_table_shows_mean_spread_and_the_paper() -> None:
 def test_a_study_says_which_sizes_it_has() -> None:
     with pytest.raises(UserError, match="no size paper: choose --size mini"):
         load_study("shape").arms_of("paper")
+
+
+def test_groups_are_means_beside_the_papers() -> None:
+    study = load_study("transfer")
+    arms = study.arms_of("mini")
+    result = made_up(study, arms)
+    table = result.bars()
+    assert list(table) == ["large ViT", "small ViT", "BiT ResNet"]
+    digits = [0.5, 0.501, 0.502]  # of the first arm, the only natural task
+    assert table["large ViT"]["natural"] == pytest.approx(digits)
+    assert table["large ViT"]["all"] == pytest.approx([value + 0.04 for value in digits])  # of arms 0 to 8
+    rows = result.bar_rows()
+    assert rows[0] == ["model", "natural", "specialized", "structured", "all"]
+    assert rows[1][1] == "50.10 ± 0.10 %"
+    assert rows[-3] == ["paper: ViT-H/14", "86.69%", "87.00%", "65.03%", "77.63%"]
+    assert rows[-1] == ["paper: BiT-L", "", "", "", "76.29%"]
+    assert made_up(load_study("axial"), load_study("axial").arms_of("mini")).bar_rows() == []
+
+
+def test_the_bars_of_the_paper_are_means_of_table_9() -> None:
+    published = load_study("transfer").published
+    table = {
+        "ViT-H/14": ([95.3, 85.5, 75.2, 99.7, 97.2, 65.0, 88.9], [83.3, 96.7, 91.4, 76.6]),
+        "ViT-L/16": ([95.4, 81.9, 74.3, 99.7, 96.7, 63.5, 87.4], [83.6, 96.5, 89.7, 77.1]),
+    }
+    for model, (natural, specialized) in table.items():
+        assert published[model]["natural"] == pytest.approx(fmean(natural) / 100, abs=1e-4)
+        assert published[model]["specialized"] == pytest.approx(fmean(specialized) / 100, abs=1e-4)
+
+
+def test_counts_are_not_per_cent() -> None:
+    assert as_text(TOP1, 0.8125) == "81.25%"
+    assert as_text(LARGEST_BATCH, 12345.0) == "12,345"
+    assert as_text(SPEED, 4.567) == "4.57"
+
+
+def test_each_resnet_has_a_vit_of_no_more_arithmetic() -> None:
+    study = load_study("cost")
+    x = {arm.name: arm.x for arm in study.arms_of("mini")}
+    pairs = [finding for finding in study.findings(study.arms_of("mini")) if "BiT" in finding.claim]
+    assert len(pairs) == 3
+    assert all(x[pair.better.label] <= x[pair.worse.label] for pair in pairs)
