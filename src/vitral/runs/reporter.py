@@ -211,7 +211,7 @@ class Reporter:
 
 def can_draw(console: Console) -> bool:
     """Whether a bar can be redrawn in place: on a terminal, and in a notebook with ipywidgets."""
-    return console.is_terminal and not (console.is_jupyter and find_spec("ipywidgets") is None)
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def fit_width(words: list[str], width: int) -> str:
