@@ -1,8 +1,8 @@
 """Images whose label is probably wrong, which resemble no other, or which could be of two classes.
 
 Probabilities come from logistic regression on a model's features, each image predicted by a regression that was fitted
-without it. Confident learning (arXiv 1911.00068, as cleanlab implements it) finds wrong labels among them: an image that
-is more probable in another class than images of that class are on average.
+without it. Confident learning (arXiv 1911.00068, as cleanlab implements it) finds wrong labels among them: an image is
+more probable in another class than images of that class are on average.
 """
 
 from dataclasses import dataclass

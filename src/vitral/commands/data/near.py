@@ -115,7 +115,7 @@ def main(arguments: list[str]) -> None:
     if options.write is not None:
         write_list(options.write, {pair.train for pair in pairs}, root=options.data.root)
     if options.json:
-        counts = {"train": len(sources[0]), "other": sum(map(len, sources[1:]))}
+        counts = {"train": readers[0].num_read, "other": sum(reader.num_read for reader in readers[1:])}
         drawn = str(picture) if pairs else None
         listed = [asdict(pair) | {"across_classes": pair.across_classes} for pair in pairs]
         print_json({"num_images": counts, "pairs": listed, "featureless": featureless, "picture": drawn})
@@ -124,7 +124,7 @@ def main(arguments: list[str]) -> None:
             note(
                 f"left out {len(featureless):,} images of nearly one colour or a plain gradient, first {featureless[0]}"
             )
-        print_pairs(words[0], options.data.root, sources, pairs, picture)
+        print_pairs(words[0], options.data.root, readers, pairs, picture)
 
 
 def check(options: Options) -> None:
@@ -262,6 +262,11 @@ class Reader:
                 raise UserError(f"{error}; remove it, or skip such images with --data.on-error skip") from error
             return str(error)
 
+    @property
+    def num_read(self) -> int:
+        """Images that are readable, plain ones included."""
+        return len(self.read_indices) + len(self.featureless)
+
     def readable(self) -> Source:
         """The images that were read and compared."""
         return Subset(source=self.source, indices=np.array(self.read_indices, np.int64))
@@ -298,10 +303,10 @@ def format_distance(cosine: bool, distance: float) -> str:
     return f"cosine {1 - distance:.3f}" if cosine else f"{distance:g} of 64 bits differ"
 
 
-def print_pairs(data: str, root: Path | None, sources: list[Source], pairs: list[Near], picture: Path) -> None:
+def print_pairs(data: str, root: Path | None, readers: list["Reader"], pairs: list[Near], picture: Path) -> None:
     """Prints the number of such training images, and the most similar pairs."""
     console = Console(highlight=False)
-    train, other = len(sources[0]), sum(map(len, sources[1:]))
+    train, other = readers[0].num_read, sum(reader.num_read for reader in readers[1:])
     count = len({pair.train for pair in pairs})
     console.print(
         printable(f"{data}: {count:,} of {train:,} training images nearly duplicate one of {other:,} other images"),

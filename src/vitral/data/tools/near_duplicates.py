@@ -14,7 +14,7 @@ from vitral.errors import UserError
 
 __all__ = ["Pair", "embedding_pairs", "hash_images", "hash_pairs", "is_featureless", "thumbnail"]
 
-FEATURELESS = 4.0
+FEATURELESS = 3.0
 """Standard deviation of grey levels, of 255, about a gradient of brightness, below which an image shows nothing."""
 
 BLOCK = 4096
