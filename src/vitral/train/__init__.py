@@ -5,6 +5,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+__all__: list[str] = []
+
 
 class _Callable(ModuleType):
     """Makes `vitral.train("folder", data_root="photos")` a call, although the package has the name."""
