@@ -50,6 +50,8 @@ class Load:
     """Answers about another image."""
     lost: int = 0
     """Requests without an answer."""
+    lag: float = 0.0
+    """Seconds that this client noticed an event too late, at most: so much is missing from a service's own time."""
 
     @property
     def speed(self) -> float:
@@ -97,6 +99,7 @@ async def open_loop(
     connections, open_requests, tasks = deque(), asyncio.Semaphore(most), set()
     start = due = time.perf_counter()
     turn = 0
+    lag = asyncio.ensure_future(_watch_lag(load))
     while (due := due + rng.exponential(1 / rate)) - start < seconds:
         await asyncio.sleep(max(due - time.perf_counter(), 0))
         await open_requests.acquire()
@@ -105,6 +108,7 @@ async def open_loop(
         tasks.add(task)
         task.add_done_callback(lambda task: (tasks.discard(task), open_requests.release()))
     await asyncio.gather(*tasks)
+    lag.cancel()
     load.seconds = time.perf_counter() - start
     _close(connections)
     return load
@@ -131,6 +135,13 @@ async def _ask(
         load.since_sent.append(time.perf_counter() - sent)
         load.wrong += not picture.fits(body)
     connections.append((reader, writer))
+
+
+async def _watch_lag(load: Load, step: float = 0.005) -> None:
+    while True:
+        due = time.perf_counter() + step
+        await asyncio.sleep(step)
+        load.lag = max(load.lag, time.perf_counter() - due)
 
 
 def _idle(connections: deque) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:

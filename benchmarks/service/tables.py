@@ -109,9 +109,10 @@ class Soak:
 
     capacity: float
     bare: float
-    """Images per second."""
+    """Images per second: of the bare model before and after."""
     timeout: float
     queue_limit: int
+    client_cpu_seconds: float = 0.0
     load: Load = field(default_factory=Load)
     memory: list[float] = field(default_factory=list)
     """Resident MB at each second."""
@@ -130,7 +131,7 @@ class Soak:
         early, late = (
             statistics.median(part) for part in (self.memory[len(self.memory) // 5 :][:30], self.memory[-30:])
         )
-        overdue = sum(seconds > self.timeout for seconds in load.since_sent)
+        overdue = sum(seconds > self.timeout + load.lag for seconds in load.since_sent)
         ratio, growth, longest = load.speed / self.bare, late / early - 1, max(self.queue)
         latest = max(load.since_sent, default=0.0)
         lines = [
@@ -139,11 +140,15 @@ class Soak:
             "|---|---|",
             *(f"| answered {status} | {count} |" for status, count in sorted(load.statuses.items())),
             f"| p50, p99 of answers | {load.quantile(0.5):.0f}, {load.quantile(0.99):.0f} ms |",
+            f"| CPU time of the service | {load.cpu_seconds:.0f} s |",
+            f"| CPU time of the client | {self.client_cpu_seconds:.0f} s |",
             "",
             _verdict("no request lost", str(load.lost), load.lost == 0),
             _verdict("none answered for another image", str(load.wrong), load.wrong == 0),
             _verdict(
-                f"none answered 200 after its {self.timeout:g} s", f"{overdue}, latest {latest:.2f} s", overdue == 0
+                f"none answered 200 after its {self.timeout:g} s, but for the client's lag, {1000 * load.lag:.0f} ms",
+                f"{overdue}, latest {latest:.3f} s",
+                overdue == 0,
             ),
             _verdict(
                 f"memory from the first fifth to the end flat within {MOST_GROWTH:.0%}",
@@ -152,7 +157,9 @@ class Soak:
             ),
             _verdict(f"queue of at most {self.queue_limit}", f"{longest:.0f}", longest <= self.queue_limit),
             _verdict(
-                f"at least {LEAST_SPEED:.0%} of bare", f"{load.speed:.1f} images/s, {ratio:.0%}", ratio >= LEAST_SPEED
+                f"at least {LEAST_SPEED:.0%} of the bare model's {self.bare:.1f} images/s before and after",
+                f"{load.speed:.1f} images/s, {ratio:.0%}",
+                ratio >= LEAST_SPEED,
             ),
         ]
         return "\n".join(lines)

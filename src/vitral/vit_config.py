@@ -68,6 +68,10 @@ class ViTConfig:
     """Whether each layer has separate relative embeddings."""
     relative_per_head: bool = False
     """Whether each head has separate relative embeddings."""
+    rope_periods: tuple[float, ...] | None = None
+    """Periods of rotary positions, a quarter of a head's width: DINOv3's official files store rounded ones. None:
+    100^(4i / width of a head).
+    """
     attention: Literal["global", "axial"] = "global"
     """Attention among all tokens, or along rows and then along columns of patches (appendix D.6)."""
     qk_norm: bool = False
@@ -129,6 +133,8 @@ class ViTConfig:
             )
         if self.attention == "axial" and positions.in_attention:
             raise UserError(f"axial attention cannot go with position {self.position}: choose one added to tokens")
+        if self.rope_periods is not None and self.position != "rope":
+            raise UserError(f"rope_periods are those of position rope, not of {self.position}: leave them out")
         if self.pooled_norm and (self.pool == "cls_gap" or not self.final_norm):
             raise UserError(
                 "pooled_norm moves the final norm after pooling: it needs final_norm, and a pool other than cls_gap"
@@ -218,4 +224,5 @@ class ViTConfig:
             resample=self.position_resample,
             per_layer=self.relative_per_layer,
             per_head=self.relative_per_head,
+            periods=self.rope_periods,
         )

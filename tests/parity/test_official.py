@@ -9,7 +9,9 @@ import torch
 from parity.saved.case import randomised
 from parity.saved.official_files import OFFICIAL, official_tensors
 from vitral.errors import UserError
+from vitral.weights.folder import save_model
 from vitral.weights.lineages.registry import LINEAGES
+from vitral.weights.load import load
 from vitral.weights.read import load_upstream
 from vitral.weights.write import upstream_state_dict
 
@@ -27,6 +29,23 @@ def test_official_files_come_back_bit_for_bit(name: str, tmp_path: Path) -> None
         written = {key: tensor for key, tensor in written.items() if not key.startswith("head.")}
     assert set(written) == set(tensors)
     assert all(torch.equal(written[key], tensors[key]) for key in tensors)
+
+
+def test_rounded_periods_of_dinov3_are_kept_and_other_formats_say_so(tmp_path: Path) -> None:
+    name = "DINOv3, official"
+    lineage, architecture, _, args = OFFICIAL[name]
+    tensors = official_tensors(name, randomised(lambda: timm.create_model(architecture, **args)))
+    rounded = tensors["rope_embed.periods"].bfloat16()
+    torch.save(tensors | {"rope_embed.periods": rounded}, tmp_path / "official.pth")
+    model, _ = load_upstream(tmp_path / "official.pth")
+    assert model.config.rope_periods == tuple(rounded.tolist())
+    written, _ = upstream_state_dict(LINEAGES[lineage], model)
+    assert torch.equal(written["rope_embed.periods"], rounded.float())
+    _, notes = upstream_state_dict(LINEAGES["dinov3"], model)
+    assert "periods" in " ".join(notes)
+    assert model.card is not None
+    save_model(tmp_path / "vitral", model, model.card)
+    assert load(tmp_path / "vitral").config == model.config
 
 
 @pytest.mark.parametrize(("registers", "resample"), [("", "dinov2"), (", registers", "timm")])

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from parity.peers import WithClassifier, rename_tensors, without_mask_token
 from vitral.models import architecture
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
+from vitral.weights.lineages.registry import LINEAGES
 
 ACTIVATIONS = {"erf": "gelu", "tanh": "gelu_pytorch_tanh"}
 
@@ -174,6 +176,27 @@ def test_dinov3_is_equal(image_size: int | tuple[int, int], assert_same: Callabl
     }
     peer = WithClassifier(without_mask_token(encoder), width=32, num_classes=7)
     assert_same(ViT(config), peer, partial(rename_tensors, modules=modules, single=single), std=0.1, tol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("form", "model", "config", "width", "heads"),
+    [
+        ("dinov3", "DINOv3ViTModel", "DINOv3ViTConfig", 1280, 20),  # H+
+        ("dinov3", "DINOv3ViTModel", "DINOv3ViTConfig", 4096, 32),  # 7B
+        ("siglip", "SiglipVisionModel", "SiglipVisionConfig", 1536, 16),  # giant-opt
+        ("dinov2", "Dinov2Model", "Dinov2Config", 1536, 24),
+        ("transformers", "ViTModel", "ViTConfig", 1280, 16),
+    ],
+)
+def test_files_without_heads_have_those_of_the_published_models(
+    form: str, model: str, config: str, width: int, heads: int
+) -> None:
+    sizes = dict[str, Any](image_size=32, patch_size=16, hidden_size=width, num_attention_heads=heads)
+    with torch.device("meta"):
+        values = getattr(transformers, config)(**sizes, num_hidden_layers=1)
+        tensors = getattr(transformers, model)(values).state_dict()
+    lineage = LINEAGES[form]
+    assert lineage.infer_config(lineage.canonicalise(tensors), {}).num_heads == heads
 
 
 def test_siglip_is_equal(assert_same: Callable[..., None]) -> None:

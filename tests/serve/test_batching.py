@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from threading import Event
+from threading import Barrier, Event, current_thread
 
 import pytest
 
@@ -153,3 +153,58 @@ def test_closing_computes_what_is_queued(batcher: Batcher, task: Doubling) -> No
     task.go.set()
     batcher.close()
     assert [future.result(0) for future in futures] == [2, 4, 6, 8, 10]
+
+
+def test_several_threads_compute_at_a_time() -> None:
+    together, prepared = Barrier(2), set()
+
+    def meet(items: list[int]) -> list[int]:
+        together.wait(SOON)
+        return items
+
+    batcher = Batcher(
+        name="test",
+        max_batch=8,
+        max_wait=0.0,
+        num_threads=2,
+        initializer=lambda: prepared.add(current_thread()),
+    )
+    batcher.start()
+    futures = [batcher.submit(meet, item, deadline=later()) for item in range(2)]
+    assert [future.result(SOON) for future in futures] == [0, 1]
+    batcher.close()
+    assert len(prepared) == 2
+
+
+def test_several_threads_divide_what_waits(stats: list[BatchStats]) -> None:
+    """A thread that took all would let the other one idle."""
+    go, began = Event(), Barrier(3)
+
+    def occupy_thread(items: list[int]) -> list[int]:
+        began.wait(SOON)
+        assert go.wait(SOON)
+        return items
+
+    batcher = Batcher(name="test", max_batch=4, max_wait=0.0, observe=stats.append, num_threads=2)
+    batcher.start()
+    # of two tasks, so that they do not share a batch
+    first = [batcher.submit(task, 0, deadline=later()) for task in (occupy_thread, lambda items: occupy_thread(items))]
+    began.wait(SOON)
+    futures = [batcher.submit(list, item, deadline=later()) for item in range(6)]
+    go.set()
+    assert [future.result(SOON) for future in first + futures] == [0, 0, *range(6)]
+    batcher.close()
+    assert sorted(batch.computed for batch in stats) == [1, 1, 1, 2, 3]
+    assert {batch.num_threads for batch in stats} == {2}
+
+
+def test_small_batches_grow_with_the_queue_and_do_not_wait(task: Doubling) -> None:
+    batcher = Batcher(name="test", max_batch=4, max_wait=SOON)
+    batcher.prefer_small()
+    batcher.start()
+    occupy(batcher, task)
+    futures = [batcher.submit(task, item, deadline=later()) for item in range(1, 38)]
+    task.go.set()
+    assert [future.result(SOON) for future in futures] == [2 * item for item in range(1, 38)]
+    batcher.close()
+    assert [len(batch) for batch in task.batches] == [1, 4, 4, 4, 4, 3, 3, 2, 2, 2, 2, *[1] * 7]

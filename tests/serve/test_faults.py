@@ -1,21 +1,26 @@
 """Clients that misbehave, and a service that answers the next one."""
 
+import asyncio
 import os
 import resource
 import socket
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
 from models import small_model
 from photographs import png_header
+from processes import SECONDS
 from serve.client import client_of, image_file
 from serve.mutations import mutations
 from serve.running import Running, running, slow_model
@@ -44,7 +49,7 @@ def healthy_after(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def classify(service: Running, content: bytes | None = None) -> httpx.Response:
     content = image_file() if content is None else content
-    return httpx.post(f"{service.url}/v1/predict", content=content, headers=PNG, timeout=60)
+    return httpx.post(f"{service.url}/v1/predict", content=content, headers=PNG, timeout=SECONDS)
 
 
 def head(length: int) -> bytes:
@@ -85,7 +90,7 @@ def test_images_of_clients_that_have_gone_are_not_computed(service: Running) -> 
         connection.sendall(head(len(content)) + content)
     for connection in connections:
         connection.close()
-    end = time.monotonic() + 60
+    end = time.monotonic() + SECONDS
     while len(ended := [line for line in service.log if " POST /v1/predict " in line]) < 30:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -116,7 +121,7 @@ def test_what_is_no_http_is_refused(service: Running) -> None:
 def test_mutated_bodies_never_make_an_error_of_the_service(service: Running) -> None:
     """VITRAL_MUTATIONS=10000 sends more than a test has time for."""
     count = int(os.environ.get("VITRAL_MUTATIONS", "200"))
-    with httpx.Client(base_url=service.url, timeout=60) as client:
+    with httpx.Client(base_url=service.url, timeout=SECONDS) as client:
         for kind, body in mutations(count, seed=0):
             response = client.post("/v1/predict", content=body, headers={"content-type": kind})
             assert response.status_code in (200, 400, 413, 415, 422), (response.text, kind, body)
@@ -159,7 +164,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
     gate.set()
 
     def wait_and_compute(predictor: Predictor, images: object) -> object:
-        assert gate.wait(60)
+        assert gate.wait(SECONDS)
         return compute(predictor, images)
 
     monkeypatch.setattr(Predictor, "logits", wait_and_compute)
@@ -168,10 +173,10 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_return(gate: Event) -> None:
-    with client_of(small_model(), queue=4, max_files=4) as client, ThreadPoolExecutor(8) as pool:
+    with client_of(small_model(), queue=4, max_files=4, timeout=600.0) as client, ThreadPoolExecutor(8) as pool:
         gate.clear()
         requests = [pool.submit(client.post, "/v1/predict", content=image_file(seed), headers=PNG) for seed in range(4)]
-        end = time.monotonic() + 60
+        end = time.monotonic() + SECONDS
         while 'vitral_queue_images{model="model"} 4.0' not in client.get("/metrics").text:
             assert time.monotonic() < end
         refused = client.post("/v1/predict", content=image_file(), headers=PNG)
@@ -184,10 +189,10 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return(gate: Event) -> No
 
 
 def test_a_deadline_that_passes_is_answered_and_its_image_not_computed(gate: Event) -> None:
-    with client_of(small_model(), max_batch=1) as client, ThreadPoolExecutor(8) as pool:
+    with client_of(small_model(), max_batch=1, timeout=600.0) as client, ThreadPoolExecutor(8) as pool:
         gate.clear()
         first = pool.submit(client.post, "/v1/predict", content=image_file(), headers=PNG)
-        end = time.monotonic() + 60
+        end = time.monotonic() + SECONDS
         while 'vitral_queue_images{model="model"} 1.0' not in client.get("/metrics").text:
             assert time.monotonic() < end
         late = client.post("/v1/predict?timeout=1", content=image_file(), headers=PNG)
@@ -199,9 +204,65 @@ def test_a_deadline_that_passes_is_answered_and_its_image_not_computed(gate: Eve
         assert 'vitral_images_total{model="model",outcome="computed"} 3.0' in client.get("/metrics").text
 
 
-def test_a_model_that_is_not_ready_refuses(gate: Event) -> None:
-    from fastapi.testclient import TestClient
+def test_an_answer_that_is_ready_too_late_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy event loop learns late that a batch was computed."""
+    from vitral.serve import app
 
+    seconds, build = 0.0, app.predicted
+
+    def build_for_an_hour(*arguments: Any) -> dict[str, Any]:
+        nonlocal seconds
+        seconds = 3600.0
+        return build(*arguments)
+
+    with client_of(small_model()) as client:
+        monkeypatch.setattr(app, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + seconds))
+        monkeypatch.setattr(app, "predicted", build_for_an_hour)
+        late = client.post("/v1/predict", content=image_file(), headers=PNG)
+    assert late.status_code == 504
+
+
+def test_a_deadline_counts_from_the_arrival_of_the_head() -> None:
+    """A busy event loop begins later."""
+
+    async def late_app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/v1/predict":
+            scope["state"]["arrived"] = time.monotonic() - 3600
+        await application(scope, receive, send)
+
+    with client_of(small_model()) as client:
+        application = client.app
+        late = TestClient(late_app).post("/v1/predict", content=image_file(), headers=PNG)
+        assert late.status_code == 504
+        assert client.post("/v1/predict", content=image_file(), headers=PNG).status_code == 200
+
+
+@pytest.mark.parametrize(("waiting", "query"), [(4, ""), (3, "?timeout=0.000001")])
+def test_a_full_queue_refuses_before_it_reads_the_body(gate: Event, waiting: int, query: str) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b""
+
+    async def ask(app: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return await client.post(f"/v1/predict{query}", content=body(), headers=PNG)
+
+    limits = {"queue": 4, "max_files": 4, "max_batch": 1, "timeout": 600.0}
+    with client_of(small_model(), **limits) as client, ThreadPoolExecutor(8) as pool:
+        gate.clear()
+        requests = [pool.submit(client.post, "/v1/predict", content=image_file(), headers=PNG) for _ in range(waiting)]
+        end = time.monotonic() + SECONDS
+        while f'vitral_queue_images{{model="model"}} {waiting}.0' not in client.get("/metrics").text:
+            assert time.monotonic() < end
+        refused = asyncio.run(ask(client.app))
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        gate.set()
+        assert [request.result().status_code for request in requests] == [200] * waiting
+
+
+def test_a_model_that_is_not_ready_refuses(gate: Event) -> None:
     from vitral.serve import create_app
 
     gate.clear()
@@ -211,6 +272,20 @@ def test_a_model_that_is_not_ready_refuses(gate: Event) -> None:
             assert response.headers["retry-after"] == "1"
         assert client.get("/healthz").status_code == 200
         gate.set()
+
+
+def test_two_batches_are_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, compute = Barrier(2), Predictor.logits
+
+    def meet_and_compute(predictor: Predictor, images: Any) -> Any:
+        together.wait(SECONDS)
+        return compute(predictor, images)
+
+    monkeypatch.setattr("vitral.serve.engine._num_cores", lambda: 2)
+    with client_of(small_model(), timeout=600.0) as client, ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(Predictor, "logits", meet_and_compute)
+        requests = [pool.submit(client.post, "/v1/predict", content=image_file(seed), headers=PNG) for seed in range(2)]
+        assert [request.result().status_code for request in requests] == [200, 200]
 
 
 def test_a_batch_that_fails_is_one_error_and_the_next_request_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:

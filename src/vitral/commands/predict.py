@@ -18,7 +18,7 @@ from vitral.commands.output import csv_text, note, print_json, printable, progre
 from vitral.commands.predict_targets import target_writer
 from vitral.data.images.bands import image_suffixes
 from vitral.data.images.limits import max_pixels
-from vitral.data.images.memory import max_memory
+from vitral.data.images.memory import limit_memory
 from vitral.data.sources.folder import left_out
 from vitral.errors import UserError, shortened
 from vitral.files import as_csv
@@ -32,8 +32,8 @@ BAR = 10
 
 def main(options: argparse.Namespace) -> None:
     """Classifies; exits with code 1 if some images cannot be read, with 2 if none can, or without a trained head."""
-    # a wrong value in the environment is reported once, not for every image
-    max_memory()
+    # a wrong value is reported once, not for every image
+    limit_memory(options.memory, name="--memory")
     max_pixels()
     model = load_classifier(options.run, image_size=options.image_size, **source_options(options))
     check_head(model, options.run)

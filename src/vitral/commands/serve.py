@@ -17,7 +17,7 @@ from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import load_classifier
 from vitral.commands.output import note, printable
 from vitral.data.images.limits import max_pixels
-from vitral.data.images.memory import max_memory
+from vitral.data.images.memory import limit_memory
 from vitral.serve import create_app
 from vitral.serve.logs import logging_to
 from vitral.serve.predictor import Predictor
@@ -30,8 +30,8 @@ def main(options: argparse.Namespace) -> None:
     """Serves until SIGTERM, after which it finishes what it has accepted and exits with code 0."""
     if options.max_pixels is not None:
         os.environ["VITRAL_MAX_PIXELS"] = str(options.max_pixels)
-    # a wrong value in the environment is reported now, not with the first image
-    max_memory()
+    # a wrong value is reported now, not with the first image
+    limit_memory(options.memory, name="--memory")
     max_pixels()
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from vitral.data.config import DataConfig, refuse_label_options
 from vitral.data.images.limits import max_pixels
-from vitral.data.images.memory import limit_memory, max_memory
+from vitral.data.images.memory import limit_memory
 from vitral.data.notes import note_once
 from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
@@ -83,10 +83,8 @@ def open_stored(config: DataConfig) -> dict[str, Source]:
 
 
 def _open_stored(config: DataConfig) -> dict[str, Source]:
-    if config.memory is not None:
-        limit_memory(config.memory)
-    # a wrong value in the environment is reported once, not for every image
-    max_memory()
+    # a wrong value is reported once, not for every image
+    limit_memory(config.memory, name="--data.memory")
     max_pixels()
     if config.source not in ("csv", "folder", "hub"):  # these find label files
         refuse_label_options(config, columns=False)

@@ -110,22 +110,28 @@ class Routes:
     config: ServeConfig
 
     @contextmanager
-    def service(self, name: str | None) -> Iterator[Service]:
+    def service(self, name: str | None, deadline: float) -> Iterator[Service]:
         """The model of that name, or the first, which stays until the context ends.
 
+        Args:
+            name: as in `/v1/models`; None: the first.
+            deadline: of the request, which is refused before its body is read if the answer would be late.
+
         Raises:
-            Problem: there is none, it is not ready, or its queue is full.
+            Problem: there is none, it is not ready, or its queue is full or too long for the deadline.
         """
         with self.models.used() as services:
             name = next(iter(services)) if name is None else name
             if name not in services:
                 raise Problem(422, str(unknown_name("model", name, services)))
-            services[name].check_ready()
+            services[name].check_ready(deadline)
             yield services[name]
 
-    def deadline(self, timeout: float | None) -> float:
+    def deadline(self, request: Request, timeout: float | None) -> float:
         """The reading of `time.monotonic()` at which an answer is useless."""
-        return time.monotonic() + min(self.config.timeout, timeout or self.config.timeout)
+        # other servers than `run_server`'s do not say when the head arrived
+        arrived = getattr(request.state, "arrived", None) or time.monotonic()
+        return arrived + min(self.config.timeout, timeout or self.config.timeout)
 
     @property
     def token(self) -> list[Any]:
@@ -153,26 +159,26 @@ def _api(routes: Routes) -> APIRouter:
         request: Request, model: ModelName = None, top_k: TopK = None, timeout: Timeout = None
     ) -> Response:
         """Classifies images."""
-        deadline = routes.deadline(timeout)
-        with routes.service(model) as service:
+        deadline = routes.deadline(request, timeout)
+        with routes.service(model, deadline) as service:
             count = _top_k(service, top_k)
             async with routes.uploads.read(request) as uploads:
                 work = service.compute(uploads, "probabilities", deadline=deadline)
                 outcomes = await _until(request, work, deadline)
         images = [predicted(outcome, service.card, count) for outcome in outcomes]
-        return JSONResponse({"model": service.name, "images": images})
+        return _in_time(JSONResponse({"model": service.name, "images": images}), deadline)
 
     @router.post("/features", response_model=FeatureAnswer, responses=ERRORS, openapi_extra=body)
     async def features(request: Request, model: ModelName = None, timeout: Timeout = None) -> Response:
         """Computes the features before the head."""
-        deadline = routes.deadline(timeout)
-        with routes.service(model) as service:
+        deadline = routes.deadline(request, timeout)
+        with routes.service(model, deadline) as service:
             if "features" not in service.facts.tasks:
                 raise Problem(422, f"the file of {service.name} has no features: serve the model it was exported from")
             async with routes.uploads.read(request) as uploads:
                 outcomes = await _until(request, service.compute(uploads, "features", deadline=deadline), deadline)
         images = [as_outcome(outcome, "features", outcome.problem or outcome.result.tolist()) for outcome in outcomes]
-        return JSONResponse({"model": service.name, "images": images})
+        return _in_time(JSONResponse({"model": service.name, "images": images}), deadline)
 
     @router.post(
         "/attention",
@@ -184,15 +190,16 @@ def _api(routes: Routes) -> APIRouter:
         request: Request, model: ModelName = None, layer: Layer = None, timeout: Timeout = None
     ) -> Response:
         """Draws one image, darkened where the attention rollout is low; X-Image-SHA256 is the hash of what was read."""
-        deadline = routes.deadline(timeout)
-        with routes.service(model) as service:
+        deadline = routes.deadline(request, timeout)
+        with routes.service(model, deadline) as service:
             _check_layer(service, layer)
             async with routes.uploads.read(request) as uploads:
                 if len(uploads) > 1:
                     raise Problem(422, f"attention is drawn of one image, not of {len(uploads)}: send several requests")
                 work = service.compute(uploads, "attention", deadline=deadline, layer=layer)
                 (outcome,) = await _until(request, work, deadline)
-        return Response(outcome.result, media_type="image/png", headers={"X-Image-SHA256": outcome.sha256})
+        headers = {"X-Image-SHA256": outcome.sha256}
+        return _in_time(Response(outcome.result, media_type="image/png", headers=headers), deadline)
 
     @router.get("/models", response_model=ModelList, responses=describe(401))
     async def models() -> Response:
@@ -266,10 +273,25 @@ async def _until(request: Request, work: Coroutine[Any, Any, Any], deadline: flo
             raise ClientGone
         raise DeadlinePassed
     except DeadlinePassed:
-        raise Problem(504, "the deadline passed before the answer was ready") from None
+        raise _overdue() from None
     finally:
         task.cancel()
         gone.cancel()
+
+
+def _in_time(response: Response, deadline: float) -> Response:
+    """A response that is about to be sent: a busy event loop may have learnt late that its result was ready.
+
+    Raises:
+        Problem: the deadline passed.
+    """
+    if time.monotonic() > deadline:
+        raise _overdue()
+    return response
+
+
+def _overdue() -> Problem:
+    return Problem(504, "the deadline passed before the answer was ready")
 
 
 async def _disconnected(request: Request) -> None:

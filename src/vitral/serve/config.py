@@ -18,7 +18,7 @@ class ServeConfig:
     max_batch: int = 32
     """Images that are computed together at most."""
     max_wait: float = 0.005
-    """Seconds that an image waits at most for others to share its batch."""
+    """Seconds that an image waits at most for others to share its batch; 0 where batches save no time."""
     queue: int = 256
     """Images of one model that may wait or be computed at a time; requests beyond it are refused with 429."""
     timeout: float = 30.0

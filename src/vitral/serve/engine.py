@@ -3,10 +3,11 @@
 import hashlib
 import math
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +35,16 @@ Task = Literal["probabilities", "features", "attention"]
 
 NUM_READERS = min(os.cpu_count() or 1, 4)
 """Threads that decode images: each may hold one that has the most pixels allowed."""
+
+MODEL_THREADS = 2
+"""Batches that a CPU of several cores computes at a time, each on its part of the cores. One batch on all cores would
+stop at each operation until the slowest core is done, and a core that reads images or answers requests is slow."""
+
+SEVERAL = 8
+"""Images of the batch that shows whether batches save time."""
+
+WORTHWHILE = 1.5
+"""How many times as fast the images of such a batch must be for others to be waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +106,14 @@ class Engine:
         self.facts = _facts(predictor, compiled=config.compile)
         if config.compile:
             predictor.model.compile(dynamic=True)
+        num_threads = _num_model_threads(predictor, compiled=config.compile)
         self._batcher = Batcher(
-            name=f"model {name}", max_batch=config.max_batch, max_wait=config.max_wait, observe=observe
+            name=f"model {name}",
+            max_batch=config.max_batch,
+            max_wait=config.max_wait,
+            observe=observe,
+            num_threads=num_threads,
+            initializer=partial(torch.set_num_threads, _num_cores() // num_threads),
         )
         self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix=f"reader {name}")
         self._compute = {"probabilities": self._probabilities, "features": self._features, "attention": self._attention}
@@ -138,7 +155,21 @@ class Engine:
             job.add_done_callback(partial(self._readers.submit, finish) if drawn else finish)
 
     def _warm_up(self, items: list[None]) -> list[None]:
-        """Computes batches of both kinds that are compiled: of several images, and of one.
+        """Computes batches of both kinds that are compiled, of several images and of one, and compares their speeds.
+
+        Raises:
+            UserError: the outputs are not finite.
+        """
+        on_cpu, most = self.predictor.device.type == "cpu", self.config.max_batch
+        # a GPU shows now that its memory is enough
+        several = min(most, SEVERAL) if on_cpu else most
+        seconds, alone = self._seconds_of(several), self._seconds_of(1)
+        if several * alone < WORTHWHILE * seconds:
+            self._batcher.prefer_small()
+        return items
+
+    def _seconds_of(self, size: int) -> float:
+        """The shorter time of two batches of zeros.
 
         Raises:
             UserError: the outputs are not finite.
@@ -146,10 +177,13 @@ class Engine:
         preprocessing = self.facts.card.preprocessing
         pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
         task = self._compute["probabilities" if "probabilities" in self.facts.tasks else "features"]
-        for size in sorted({self.config.max_batch, 1}, reverse=True):
+        seconds = []
+        for _ in range(2):
+            start = time.perf_counter()
             if not np.isfinite(task([pixels] * size)).all():
                 raise UserError("the model's outputs are not finite, so its weights are damaged")
-        return items
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
 
     def _probabilities(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
         """Probabilities of the classes, or a number, of each image."""
@@ -164,6 +198,19 @@ class Engine:
     def _attention(self, items: list[tuple[np.ndarray, int | None]]) -> list[Tensor]:
         """Computed one by one: the weights of all blocks take much memory."""
         return [self.predictor.attention(_stacked([pixels]), layers=layer)[0] for pixels, layer in items]
+
+
+@cache
+def _num_cores() -> int:
+    """Threads that an operation may use, before model threads divide them: new threads take over what one has set."""
+    return torch.get_num_threads()
+
+
+def _num_model_threads(predictor: Predictor, *, compiled: bool) -> int:
+    """How many batches are computed at a time."""
+    if compiled or isinstance(predictor.model, ExportedModel) or predictor.device.type != "cpu":
+        return 1
+    return min(MODEL_THREADS, _num_cores())
 
 
 def _facts(predictor: Predictor, *, compiled: bool) -> ModelFacts:

@@ -6,6 +6,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from array import array
 from typing import Any
 
@@ -127,12 +128,17 @@ class Server(uvicorn.Server):
 
 
 class Connection(HttpToolsProtocol):
-    """Closes connections whose client sends no request, or sends its head too slowly."""
+    """Closes connections whose client sends no request, or sends its head too slowly, and notes when heads arrive."""
 
     def connection_made(self, transport: Any) -> None:
         """Starts the clock."""
         super().connection_made(transport)
         self.loop.call_later(IDLE_SECONDS, self._close_if_idle, None)
+
+    def on_headers_complete(self) -> None:
+        """Notes when the head of a request arrived: a busy event loop handles it later."""
+        self.scope.setdefault("state", {})["arrived"] = time.monotonic()
+        super().on_headers_complete()
 
     def _close_if_idle(self, last: Any) -> None:
         """Closes the connection if its request is still the one of the last check, and answered."""

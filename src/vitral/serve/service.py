@@ -47,9 +47,10 @@ class Service:
         return self._pool.ready(self.name)
 
     def observe(self, stats: BatchStats) -> None:
-        """Remembers the speed of all processes together, for refusals."""
+        """Remembers the speed of all threads and processes together, for refusals."""
         if stats.computed:
-            rate = max(self.config.workers, 1) * stats.computed / max(stats.seconds, 1e-6)
+            num_threads = max(self.config.workers, 1) * stats.num_threads
+            rate = num_threads * stats.computed / max(stats.seconds, 1e-6)
             self._rate += (rate - self._rate) / 8 if self._rate else rate
 
     async def compute(
@@ -67,9 +68,9 @@ class Service:
             Problem: the model is not ready, its queue is full or too long for the deadline, or no image can be read.
             DeadlinePassed: the deadline passed before all images were computed.
         """
-        self.check_ready()
+        self.check_ready(deadline)
         count = len(uploads)
-        if self._waiting + count > self.config.queue or self._too_late(deadline):
+        if self._waiting + count > self.config.queue:
             raise self._full()
         self._add_waiting(count)
         try:
@@ -89,11 +90,18 @@ class Service:
             raise problem
         return outcomes
 
-    def check_ready(self) -> None:
-        """Raises a `Problem` while the model is not ready, or all places of the queue are taken."""
+    def check_ready(self, deadline: float) -> None:
+        """Checks that an image that comes now would be computed.
+
+        Args:
+            deadline: reading of `time.monotonic()`.
+
+        Raises:
+            Problem: the model is not ready, or its queue is full or too long for the deadline.
+        """
         if not self.ready:
             raise Problem(503, f"the model {self.name} is not ready: try again", retry_after=1)
-        if self._waiting >= self.config.queue:
+        if self._waiting >= self.config.queue or self._too_late(deadline):
             raise self._full()
 
     def _too_late(self, deadline: float) -> bool:

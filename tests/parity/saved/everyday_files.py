@@ -345,7 +345,12 @@ CASES |= {
         build=vit(**{**WIDE, "num_heads": 12}, global_pool="avg", class_token=False, fc_norm=False),
         save=safetensors,
         lineage="timm",
+        options={"num_heads": 12, "gelu": "erf"},
+    ),
+    "timm, alone, 12 or 16 heads at width 768": Saved(
+        build=vit(**{**WIDE, "num_heads": 16}, global_pool="avg", class_token=False, fc_norm=False),
+        save=safetensors,
         options={"gelu": "erf"},
-        notes=("12 assumed", "vit_base_patch16_gap_224 has 16 heads"),
+        refusal="vit_base_patch16_gap_224 --num-heads 16",
     ),
 }

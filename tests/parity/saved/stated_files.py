@@ -297,6 +297,28 @@ NAMES: dict[str, Saved] = {
         lineage="transformers",
         options={"norm_eps": 1e-6},
     ),
+    "MSN, bare encoder": refused(
+        build=built("ViTMSNModel", "ViTMSNConfig", num_attention_heads=1),
+        save=safetensors,
+        refusal="does not store its epsilon, which is 1e-12 in ViT and DINO",
+    ),
+    **{
+        f"{family}, encoder, with the configuration that the error names": Saved(
+            build=built(f"{name}Model", f"{name}Config", num_attention_heads=1),
+            save=with_json({"model_type": model_type, "num_attention_heads": 1}),
+            lineage="transformers",
+            compare="pooled",
+            output=cls_token,
+        )
+        for family, name, model_type in (("ViT", "ViT", "vit"), ("MSN", "ViTMSN", "vit_msn"))
+    },
+    "ViT, bare encoder with its pooler": Saved(
+        build=built("ViTModel", "ViTConfig", num_attention_heads=1),
+        save=safetensors,
+        lineage="transformers",
+        compare="pooled",
+        output=cls_token,
+    ),
     "ViT, bare file": Saved(
         build=hf_vit(),
         save=safetensors,

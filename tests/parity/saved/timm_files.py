@@ -199,6 +199,8 @@ ROTARY_MODELS = {
 WITHOUT_CONFIG = {
     # state dicts without `config.json`
     "timm, alone": read(PLAIN, save=safetensors, **BARE, notes=("1 assumed, as usual for width 64",)),
+    "timm, alone, 2 heads of width 32": read("test_vit", save=safetensors, num_classes=7, notes=("2 assumed",)),
+    "timm, alone, 2 heads of width 32, mean": read("test_vit2", save=safetensors, num_classes=7, notes=("2 assumed",)),
     "timm, alone, mean": read(PLAIN, save=safetensors, **BARE, global_pool="avg"),
     **{
         f"timm, alone, {name}": refused(name, refusal, save=safetensors, **BARE)

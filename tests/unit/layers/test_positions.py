@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from vitral.inspection.attention import attention_weights
 from vitral.layers.positions import INJECTIONS, POSITIONS, PositionState
+from vitral.layers.positions.in_attention import Rotary
 from vitral.models import blank_model, give_buffers
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
@@ -78,6 +79,9 @@ def test_an_unsupported_pair_raises(kind: str, injection: str) -> None:
             "sincos_2d needs vectors whose width is a multiple of 4, not 18",
         ),
         (dict(position="rope", width=30, num_heads=3), "rope needs vectors whose width is a multiple of 4, not 10"),
+        (dict(position="rope", rope_periods=(1.0,)), "rope_periods has 1 values, but heads of width 8 need 2"),
+        (dict(position="rope", rope_periods=(1.0, 0.0)), "rope_periods must be above 0, not 0.0"),
+        (dict(rope_periods=(1.0, 10.0)), "rope_periods are those of position rope, not of learned_1d"),
         (dict(attention="axial"), "without class token or registers: choose pool gap, map or none"),
         (dict(attention="axial", pool="gap", num_registers=1), "without class token or registers"),
         (dict(attention="axial", pool="gap", position="rope"), "axial attention cannot go with position rope"),
@@ -262,6 +266,21 @@ def test_rotary_attention_depends_on_differences_of_position_alone() -> None:
     torch.testing.assert_close(patches[1:, 1:, 1:, 1:], patches[:-1, :-1, :-1, :-1], rtol=0, atol=1e-6)
     torch.testing.assert_close(q.norm(dim=-1), same.norm(dim=-1), rtol=0, atol=1e-6)
     assert (patches[0, 0, 0] - patches[0, 0, 0, 0]).abs()[1:].min() > 1e-3
+
+
+def test_rotary_positions_have_the_periods_that_are_given() -> None:
+    model = random_model(position="rope")
+    usual = replace(model.config, rope_periods=(1.0, 10.0)).positions
+    torch.testing.assert_close(
+        usual.resampled(model.pos_embed, (3, 5)), model.positions.resampled(model.pos_embed, (3, 5))
+    )
+    given = replace(model.config, rope_periods=(2.0, 8.0)).positions
+    assert isinstance(given, Rotary)
+    cos, sin = given.compute((1, 4))
+    for patch, coordinate in enumerate((-0.75, -0.25, 0.25, 0.75), start=1):
+        angles = torch.tensor([0, 0, coordinate / 2, coordinate / 8] * 2, dtype=torch.float64) * 2 * math.pi
+        torch.testing.assert_close(cos[patch], angles.cos(), rtol=0, atol=1e-12)
+        torch.testing.assert_close(sin[patch], angles.sin(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", POSITIONS)

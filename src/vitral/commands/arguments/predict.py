@@ -6,9 +6,11 @@ from vitral.commands.arguments.checks import check_model, image_size, model_path
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.weights import add_source_options
 
-__all__ = ["PRECISION_HELP", "parse"]
+__all__ = ["MEMORY_HELP", "PRECISION_HELP", "parse"]
 
 PRECISION_HELP = "auto: bfloat16 on a GPU, float32 on a CPU (default: auto)"
+
+MEMORY_HELP = "for decoding images, all together, such as 500MB (default: VITRAL_MEMORY, or 2GiB)"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -50,6 +52,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
+    parser.add_argument("--memory", metavar="SIZE", help=MEMORY_HELP)
     add_source_options(parser)
     options = parser.parse_args(arguments)
     options.image_size = image_size(options.image_size)

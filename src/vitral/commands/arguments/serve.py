@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.predict import PRECISION_HELP
+from vitral.commands.arguments.predict import MEMORY_HELP, PRECISION_HELP
 from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError
 from vitral.serve.config import ServeConfig
@@ -93,7 +93,7 @@ def add_batching(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=DEFAULTS.max_wait,
         metavar="TIME",
-        help="time that an image waits for others to share its batch (default: 5ms)",
+        help="time that an image waits for others to share its batch, where batches save time (default: 5ms)",
     )
     parser.add_argument(
         "--queue",
@@ -126,8 +126,9 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
         "--max-pixels",
         type=int,
         metavar="N",
-        help="pixels of an image; a larger JPEG is read at a reduced size (default: VITRAL_MAX_PIXELS, or 89 million)",
+        help="pixels of an image; a larger JPEG is read at a reduced size (default: VITRAL_MAX_PIXELS, or 134 million)",
     )
+    parser.add_argument("--memory", metavar="SIZE", help=MEMORY_HELP)
 
 
 def seconds(text: str) -> float:

@@ -1,6 +1,5 @@
 """`vitral data show`: draws what a model is given of some images."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import tyro
 
 from vitral.commands.arguments.checks import picture_path
 from vitral.commands.data.arguments import DataOptions, open_every_split, parse_options
+from vitral.commands.data.terminal import show_in_terminal
 from vitral.commands.inspect import alternate_classes
 from vitral.commands.output import note, print_json, printable
 from vitral.data.augment.config import AugmentConfig
@@ -107,17 +107,3 @@ def read_views(source: Source, options: Options, preprocessing: Preprocessing, a
     if not rows:
         raise UserError("none of the images can be read: see vitral data check")
     return rows
-
-
-def show_in_terminal(picture: Path) -> None:
-    """Draws the picture by the terminal's image protocol or in half blocks, where textual-image is installed."""
-    if not sys.stdout.isatty():
-        return
-    try:
-        from textual_image.renderable import Image
-    except ImportError:
-        return
-    from rich.console import Console
-
-    console = Console()
-    console.print(Image(picture, width=min(console.width, 120)))

@@ -5,7 +5,7 @@ from io import BufferedReader, BytesIO
 
 from vitral.data.images.limits import check_size
 
-__all__ = ["check_codestream", "metadata"]
+__all__ = ["check_codestream", "list_boxes", "metadata"]
 
 SIGNATURES = (b"\x00\x00\x00\x0cjP  ", b"\x00\x00\x00\x0cJXL ")
 JPEG2000, JPEG_XL = b"\xff\x4f\xff\x51", b"\xff\x0a"
@@ -47,7 +47,7 @@ def check_codestream(stream: Stream, start: int, head: bytes) -> tuple[int, int]
     elif head.startswith(SIGNATURES):
         found = (
             _read(stream, at + 4 * (kind == b"jxlp"), CODESTREAM_BYTES)
-            for kind, at, _ in _boxes(stream, start)
+            for kind, at, _ in list_boxes(stream, start)
             if kind in (b"jp2c", b"jxlc", b"jxlp")
         )
         code = next(found, b"")
@@ -68,13 +68,13 @@ def check_codestream(stream: Stream, start: int, head: bytes) -> tuple[int, int]
 def metadata(stream: Stream, start: int) -> dict[str, bytes]:
     """EXIF, XMP and the colour profile of a JPEG 2000 file, which Pillow does not read, under Pillow's names."""
     metadata = {}
-    for kind, at, size in _boxes(stream, start):
+    for kind, at, size in list_boxes(stream, start):
         if size > MAX_METADATA or kind not in (b"uuid", b"jp2h"):
             continue
         content = _read(stream, at, size)
         if kind == b"jp2h":
             inner = BytesIO(content)
-            for name, place, length in _boxes(inner, 0):
+            for name, place, length in list_boxes(inner, 0):
                 if name == b"colr" and length > 3 and content[place] in PROFILES:
                     metadata["icc_profile"] = content[place + 3 : place + length]
         elif content.startswith(EXIF):
@@ -84,7 +84,7 @@ def metadata(stream: Stream, start: int) -> dict[str, bytes]:
     return metadata
 
 
-def _boxes(stream: Stream, start: int) -> Iterator[tuple[bytes, int, int]]:
+def list_boxes(stream: Stream, start: int) -> Iterator[tuple[bytes, int, int]]:
     """The kind of each box, where its contents begin, and their size in bytes."""
     end = stream.seek(0, 2)
     while start + 8 <= end:

@@ -5,11 +5,12 @@ from functools import lru_cache, partial
 from io import BytesIO
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageCms
 
 from vitral.data.notes import note_first
 
-__all__ = ["from_gamma", "is_grey", "is_srgb", "profile_name", "to_srgb"]
+__all__ = ["from_gamma", "gamma_table", "is_grey", "is_srgb", "profile_name", "to_srgb"]
 
 SAME = 2
 """Levels by which a profile may change a colour and still count as sRGB: the profiles named so differ in rounding."""
@@ -61,10 +62,15 @@ def from_gamma(image: Image.Image, gamma: float) -> Image.Image:
         image: of mode "L", "RGB" or "RGBA"; alpha stays as it is.
         gamma: as PNG's `gAMA` gives it, such as 1.0 for linear light.
     """
-    light = (np.arange(256) / 255) ** (1 / gamma)
-    table = np.rint(255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055))
-    colours = table.astype(int).tolist()
+    colours = gamma_table(gamma, white=255).tolist()
     return image.point(colours * min(len(image.mode), 3) + list(range(256)) * (image.mode == "RGBA"))
+
+
+def gamma_table(gamma: float, *, white: int) -> UInt8[np.ndarray, " n"]:
+    """The sRGB level of each value up to `white`, which are light to the power of `gamma`."""
+    light = (np.arange(white + 1) / white) ** (1 / gamma)
+    levels = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.rint(levels).astype(np.uint8)
 
 
 def is_grey(profile: bytes) -> bool:

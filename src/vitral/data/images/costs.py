@@ -32,7 +32,7 @@ def decoding_cost(image: Image.Image, *, deep: bool = False, coefficients: int =
 
     Args:
         image: not loaded yet.
-        deep: whether it is a PNG that is decoded in two halves.
+        deep: whether it is a PNG whose colours of 16 bits are decoded in two halves.
         coefficients: bytes of those of a JPEG that libjpeg keeps until it has read them all.
     """
     pixels = image.width * image.height

@@ -155,8 +155,8 @@ def open_image(stream: Stream, *, formats: tuple[str, ...] | None = None, name: 
     if image.format == "TIFF" and tiff.is_decoded_wrongly(held := image.tag_v2):  # pyright: ignore[reportAttributeAccessIssue]
         return _read_bands(stream, start, held, name)
     if memory is None:
-        deep = image.format == "PNG" and png.is_deep(image, stream, start)
-        memory = reserve(decoding_cost(image, deep=deep, coefficients=_coefficients(image, stream, start)))
+        halves = image.format == "PNG" and png.is_deep(image, stream, start) and png.is_decoded_in_halves(image)
+        memory = reserve(decoding_cost(image, deep=halves, coefficients=_coefficients(image, stream, start)))
     return hold(_corrected(image, stream, start, name), memory)
 
 
@@ -194,7 +194,8 @@ def _read_bands(stream: Stream, start: int, tags: tiff.Tags, name: str) -> Image
     tiff.check(tags)
     memory = reserve(tiff_cost(tags))
     stream.seek(start)
-    return hold(read_picture(stream.read(), tags, name=name), memory)
+    file = BytesIO(stream.read()) if start else stream  # whose offsets count from its beginning
+    return hold(read_picture(file, tags, name=name), memory)
 
 
 def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -> Image.Image:
@@ -216,7 +217,7 @@ def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -
     start = stream.tell()
     with open_image(stream, name=name) as image:
         image.load()
-        check_complete(image, stream, start)
+        check_complete(image, stream, start, name=name)
         plain, memory = to_plain(image, channels=channels, name=name, keep=False), held_by(image)
         if image.info.get("nclx_profile", {}).get("transfer_characteristics") in HDR:
             note_first(FOR_HDR, name)

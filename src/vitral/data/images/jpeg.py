@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from vitral.data.images.colour import is_srgb, to_srgb
+from vitral.data.images.complete import check_scans
 from vitral.data.images.jpeg_header import JpegHeader
 from vitral.data.images.limits import max_pixels
 from vitral.data.images.memory import reserve
@@ -94,7 +95,7 @@ class LazyJpeg:
             The pixels; None if the file is damaged.
 
         Raises:
-            NotRead: decoding takes more memory than allowed.
+            NotRead: decoding takes more memory than allowed, or a band of colour is missing.
         """
         (width, height), (left, top, right, bottom) = self.size, box
         most = min((right - left) * width / image_size[1], (bottom - top) * height / image_size[0])
@@ -103,6 +104,8 @@ class LazyJpeg:
         memory = reserve(w * h * BYTES + self.coefficients)
         try:
             pixels = simplejpeg.decode_jpeg(self.data, min_width=w, min_height=h, min_factor=scale)
+            if self.coefficients:
+                check_scans(self.data, name=self.name)
         except ValueError:
             memory.release()
             return None

@@ -1,15 +1,16 @@
 """What a JPEG's segments say before its pixels: orientation, colour profile, and kinds that are not read."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
 from PIL import ExifTags, Image
 
-__all__ = ["JpegHeader", "unread_kind"]
+__all__ = ["JpegHeader", "missing_scans", "unread_kind"]
 
-SOI, SCAN, APP1, APP2 = b"\xff\xd8", 0xDA, 0xE1, 0xE2
-"""The first bytes of a JPEG, and markers."""
+SOI, EOI, SCAN, APP1, APP2 = b"\xff\xd8", b"\xff\xd9", 0xDA, 0xE1, 0xE2
+"""The first bytes of a JPEG, its last, and markers."""
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of frames: what follows says how the pixels are coded."""
@@ -21,6 +22,12 @@ PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 """Frames of several scans, each of which makes all pixels better."""
 
 JPEG_LS = 0xF7
+
+AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""The next marker after the pixels of a scan: they hold no other bytes like it."""
+
+COEFFICIENTS, ALL_BITS = 64, 16
+"""Coefficients of a block of pixels, the first of which is its mean, and more bits than one has."""
 
 PROFILE = b"ICC_PROFILE\0"
 
@@ -72,9 +79,43 @@ def unread_kind(head: bytes) -> str | None:
     return None
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """The marker of each segment up to the pixels, and where its contents begin and end."""
-    position = 2 if data.startswith(SOI) else len(data)
+def missing_scans(data: bytes) -> str:
+    """What a JPEG that ends well leaves out: a `band`, some `detail`, or nothing, as an empty text."""
+    left_out: dict[int, list[int]] = {}
+    for marker, start, end in _segments_of_all_scans(data):
+        if marker in FRAMES:
+            left_out = {band: [ALL_BITS] * COEFFICIENTS for band in data[start + 6 : end : 3]}
+        elif marker == SCAN and end - start >= 4:
+            *bands, first, last, bits = data[start + 1 : end]
+            if len(bands) == 2 * len(left_out) and (first, last, bits) == (0, COEFFICIENTS - 1, 0):
+                return ""  # the usual file, of a single scan
+            for band in left_out.keys() & set(bands[::2]):
+                left_out[band][first : last + 1] = [bits & 15] * (last + 1 - first)
+    if any(band[0] == ALL_BITS for band in left_out.values()):
+        return "band"
+    return "detail" if any(map(any, left_out.values())) else ""
+
+
+def _segments_of_all_scans(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """As `_segments`, up to the end of the image."""
+    position = 0
+    while position is not None:
+        scan = None
+        for marker, start, end in _segments(data, position):
+            yield marker, start, end
+            scan = end if marker == SCAN else None
+        following = None if scan is None else AFTER_SCAN.search(data, scan)
+        position = following.start() if following and following[0] != EOI else None
+
+
+def _segments(data: bytes, position: int = 0) -> Iterator[tuple[int, int, int]]:
+    """The marker of each segment up to the pixels, and where its contents begin and end.
+
+    Args:
+        data: the file.
+        position: of a marker; 0: of the first.
+    """
+    position = position or (2 if data.startswith(SOI) else len(data))
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:  # padding

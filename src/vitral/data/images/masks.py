@@ -69,7 +69,7 @@ def _values(path: Path, *, size: tuple[int, int] | None) -> UInt8[np.ndarray, "h
         open_image(file, formats=formats) as image,
     ):
         image.load()
-        check_complete(image, file, 0)
+        check_complete(image, file, 0, name=str(path))
         mode = image.mode
         resized = image.resize((size[1], size[0]), Image.Resampling.NEAREST) if size else image
         values = np.asarray(resized)

@@ -102,9 +102,20 @@ def max_memory() -> int:
     return parse_size(os.environ.get(VARIABLE) or DEFAULT, name=VARIABLE)
 
 
-def limit_memory(size: str) -> None:
-    """Sets the limit of this process and of those that it starts."""
-    os.environ[VARIABLE] = size
+def limit_memory(size: str | None, *, name: str) -> None:
+    """Sets the limit of this process and of those that it starts; None keeps it, and checks it once.
+
+    Args:
+        size: such as `500MB`.
+        name: of the setting, in errors.
+
+    Raises:
+        UserError: it is no size, or the environment variable is none.
+    """
+    if size is not None:
+        parse_size(size, name=name)
+        os.environ[VARIABLE] = size
+    max_memory()
 
 
 def reserve(size: int) -> Reservation:
@@ -123,7 +134,7 @@ def reserve(size: int) -> Reservation:
         held.release()
     limit = max_memory()
     if size > limit:
-        allow = f"--data.memory, or {VARIABLE} in the environment, allows more"
+        allow = f"--data.memory, or {VARIABLE} in the environment, allows more (predict and serve: --memory)"
         raise TooLarge(f"decoding it takes {_format(size)} of memory, more than the {_format(limit)} allowed: {allow}")
     with _changed:
         _changed.wait_for(lambda: not _taken or _taken + size <= limit)

@@ -76,10 +76,11 @@ def _values(image: Image.Image, name: str, *, keep: bool) -> Image.Image:
 
 def _to_grey(image: Image.Image, name: str) -> Image.Image:
     """Scales 16-bit, 32-bit and float greys; a value that a PNG declares transparent becomes white."""
-    bits = image.info.get("bits", 16) if image.format == "PNG" else 16
-    white = png.white_level(image, bits) if bits < 16 else None
-    scaled = Image.fromarray(to_8_bits(image, name=name, white=white, hole=image.info.get("transparency")))
-    scaled.info = {field: value for field, value in image.info.items() if field != "transparency"}
+    deep = image.format == "PNG" and image.mode.startswith("I;16")
+    hole = image.info.get("transparency")
+    scaled = Image.fromarray(png.grey_levels(image, name=name) if deep else to_8_bits(image, name=name, hole=hole))
+    used = ("transparency", "gamma") if deep else ("transparency",)
+    scaled.info = {field: value for field, value in image.info.items() if field not in used}
     return scaled
 
 

@@ -70,7 +70,9 @@ def read_tags(stream: BytesIO | BufferedReader, start: int) -> Tags | None:
     header = stream.read(16)
     if header[:4] not in TiffImagePlugin.PREFIXES:
         return None
-    tags = TiffImagePlugin.ImageFileDirectory_v2(header if header[2:3] == b"\x2b" else header[:8])
+    # Pillow takes no big-endian BigTIFF for one
+    head = b"II\x2b\0" + header[4:] if b"\x2b" in header[2:4] else header[:8]
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head, prefix=header[:2])
     stream.seek(-1, 2)
     stream.read(1)  # Pillow hides errors of the machine, and this raises them
     stream.seek(start)

@@ -2,7 +2,7 @@
 
 import logging
 from importlib import import_module
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,11 @@ UNNAMED = "its three bands are of no stated colour and are read as red, green an
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
-def read_picture(content: bytes, tags: tiff.Tags, *, name: str) -> Image.Image:
+def read_picture(stream: BytesIO | BufferedReader, tags: tiff.Tags, *, name: str) -> Image.Image:
     """The first image of a TIFF as 8-bit pixels, with its profile and its orientation.
 
     Args:
-        content: the file.
+        stream: the file.
         tags: of its first image.
         name: the image's name in notes.
 
@@ -49,9 +49,9 @@ def read_picture(content: bytes, tags: tiff.Tags, *, name: str) -> Image.Image:
         tifffile = import_module("tifffile")
     except ImportError:
         raise NotRead(f"{kind}: {EXTRA}") from None
-    with tifffile.TiffFile(BytesIO(content)) as file:
+    with tifffile.TiffFile(stream) as file:
         page = file.pages.first
-        _check(page, kind, size=len(content))
+        _check(page, kind, size=stream.seek(0, 2))
         try:
             bands = [rearrange(page.asarray(maxworkers=1).reshape(page.shaped), "s 1 h w c -> h w (s c)")]
         except ValueError as error:

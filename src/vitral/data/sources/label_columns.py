@@ -100,8 +100,10 @@ def choose_columns(table: LabelTable, config: DataConfig) -> ChosenColumns:
 
 
 def _find(columns: Iterable[str], names: Iterable[str], without: Iterable[str | None] = ()) -> str | None:
-    """The first column with one of these names, in any case."""
-    by_lower = {name.lower(): name for name in columns if name not in without}
+    """The first column with one of these names, in any case; else the first field of an object with one."""
+    names, columns = tuple(names), [name for name in columns if name not in without]
+    by_lower = {name.lower().rpartition(".")[2]: name for name in reversed(columns)}
+    by_lower |= {name.lower(): name for name in columns}
     return next((by_lower[name] for name in names if name in by_lower), None)
 
 
@@ -172,9 +174,11 @@ def read_classes(table: LabelTable, chosen: ChosenColumns) -> list[str]:
     cells = table.columns[chosen.label]
     if chosen.label in table.structured:
         row = table.structured[chosen.label]
+        fields = [name for name in table.columns if name.startswith(f"{chosen.label}.")]
+        choice = f"; --data.label-column chooses a field: {', '.join(fields)}" if fields else ""
         raise UserError(
             f"{table.file} has {_short(cells[row])} as the class of row {row + table.first_row}, a list or an object: "
-            f"{ONE_CLASS}"
+            f"{ONE_CLASS}{choice}"
         )
     names = set(cells)
     if not all(map(str.strip, names)):

@@ -15,6 +15,9 @@ __all__ = ["Cells", "json_columns", "text_cells"]
 Cells = dict[str, list[str]]
 """The cells of each column, in the order of the rows."""
 
+MAX_DEPTH = 4
+"""Of objects in a record whose fields have columns."""
+
 ONE_CLASS = "Vitral learns one class for each image, or all of them with --data.target multi-label"
 """Why several classes of an image are refused."""
 
@@ -63,12 +66,15 @@ def _is_records(value: Any) -> bool:
 def text_cells(file: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Cells, dict[str, int]]:
     """Records as columns of text. A list of one value is that value; a missing value is empty.
 
+    The fields of an object have columns too: `label.name` is the `name` in `label`.
+
     Returns:
         The columns, and those with lists or objects, with the index of the first row that has one.
 
     Raises:
         UserError: a text is no valid Unicode.
     """
+    rows = [_with_fields(row, MAX_DEPTH) for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
     structured: dict[str, int] = {}
     columns: Cells = {}
@@ -87,6 +93,14 @@ def text_cells(file: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Cells, di
         except UnicodeEncodeError:
             raise UserError(f"{file} has half of a surrogate pair in its {name!r}: write the whole character") from None
     return columns, structured
+
+
+def _with_fields(row: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
+    """A record with the fields of its objects."""
+    if not depth or not any(isinstance(cell, dict) for cell in row.values()):
+        return row
+    objects = {name: _with_fields(cell, depth - 1) for name, cell in row.items() if isinstance(cell, dict)}
+    return {f"{name}.{field}": cell for name, fields in objects.items() for field, cell in fields.items()} | dict(row)
 
 
 def _coco(file: Path, value: Mapping[str, Any], *, several: bool) -> list[dict[str, Any]]:

@@ -53,6 +53,8 @@ class Positions(ABC):
     """Whether each layer has separate relative embeddings."""
     per_head: bool
     """Whether each head has separate relative embeddings."""
+    periods: tuple[float, ...] | None = None
+    """Periods of rotary positions; None: those of DINOv3's formula."""
     resampled_from: tuple[int, int] | None = None
     """Grid of the trained table, if this table was interpolated from it and has not been trained since."""
 

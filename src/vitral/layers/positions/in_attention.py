@@ -67,6 +67,18 @@ class Rotary(Fixed):
     in_attention = True
     base = 100.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.periods is None:
+            return
+        if len(self.periods) != self.vector_width // 4:
+            raise UserError(
+                f"rope_periods has {len(self.periods)} values, but heads of width {self.vector_width} need "
+                f"{self.vector_width // 4}"
+            )
+        if not all(period > 0 for period in self.periods):
+            raise UserError(f"rope_periods must be above 0, not {min(self.periods)}")
+
     @property
     def shape(self) -> tuple[int, ...]:
         return 2, self.num_prefix_tokens + math.prod(self.grid), self.vector_width
@@ -90,6 +102,9 @@ class Rotary(Fixed):
 
     def _angles(self, rows: Float[Tensor, "*t"], columns: Float[Tensor, "*t"]) -> Float[Tensor, "*t k"]:
         """Angle of each pair in a head, from coordinates in -1..1."""
-        quarter = self.vector_width // 4
-        periods = self.base ** (torch.arange(quarter, dtype=torch.float64, device=rows.device) / quarter)
+        if self.periods is None:
+            quarter = self.vector_width // 4
+            periods = self.base ** (torch.arange(quarter, dtype=torch.float64, device=rows.device) / quarter)
+        else:
+            periods = torch.tensor(self.periods, dtype=torch.float64, device=rows.device)
         return 2 * math.pi * torch.cat([rows[..., None] / periods, columns[..., None] / periods] * 2, dim=-1)

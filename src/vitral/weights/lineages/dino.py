@@ -10,7 +10,16 @@ from torch import Tensor
 from vitral.config import pair
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import IMAGENET, Images, Lineage, Tensors, count_indices, shape_fields
+from vitral.weights.lineages.lineage import (
+    DINOV3_HEADS,
+    IMAGENET,
+    Images,
+    Lineage,
+    Tensors,
+    count_indices,
+    default_num_heads,
+    shape_fields,
+)
 from vitral.weights.lineages.stated import (
     COMMON_KEYS,
     check_model_type,
@@ -68,9 +77,10 @@ def _infer_config(tensors: Tensors, upstream_config: Mapping[str, Any], *, norm_
         size = h if h == w else (h, w)
     else:
         size = image_size(upstream_config, patches=positions.shape[1] - 1, patch=(p, q), name=POSITIONS)
+    heads = num_heads(tensors, upstream_config) or default_num_heads(width, DINOV3_HEADS if positions is None else None)
     return ViTConfig(
         image_size=size,
-        **shape_fields(**shapes, heads=num_heads(tensors, upstream_config)),
+        **shape_fields(**shapes, heads=heads),
         num_classes=1000 if head is None else head.shape[0],
         pool="cls_gap" if head is not None and head.shape[1] == 2 * width else "cls",
         num_registers=num_registers,

@@ -14,10 +14,12 @@ from vitral.weights.mapping import TensorMapping
 
 __all__ = [
     "CLIP_IMAGES",
+    "DINOV3_HEADS",
     "HALF",
     "HEAD_NAMES",
     "IMAGENET",
     "NO_EPSILON",
+    "SIGLIP_HEADS",
     "Images",
     "Lineage",
     "Tensors",
@@ -34,6 +36,9 @@ Tensors = Mapping[str, Tensor]
 
 NO_EPSILON = "the file does not store its epsilon"
 """Start of all notes on it."""
+
+DINOV3_HEADS, SIGLIP_HEADS = {1280: 20, 4096: 32}, {1536: 16}
+"""Attention heads by width of the published models that differ from others of this width."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +155,18 @@ def grid_side(patches: int, *, name: str) -> int:
     return side
 
 
-def default_num_heads(width: int) -> int:
+def default_num_heads(width: int, published: Mapping[int, int] | None = None) -> int:
     """Usual number of attention heads at this width, for formats that do not store it: width 64, or more if large.
+
+    Args:
+        width: width of the tokens.
+        published: heads by width of the format's models that have another number.
 
     Raises:
         UserError: no known model has this width.
     """
-    heads = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 1792: 16}.get(width, width // 64)
+    usual = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 1792: 16, **(published or {})}
+    heads = usual.get(width, width // 64)
     if not heads or width % heads:
         raise UserError(
             f"the file does not store the number of attention heads, and width {width} has no usual one: "

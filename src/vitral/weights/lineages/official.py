@@ -16,6 +16,7 @@ from vitral.errors import UserError
 from vitral.models import blank_model
 from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import (
+    DINOV3_HEADS,
     IMAGENET,
     Images,
     Lineage,
@@ -36,6 +37,7 @@ DINOV2_HEADS = {384: 6, 768: 12, 1024: 16, 1536: 24}
 """Attention heads of the repository's models by their width."""
 HEADS = r"^(dino|ibot)_head\.|^head\.(mlp|last_layer)\."
 """Heads of pre-training."""
+PERIODS = "rope_embed.periods"
 EXACT, ROUNDED = 1e-5, 2**-7
 """Largest relative differences of rotary periods: computed in float32, and in bfloat16."""
 
@@ -128,7 +130,7 @@ def _dino_config(tensors: Tensors, *, heads: int | None, side: int, **fields: An
         channels=channels,
         width=width,
         depth=count_indices(tensors, "blocks.", ".attn.qkv.weight"),
-        num_heads=heads or default_num_heads(width),
+        num_heads=heads or default_num_heads(width, DINOV3_HEADS if fields.get("position") == "rope" else None),
         num_classes=len(tensors["head.weight"]) if "head.weight" in tensors else 1000,
         gelu="erf",
         layer_scale=1.0,
@@ -235,15 +237,26 @@ def _periods(width: int) -> Tensor:
     return 100.0 ** (2 * torch.arange(quarter, dtype=torch.float32) / (2 * quarter))
 
 
-def _period_error(periods: Tensor) -> float:
-    """Largest relative difference from exact periods."""
-    exact = _periods(4 * len(periods))
-    return float(((periods.float() - exact) / exact).abs().max())
+def _stored_periods(tensors: Tensors) -> tuple[float, ...] | None:
+    """Periods of the file, with which the repository computes; None: they are exact, or not stored.
+
+    The released files have them rounded to bfloat16.
+
+    Raises:
+        UserError: they are not those of DINOv3's base.
+    """
+    if (stored := tensors.get(PERIODS)) is None:
+        return None
+    exact = _periods(4 * len(stored))
+    error = float(((stored.float() - exact) / exact).abs().max())
+    if not error < ROUNDED:
+        raise UserError("its rotary periods are not those of DINOv3 with base 100, which Vitral does not compute")
+    return None if error < EXACT else tuple(stored.tolist())
 
 
 def _dinov3_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int | None:
     """From the periods, of which there are a quarter of a head's width."""
-    periods = tensors.get("rope_embed.periods")
+    periods = tensors.get(PERIODS)
     if given := upstream_config.get("num_heads"):
         return given
     if periods is None or not periods.numel():
@@ -261,9 +274,6 @@ def _dinov3_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTC
         raise UserError("it normalises class token and patches separately, which Vitral does not compute")
     if "norm.bias" not in tensors:
         raise UserError("it normalises with RMSNorm, which Vitral does not compute")
-    periods = tensors.get("rope_embed.periods")
-    if periods is not None and not _period_error(periods) < ROUNDED:
-        raise UserError("its rotary periods are not those of DINOv3 with base 100, which Vitral does not compute")
     gated, registers = "blocks.0.mlp.w1.weight" in tensors, tensors.get("storage_tokens")
     return _dino_config(
         tensors,
@@ -273,18 +283,9 @@ def _dinov3_config(tensors: Tensors, upstream_config: Mapping[str, Any]) -> ViTC
         mlp="swiglu" if gated else "gelu",
         num_registers=0 if registers is None else registers.shape[1],
         position="rope",
+        rope_periods=_stored_periods(tensors),
         norm_eps=1e-5,
     )
-
-
-def _dinov3_assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
-    periods = tensors.get("rope_embed.periods")
-    if periods is None or _period_error(periods) < EXACT:
-        return []
-    return [
-        "the file stores its rotary periods rounded to bfloat16: Vitral computes them exactly, as timm and "
-        "transformers do, which changes outputs by about 4e-4 of their norm"
-    ]
 
 
 def _dinov3_mapping(c: ViTConfig) -> list[TensorMapping]:
@@ -295,7 +296,8 @@ def _dinov3_mapping(c: ViTConfig) -> list[TensorMapping]:
 def _dinov3_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     """Adds the periods, and masks for biases unless keys have one."""
     encoder = _without_head(tensors, config)
-    encoder["rope_embed.periods"] = _periods(config.width // config.num_heads)
+    exact = _periods(config.width // config.num_heads)
+    encoder[PERIODS] = exact if config.rope_periods is None else torch.tensor(config.rope_periods)
     biases = [name for name in encoder if name.endswith(".attn.qkv.bias")]
     if not any(encoder[name].chunk(3)[1].any() for name in biases):
         encoder |= {f"{name}_mask": _key_mask(encoder[name]) for name in biases}
@@ -305,17 +307,15 @@ def _dinov3_finalise(tensors: dict[str, Tensor], config: ViTConfig) -> dict[str,
 FACEBOOK_DINOV3 = Lineage(
     name="facebook-dinov3",
     head="head",
-    matches=lambda tensors: (
-        has_timm_names(tensors) and ("storage_tokens" in tensors or "rope_embed.periods" in tensors)
-    ),
+    matches=lambda tensors: has_timm_names(tensors) and ("storage_tokens" in tensors or PERIODS in tensors),
     infer_config=_dinov3_config,
     mapping=_dinov3_mapping,
     images=lambda config, stated: Images(**IMAGENET, like="DINOv3 of web images (LVD-1689M)"),
     num_heads=_dinov3_heads,
     canonicalise=_dinov3_canonicalise,
     positions=("rope",),
-    ignore=rf"^mask_token$|^rope_embed\.|^(local_cls_norm|projectors)\.|{HEADS}",
-    assumptions=_dinov3_assumptions,
+    prepare=lambda tensors, config: {name: tensors[name] for name in tensors if name != PERIODS},
+    ignore=rf"^mask_token$|^(local_cls_norm|projectors)\.|{HEADS}",
     finalise=_dinov3_finalise,
 )
 """`DinoVisionTransformer` of DINOv3; the norm of class tokens of local crops, which only training uses, is left out."""

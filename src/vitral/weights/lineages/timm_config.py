@@ -9,7 +9,13 @@ from torch import Tensor
 from vitral.config import pair
 from vitral.errors import UserError
 from vitral.vit_config import ViTConfig
-from vitral.weights.lineages.lineage import Tensors, count_indices, default_num_heads
+from vitral.weights.lineages.lineage import (
+    DINOV3_HEADS,
+    SIGLIP_HEADS,
+    Tensors,
+    count_indices,
+    default_num_heads,
+)
 from vitral.weights.lineages.stated import check_sizes
 from vitral.weights.lineages.timm_models import TimmModel, timm_models
 
@@ -31,6 +37,8 @@ GAMMA = "blocks.0.gamma_1"
 GATE = "blocks.0.mlp.fc1_g.weight"
 EVA_GIANT = (1408, 40)
 """Width and depth of the only model with separate biases and learned positions that is not rotary."""
+TEST_WIDTH = 64
+"""Width of `test_vit` and `test_vit2`, which have 2 heads, and MLPs of three times the width."""
 
 STORED = frozenset(
     (
@@ -189,9 +197,11 @@ def num_heads(tensors: Tensors, upstream_config: Mapping[str, Any]) -> int | Non
 
 
 def _usual_heads(tensors: Tensors, width: int) -> int:
-    """Usual number of heads at this width, for DINOv3's and SigLIP's models that of timm's."""
-    special = {1280: 20, 4096: 32} if _is_rotary(tensors, None) else {} if "cls_token" in tensors else {1536: 16}
-    return special.get(width) or default_num_heads(width)
+    """Usual number of heads at this width, for DINOv3's, SigLIP's and its small test models that of timm's."""
+    if width == TEST_WIDTH and tensors["blocks.0.mlp.fc2.weight"].shape[1] == 3 * width:
+        return 2
+    published = DINOV3_HEADS if _is_rotary(tensors, None) else None if "cls_token" in tensors else SIGLIP_HEADS
+    return default_num_heads(width, published)
 
 
 def assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
@@ -204,9 +214,6 @@ def assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[st
             "the file does not store what it pools: the mean of the patches is assumed; a config.json that states the "
             'architecture, or model_args such as {"global_pool": "token"}, decides'
         )
-    bare = not {"cls_token", "fc_norm.weight", "attn_pool.latent"} & tensors.keys()
-    if bare and config.width == 768 and num_heads(tensors, upstream_config) is None:
-        notes.append("timm's vit_base_patch16_gap_224 has 16 heads: if the file is of that model, set --num-heads 16")
     return notes
 
 
@@ -224,6 +231,12 @@ def undecided(tensors: Tensors, upstream_config: Mapping[str, Any]) -> dict[str,
         fix = FOLDER.format(f'{{"architecture": "vit_base_patch16_{name}_224"}}')
         options = f'{models} need --gelu {form} (in Python gelu="{form}"), most others --gelu erf'
         fields["gelu"] = f"its GELU: {options}; or {fix}"
+    base = len(tensors["patch_embed.proj.weight"]) == 768
+    if siglip and base and "attn_pool.latent" not in tensors and num_heads(tensors, upstream_config) is None:
+        fields["num_heads"] = (
+            "its number of attention heads: timm's SigLIP models need --num-heads 12 (in Python num_heads=12), its "
+            "vit_base_patch16_gap_224 --num-heads 16"
+        )
     if args.get("global_pool") is None and _is_rotary(tensors, None):
         fields["pool"] = f"what it pools: {FOLDER.format(POOLING)}"
     if {"attn_pool.latent", "reg_token"} <= tensors.keys() and args.get("pool_include_prefix") is None:

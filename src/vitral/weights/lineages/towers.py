@@ -15,10 +15,12 @@ from vitral.vit_config import ViTConfig
 from vitral.weights.lineages.lineage import (
     CLIP_IMAGES,
     HALF,
+    SIGLIP_HEADS,
     Images,
     Lineage,
     Tensors,
     count_indices,
+    default_num_heads,
     shape_fields,
 )
 from vitral.weights.lineages.stated import (
@@ -106,9 +108,10 @@ def _tower_config(
     shapes: dict[str, Any] = dict(width=width, depth=depth, hidden=hidden, channels=channels, patch=(p, q))
     check_sizes(stated, **common_sizes(**shapes))
     patches = len(tensors[POSITIONS]) - (CLASS_TOKEN in tensors)
+    published = None if parts.get("pre_norm") else SIGLIP_HEADS
     return ViTConfig(
         image_size=image_size(stated, patches=patches, patch=(p, q), name=POSITIONS),
-        **shape_fields(**shapes, heads=_num_heads(tensors, upstream_config)),
+        **shape_fields(**shapes, heads=_num_heads(tensors, upstream_config) or default_num_heads(width, published)),
         num_classes=num_classes,
         position_resample="huggingface",
         gelu=gelu_form(stated, gelu),

@@ -191,16 +191,36 @@ def _images(config: ViTConfig, upstream_config: Mapping[str, Any]) -> Images:
     return Images(**HALF, like="google/vit-base-patch16-224")
 
 
-def _assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
-    """A note on the epsilon, by which MSN alone differs; a file with a pooler or a decoder is none of MSN's."""
+def _may_be_msn(tensors: Tensors, upstream_config: Mapping[str, Any]) -> bool:
+    """Whether MSN, whose epsilon alone differs, has the same tensors; it has no pooler, decoder or second token."""
     stated = {"model_type", "layer_norm_eps"} & upstream_config.keys()
     other = any(name.startswith(("pooler.", "decoder.")) for name in tensors)
-    if stated or other or config.pool != "cls" or config.distillation or config.num_registers:
+    return not (stated or other or {DISTILLATION_TOKEN, REGISTERS} & tensors.keys()) and CLASS_TOKEN in tensors
+
+
+def _assumptions(config: ViTConfig, tensors: Tensors, upstream_config: Mapping[str, Any]) -> list[str]:
+    """A note on the epsilon of a classifier: those that are published are ViT's."""
+    if "classifier.weight" not in tensors or not _may_be_msn(tensors, upstream_config):
         return []
     return [
-        f"{NO_EPSILON}: 1e-12 is used, as in ViT; MSN has 1e-6: for its files, name a folder with this file and a "
-        f'config.json of {{"model_type": "vit_msn", "num_attention_heads": {config.num_heads}}}'
+        f"{NO_EPSILON}: 1e-12 is used, as in ViT; MSN has 1e-6: for a classifier trained from it, name a folder with "
+        f'this file and a config.json of {{"model_type": "vit_msn", "num_attention_heads": {config.num_heads}}}'
     ]
+
+
+def _undecided(tensors: Tensors, upstream_config: Mapping[str, Any]) -> dict[str, str]:
+    """The epsilon of an encoder, which is published as ViT and as MSN."""
+    if "classifier.weight" in tensors or not _may_be_msn(tensors, upstream_config):
+        return {}
+    width = tensors["embeddings.patch_embeddings.projection.weight"].shape[0]
+    heads = num_heads(tensors, upstream_config) or default_num_heads(width)
+    return {
+        "norm_eps": (
+            "its epsilon, which is 1e-12 in ViT and DINO (in Python norm_eps=1e-12) and 1e-6 in MSN: name a folder "
+            f'with this file and a config.json of {{"model_type": "vit", "num_attention_heads": {heads}}}, or of the '
+            "model_type vit_msn"
+        )
+    }
 
 
 TRANSFORMERS = Lineage(
@@ -212,6 +232,7 @@ TRANSFORMERS = Lineage(
     images=_images,
     num_heads=num_heads,
     assumptions=_assumptions,
+    undecided=_undecided,
     config_keys=COMMON_KEYS,
     canonicalise=_canonicalise,
     stores={

@@ -12,7 +12,6 @@ from PIL import Image
 
 import icc_profiles
 from picture_files import png_chunk, png_file
-from vitral.data import notes
 from vitral.data.images.colour import profile_name
 from vitral.data.images.decode import read_image
 from vitral.data.images.jpeg import LazyJpeg
@@ -23,10 +22,7 @@ PIXELS = np.full((32, 64, 3), (200, 60, 30), np.uint8)
 SWAPPED = (60, 200, 30)
 
 
-@pytest.fixture(autouse=True)
-def fresh_notes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notes, "_NOTED", set())
-    notes.note_once.cache_clear()
+pytestmark = pytest.mark.usefixtures("fresh_notes")
 
 
 def encoded(pixels: np.ndarray | Image.Image, form: str, **options: Any) -> bytes:

@@ -4,11 +4,14 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
 from picture_files import png_chunk, png_file
 from vitral.data.images.decode import UnreadableImage, read_image
+from vitral.data.images.jpeg import LazyJpeg
+from vitral.data.images.jpeg_header import missing_scans
 from vitral.data.images.masks import largest_class
 
 WIDTH, HEIGHT = 96, 64
@@ -103,3 +106,77 @@ def test_a_png_with_zeros_at_its_end(fraction: float) -> None:
     cut = int(len(content) * fraction)
     with pytest.raises(UnreadableImage, match="damaged"):
         read_image(content[:cut] + bytes(len(content) - cut), channels=3)
+
+
+NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (160, 240, 3), np.uint8))
+
+
+def progressive(**options: object) -> bytes:
+    stream = BytesIO()
+    NOISE.save(stream, "JPEG", progressive=True, **options)
+    return stream.getvalue()
+
+
+def scans(content: bytes) -> list[int]:
+    """Where each scan begins."""
+    return [at for at in range(len(content)) if content.startswith(b"\xff\xda", at)]
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.9, 0.99])
+def test_a_progressive_jpeg_that_is_cut(fraction: float) -> None:
+    content = progressive()
+    part = content[: int(len(content) * fraction)]
+    with pytest.raises(UnreadableImage, match="truncated"):
+        read_image(part, channels=3)
+    jpeg = LazyJpeg.open(part)
+    assert jpeg is None or jpeg.crop((0.0, 0.0, 1.0, 1.0), image_size=(32, 32), interpolation="bilinear") is None
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"exif": b"Exif\0\0" + bytes(64)}])
+def test_missing_scans(options: dict[str, object]) -> None:
+    content = progressive(**options)
+    starts = scans(content)
+    assert missing_scans(content) == ""
+    assert {missing_scans(content[:start] + b"\xff\xd9") for start in starts[1:]} == {"detail"}
+    assert missing_scans(content + content[: starts[1]]) == ""  # what follows is another image
+
+
+@pytest.mark.usefixtures("fresh_notes")
+@pytest.mark.parametrize("training", [False, True])
+def test_missing_detail_is_noted(training: bool, caplog: pytest.LogCaptureFixture) -> None:
+    content = progressive()
+    content = content[: scans(content)[3]] + b"\xff\xd9"
+    if training:
+        jpeg = LazyJpeg.open(content, name="a.jpg")
+        assert jpeg is not None
+        jpeg.crop((0.0, 0.0, 1.0, 1.0), image_size=(32, 32), interpolation="bilinear")
+    else:
+        read_image(content, channels=3, name="a.jpg")
+    assert "a.jpg: its last scans are missing" in caplog.text
+
+
+def test_a_missing_band() -> None:
+    """A file of one scan for each band, of which the second and third are missing, looks grey."""
+    stream = BytesIO()
+    NOISE.convert("L").save(stream, "JPEG")
+    content = stream.getvalue()
+    frame = content.index(b"\xff\xc0")
+    header = content[frame + 4 : frame + 9] + b"\3" + b"".join(bytes((band, 17, 0)) for band in (1, 2, 3))
+    length = (len(header) + 2).to_bytes(2)
+    content = content[: frame + 2] + length + header + content[frame + 2 + 11 :]
+    assert missing_scans(content) == "band"
+    with pytest.raises(UnreadableImage, match="its pixels end early"):
+        read_image(content, channels=3)
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+@pytest.mark.parametrize("hole", [(0.4, 0.6), (0.67, 1), (0.9, 1)])
+def test_a_lost_part(form: str, hole: tuple[float, float]) -> None:
+    pillow_heif.register_heif_opener()
+    stream = BytesIO()
+    NOISE.save(stream, form, quality=90)
+    content = stream.getvalue()
+    assert read_image(content, channels=3).size == NOISE.size
+    first, last = (int(len(content) * fraction) for fraction in hole)
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read_image(content[:first] + bytes(last - first) + content[last:], channels=3)

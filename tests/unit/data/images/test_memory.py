@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image
 
-from picture_files import png_file
+from picture_files import png_chunk, png_file
 from vitral.data.config import DataConfig
 from vitral.data.images import memory
 from vitral.data.images.costs import decoding_cost
@@ -99,6 +99,16 @@ def test_sizes_in_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VITRAL_MEMORY", limit)
         with pytest.raises(NotRead, match=words):
             memory.reserve(size)
+
+
+def test_a_flag_sets_the_limit(limit: int) -> None:
+    memory.limit_memory(None, name="--memory")
+    assert memory.max_memory() == limit
+    memory.limit_memory("1MB", name="--memory")
+    assert memory.max_memory() == 2**20
+    with pytest.raises(UserError, match=r"^--memory must be a size such as 500MB or 2GiB, not 'lots'"):
+        memory.limit_memory("lots", name="--memory")
+    assert memory.max_memory() == 2**20
 
 
 @pytest.mark.parametrize("variable", ["VITRAL_MEMORY", "VITRAL_MAX_PIXELS"])
@@ -220,6 +230,8 @@ def hostile(folder: Path) -> list[Path]:
 
     contents = {"grey16.png": png(16, 0, 2), "rgb.png": png(8, 2, 3), "rgba.png": png(8, 6, 4), "la.png": png(8, 4, 2)}
     contents["rgba16.png"] = png(16, 6, 8)
+    for name, chunk in (("sbit.png", png_chunk(b"sBIT", bytes((12,) * 3))), ("key.png", png_chunk(b"tRNS", bytes(6)))):
+        contents[name] = png_file([bytes(6 * SIDE)] * SIDE, SIDE, depth=16, kind=2, chunks=chunk)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     square = (SIDE, SIDE)

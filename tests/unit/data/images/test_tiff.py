@@ -9,7 +9,6 @@ import pytest
 import tifffile
 from PIL import Image
 
-from vitral.data import notes
 from vitral.data.images.decode import UnreadableImage, read_image
 
 GREY = np.tile(np.linspace(0, 255, 32).round().astype(np.uint8), (4, 1))
@@ -107,12 +106,6 @@ def test_orientation_in_xmp(form: str, options: dict[str, Any]) -> None:
     assert read_image(stream.getvalue(), channels=3).size == (4, 32)
 
 
-@pytest.fixture
-def fresh_notes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notes, "_NOTED", set())
-    notes.note_once.cache_clear()
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.usefixtures("fresh_notes")
 def test_bands_that_are_not_shown_are_noted_once(dtype: type, caplog: pytest.LogCaptureFixture) -> None:
@@ -193,3 +186,13 @@ def test_an_opened_file_that_pillow_reads_wrongly_is_refused() -> None:
         read_image(image, channels=3)
     with Image.open(BytesIO(encoded(COLOUR, photometric="rgb"))) as image:
         assert np.array_equal(np.asarray(read_image(image, channels=3)), COLOUR)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_big_endian_bigtiff(bits: int) -> None:
+    """Pillow does not identify it."""
+    colours = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype(np.uint8)
+    values = colours if bits == 8 else colours.astype(np.uint16) * 257
+    stream = BytesIO()
+    tifffile.imwrite(stream, values, photometric="rgb", bigtiff=True, byteorder=">")
+    assert np.array_equal(np.asarray(read_image(stream.getvalue(), channels=3)), colours)

@@ -5,16 +5,11 @@ import logging
 import numpy as np
 import pytest
 
-from vitral.data import notes
 from vitral.data.images.errors import NotRead
 from vitral.data.images.png import white_level
 from vitral.data.images.values import to_8_bits
 
-
-@pytest.fixture(autouse=True)
-def fresh_notes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notes, "_NOTED", set())
-    notes.note_once.cache_clear()
+pytestmark = pytest.mark.usefixtures("fresh_notes")
 
 
 @pytest.mark.parametrize(

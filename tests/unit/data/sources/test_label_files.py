@@ -361,3 +361,18 @@ def test_options_of_label_files_for_other_data(tmp_path: Path, source: str, opti
     options: dict[str, Any] = {option: tmp_path if option == "images" else "x"}
     with pytest.raises(ValueError, match=rf"--data\.{option.replace('_', '-')} is for label files, and \S+ is none"):
         open_stored(DataConfig(source=source, root=None if source == "digits" else tmp_path, **options))
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ({"image": {"path": "{}"}, "annotation": {"label": "cat"}}, {}),
+        ({"file": "{}", "meta": {"animal": {"Class": "cat"}}}, {}),
+        ({"file": "{}", "label": {"id": 7, "name": "cat"}}, {"label_column": "label.name"}),
+    ],
+)
+def test_fields_of_objects_are_columns(tmp_path: Path, form: dict[str, Any], options: dict[str, Any]) -> None:
+    rows = [json.dumps(form).replace("{}", name) for name in photos(tmp_path)]
+    for name, text in (("l.jsonl", "\n".join(rows)), ("l.json", f"[{','.join(rows)}]")):
+        (tmp_path / name).write_text(text)
+        assert set(pairs(opened(tmp_path / name, **options)["train"])) == {(f"{i}.png", "cat") for i in range(4)}
