@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from vitral.commands.loading import check_channels, load_and_note
 from vitral.commands.output import printable
 from vitral.data.config import DataConfig
+from vitral.data.images.preprocess import PixelBatch
 from vitral.data.sources.exclude import relative_name
 from vitral.data.sources.source import ConcatSource, Source, Subset, read_from
 from vitral.errors import UserError
@@ -33,6 +38,9 @@ PROBLEMS = {
 
 LISTED = 0.1
 """Fraction of the images whose labels are listed, the most doubtful first."""
+
+PIXELS = 28
+"""Height and width that images are shrunk to, beside the features."""
 
 MAX_DRAWN, MAX_PRINTED = 24, 10
 """Images of each kind on the contact sheet, and in the table."""
@@ -73,14 +81,22 @@ def suspects_of(
     loaded = load_and_note(model, **reading)
     check_channels(loaded, data)
     predictor = Predictor(loaded, device=device)
+
+    def features_and_pixels(images: PixelBatch) -> Float[Tensor, "b d"]:
+        shrunk = interpolate(
+            images.float().permute(0, 3, 1, 2).mean(1, keepdim=True), size=(PIXELS, PIXELS), mode="area"
+        )
+        return torch.cat([predictor.extract_features(images).cpu(), shrunk.flatten(1).cpu()], dim=1)
+
     found = extract_features(
-        predictor.extract_features,
+        features_and_pixels,
         source,
         preprocessing=predictor.card.preprocessing,
         data=replace(data, on_error="skip"),  # the check lists them
     )
     source = Subset(source=source, indices=np.flatnonzero(found.readable.numpy()))
-    return source, listed(source, find_suspects(found.features, found.labels))
+    features, pixels = found.features[:, : -(PIXELS**2)], found.features[:, -(PIXELS**2) :]
+    return source, listed(source, find_suspects(features, found.labels, pixels=pixels))
 
 
 def listed(source: Source, suspects: Suspects) -> list[Suspect]:
