@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitral.card import ModelCard
+    from vitral.commands.train_from_python import train
     from vitral.data.images.decode import UnreadableImage
     from vitral.data.images.preprocess import Preprocessing
     from vitral.models import create
@@ -29,6 +30,7 @@ __all__ = [
     "ViTConfig",
     "create",
     "load",
+    "train",
 ]
 
 _HOMES = {
@@ -44,11 +46,15 @@ _HOMES = {
     "load": "vitral.weights.load",
 }
 
+_CALLABLE_PACKAGES = {"train": "vitral.train"}
+
 _OLD_NAMES = {"BrokenImage": "UnreadableImage"}
 
 
 def __getattr__(name: str) -> Any:
     name = _OLD_NAMES.get(name, name)
+    if name in _CALLABLE_PACKAGES:
+        return import_module(_CALLABLE_PACKAGES[name])
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

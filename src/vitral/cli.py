@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("sweep", "train a recipe with many settings and compare them"),
     "study": ("study", "repeat a table or figure of the paper and test its findings"),
     "data": ("data.command", "list, pack and check data, and find near-duplicates"),
-    "plan": ("plan", "estimate time and memory of a training run"),
+    "plan": ("plan", "estimate time, memory and energy of a training run"),
 }
 """Each command's module in `vitral.commands`, which has `main(options)`, and one line about it.
 

@@ -1,7 +1,9 @@
 """`vitral data` on the command line."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -182,6 +184,25 @@ def test_near_against_other_data_and_by_a_model(screen: Screen, leaking: Path, t
     assert all(pair["distance"] <= 0.001 + 1e-6 for pair in by_model["pairs"])
 
 
+def test_near_leaves_out_plain_images_and_lists_pairs_across_classes_apart(
+    screen: Screen, leaking: Path, tmp_path: Path
+) -> None:
+    out = ["--out", str(tmp_path / "pairs.png")]
+    brightness = np.linspace(120, 190, 64)[:, None].repeat(64, axis=1)
+    for split, shift in (("train", 0), ("test", 9)):
+        Image.fromarray((brightness + shift).astype(np.uint8)).save(leaking / split / "cat" / "sky.png")
+    (leaking / "test" / "cat" / "copy-0.jpg").rename(leaking / "test" / "rocket" / "copy-0.jpg")
+    result = screen.json("data", "near", leaking, *out)
+    skies = {str(leaking / split / "cat" / "sky.png") for split in ("train", "test")}
+    assert skies <= set(result["featureless"])
+    assert not any("sky" in pair["train"] for pair in result["pairs"])
+    across = [pair for pair in result["pairs"] if pair["across_classes"]]
+    assert [(Path(pair["like"]).name, pair["classes"]) for pair in across] == [("copy-0.jpg", ["cat", "rocket"])]
+    output = screen.run("data", "near", leaking, *out)
+    assert f"left out {len(result['featureless'])} images of nearly one colour" in screen.errors
+    assert output.index("copy-1.jpg") < output.index("across classes") < output.index("copy-0.jpg")
+
+
 def test_near_and_unreadable_images(screen: Screen, leaking: Path, tmp_path: Path) -> None:
     unreadable = add_unreadable_files(leaking / "train")
     out = ["--out", str(tmp_path / "pairs.png")]
@@ -192,3 +213,41 @@ def test_near_and_unreadable_images(screen: Screen, leaking: Path, tmp_path: Pat
     wrong = {"0.9": "takes 0 to 32 bits for hashes, not 0.9", "40": "not 40"}
     for value, sentence in wrong.items():
         assert sentence in screen.refusal("data", "near", leaking, "--threshold", value, *out)
+
+
+def test_check_by_a_model_finds_wrong_labels(screen: Screen, photographs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cleanlab", reason="the lock has it")
+    root = tmp_path / "photos"
+    shutil.copytree(photographs, root)
+    moved = root / "cat" / "moved.png"
+    moved.write_bytes(next((root / "rocket").glob("*.png")).read_bytes())
+    model = create("ViT-Ti/16", num_classes=len(CLASSES), image_size=32)
+    save_model(tmp_path / "model", model, small_photograph_card())
+    sheet, listed = tmp_path / "suspects.png", tmp_path / "suspects.csv"
+    words = ["data", "check", root, "--model", tmp_path / "model", "--sheet", sheet, "--csv", listed]
+    suspects = screen.json(*words)["suspects"]
+    labels = [one for one in suspects if one["problem"] == "label"]
+    assert len(labels) >= 7
+    assert [one["score"] for one in labels[:7]] == sorted(one["score"] for one in labels[:7])
+    with Image.open(sheet) as picture:
+        assert picture.width > 800
+    text = listed.read_text()
+    assert text.startswith("image,exclude,problem,label,likely,score\n")
+    excluded = sum(one["exclude"] for one in suspects)
+    rest = screen.json("data", "check", root, "--data.exclude", listed)["num_images"]["train"]
+    assert rest == 73 - excluded
+    output = screen.run(*words)
+    assert "label: the label is probably wrong" in output
+    assert "contact sheet" in screen.errors
+
+
+def small_photograph_card() -> ModelCard:
+    return ModelCard(preprocessing=Preprocessing(image_size=(32, 32), channels=3), classes=CLASSES)
+
+
+def test_check_by_a_model_refuses(screen: Screen, photographs: Path, tmp_path: Path) -> None:
+    assert "--csv needs --model" in screen.refusal("data", "check", photographs, "--csv", tmp_path / "x.csv")
+    assert "nowhere" in screen.refusal("data", "check", photographs, "--model", "nowhere")
+    other = tmp_path / "other.csv"
+    other.write_text("name\nx.png\n")
+    assert "no columns image and exclude" in screen.refusal("data", "check", photographs, "--data.exclude", other)

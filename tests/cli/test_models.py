@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cli.screen import Screen
+from vitral.inspection.devices import DEVICES
 from vitral.models import NAMES
 from vitral.weights.folder import load_model
 
@@ -69,6 +70,31 @@ def test_a_resnet_in_detail(screen: Screen) -> None:
     assert set(model["parts"]) == {"stem", "stages", "norm", "head"}
 
 
+def test_a_recipe_is_planned_here_and_on_named_hardware(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitral.train.budget.SECONDS", 0.0)
+    words = ["plan", "digits", "--model.depth", "1", "--train.steps", "40", "--watts", "60"]
+    plan = screen.json(*words)
+    here, there = plan["this_machine"], plan["named_hardware"]
+    assert (here["steps"], here["fits"]) == (40, True)
+    assert here["hours"] * 3600 > 40 * here["seconds_per_step"]
+    assert here["kwh"] == pytest.approx(here["hours"] * 0.06)
+    assert len(there) == len(DEVICES)
+    assert there[0]["device"] == DEVICES["h100"].name
+    assert there[0]["kwh"] == pytest.approx(there[0]["hours"] * 0.7)
+    output = screen.run(*words, "--device", "t4")
+    for text in ("40 steps", "this machine", "(measured)", "60 W", "NVIDIA T4", "Assumed of named hardware"):
+        assert text in output
+    assert "H100" not in output
+
+
+def test_a_recipe_that_does_not_fit_is_planned_for_larger_devices(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitral.commands.recipe_plan.free_memory", lambda device: 1000)
+    here = screen.json("plan", "digits", "--train.steps", "40")["this_machine"]
+    assert (here["fits"], here["hours"], here["kwh"]) == (False, None, None)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -127,6 +153,11 @@ def test_a_printed_plan_states_its_assumptions(screen: Screen) -> None:
         (["ViT-B/16", "--mfu", "nan"], "--mfu must be above 0, not nan"),
         (["ViT-B/16", "--epochs", "0"], "--epochs must be above 0, not 0.0"),
         (["ViT-B/16", "--images-per-second", "-1"], "--images-per-second must be above 0, not -1.0"),
+        (["digit"], "unknown model or recipe 'digit' (did you mean digits?)"),
+        (["folder"], "--data.root"),
+        (["digits", "--device", "abacus"], "unknown --device 'abacus'"),
+        (["digits", "--watts", "0"], "--watts must be above 0"),
+        (["digits", "--train.lr", "3"], "unknown option --train.lr"),
         (["ViT-B/16", "--devices", "3"], "--batch-size must be a multiple of --devices, not 1024 and 3"),
     ],
 )

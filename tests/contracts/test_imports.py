@@ -9,7 +9,7 @@ from contracts.project import PACKAGE, modules
 
 LEVELS = (
     ("__init__", "__main__"),  # entry points, which no module imports
-    ("cli",),
+    ("cli", "sklearn"),  # what users call
     ("commands",),
     ("studies",),
     ("sweeps",),

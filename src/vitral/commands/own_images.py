@@ -18,7 +18,14 @@ from vitral.train.channels import measure_channels
 from vitral.train.config import RunConfig
 from vitral.train.memory import with_parts_that_fit
 
-__all__ = ["choose_by_images", "fit_to_machine", "flags_of_fit", "pop_automatic_batch", "pop_minutes"]
+__all__ = [
+    "choose_by_images",
+    "default_minutes",
+    "fit_to_machine",
+    "flags_of_fit",
+    "pop_automatic_batch",
+    "pop_minutes",
+]
 
 RECIPES = ("folder", *DESK_OBJECTIVES)
 """Recipes that choose by the images."""
@@ -111,9 +118,9 @@ def fit_to_minutes(config: RunConfig, minutes: float | None, changes: Sequence[s
     Raises:
         UserError: the run has several processes, or the data cannot be trained on.
     """
-    desk = config.recipe == "folder" or config.objective == DESK_OBJECTIVES.get(config.recipe)
-    given = any(pop_option(list(changes), name)[0] is not None for name in LENGTHS)
-    if minutes is None and (given or not desk or world.size > 1):
+    if minutes is None and world.size == 1:
+        minutes = default_minutes(config, changes)
+    if minutes is None:
         return config
     if world.size > 1:
         raise UserError("--minutes measures one process: with several, give --train.epochs")
@@ -122,7 +129,6 @@ def fit_to_minutes(config: RunConfig, minutes: float | None, changes: Sequence[s
     for sentence in sentences:
         note(sentence)
     note(f"measuring how fast this machine trains on {survey(data).describe()}")
-    minutes = minutes or DEFAULT_MINUTES
     measured = measure_budget(config, data)
     budget = measured.limited(minutes)
     steps = budget.steps(minutes)
@@ -132,6 +138,13 @@ def fit_to_minutes(config: RunConfig, minutes: float | None, changes: Sequence[s
     if budget.evaluations < measured.evaluations:
         train = replace(train, evaluate=f"{math.ceil(100 / (budget.evaluations + 1))}percent")
     return replace(config, train=train)
+
+
+def default_minutes(config: RunConfig, changes: Sequence[str]) -> float | None:
+    """Minutes of a run whose length the flags leave open; None if the recipe has its own length."""
+    desk = config.recipe == "folder" or config.objective == DESK_OBJECTIVES.get(config.recipe)
+    given = any(pop_option(list(changes), name)[0] is not None for name in LENGTHS)
+    return DEFAULT_MINUTES if desk and not given else None
 
 
 def announcement(

@@ -10,6 +10,8 @@ from rich.table import Table
 
 from vitral.commands.models import gigabytes
 from vitral.commands.output import print_json
+from vitral.commands.plan_text import duration, energy
+from vitral.commands.recipe_plan import plan_recipe
 from vitral.inspection.cost import activation_memory, cost
 from vitral.inspection.devices import DATA, DEVICES
 from vitral.inspection.plan import (
@@ -23,11 +25,14 @@ from vitral.inspection.plan import (
 )
 from vitral.models import Architecture, architecture
 
-__all__ = ["duration", "main", "rounded"]
+__all__ = ["main", "rounded"]
 
 
 def main(options: argparse.Namespace) -> None:
-    """Prints operations, time and memory of a run; with `--json`, one object."""
+    """Prints operations, time, memory and energy of a run; with `--json`, one object."""
+    if options.changes is not None:
+        plan_recipe(options)
+        return
     size = {} if options.image_size is None else {"image_size": options.image_size}
     plan = planned(architecture(options.model, num_classes=options.classes, **size), options)
     print_json(plan) if options.json else print_plan(plan, options)
@@ -42,6 +47,7 @@ def planned(config: Architecture, options: argparse.Namespace) -> dict[str, Any]
         counts.macs, device=device, devices=options.devices, utilisation=options.mfu
     )
     useful = rate * 3 * 2 * counts.macs / (options.devices * device.flops)
+    hours = images * options.epochs / rate / 3600
     paper = PAPER_CORE_DAYS.get((options.model, options.data, round(options.epochs)))
     return {
         "model": options.model,
@@ -54,7 +60,8 @@ def planned(config: Architecture, options: argparse.Namespace) -> dict[str, Any]
         "devices": options.devices,
         "mfu": useful,
         "images_per_second": rate,
-        "hours": images * options.epochs / rate / 3600,
+        "hours": hours,
+        "kwh": hours * options.devices * device.watts / 1000,
         "tpuv3_core_days": core_days(total, utilisation=useful),
         "tpuv3_core_days_of_the_paper": paper,
         "tpuv3_mfu_of_the_paper": paper and core_days(total, utilisation=1.0) / paper,
@@ -97,6 +104,7 @@ def print_plan(plan: dict[str, Any], options: argparse.Namespace) -> None:
     origin = "measured" if options.images_per_second else "assumed"
     facts.add_row("speed", f"{plan['images_per_second']:,.0f} images/s, {plan['mfu']:.0%} of the peak ({origin})")
     facts.add_row("time", duration(plan["hours"]))
+    facts.add_row("energy", f"{energy(plan['kwh'])} at the power of the data sheet")
     facts.add_row("on TPUs", f"{rounded(plan['tpuv3_core_days'])} TPUv3-core-days at the same fraction of their peak")
     if plan["tpuv3_core_days_of_the_paper"]:
         facts.add_row(
@@ -127,10 +135,3 @@ def print_plan(plan: dict[str, Any], options: argparse.Namespace) -> None:
 def rounded(number: float) -> str:
     """Three significant digits, or an integer from 100 on."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def duration(hours: float) -> str:
-    """A time in minutes, hours or days."""
-    if hours < 1:
-        return f"{hours * 60:.0f} minutes"
-    return f"{hours:,.1f} hours" if hours < 72 else f"{hours / 24:,.1f} days"

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from vitral.commands.models import gigabytes
 from vitral.commands.output import note, print_json, print_table, printable
-from vitral.commands.plan import duration, rounded
+from vitral.commands.plan import rounded
+from vitral.commands.plan_text import duration
 from vitral.datasets.registry import DATA_SETS, TASKS
 from vitral.errors import UserError
 from vitral.studies.picture import draw_study

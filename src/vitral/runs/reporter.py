@@ -2,6 +2,9 @@
 
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,7 +20,7 @@ from vitral.files import printable
 from vitral.runs.metrics import MetricLog
 from vitral.runs.trackers.trackers import Trackers
 
-__all__ = ["Diverged", "Reporter", "SpeedMonitor", "fit_width"]
+__all__ = ["Diverged", "LoggedMetrics", "Reporter", "SpeedMonitor", "can_draw", "fit_width"]
 
 LINE_SECONDS = 15.0
 """Interval of progress lines where there is no terminal for a progress bar."""
@@ -31,6 +34,18 @@ BOTTLENECK_SECONDS = 60.0
 
 class Diverged(UserError):
     """A metric is not finite. All processes of a run raise it at the same step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedMetrics:
+    """What is logged of a run after some step."""
+
+    step: int
+    """Steps taken."""
+    total: int
+    """Steps of the run."""
+    metrics: dict[str, float]
+    """As in `metrics.jsonl`: `train/loss` and its like of steps, `test/top1` and its like of evaluations."""
 
 
 @runtime_checkable
@@ -69,6 +84,7 @@ class Reporter:
         speed: SpeedMonitor,
         is_main: bool = True,
         trackers: Trackers | None = None,
+        callback: Callable[[LoggedMetrics], object] | None = None,
     ) -> None:
         """Opens the log of a run.
 
@@ -79,10 +95,12 @@ class Reporter:
             speed: measures the steps.
             is_main: whether this process writes.
             trackers: receive the metrics too.
+            callback: likewise; what it raises ends the run.
         """
         self.total = total
         self.speed = speed
         self.trackers = trackers or Trackers("none")
+        self.callback = callback
         self.console = Console(stderr=True, highlight=False, quiet=not is_main)
         self.bar = Progress(
             BarColumn(bar_width=None),
@@ -90,7 +108,7 @@ class Reporter:
             TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(compact=True),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not can_draw(self.console),
             expand=True,
         )
         self.task = self.bar.add_task("training", total=total, completed=step, metrics="")
@@ -158,7 +176,7 @@ class Reporter:
         ]
         width = self.console.width - 2 * len(str(self.total)) - BAR_COLUMNS
         self.bar.update(self.task, metrics=fit_width(words, width))
-        if not self.console.is_terminal and time.monotonic() - self.last_line > LINE_SECONDS:
+        if self.bar.disable and time.monotonic() - self.last_line > LINE_SECONDS:
             self.info(f"step {step}/{self.total}  {'  '.join(words)}")
             self.last_line = time.monotonic()
 
@@ -187,6 +205,13 @@ class Reporter:
     def _write(self, step: int, metrics: dict[str, float]) -> None:
         if self.log and self.log.write(step, metrics):
             self.trackers.write(step, metrics)
+            if self.callback:
+                self.callback(LoggedMetrics(step=step, total=self.total, metrics=metrics))
+
+
+def can_draw(console: Console) -> bool:
+    """Whether a bar can be redrawn in place: on a terminal, and in a notebook with ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def fit_width(words: list[str], width: int) -> str:

@@ -1,5 +1,6 @@
 """The lifecycle of a run: lock, resume, train, evaluate, save."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.evals.splits import final_split, running_split
 from vitral.runs.fingerprint import fingerprint
-from vitral.runs.reporter import Reporter
+from vitral.runs.reporter import LoggedMetrics, Reporter
 from vitral.runs.run import Run
 from vitral.runs.trackers.trackers import Trackers
 from vitral.train.artefacts import BEST, save_artefacts, save_if_best
@@ -37,7 +38,14 @@ from vitral.weights.folder import load_model
 __all__ = ["fit"]
 
 
-def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS, *, strict: bool = False) -> dict[str, float]:
+def fit(
+    run: Run,
+    config: RunConfig,
+    world: World = SINGLE_PROCESS,
+    *,
+    strict: bool = False,
+    callback: Callable[[LoggedMetrics], object] | None = None,
+) -> dict[str, float]:
     """Trains a run to its end, from its newest checkpoint if it has one, and saves the model in its folder.
 
     Args:
@@ -45,6 +53,7 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS, *, strict: b
         config: its configuration.
         world: the processes that train it; each of them calls this.
         strict: whether to refuse to resume where results would differ by rounding.
+        callback: receives what is logged, on the main process; what it raises ends the run.
 
     Returns:
         The metrics of the final evaluation, such as `test/top1` (fractions).
@@ -77,18 +86,40 @@ def fit(run: Run, config: RunConfig, world: World = SINGLE_PROCESS, *, strict: b
             run.discard()
         raise
     run.started = True
+    notes = [*measured, *notes, describe(session, data["train"], plan), *plan.warnings()]
+    return train_to_end(
+        run, session, data, plan, checkpoints=checkpoints, trackers=trackers, notes=notes, callback=callback
+    )
+
+
+def train_to_end(
+    run: Run,
+    session: Session,
+    data: dict[str, Source],
+    plan: Plan,
+    *,
+    checkpoints: Checkpoints,
+    trackers: Trackers,
+    notes: list[str],
+    callback: Callable[[LoggedMetrics], object] | None,
+) -> dict[str, float]:
+    """Prints notes, takes the remaining steps, and finishes the run also after a signal; the rest as in `fit`."""
     profiler = Profiler(session.stopwatch, setup_of(session))
-    with (
-        Reporter(
-            run.path, step=session.step, total=plan.total, speed=profiler, is_main=world.is_main, trackers=trackers
-        ) as reporter,
-        Interrupts() as interrupts,
-    ):
+    reporter = Reporter(
+        run.path,
+        step=session.step,
+        total=plan.total,
+        speed=profiler,
+        is_main=session.world.is_main,
+        trackers=trackers,
+        callback=callback,
+    )
+    with reporter, Interrupts() as interrupts:
         trackers.start(run.path, to_dict(session.config), step=session.step, warn=reporter.info)
-        for note in (*measured, *notes, describe(session, data["train"], plan), *plan.warnings()):
+        for note in notes:
             reporter.info(note)
         try:
-            with translate_resource_errors(config.train):
+            with translate_resource_errors(session.config.train):
                 train(run, session, data, plan, reporter=reporter, interrupts=interrupts, checkpoints=checkpoints)
                 checkpoints.wait()  # evaluation starts processes, which must not happen while a thread writes
                 metrics = finish(run, session, data, reporter, profiler)

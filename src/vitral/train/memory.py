@@ -13,7 +13,7 @@ from vitral.objectives.mae import MAEConfig
 from vitral.train.config import RunConfig
 from vitral.vit_config import ViTConfig
 
-__all__ = ["StepMemory", "check_memory", "estimate_memory", "with_parts_that_fit"]
+__all__ = ["StepMemory", "check_memory", "estimate_memory", "images_worth", "with_parts_that_fit"]
 
 TWO_MOMENTS = ("adam", "adamw", "lamb")
 """Optimisers with two values per weight; the others have about one."""
@@ -63,7 +63,7 @@ def estimate_memory(config: RunConfig, *, device: torch.device, processes: int =
     moments = 2 if config.optim.name in TWO_MOMENTS else 1
     copies = 1 + trained * (1 + moments) + (train.ema is not None) + isinstance(config.objective, DINOConfig)
     shards = (train.shards or processes) if train.parallel == "fsdp" else 1
-    per_image = 0 if config.model.probe else round(saved.per_image * _images_worth(config))
+    per_image = 0 if config.model.probe else round(saved.per_image * images_worth(config))
     return StepMemory(
         fixed=4 * cost(architecture).parameters * copies // shards + saved.fixed,
         per_image=per_image,
@@ -72,7 +72,7 @@ def estimate_memory(config: RunConfig, *, device: torch.device, processes: int =
     )
 
 
-def _images_worth(config: RunConfig) -> float:
+def images_worth(config: RunConfig) -> float:
     """How many whole images an image costs, by the objective."""
     objective = config.objective
     if isinstance(objective, MAEConfig):
@@ -136,7 +136,7 @@ def _is_small(config: RunConfig, free: int) -> bool:
     gh, gw = vit.grid
     tokens = gh * gw + vit.num_prefix_tokens
     weights = vit.depth * vit.width * (4 * vit.width + 3 * vit.mlp_dim)
-    per_image = (tokens * vit.depth * (vit.width + vit.mlp_dim) * SAVED_PER_TOKEN) * _images_worth(config)
+    per_image = (tokens * vit.depth * (vit.width + vit.mlp_dim) * SAVED_PER_TOKEN) * images_worth(config)
     per_image += 9 * _pixels(config)
     return 24 * weights + config.train.batch_size // config.train.accumulate * per_image < NEGLIGIBLE * free
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from vitral.evals.accuracy import Accuracy
 from vitral.runs.metrics import read_metrics
-from vitral.runs.reporter import Diverged, Reporter, fit_width
+from vitral.runs.reporter import Diverged, Reporter, can_draw, fit_width
 from vitral.train.profiling.profiler import Profiler
 from vitral.train.profiling.setup import Setup
 from vitral.train.profiling.stopwatch import Stopwatch
@@ -85,3 +86,12 @@ def test_markup_in_file_names_is_escaped(tmp_path, capsys):
     with reporting(tmp_path) as reporter:
         reporter.info("photos/[bold]cat[/bold].jpg is broken")
     assert capsys.readouterr().err == "photos/[bold]cat[/bold].jpg is broken\n"
+
+
+def test_a_notebook_without_widgets_gets_lines(monkeypatch):
+    notebook = Console(force_jupyter=True)
+    monkeypatch.setattr("vitral.runs.reporter.find_spec", lambda name: None)
+    assert not can_draw(notebook), "rich would warn at each step instead"
+    monkeypatch.setattr("vitral.runs.reporter.find_spec", lambda name: object())
+    assert can_draw(notebook)
+    assert not can_draw(Console(force_terminal=False, force_jupyter=False))

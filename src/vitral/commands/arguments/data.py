@@ -12,12 +12,14 @@ USAGE = """usage: vitral data list [NAME] [--json]
        vitral data show DATA [--like RECIPE|RUN] [--split S] [--count N] [--seed N] [--out FILE.png] [--json]
        vitral data pack DATA FOLDER [--short-side PIXELS] [--quality Q] [--workers N] [--json]
        vitral data check DATA [--smallest PIXELS] [--largest PIXELS] [--write FILE] [--page FILE.html] [--strict]
+                         [--model MODEL [--csv FILE.csv] [--sheet FILE.png]] [--json]
        vitral data near DATA [--against OTHER] [--threshold T] [--model MODEL] [--write FILE] [--out FILE.png] [--json]
 
 list   list the data sets that have a name: their splits, the files they need, and where to get them
 show   draw the model's input: images as stored, preprocessed for evaluation, and augmented for training
 pack   copy data to memory-mapped Arrow files, large images shrunk; the same command continues an interrupted copy
-check  read every image: report formats, sizes and classes, unreadable files, duplicates, one image in two classes
+check  read every image: report formats, sizes and classes, unreadable files, duplicates, one image in two classes;
+       with a model, likely wrong labels, outliers and ambiguous images
 near   find training images that nearly duplicate test images, by perceptual hash or by a model's features
 
 DATA is a folder of images, of tar shards, of Parquet or Arrow or of IDX files; a pattern shards/train-{000..146}.tar; a

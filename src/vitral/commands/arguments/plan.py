@@ -1,11 +1,13 @@
 """Arguments of `vitral plan`."""
 
 import argparse
+from difflib import get_close_matches
 from math import isfinite
 
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.errors import UserError, did_you_mean, unknown_name
 from vitral.inspection.devices import DATA, DEVICES
+from vitral.recipes import RECIPES
 
 __all__ = ["parse"]
 
@@ -16,9 +18,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: a name is unknown, or a number out of range.
     """
+    if arguments and arguments[0] in RECIPES and not {"-h", "--help"} & set(arguments):
+        return parse_recipe(arguments)
     parser = ArgumentParser(
         prog="vitral plan",
-        description="Estimate a training run: FLOPs, time, memory, and the largest batch that fits.",
+        usage="vitral plan MODEL [options]\n       vitral plan RECIPE [--data.root FOLDER] [--device NAME] [--mfu F] "
+        "[--watts N] [--json] [--KEY VALUE ...]",
+        description="Estimate a training run: FLOPs, time, memory, energy, and the largest batch that fits. With a "
+        "recipe and the flags of vitral train, --minutes included, a few steps are measured on this machine; --device "
+        "then chooses one named accelerator instead of all of them, and --watts states what this machine draws.",
     )
     parser.add_argument("model", metavar="MODEL", help="a model's name, as listed by vitral models")
     parser.add_argument("--data", default="imagenet1k", help=f"{', '.join(DATA)}, or a number of training images")
@@ -44,7 +52,30 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--ema", action="store_true", help="count an exponential moving average of the weights")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    if close := get_close_matches(options.model, RECIPES, n=1, cutoff=0.7):
+        raise UserError(f"unknown model or recipe {options.model!r} (did you mean {close[0]}?)")
     check(options)
+    options.changes = None
+    return options
+
+
+def parse_recipe(arguments: list[str]) -> argparse.Namespace:
+    """The options beside a recipe, and in `changes` the flags of its configuration.
+
+    Raises:
+        UserError: a name is unknown, or a number out of range.
+    """
+    name, *flags = arguments
+    parser = ArgumentParser(prog="vitral plan", add_help=False, allow_abbrev=False)
+    parser.add_argument("--device")
+    parser.add_argument("--mfu", type=float, default=0.4)
+    parser.add_argument("--watts", type=float)
+    parser.add_argument("--json", action="store_true")
+    options, options.changes = parser.parse_known_args(flags)
+    options.model = name
+    if options.device is not None and options.device not in DEVICES:
+        raise unknown_name("--device", options.device, DEVICES)
+    check_positive(options, "mfu", "watts")
     return options
 
 
@@ -63,7 +94,12 @@ def check(options: argparse.Namespace) -> None:
         )
     if options.devices < 1 or options.batch_size < 1 or options.batch_size % options.devices:
         raise UserError(f"--batch-size must be a multiple of --devices, not {options.batch_size} and {options.devices}")
-    for flag in ("epochs", "mfu", "images_per_second"):
+    check_positive(options, "epochs", "mfu", "images_per_second")
+
+
+def check_positive(options: argparse.Namespace, *flags: str) -> None:
+    """Checks numbers, of which the fraction of the peak is at most 1. Raises UserError."""
+    for flag in flags:
         value = getattr(options, flag)
         if value is not None and not (isfinite(value) and value > 0):
             raise UserError(f"--{flag.replace('_', '-')} must be above 0, not {value}")

@@ -2,20 +2,26 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vitral.commands.arguments.checks import check_output
+from vitral.commands.arguments.checks import check_model, check_output, picture_path
+from vitral.commands.arguments.weights import pop_source_options, source_options
 from vitral.commands.data.arguments import DataOptions, check_workers, open_every_split, parse_options
+from vitral.commands.data.suspects import Suspect, draw_suspects, print_suspects, suspects_of, write_csv
 from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.sources.exclude import write_list
+from vitral.data.sources.source import Source
 from vitral.data.tools.check import KINDS, CheckConfig, CheckResult, Finding, check
 from vitral.data.tools.summary import DataSummary
+from vitral.errors import UserError
 from vitral.files import write_atomically
 
 __all__ = ["Options", "main"]
@@ -29,7 +35,10 @@ MAX_VALUES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DataOptions):
-    """Read every image, and report what the data consists of, unreadable files, duplicates and conflicting classes."""
+    """Read every image, and report what the data consists of, unreadable files, duplicates and conflicting classes.
+
+    With a model, also likely wrong labels, outliers and ambiguous images.
+    """
 
     smallest: int = 32
     """Images with a shorter side of fewer pixels are reported as tiny."""
@@ -39,6 +48,15 @@ class Options(DataOptions):
     """File to write the names of unreadable images to, for --data.exclude."""
     page: Path | None = None
     """HTML file to write everything to."""
+    model: str | None = None
+    """Also find likely wrong labels, outliers and ambiguous images by the features of this model, given as for `vitral
+    eval`."""
+    sheet: Path | None = None
+    """With a model: contact sheet of these images, by default suspects.png in the current folder."""
+    csv: Path | None = None
+    """With a model: CSV file to write these images to, for --data.exclude."""
+    device: str = "auto"
+    """Device of the model: cpu, cuda, cuda:1; auto: a GPU if there is one."""
     strict: tyro.conf.FlagCreatePairsOff[bool] = False
     """Exit with code 1 if anything is reported."""
     workers: int = os.cpu_count() or 1
@@ -49,9 +67,10 @@ class Options(DataOptions):
 
 def main(arguments: list[str]) -> None:
     """Checks, and prints tables; with `--json`, one object."""
+    source, arguments = pop_source_options(arguments, "vitral data check")
+    reading = source_options(source)
     options, words = parse_options(Options, arguments, program="vitral data check", positionals=("DATA",))
-    check_workers(options.workers)
-    check_output(options.page, suffixes=(".html",), option="--page")
+    sheet = check_options(options, reading)
     config = CheckConfig(smallest=options.smallest, largest=options.largest)
     splits = open_every_split(options.data)
     total = sum(map(len, splits.values()))
@@ -65,21 +84,57 @@ def main(arguments: list[str]) -> None:
             channels=options.data.channels,
         )
     findings = result.findings
+    images, suspects = None, []
+    if options.model is not None:
+        images, suspects = suspects_of(splits, options.data, options.model, device=options.device, reading=reading)
     if options.write is not None:
         unreadable = [finding.names[0] for finding in findings if finding.kind == "unreadable"]
         write_list(options.write, unreadable, root=options.data.root)
     if options.json:
         counts = {split: len(source) for split, source in splits.items()}
         whole = {"data": words[0], "num_images": counts, "findings": [asdict(finding) for finding in findings]}
-        print_json(whole | {"summary": asdict(result.summary)})
+        print_json(whole | {"summary": asdict(result.summary), "suspects": [asdict(one) for one in suspects]})
     else:
         print_summary(words[0], total, result.summary)
         print_findings(findings)
+    if images is not None:
+        if not options.json:
+            print_suspects(suspects, root=options.data.root)
+        write_suspects(options, images, suspects, sheet)
     if options.page is not None:
         write_page(options.page, words[0], total, result)
         note(f"page: {options.page}")
-    if findings and options.strict:
+    if (findings or any(one.exclude for one in suspects)) and options.strict:
         raise SystemExit(1)
+
+
+def check_options(options: Options, reading: Mapping[str, Any]) -> Path:
+    """Checks everything before images are read; returns the path of the contact sheet.
+
+    Raises:
+        UserError: a value is out of range, a file cannot be written, there is no such model, or an option needs one.
+    """
+    check_workers(options.workers)
+    check_output(options.page, suffixes=(".html",), option="--page")
+    check_output(options.csv, suffixes=(".csv",), option="--csv")
+    if options.model is None:
+        given = {"--sheet": options.sheet, "--csv": options.csv, **{f"--{name}": 1 for name in reading}}
+        if needing := next((flag for flag, value in given.items() if value is not None), None):
+            raise UserError(f"{needing.replace('_', '-')} needs --model, a trained model such as runs/photos")
+        return Path()
+    check_model(options.model)
+    return picture_path(options.sheet, default=Path("suspects.png"))
+
+
+def write_suspects(options: Options, images: Source, suspects: list[Suspect], sheet: Path) -> None:
+    """Writes the contact sheet and the CSV, and says how to go on."""
+    root = options.data.root
+    if suspects:
+        draw_suspects(sheet, images, suspects, root=root)
+        note(f"contact sheet: {sheet}")
+    if options.csv is not None:
+        write_csv(options.csv, suspects, root=root)
+        note(f"edit the column `exclude` of {options.csv}, then train with --data.exclude {options.csv}")
 
 
 def print_summary(data: str, total: int, summary: DataSummary) -> None:

@@ -24,7 +24,13 @@ from vitral.commands.output import note, print_json, printable, progress_bar
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.sources.exclude import relative_name, write_list
 from vitral.data.sources.source import Source, Subset, read_from
-from vitral.data.tools.near_duplicates import embedding_pairs, hash_images, hash_pairs, thumbnail
+from vitral.data.tools.near_duplicates import (
+    embedding_pairs,
+    hash_images,
+    hash_pairs,
+    is_featureless,
+    thumbnail,
+)
 from vitral.data.tools.parallel_map import parallel_map
 from vitral.datasets.infer import infer_source
 from vitral.datasets.opening import open_data, open_stored
@@ -76,6 +82,13 @@ class Near:
     train: str
     like: str
     distance: float
+    classes: tuple[str, str] | None
+    """Of both; None where the data have no classes in common."""
+
+    @property
+    def across_classes(self) -> bool:
+        """Whether the two have different classes, so that one of them may be wrong."""
+        return self.classes is not None and self.classes[0] != self.classes[1]
 
 
 ReadImage = Callable[[Source, int], np.ndarray]
@@ -93,21 +106,25 @@ def main(arguments: list[str]) -> None:
     if options.model is None and reading:
         raise UserError(f"--{next(iter(reading)).replace('_', '-')} helps to read a model's file: name it with --model")
     find = find_by_hash if options.model is None else partial(find_by_features, reading=reading)
-    sources, matches = find(options, train, others)
-    pairs = [
-        Near(train=sources[0].name(pair.one), like=sources[number + 1].name(pair.other), distance=pair.distance)
-        for number, pair in matches
-    ]
+    readers, matches = find(options, train, others)
+    sources = [reader.readable() for reader in readers]
+    featureless = [reader.source.name(index) for reader in readers for index in reader.featureless]
+    pairs = [as_near(sources[0], sources[number + 1], pair) for number, pair in matches]
     if pairs:
         draw_pairs(pairs_to_draw(options, sources, matches), picture)
     if options.write is not None:
         write_list(options.write, {pair.train for pair in pairs}, root=options.data.root)
     if options.json:
-        counts = {"train": len(sources[0]), "other": sum(map(len, sources[1:]))}
+        counts = {"train": readers[0].num_read, "other": sum(reader.num_read for reader in readers[1:])}
         drawn = str(picture) if pairs else None
-        print_json({"num_images": counts, "pairs": [asdict(pair) for pair in pairs], "picture": drawn})
+        listed = [asdict(pair) | {"across_classes": pair.across_classes} for pair in pairs]
+        print_json({"num_images": counts, "pairs": listed, "featureless": featureless, "picture": drawn})
     else:
-        print_pairs(words[0], options.data.root, sources, pairs, picture)
+        if featureless:
+            note(
+                f"left out {len(featureless):,} images of nearly one colour or a plain gradient, first {featureless[0]}"
+            )
+        print_pairs(words[0], options.data.root, readers, pairs, picture)
 
 
 def check(options: Options) -> None:
@@ -143,21 +160,27 @@ def open_sources(options: Options) -> tuple[Source, list[Source]]:
     return open_stored(options.data)["train"], held_out or [other["train"]]
 
 
-def find_by_hash(options: Options, train: Source, others: list[Source]) -> tuple[list[Source], list[tuple[int, Any]]]:
-    """Finds pairs by perceptual hash: sources without unreadable images, and pairs with the other source's number."""
+def as_near(train: Source, other: Source, pair: Any) -> Near:
+    """A pair with the names of its images and their classes."""
+    classes = None
+    if train.classes == other.classes and train.classes and train.labels.ndim == 1:
+        classes = (train.classes[train.labels[pair.one]], train.classes[other.labels[pair.other]])
+    return Near(train=train.name(pair.one), like=other.name(pair.other), distance=pair.distance, classes=classes)
+
+
+def find_by_hash(options: Options, train: Source, others: list[Source]) -> tuple[list["Reader"], list[tuple[int, Any]]]:
+    """Finds pairs by perceptual hash: the readers of the sources, and pairs with the other source's number."""
     threshold = MAX_BITS if options.threshold is None else int(options.threshold)
-    sources, hashes = [], []
-    for source in (train, *others):
-        reader = Reader(source, thumbnail, options)
+    readers, hashes = [Reader(source, thumbnail, options) for source in (train, *others)], []
+    for reader in readers:
         hashes.append(hash_images(reader))
-        sources.append(reader.readable())
     pairs = [(number, hash_pairs(hashes[0], other, threshold=threshold)) for number, other in enumerate(hashes[1:])]
-    return sources, nearest_first(sources, pairs)
+    return readers, nearest_first([reader.readable() for reader in readers], pairs)
 
 
 def find_by_features(
     options: Options, train: Source, others: list[Source], *, reading: Mapping[str, Any]
-) -> tuple[list[Source], list[tuple[int, Any]]]:
+) -> tuple[list["Reader"], list[tuple[int, Any]]]:
     """Finds pairs by a model's features."""
     assert options.model is not None
     predictor = Predictor(load_and_note(options.model, **reading), device=options.device)
@@ -167,15 +190,12 @@ def find_by_features(
     def read(source: Source, index: int) -> np.ndarray:
         return preprocessing.pixels(read_from(source, index, channels=preprocessing.channels))
 
-    sources, vectors = [], []
-    for source in (train, *others):
-        reader = Reader(source, read, options)
-        vectors.append(extract(predictor, iter(reader)))
-        sources.append(reader.readable())
+    readers = [Reader(source, read, options) for source in (train, *others)]
+    vectors = [extract(predictor, iter(reader)) for reader in readers]
     pairs = [
         (number, embedding_pairs(vectors[0], other, threshold=threshold)) for number, other in enumerate(vectors[1:])
     ]
-    return sources, nearest_first(sources, pairs)
+    return readers, nearest_first([reader.readable() for reader in readers], pairs)
 
 
 @torch.inference_mode()
@@ -200,7 +220,7 @@ def pooled_features(predictor: Predictor, batch: list[np.ndarray]) -> Float32[np
 
 
 class Reader:
-    """Reads a source once, and records which images are readable."""
+    """Reads a source once, and records which images are readable and show anything."""
 
     def __init__(self, source: Source, read: ReadImage, options: Options) -> None:
         """
@@ -211,6 +231,8 @@ class Reader:
         """
         self.source, self.read, self.options = source, read, options
         self.read_indices: list[int] = []
+        self.featureless: list[int] = []
+        """Images that resemble others only because they are plain."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with progress_bar() as bar:
@@ -221,8 +243,13 @@ class Reader:
                 if isinstance(result, str):
                     note(f"skipped: {result}")
                     continue
+                if is_featureless(result):
+                    self.featureless.append(index)
+                    continue
                 self.read_indices.append(index)
                 yield result
+        if self.featureless and not self.read_indices:
+            raise UserError("every image is nearly of one colour or a plain gradient, so that none can be compared")
         if not self.read_indices:
             raise UserError("none of the images can be read: see vitral data check")
 
@@ -235,8 +262,13 @@ class Reader:
                 raise UserError(f"{error}; remove it, or skip such images with --data.on-error skip") from error
             return str(error)
 
+    @property
+    def num_read(self) -> int:
+        """Images that are readable, plain ones included."""
+        return len(self.read_indices) + len(self.featureless)
+
     def readable(self) -> Source:
-        """The images that were read."""
+        """The images that were read and compared."""
         return Subset(source=self.source, indices=np.array(self.read_indices, np.int64))
 
 
@@ -271,16 +303,27 @@ def format_distance(cosine: bool, distance: float) -> str:
     return f"cosine {1 - distance:.3f}" if cosine else f"{distance:g} of 64 bits differ"
 
 
-def print_pairs(data: str, root: Path | None, sources: list[Source], pairs: list[Near], picture: Path) -> None:
+def print_pairs(data: str, root: Path | None, readers: list["Reader"], pairs: list[Near], picture: Path) -> None:
     """Prints the number of such training images, and the most similar pairs."""
     console = Console(highlight=False)
-    train, other = len(sources[0]), sum(map(len, sources[1:]))
+    train, other = readers[0].num_read, sum(reader.num_read for reader in readers[1:])
     count = len({pair.train for pair in pairs})
     console.print(
         printable(f"{data}: {count:,} of {train:,} training images nearly duplicate one of {other:,} other images"),
         markup=False,
         soft_wrap=True,
     )
+    if not pairs:
+        return
+    print_table([pair for pair in pairs if not pair.across_classes], root, console)
+    if across := [pair for pair in pairs if pair.across_classes]:
+        console.print(f"\nacross classes, so that one of the two labels may be wrong: {len(across):,}", style="bold")
+        print_table(across, root, console)
+    console.print(printable(f"picture of the pairs: {picture}"), markup=False, soft_wrap=True)
+
+
+def print_table(pairs: list[Near], root: Path | None, console: Console) -> None:
+    """Prints the most similar of some pairs."""
     if not pairs:
         return
     table = Table("training image", "other image")
@@ -291,4 +334,3 @@ def print_pairs(data: str, root: Path | None, sources: list[Source], pairs: list
     console.print(table)
     if len(pairs) > MAX_PRINTED:
         console.print(f"and {len(pairs) - MAX_PRINTED:,} more, which --json lists")
-    console.print(printable(f"picture of the pairs: {picture}"), markup=False, soft_wrap=True)

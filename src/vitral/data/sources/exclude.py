@@ -1,5 +1,10 @@
-"""Lists of images to exclude: one name per line, relative to the data's root if the image is inside it."""
+"""Lists of images to exclude: one name per line, relative to the data's root if the image is inside it.
 
+A CSV file has names in its column `image`, and `yes` in its column `exclude` for those to exclude.
+"""
+
+import csv
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -8,7 +13,7 @@ import numpy as np
 from vitral.data.sources.label_tables import LABEL_SUFFIXES
 from vitral.data.sources.source import Source, Subset
 from vitral.errors import UserError
-from vitral.files import write_atomically
+from vitral.files import with_formula, write_atomically
 
 __all__ = ["exclude_images", "relative_name", "write_list"]
 
@@ -42,8 +47,7 @@ def exclude_images(splits: Mapping[str, Source], path: Path, *, root: Path | Non
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give an existing list of images as --data.exclude")
-    text = path.read_text(encoding="utf-8", errors=SURROGATES)
-    unseen = excluded = frozenset(line for line in text.splitlines() if line.strip())
+    unseen = excluded = _listed(path)
     remaining: dict[str, Source] = {}
     for split, source in splits.items():
         names = [relative_name(source.name(index), root) for index in range(len(source))]
@@ -57,6 +61,21 @@ def exclude_images(splits: Mapping[str, Source], path: Path, *, root: Path | Non
             f"{path} lists {min(unseen)}, which the data does not have: does the list belong to other data?"
         )
     return remaining
+
+
+def _listed(path: Path) -> frozenset[str]:
+    """The names in a list.
+
+    Raises:
+        UserError: a CSV file has no columns image and exclude.
+    """
+    text = path.read_text(encoding="utf-8", errors=SURROGATES)
+    if path.suffix.lower() != ".csv":
+        return frozenset(line for line in text.splitlines() if line.strip())
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if not {"image", "exclude"} <= set(rows.fieldnames or ()):
+        raise UserError(f"{path} has no columns image and exclude: give a CSV file of vitral data check --csv")
+    return frozenset(with_formula(row["image"]) for row in rows if (row["exclude"] or "").strip().lower() == "yes")
 
 
 SURROGATES = "surrogateescape"

@@ -12,7 +12,10 @@ from vitral.data.sources.source import Source, read_from
 from vitral.data.tools.hashing import SIDE, perceptual_hashes
 from vitral.errors import UserError
 
-__all__ = ["Pair", "embedding_pairs", "hash_images", "hash_pairs", "thumbnail"]
+__all__ = ["Pair", "embedding_pairs", "hash_images", "hash_pairs", "is_featureless", "thumbnail"]
+
+FEATURELESS = 3.0
+"""Standard deviation of grey levels, of 255, about a gradient of brightness, below which an image shows nothing."""
 
 BLOCK = 4096
 """Queries at a time, which limits memory."""
@@ -38,6 +41,25 @@ def thumbnail(source: Source, index: int) -> UInt8[np.ndarray, "side side"]:
     """
     image = read_from(source, index, channels=1)
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def is_featureless(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w c"]) -> bool:
+    """Whether an image is nearly of one colour, or one smooth gradient such as a plain sky.
+
+    Such images resemble one another without being copies.
+    """
+    grey = pixels.astype(np.float64)
+    grey = grey.mean(axis=2) if grey.ndim == 3 else grey
+    rows, columns = (np.linspace(-1, 1, length) for length in grey.shape)
+    grey = grey - grey.mean()
+    # the gradients are orthogonal, so each is removed by itself
+    grey -= np.outer(rows, np.ones_like(columns)) * _slope(grey.mean(axis=1), rows)
+    grey -= np.outer(np.ones_like(rows), columns) * _slope(grey.mean(axis=0), columns)
+    return bool(grey.std() < FEATURELESS)
+
+
+def _slope(means: np.ndarray, positions: np.ndarray) -> float:
+    return float(means @ positions / max(positions @ positions, 1e-12))
 
 
 def hash_images(thumbnails: Iterable[UInt8[np.ndarray, "side side"]]) -> UInt8[np.ndarray, "n views 8"]:

@@ -10,7 +10,14 @@ from scipy.fft import dctn
 from photographs import PHOTOGRAPHS
 from vitral.data.sources.source import ArraySource
 from vitral.data.tools.hashing import SIDE, VIEWS, perceptual_hashes
-from vitral.data.tools.near_duplicates import Pair, embedding_pairs, hash_images, hash_pairs, thumbnail
+from vitral.data.tools.near_duplicates import (
+    Pair,
+    embedding_pairs,
+    hash_images,
+    hash_pairs,
+    is_featureless,
+    thumbnail,
+)
 
 
 def pictures() -> list[Image.Image]:
@@ -119,3 +126,15 @@ def test_thumbnails_of_a_source() -> None:
     found = hash_images(thumbnail(source, index) for index in range(3))
     assert found.shape == (3, 11, 8)
     assert (found[1] == hashes([Image.fromarray(pixels[1])])[0]).all()
+
+
+def test_plain_images_are_featureless():
+    gradient = np.linspace(60, 200, 64)
+    sky = (gradient[:, None] + 0.2 * gradient[None, :]).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 2, sky.shape)
+    for plain in (np.full((64, 64), 90, np.uint8), sky, (sky + noise).astype(np.uint8), np.stack([sky] * 3, axis=2)):
+        assert is_featureless(plain)
+    disc = sky.copy()
+    rows, columns = np.ogrid[:64, :64]
+    disc[(rows - 32) ** 2 + (columns - 32) ** 2 < 100] += 30
+    assert not is_featureless(disc)
