@@ -124,7 +124,7 @@ def answers(rows: Sequence[Row]) -> Iterator[str]:
 
 def contenders(name: str, folder: Path) -> Iterator[Contender]:
     """Vitral's ONNX file first: the others are relative to it."""
-    model = load_model(name, image_size=None)
+    model = load_model(name, image_size=None, reading={})
     int8 = ExportOptions(to="onnx", precision="int8")
     forms = {
         FIRST: (ExportOptions(to="onnx"), None),
