@@ -40,10 +40,12 @@ test-slow: install ## run the tests that make test leaves out; CI runs them too
 	$(BIN)/pytest $(PARALLEL) -m "slow and not compile"
 	$(BIN)/pytest $(PARALLEL) --jaxtyping-packages= -m "slow and compile" $(COMPILE)
 
-# Without the shape checks, and without the tests of recipes' tables and of data sets' files.
+# Without the shape checks, and without the tests of whole runs, of tables, of data sets' files and of pictures.
+LONG = recipes datasets inspection studies suites sweeps test_variants.py train/test_fit.py train/test_target_runs.py \
+    data/images/test_memory.py
 test-fast: install ## run the quick tests: between commits
 	$(BIN)/pytest $(PARALLEL) --jaxtyping-packages= -m "not slow and not compile" \
-	    --ignore=tests/unit/recipes --ignore=tests/unit/datasets tests/unit tests/golden
+	    $(addprefix --ignore=tests/unit/,$(LONG)) tests/unit tests/golden
 
 check: install ## check style and types, and run the contract tests
 	$(BIN)/ruff check

@@ -77,6 +77,7 @@ def test_a_library_without_the_model_is_left_out(model: Path, screen: Screen) ->
     assert "ResNet" in facts["notes"][0]
 
 
+@pytest.mark.slow
 def test_exported_files_stand_beside_their_model(trained: Path, screen: Screen, tmp_path: Path) -> None:
     files = {"a.pt2": [], "pixels.onnx": ["--with-preprocessing"], "small.onnx": ["--precision", "int8"]}
     for name, words in files.items():

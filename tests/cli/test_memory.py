@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from forks import start
 from processes import steps_taken
 
@@ -40,6 +42,7 @@ def resident(pid: int) -> int:
     return own + sum(map(resident, children))
 
 
+@pytest.mark.slow
 def test_a_run_and_its_reading_process_do_not_grow(tmp_path: Path) -> None:
     command = ("train", "digits", *SETTINGS, "--data.workers", "1", "--train.steps", str(STEPS), "--out", "run")
     process = start(*command, cwd=tmp_path)

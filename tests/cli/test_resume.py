@@ -126,21 +126,20 @@ def in_an_evaluation(run: Path, target: int) -> bool:
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGHUP: 129, signal.SIGQUIT: 131}
 """Signals that stop a run, with its exit code."""
 MOMENTS = (in_a_step, in_a_save, in_an_evaluation)
+SELF_SUPERVISED = ("fashion-mnist-masked-patch", "fashion-mnist-mae", "fashion-mnist-dino")
 
 
 @pytest.mark.parametrize(
     ("name", "kills"),
     [
-        ("adamw", 6),
-        ("muon", 24),
-        ("fashion-mnist-masked-patch", 2),
-        ("fashion-mnist-mae", 2),
-        ("fashion-mnist-dino", 2),
-        (TAUGHT, 2),
+        ("adamw", 4),
+        pytest.param("muon", 24, marks=pytest.mark.slow),
+        *(pytest.param(name, 2, marks=pytest.mark.slow) for name in SELF_SUPERVISED),
+        pytest.param(TAUGHT, 2, marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_random_moments(tmp_path, uninterrupted, name, kills):
-    """Thirty kills in all, in steps, saves and evaluations, with 0, 1, 2 and 4 reading processes."""
+    """Thirty-six kills in all, in steps, saves and evaluations, with 0, 1, 2 and 4 reading processes."""
     moments = random.Random(kills)
     run = tmp_path / "run"
     killed = []
@@ -168,7 +167,13 @@ def test_killed_at_random_moments(tmp_path, uninterrupted, name, kills):
     assert records(run) == records(uninterrupted(name))
 
 
-@pytest.mark.parametrize(("signum", "code"), SIGNALS.items())
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [
+        pytest.param(*one, marks=[] if one[0] in (signal.SIGINT, signal.SIGTERM) else pytest.mark.slow)
+        for one in SIGNALS.items()
+    ],
+)
 def test_a_signal_stops_the_run(tmp_path, uninterrupted, signum, code):
     run = tmp_path / "run"
     process = start(*recipe("adamw"), "--out", "run", "--data.workers", "2", cwd=tmp_path)

@@ -114,7 +114,7 @@ def test_a_cache_changes_nothing(tmp_path: Path, shards: Path, local: Path) -> N
     assert_same(tmp_path / "run", local)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_server_that_goes_away_stops_the_run(tmp_path: Path, shards: Path, local: Path, workers: int) -> None:
     """In one sentence; the run resumes when the server is back."""
     with serve_folder(shards) as web:

@@ -29,6 +29,7 @@ def under_way(run: Path) -> bool:
     return steps_taken(run) >= 10
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_is_resumed(tmp_path: Path) -> None:
     """Each kill hits another moment; the result is that of an uninterrupted sweep."""
     uninterrupted, stopped = tmp_path / "uninterrupted", tmp_path / "stopped"

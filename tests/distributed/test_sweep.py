@@ -16,6 +16,7 @@ SWEEP = (
 )
 
 
+@pytest.mark.slow
 def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     """Killed in its second trial, resumed with one more trial, and the best retrained."""
     killed = pair(*SWEEP, "--trials", "2", cwd=tmp_path)

@@ -17,6 +17,8 @@ from forks import pair, start
 from processes import SECONDS, SOURCES, records, steps_taken, wait_until
 
 TRAIN = Path(__file__).with_name("train_tiny.py")
+QUICK = ("ddp-adamw", "fsdp", "fsdp-dino")
+"""Runs of `make test`; the others are slow."""
 PROBES = {"test/knn": 1.5, "test/linear": 4.5}
 """Of 359 images, those whose class may change where features differ in their last digits. The linear probe chooses its
 strength by the images it holds out, so that one of these may take another.
@@ -55,22 +57,27 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every run on two processes, by name, and in `alone` the same runs on one process."""
+def pairs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the selected runs on two processes, by name, and in `alone` the same runs on one process."""
+    tests = [item for item in request.session.items if getattr(item, "function", None) is test_two_processes_equal_one]
+    chosen = {test.callspec.params["name"] for test in tests}
+    names = [name for name in RUNS if name in chosen or name == "ddp-adamw"]  # the teacher of others
     folder = tmp_path_factory.mktemp("pairs")
-    processes = pair(folder, folder, *RUNS, cwd=folder, script=TRAIN)
+    processes = pair(folder, folder, *names, cwd=folder, script=TRAIN)
     stderr = "".join(process.ended() for process in processes)
     assert [process.returncode for process in processes] == [0, 0], stderr
     assert "64 images in all, 32 on each of 2 devices" in stderr
-    assert stderr.count("step 12/12") == len(RUNS), "only one process prints"
+    assert stderr.count("step 12/12") == len(names), "only one process prints"
     (folder / "alone").mkdir()
-    alone = start(folder / "alone", folder, *RUNS, cwd=folder, script=TRAIN)
+    alone = start(folder / "alone", folder, *names, cwd=folder, script=TRAIN)
     stderr = alone.ended()
     assert alone.returncode == 0, stderr
     return folder
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RUNS]
+)
 def test_two_processes_equal_one(pairs, name):
     two, one = pairs / name, pairs / "alone" / name
     for ours, theirs in zip(records(two), records(one), strict=True):

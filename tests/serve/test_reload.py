@@ -46,7 +46,7 @@ def load(url: str, stopped: Event) -> Counter[tuple[int, float]]:
     return outcomes
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_reload_under_load_is_not_one_error(tmp_path: Path, workers: str) -> None:
     save(tmp_path / "model", seed=0)
     stopped = Event()
