@@ -56,6 +56,42 @@ def test_tritons_configuration_has_the_names_and_shapes_of_the_file(tmp_path: Pa
         assert json.loads(found["dims"]) == [length.dim_value for length in lengths]
 
 
+def program(language: str) -> str:
+    """The guide's program for ONNX Runtime in a language."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+    return next(block for block in blocks if "InferenceSession" in block)
+
+
+@pytest.mark.parametrize("language", ["python", "js", "csharp"])
+def test_a_program_has_ten_lines(language: str) -> None:
+    lines = [line for line in program(language).splitlines() if line]
+    if language == "csharp":
+        lines = [line for line in lines if not re.fullmatch(r"using [A-Z][\w.]*;", line)]
+    assert len(lines) <= 10
+
+
+def write_photograph(folder: Path, *, seed: int) -> Path:
+    """Squares of colours, because programs decode the colours of neighbours a little differently."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    path = folder / "holiday" / "one.jpg"
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(path, quality=95, subsampling=0)
+    return path
+
+
+@pytest.mark.compile
+def test_the_program_in_python_gives_the_models_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = small_model()
+    export(model, tmp_path / "photos.onnx", with_preprocessing=True)
+    monkeypatch.chdir(tmp_path)
+    for seed in range(3):
+        photograph = write_photograph(tmp_path, seed=seed)
+        exec(program("python"), {})
+        assert capsys.readouterr().out.strip() == Predictor(model)(photograph).classes[0]
+
+
 @pytest.fixture(scope="module")
 def node_modules() -> Path:
     """The packages, which npm downloads once into the cache folder."""
@@ -75,19 +111,15 @@ def node_modules() -> Path:
 @pytest.mark.compile
 @pytest.mark.slow
 def test_the_program_for_node_gives_the_models_class(tmp_path: Path, node_modules: Path) -> None:
-    (program,) = re.findall(r"```js\n(.*?)```", GUIDE, re.DOTALL)
-    (tmp_path / "program.mjs").write_text(program)
+    (tmp_path / "program.mjs").write_text(program("js"))
     (tmp_path / "node_modules").symlink_to(node_modules)
     model = small_model()
     metadata = export(model, tmp_path / "photos.onnx", with_preprocessing=True).metadata_props
     (tmp_path / "classes.json").write_text({entry.key: entry.value for entry in metadata}["classes"])
-    (tmp_path / "holiday").mkdir()
     for seed in range(3):
-        # squares, because programs decode the colours of neighbours a little differently
-        pixels = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), np.uint8).repeat(16, 0).repeat(16, 1)
-        Image.fromarray(pixels).save(tmp_path / "holiday" / "one.jpg", quality=95, subsampling=0)
+        photograph = write_photograph(tmp_path, seed=seed)
         process = subprocess.run(
             ["node", "program.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False, env=dict(os.environ)
         )
         assert process.returncode == 0, process.stderr
-        assert process.stdout.strip() == Predictor(model)(tmp_path / "holiday" / "one.jpg").classes[0]
+        assert process.stdout.strip() == Predictor(model)(photograph).classes[0]

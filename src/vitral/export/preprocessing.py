@@ -27,13 +27,11 @@ class WithPreprocessing(nn.Module):
     Args:
         network: takes normalised images.
         preprocessing: the model's.
-        branch: whether the graph has a branch for very tall images; without it, their pixels differ by up to 39 levels.
     """
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing, *, branch: bool = True) -> None:
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
-        self.branch = branch
         self.preprocessing = preprocessing
         mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
         self.mean, self.std = nn.Buffer(255 * mean), nn.Buffer(255 * std)
@@ -50,12 +48,12 @@ class WithPreprocessing(nn.Module):
         (top, bottom), (left, right) = self._box(h, w)
         across = self._weights(images.shape[3], width, left, right, dim=0)
         down = self._weights(images.shape[2], height, top, bottom, dim=1)
-        if not self.branch:
-            return _columns_first(images, across, down)
-        rows_first = (h > TALL * w) & (h > height)
-        if torch.compiler.is_exporting():  # the graph holds both orders
-            return torch.cond(rows_first, _rows_first, _columns_first, (images, across, down))
-        return (_rows_first if rows_first else _columns_first)(images, across, down)
+        # No branch: after one, OpenVINO 2026.4 computed the network from memory that was never written, and NNCF
+        # failed. A very tall image has no more columns than these, and of others they are a small part.
+        few = torch.arange(torch.sym_min(images.shape[3], images.shape[2] // TALL + 1))
+        columns_first = _levels(down @ _levels(images @ across))
+        rows_first = _levels(_levels(down @ images.index_select(3, few)) @ across.index_select(0, few))
+        return torch.where((h > TALL * w) & (h > height), rows_first, columns_first)
 
     def _box(self, h: Tensor, w: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The part of the image that becomes the input: first and last row, first and last column, in pixels."""
@@ -91,14 +89,6 @@ class WithPreprocessing(nn.Module):
         weights = kernel((pixels - centres) * (1 / stretch)) * inside
         weights = weights / weights.sum(dim=dim, keepdim=True) * UNITS
         return weights.sign() * (weights.abs() + 0.5).floor() / UNITS
-
-
-def _columns_first(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    return _levels(down @ _levels(images @ across))
-
-
-def _rows_first(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    return _levels(_levels(down @ images) @ across)
 
 
 def _single(first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:

@@ -156,6 +156,5 @@ def _trace(network: nn.Module, model: Model, options: ExportOptions) -> Exported
     if not options.with_preprocessing:
         return trace(network, model, dynamic=options.image_size == "dynamic")
     assert model.card is not None
-    branch = (options.to, options.precision) != ("openvino", "int8")  # NNCF fails on a graph with a branch
-    network = WithPreprocessing(network, model.card.preprocessing, branch=branch)
+    network = WithPreprocessing(network, model.card.preprocessing)
     return trace_pixels(network, channels=model.config.channels, image_hw=model.config.image_hw)

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from torch import Tensor
 
 import vitral.export.writing as writing
@@ -68,6 +71,24 @@ def test_a_file_is_its_model(options: dict[str, Any], bound: float, tmp_path: Pa
     exported = load_exported(tmp_path / "model.xml")
     assert (exported.card, exported.config) == (of.card, of.config)
     assert exported.metadata.warning == "a warning"
+
+
+@pytest.mark.compile
+def test_the_first_call_at_each_size_is_right(tmp_path: Path) -> None:
+    """After a branch in the graph, OpenVINO 2026.4 computed the first call at a size from memory never written."""
+    of = small_model(image_size=(8, 8), patch_size=2, width=96, depth=4)
+    assert of.card is not None
+    preprocessing = of.card.preprocessing
+    export(of, tmp_path / "model.xml", with_preprocessing=True)
+    exported = load_exported(tmp_path / "model.xml")
+    generator = torch.Generator().manual_seed(0)
+    for size in ((8, 8), (30, 20), (9, 50)):
+        for batch in (1, 3, 16):
+            images = torch.randint(256, (batch, *size, 3), dtype=torch.uint8, generator=generator)
+            pixels = np.stack([preprocessing.pixels(Image.fromarray(image.numpy())) for image in images])
+            with torch.no_grad():
+                expected = of(preprocessing.normalise(torch.from_numpy(pixels)))
+            assert (exported(images) - expected).abs().max() < 0.02 * expected.abs().max(), (size, batch)
 
 
 @pytest.fixture(scope="module")
