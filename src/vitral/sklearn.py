@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -179,7 +179,8 @@ class ViTClassifier(ClassifierMixin, _TakesImages):
         images, y = self._images(X, fitting=True), column_or_1d(y, warn=True)
         if len(images) != len(y):
             raise ValueError(f"Found input variables with inconsistent numbers of samples: {[len(images), len(y)]}")
-        check_classification_targets(check_array(y, ensure_2d=False, dtype=None, input_name="y"))
+        # None keeps the labels' own type, which the annotation leaves out
+        check_classification_targets(check_array(y, ensure_2d=False, dtype=None, input_name="y"))  # pyright: ignore[reportArgumentType]
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise UserError(f"y has only one class, {self.classes_[0]!r}: a classifier needs at least two")
@@ -220,7 +221,7 @@ class ViTClassifier(ClassifierMixin, _TakesImages):
         return parse_config(RunConfig, default=default, arguments=flags, program=f"vitral train {recipe}")
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
+        state = cast("dict[str, Any]", super().__getstate__())
         if "model_" in state:  # so that it loads where there is no GPU
             state = {**state, "model_": deepcopy(state["model_"]).cpu()}
         return state

@@ -44,7 +44,8 @@ def lines(result: StudyResult) -> Figure:
     """
     metrics = [metric for metric in result.study.metrics if metric in UNTRAINED] or result.study.metrics[:1]
     figure = Figure(figsize=(6.4 if len(metrics) == 1 else 10, 4.4), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+    plots = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(plots, metrics, strict=True):
         _draw_lines(axes, result, metric)
         axes.set_xlabel(result.study.x_label or "")
         axes.set_ylabel(metric)
@@ -61,7 +62,7 @@ def lines(result: StudyResult) -> Figure:
             axes.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g} %")
         _finish(axes, result)
     if len({arm.line for arm in result.arms}) > 1:
-        axes.legend(frameon=False, fontsize=9)
+        plots[-1].legend(frameon=False, fontsize=9)
     return figure
 
 
