@@ -49,10 +49,13 @@ class WithPreprocessing(nn.Module):
         across = self._weights(images.shape[3], width, left, right, dim=0)
         down = self._weights(images.shape[2], height, top, bottom, dim=1)
         # No branch: after one, OpenVINO 2026.4 computed the network from memory that was never written, and NNCF
-        # failed. A very tall image has no more columns than these, and of others they are a small part.
-        few = torch.arange(torch.sym_min(images.shape[3], images.shape[2] // TALL + 1))
+        # failed. A very tall image has fewer columns than these; those that it lacks weigh nothing. There
+        # are two at least, as a graph that is traced with one would take no more.
+        number = torch.arange(images.shape[2] // TALL + 2)
+        few = number.clamp(max=images.shape[3] - 1)
+        across_few = across.index_select(0, few) * (number < images.shape[3]).reshape(-1, 1)
         columns_first = _levels(down @ _levels(images @ across))
-        rows_first = _levels(_levels(down @ images.index_select(3, few)) @ across.index_select(0, few))
+        rows_first = _levels(_levels(down @ images.index_select(3, few)) @ across_few)
         return torch.where((h > TALL * w) & (h > height), rows_first, columns_first)
 
     def _box(self, h: Tensor, w: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

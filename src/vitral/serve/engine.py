@@ -171,11 +171,13 @@ class Engine:
             job.add_done_callback(partial(self._readers.submit, finish) if drawn else finish)
 
     def _warm_up(self, items: list[None]) -> list[None]:
-        """Computes batches of both kinds that are compiled, of several images and of one, and compares their speeds.
+        """Starts the decoders, and compares the speeds of several images and of one, both of which are compiled.
 
         Raises:
             UserError: the outputs are not finite.
         """
+        if self._decoders is not None:
+            self._decoders.start()
         on_cpu, most = self.predictor.device.type == "cpu", self.config.max_batch
         # a GPU shows now that its memory is enough
         several = min(most, SEVERAL) if on_cpu else most
@@ -190,8 +192,6 @@ class Engine:
         Raises:
             UserError: the outputs are not finite.
         """
-        if self._decoders is not None:
-            self._decoders.start()
         preprocessing = self.facts.card.preprocessing
         pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
         task = self._compute["probabilities" if "probabilities" in self.facts.tasks else "features"]
