@@ -249,5 +249,5 @@ def test_check_by_a_model_refuses(screen: Screen, photographs: Path, tmp_path: P
     assert "--csv needs --model" in screen.refusal("data", "check", photographs, "--csv", tmp_path / "x.csv")
     assert "nowhere" in screen.refusal("data", "check", photographs, "--model", "nowhere")
     other = tmp_path / "other.csv"
-    other.write_text("name\nx.png\n")
+    other.write_text("name,class\nx.png,a\n")
     assert "no columns image and exclude" in screen.refusal("data", "check", photographs, "--data.exclude", other)

@@ -26,7 +26,10 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_the_answers_are_the_same(screen: Screen, model: Path, photographs: Path) -> None:
+def test_the_answers_are_the_same(
+    screen: Screen, model: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VITRAL_MEMORY", raising=False)
     expected = screen.json("predict", model, photographs)
     assert screen.json("predict", model, photographs, "--isolate") == expected
     assert "images are decoded in 4 processes, with 2 GiB of memory and 30 s for each image" in screen.errors

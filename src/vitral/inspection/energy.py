@@ -1,6 +1,7 @@
 """Energy that this machine uses while a block runs, where the system counts it."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -31,8 +32,9 @@ class PowerMeter:
             return
         seconds, after = time.perf_counter() - self._start, _microjoules()
         if self._before and after.keys() == self._before.keys():
-            used = sum((after[path] - self._before[path]) % _range_of(path) for path in after)
-            self.watts = used / 1e6 / seconds
+            with suppress(OSError, ValueError):
+                used = sum((after[path] - self._before[path]) % _range_of(path) for path in after)
+                self.watts = used / 1e6 / seconds
 
 
 def _microjoules() -> dict[Path, int]:
@@ -51,5 +53,5 @@ def _range_of(counter: Path) -> int:
 def _gpu_watts(device: torch.device) -> float | None:
     try:
         return torch.cuda.power_draw(device) / 1000
-    except (RuntimeError, ImportError):  # NVML or its Python package is missing
+    except Exception:  # NVML, its Python package or the sensor is missing, each with an error of its own
         return None

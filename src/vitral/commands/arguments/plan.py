@@ -52,6 +52,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--ema", action="store_true", help="count an exponential moving average of the weights")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    if options.model in RECIPES:
+        raise UserError(f"name the recipe first: vitral plan {options.model} ...")
     if close := get_close_matches(options.model, RECIPES, n=1, cutoff=0.7):
         raise UserError(f"unknown model or recipe {options.model!r} (did you mean {close[0]}?)")
     check(options)

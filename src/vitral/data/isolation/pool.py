@@ -19,7 +19,7 @@ from vitral.data.images.decode import decoding
 from vitral.data.images.errors import NotRead, UnreadableImage
 from vitral.data.images.memory import max_memory, shared
 from vitral.data.isolation.messages import Late, receive, receive_bytes, send
-from vitral.data.isolation.sandbox import Limits, has_filter
+from vitral.data.isolation.sandbox import Limits
 from vitral.data.isolation.starter import Starter
 from vitral.data.isolation.worker import CAUSES, Read
 from vitral.data.notes import note_first, note_once
@@ -95,7 +95,7 @@ class DecoderPool:
         what = (
             f"images are decoded in {self.processes} processes, with {memory} and {self.limits.cpu_seconds} s for each"
         )
-        if has_filter():
+        if self.limits.filtered:
             return f"{what} image, and without access to files, the network and other processes (seccomp)"
         return (
             f"{what} image; to keep them from files and the network too, pip install 'vitral[isolate]' and libseccomp"
@@ -107,8 +107,12 @@ class DecoderPool:
         Raises:
             UserError: one cannot be started.
         """
-        for worker in [self._idle.get() for _ in range(self.processes)]:
-            self._idle.put(worker or _Worker(*self.starter.fork()))
+        for _ in range(self.processes):
+            worker = self._idle.get()
+            try:
+                worker = worker or _Worker(*self.starter.fork())
+            finally:
+                self._idle.put(worker)
 
     def decode(self, stored: Path | bytes, *, name: str, drawn: bool = False, end: float = math.inf) -> Decoded:
         """Decodes an image.
@@ -125,23 +129,32 @@ class DecoderPool:
             UserError: the model cannot read such images, or no process can be started.
         """
         request = {"name": shortened(name), "drawn": drawn}
-        worker = self._idle.get()
-        try:
-            with ExitStack() as stack:
-                file = _opened(stored, name, stack) if isinstance(stored, Path) else stored
+        with ExitStack() as stack:
+            file = _opened(stored, name, stack) if isinstance(stored, Path) else stored
+            worker = self._idle.get()
+            try:
                 worker = worker or _Worker(*self.starter.fork())
                 answer, parts = self._ask(worker, file, request, end)
-        except _Broken as broken:
-            assert worker is not None
-            worker.connection.close()
-            status, worker = self.starter.end_of(worker.pid), None
-            if time.monotonic() >= end:
-                raise TimeoutError(f"{name} was not decoded in time") from None
-            reason = str(broken) or _reason(status, self.limits)
-            raise UnreadableImage(f"{name}: the decoder was stopped ({reason})") from None
-        finally:
-            self._idle.put(worker)
+            except _Broken as broken:
+                assert worker is not None
+                status, worker = self._end(worker), None
+                if time.monotonic() >= end:
+                    raise TimeoutError(f"{name} was not decoded in time") from None
+                reason = str(broken) or _reason(status, self.limits)
+                raise UnreadableImage(f"{name}: the decoder was stopped ({reason})") from None
+            except BaseException:
+                if worker is not None:  # the rest of an answer may wait in its connection
+                    self._end(worker)
+                    worker = None
+                raise
+            finally:
+                self._idle.put(worker)
         return _result(answer, parts, name)
+
+    def _end(self, worker: _Worker) -> int:
+        """Ends a process, and returns how it ended before that."""
+        worker.connection.close()
+        return self.starter.end_of(worker.pid)
 
     def _ask(
         self, worker: _Worker, file: BufferedReader | bytes, request: dict[str, Any], end: float
@@ -174,14 +187,15 @@ class DecoderPool:
                 dtype = self._dtype
                 if shape != self._shape:
                     raise ValueError("the pixels have another shape than the model takes")
-            elif not all(isinstance(side, int) and 0 < side <= MOST_PICTURE for side in shape) or shape[2:] not in (
-                (),
-                (3,),
-            ):
+            elif len(shape) < 2 or shape[2:] not in ((), (3,)) or not all(map(_is_side, shape)):
                 raise ValueError("the picture is no picture")
             content = receive_bytes(connection, math.prod(shape) * dtype.itemsize, end=end)
             arrays.append(np.frombuffer(content, dtype).reshape(shape))
         return arrays
+
+
+def _is_side(side: object) -> bool:
+    return isinstance(side, int) and 0 < side <= MOST_PICTURE
 
 
 def _opened(path: Path, name: str, stack: ExitStack) -> BufferedReader:
@@ -198,9 +212,13 @@ def _result(answer: dict[str, Any], arrays: list[np.ndarray], name: str) -> Deco
         UnreadableImage: the image cannot be read.
         UserError: the model cannot read such images.
     """
-    for fact, first in answer.get("notes", ()):
+    try:
+        notes, logs = [(fact, first) for fact, first in answer.get("notes", ())], list(answer.get("logs", ()))
+    except (TypeError, ValueError):
+        raise UnreadableImage(f"{name}: the decoder was stopped (its answer was damaged)") from None
+    for fact, first in notes:
         note_first(shortened(str(fact)), str(first))
-    for line in answer.get("logs", ()):
+    for line in logs:
         note_once(str(line))
     if "wrong" in answer:
         raise UserError(str(answer["wrong"]))
@@ -218,7 +236,8 @@ def _reason(status: int, limits: Limits) -> str:
         return _time_limit(limits)
     if status >= 0:
         return f"it ended with status {status}"
-    return f"it crashed with {signal.Signals(-status).name}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"it crashed with {names.get(-status, f'signal {-status}')}"
 
 
 def _time_limit(limits: Limits) -> str:

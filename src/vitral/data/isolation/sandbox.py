@@ -1,9 +1,10 @@
 """What a process that decodes images may use: limits of the system, and a filter of system calls."""
 
 import errno
+import fcntl
 import os
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ ADDRESSES = 2**30
 
 CALLS = (
     # files that are open already, and what comes from them
-    *("read", "readv", "pread64", "write", "writev", "lseek", "close", "dup", "fcntl", "fstat", "newfstatat", "statx"),
+    *("read", "readv", "pread64", "write", "writev", "lseek", "close", "dup", "fstat", "newfstatat", "statx"),
     *("recvfrom", "recvmsg", "sendto", "sendmsg", "poll", "ppoll", "select", "pselect6", "shutdown"),
     *("mmap", "munmap", "mremap", "mprotect", "madvise", "brk", "membarrier"),
     *("futex", "futex_wait", "futex_wake", "sched_yield", "sched_getaffinity", "set_robust_list", "rseq", "getcpu"),
@@ -27,7 +28,22 @@ CALLS = (
 )
 """System calls that decoders make. All others fail: those that open, create, remove, connect, execute or fork."""
 
+FILE_COMMANDS = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_CLOEXEC, fcntl.F_SETLK, fcntl.F_SETLKW)
+"""What decoders do with `fcntl`, which can also have signals sent to any process."""
+
 CLONE_THREAD = 0x00010000
+
+
+@cache
+def has_filter() -> bool:
+    """Whether system calls can be filtered: with libseccomp and the package pyseccomp, on a kernel that does it."""
+    try:
+        import pyseccomp
+
+        return pyseccomp.get_api() >= 2 and Path("/proc/sys/kernel/seccomp").exists()
+    # without the package, without the library that it looks for, or with an old one
+    except (ImportError, RuntimeError, OSError):
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +58,19 @@ class Limits:
     cpu_seconds: int = 30
     """Processor time for one image."""
     open_files: int = 32
+    filtered: bool = field(default_factory=has_filter)
+    """Whether its system calls are filtered. Decided once: a process that cannot do so ends."""
 
 
 def confine(limits: Limits) -> None:
-    """Limits this process for good, and filters its system calls if `has_filter`."""
+    """Limits this process for good, and filters its system calls if they are to be."""
     size, data = _memory_used()
     _set(resource.RLIMIT_DATA, data + limits.memory + SLACK)
     _set(resource.RLIMIT_AS, size + limits.memory + SLACK + ADDRESSES)
     _set(resource.RLIMIT_NOFILE, limits.open_files)
     for number in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         _set(number, 0)
-    if has_filter():
+    if limits.filtered:
         _filter_calls()
 
 
@@ -61,18 +79,8 @@ def limit_time(seconds: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     # whole seconds only: the one that has begun does not count
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds + 1, hard))
-
-
-@cache
-def has_filter() -> bool:
-    """Whether system calls can be filtered: with libseccomp and the package pyseccomp, on a kernel that does it."""
-    try:
-        import pyseccomp
-    # without the package, or without the library that it looks for
-    except (ImportError, RuntimeError, OSError):
-        return False
-    return pyseccomp.get_api() >= 2 and Path("/proc/sys/kernel/seccomp").exists()
+    soft = int(used.ru_utime + used.ru_stime) + seconds + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def _filter_calls() -> None:
@@ -81,6 +89,8 @@ def _filter_calls() -> None:
     rules = seccomp.SyscallFilter(defaction=seccomp.ERRNO(errno.EPERM))
     for name in CALLS:
         _allow(seccomp, rules, name)
+    for command in FILE_COMMANDS:
+        _allow(seccomp, rules, "fcntl", seccomp.Arg(1, seccomp.EQ, command))
     # threads, but no processes; the arguments of clone3 cannot be looked at, and without it glibc calls clone
     _allow(seccomp, rules, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD, CLONE_THREAD))
     rules.add_rule(seccomp.ERRNO(errno.ENOSYS), "clone3")

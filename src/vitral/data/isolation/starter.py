@@ -35,7 +35,7 @@ class Starter:
     def __init__(self, *work: Any) -> None:
         """
         Args:
-            work: the arguments of `worker.serve` after the connection; they can be pickled.
+            work: the function that reads, the limits, and the file by which memory is shared; they can be pickled.
         """
         self._work = pickle.dumps(work)
         self._lock = threading.Lock()
@@ -81,8 +81,10 @@ class Starter:
         return -signal.SIGKILL
 
     def close(self) -> None:
-        """Ends the process; the forks end with their connections."""
+        """Ends the process and its forks."""
         with self._lock:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # a fork that hangs does not see that its connection is closed
             self._end()
 
     def _launch(self) -> None:
@@ -90,7 +92,7 @@ class Starter:
         paths = json.dumps([str(Path(path).absolute()) for path in sys.path])
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", START, str(theirs.fileno()), paths],
+                [sys.executable, "-P", "-c", START, str(theirs.fileno()), paths],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a terminal's signals are for the process that answers

@@ -48,16 +48,20 @@ LAZY = ("pillow_heif", "pillow_jxl", "defusedxml.ElementTree", "PIL.ImageCms")
 def main(control: socket.socket) -> None:
     """Forks when asked to, and tells how forks ended, until the other process is gone."""
     work = pickle.loads(receive_bytes(control, receive(control)["size"]))
+    _, limits, shared = work
     load_decoders()
+    if limits.filtered:
+        import_module("pyseccomp")
+    start_sharing(shared)  # forks keep the file, which may be removed
     gc.freeze()  # what forks share
     while True:
         try:
             request = receive(control)
         except EOFError:
+            os.killpg(0, signal.SIGKILL)  # forks that hang too
             return
         if "ended" in request:
-            _, status = os.waitpid(request["ended"], 0)
-            send(control, {"status": os.waitstatus_to_exitcode(status)})
+            send(control, {"status": status_of(request["ended"])})
             continue
         _, (handle,), _, _ = socket.recv_fds(control, 1, 1)
         if pid := os.fork():
@@ -65,7 +69,15 @@ def main(control: socket.socket) -> None:
             send(control, {"pid": pid})
         else:
             control.close()
-            serve(socket.socket(fileno=handle), *work)
+            serve(socket.socket(fileno=handle), *work[:2])
+
+
+def status_of(pid: int) -> int:
+    """How a process ended; one of an earlier starter is no child, and was killed."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return -signal.SIGKILL
 
 
 def load_decoders() -> None:
@@ -90,12 +102,11 @@ def load_decoders() -> None:
                 table[number]
 
 
-def serve(connection: socket.socket, read: Read, limits: Limits, shared: str | None) -> None:
+def serve(connection: socket.socket, read: Read, limits: Limits) -> None:
     """Decodes what comes, confined, until the other process is gone; never returns."""
     code = 1
     try:
         silence()
-        start_sharing(shared)
         buffer_notes()
         logs = LogCollector()
         confine(limits)

@@ -69,8 +69,8 @@ def _listed(path: Path) -> frozenset[str]:
     Raises:
         UserError: a CSV file has no columns image and exclude.
     """
-    text = path.read_text(encoding="utf-8", errors=SURROGATES)
-    if path.suffix.lower() != ".csv":
+    text = path.read_text(encoding="utf-8-sig", errors=SURROGATES)  # a spreadsheet may have written it
+    if path.suffix.lower() != ".csv" or "," not in text.partition("\n")[0]:  # --write may have any ending
         return frozenset(line for line in text.splitlines() if line.strip())
     rows = csv.DictReader(io.StringIO(text, newline=""))
     if not {"image", "exclude"} <= set(rows.fieldnames or ()):

@@ -102,9 +102,9 @@ def choose_columns(table: LabelTable, config: DataConfig) -> ChosenColumns:
 def _find(columns: Iterable[str], names: Iterable[str], without: Iterable[str | None] = ()) -> str | None:
     """The first column with one of these names, in any case; else the first field of an object with one."""
     names, columns = tuple(names), [name for name in columns if name not in without]
-    by_lower = {name.lower().rpartition(".")[2]: name for name in reversed(columns)}
-    by_lower |= {name.lower(): name for name in columns}
-    return next((by_lower[name] for name in names if name in by_lower), None)
+    exact = {name.lower(): name for name in reversed(columns)}
+    fields = {name.lower().rpartition(".")[2]: name for name in reversed(columns)}
+    return next((found[name] for found in (exact, fields) for name in names if name in found), None)
 
 
 def _find_image_column(table: LabelTable) -> str | None:

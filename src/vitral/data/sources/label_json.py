@@ -100,7 +100,8 @@ def _with_fields(row: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
     if not depth or not any(isinstance(cell, dict) for cell in row.values()):
         return row
     objects = {name: _with_fields(cell, depth - 1) for name, cell in row.items() if isinstance(cell, dict)}
-    return {f"{name}.{field}": cell for name, fields in objects.items() for field, cell in fields.items()} | dict(row)
+    nested = {f"{name}.{field}": cell for name, fields in objects.items() for field, cell in fields.items()}
+    return {**row, **{name: cell for name, cell in nested.items() if name not in row}}
 
 
 def _coco(file: Path, value: Mapping[str, Any], *, several: bool) -> list[dict[str, Any]]:

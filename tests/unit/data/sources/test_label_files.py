@@ -369,6 +369,8 @@ def test_options_of_label_files_for_other_data(tmp_path: Path, source: str, opti
         ({"image": {"path": "{}"}, "annotation": {"label": "cat"}}, {}),
         ({"file": "{}", "meta": {"animal": {"Class": "cat"}}}, {}),
         ({"file": "{}", "label": {"id": 7, "name": "cat"}}, {"label_column": "label.name"}),
+        # columns come before fields
+        ({"source": {"label": "web"}, "image": "{}", "category": "cat", "meta": {"file_name": "original.png"}}, {}),
     ],
 )
 def test_fields_of_objects_are_columns(tmp_path: Path, form: dict[str, Any], options: dict[str, Any]) -> None:
