@@ -216,7 +216,6 @@ def test_near_and_unreadable_images(screen: Screen, leaking: Path, tmp_path: Pat
 
 
 def test_check_by_a_model_finds_wrong_labels(screen: Screen, photographs: Path, tmp_path: Path) -> None:
-    pytest.importorskip("cleanlab", reason="the lock has it")
     root = tmp_path / "photos"
     shutil.copytree(photographs, root)
     moved = root / "cat" / "moved.png"

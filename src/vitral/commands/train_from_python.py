@@ -13,6 +13,7 @@ from vitral.commands.own_images import fit_to_machine, flags_of_fit, pop_automat
 from vitral.commands.train import config_from_recipe
 from vitral.distributed.world import SINGLE_PROCESS
 from vitral.errors import UserError, unknown_name
+from vitral.export.exported import ExportedModel
 from vitral.models import Model
 from vitral.recipes import RECIPES
 from vitral.runs.reporter import LoggedMetrics
@@ -38,8 +39,9 @@ class Trained:
     @property
     def model(self) -> Model:
         """The trained model, with its card, in evaluation mode."""
-        assert not hasattr(self.predictor.model, "path")
-        return self.predictor.model  # pyright: ignore[reportReturnType] - no exported file
+        model = self.predictor.model
+        assert not isinstance(model, ExportedModel), "a run's folder holds no exported file"
+        return model
 
 
 def train(

@@ -22,6 +22,7 @@ from vitral.train.config import RunConfig
         ("--optim.name nope", "--optim.name must be one of 'adamw', 'adam'"),
         ("--train.steps", "--train.steps needs a value"),
         ("--train.steps abc", "--train.steps must be an integer or None, not 'abc'"),
+        ("--model.rope-periods x", "--model.rope-periods must be numbers or None, not 'x'"),
         ("--model.image-size x", "--model.image-size must be an integer or two integers, not 'x'"),
         ("--optim.betas a b", "--optim.betas must be two numbers, not 'a', 'b'"),
         ("stray", "unknown option stray"),

@@ -18,6 +18,8 @@ TYPES = {
     "FLOAT": "a number",
     "{INT INT}": "two integers",
     "{[INT [INT ...]]}": "integers",
+    "{none,balanced}": "none, balanced",
+    "{[FLOAT [FLOAT ...]]}": "numbers",
     "PATH": "a path",
     "{None}": "None",
 }
@@ -25,7 +27,8 @@ TYPES = {
 
 
 def _describe_types(error: re.Match[str]) -> str:
-    names = [text for notation, text in TYPES.items() if notation in re.split(r"\|(?![^{]*\})", error[2])]
+    notations = re.split(r"\|(?![^{]*\})", error[2].replace(", ", ","))
+    names = [text for notation, text in TYPES.items() if notation in notations]
     return f"{error[1]} must be {' or '.join(names) or error[2]}, not {error[3]}"
 
 
@@ -37,7 +40,7 @@ SENTENCES: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"^(--\S+): no type matching (.+) could be instantiated from \[(.+)\]": _describe_types,
     r"^(--\S+): Could not parse arguments \[(.+)\] into tuple .*\[float, float\]": r"\1 must be two numbers, not \2",
     r"^invalid choice (.+) for argument '(\S+)'\. Expected one of \((.+)\)": r"\2 must be one of \3, not \1",
-    r"\{none, ?balanced\}\|\{\[FLOAT \[FLOAT \.\.\.\]\]\}": "none, balanced or a number for each class",
+    r"none, balanced or numbers": "none, balanced or a number for each class",
 }
 """tyro's and Python's wording of an error, and ours."""
 
