@@ -81,6 +81,8 @@ class Scenario:
     """Whether the commands use a run, which is made before."""
     script: Path | None = None
     """What runs the commands, if not `vitral`."""
+    overwrites: bool = True
+    """Whether the command runs again when its results are there; one that refuses writes them whole or not at all."""
 
 
 RUN = ("run/model.safetensors", "run/config.json")
@@ -128,7 +130,15 @@ SCENARIOS: dict[str, Scenario] = {
             model=True,
             script=Path(__file__).parents[1] / "cli" / "small_suite.py",
         ),
-        Scenario(name="export", begin=EXPORT, resume=EXPORT, results=("model.onnx",), workers=False, model=True),
+        Scenario(
+            name="export",
+            begin=EXPORT,
+            resume=EXPORT,
+            results=("model.onnx",),
+            workers=False,
+            model=True,
+            overwrites=False,
+        ),
     )
 }
 
@@ -171,9 +181,10 @@ def kill_and_resume(name: str, *, seed: int, reference: Path, folder: Path) -> O
         outcome.kills += bool(alive)
         if begun(scenario, folder):
             command = scenario.resume
-        if not alive:
+        if not alive or written(scenario, folder):
             break
-    wait(launch(scenario, command, folder, prng), outcome, to_end=True)
+    if not written(scenario, folder):
+        wait(launch(scenario, command, folder, prng), outcome, to_end=True)
     outcome.identical = not outcome.problems and same(scenario, folder, reference, outcome)
     return outcome
 
@@ -227,6 +238,11 @@ def begun(scenario: Scenario, folder: Path) -> bool:
         return True
     shutil.rmtree(run, ignore_errors=True)
     return False
+
+
+def written(scenario: Scenario, folder: Path) -> bool:
+    """Whether a kill came between the last byte of the results and the end of a command that will not run again."""
+    return not scenario.overwrites and all(any(folder.glob(pattern)) for pattern in scenario.results)
 
 
 def kill_group(process: Fork) -> None:
