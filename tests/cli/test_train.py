@@ -191,7 +191,7 @@ class TestRuns:
         assert "vitral train RECIPE" in typed("train", "--help")
 
     def test_help_of_a_recipe_lists_every_key(self, typed):
-        output = typed("train", "digits", "--help")
+        output = typed("train", "digits", "--help-all")
         for key in ("--seed", "--optim.lr", "--train.steps", "--data.on-error", "--model.width", "--checkpoint.every"):
             assert key in output
 

@@ -117,11 +117,12 @@ def subcommands() -> set[str]:
 
 @cache
 def help_text(*words: str) -> str:
-    """What `vitral WORDS --help` prints."""
+    """What `vitral WORDS --help` prints, or of a recipe `--help-all`."""
+    flag = "--help-all" if words[1:] else "--help"
     with tempfile.TemporaryDirectory() as folder:
-        process = start(*words, "--help", cwd=Path(folder))
+        process = start(*words, flag, cwd=Path(folder))
         errors = process.ended()
-        assert process.returncode == 0, f"vitral {' '.join(words)} --help fails: {errors}"
+        assert process.returncode == 0, f"vitral {' '.join(words)} {flag} fails: {errors}"
         return process.output.read_text()
 
 

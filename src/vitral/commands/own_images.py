@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vitral.commands.arguments.flags import parse_config, pop_option
+from vitral.commands.arguments.recipe_help import asks_help
 from vitral.commands.output import note
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
@@ -63,7 +64,7 @@ def choose_by_images(config: RunConfig, changes: list[str], program: str) -> Run
         UserError: a flag is wrong, or the images cannot be opened.
     """
     root = pop_option(changes, "--data.root", program)[0]
-    if config.recipe not in RECIPES or root is None or {"-h", "--help"} & set(changes):
+    if config.recipe not in RECIPES or root is None or asks_help(changes):
         return config
     wanted = parse_config(RunConfig, default=config, arguments=changes, program=program)
     return chosen_for(config, survey(open_data(wanted.data)))

@@ -75,7 +75,7 @@ def plan_recipe(options: argparse.Namespace) -> None:
     """
     minutes, changes = pop_minutes(options.changes)
     automatic, changes = pop_automatic_batch(changes)
-    config = config_from_recipe([options.model, *changes])
+    config = config_from_recipe([options.model, *changes], "plan")
     if minutes is None:
         minutes = default_minutes(config, changes)
     if automatic:

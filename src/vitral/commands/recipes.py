@@ -20,7 +20,7 @@ def main(options: argparse.Namespace) -> None:
     for group, names in GROUPS.items():
         console.rule(group, align="left")
         print_recipes(console, names)
-    console.print("vitral train RECIPE --help lists every key of a recipe.")
+    console.print("vitral train RECIPE --help shows the flags that matter; --help-all lists every key.")
 
 
 def print_recipes(console: Console, names: Sequence[str]) -> None:

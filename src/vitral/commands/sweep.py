@@ -22,6 +22,8 @@ __all__ = ["main", "results_table"]
 
 def main(options: argparse.Namespace) -> None:
     """Runs the sweep and prints its table; with `--json`, one object."""
+    if options.help:
+        config_from_recipe(options.recipe, "sweep")  # prints and exits
     config: SweepConfig = options.config
     with (
         join_processes(timeout=parse_timeout(options.timeout)) as world,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vitral.commands.arguments.flags import parse_config, pop_option
+from vitral.commands.arguments.recipe_help import asks_help, recipe_help
 from vitral.commands.arguments.train import check_recipe
 from vitral.commands.output import print_json
 from vitral.commands.own_images import (
@@ -104,18 +105,19 @@ def train_run(run: Run, config: RunConfig, world: World, *, strict: bool) -> dic
         raise
 
 
-def config_from_recipe(arguments: list[str]) -> RunConfig:
-    """The configuration of a new run.
+def config_from_recipe(arguments: list[str], command: str = "train") -> RunConfig:
+    """The configuration of a new run; `--help` and `--help-all` print and exit.
 
     Args:
         arguments: the recipe's name, then the flags that change its configuration.
+        command: that takes them: `train`, `sweep` or `plan`.
 
     Raises:
         UserError: there is no such recipe, or a flag is unknown or its value wrong.
     """
     check_recipe(arguments)
     name, *changes = arguments
-    recipe, program = RECIPES[name], f"vitral train {name}"
+    recipe, program = RECIPES[name], f"vitral {command} {name}"
     if recipe.takes == "weights":
         default = with_weights(name, recipe, changes)
     elif recipe.takes == "model":
@@ -124,6 +126,9 @@ def config_from_recipe(arguments: list[str]) -> RunConfig:
     else:
         default = recipe()
     default, changes = replace_model(default, changes)
+    if {"-h", "--help"} & set(changes):
+        print(recipe_help(default, command=command, name=name))
+        raise SystemExit(0)
     default = with_target(default, changes, program)
     default = with_channels(default, changes, program)
     if pop_option(arguments, "--model.name", program)[0] is None:
@@ -183,7 +188,7 @@ def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
     if weights:
         path = Path(to_address(weights))
         return recipe(path, **reading_options(path, changes, program))
-    if {"-h", "--help"} & set(changes):
+    if asks_help(changes):
         return recipe(None)
     if name != "finetune":
         raise UserError("fine-tuning needs a trained model: give its folder with --model.weights")
@@ -218,6 +223,9 @@ def resume_run(folder: Path, changes: list[str]) -> tuple[Run, RunConfig]:
     """An existing run, and its saved configuration with the changes of the flags."""
     run = Run.open(folder)
     saved = replace(read_run_config(run), out=folder)
+    if {"-h", "--help"} & set(changes):
+        print(recipe_help(saved, command="train"))
+        raise SystemExit(0)
     config = parse_config(RunConfig, default=saved, arguments=changes, program=f"vitral train --resume {folder}")
     if config.out != folder:
         raise UserError(f"a run is resumed in its own folder, {folder}: leave out --out, or start a new run")

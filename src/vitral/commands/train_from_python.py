@@ -101,6 +101,6 @@ def _flags(recipe: str | RunConfig, keys: dict[str, Any]) -> list[str]:
     if recipe not in RECIPES:
         raise UserError(f"{unknown_name('recipe', recipe, RECIPES)}; vitral recipes describes them")
     if "help" in keys:
-        raise UserError(f"vitral.train has no key 'help': vitral train {recipe} --help lists all keys")
+        raise UserError(f"vitral.train has no key 'help': vitral train {recipe} --help-all lists all keys")
     entry = RECIPES[recipe]
     return as_flags(keys, entry(None) if entry.takes == "weights" else entry())

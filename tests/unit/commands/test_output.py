@@ -32,7 +32,7 @@ def test_wrong_flags_are_one_sentence(
     words: str, sentence: str, columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    with pytest.raises(ValueError, match="vitral train digits --help lists every key") as error:
+    with pytest.raises(ValueError, match="vitral train digits --help-all lists every key") as error:
         parse_config(RunConfig, default=digits(), arguments=words.split(), program="vitral train digits")
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)

@@ -56,7 +56,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def parse_config(cls: type[T], *, default: T, arguments: list[str], program: str) -> T:
-    """`default` with the values of the flags; `--help` prints and exits.
+    """`default` with the values of the flags; `--help` and `--help-all` print every flag and exit.
 
     Raises:
         UserError: a flag is unknown or its value wrong, in one sentence instead of tyro's box of several lines.
@@ -64,9 +64,10 @@ def parse_config(cls: type[T], *, default: T, arguments: list[str], program: str
     import tyro  # only here, as a command checks its recipe or path before it parses flags
 
     box = StringIO()
+    words = ["--help" if word == "--help-all" else word for word in arguments]
     try:
         with redirect_stderr(box):
-            return tyro.cli(cls, default=default, args=arguments, prog=program)
+            return tyro.cli(cls, default=default, args=words, prog=program)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -80,7 +81,8 @@ def parse_config(cls: type[T], *, default: T, arguments: list[str], program: str
         closest = re.search(r"Perhaps you meant:\s+(--[^\s,]+)", text)
         unknown = re.search(r"unknown option (--\S+)", sentence)
         hint = did_you_mean(unknown[1], [closest[1]]) if closest and unknown else ""
-        raise UserError(f"{sentence}{hint}; {program} --help lists every key") from None
+        every = "--help-all" if hasattr(default, "recipe") else "--help"  # the help of a recipe is short
+        raise UserError(f"{sentence}{hint}; {program} {every} lists every key") from None
 
 
 def pop_option(arguments: list[str], option: str, program: str = "vitral train") -> tuple[str | None, list[str]]:

@@ -18,7 +18,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: a name is unknown, or a number out of range.
     """
-    if arguments and arguments[0] in RECIPES and not {"-h", "--help"} & set(arguments):
+    if arguments and arguments[0] in RECIPES:
         return parse_recipe(arguments)
     parser = ArgumentParser(
         prog="vitral plan",

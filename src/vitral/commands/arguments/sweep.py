@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vitral.commands.arguments.flags import ArgumentParser
+from vitral.commands.arguments.recipe_help import asks_help
 from vitral.commands.arguments.train import check_recipe
 from vitral.errors import UserError
 from vitral.sweeps.config import Range, SweepConfig
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command's own options, and in `config` what the sweep tries.
+    """The command's own options, and in `config` what the sweep tries; in `recipe` the flags, if they ask for help.
 
     Raises:
         UserError: there is no such recipe, or an option is missing or wrong.
@@ -58,6 +59,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--timeout", default="10min")
     parser.add_argument("--json", action="store_true")
     options, recipe = parser.parse_known_args(arguments)
+    options.help = asks_help(recipe)
+    if options.help:
+        check_recipe(recipe)
+        options.recipe = recipe
+        return options
     if options.out is None:
         raise UserError("a sweep needs --out DIR, the folder for its runs; repeat the command to resume it")
     options.config = SweepConfig(

@@ -30,7 +30,7 @@ vitral models lists. Several processes split each batch: --train.batch-size is t
 recipes:
 {recipes}
 
-vitral train RECIPE --help lists every key of a recipe with its value, such as
+vitral train RECIPE --help shows the keys that matter, --help-all every key of a recipe with its value, such as
   vitral train digits --optim.lr 1e-3 --train.steps 300 --checkpoint.every 20steps"""
 
 
