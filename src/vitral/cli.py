@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "study": ("study", "repeat a table or figure of the paper and test its findings"),
     "data": ("data.command", "list, pack and check data, and find near-duplicates"),
     "plan": ("plan", "estimate time, memory and energy of a training run"),
+    "completion": ("completion.command", "complete commands, recipes, flags and paths in bash, zsh or fish"),
 }
 """Each command's module in `vitral.commands`, which has `main(options)`, and one line about it.
 
@@ -105,6 +106,8 @@ def dispatch(arguments: list[str]) -> None:
         raise unknown_name("command", command, COMMANDS)
     module, _ = COMMANDS[command]
     options = import_module(f"vitral.commands.arguments.{module.split('.')[0]}").parse(rest)
+    if command == "completion":
+        options.commands = COMMANDS  # commands import nothing from here
     import_module(f"vitral.commands.{module}").main(options)
 
 
@@ -149,7 +152,7 @@ def out_of_memory(error: Exception) -> bool:
 
 def overview() -> str:
     """The text of `vitral --help`."""
-    lines = [f"  {name:<9} {summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
     head = "usage: vitral COMMAND [arguments]\n\nTrain, evaluate, inspect and convert Vision Transformers.\n"
     foot = """
 vitral COMMAND --help describes a command.

@@ -8,7 +8,7 @@ import torch
 
 from vitral.errors import UserError
 
-__all__ = ["free_memory", "pick_device"]
+__all__ = ["DEVICE_TYPES", "free_memory", "pick_device"]
 
 CONTROL_GROUPS = tuple(
     (folder / limit, folder / used, cached)
@@ -18,6 +18,10 @@ CONTROL_GROUPS = tuple(
     )
 )
 """Limit and use of a container's memory in both versions of control groups, and the name of the file cache."""
+
+
+DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+"""What PyTorch calls the kinds of devices: the CPU, GPUs of NVIDIA and AMD, of Apple, and of Intel."""
 
 
 def pick_device(name: str | torch.device) -> torch.device:

@@ -4,7 +4,7 @@ import argparse
 
 from vitral.errors import unknown_name
 
-__all__ = ["parse"]
+__all__ = ["ACTIONS", "parse"]
 
 ACTIONS = ("list", "show", "pack", "check", "near")
 

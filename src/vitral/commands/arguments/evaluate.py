@@ -8,7 +8,7 @@ from vitral.commands.arguments.flags import pop_option
 from vitral.commands.arguments.weights import pop_source_options
 from vitral.errors import UserError, unknown_name
 
-__all__ = ["FEATURE_SUITES", "TASK_SUITES", "parse"]
+__all__ = ["FEATURE_SUITES", "SUITES", "TASK_SUITES", "parse"]
 
 TASK_SUITES = ("vtab-mini", "vtab1k")
 """Suites of many tasks, each with its own data."""

@@ -1,0 +1,1 @@
+"""Completion of commands, recipes, flags and paths in a shell."""
