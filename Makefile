@@ -11,6 +11,13 @@ PARALLEL = --numprocesses=$(JOBS) --dist=worksteal
 # The files with tests of compiled models: collecting all the others takes as long as running these.
 COMPILE = $$(grep -rl --include="test_*.py" pytest.mark.compile tests)
 
+# CPU=1 installs PyTorch without CUDA, from the index that PyTorch has for it, or from TORCH_INDEX. An environment keeps
+# its build: CPU= changes back.
+INSTALLED_CPU := $(shell cat .venv/installed 2>/dev/null)
+CPU ?= $(INSTALLED_CPU)
+TORCH_INDEX ?=
+CUDA_PACKAGES = ^(torch|torchvision|triton|(cuda|nvidia)-[a-z0-9-]+)==
+
 BIN := .venv/bin
 # Each of the many processes that tests start would otherwise compile PyTorch's sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -19,11 +26,14 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)
 
 .PHONY: help install demo test test-slow test-fast check chaos audit bench lock clean
+ifneq ($(CPU),$(INSTALLED_CPU))
+.PHONY: .venv/installed
+endif
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: .venv/installed ## build .venv from requirements.lock, with Vitral in it
+install: .venv/installed ## build .venv from requirements.lock, with Vitral in it (CPU=1: without CUDA)
 
 # A demo never writes to an earlier one's folder: runs/demo, runs/demo-2, runs/demo-3 ...
 demo: RUN := $(shell run=runs/demo; n=1; while [ -e $$run ]; do n=$$((n + 1)); run=runs/demo-$$n; done; echo $$run)
@@ -77,9 +87,20 @@ clean: ## remove everything that make created, except runs/
 # The stamp comes last, so an install that was cut short is taken up again by the next make.
 .venv/installed: requirements.lock pyproject.toml | $(UV)
 	@test -x $(BIN)/python || { $(need_python) && rm -rf .venv && $(UV) venv --quiet --python "$(python_path)" .venv; }
-	$(UV) pip sync --require-hashes --python $(BIN)/python requirements.lock
+	@rm -f $@
+	$(if $(CPU),$(install_cpu),$(UV) pip sync --require-hashes --python $(BIN)/python requirements.lock)
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@touch $@
+	@echo $(CPU) > $@
+
+# The locked versions; the hashes of PyTorch are those of the other build, so its own index vouches for this one.
+define install_cpu
+@awk '/^[a-z]/ { skip = /$(CUDA_PACKAGES)/ } !skip' requirements.lock > .venv/cpu.lock
+	$(UV) pip sync --require-hashes --python $(BIN)/python .venv/cpu.lock
+	@$(UV) pip install --no-deps --python $(BIN)/python \
+	    $(if $(TORCH_INDEX),--default-index "$(TORCH_INDEX)",--torch-backend cpu) \
+	    $$(grep -oE '^(torch|torchvision)==[0-9.]+' requirements.lock) || \
+	    { echo "no CPU build of PyTorch: name an index that has it with TORCH_INDEX=ADDRESS, or leave out CPU=1" >&2; exit 1; }
+endef
 
 # uv goes into a virtual environment of its own, or into a plain folder where Debian left venv out of Python.
 .uv/bin/uv:

@@ -40,6 +40,18 @@ def test_workflow_and_script_install_what_the_tests_need() -> None:
     assert in_script == ["dataset-fashion-mnist", "chromium fonts-liberation", "libseccomp2", "npm"]
 
 
+def test_the_cpu_build_leaves_out_cuda_and_nothing_else() -> None:
+    makefile, lock = required_text("Makefile"), required_text("requirements.lock")
+    skipped = re.compile(re.findall(r"^CUDA_PACKAGES = (.+)$", makefile, re.MULTILINE)[0])
+    packages = re.findall(r"^\S+==\S+", lock, re.MULTILINE)
+    left_out = {package.split("==")[0] for package in packages if skipped.match(package)}
+    assert {"torch", "torchvision", "triton"} <= left_out
+    others = left_out - {"torch", "torchvision", "triton"}
+    assert others
+    assert all(name.startswith(("nvidia-", "cuda-")) for name in others)
+    assert not [package for package in packages if package.startswith(("nvidia", "cuda")) and not skipped.match(package)]
+
+
 def test_workflow_may_only_read() -> None:
     assert load(WORKFLOW)["permissions"] == {"contents": "read"}
 
