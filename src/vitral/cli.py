@@ -19,6 +19,9 @@ __all__ = ["COMMANDS", "main"]
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
+# Likewise: the CPU computes what PyTorch does not have for Apple's GPUs, and a warning names the operation.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
 MAX_SENTENCE = 2000
 """Characters of an error."""
 
@@ -147,6 +150,7 @@ def out_of_memory(error: Exception) -> bool:
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
+        or "MPS backend out of memory" in str(error)
     )
 
 

@@ -157,7 +157,7 @@ class ViTClassifier(ClassifierMixin, _TakesImages):
             image_shape: (h, w) or (h, w, c) of the flattened images in the rows of a table.
             settings: other keys of `vitral train`, such as {"optim_lr": 1e-3, "train_batch_size": 32}.
             random_state: seed of weights, order and augmentation, or NumPy's generator; None is random.
-            device: such as `cpu` or `cuda:1`; auto is a GPU if there is one.
+            device: such as `cpu`, `cuda:1`, `mps` or `xpu`; auto is a GPU if there is one.
         """
         self.recipe = recipe
         self.weights = weights
@@ -243,7 +243,7 @@ class ViTFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _TakesImage
             model: a model with its card, or the path or name of one, as `vitral.load` takes it.
             image_shape: (h, w) or (h, w, c) of the flattened images in the rows of a table.
             batch_size: images that are computed together.
-            device: such as `cpu` or `cuda:1`; auto is a GPU if there is one.
+            device: such as `cpu`, `cuda:1`, `mps` or `xpu`; auto is a GPU if there is one.
         """
         self.model = model
         self.image_shape = image_shape

@@ -49,7 +49,9 @@ def test_the_cpu_build_leaves_out_cuda_and_nothing_else() -> None:
     others = left_out - {"torch", "torchvision", "triton"}
     assert others
     assert all(name.startswith(("nvidia-", "cuda-")) for name in others)
-    assert not [package for package in packages if package.startswith(("nvidia", "cuda")) and not skipped.match(package)]
+    assert not [
+        package for package in packages if package.startswith(("nvidia", "cuda")) and not skipped.match(package)
+    ]
 
 
 def test_workflow_may_only_read() -> None:

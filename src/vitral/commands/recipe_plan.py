@@ -15,7 +15,7 @@ from vitral.commands.plan_text import duration, energy
 from vitral.commands.train import config_from_recipe
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
-from vitral.device import free_memory, pick_device
+from vitral.device import device_name, free_memory, pick_device
 from vitral.distributed.world import SINGLE_PROCESS
 from vitral.inspection.cost import cost
 from vitral.inspection.devices import DEVICES, Device
@@ -162,9 +162,7 @@ def largest_part(memory: StepMemory, usable: int) -> int:
 
 def describe(device: torch.device) -> str:
     """A device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device_name(device)
 
 
 def print_plan(

@@ -8,8 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.arguments.recipe_help import asks_help, recipe_help
 from vitral.commands.arguments.train import check_recipe
@@ -21,6 +19,7 @@ from vitral.commands.own_images import (
     pop_automatic_batch,
     pop_minutes,
 )
+from vitral.device import pick_device
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
 from vitral.models import architecture
@@ -192,7 +191,7 @@ def with_weights(name: str, recipe: Recipe, changes: list[str]) -> RunConfig:
         return recipe(None)
     if name != "finetune":
         raise UserError("fine-tuning needs a trained model: give its folder with --model.weights")
-    chosen = "ViT-B/16@augreg-in21k" if torch.cuda.is_available() else "ViT-S/16@augreg-in21k"
+    chosen = "ViT-B/16@augreg-in21k" if pick_device("auto").type != "cpu" else "ViT-S/16@augreg-in21k"
     print(f"no --model.weights: fine-tuning {chosen}; vitral models --pretrained lists others", file=sys.stderr)
     try:
         return recipe(Path(to_address(chosen)))

@@ -75,7 +75,7 @@ def wrap_ddp(model: nn.Module, *, device: torch.device) -> nn.Module:
     options: dict[str, Any] = {BUFFERS: False}
     return DistributedDataParallel(
         model,
-        device_ids=[device] if device.type == "cuda" else None,
+        device_ids=None if device.type == "cpu" else [device],
         gradient_as_bucket_view=True,
         **options,
     )

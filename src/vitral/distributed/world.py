@@ -42,15 +42,20 @@ class World:
         """The device of this process: with several GPUs, the one of its local rank.
 
         Raises:
-            UserError: there is no such device, or fewer GPUs than processes on this machine.
+            UserError: there is no such device, or fewer GPUs than processes on this machine, or it is a Mac's.
         """
         device = pick_device(name)
         if self.size == 1 or device.type == "cpu":
             return device
-        if self.local_rank >= (count := torch.cuda.device_count()):
+        if device.type == "mps":
+            if name == "auto":
+                return torch.device("cpu")
+            raise UserError("processes cannot share the GPU of a Mac: start one process, or choose the device cpu")
+        of_gpu = getattr(torch, device.type)
+        if self.local_rank >= (count := of_gpu.device_count()):
             raise UserError(f"process {self.local_rank} has no GPU, as this machine has {count}: start fewer processes")
-        device = torch.device("cuda", self.local_rank)
-        torch.cuda.set_device(device)
+        device = torch.device(device.type, self.local_rank)
+        of_gpu.set_device(device)
         return device
 
     def local_range(self, count: int) -> range:
@@ -144,8 +149,7 @@ def join_processes(*, timeout: timedelta) -> Iterator[World]:
             raise UserError(
                 f"WORLD_SIZE is {size}, but MASTER_ADDR and MASTER_PORT are not set: start with torchrun, or unset it"
             )
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=timeout)
+        dist.init_process_group(_backend(), timeout=timeout)
         if rank:
             logging.getLogger("vitral").setLevel(logging.ERROR)  # the main process prints notes
     try:
@@ -156,3 +160,10 @@ def join_processes(*, timeout: timedelta) -> Iterator[World]:
         # after an error the other processes may be gone, and destroying the group would wait for them
         if owns_group and sys.exc_info()[0] is None:
             dist.destroy_process_group()
+
+
+def _backend() -> str:
+    """The libraries that exchange tensors between processes."""
+    if torch.cuda.is_available():
+        return "cpu:gloo,cuda:nccl"
+    return "cpu:gloo,xpu:xccl" if torch.xpu.is_available() and dist.is_xccl_available() else "gloo"

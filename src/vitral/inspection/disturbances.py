@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from vitral.device import prefers_bfloat16, synchronize
 from vitral.inspection.timing import Work
 
 __all__ = ["Disturbances", "Watch", "fixed_work", "median_drift"]
@@ -111,13 +112,12 @@ class Watch:
 
 def fixed_work(device: torch.device) -> Work:
     """A matrix product that takes the same time unless the machine changes."""
-    size = PRODUCT[device.type]
-    factor = torch.ones(size, size, device=device, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16)
+    size = PRODUCT.get(device.type, PRODUCT["cuda"])
+    factor = torch.ones(size, size, device=device, dtype=torch.bfloat16 if prefers_bfloat16(device) else torch.float32)
 
     def multiply() -> None:
         torch.mm(factor, factor)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
 
     multiply()
     return multiply

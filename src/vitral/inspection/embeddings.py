@@ -8,6 +8,7 @@ from jaxtyping import Float
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from vitral.device import precise_dtype
 from vitral.errors import UserError
 from vitral.vit import PatchEmbed, ViT
 
@@ -27,7 +28,7 @@ def filter_components(model: ViT, *, count: int = NUM_FILTERS) -> Float[np.ndarr
     """
     if not isinstance(model.patch_embed, PatchEmbed):
         raise UserError("this model is a hybrid: it embeds a ResNet's features, so it has no filters of pixels to draw")
-    weight = model.patch_embed.proj.weight.detach().double().cpu()
+    weight = model.patch_embed.proj.weight.detach().cpu().double()
     filters = weight.flatten(1).numpy()
     pca = PCA(n_components=min(count, *filters.shape), svd_solver="full").fit(filters)
     _, c, p, q = weight.shape
@@ -50,5 +51,5 @@ def position_similarity(model: ViT) -> Float[Tensor, "n n"]:
     grid = config.grid
     state, _ = model.positions.at_grid(model.pos_embed, grid)
     zeros = torch.zeros(1, config.num_prefix_tokens + grid[0] * grid[1], config.width, device=model.pos_embed.device)
-    vectors = F.normalize(state.add(zeros)[0, config.num_prefix_tokens :].double(), dim=1)
+    vectors = F.normalize(state.add(zeros)[0, config.num_prefix_tokens :].to(precise_dtype(zeros.device)), dim=1)
     return vectors @ vectors.T

@@ -29,6 +29,7 @@ class PowerMeter:
     def __exit__(self, *_: object) -> None:
         if self.device.type == "cuda":
             self.watts = _gpu_watts(self.device)
+        if self.device.type != "cpu":  # of other GPUs nothing counts it
             return
         seconds, after = time.perf_counter() - self._start, _microjoules()
         if self._before and after.keys() == self._before.keys():

@@ -77,7 +77,7 @@ def _answer(outputs: Float[Tensor, " classes"], card: ModelCard) -> tuple[str, f
     if card.target == "regression":
         return f"{outputs[0].item():.4g}", None
     if card.target == "multi-label":
-        has = (outputs.double().sigmoid().cpu() >= torch.tensor(card.label_thresholds, dtype=torch.float64)).tolist()
+        has = (outputs.cpu().double().sigmoid() >= torch.tensor(card.label_thresholds, dtype=torch.float64)).tolist()
         return ", ".join(name for name, label in zip(card.classes, has, strict=True) if label) or "no label", None
     highest, index = outputs.softmax(dim=0).max(dim=0)
     return card.classes[int(index)], highest.item()

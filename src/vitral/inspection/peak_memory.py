@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from vitral.device import synchronize
+
 __all__ = ["MemoryGrowth", "measure_growth", "peak_bytes", "tensor_bytes"]
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -43,10 +45,13 @@ class MemoryGrowth:
     def _settle(self) -> int | None:
         """Returns what is free to the system and forgets the peak; the bytes held now, or None if not known."""
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
-            return torch.cuda.memory_allocated(self.device)
+        if self.device.type == "mps":
+            return None  # PyTorch counts no peak there
+        if self.device.type != "cpu":
+            synchronize(self.device)
+            of_gpu = getattr(torch, self.device.type)
+            of_gpu.reset_peak_memory_stats(self.device)
+            return of_gpu.memory_allocated(self.device)
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)  # freed blocks would serve the next call, which then seems to need none
         try:
@@ -74,7 +79,7 @@ def tensor_bytes(module: torch.nn.Module) -> int:
 
 
 def _peak(device: torch.device) -> int | None:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
+    return _status("VmHWM") if device.type == "cpu" else getattr(torch, device.type).max_memory_allocated(device)
 
 
 def _status(name: str) -> int | None:

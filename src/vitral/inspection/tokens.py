@@ -15,7 +15,7 @@ def token_colours(patches: Float[Tensor, "b n d"]) -> Float[np.ndarray, "b n 3"]
     The components are those of all images together, so that equal colours mean similar tokens. Each is stretched
     between its 1st and 99th percentile. Where tokens differ in fewer than three directions, the other colours are 0.5.
     """
-    flat = patches.flatten(0, 1).double().cpu().numpy()
+    flat = patches.flatten(0, 1).cpu().double().numpy()
     colours = np.full((len(flat), 3), 0.5)
     if not np.ptp(flat, axis=0).any():  # scikit-learn would divide by the variance
         return colours.reshape(*patches.shape[:2], 3)

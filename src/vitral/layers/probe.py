@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitral.device import precise_dtype
 from vitral.distributed.world import all_reduce_sum
 from vitral.errors import UserError
 
@@ -29,7 +30,7 @@ class Standardise(nn.Module):
     @torch.no_grad()
     def batch_statistics(self, x: Float[Tensor, "b d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
         """Mean and variance of a batch; updates the running statistics."""
-        x = x.double()
+        x = x.to(precise_dtype(x.device))
         count, total = all_reduce_sum(torch.tensor(len(x), device=x.device)), all_reduce_sum(x.sum(0))
         mean = total / count
         var = all_reduce_sum((x - mean).square().sum(0)) / count

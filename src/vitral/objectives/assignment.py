@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vitral.device import precise_dtype
 from vitral.distributed.world import all_reduce_sum
 
 __all__ = ["Centre", "koleo", "sinkhorn"]
@@ -49,16 +50,17 @@ def sinkhorn(
     1967, as in SwAV, arXiv 2006.09882): rows sum to 1, columns approximately to n / prototypes. Rows of unreadable
     images are excluded.
     """
-    lowest = torch.finfo(torch.float64).min
-    scaled = torch.where(readable[:, None], (logits / temperature).double(), lowest)
+    precise = precise_dtype(logits.device)
+    smallest = 1e-300 if precise is torch.float64 else torch.finfo(precise).tiny
+    scaled = torch.where(readable[:, None], (logits / temperature).to(precise), torch.finfo(precise).min)
     # a constant subtracted from all logits cancels; the maximum over all processes keeps rows from underflowing
     top = scaled.max()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(top, torch.distributed.ReduceOp.MAX)
     weights = (scaled - top).exp()
     for _ in range(rounds):
-        weights = weights / all_reduce_sum(weights.sum(0)).clamp(min=1e-300)
-        weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-300)
+        weights = weights / all_reduce_sum(weights.sum(0)).clamp(min=smallest)
+        weights = weights / weights.sum(1, keepdim=True).clamp(min=smallest)
     return weights.to(logits.dtype)
 
 

@@ -20,7 +20,7 @@ from vitral.card import ModelCard
 from vitral.data.images.decode import UnreadableImage
 from vitral.data.images.preprocess import PixelBatch, Pixels
 from vitral.data.isolation.pool import DecoderPool
-from vitral.device import pick_device
+from vitral.device import check_bfloat16, pick_device, prefers_bfloat16
 from vitral.errors import UserError, unknown_name
 from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
@@ -92,7 +92,7 @@ class Predictor:
         """
         Args:
             model: a model with its card, or the path or name of one, as in `vitral.load`, or of an exported file.
-            device: such as `cpu` or `cuda:1`; auto is a GPU if there is one.
+            device: such as `cpu`, `cuda:1`, `mps` or `xpu`; auto is a GPU if there is one.
             batch_size: images that are computed together, and held in memory at most.
             precision: of the arithmetic, one of `Precision`; auto is bfloat16 (autocast) on a GPU, float32 on a CPU.
             isolate: whether files are decoded in confined processes, see `DecoderPool`.
@@ -118,8 +118,10 @@ class Predictor:
         if isolate:
             self.decoders = isolated_decoders(self.card.preprocessing, processes=NUM_READERS)
         # a number such as a year has more digits than bfloat16
-        chosen = precision == "auto" and self.device.type == "cuda" and self.card.target != "regression"
+        chosen = precision == "auto" and prefers_bfloat16(self.device) and self.card.target != "regression"
         self.bfloat16 = precision == "bfloat16" or chosen
+        if self.bfloat16:
+            check_bfloat16(self.device)
 
     def predict(self, images: Iterable[ImageLike], *, top_k: int | None = None) -> Iterator[Prediction | Failure]:
         """Classifies images lazily and in order, with one batch in memory at a time, or two of a sequence.

@@ -14,7 +14,7 @@ from vitral.data.config import DataConfig
 from vitral.data.sources.source import Source, Subset
 from vitral.datasets.opening import open_data
 from vitral.datasets.registry import tasks_of
-from vitral.device import pick_device
+from vitral.device import pick_device, prefers_bfloat16, synchronize
 from vitral.evals.features import FeatureSet, extract_features
 from vitral.evals.fewshot import few_shot_predictions, sample_few_shot
 from vitral.evals.linear import linear_predictions
@@ -108,11 +108,10 @@ def images_per_second(architecture: Architecture, *, seed: int) -> float:
 def _rates(model: Model, architecture: Architecture) -> Iterator[float]:
     """Images per second of every batch size, until one is slow or does not fit."""
     device = pick_device("auto")
-    on_gpu = device.type == "cuda"
     size = 1
     while size <= LARGEST_TIMED:
         images = torch.zeros(size, architecture.channels, *architecture.image_hw, device=device)
-        autocast = torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
+        autocast = torch.autocast(device.type, torch.bfloat16) if prefers_bfloat16(device) else nullcontext()
         try:
             with torch.inference_mode(), autocast:
                 seconds = _fastest(model, images)
@@ -130,7 +129,6 @@ def _fastest(model: Model, images: torch.Tensor) -> float:
     while len(times) < 3 or time.perf_counter() < end:
         started = time.perf_counter()
         model(images)
-        if images.is_cuda:
-            torch.cuda.synchronize(images.device)
+        synchronize(images.device)
         times.append(time.perf_counter() - started)
     return min(times[1:])

@@ -98,15 +98,15 @@ class TrainConfig:
     auto is TensorBoard if it is installed.
     """
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`; auto uses a GPU if there is one."""
+    """`cpu`, `cuda`, `cuda:1`, `mps` (Apple), `xpu` (Intel); auto uses a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the model; auto is bfloat16 autocast on a GPU and float32 on a CPU. float16, for GPUs without fast
-    bfloat16, uses loss scaling and skips steps whose gradients overflow.
+    """Precision of the model; auto is bfloat16 autocast on a GPU, and float32 on a CPU and on mps. float16, for GPUs
+    without fast bfloat16, uses loss scaling and skips steps whose gradients overflow.
     """
     recompute: bool = False
     """Whether the backward pass recomputes activations (activation checkpointing): less memory, a third more time."""
     compile: bool | None = None
-    """Whether to use torch.compile; None: on a GPU."""
+    """Whether to use torch.compile; None: on a GPU of cuda."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """With several processes: each has all weights (ddp), or a shard of each tensor (fsdp)."""
     shards: int | None = None

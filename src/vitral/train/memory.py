@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from vitral.device import free_memory, pick_device
+from vitral.device import free_memory, pick_device, prefers_bfloat16
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.inspection.cost import activation_memory, cost
@@ -57,7 +57,7 @@ class StepMemory:
 def estimate_memory(config: RunConfig, *, device: torch.device, processes: int = 1) -> StepMemory:
     """Estimates a training step; what only some runs have, such as a decoder or buffers of kernels, is left out."""
     architecture, train = config.model.architecture, config.train
-    autocast = device.type == "cuda" if train.precision == "auto" else train.precision != "float32"
+    autocast = prefers_bfloat16(device) if train.precision == "auto" else train.precision != "float32"
     saved = activation_memory(architecture, bfloat16=autocast, recompute=train.recompute)
     trained = 0 if config.model.probe or config.model.lora_rank else 1
     moments = 2 if config.optim.name in TWO_MOMENTS else 1

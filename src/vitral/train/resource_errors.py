@@ -37,5 +37,7 @@ def translate_resource_errors(config: TrainConfig) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out. On a CPU, PyTorch raises a RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether memory ran out. On a CPU and on mps, PyTorch raises a RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "MPS backend out of memory" in str(error)

@@ -14,6 +14,7 @@ from vitral.data.augment.apply import augment_batch
 from vitral.data.augment.mixing import Examples
 from vitral.data.batches import Batch
 from vitral.data.order import DROPOUT, random_bits
+from vitral.device import check_bfloat16, prefers_bfloat16
 from vitral.distributed.parallel import (
     clip_grad_norm,
     full_state_dict,
@@ -45,7 +46,7 @@ from vitral.weights.flags import flags_of_training
 from vitral.weights.load import load_with_report
 from vitral.weights.transfer import transfer_weights
 
-__all__ = ["Session"]
+__all__ = ["Session", "check_device"]
 
 
 class Session:
@@ -59,14 +60,16 @@ class Session:
         self.classes = classes
         self.world = world
         self.device = world.device(config.train.device)
-        on_gpu = self.device.type == "cuda"
-        self.copy_stream = torch.cuda.Stream(self.device) if on_gpu else None
+        on_cuda = self.device.type == "cuda"
+        self.copy_stream = torch.cuda.Stream(self.device) if on_cuda else None
         """Copies batches to a GPU while it computes."""
-        dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "auto": torch.bfloat16 if on_gpu else None}
+        auto = torch.bfloat16 if prefers_bfloat16(self.device) else None
+        dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "auto": auto}
         self.autocast_dtype = dtypes.get(config.train.precision)
         """16-bit type of autocast; None computes in float32."""
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype is torch.float16)
-        compiled = on_gpu if config.train.compile is None else config.train.compile
+        compiled = on_cuda if config.train.compile is None else config.train.compile
+        check_device(self.device, bfloat16=self.autocast_dtype is torch.bfloat16, compiled=compiled)
         self.step = 0
         self.stopwatch = Stopwatch(self.device)
         self.unreadable: set[str] = set()
@@ -300,3 +303,11 @@ class Session:
                 f"{len(different)} of its tensors differ, first {first}: "
                 f"expected {shapes.get(first, 'none')}, found {saved_shapes.get(first, 'none')}"
             )
+
+
+def check_device(device: torch.device, *, bfloat16: bool, compiled: bool) -> None:
+    """Raises UserError for what a device does not have."""
+    if bfloat16:
+        check_bfloat16(device)
+    if compiled and device.type == "mps":
+        raise UserError("torch.compile does not train on mps: leave out --train.compile")

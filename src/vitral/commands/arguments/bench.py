@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_output, image_size
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.predict import PRECISION_HELP
+from vitral.commands.arguments.predict import DEVICE_HELP, PRECISION_HELP
 from vitral.commands.arguments.weights import add_source_options, source_options
 from vitral.errors import UserError
 
@@ -46,7 +46,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=40.0, metavar="N", help="time to measure, without loading (default: 40)"
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
     parser.add_argument(
         "--compile",

@@ -6,9 +6,11 @@ from vitral.commands.arguments.checks import check_model, image_size, model_path
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.weights import add_source_options
 
-__all__ = ["ISOLATE_HELP", "MEMORY_HELP", "PRECISION_HELP", "parse"]
+__all__ = ["DEVICE_HELP", "ISOLATE_HELP", "MEMORY_HELP", "PRECISION_HELP", "parse"]
 
-PRECISION_HELP = "auto: bfloat16 on a GPU, float32 on a CPU (default: auto)"
+DEVICE_HELP = "cpu, cuda, cuda:1, mps or xpu; auto: a GPU if there is one (default)"
+
+PRECISION_HELP = "auto: bfloat16 on a GPU, float32 on a CPU and on mps (default: auto)"
 
 MEMORY_HELP = "for decoding images, all together, such as 500MB (default: VITRAL_MEMORY, or 2GiB)"
 
@@ -55,7 +57,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="PIXELS",
         help="height and width of images, if not the model's own: positions are interpolated once",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
     parser.add_argument("--memory", metavar="SIZE", help=MEMORY_HELP)
     parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)

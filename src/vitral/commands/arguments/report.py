@@ -22,7 +22,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
     parser.add_argument(
-        "--device", default="auto", help="cpu, cuda or cuda:1, to evaluate a run without saved predictions"
+        "--device", default="auto", help="cpu, cuda, cuda:1, mps or xpu, to evaluate a run without saved predictions"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.arguments.predict import ISOLATE_HELP, MEMORY_HELP, PRECISION_HELP
+from vitral.commands.arguments.predict import DEVICE_HELP, ISOLATE_HELP, MEMORY_HELP, PRECISION_HELP
 from vitral.commands.arguments.weights import add_source_options
 from vitral.errors import UserError
 from vitral.serve.config import ServeConfig
@@ -80,7 +80,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def add_computing(parser: argparse.ArgumentParser) -> None:
     """Flags of where and how models are computed."""
-    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
     parser.add_argument(
         "--compile", action="store_true", help="compile the models with torch.compile: the start takes longer"

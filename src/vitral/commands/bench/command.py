@@ -13,7 +13,7 @@ from vitral.commands.bench.measure import Measurement, measure
 from vitral.commands.bench.peers import find_peers
 from vitral.commands.bench.report import as_json, as_rows, best_rows, groups, label, notes_of, rounded, table, title
 from vitral.commands.output import finite, print_json, print_table, printable, progress_bar
-from vitral.device import pick_device
+from vitral.device import pick_device, prefers_bfloat16
 from vitral.errors import UserError
 from vitral.export.exported import is_exported
 from vitral.files import as_csv, as_markdown, write_atomically, write_json
@@ -31,12 +31,11 @@ def main(options: argparse.Namespace) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = pick_device(options.device)
-    on_gpu = device.type == "cuda"
     settings = Settings(
         device=device,
-        bfloat16=options.precision == "bfloat16" or (options.precision == "auto" and on_gpu),
+        bfloat16=options.precision == "bfloat16" or (options.precision == "auto" and prefers_bfloat16(device)),
         train=options.train,
-        compile=on_gpu if options.compile is None else options.compile,
+        compile=device.type == "cuda" if options.compile is None else options.compile,
     )
     contenders, notes = find_contenders(options, settings)
     with progress_bar() as bar:

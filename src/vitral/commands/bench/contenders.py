@@ -15,6 +15,7 @@ from vitral.card import ModelCard
 from vitral.commands.arguments.checks import check_model
 from vitral.commands.loading import load_and_note
 from vitral.data.images.preprocess import PixelBatch, Preprocessing
+from vitral.device import synchronize
 from vitral.errors import UserError, did_you_mean
 from vitral.export.exported import ExportedModel, load_exported
 from vitral.inspection.peak_memory import MemoryGrowth, tensor_bytes
@@ -249,7 +250,7 @@ def _file_logits(model: ExportedModel) -> Prepare:
 
 def _training(module: nn.Module, forward: Forward, settings: Settings, *, like: Model) -> Prepare:
     """Training steps: forward, softmax cross-entropy, backward, AdamW."""
-    on_gpu = settings.device.type == "cuda"
+    on_gpu = settings.device.type != "cpu"
     module.to(settings.device).train()
     optimiser = torch.optim.AdamW(module.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=on_gpu)
     preprocessing = _preprocessing(like)
@@ -270,7 +271,7 @@ def _training(module: nn.Module, forward: Forward, settings: Settings, *, like: 
             optimiser.zero_grad(set_to_none=True)
             value = loss.item()
             if on_gpu:
-                torch.cuda.synchronize(settings.device)  # the loss is ready before the step is
+                synchronize(settings.device)  # the loss is ready before the step is
             return value
 
         step()

@@ -69,7 +69,7 @@ def measure(
         advance: called after each batch size.
     """
     found = Measurement()
-    sizes = list(batch_sizes) if batch_sizes else _powers_of_two(LARGEST[device.type])
+    sizes = list(batch_sizes) if batch_sizes else _powers_of_two(LARGEST.get(device.type, LARGEST["cuda"]))
     held = {id(each): each.held for each in contenders}
     active, spent, product, product_seconds = list(contenders), 0.0, fixed_work(device), []
     watch = Watch(device)

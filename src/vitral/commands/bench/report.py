@@ -11,6 +11,7 @@ import torch
 
 from vitral.commands.bench.contenders import Contender, Settings
 from vitral.commands.bench.measure import Measurement, Row
+from vitral.device import device_name
 from vitral.export.precision import has_int8_instructions
 from vitral.models import Architecture
 
@@ -86,8 +87,8 @@ def best_rows(group: Sequence[Row]) -> list[Row]:
 
 def machine(device: torch.device) -> str:
     """The name of the GPU; or of the CPU, with the threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device_name(device)
     threads = torch.get_num_threads()
     return f"{cpu_name()}, {threads} thread{'' if threads == 1 else 's'}"
 
@@ -108,7 +109,7 @@ def notes_of(measurement: Measurement) -> list[str]:
         notes.append(
             "this CPU has no VNNI, the instructions for products of int8, so int8 is hardly faster than float32"
         )
-    if any(each.device.type == "cpu" for each in contenders) and any(each.device.type == "cuda" for each in contenders):
+    if any(each.device.type == "cpu" for each in contenders) and any(each.device.type != "cpu" for each in contenders):
         notes.append("exported files computed on the CPU, PyTorch's models on the GPU")
     return notes + (measurement.disturbances.sentences() if measurement.disturbances else [])
 

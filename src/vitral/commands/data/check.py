@@ -56,7 +56,7 @@ class Options(DataOptions):
     csv: Path | None = None
     """With a model: CSV file to write these images to, for --data.exclude."""
     device: str = "auto"
-    """Device of the model: cpu, cuda, cuda:1; auto: a GPU if there is one."""
+    """Device of the model: cpu, cuda, cuda:1, mps, xpu; auto: a GPU if there is one."""
     strict: tyro.conf.FlagCreatePairsOff[bool] = False
     """Exit with code 1 if anything is reported."""
     workers: int = os.cpu_count() or 1

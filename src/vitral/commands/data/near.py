@@ -70,7 +70,7 @@ class Options(DataOptions):
     workers: int = os.cpu_count() or 1
     """Number of threads that read images."""
     device: str = "auto"
-    """Device of the model: cpu, cuda, cuda:1; auto: a GPU if there is one."""
+    """Device of the model: cpu, cuda, cuda:1, mps, xpu; auto: a GPU if there is one."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object."""
 

@@ -72,7 +72,7 @@ class Options:
     RUN/confusion.png, or here if RUN is not a folder. The reliability diagram is written beside it.
     """
     device: str = "auto"
-    """cpu, cuda, cuda:1; auto: a GPU if there is one."""
+    """cpu, cuda, cuda:1, mps, xpu; auto: a GPU if there is one."""
     precision: Precision = "auto"
     """auto: bfloat16 on a GPU, float32 on a CPU."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -37,7 +37,7 @@ class Options:
     out: Path | None = None
     """File for the table: .md, .csv or .json."""
     device: str = "auto"
-    """cpu, cuda, cuda:1; auto: a GPU if there is one."""
+    """cpu, cuda, cuda:1, mps, xpu; auto: a GPU if there is one."""
     precision: Precision = "auto"
     """auto: bfloat16 on a GPU, float32 on a CPU."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

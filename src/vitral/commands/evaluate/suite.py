@@ -77,7 +77,7 @@ class Options:
     out: Path | None = None
     """File for the table: .md, .csv or .json."""
     device: str = "auto"
-    """cpu, cuda, cuda:1; auto: a GPU if there is one."""
+    """cpu, cuda, cuda:1, mps, xpu; auto: a GPU if there is one."""
     precision: Precision = "auto"
     """auto: bfloat16 on a GPU, float32 on a CPU; of features, not of fine-tuning."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -9,6 +9,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.device import precise_dtype
 from vitral.errors import UserError
 from vitral.layers.positions.base import INJECTIONS, Fixed, Learned, Positions
 from vitral.layers.positions.coordinates import PatchCoordinates
@@ -162,7 +163,7 @@ class SinCos(Fixed, Additive):
         """The frequencies are 10000 ** -(i / divisor) for i from 0."""
 
     def compute(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
-        axes = (torch.arange(count, dtype=torch.float64, device=device) for count in grid)
+        axes = (torch.arange(count, dtype=precise_dtype(device), device=device) for count in grid)
         rows, columns = torch.meshgrid(*axes, indexing="ij")
         return F.pad(self._waves(rows.flatten(), columns.flatten()), (0, 0, self.num_class_tokens, 0))[None]
 
@@ -170,12 +171,12 @@ class SinCos(Fixed, Additive):
         return self.resampled(table, grid)
 
     def vectors_at(self, table: Tensor, coordinates: PatchCoordinates) -> Float[Tensor, "tables s t d"]:
-        rows, columns = coordinates.index.double().unbind(-1)
+        rows, columns = coordinates.index.to(precise_dtype(coordinates.index.device)).unbind(-1)
         return self._waves(rows, columns)[None].to(table)
 
     def _waves(self, rows: Float[Tensor, "*t"], columns: Float[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
         """Sines and cosines for patches in these rows and columns."""
-        steps = torch.arange(self.width // 4, dtype=torch.float64, device=rows.device)
+        steps = torch.arange(self.width // 4, dtype=rows.dtype, device=rows.device)
         y, x = (index[..., None] * 10_000.0 ** -(steps / self.divisor) for index in (rows, columns))
         return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=-1)
 

@@ -156,7 +156,7 @@ class Fixed(Positions):
 
     @abstractmethod
     def compute(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
-        """The table of a grid, in float64."""
+        """The table of a grid, in float64 if the device has it."""
 
     def fill(self, table: Tensor, generator: Generator | None = None) -> None:
         if not table.is_meta:  # for arithmetic on the meta device PyTorch imports its compiler, which takes seconds

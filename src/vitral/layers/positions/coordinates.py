@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vitral.device import precise_dtype
+
 __all__ = ["PatchCoordinates"]
 
 
@@ -19,7 +21,7 @@ class PatchCoordinates:
 
     def fractions(self, axis: int) -> Float[Tensor, "s t"]:
         """Row (axis 0) or column (axis 1) as a fraction, from 0 for the image's first to 1 for its last."""
-        return self.index[..., axis].double() / (self.grids[..., axis] - 1).clamp(min=1)
+        return self.index[..., axis].to(precise_dtype(self.index.device)) / (self.grids[..., axis] - 1).clamp(min=1)
 
     def neighbours(
         self, axis: int, count: int

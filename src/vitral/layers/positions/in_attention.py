@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.device import precise_dtype
 from vitral.errors import UserError
 from vitral.layers.positions.base import Fixed, Learned
 from vitral.layers.positions.coordinates import PatchCoordinates
@@ -84,7 +85,7 @@ class Rotary(Fixed):
         return 2, self.num_prefix_tokens + math.prod(self.grid), self.vector_width
 
     def compute(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
-        counts = (torch.arange(count, dtype=torch.float64, device=device) for count in grid)
+        counts = (torch.arange(count, dtype=precise_dtype(device), device=device) for count in grid)
         axes = [(2 * index + 1) / count - 1 for index, count in zip(counts, grid, strict=True)]
         rows, columns = torch.meshgrid(*axes, indexing="ij")
         angles = F.pad(self._angles(rows.flatten(), columns.flatten()), (0, 0, self.num_prefix_tokens, 0))
@@ -95,7 +96,7 @@ class Rotary(Fixed):
         return PositionState(grid=grid), [state] * self.depth
 
     def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
-        centres = (2 * coordinates.index.double() + 1) / coordinates.grids - 1
+        centres = (2 * coordinates.index.to(precise_dtype(coordinates.index.device)) + 1) / coordinates.grids - 1
         angles = rearrange(self._angles(*centres.unbind(-1)), "s t k -> s 1 t k")
         rotation = torch.stack([angles.cos(), angles.sin()]).to(table)
         return PositionState(grid=self.grid), [PositionState(grid=self.grid, rotation=rotation)] * self.depth
@@ -104,7 +105,7 @@ class Rotary(Fixed):
         """Angle of each pair in a head, from coordinates in -1..1."""
         if self.periods is None:
             quarter = self.vector_width // 4
-            periods = self.base ** (torch.arange(quarter, dtype=torch.float64, device=rows.device) / quarter)
+            periods = self.base ** (torch.arange(quarter, dtype=rows.dtype, device=rows.device) / quarter)
         else:
-            periods = torch.tensor(self.periods, dtype=torch.float64, device=rows.device)
+            periods = torch.tensor(self.periods, dtype=rows.dtype, device=rows.device)
         return 2 * math.pi * torch.cat([rows[..., None] / periods, columns[..., None] / periods] * 2, dim=-1)

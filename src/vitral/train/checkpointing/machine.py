@@ -4,14 +4,15 @@ from collections.abc import Mapping
 
 import torch
 
+from vitral.device import device_name
+
 __all__ = ["describe_machine", "machine_changes"]
 
 
 def describe_machine(device: torch.device, *, processes: int) -> dict[str, str | int]:
     """Device, threads, processes and versions that the rounding of a training step depends on, as JSON values."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
-        "device": name,
+        "device": device_name(device),
         "processes": processes,
         "threads": torch.get_num_threads(),
         "PyTorch": torch.__version__,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from vitral.device import device_name
 from vitral.inspection.cost import forward_macs
 from vitral.inspection.devices import DEVICES, Device
 from vitral.inspection.plan import throughput
@@ -53,8 +54,8 @@ class Setup:
 def setup_of(session: Session) -> Setup:
     """The setup of a session. All processes call it, to time the all-reduce."""
     config, world = session.config, session.world
-    on_gpu = session.device.type == "cuda"
-    name = torch.cuda.get_device_name(session.device) if on_gpu else "cpu"
+    on_gpu = session.device.type != "cpu"
+    name = device_name(session.device)
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     device, peak = find_device(name), None
     # the peak is that of 16 bits and of full training: float32 reaches half of it or less, adapters skip some gradients

@@ -69,11 +69,14 @@ class _Marks:
 
 
 class Stopwatch:
-    """Measures the steps of one process; on a GPU with CUDA events that are read after a synchronisation."""
+    """Measures the steps of one process; on CUDA with events that are read after a synchronisation.
+
+    On mps and xpu the stages are the time to start the work, and the rest of it is part of `other`.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.on_gpu = device.type == "cuda"
+        self.on_cuda = device.type == "cuda"
         self.reset()
 
     def reset(self) -> None:
@@ -101,8 +104,8 @@ class Stopwatch:
         self.end("")
 
     def end(self, stage: str) -> None:
-        """Marks the end of a stage that started at the mark before; on a GPU, in stream order."""
-        if self.on_gpu:
+        """Marks the end of a stage that started at the mark before; on CUDA, in stream order."""
+        if self.on_cuda:
             event = torch.cuda.Event(enable_timing=True)
             event.record()
             self.marks.stamps.append((stage, event))
@@ -130,5 +133,9 @@ def peak_memory(device: torch.device) -> int:
     """Peak memory of this process in bytes: GPU memory, or resident memory on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if device.type == "xpu":
+        return torch.xpu.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()  # PyTorch counts no peak there
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
