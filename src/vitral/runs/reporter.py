@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -27,6 +27,9 @@ LINE_SECONDS = 15.0
 
 BAR_COLUMNS = 18
 """Minimum columns of a terminal for the bar, the remaining time and the spaces between."""
+
+ECHO_COLUMNS = 3
+"""Columns that the bar leaves free: the ^C of an interrupt in the last ones would move the bar to the next line."""
 
 BOTTLENECK_SECONDS = 60.0
 """Training time after which the bottleneck is logged."""
@@ -69,6 +72,21 @@ class SpeedMonitor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Narrow:
+    """What rich draws, without the last columns of the terminal."""
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.inner, options.update_width(max(options.max_width - ECHO_COLUMNS, 1)))
+
+
+class _Bar(Progress):
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield _Narrow(self.make_tasks_table(self.tasks))
+
+
 class Reporter:
     """Collects the metrics of each step on the device and copies them to the host together, at each `flush`.
 
@@ -102,7 +120,7 @@ class Reporter:
         self.trackers = trackers or Trackers("none")
         self.callback = callback
         self.console = Console(stderr=True, highlight=False, quiet=not is_main)
-        self.bar = Progress(
+        self.bar = _Bar(
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[metrics]}"),
@@ -174,7 +192,7 @@ class Reporter:
             f"{speed['data_wait']:.0%} waiting",
             f"lr {self.rates[-1]:.1e}",
         ]
-        width = self.console.width - 2 * len(str(self.total)) - BAR_COLUMNS
+        width = self.console.width - ECHO_COLUMNS - 2 * len(str(self.total)) - BAR_COLUMNS
         self.bar.update(self.task, metrics=fit_width(words, width))
         if self.bar.disable and time.monotonic() - self.last_line > LINE_SECONDS:
             self.info(f"step {step}/{self.total}  {'  '.join(words)}")

@@ -20,6 +20,9 @@ ECHO_SECONDS = 1.0
 """A signal within this time after the first one is ignored, because `timeout`, for one, sends each signal twice."""
 
 
+ERASE_LINE = b"\r\x1b[2K"
+
+
 class Interrupted(Exception):
     """A signal stopped the run after saving it, or arrived while it finished."""
 
@@ -54,7 +57,9 @@ class Interrupts:
         if self.signum is None:
             self.signum, self._received = signum, time.monotonic()
             with suppress(OSError):
-                os.write(2, b"saving...\n")  # not print: the signal may have come in the middle of another one
+                # not print: the signal may have come in the middle of another one. On a terminal the line of the progress
+                # bar is erased, as the bar is drawn again below
+                os.write(2, ERASE_LINE * os.isatty(2) + b"saving...\n")
         elif time.monotonic() - self._received > ECHO_SECONDS:
             self.__exit__()
             signal.raise_signal(signum)

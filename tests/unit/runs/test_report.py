@@ -266,3 +266,13 @@ def test_text_has_contrast_in_light_and_dark_mode(tmp_path):
         for text in ("right", "wrong"):
             bright, dark = sorted((luminance(colours[text]), luminance(colours["paper"])), reverse=True)
             assert (bright + 0.05) / (dark + 0.05) >= 4.5, text
+
+
+def test_the_confusion_matrix_can_be_read_on_a_narrow_screen(tmp_path):
+    style = write_report(tmp_path, report_data()).read_text()
+    columns, rows = (
+        re.search(rf"table\.confusion {selector} \{{(.*?)\}}", style, flags=re.DOTALL)[1]
+        for selector in (r"thead th \+ th", "tr > th:first-child")
+    )
+    assert "writing-mode: vertical-rl" in columns
+    assert "position: sticky" in rows

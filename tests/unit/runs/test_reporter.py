@@ -95,3 +95,11 @@ def test_a_notebook_without_widgets_gets_lines(monkeypatch):
     monkeypatch.setattr("vitral.runs.reporter.find_spec", lambda name: object())
     assert can_draw(notebook)
     assert not can_draw(Console(force_terminal=False, force_jupyter=False))
+
+
+def test_the_bar_leaves_the_last_columns_free(tmp_path):
+    """In full width, the ^C of an interrupt would move it to the next line, and a copy would stay."""
+    with reporting(tmp_path) as reporter:
+        console = Console(width=40)
+        lines = console.render_lines(reporter.bar.get_renderable(), console.options, pad=False)
+    assert [sum(segment.cell_length for segment in line) for line in lines] == [37]

@@ -43,6 +43,13 @@ def test_saving_is_announced_at_once(capfd):
         assert capfd.readouterr().err == "saving...\n"
 
 
+def test_on_a_terminal_the_line_of_the_bar_is_erased(capfd, monkeypatch):
+    monkeypatch.setattr("vitral.train.interrupts.os.isatty", lambda _: True)
+    with Interrupts():
+        signal.raise_signal(signal.SIGTERM)
+        assert capfd.readouterr().err == "\r\x1b[2Ksaving...\n"
+
+
 def test_signals_in_quick_succession_count_once():
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGTERM)
