@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from vitral.commands.output import print_json
+from vitral.commands.output import print_fitting, print_json
 from vitral.config import to_dict
 from vitral.errors import UserError, did_you_mean
 from vitral.inspection.cost import activation_memory, cost
@@ -95,7 +95,7 @@ def print_table(models: list[dict[str, Any]], options: argparse.Namespace) -> No
             *(gigabytes(model[f"activation_bytes_{precision}"]) for precision in memory),
         )
     console = Console()
-    console.print(table)
+    print_fitting(console, table)
     if options.batch_size:
         console.print(f"float32, bfloat16: memory of the activations of {options.batch_size} images in training")
     console.print('In Python: vitral.create("ViT-B/16", num_classes=10)', highlight=False)
@@ -123,7 +123,7 @@ def print_pretrained(checkpoints: list[Pretrained]) -> None:
             entry.licence,
         )
     console = Console()
-    console.print(table)
+    print_fitting(console, table)
     console.print("Top-1 on ImageNet as timm measured it. No classes: features only.", highlight=False)
     console.print(f"vitral train finetune --data.root photos --model.weights {checkpoints[0].name}", highlight=False)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -17,12 +18,17 @@ __all__ = [
     "csv_text",
     "finite",
     "note",
+    "print_fitting",
     "print_json",
     "print_table",
     "printable",
     "progress_bar",
     "write_table",
 ]
+
+
+UNLIMITED = 10_000
+"""Columns of a terminal in which every table fits."""
 
 
 def note(text: str) -> None:
@@ -77,6 +83,21 @@ def write_table(path: Path, rows: list[list[str]], results: dict[str, Any]) -> N
         return
     content = {".csv": as_csv, ".md": as_markdown}[path.suffix.lower()](rows)
     write_atomically(path, lambda file: file.write(printable(content).encode()))
+
+
+def print_fitting(console: Console, table: Table) -> None:
+    """Prints a table with a header; in a terminal too narrow for its words, each row as a list of names and values."""
+    needed = Measurement.get(console, console.options.update_width(UNLIMITED), table).minimum
+    if needed <= console.width:
+        console.print(table)
+        return
+    if table.title:
+        console.print(table.title, style="table.title", soft_wrap=True)
+    for first, *cells in zip(*(column.cells for column in table.columns), strict=True):
+        console.print(first, style="bold")
+        for column, cell in zip(table.columns[1:], cells, strict=True):
+            if cell not in ("", None):
+                console.print(" ", f"{column.header}:", cell)
 
 
 def print_table(title: str, rows: list[list[str]], *, text_columns: int = 1) -> None:

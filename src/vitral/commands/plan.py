@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitral.commands.models import gigabytes
-from vitral.commands.output import print_json
+from vitral.commands.output import print_fitting, print_json
 from vitral.commands.plan_text import duration, energy
 from vitral.commands.recipe_plan import plan_recipe
 from vitral.inspection.cost import activation_memory, cost
@@ -119,7 +119,7 @@ def print_plan(plan: dict[str, Any], options: argparse.Namespace) -> None:
         fits = "yes" if one["fits"] else "no"
         largest = f"{one['largest_batch']:,} images"
         memory.add_row(one["name"], gigabytes(one["state"]), gigabytes(one["activations"]), fits, largest)
-    console.print(memory)
+    print_fitting(console, memory)
     if not any(one["largest_batch"] for one in plan["memory"]):
         console.print("Not even one image fits: use larger devices, or more of them.")
     elif not any(one["fits"] for one in plan["memory"]):

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from vitral.commands.arguments.weights import source_options
 from vitral.commands.loading import channels_of, check_head, load_classifier
-from vitral.commands.output import csv_text, note, print_json, printable, progress_bar
+from vitral.commands.output import csv_text, note, print_fitting, print_json, printable, progress_bar
 from vitral.commands.predict_targets import target_writer
 from vitral.data.images.bands import image_suffixes
 from vitral.data.images.limits import max_pixels
@@ -180,5 +180,5 @@ def write_table(results: Iterator[Prediction | Failure], top_k: int) -> int:
             ]
             table.add_row(*(escape(printable(cell)) for cell in [result.name, *cells][: 3 + (top_k > 1)]))
     if table.row_count:
-        Console(highlight=False).print(table)
+        print_fitting(Console(highlight=False), table)
     return table.row_count

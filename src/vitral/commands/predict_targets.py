@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitral.card import ModelCard
-from vitral.commands.output import csv_text, print_json, printable
+from vitral.commands.output import csv_text, print_fitting, print_json, printable
 from vitral.errors import shortened
 from vitral.files import as_csv
 from vitral.serve.predictor import Failure, Prediction
@@ -97,5 +97,5 @@ def write_table(results: Results, header: tuple[str, ...], cells: Callable[[Pred
         if isinstance(result, Prediction):
             table.add_row(*(escape(printable(cell)) for cell in (result.name, *cells(result))))
     if table.row_count:
-        Console(highlight=False).print(table)
+        print_fitting(Console(highlight=False), table)
     return table.row_count

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitral.commands.models import gigabytes
-from vitral.commands.output import note, print_json, print_table, printable
+from vitral.commands.output import note, print_fitting, print_json, print_table, printable
 from vitral.commands.plan import rounded
 from vitral.commands.plan_text import duration
 from vitral.datasets.registry import DATA_SETS, TASKS
@@ -84,7 +84,7 @@ def list_studies(*, as_json: bool) -> None:
     table = Table("study", "paper", "what is compared")
     for name, entry in STUDIES.items():
         table.add_row(name, entry.source, entry.summary)
-    Console(highlight=False).print(table)
+    print_fitting(Console(highlight=False), table)
 
 
 def print_plan(plan: StudyPlan) -> None:

@@ -10,8 +10,9 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from torch import Tensor
 
 from vitral.errors import UserError
@@ -78,7 +79,7 @@ class _Narrow:
 
     inner: RenderableType
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
         yield from console.render(self.inner, options.update_width(max(options.max_width - ECHO_COLUMNS, 1)))
 
 

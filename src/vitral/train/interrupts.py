@@ -57,8 +57,8 @@ class Interrupts:
         if self.signum is None:
             self.signum, self._received = signum, time.monotonic()
             with suppress(OSError):
-                # not print: the signal may have come in the middle of another one. On a terminal the line of the progress
-                # bar is erased, as the bar is drawn again below
+                # not print: the signal may have come in the middle of another one. On a terminal the line of the
+                # progress bar is erased, as the bar is drawn again below
                 os.write(2, ERASE_LINE * os.isatty(2) + b"saving...\n")
         elif time.monotonic() - self._received > ECHO_SECONDS:
             self.__exit__()

@@ -1,11 +1,15 @@
 """What the commands print."""
 
 import math
+from io import StringIO
 
 import pytest
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from vitral.commands.arguments.flags import parse_config
-from vitral.commands.output import finite
+from vitral.commands.output import finite, print_fitting
 from vitral.recipes.digits import digits
 from vitral.train.config import RunConfig
 
@@ -47,3 +51,18 @@ def test_changes_arrive() -> None:
 
 def test_plain_has_no_numbers_that_json_lacks() -> None:
     assert finite({"a": (1, math.nan, [math.inf])}) == {"a": [1, None, [None]]}
+
+
+@pytest.mark.parametrize(("width", "lines"), [(40, 4), (12, 7)])
+def test_a_table_that_does_not_fit_is_a_list(width: int, lines: int) -> None:
+    table = Table("model", "parameters", "GMACs", box=None)
+    table.add_row("ViT-B/16", "86,567,656", "17.56")
+    table.add_row("ViT-S/16", Text("22,050,664"), "")
+    table.add_row("x", "1", "2")
+    console = Console(width=width, file=StringIO())
+    print_fitting(console, table)
+    text = console.file.getvalue()
+    assert all(word in text for word in ("ViT-B/16", "86,567,656", "17.56", "22,050,664"))
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert ("GMACs: 17.56" in " ".join(text.split())) == (width == 12)
+    assert len(text.splitlines()) >= lines

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitral.commands.arguments.flags import ArgumentParser
-from vitral.commands.output import print_json
+from vitral.commands.output import print_fitting, print_json
 from vitral.datasets.data_set import Task
 from vitral.datasets.registry import DATA_SETS, TASKS, find
 
@@ -66,7 +66,7 @@ def print_table(entries: list[dict[str, Any]]) -> None:
             if entry["group"] == group:
                 counts = (f"{entry['num_images'][split]:,}" if split in entry["num_images"] else "" for split in SPLITS)
                 table.add_row(entry["name"], entry["title"], f"{entry['num_classes']:,}", *counts)
-        console.print(table)
+        print_fitting(console, table)
     console.print("vitral data list NAME shows which files one needs, and where to get them.")
 
 
