@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vitral.cli import main
-from vitral.commands.arguments.recipe_help import KEYS, OWN, list_flags, recipe_help
+from vitral.commands.arguments.recipe_help import KEYS, OWN_OPTIONS, list_flags, recipe_help
 from vitral.recipes import RECIPES
 
 
@@ -65,7 +65,7 @@ def test_help_fits_the_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_own_options_of_commands_are_theirs(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, options in OWN.items():
+    for command, options in OWN_OPTIONS.items():
         text = helped(capsys, command, "--help")
         for form in options:
             assert form.split()[0] in text, f"vitral {command} --help does not name {form}"

@@ -13,7 +13,7 @@ from typing import Any
 from vitral.commands.arguments.flags import parse_config
 from vitral.recipes import RECIPES
 
-__all__ = ["HELP", "Flag", "asks_help", "list_flags", "recipe_help"]
+__all__ = ["OWN_OPTIONS", "Flag", "asks_help", "list_flags", "recipe_help"]
 
 HELP = frozenset({"-h", "--help", "--help-all"})
 """Flags that print help."""
@@ -30,7 +30,7 @@ KEYS = (
 )
 """The flags of a configuration that most people need."""
 
-OWN: dict[str, Mapping[str, str]] = {
+OWN_OPTIONS: dict[str, Mapping[str, str]] = {
     "train": {
         "--minutes N": "Train for about so long; on your own images 10 minutes are the default.",
         "--model.name NAME": "Another model than the recipe's, such as ViT-S/16; vitral models lists them.",
@@ -132,7 +132,7 @@ def recipe_help(default: Any, *, command: str, name: str | None = None) -> str:
     width = min(shutil.get_terminal_size().columns, MOST_COLUMNS)
     flags = list_flags(default)
     by_name = {flag.names[0]: flag for flag in flags}
-    own = OWN[command] if name else {}
+    own = OWN_OPTIONS[command] if name else {}
     other_length = "--train.steps" if default.train.steps is None else "--train.epochs"
     hidden = {other_length, *(form.split()[0] for form in own)}
     keys = [by_name[key] for key in KEYS if key in by_name and key not in hidden]

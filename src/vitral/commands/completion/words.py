@@ -13,7 +13,7 @@ from vitral.commands.arguments.completion import SHELLS
 from vitral.commands.arguments.data import ACTIONS
 from vitral.commands.arguments.evaluate import SUITES
 from vitral.commands.arguments.formats import FORMATS
-from vitral.commands.arguments.recipe_help import OWN, Flag, list_flags
+from vitral.commands.arguments.recipe_help import OWN_OPTIONS, Flag, list_flags
 from vitral.commands.evaluate import command, imagenet, segmentation, suite
 from vitral.data.config import DataConfig
 from vitral.device import DEVICE_TYPES
@@ -78,7 +78,7 @@ def collect_words(commands: dict[str, tuple[str, str]]) -> Words:
     values: dict[str, set[str]] = defaultdict(set)
     for name, (module, _) in commands.items():
         text = _help_text(module.split(".")[0])
-        flags[f"{name}/"] = _sorted({*_flags_in(text), *(form.split()[0] for form in OWN.get(name, {}))})
+        flags[f"{name}/"] = _sorted({*_flags_in(text), *(form.split()[0] for form in OWN_OPTIONS.get(name, {}))})
         for flag, choices in re.findall(r"(--[\w-]+) \{([\w,.-]+)\}", text):
             values[f"{name} {flag}"] |= set(choices.split(","))
     for key, listed in _flags_of_configurations().items():
