@@ -44,7 +44,7 @@ class TrialFailed(UserError):
 
 
 class Sweep:
-    """A folder with one run for each trial and seed, and `results.json` with the results of the finished trials.
+    """A folder with one run for each trial, fold and seed, and `results.json` with the results of the finished trials.
 
     Several processes train every run together: each calls all methods, and the main process decides.
     """
@@ -147,7 +147,7 @@ class Sweep:
         self.integer_keys = {key for key, bounds in self.config.search.items() if self._is_integer(key, bounds)}
         seed, open_cached = self.config.seeds[0], functools.cache(open_data)
         for settings in self._settings_to_check():
-            config = self._run_config(settings, seed, self.folder / "none")
+            config = self._run_config(settings, seed, self.folder / "none", *self._arguments_for_fold(1))
             self._check_metric(config, open_cached(config.data))
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(self.folder)
@@ -156,7 +156,7 @@ class Sweep:
 
     def _settings_to_check(self) -> Iterator[dict[str, str]]:
         """Settings that show whether keys and values are valid: all of a grid, both ends of ranges."""
-        yield from self.config.combinations if self.config.grid else ()
+        yield from () if self.config.search else self.config.combinations
         for end in (0, 1) if self.config.search else ():
             yield {key: str(bounds[end]) for key, bounds in self.config.search.items()}
 
@@ -194,17 +194,17 @@ class Sweep:
 
     def _next_settings(self, results: Sequence[TrialResult]) -> dict[str, str]:
         """The settings of the trial after these."""
-        if self.config.grid:
+        if not self.config.search:
             return self.config.combinations[len(results)]
         return suggest(self.config, results, integer_keys=self.integer_keys)
 
     def _run_trial(self, number: int, settings: dict[str, str], results: Sequence[TrialResult]) -> TrialResult:
-        """Trains with every seed; if an earlier trial has the same settings, returns its result."""
+        """Trains on every fold with every seed; if an earlier trial has the same settings, returns its result."""
         duplicate = next((result for result in results if result.settings == settings), None)
         if duplicate:
             return duplicate
         try:
-            values = [self._evaluate_seed(number, settings, seed) for seed in self.config.seeds]
+            values = [self._evaluate_run(number, settings, fold, seed) for fold, seed in self.config.runs]
             return TrialResult(number=number, settings=settings, values=values)
         except TrialFailed as error:
             failed = TrialResult(number=number, settings=settings, values=[], failure=str(error))
@@ -215,11 +215,11 @@ class Sweep:
                 raise UserError(f"{error}; run the same command again to continue the sweep") from error
             return failed
 
-    def _evaluate_seed(self, number: int, settings: dict[str, str], seed: int) -> float:
+    def _evaluate_run(self, number: int, settings: dict[str, str], fold: int | None, seed: int) -> float:
         """The metric of one run."""
-        out = self.folder / f"{number:03}-seed{seed}"
+        out = self.folder / (f"{number:03}-seed{seed}" if fold is None else f"{number:03}-fold{fold}-seed{seed}")
         try:
-            config = self._run_config(settings, seed, out)
+            config = self._run_config(settings, seed, out, *self._arguments_for_fold(fold))
         except UserError as error:
             raise TrialFailed(str(error)) from error
         final = self._train(config)
@@ -252,6 +252,12 @@ class Sweep:
             flag = f"--{key}" if value != "False" else f"--{group}{dot}no-{name}"
             arguments += [flag] if key in self.flags else [f"--{key}", value]
         return arguments
+
+    def _arguments_for_fold(self, fold: int | None) -> list[str]:
+        """The arguments that hold out a fold, from 1, in place of the validation images of the recipe."""
+        if not self.config.folds:
+            return []
+        return ["--data.val-fraction", "None", "--data.val-fold", f"{fold}/{self.config.folds}"]
 
     def _arguments_for_all_images(self, settings: Mapping[str, str]) -> list[str]:
         """The arguments that add the validation images to the training images."""
