@@ -2,11 +2,16 @@
 
 import itertools
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from vitral.config import read_json
 from vitral.errors import UserError
 
-__all__ = ["Range", "SweepConfig"]
+__all__ = ["SWEEP", "Range", "SweepConfig", "read_sweep_config"]
+
+SWEEP = "sweep.json"
+"""The file of the configuration in a sweep's folder."""
 
 Range = tuple[int, int, bool] | tuple[float, float, bool]
 """Lowest and highest value, and whether to search on a logarithmic scale."""
@@ -92,6 +97,10 @@ class SweepConfig:
         folds = range(1, self.folds + 1) if self.folds else (None,)
         return list(itertools.product(folds, self.seeds))
 
+    def run_folder(self, number: int, fold: int | None, seed: int) -> str:
+        """Name of the folder of a run, in the sweep's."""
+        return f"{number:03}-seed{seed}" if fold is None else f"{number:03}-fold{fold}-seed{seed}"
+
     @property
     def run_names(self) -> list[str]:
         """What tells the runs of a trial apart, in words."""
@@ -115,3 +124,16 @@ class SweepConfig:
     def identity(self) -> dict[str, Any]:
         """The fields that must be equal to resume a sweep."""
         return {name: value for name, value in asdict(self).items() if name not in MUTABLE_FIELDS}
+
+
+def read_sweep_config(folder: Path) -> SweepConfig:
+    """The configuration of a sweep.
+
+    Raises:
+        UserError: the folder's `sweep.json` is damaged.
+    """
+    try:
+        content = read_json(folder / SWEEP)
+        return SweepConfig(**{**content, "search": {key: tuple(bounds) for key, bounds in content["search"].items()}})
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{folder / SWEEP} is not the configuration of a sweep: choose another folder") from None

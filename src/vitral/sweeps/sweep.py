@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO
 
-from vitral.config import read_json
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.datasets.registry import DATA_SETS
@@ -23,7 +22,7 @@ from vitral.files import write_json
 from vitral.runs.metrics import read_metrics
 from vitral.runs.reporter import Diverged
 from vitral.runs.run import Run, is_free, lock_folder
-from vitral.sweeps.config import Range, SweepConfig
+from vitral.sweeps.config import SWEEP, Range, SweepConfig, read_sweep_config
 from vitral.sweeps.results import TrialResult, format_settings, rank_results, read_results, std, write_results
 from vitral.sweeps.search import import_optuna, suggest
 from vitral.train.config import RunConfig
@@ -32,8 +31,6 @@ from vitral.train.fit import fit
 from vitral.train.resource_errors import OutOfMemory
 
 __all__ = ["Sweep"]
-
-CONFIG = "sweep.json"
 
 Configure = Callable[[list[str]], RunConfig]
 """From the arguments of `vitral train` to a configuration."""
@@ -131,15 +128,15 @@ class Sweep:
 
     def _open(self) -> tuple[set[str], set[str]]:
         """Checks everything before the first run, and locks the folder; returns `flags` and `integer_keys`."""
-        path = self.folder / CONFIG
+        path = self.folder / SWEEP
         if path.exists():
-            self.previous = _read_config(path)
+            self.previous = read_sweep_config(self.folder)
             if self.previous.identity != self.config.identity:
                 raise UserError(
                     f"{self.folder} holds another sweep: resume it with the arguments it started with, "
                     "or choose another --out"
                 )
-        elif not is_free(self.folder, first=CONFIG):
+        elif not is_free(self.folder, first=SWEEP):
             raise UserError(f"{self.folder} exists and is not empty: choose another --out")
         if self.config.search:
             import_optuna()
@@ -217,7 +214,7 @@ class Sweep:
 
     def _evaluate_run(self, number: int, settings: dict[str, str], fold: int | None, seed: int) -> float:
         """The metric of one run."""
-        out = self.folder / (f"{number:03}-seed{seed}" if fold is None else f"{number:03}-fold{fold}-seed{seed}")
+        out = self.folder / self.config.run_folder(number, fold, seed)
         try:
             config = self._run_config(settings, seed, out, *self._arguments_for_fold(fold))
         except UserError as error:
@@ -273,15 +270,6 @@ class Sweep:
         """The command that trains the best settings; None if every trial failed."""
         best = rank_results(results, lower_is_better=self.config.lower_is_better)[0]
         return shlex.join(("vitral", "train", *self._arguments(best.settings))) if best.values else None
-
-
-def _read_config(path: Path) -> SweepConfig:
-    """The configuration in a sweep's folder."""
-    try:
-        content = read_json(path)
-        return SweepConfig(**{**content, "search": {key: tuple(bounds) for key, bounds in content["search"].items()}})
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path} is not the configuration of a sweep: choose another --out") from None
 
 
 def _run_folder(config: RunConfig) -> Path:

@@ -64,7 +64,9 @@ def test_every_fold_has_small_and_large_numbers() -> None:
     numbers = np.random.PCG64(3).random_raw(200)[:, None].astype(np.float32)
     assigned = assign_folds(source(numbers), None, folds=5, seed=0)
     ranks = numbers[:, 0].argsort().argsort()
-    assert all(np.histogram(ranks[assigned == fold], bins=10, range=(0, 200))[0].tolist() == [4] * 10 for fold in range(5))
+    assert all(
+        np.histogram(ranks[assigned == fold], bins=10, range=(0, 200))[0].tolist() == [4] * 10 for fold in range(5)
+    )
 
 
 def test_each_training_image_is_validated_once() -> None:
