@@ -157,4 +157,4 @@ def report(options: argparse.Namespace, rows: Sequence[Row], metrics: dict[str, 
     Console(highlight=False, markup=False).print(table)
     count = sum(row.kept for row in rows)
     found = ", ".join(f"{column} {metrics[column]:.4f}" for column in columns)
-    print(printable(f"{method} soup of {count} runs: {found}, in {options.out}"))
+    print(printable(f"{method} soup of {count} run{'s' * (count > 1)}: {found}, in {options.out}"))

@@ -18,6 +18,7 @@ from vitral.sweeps.soup import (
     average,
     best_runs,
     greedy_soup,
+    mean_thresholds,
     read_ingredients,
     same_start,
     shared_split,
@@ -93,6 +94,18 @@ def test_the_card_names_the_ingredients(paths: list[Path]) -> None:
     assert card.metrics == {"test/top1": 0.5}
     assert card.classes == ingredients[0].model.card.classes
     assert not same_start(ingredients)
+
+
+def test_thresholds_of_labels_are_averaged(paths: list[Path]) -> None:
+    """A run without chosen thresholds has 0.5 for each label."""
+    first, second, _ = read_ingredients(paths)
+    assert mean_thresholds([first, second]) == ()
+    cards = [
+        replace(first.model.card, target="multi-label", thresholds=thresholds)
+        for thresholds in ((0.25,) * 9 + (0.75,), ())
+    ]
+    changed = [replace(first, model=replace(first.model, card=card)) for card in cards]
+    assert mean_thresholds(changed) == (0.375,) * 9 + (0.625,)
 
 
 def test_runs_hold_out_the_same_images(paths: list[Path], tmp_path: Path) -> None:
