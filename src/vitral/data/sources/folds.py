@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitral.data.sources.source import Source, Subset
-from vitral.data.sources.targets import is_multi_label, label_counts, split_targets, strata
+from vitral.data.sources.targets import NUM_STRATA, is_multi_label, label_counts, split_targets, strata
 from vitral.errors import UserError
 
 __all__ = ["assign_folds"]
@@ -31,7 +31,7 @@ def assign_folds(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes a second to import
 
     splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
-    targets = strata(source.labels)
+    targets = strata(source.labels, most=min(NUM_STRATA, len(source) // folds))  # each with an image for every fold
     assigned = np.zeros(len(source), np.int64)
     parts = splitter(folds, shuffle=True, random_state=seed % 2**32).split(targets, targets, groups)
     for fold, (_, held_out) in enumerate(parts):

@@ -8,7 +8,7 @@ from vitral.data.sources.multi_label_split import multi_label_split
 from vitral.data.sources.source import Labels, Source
 from vitral.data.sources.splits import stratified_split
 
-__all__ = ["is_multi_label", "is_number", "label_counts", "label_text", "split_targets", "strata"]
+__all__ = ["NUM_STRATA", "is_multi_label", "is_number", "label_counts", "label_text", "split_targets", "strata"]
 
 NUM_STRATA = 10
 """Parts of equal size that numbers are divided into, so that every split has small and large ones."""
@@ -65,11 +65,11 @@ def split_targets(
     return stratified_split(strata(labels), names, fraction=fraction, seed=seed)
 
 
-def strata(labels: Labels) -> Int64[np.ndarray, " n"]:
-    """What each split has the same fraction of: classes, or parts of equal size of the ranks of numbers."""
+def strata(labels: Labels, *, most: int = NUM_STRATA) -> Int64[np.ndarray, " n"]:
+    """What each split has the same fraction of: classes, or at most so many parts of equal size of numbers, by rank."""
     if not is_number(labels):
         return labels
-    count = min(NUM_STRATA, max(len(labels) // NUM_STRATA, 1))
+    count = min(most, max(len(labels) // NUM_STRATA, 1))
     ranks = np.argsort(np.argsort(labels[:, 0], kind="stable"), kind="stable")
     return ranks * count // len(labels)
 

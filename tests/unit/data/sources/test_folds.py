@@ -69,6 +69,14 @@ def test_every_fold_has_small_and_large_numbers() -> None:
     )
 
 
+@pytest.mark.parametrize(("count", "folds"), [(20, 15), (15, 15), (109, 20), (7, 2)])
+def test_few_numbers_for_many_folds(count: int, folds: int) -> None:
+    numbers = np.random.PCG64(3).random_raw(count)[:, None].astype(np.float32)
+    sizes = np.bincount(assign_folds(source(numbers), None, folds=folds, seed=0), minlength=folds)
+    assert sizes.min() >= 1
+    assert sizes.max() - sizes.min() <= 1
+
+
 def test_each_training_image_is_validated_once() -> None:
     """The test images are those of a run without folds."""
     whole = open_data(DataConfig(source="digits"))
