@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -89,7 +90,7 @@ def test_float64_where_the_device_has_it(name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_adamw_is_fused_on_every_gpu() -> None:
-    supported = torch.utils._foreach_utils._get_fused_kernels_supported_devices()
+    supported = _get_fused_kernels_supported_devices()
     assert {"cpu", "cuda", "mps", "xpu"} <= set(supported)
 
 

@@ -41,6 +41,7 @@ OWN_OPTIONS: dict[str, Mapping[str, str]] = {
         "--out DIR": "Folder of the sweep's runs. Required.",
         "--grid KEY=V1,V2": "Values of a key; several --grid try all combinations.",
         "--search KEY=LOW:HIGH[:log]": "Range of a key, which optuna samples; --trials N says how often (default: 20).",
+        "--folds K": "Cross-validation: train every combination on each of K parts of the training images.",
         "--seeds S1,S2": "Train every combination with each of these seeds. (default: 0)",
         "--retrain S1,S2": "Then train the best with these seeds on all images but the test images.",
         "--metric NAME": "Metric of the validation images to compare. (default: val/top1)",
