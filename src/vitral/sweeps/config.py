@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitral.config import read_json
 from vitral.errors import UserError
 
 __all__ = ["SWEEP", "Range", "SweepConfig", "read_sweep_config"]
@@ -132,6 +131,8 @@ def read_sweep_config(folder: Path) -> SweepConfig:
     Raises:
         UserError: the folder's `sweep.json` is damaged.
     """
+    from vitral.config import read_json  # only here, as the command line checks its arguments without pydantic
+
     try:
         content = read_json(folder / SWEEP)
         return SweepConfig(**{**content, "search": {key: tuple(bounds) for key, bounds in content["search"].items()}})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vitral.commands.arguments.checks import check_run
 from vitral.commands.arguments.flags import ArgumentParser
+from vitral.commands.arguments.predict import DEVICE_HELP
 from vitral.errors import UserError
 
 __all__ = ["parse"]
@@ -31,7 +32,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="add the runs from best to worst, without those that make the average worse on validation images",
     )
     parser.add_argument("--top", type=int, metavar="N", help=f"number of a sweep's best runs (default: {TOP})")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; auto: a GPU if there is one")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     if not options.runs:
