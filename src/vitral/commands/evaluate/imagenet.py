@@ -21,7 +21,7 @@ from vitral.serve.predictor import Precision, Predictor
 from vitral.suites.imagenet import ImageNetResult, evaluate_imagenet
 from vitral.weights.class_names.imagenet import imagenet_identifiers
 
-__all__ = ["Options", "main"]
+__all__ = ["Options", "check_identifiers", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +53,27 @@ def main(run: Path, arguments: list[str], *, model: Model) -> None:
     check_head(model, run)
     with join_processes(timeout=TIMEOUT) as world:
         predictor = Predictor(model, device=world.device(options.device), precision=options.precision)
-        identifiers = imagenet_identifiers(predictor.card.classes)
-        if identifiers is None:
-            raise UserError(
-                f"--suite imagenet is for models of ImageNet's 1,000 classes, and {run} has "
-                f"{len(predictor.card.classes):,} classes: evaluate it without --suite, or with --suite knn"
-            )
+        identifiers = check_identifiers(predictor.card.classes, run, suite="imagenet")
         results, failures = evaluate_imagenet(predictor, identifiers, options.data, world, log=note)
     if world.is_main:
         print_results(run, results, failures, options)
     if world.is_main and failures:  # other processes end before: a failure of theirs would end the main process
         raise SystemExit(1)
+
+
+def check_identifiers(classes: tuple[str, ...], run: Path, *, suite: str) -> tuple[str, ...]:
+    """The WordNet identifier of each class of a model.
+
+    Raises:
+        UserError: they are not ImageNet's 1,000 classes.
+    """
+    identifiers = imagenet_identifiers(classes)
+    if identifiers is None:
+        raise UserError(
+            f"--suite {suite} is for models of ImageNet's 1,000 classes, and {run} has {len(classes):,} classes: "
+            "evaluate it without --suite, or with --suite knn"
+        )
+    return identifiers
 
 
 def print_results(run: Path, results: Sequence[ImageNetResult], failures: dict[str, str], options: Options) -> None:
