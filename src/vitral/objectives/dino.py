@@ -186,6 +186,12 @@ class DINOLearner(Learner):
         self.teacher_temperature = nn.Buffer(torch.tensor(config.teacher_temperature[0]))
         self.crop_sizes = (inner.image_hw, local_size(config.crops, inner.image_hw, inner.patch_hw))
 
+    def train(self, mode: bool = True) -> "DINOLearner":
+        """As for any module, but the teacher drops nothing: neither values nor, at random, its blocks."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
     def models(self) -> tuple[ViT, ViT]:
         """See `Learner`: the teacher is evaluated and saved."""
         return self.teacher, self.encoder
