@@ -6,60 +6,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
-from vitral.commands.arguments.checks import check_output
-from vitral.commands.arguments.flags import parse_config
-from vitral.commands.evaluate.arguments import check_data
-from vitral.commands.evaluate.imagenet import check_identifiers
-from vitral.commands.loading import check_head
-from vitral.commands.output import note, print_json, print_table, write_table
+from vitral.commands.evaluate.imagenet_options import ImageNetOptions, evaluate_classifier
+from vitral.commands.output import print_json, print_table, write_table
 from vitral.data.config import DataConfig
 from vitral.datasets.originals.imagenet_c import SEVERITIES
-from vitral.distributed.world import join_processes
-from vitral.evals.loop import TIMEOUT
 from vitral.models import Model
-from vitral.serve.predictor import Precision, Predictor
 from vitral.suites.imagenet_c import CorruptionResult, evaluate_imagenet_c, mean_corruption_error
 
 __all__ = ["Options", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(ImageNetOptions):
     """Evaluate a classifier of ImageNet's classes on ImageNet-C: fifteen corruptions at five severities, each in
-    --data.root/CORRUPTION/SEVERITY/CLASS.
+    --data.root/CORRUPTION/SEVERITY/CLASS. Files of --out have the error at every severity.
     """
 
     suite: Literal["imagenet-c"] = "imagenet-c"
     """This suite."""
-    data: DataConfig
-    """The folder of all corruptions, and how to read images."""
-    out: Path | None = None
-    """File for the table, which has every severity: .md, .csv or .json."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1; auto: a GPU if there is one."""
-    precision: Precision = "auto"
-    """auto: bfloat16 on a GPU, float32 on a CPU."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print one JSON object."""
 
 
 def main(run: Path, arguments: list[str], *, model: Model) -> None:
     """Evaluates the corruptions that are there; exits with code 1 if one of them cannot be read."""
     default = Options(data=DataConfig(source="folder"))
-    options = parse_config(Options, default=default, arguments=arguments, program=f"vitral eval {run}")
-    check_output(options.out)
-    check_data(options.data, default.data, used=("root", "on_error", "workers"), suite="imagenet-c")
-    check_head(model, run)
-    with join_processes(timeout=TIMEOUT) as world:
-        predictor = Predictor(model, device=world.device(options.device), precision=options.precision)
-        identifiers = check_identifiers(predictor.card.classes, run, suite="imagenet-c")
-        results, failures = evaluate_imagenet_c(predictor, identifiers, options.data, world, log=note)
-    if world.is_main:
-        print_results(run, results, failures, options)
-    if world.is_main and failures:  # other processes end before: a failure of theirs would end the main process
-        raise SystemExit(1)
+    evaluate_classifier(
+        run,
+        arguments,
+        model=model,
+        default=default,
+        suite="imagenet-c",
+        evaluate=evaluate_imagenet_c,
+        show=print_results,
+    )
 
 
 def print_results(run: Path, results: Sequence[CorruptionResult], failures: dict[str, str], options: Options) -> None:
