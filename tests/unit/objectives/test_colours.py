@@ -139,6 +139,13 @@ def test_values_out_of_range(values: dict, reason: str) -> None:
 
 
 @pytest.mark.compile
-def test_compiles_into_one_graph() -> None:
-    compiled = torch.compile(change_colours, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(crops(), draws(), EVERYTHING), change_colours(crops(), draws(), EVERYTHING))
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiles_into_one_graph(backend: str) -> None:
+    """With its random numbers, whose products overflow on purpose."""
+
+    def changed(images: Tensor, image_keys: Tensor) -> Tensor:
+        geometry = dict(index=1, area=(0.4, 1.0), size=(16, 16))
+        return random_resized_crop(images, image_keys, **geometry, jitter=0.4, colours=EVERYTHING)
+
+    compiled = torch.compile(changed, backend=backend, fullgraph=True)
+    torch.testing.assert_close(compiled(crops(), keys(COUNT)), changed(crops(), keys(COUNT)), rtol=0, atol=1e-5)
