@@ -286,10 +286,12 @@ def test_a_slow_warm_up_is_no_reason_to_refuse(gate: Event, monkeypatch: pytest.
         gate.clear()
         requests = [pool.submit(client.post, "/v1/predict", content=image_file(), headers=PNG) for _ in range(4)]
         end = time.monotonic() + SECONDS
-        while 'vitral_queue_images{model="model"} 4.0' not in client.get("/metrics").text:
-            assert not any(request.done() for request in requests)
-            assert time.monotonic() < end
-        gate.set()
+        try:
+            while 'vitral_queue_images{model="model"} 4.0' not in client.get("/metrics").text:
+                assert not any(request.done() for request in requests)
+                assert time.monotonic() < end
+        finally:
+            gate.set()
         assert [request.result().status_code for request in requests] == [200] * 4
     assert warm_ups == [True, False, False, False, False]
 
