@@ -20,7 +20,7 @@ def test_functions_take_turns_in_alternating_order() -> None:
 def test_rounds_fill_the_time_but_no_more_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     work = {"a": lambda: None}
     assert len(time_in_turns(work, seconds=60.0, max_rounds=7)["a"]) == 7
-    now = iter(range(100))  # a call takes a second, and so does a look at the clock between rounds
+    now = map(float, range(100))  # a call takes a second, and so does a look at the clock between rounds
     monkeypatch.setattr(vitral.inspection.timing, "time", SimpleNamespace(perf_counter=lambda: next(now)))
     assert time_in_turns(work, seconds=20.0)["a"] == [1] * 9
 
