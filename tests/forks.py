@@ -123,7 +123,13 @@ class Fork:
         return self.errors.read_text()
 
     def kill(self) -> None:
-        """Sends SIGKILL."""
+        """Sends SIGKILL.
+
+        Raises:
+            ProcessLookupError: the process is known to have ended; its number may be another's by now.
+        """
+        if self.returncode is not None:
+            raise ProcessLookupError(f"it ended with status {self.returncode} before: {self.errors.read_text()}")
         os.kill(self.pid, signal.SIGKILL)
 
 
