@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,13 @@ class Fork:
         return self.errors.read_text()
 
     def kill(self) -> None:
-        """Sends SIGKILL."""
+        """Sends SIGKILL.
+
+        Raises:
+            ProcessLookupError: the process is known to have ended; its number may be another's by now.
+        """
+        if self.returncode is not None:
+            raise ProcessLookupError(f"it ended with status {self.returncode} before: {self.errors.read_text()}")
         os.kill(self.pid, signal.SIGKILL)
 
 
@@ -136,10 +143,12 @@ def pair(*arguments: str | Path, cwd: Path, script: Path | None = None, **variab
 
     For tests that are not about torchrun, which takes ten seconds to import what these processes have.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    reserved = socket.socket()  # bound, so that no connection of others takes the port before a process listens on it
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    port = str(reserved.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     common |= variables
     first, second = (start(*arguments, cwd=cwd, script=script, RANK=rank, LOCAL_RANK=rank, **common) for rank in "01")
+    weakref.finalize(first, reserved.close)
     return first, second

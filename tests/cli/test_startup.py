@@ -53,6 +53,15 @@ def probe(*arguments: str, cwd: Path) -> tuple[dict, str]:
     return json.loads(result.stdout.splitlines()[-1]), result.stderr
 
 
+def assert_quick(seconds: float) -> None:
+    """Less than a second of processor time; on a slow machine, less than ten imports of NumPy take there."""
+    if seconds < 1:
+        return
+    words = [sys.executable, "-c", "import numpy, time; print(time.process_time())"]
+    numpy = float(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
+    assert seconds < 10 * numpy
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -70,14 +79,14 @@ def probe(*arguments: str, cwd: Path) -> tuple[dict, str]:
 )
 def test_text_needs_no_heavy_library(words: str, tmp_path: Path) -> None:
     result, _ = probe(*words.split(), cwd=tmp_path)
-    assert result.pop("seconds") < 1
+    assert_quick(result.pop("seconds"))
     assert result == {"code": 0, "heavy": []}
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("train", "eval", "sweep", "data")])
 def test_help_of_a_command_needs_no_heavy_library(command: str, tmp_path: Path) -> None:
     result, _ = probe(command, "--help", cwd=tmp_path)
-    assert result.pop("seconds") < 1
+    assert_quick(result.pop("seconds"))
     assert result == {"code": 0, "heavy": []}
 
 
@@ -90,7 +99,7 @@ def test_help_of_a_command_needs_no_heavy_library(command: str, tmp_path: Path) 
 )
 def test_a_wrong_path_needs_no_heavy_library(words: str, tmp_path: Path) -> None:
     result, errors = probe(*words.split(), cwd=tmp_path)
-    assert result.pop("seconds") < 1
+    assert_quick(result.pop("seconds"))
     assert result == {"code": 2, "heavy": []}
     assert errors.startswith("vitral: nope ")
     assert errors.count("\n") == 1
@@ -100,7 +109,7 @@ def test_a_wrong_path_needs_no_heavy_library(words: str, tmp_path: Path) -> None
 def test_data_that_does_not_exist_needs_no_pytorch(action: str, tmp_path: Path) -> None:
     result, errors = probe("data", *action.split(), cwd=tmp_path)
     assert result["code"] == 2
-    assert result["seconds"] < 1
+    assert_quick(result["seconds"])
     assert not {"torch", "matplotlib", "datasets", "tyro"} & set(result["heavy"])
     assert errors.startswith("vitral: nope does not exist")
 
@@ -108,7 +117,7 @@ def test_data_that_does_not_exist_needs_no_pytorch(action: str, tmp_path: Path) 
 @pytest.mark.parametrize(("words", "name"), NEAR_MISSES)
 def test_a_typo_is_answered_with_the_closest_name(words: str, name: str, tmp_path: Path) -> None:
     result, errors = probe(*words.split(), cwd=tmp_path)
-    assert result.pop("seconds") < 1
+    assert_quick(result.pop("seconds"))
     assert result == {"code": 2, "heavy": []}
     assert f"(did you mean {name}?)" in errors
     assert errors.count("did you mean") == errors.count("\n") == 1

@@ -1,5 +1,6 @@
 """Runs over shards behind URLs, killed and resumed, equal an undisturbed run over local files bit for bit."""
 
+import signal
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -14,9 +15,12 @@ from forks import Fork
 from processes import records, steps_taken
 from web import serve_folder
 
-STEPS = 60
+STEPS = 120
 KILLS = (5, 16, 27, 38, 50)
-"""Steps after which a run is killed."""
+"""Steps after which a run is killed, far from its end."""
+
+LAST = f"step {STEPS}/{STEPS}"
+"""What a finished run prints."""
 
 WORKERS = (0, 2, 1, 3, 0, 2)
 """Reading processes of each attempt."""
@@ -56,7 +60,7 @@ def command(place: Path | str, out: str) -> list[str]:
         "train.batch-size": 32,
         "train.steps": STEPS,
         "train.log": "2steps",
-        "train.evaluate": "30steps",
+        "train.evaluate": "60steps",
         "checkpoint.every": "7steps",
     }
     return [
@@ -73,7 +77,7 @@ def local(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run over the files."""
     folder = tmp_path_factory.mktemp("local")
     process = start(*command(shards, "run"), cwd=folder)
-    assert "step 60/60" in process.ended()
+    assert LAST in process.ended()
     return folder / "run"
 
 
@@ -94,9 +98,10 @@ def test_killed_over_http(tmp_path: Path, shards: Path, local: Path, fail_every:
             process.wait_until(lambda kill=kill: steps_taken(tmp_path / "run") >= kill)
             process.kill()
             process.ended()
+            assert process.returncode == -signal.SIGKILL, process.errors.read_text()
             words = ["train", "--resume", "run"]
         last = start(*words, "--data.workers", str(WORKERS[-1]), cwd=tmp_path)
-        assert "step 60/60" in last.ended()
+        assert LAST in last.ended()
         assert any("bytes=" in request for request in web.requests)
     assert_same(tmp_path / "run", local)
 
@@ -109,7 +114,7 @@ def test_a_cache_changes_nothing(tmp_path: Path, shards: Path, local: Path) -> N
     process.kill()
     assert "caching: 300 images take about" in process.ended()
     last = start("train", "--resume", "run", "--data.cache", "kept", cwd=tmp_path)
-    assert "step 60/60" in last.ended()
+    assert LAST in last.ended()
     assert len(list((tmp_path / "kept").glob("*.images"))) == 2
     assert_same(tmp_path / "run", local)
 
@@ -128,7 +133,7 @@ def test_a_server_that_goes_away_stops_the_run(tmp_path: Path, shards: Path, loc
         assert errors.splitlines()[-1].startswith(f"{start_of_sentence}{web.url}/train-")
         assert "the run is saved; resume it with: vitral train --resume run" in errors
         web.gone = False
-        assert "step 60/60" in start("train", "--resume", "run", cwd=tmp_path).ended()
+        assert LAST in start("train", "--resume", "run", cwd=tmp_path).ended()
     assert_same(tmp_path / "run", local)
 
 

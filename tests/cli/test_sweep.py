@@ -21,7 +21,7 @@ from vitral.sweeps.results import TrialResult
 SMALL = ("--model.depth", "1", "--train.track", "none", "--train.log", "2steps", "--checkpoint.every", "4steps")
 SWEEP = (
     *("sweep", "digits", "--out", "sweep", "--data.val-fraction", "0.1", "--grid", "optim.lr=0.0001,0.01"),
-    *("--seeds", "0,1", "--retrain", "5", "--train.steps", "20", *SMALL),
+    *("--seeds", "0,1", "--retrain", "5", "--train.steps", "60", *SMALL),
 )
 
 
@@ -49,7 +49,7 @@ def test_a_killed_sweep_is_resumed(tmp_path: Path) -> None:
         process.wait_until(moment)
         process.kill()
         process.ended()
-        assert process.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL, process.errors.read_text()
     last = start(*SWEEP, "--json", cwd=stopped)
     last.ended()
     result = json.loads(last.output.read_text())

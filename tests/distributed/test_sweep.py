@@ -1,6 +1,7 @@
 """A sweep on two processes: the main process decides, both train each run; also after they were killed."""
 
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -22,8 +23,10 @@ def test_two_processes_sweep_as_one(tmp_path: Path) -> None:
     killed = pair(*SWEEP, "--trials", "2", cwd=tmp_path)
     checkpoints = tmp_path / "sweep" / "001-seed3" / "checkpoints"
     killed[0].wait_until(lambda: any(checkpoints.glob("step_*")))  # they are written beside the training
-    for process in killed:
-        process.kill()
+    # neither may see that the other is gone, which would be an error of its own
+    for signum in (signal.SIGSTOP, signal.SIGKILL):
+        for process in killed:
+            os.kill(process.pid, signum)
     for process in killed:
         process.ended()
     assert [process.returncode for process in killed] == [-signal.SIGKILL] * 2

@@ -59,9 +59,9 @@ def cluster(tmp_path: Path) -> Path:
 
 
 def job_number() -> int:
-    """One whose port, which the script makes of it, is free."""
+    """One whose port, which the script makes of it, is free, and below those that the system gives to clients."""
     while True:
-        number = random.SystemRandom().randrange(20_000)
+        number = random.SystemRandom().randrange(12_000)
         with socket.socket() as probe:
             if probe.connect_ex(("localhost", 20_000 + number)):
                 return number

@@ -51,7 +51,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str], folder:
     while not condition():
         assert process.poll() is None, (folder / "log").read_text()
         assert time.monotonic() < end, (folder / "log").read_text()
-        time.sleep(0.1)
+        time.sleep(0.005)
 
 
 def rows(out: Path) -> list[str]:
@@ -59,7 +59,7 @@ def rows(out: Path) -> list[str]:
 
 
 def test_prediction_that_is_killed_twice_has_one_row_an_image(folder: Path) -> None:
-    write_photographs(folder / "photos", per_class=30)
+    write_photographs(folder / "photos", per_class=60)
     (folder / "photos" / "broken.jpg").write_bytes(b"no image")
     names = {str(path.relative_to(folder)) for path in (folder / "photos").rglob("*") if path.is_file()}
     command = [sys.executable, str(SCRIPT), "model", "photos", "out", "--processes", "1", "--cpus", "0.5"]
@@ -105,7 +105,7 @@ def test_two_replicas_answer(folder: Path) -> None:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(60)
+            process.wait(SECONDS)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -68,14 +68,19 @@ def first_batch(source: Endless, repeats: int, workers: int) -> dict[str, float]
     return found
 
 
+def quickest_start(source: Endless, repeats: int, workers: int) -> dict[str, float]:
+    """The figures of one start of three, as other processes of the machine may slow any."""
+    return min((first_batch(source, repeats, workers) for _ in range(3)), key=lambda found: found["seconds"])
+
+
 if __name__ == "__main__":
     images, repeats, workers = map(int, sys.argv[1:])
     few, many = Endless(1000), Endless(images)
     first_batch(few, repeats, workers)  # whatever is imported or allocated once
-    common = first_batch(few, repeats, workers)
+    common = quickest_start(few, repeats, workers)
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     before = held_bytes("VmRSS")
-    found = first_batch(many, repeats, workers)
+    found = quickest_start(many, repeats, workers)
     fingerprint(many)
     added = {name: found[name] - common[name] for name in found}
     print(json.dumps(added | {"bytes": held_bytes("VmHWM") - before, "labels": many.labels.nbytes}))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import vitral.studies.runs
 from tiny import tiny_run
@@ -117,7 +118,11 @@ def test_a_run_that_diverges_is_reported_and_not_repeated(tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # one thread for each process, as there is here: sums in several parts round otherwise
+    monkeypatch.setattr("vitral.studies.runner.os.cpu_count", lambda: 2)
+    assert torch.get_num_threads() == 1
+
     def metrics(results: dict[str, list[RunResult]]) -> dict[str, list]:
         return {name: [one.metrics for one in runs] for name, runs in results.items()}
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from vitral.data.images.errors import TooLarge, UnreadableImage
 from vitral.data.images.memory import start_sharing
@@ -43,6 +43,10 @@ CAUSES: dict[str, type[Exception]] = {
 
 LAZY = ("pillow_heif", "pillow_jxl", "defusedxml.ElementTree", "PIL.ImageCms")
 """What decoders import when they need it."""
+
+
+THREADS = 4
+"""Most threads of a decoder. What those of 64 cores reserve, and what their stacks take, is more than the limits."""
 
 
 def main(control: socket.socket) -> None:
@@ -87,6 +91,7 @@ def load_decoders() -> None:
         if find_spec(name.partition(".")[0]) is not None:
             import_module(name)
     rearrange(torch.zeros(1), "a -> a")  # einops imports what it knows of PyTorch
+    limit_threads()
     if find_spec("tifffile") is None or find_spec("imagecodecs") is None:
         return
     import imagecodecs
@@ -100,6 +105,15 @@ def load_decoders() -> None:
         for number in numbers:
             with suppress(KeyError):  # this build has no such decoder
                 table[number]
+
+
+def limit_threads() -> None:
+    """Gives each decoder at most `THREADS` threads, where it would start one for each core."""
+    number = min(len(os.sched_getaffinity(0)), THREADS)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = number
+    for name in ("pillow_heif.options", "pillow_jxl.JpegXLImagePlugin"):
+        if find_spec(name.partition(".")[0]) is not None:
+            setattr(import_module(name), "DECODE_THREADS", number)  # noqa: B010 - it need not be installed
 
 
 def serve(connection: socket.socket, read: Read, limits: Limits) -> None:

@@ -6,11 +6,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import AvifImagePlugin
 
 import hostile
 from picture_files import picture_files
@@ -19,6 +21,7 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.data.isolation import pool as pools
 from vitral.data.isolation.pool import DecoderPool
 from vitral.data.isolation.sandbox import Limits, has_filter
+from vitral.data.isolation.worker import limit_threads
 from vitral.errors import UserError
 from vitral.serve.decoding import isolated_decoders, read_arrays
 
@@ -135,3 +138,16 @@ def test_every_format_gives_the_same_pixels() -> None:
     finally:
         decoders.close()
     assert not different
+
+
+def test_decoders_have_few_threads_on_many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [
+        (AvifImagePlugin, "DEFAULT_MAX_THREADS"),
+        *((import_module(name), "DECODE_THREADS") for name in ("pillow_heif.options", "pillow_jxl.JpegXLImagePlugin")),
+    ]
+    for cores, threads in ((64, 4), (2, 2)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        for module, name in settings:
+            monkeypatch.setattr(module, name, -1)
+        limit_threads()
+        assert [getattr(module, name) for module, name in settings] == [threads] * 3

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -112,6 +111,24 @@ def test_a_copy_that_was_killed_in_its_first_moment_goes_on(photographs: Path, t
     assert contents(tmp_path / "packed") == contents(tmp_path / "whole")
 
 
+KILLED = """
+import os, signal, sys
+import vitral.data.tools.pack as module
+from vitral.cli import main
+
+write = module.write_json
+
+def killing(path, value):
+    write(path, value)
+    if path.name == "data-00000-of-00003.json":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+module.write_json = killing
+main(sys.argv[1:])
+"""
+"""`vitral` that is killed once it has written a shard."""
+
+
 def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2400, 24, 24), np.uint8)
@@ -120,15 +137,12 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
     (tmp_path / "idx" / "train-images-idx3-ubyte").write_bytes(header + images.tobytes())
     labels = bytes([0, 0, 8, 1]) + (2400).to_bytes(4) + bytes(number % 3 for number in range(2400))
     (tmp_path / "idx" / "train-labels-idx1-ubyte").write_bytes(labels)
-    words = ["-m", "vitral", "data", "pack", str(tmp_path / "idx"), str(tmp_path / "packed"), "--workers", "1"]
+    words = ["data", "pack", str(tmp_path / "idx"), str(tmp_path / "packed"), "--workers", "1"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    first = subprocess.Popen([sys.executable, *words], env=environment)
-    shard = tmp_path / "packed" / "train" / "data-00000-of-00003.json"
-    while not shard.is_file():
-        assert first.poll() is None, "it ended before it could be killed"
-        time.sleep(0.005)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first = subprocess.run([sys.executable, "-c", KILLED, *words], env=environment, check=False)
+    assert first.returncode == -signal.SIGKILL
+    assert (tmp_path / "packed" / "train" / "data-00000-of-00003.json").is_file()
+    assert not (tmp_path / "packed" / "train" / "data-00001-of-00003.json").exists()
     with pytest.raises(ValueError, match="packed is an incomplete copy: run `vitral data pack` again"):
         opened(tmp_path / "packed")
     splits = open_stored(DataConfig(source="idx", root=tmp_path / "idx"))
