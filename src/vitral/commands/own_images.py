@@ -155,7 +155,8 @@ def announcement(
     h, w = architecture.image_hw
     cores = f" with {len(os.sched_getaffinity(0))} cores" if device.type == "cpu" else ""
     epochs, seconds = steps / budget.steps_per_epoch, budget.seconds(steps)
-    took = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+    # a whole number of minutes would be off by up to a quarter
+    took = f"{seconds / 60:.{int(seconds < 600)}f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     lines = [
         f"chosen: images at {h}x{w} pixels, batches of {config.train.batch_size}, on {device}{cores}",
         f"length: {steps:,} steps, {epochs:,.3g} passes over the images, at {budget.step:.3g} seconds a step: "
