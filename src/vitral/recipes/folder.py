@@ -2,6 +2,7 @@
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
+from vitral.objectives.classification import ClassificationConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
@@ -27,11 +28,21 @@ def folder() -> RunConfig:
         recipe="folder",
         model=ModelSetup(
             architecture=ViTConfig(
-                image_size=128, patch_size=16, width=192, depth=6, num_heads=3, mlp_dim=768, pool="gap", dropout=0.1
+                image_size=96,
+                patch_size=16,
+                stem_stages=(1, 1),
+                stem_width=32,
+                width=128,
+                depth=3,
+                num_heads=4,
+                mlp_dim=256,
+                pool="gap",
+                drop_path=0.1,
             )
         ),
         data=DataConfig(source="folder", workers=2),
         augment=AugmentConfig(crop="inception", crop_area=(0.25, 1.0), flip=True),
+        objective=ClassificationConfig(label_smoothing=0.1),
         optim=OptimConfig(name="muon", lr=3e-3, weight_decay=0.1),
         schedule=ScheduleConfig(warmup="10percent"),
         train=TrainConfig(batch_size=64, epochs=40.0, ema=0.99, evaluate="10percent"),
