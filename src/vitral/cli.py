@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench.command", "measure speed and memory, beside exported files and other libraries"),
     "push": ("push", "upload a model to the Hugging Face Hub"),
     "sweep": ("sweep", "train a recipe with many settings and compare them"),
+    "soup": ("soup", "average the weights of finished runs into one model"),
     "study": ("study", "repeat a table or figure of the paper and test its findings"),
     "data": ("data.command", "list, pack and check data, and find near-duplicates"),
     "plan": ("plan", "estimate time, memory and energy of a training run"),

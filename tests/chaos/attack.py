@@ -31,7 +31,7 @@ from vitral.errors import UserError
 __all__ = ["Report", "attack"]
 
 SECONDS = 10
-"""What one file may take."""
+"""What one file may take of a processor; waiting for anything, as on a busy machine, may take ten times as long."""
 STARTS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.startfile", "pty.spawn", "socket.connect")
 """What no file may make Python do."""
 FINDINGS = 20
@@ -132,18 +132,21 @@ def note(findings: list[str], text: str) -> None:
 
 @contextlib.contextmanager
 def alarm(seconds: int) -> Iterator[None]:
-    """Raises `Hang` inside after some seconds."""
+    """Raises `Hang` inside after some seconds of processor time, or ten times as many of any."""
 
     def ring(signum: int, frame: FrameType | None) -> None:
         raise Hang
 
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
+    timers = {signal.ITIMER_PROF: signal.SIGPROF, signal.ITIMER_REAL: signal.SIGALRM}
+    previous = {signum: signal.signal(signum, ring) for signum in timers.values()}
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 10 * seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+        for timer, signum in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(signum, previous[signum])
 
 
 @contextlib.contextmanager

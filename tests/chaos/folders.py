@@ -34,7 +34,8 @@ def damage(path: Path, kind: str, prng: random.Random) -> None:
         case "cut":
             path.write_bytes(content[:at])
         case "flipped":
-            path.write_bytes(content[:at] + bytes([content[at] ^ 1 << prng.randrange(8)]) + content[at + 1 :])
+            flipped = bytes(byte ^ 1 << prng.randrange(8) for byte in content[at : at + 1])
+            path.write_bytes(content[:at] + flipped + content[at + 1 :])
         case "other":
             path.write_bytes(prng.randbytes(64))
         case "folder":

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from forks import Fork, pair, start
+from processes import SECONDS
 
 __all__ = ["SCENARIOS", "Outcome", "flags", "kill_and_resume", "prepare", "undisturbed", "wait"]
 
 WORKERS = (0, 1, 2)
-SECONDS = 120
-"""What a process may take to its end."""
 MOST_KILLS = 6
 """Kills of one run, which then goes on to its end."""
 
@@ -175,6 +174,8 @@ def kill_and_resume(name: str, *, seed: int, reference: Path, folder: Path) -> O
         while time.monotonic() < end and any(process.poll() is None for process in processes):
             time.sleep(0.002)
         alive = [process for process in processes if process.poll() is None]
+        for process in alive:  # or the others see its sockets close before they are killed themselves
+            os.kill(process.pid, signal.SIGSTOP)
         for process in alive:
             kill_group(process)
         wait(processes, outcome)
@@ -247,8 +248,10 @@ def written(scenario: Scenario, folder: Path) -> bool:
 
 def kill_group(process: Fork) -> None:
     """Kills a process, and now and then the workers with it; orphans end by themselves."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL) if process.pid % 3 == 0 else process.kill()
+    if process.pid % 3 == 0:
+        with suppress(ProcessLookupError):  # it has no group yet
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def wait(processes: Sequence[Fork], outcome: Outcome, *, to_end: bool = False) -> None:

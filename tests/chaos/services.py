@@ -8,14 +8,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from chaos.kills import SECONDS, Outcome
+from chaos.kills import Outcome
 from forks import Fork, start
+from processes import SECONDS
 
 __all__ = ["FLAGS", "kill_services"]
 
@@ -35,9 +37,10 @@ def kill_services(name: str, *, seed: int, model: Path, folder: Path) -> Outcome
         folder: an empty folder.
     """
     prng, outcome = random.Random(f"{name} {seed}"), Outcome(scenario=name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    reserved = socket.socket()  # nobody listens on it: it keeps the port from others while no service does
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    port = reserved.getsockname()[1]
     command = ("serve", str(model), "--port", str(port), "--device", "cpu", *FLAGS[name])
     service = start(*command, cwd=folder)
     try:
@@ -49,8 +52,9 @@ def kill_services(name: str, *, seed: int, model: Path, folder: Path) -> Outcome
             while time.monotonic() < until:
                 request(port)
             others = descendants(service.pid)
-            victim = prng.choice([service.pid, *others])
-            os.kill(victim, signal.SIGKILL)
+            victim = prng.choice([service.pid, *filter(alive, others)])
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
             outcome.kills += 1
             if victim == service.pid:
                 service.wait_until(lambda: False)
@@ -61,6 +65,7 @@ def kill_services(name: str, *, seed: int, model: Path, folder: Path) -> Outcome
         if "Traceback" in (text := service.errors.read_text(errors="replace")):
             outcome.problems.append(f"traceback: {text.strip().splitlines()[-1][:200]}")
     finally:
+        reserved.close()
         service.kill()
         service.wait_until(lambda: False)
     outcome.identical = not outcome.problems
@@ -97,7 +102,8 @@ def descendants(pid: int) -> list[int]:
     """The processes that a process has started, and theirs."""
     children = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        children += [int(word) for word in path.read_text().split()]
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            children += [int(word) for word in path.read_text().split()]
     return children + [other for child in children for other in descendants(child)]
 
 

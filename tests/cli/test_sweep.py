@@ -90,6 +90,24 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
     assert f"  test/top1 {mean:.4f} ± {deviation:.4f}" in protocol.output.read_text()
 
 
+def test_cross_validation(tmp_path: Path) -> None:
+    """Three folds, the mean and deviation over them; the best is trained on all of them."""
+    words = ("sweep", "digits", "--out", "s", "--folds", "3", "--retrain", "0", "--train.steps", "2", *SMALL, "--json")
+    process = start(*words, cwd=tmp_path)
+    output = process.ended()
+    assert process.returncode == 0, output
+    result = json.loads(process.output.read_text())
+    (trial,) = result["trials"]
+    assert len(trial["values"]) == 3
+    assert trial["mean"] == pytest.approx(statistics.fmean(trial["values"]))
+    assert trial["std"] == pytest.approx(statistics.stdev(trial["values"]))
+    assert [output.count(f" {count} training images ") for count in ("958", "959", "1,438")] == [1, 2, 1]
+    (head, row) = csv.reader((tmp_path / "s" / "results.csv").read_text().splitlines())
+    assert head[-4:-1] == ["fold 1", "fold 2", "fold 3"]
+    assert row[-4:-1] == [f"{value:.4f}" for value in trial["values"]]
+    assert "val-fold" not in result["best"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -112,6 +130,12 @@ def test_the_papers_fine_tuning_protocol_is_one_command(tmp_path: Path) -> None:
         (("digits", "--out", "s", "--grid", "optim.rate=1"), "unknown option --optim.rate"),
         (("digits", "--out", "s", "--search", "model.depth=1.5:3.5"), "--model.depth"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--trials", "3"), "leave out --trials"),
+        (("digits", "--out", "s", "--folds", "3", "--trials", "3"), "leave out --trials"),
+        (("digits", "--out", "s", "--folds", "1"), "--folds must be at least 2"),
+        (("digits", "--out", "s", "--folds", "few"), "--folds takes the number of parts such as 5, not few"),
+        (("digits", "--out", "s", "--folds", "999"), "fewer than 999 folds"),
+        (("digits", "--out", "s", "--folds", "3", "--data.val-fraction", "0.1"), "leave out --data.val-fraction"),
+        (("digits", "--out", "s", "--folds", "3", "--data.val_fold=1/3"), "leave out --data.val-fold"),
         (("digits", "--out", "s", "--grid", "optim.lr=0.1", "--seed", "3"), "leave out --seed and use --seeds"),
     ],
 )

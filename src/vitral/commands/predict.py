@@ -43,6 +43,7 @@ def main(options: argparse.Namespace) -> None:
         batch_size=options.batch_size,
         precision=options.precision,
         isolate=options.isolate,
+        tta=options.tta,
     )
     if predictor.decoders is not None:
         note(predictor.decoders.protection)

@@ -39,7 +39,14 @@ def main(options: argparse.Namespace) -> None:
         return
     if options.json:
         rows = [
-            {"trial": r.number, "settings": r.settings, "mean": r.mean, "std": std(r.values), "failure": r.failure}
+            {
+                "trial": r.number,
+                "settings": r.settings,
+                "mean": r.mean,
+                "std": std(r.values),
+                "values": r.values,
+                "failure": r.failure,
+            }
             for r in results
         ]
         print_json(
@@ -67,7 +74,7 @@ def print_results(
 
 def results_table(results: list[TrialResult], config: SweepConfig) -> Table:
     """One row for each combination, the best first."""
-    several = len(config.seeds) > 1
+    several = len(config.runs) > 1
     table = Table("trial")
     for key in config.keys:
         table.add_column(key.replace(".", ".\n"), overflow="fold")

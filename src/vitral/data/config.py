@@ -85,6 +85,10 @@ class DataConfig:
     """Number of training images to use, the same fraction of every class; None: all. Other splits are unaffected."""
     val_fraction: float | None = None
     """Fraction of every class of the training images held out as "val", to choose hyperparameters and models."""
+    val_fold: str | None = None
+    """Fold of the training images held out as "val", such as 2/5: the second of five parts of equal size, of which each
+    has the same fraction of every class. `vitral sweep --folds 5` trains with each.
+    """
     sampling: Literal["uniform", "balanced"] = "uniform"
     """Training images in an epoch. uniform: each once. balanced: as many of each class; images of small classes are
     repeated, each time augmented differently.
@@ -125,6 +129,8 @@ class DataConfig:
             raise UserError(
                 "--data.val-fraction holds out images that --data.train-on-val would train on: leave one of them out"
             )
+        if self.val_fold is not None:
+            self._check_fold(self.val_fold)
         if self.limit is not None and self.limit < 1:
             raise UserError(f"--data.limit must be at least 1, not {self.limit}")
         roles = [entry.split("=", 1)[0] for entry in self.splits if "=" in entry]
@@ -154,6 +160,24 @@ class DataConfig:
         twice = [name for name, count in Counter(self.class_names).items() if count > 1]
         if twice:
             raise UserError(f"--data.class-names has {twice[0]!r} twice: give every class its own name")
+
+    @property
+    def fold(self) -> tuple[int, int]:
+        """The fold held out as "val", from 0, and the number of folds."""
+        assert self.val_fold is not None
+        number, folds = self.val_fold.split("/")
+        return int(number) - 1, int(folds)
+
+    def _check_fold(self, text: str) -> None:
+        """Raises UserError if it is no fold, or other images are held out too."""
+        if not re.fullmatch(r"[0-9]{1,6}/[0-9]{1,6}", text) or not 0 <= self.fold[0] < self.fold[1] > 1:
+            raise UserError(f"--data.val-fold takes one of several folds, such as 2/5 for the second of 5, not {text}")
+        if self.val_fraction is not None:
+            raise UserError("--data.val-fold and --data.val-fraction both hold out images: leave one of them out")
+        if self.train_on_val:
+            raise UserError(
+                "--data.val-fold holds out images that --data.train-on-val would train on: leave one of them out"
+            )
 
     def _check_target(self) -> None:
         """Raises UserError if the kind of storage has no such targets, or options do not go with the target."""

@@ -13,6 +13,7 @@ from vitral.data.images.memory import limit_memory
 from vitral.data.notes import note_once
 from vitral.data.sources.exclude import exclude_images
 from vitral.data.sources.files import open_folder, open_idx, open_images
+from vitral.data.sources.folds import assign_folds
 from vitral.data.sources.groups import find_groups
 from vitral.data.sources.label_files import open_label_file
 from vitral.data.sources.labels import canonical_form
@@ -60,6 +61,8 @@ def open_data(config: DataConfig) -> dict[str, Source]:
             raise UserError(f"{config.root} already has a validation split: give --data.val-fraction None")
         held_out, _ = _hold_out(splits["train"], "val", groups, fraction=config.val_fraction, config=config)
         splits |= held_out
+    if config.val_fold is not None:
+        splits |= _hold_out_fold(splits, groups, config)
     if config.train_on_val:
         splits = _merge_val(splits, config)
     if config.exclude is not None:
@@ -164,6 +167,23 @@ def _hold_out(
         name: Subset(source=train, indices=held_out),
     }
     return splits, None if groups is None else groups[rest]
+
+
+def _hold_out_fold(
+    splits: dict[str, Source], groups: Int64[np.ndarray, " n"] | None, config: DataConfig
+) -> dict[str, Source]:
+    """Splits the training images in two: "train", and a fold as "val", in place of the data's own validation images."""
+    train, origin = splits["train"], str(config.root or config.source)
+    if "val" in splits:
+        note_once(f"{origin}: its own validation images are left out, as the folds are of the training images")
+    fold, folds = config.fold
+    held_out = assign_folds(train, groups, folds=folds, seed=config.split_seed) == fold
+    if groups is not None:
+        _note_groups(train, "val", groups, np.flatnonzero(held_out), origin=origin)
+    return {
+        "train": Subset(source=train, indices=np.flatnonzero(~held_out)),
+        "val": Subset(source=train, indices=np.flatnonzero(held_out)),
+    }
 
 
 def _note_groups(

@@ -10,7 +10,7 @@ from torch import Tensor
 from vitral.evals.features import FeatureSet
 from vitral.evals.linear import fit_logistic_regression
 
-__all__ = ["PIXELS", "Baselines", "fit_baselines"]
+__all__ = ["PIXELS", "Baselines", "PretrainedProbe", "fit_baselines"]
 
 PIXELS = 32
 """Height and width that images are shrunk to."""
@@ -29,6 +29,19 @@ CHUNK_SIZE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
+class PretrainedProbe:
+    """Accuracy of logistic regression on the features of a pretrained model."""
+
+    model: str
+    """Name of the model."""
+    accuracy: float
+    num_train: int
+    """Training images that it is fitted on."""
+    num_test: int
+    """Test images that it is evaluated on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Baselines:
     """Accuracies on test images, as fractions."""
 
@@ -42,11 +55,14 @@ class Baselines:
     """Training images that they are fitted on."""
     num_test: int
     """Test images that they are evaluated on."""
+    linear_probe: PretrainedProbe | None = None
+    """None if no pretrained model is at hand."""
 
     def accuracies(self) -> dict[str, float]:
         """The accuracies by name."""
         names = ("logistic_regression", "nearest_neighbour", "majority_class")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        probe = {"linear_probe": self.linear_probe.accuracy} if self.linear_probe else {}
+        return probe | {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 def fit_baselines(train: FeatureSet, test: FeatureSet, *, counts: Int64[np.ndarray, " classes"]) -> Baselines:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from vitral.evals.baselines import PIXELS, Baselines
+from vitral.evals.baselines import PIXELS, Baselines, PretrainedProbe
 from vitral.evals.predictions import Predictions
 from vitral.files import write_json
 
@@ -24,7 +24,7 @@ METHODS = {
     "nearest_neighbour": f"nearest neighbour on pixels at {PIXELS}x{PIXELS}",
     "majority_class": "always the most frequent class",
 }
-"""Each baseline in words."""
+"""Each baseline on pixels in words."""
 
 PAIR_FRACTION = 0.25
 """Fraction of all mistakes from which two classes are worth a look by themselves."""
@@ -50,7 +50,7 @@ class Assessment:
 
     def rows(self) -> list[tuple[str, str]]:
         """The model and each baseline in words, with its accuracy."""
-        methods = [(METHODS[name], value) for name, value in self.baselines.accuracies().items()]
+        methods = [(_method(name, self.baselines), value) for name, value in self.baselines.accuracies().items()]
         return [(name, f"{value:.1%}") for name, value in (("this model", self.accuracy), *methods)]
 
     def lines(self) -> list[str]:
@@ -91,7 +91,8 @@ class Advisor:
         best, accuracy = max(assessment.baselines.accuracies().items(), key=lambda one: one[1])
         if assessment.accuracy <= accuracy:
             other = "" if self.pretrained else f", or fine-tune a pretrained model with {self.finetune}"
-            return f"the model is no better than {METHODS[best]}: train for longer with {self.longer}{other}"
+            method = _method(best, assessment.baselines)
+            return f"the model is no better than {method}: train for longer with {self.longer}{other}"
         if not wrong.sum():
             return "no mistake on these images: try images from elsewhere"
         small = [name for name in assessment.never_predicted if self._is_small(name)]
@@ -112,6 +113,15 @@ class Advisor:
 
     def _is_small(self, name: str) -> bool:
         return bool(self.counts[self.classes.index(name)] < SMALL_CLASS * self.counts.mean())
+
+
+def _method(name: str, baselines: Baselines) -> str:
+    """A baseline in words."""
+    probe = baselines.linear_probe
+    if name != "linear_probe" or probe is None:
+        return METHODS[name]
+    some = f" ({probe.num_test:,} of the images)" if probe.num_test < baselines.num_test else ""
+    return f"linear probe of {probe.model}{some}"
 
 
 def assess(split: str, predictions: Predictions, baselines: Baselines, advisor: Advisor) -> Assessment:
@@ -154,6 +164,9 @@ def load_assessment(folder: Path) -> Assessment | None:
         values = json.loads((folder / ASSESSMENT).read_text())
         tuples = {"never_predicted": tuple(values["never_predicted"])}
         tuples["confusions"] = tuple(map(tuple, values["confusions"]))
-        return Assessment(**{**values, **tuples, "baselines": Baselines(**values["baselines"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        probe = values["baselines"].get("linear_probe")
+        probe = probe and PretrainedProbe(**probe)
+        baselines = Baselines(**{**values["baselines"], "linear_probe": probe})
+        return Assessment(**{**values, **tuples, "baselines": baselines})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

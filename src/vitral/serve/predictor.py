@@ -22,6 +22,7 @@ from vitral.data.images.preprocess import PixelBatch, Pixels
 from vitral.data.isolation.pool import DecoderPool
 from vitral.device import pick_device
 from vitral.errors import UserError, unknown_name
+from vitral.evals.tta import TTA, average_views, larger_preprocessing
 from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.inspection.attention import attention_over_image, attention_weights, rollout
 from vitral.models import Model
@@ -88,6 +89,7 @@ class Predictor:
         batch_size: int = 64,
         precision: str = "auto",
         isolate: bool = False,
+        tta: str = "none",
     ) -> None:
         """
         Args:
@@ -96,15 +98,19 @@ class Predictor:
             batch_size: images that are computed together, and held in memory at most.
             precision: of the arithmetic, one of `Precision`; auto is bfloat16 (autocast) on a GPU, float32 on a CPU.
             isolate: whether files are decoded in confined processes, see `DecoderPool`.
+            tta: test-time augmentation, see `TTA`: the views whose probabilities are averaged.
 
         Raises:
             UserError: the folder is no model, the model has no card or one that does not fit it, there is no such
-                device or precision, `batch_size` is below 1, or `isolate` is set and the system is not Linux.
+                device, precision or augmentation, `batch_size` is below 1, or `isolate` is set and the system is not
+                Linux.
         """
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
         if precision not in get_args(Precision):
             raise unknown_name("precision", precision, get_args(Precision))
+        if tta not in get_args(TTA):
+            raise unknown_name("test-time augmentation", tta, get_args(TTA))
         self.device = pick_device(device)
         if not isinstance(model, Model | ExportedModel):
             model = load_exported(model) if is_exported(model) else load(model)
@@ -113,10 +119,13 @@ class Predictor:
         self.model = model.to(self.device).eval()
         self.batch_size = batch_size
         self.card = _valid_card(self.model)
+        self.tta = tta
+        self.preprocessing = larger_preprocessing(self.card.preprocessing, tta)
+        """How `logits` takes images: as the model does, or for crops larger."""
         self.decoders: DecoderPool | None = None
         """The confined processes; None: this process decodes."""
         if isolate:
-            self.decoders = isolated_decoders(self.card.preprocessing, processes=NUM_READERS)
+            self.decoders = isolated_decoders(self.preprocessing, processes=NUM_READERS)
         # a number such as a year has more digits than bfloat16
         chosen = precision == "auto" and self.device.type == "cuda" and self.card.target != "regression"
         self.bfloat16 = precision == "bfloat16" or chosen
@@ -163,9 +172,9 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, images: PixelBatch) -> Float[Tensor, "b classes"]:
-        """Logits of images as preprocessing read them, in float32 whatever the arithmetic."""
-        with self._arithmetic():
-            return self.model(self.card.preprocessing.normalise(images.to(self.device))).float()
+        """Logits of images as `preprocessing` reads them, in float32 whatever the arithmetic."""
+        images = images.to(self.device)
+        return self._logits(images) if self.tta == "none" else average_views(self._logits, images, self.tta, self.card)
 
     @torch.inference_mode()
     def extract_features(self, images: PixelBatch) -> Float[Tensor, "b d"]:
@@ -210,6 +219,11 @@ class Predictor:
         """
         return self._read(image, name)
 
+    def _logits(self, images: PixelBatch) -> Float[Tensor, "b classes"]:
+        """Logits of images at the model's size, on its device."""
+        with self._arithmetic():
+            return self.model(self.card.preprocessing.normalise(images)).float()
+
     def _predict(self, images: Iterable[ImageLike], top_k: int | None) -> Iterator[Prediction | Failure]:
         for names, read in self._read_batches(images):
             known = [name for name, outcome in zip(names, read, strict=True) if isinstance(outcome, np.ndarray)]
@@ -243,7 +257,7 @@ class Predictor:
                 readers.shutdown(cancel_futures=True)
 
     def _read(self, image: ImageLike, name: str) -> Pixels:
-        preprocessing, file = self.card.preprocessing, Path(image) if isinstance(image, str) else image
+        preprocessing, file = self.preprocessing, Path(image) if isinstance(image, str) else image
         if self.decoders is not None and isinstance(file, Path | bytes):
             return self.decoders.decode(file, name=name).pixels
         if isinstance(file, np.ndarray) and not preprocessing.bands:

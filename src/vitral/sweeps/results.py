@@ -25,13 +25,13 @@ class TrialResult:
     """Number of the trial; the folders of its runs start with it."""
     settings: dict[str, str]
     values: list[float]
-    """The metric of each seed; empty if the trial failed."""
+    """The metric of each run, of all folds and seeds; empty if the trial failed."""
     failure: str | None = None
     """The error message if the trial failed."""
 
     @property
     def mean(self) -> float:
-        """Mean over seeds; NaN if the trial failed."""
+        """Mean over folds and seeds; NaN if the trial failed."""
         return statistics.fmean(self.values) if self.values else math.nan
 
     @property
@@ -74,10 +74,10 @@ def write_results(folder: Path, config: SweepConfig, results: Sequence[TrialResu
         results: of the finished trials, in order.
         best: the command that trains the best trial; None if all failed.
     """
-    head = ["trial", *config.keys, f"mean {config.metric}", "deviation", *(f"seed {seed}" for seed in config.seeds)]
+    head = ["trial", *config.keys, f"mean {config.metric}", "deviation", *config.run_names]
     rows = [[*head, "failure"]]
     for result in rank_results(results, lower_is_better=config.lower_is_better):
-        values = [f"{value:.4f}" for value in result.values] or [""] * len(config.seeds)
+        values = [f"{value:.4f}" for value in result.values] or [""] * len(config.run_names)
         settings = [result.settings[key] for key in config.keys]
         rows.append([f"{result.number:03}", *settings, *result.cells, *values, result.failure or ""])
     command = f"\nCommand of the best trial:\n\n    {best}\n" if best else ""
@@ -88,8 +88,8 @@ def write_results(folder: Path, config: SweepConfig, results: Sequence[TrialResu
 
 
 def format_settings(settings: Mapping[str, str]) -> str:
-    """Settings in one line, for messages."""
-    return " ".join(f"{key}={round_fraction(value)}" for key, value in settings.items())
+    """Settings in one line, for messages; those of cross-validation alone are the recipe's."""
+    return " ".join(f"{key}={round_fraction(value)}" for key, value in settings.items()) or "the recipe as it is"
 
 
 def round_fraction(value: str) -> str:

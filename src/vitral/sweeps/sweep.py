@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO
 
-from vitral.config import read_json
 from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.datasets.registry import DATA_SETS
@@ -23,7 +22,7 @@ from vitral.files import write_json
 from vitral.runs.metrics import read_metrics
 from vitral.runs.reporter import Diverged
 from vitral.runs.run import Run, is_free, lock_folder
-from vitral.sweeps.config import Range, SweepConfig
+from vitral.sweeps.config import SWEEP, Range, SweepConfig, read_sweep_config
 from vitral.sweeps.results import TrialResult, format_settings, rank_results, read_results, std, write_results
 from vitral.sweeps.search import import_optuna, suggest
 from vitral.train.config import RunConfig
@@ -32,8 +31,6 @@ from vitral.train.fit import fit
 from vitral.train.resource_errors import OutOfMemory
 
 __all__ = ["Sweep"]
-
-CONFIG = "sweep.json"
 
 Configure = Callable[[list[str]], RunConfig]
 """From the arguments of `vitral train` to a configuration."""
@@ -44,7 +41,7 @@ class TrialFailed(UserError):
 
 
 class Sweep:
-    """A folder with one run for each trial and seed, and `results.json` with the results of the finished trials.
+    """A folder with one run for each trial, fold and seed, and `results.json` with the results of the finished trials.
 
     Several processes train every run together: each calls all methods, and the main process decides.
     """
@@ -131,15 +128,15 @@ class Sweep:
 
     def _open(self) -> tuple[set[str], set[str]]:
         """Checks everything before the first run, and locks the folder; returns `flags` and `integer_keys`."""
-        path = self.folder / CONFIG
+        path = self.folder / SWEEP
         if path.exists():
-            self.previous = _read_config(path)
+            self.previous = read_sweep_config(self.folder)
             if self.previous.identity != self.config.identity:
                 raise UserError(
                     f"{self.folder} holds another sweep: resume it with the arguments it started with, "
                     "or choose another --out"
                 )
-        elif not is_free(self.folder, first=CONFIG):
+        elif not is_free(self.folder, first=SWEEP):
             raise UserError(f"{self.folder} exists and is not empty: choose another --out")
         if self.config.search:
             import_optuna()
@@ -147,7 +144,7 @@ class Sweep:
         self.integer_keys = {key for key, bounds in self.config.search.items() if self._is_integer(key, bounds)}
         seed, open_cached = self.config.seeds[0], functools.cache(open_data)
         for settings in self._settings_to_check():
-            config = self._run_config(settings, seed, self.folder / "none")
+            config = self._run_config(settings, seed, self.folder / "none", *self._arguments_for_fold(1))
             self._check_metric(config, open_cached(config.data))
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(self.folder)
@@ -156,7 +153,7 @@ class Sweep:
 
     def _settings_to_check(self) -> Iterator[dict[str, str]]:
         """Settings that show whether keys and values are valid: all of a grid, both ends of ranges."""
-        yield from self.config.combinations if self.config.grid else ()
+        yield from () if self.config.search else self.config.combinations
         for end in (0, 1) if self.config.search else ():
             yield {key: str(bounds[end]) for key, bounds in self.config.search.items()}
 
@@ -194,17 +191,17 @@ class Sweep:
 
     def _next_settings(self, results: Sequence[TrialResult]) -> dict[str, str]:
         """The settings of the trial after these."""
-        if self.config.grid:
+        if not self.config.search:
             return self.config.combinations[len(results)]
         return suggest(self.config, results, integer_keys=self.integer_keys)
 
     def _run_trial(self, number: int, settings: dict[str, str], results: Sequence[TrialResult]) -> TrialResult:
-        """Trains with every seed; if an earlier trial has the same settings, returns its result."""
+        """Trains on every fold with every seed; if an earlier trial has the same settings, returns its result."""
         duplicate = next((result for result in results if result.settings == settings), None)
         if duplicate:
             return duplicate
         try:
-            values = [self._evaluate_seed(number, settings, seed) for seed in self.config.seeds]
+            values = [self._evaluate_run(number, settings, fold, seed) for fold, seed in self.config.runs]
             return TrialResult(number=number, settings=settings, values=values)
         except TrialFailed as error:
             failed = TrialResult(number=number, settings=settings, values=[], failure=str(error))
@@ -215,11 +212,11 @@ class Sweep:
                 raise UserError(f"{error}; run the same command again to continue the sweep") from error
             return failed
 
-    def _evaluate_seed(self, number: int, settings: dict[str, str], seed: int) -> float:
+    def _evaluate_run(self, number: int, settings: dict[str, str], fold: int | None, seed: int) -> float:
         """The metric of one run."""
-        out = self.folder / f"{number:03}-seed{seed}"
+        out = self.folder / self.config.run_folder(number, fold, seed)
         try:
-            config = self._run_config(settings, seed, out)
+            config = self._run_config(settings, seed, out, *self._arguments_for_fold(fold))
         except UserError as error:
             raise TrialFailed(str(error)) from error
         final = self._train(config)
@@ -253,6 +250,12 @@ class Sweep:
             arguments += [flag] if key in self.flags else [f"--{key}", value]
         return arguments
 
+    def _arguments_for_fold(self, fold: int | None) -> list[str]:
+        """The arguments that hold out a fold, from 1, in place of the validation images of the recipe."""
+        if not self.config.folds:
+            return []
+        return ["--data.val-fraction", "None", "--data.val-fold", f"{fold}/{self.config.folds}"]
+
     def _arguments_for_all_images(self, settings: Mapping[str, str]) -> list[str]:
         """The arguments that add the validation images to the training images."""
         data = self._run_config(settings, self.config.seeds[0], self.folder / "none").data
@@ -267,15 +270,6 @@ class Sweep:
         """The command that trains the best settings; None if every trial failed."""
         best = rank_results(results, lower_is_better=self.config.lower_is_better)[0]
         return shlex.join(("vitral", "train", *self._arguments(best.settings))) if best.values else None
-
-
-def _read_config(path: Path) -> SweepConfig:
-    """The configuration in a sweep's folder."""
-    try:
-        content = read_json(path)
-        return SweepConfig(**{**content, "search": {key: tuple(bounds) for key, bounds in content["search"].items()}})
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path} is not the configuration of a sweep: choose another --out") from None
 
 
 def _run_folder(config: RunConfig) -> Path:

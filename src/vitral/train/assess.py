@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from vitral.evals.predictions import Predictions
 from vitral.runs.assessment import Advisor, Assessment, assess
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import SplitEvaluation, evenly_spaced
+from vitral.train.pretrained_probe import probe_pretrained
 from vitral.train.session import Session
 
 __all__ = ["MAX_IMAGES", "SOURCES", "assess_run"]
@@ -51,6 +53,10 @@ def assess_run(
     counts = label_counts(data["train"])
     # fitted in one process, or rounding would differ between processes
     baselines = session.world.run_on_main(lambda: fit_baselines(train, test, counts=counts))
+    probe = session.world.run_on_main(
+        lambda: probe_pretrained(data["train"], data[split], data=config.data, device=session.device)
+    )
+    baselines = replace(baselines, linear_probe=probe)
     return assess(split, predictions, baselines, advisor(config, data["train"].classes, counts))
 
 

@@ -2,6 +2,7 @@
 
 import mmap
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,13 +98,17 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Mod
     """
     folder, device = Path(folder), pick_device(device)
     config, weights = read_config(folder), folder / WEIGHTS
-    with translate_parser_errors(lambda error: f"{weights} is damaged: {one_line(error)}"):
-        with safe_open(weights, framework="pt", device=str(device)) as file:
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(_check_sum, weights, config.checksum)  # while the model is built
+        with (
+            translate_parser_errors(lambda error: f"{weights} is damaged: {one_line(error)}"),
+            safe_open(weights, framework="pt", device=str(device)) as file,
+        ):
             names = list(file.keys())
             check_parts(config.architecture, num_tensors=len(names), origin=f"{weights} does not fit {CONFIG}")
             state = {name: file.get_tensor(name).float() for name in names}
-        _check_sum(weights, config.checksum)
-    model = blank_model(config.architecture)
+        model = blank_model(config.architecture)
+        checked.result()
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected != found:

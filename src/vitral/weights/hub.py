@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 from vitral.errors import UserError
 from vitral.weights.address import HUB_PREFIX
 
-__all__ = ["SUFFIXES", "WEIGHTS_FILES", "download", "upload"]
+__all__ = ["SUFFIXES", "WEIGHTS_FILES", "download", "find_cached", "upload"]
 
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
 """Endings of weights files that Vitral reads."""
@@ -75,6 +75,15 @@ def download(model: str) -> Path:
         raise UserError(f"{model} does not exist or is private: log in with hf auth login") from None
     except (HfHubHTTPError, HFValidationError) as error:
         raise UserError(f"{model} cannot be downloaded: {str(error).splitlines()[0]}") from None
+
+
+def find_cached(model: str) -> Path | None:
+    """The folder of `hf-hub:OWNER/NAME` in the cache; None if its weights are not there. Nothing is downloaded."""
+    try:
+        folder = Path(snapshot_download(model.removeprefix(HUB_PREFIX), local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if any((folder / name).is_file() for name in WEIGHTS_FILES) else None
 
 
 def _split_file(address: str) -> tuple[str, str | None]:

@@ -1,15 +1,19 @@
 """Workers end with the process that started them."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from io import StringIO
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from processes import SOURCES
+from vitral.data.orphans import die_with_parent
 
 PARENT = """
 import multiprocessing, os, sys, time
@@ -43,3 +47,19 @@ def test_a_worker_dies_with_its_parent_and_says_nothing(tmp_path: Path) -> None:
         assert time.monotonic() < end, "it lives on"
         time.sleep(0.01)
     assert (tmp_path / "errors").read_text() == ""
+
+
+def _call_the_hook(errors: Connection) -> None:
+    die_with_parent()
+    sys.stderr = StringIO()
+    for error in (EOFError("lost"), ConnectionResetError("lost"), ValueError("a fault")):
+        sys.excepthook(type(error), error, None)
+    errors.send(sys.stderr.getvalue())
+
+
+def test_a_broken_pipe_is_not_printed_and_a_fault_is() -> None:
+    receive, send = multiprocessing.Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=_call_the_hook, args=(send,))
+    worker.start()
+    assert receive.recv() == "ValueError: a fault\n"
+    worker.join()

@@ -1,7 +1,10 @@
 """Data sets by name, from tiny files laid out as their authors' are."""
 
+import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -100,6 +103,30 @@ def test_cifar_that_is_not_whole(tmp_path: Path) -> None:
     refused("cifar10", python, "the binary version; the others are pickles")
     refused("cifar10", python, "CIFAR-10 needs data_batch_1.bin to data_batch_5.bin, test_batch.bin and")
     refused("cifar10", python, ", from https://www.cs.toronto.edu/~kriz/cifar.html")
+
+
+class MakesAFolder:
+    """Its pickle makes a folder where it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("source", ["cifar10", "folder"])
+def test_the_pickles_of_cifar_are_not_opened(source: str, tmp_path: Path) -> None:
+    python = tmp_path / "cifar-10-batches-py"
+    python.mkdir()
+    content = pickle.dumps(MakesAFolder(tmp_path / "executed"))
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"):
+        (python / name).write_bytes(content)
+    for root in (tmp_path, python):
+        refused(source, root, str(root))
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(content)
+    assert (tmp_path / "executed").exists()
 
 
 def write_pets(root: Path) -> Path:

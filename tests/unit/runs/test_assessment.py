@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitral.evals.baselines import Baselines
+from vitral.evals.baselines import Baselines, PretrainedProbe
 from vitral.evals.predictions import Predictions
 from vitral.runs.assessment import ASSESSMENT, Advisor, assess, load_assessment, save_assessment
 
@@ -84,6 +84,18 @@ def test_it_comes_back_from_its_file(tmp_path):
     save_assessment(tmp_path, found)
     assert load_assessment(tmp_path) == found
     assert json.loads((tmp_path / ASSESSMENT).read_text())["baselines"]["majority_class"] == 0.1
+
+
+def test_a_linear_probe_is_listed_first_and_comes_back(tmp_path):
+    """With the number of its images, if it has fewer than the others."""
+    probe = PretrainedProbe(model="ViT-S/16@dino", accuracy=0.75, num_train=40, num_test=4)
+    found = assess("test", MIXED, replace(baselines(), linear_probe=probe), advisor())
+    assert found.rows()[1] == ("linear probe of ViT-S/16@dino (4 of the images)", "75.0%")
+    assert "no better than linear probe of ViT-S/16@dino" in found.advice
+    save_assessment(tmp_path, found)
+    assert load_assessment(tmp_path) == found
+    whole = replace(found.baselines, linear_probe=replace(probe, num_test=6))
+    assert replace(found, baselines=whole).rows()[1][0] == "linear probe of ViT-S/16@dino"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"baselines": 1, "never_predicted": [], "confusions": []}'])

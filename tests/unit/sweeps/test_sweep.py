@@ -51,7 +51,11 @@ def configure(arguments: list[str]) -> RunConfig:
     if len(rest) % 2:
         raise UserError("a flag takes no value")
     options |= zip(rest[::2], rest[1::2], strict=True)
-    if unknown := set(options) - flags - {"--lr", "--steps", "--seed", "--out", "--data.val-fraction"}:
+    if (
+        unknown := set(options)
+        - flags
+        - {"--lr", "--steps", "--seed", "--out", "--data.val-fraction", "--data.val-fold"}
+    ):
         raise UserError(f"there is no {unknown.pop()}")
     try:
         steps = int(options.get("--steps", "3"))
@@ -64,7 +68,7 @@ def configure(arguments: list[str]) -> RunConfig:
         seed=int(options.get("--seed", "0")),
         optim=replace(run.optim, lr=float(options.get("--lr", "0.01"))),
         augment=replace(run.augment, flip="--no-flip" not in options),
-        data=replace(run.data, val_fraction=val_fraction),
+        data=replace(run.data, val_fraction=val_fraction, val_fold=options.get("--data.val-fold")),
     )
 
 
@@ -179,6 +183,41 @@ def test_an_interrupted_sweep_resumes(tmp_path, monkeypatch, open_sweep):
     assert trained == ["000-seed0", "000-seed1", "000-seed0", "000-seed1", "001-seed0", "001-seed1"]
     open_sweep(tmp_path, sweep_config()).run(print)
     assert len(trained) == 6
+
+
+def test_an_interrupted_cross_validation_resumes(tmp_path, monkeypatch, open_sweep):
+    """Each combination has a run for each fold and seed."""
+    trained = interrupt_at(monkeypatch, 3)
+    config = sweep_config(folds=2, seeds=[0, 7], retrain=[1])
+    with pytest.raises(KeyboardInterrupt):
+        open_sweep(tmp_path, config).run(print)
+    sweep = open_sweep(tmp_path, config)
+    assert [len(result.values) for result in sweep.run(print)] == [4, 4]
+    runs = [f"fold{fold}-seed{seed}" for fold in (1, 2) for seed in (0, 7)]
+    # the runs before the interruption are finished, and only evaluated again
+    assert trained == [
+        f"{trial}-{run}" for trial, count in (("000", 3), ("000", 4), ("001", 4)) for run in runs[:count]
+    ]
+    assert sweep.retrain(print)["test/top1"] == [0.01]
+    assert trained[-1] == "000-all-seed1"
+    with pytest.raises(UserError, match="another sweep"):
+        open_sweep(tmp_path, replace(config, folds=3))
+
+
+def test_cross_validation_alone_has_one_trial(tmp_path, monkeypatch, open_sweep):
+    folds: list[str | None] = []
+
+    def metrics(config: RunConfig) -> dict[str, float]:
+        folds.append(config.data.val_fold)
+        return {**lr_as_metric(config), "val/top1": 0.25 * len(folds)}
+
+    stub_fit(monkeypatch, metrics)
+    sweep = open_sweep(tmp_path, sweep_config(grid={}, folds=3, seeds=[0], retrain=[1]))
+    (result,) = sweep.run(print)
+    sweep.retrain(print)
+    assert folds == ["1/3", "2/3", "3/3", None]
+    assert (result.settings, result.values) == ({}, [0.25, 0.5, 0.75])
+    assert sweep.best_command() == "vitral train tiny"
 
 
 def test_an_interrupted_search_tries_the_same_settings(tmp_path, monkeypatch, open_sweep):

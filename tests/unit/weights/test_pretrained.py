@@ -17,6 +17,7 @@ from hub import Hub, serving
 from vitral.cli import main
 from vitral.errors import UserError
 from vitral.models import architecture
+from vitral.runs.assessment import load_assessment
 from vitral.weights.address import to_address
 from vitral.weights.pretrained import Pretrained, find_pretrained, list_pretrained
 
@@ -89,6 +90,11 @@ def test_fine_tuning_without_weights_takes_a_checkpoint(
     setup = json.loads((tmp_path / "run" / "run.json").read_text())["model"]
     assert setup["weights"] == entry.address
     assert setup["architecture"]["width"] == 384
+    # it is in the cache now, so the run is compared with its linear probe
+    found = load_assessment(tmp_path / "run")
+    assert found is not None
+    assert found.baselines.linear_probe is not None
+    assert found.baselines.linear_probe.model == entry.name
 
 
 def test_without_a_network_fine_tuning_names_ways_out(

@@ -24,6 +24,7 @@ Evaluate a trained model on held-out images: top-1 and top-5 accuracy, loss, exp
 accuracy of every class. Draw the confusion matrix to RUN/confusion.png and the reliability diagram to
 RUN/reliability.png. --out names another picture (.png), or a file for the table (.md, .csv, .json).
 
+--tta flip|five-crop|ten-crop averages the probabilities over views of each image (test-time augmentation).
 --image-size PIXELS evaluates at another size than the model's own: positions are interpolated once.
 --checkpoint-key KEY, --prefix PREFIX, --num-heads N and --gelu FORM help to read another library's file, as in vitral
 convert.

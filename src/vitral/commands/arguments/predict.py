@@ -10,6 +10,11 @@ __all__ = ["ISOLATE_HELP", "MEMORY_HELP", "PRECISION_HELP", "parse"]
 
 PRECISION_HELP = "auto: bfloat16 on a GPU, float32 on a CPU (default: auto)"
 
+TTA_HELP = (
+    "test-time augmentation: average the probabilities over an image and its mirror image (flip), the centre and the "
+    "corners (five-crop), or these and their mirror images (ten-crop)"
+)
+
 MEMORY_HELP = "for decoding images, all together, such as 500MB (default: VITRAL_MEMORY, or 2GiB)"
 
 ISOLATE_HELP = (
@@ -55,6 +60,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="PIXELS",
         help="height and width of images, if not the model's own: positions are interpolated once",
     )
+    parser.add_argument("--tta", default="none", choices=("none", "flip", "five-crop", "ten-crop"), help=TTA_HELP)
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:1; auto: a GPU if there is one (default)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
     parser.add_argument("--memory", metavar="SIZE", help=MEMORY_HELP)

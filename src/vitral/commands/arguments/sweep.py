@@ -15,6 +15,7 @@ __all__ = ["parse"]
 
 USAGE = """usage: vitral sweep RECIPE --out DIR --grid KEY=V1,V2 [--grid ...] [--KEY VALUE ...]
        vitral sweep RECIPE --out DIR --search KEY=LOW:HIGH[:log] [--search ...] [--trials 20] [--KEY VALUE ...]
+       vitral sweep RECIPE --out DIR --folds 5 [--grid ... | --search ...] [--KEY VALUE ...]
        (and [--retrain S1,S2] [--seeds 0] [--metric val/top1] [--json]; under torchrun also [--timeout 10min])
 
 Train a recipe with every combination of a grid, or with settings that optuna samples, each in its own folder in DIR,
@@ -23,6 +24,9 @@ the training images, unless the data has a validation split.
 
 --grid            values of a key; several --grid try all combinations
 --search          range of a key; integers if both limits are integers, such as model.depth=2:8
+--folds K         cross-validation: divide the training images into K parts, with the same fraction of each class and in
+                  whole groups, train every combination K times, each time with another part as validation images, and
+                  compare the means; without --grid and --search, the recipe as it is
 --trials N        number of combinations that --search tries (default: 20)
 --seeds S1,S2     train every combination with each of these seeds, and compare the means
 --retrain S1,S2   then train the best with each of these seeds on all images but the test images, and evaluate it there
@@ -52,6 +56,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--grid", action="append", default=[])
     parser.add_argument("--search", action="append", default=[])
     parser.add_argument("--trials", type=int)
+    parser.add_argument("--folds")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--retrain", nargs="?", const="")
     parser.add_argument("--metric", default="val/top1")
@@ -66,6 +71,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         search=by_key(map(search_range, options.search)),
         trials=options.trials,
         seeds=integers(options.seeds, "--seeds"),
+        folds=None if options.folds is None else number_of_folds(options.folds),
         metric=options.metric,
         retrain=[] if options.retrain is None else integers(options.retrain, "--retrain"),
     )
@@ -108,6 +114,13 @@ def search_range(text: str) -> tuple[str, Range]:
     except ValueError:
         raise UserError(f"--search takes KEY=LOW:HIGH or KEY=LOW:HIGH:log, not {text}") from None
     return key.removeprefix("--"), (low, high, log)
+
+
+def number_of_folds(text: str) -> int:
+    """`5`."""
+    if not text.isdecimal() or len(text) > 6:
+        raise UserError(f"--folds takes the number of parts such as 5, not {text}")
+    return int(text)
 
 
 def integers(text: str, option: str) -> list[int]:

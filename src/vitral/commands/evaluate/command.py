@@ -39,6 +39,7 @@ from vitral.evals.relabel import relabel
 from vitral.evals.reliability import draw_reliability
 from vitral.evals.splits import final_split
 from vitral.evals.target_predictions import TargetPredictions
+from vitral.evals.tta import TTA
 from vitral.export.exported import ExportedModel
 from vitral.models import Model
 from vitral.runs.run import Run
@@ -70,6 +71,10 @@ class Options:
     out: Path | None = None
     """File for the table: .md, .csv or .json. Or, as .png, the picture of the confusion matrix, by default
     RUN/confusion.png, or here if RUN is not a folder. The reliability diagram is written beside it.
+    """
+    tta: TTA = "none"
+    """Test-time augmentation: probabilities are averaged over views of each image. flip: it and its mirror image.
+    five-crop: the centre and the corners. ten-crop: these and their mirror images.
     """
     device: str = "auto"
     """cpu, cuda, cuda:1; auto: a GPU if there is one."""
@@ -120,9 +125,11 @@ def evaluate_accuracy(
     unsplit = recorded is None and options.split is None and options.data.source == "folder"
     split, source = open_split(options.data, "all" if unsplit else options.split)
     with join_processes(timeout=TIMEOUT) as world:
-        predictor = Predictor(model, device=world.device(options.device), precision=options.precision)
+        predictor = Predictor(model, device=world.device(options.device), precision=options.precision, tta=options.tta)
         classes = predictor.card.classes
         source = relabel(source, classes, aliases=imagenet_aliases(classes))
+        if options.tta != "none" and world.is_main:
+            note(f"test-time augmentation: {options.tta}")
         start = time.perf_counter()
         predict = predict_split if target == "class" else predict_targets_of
         predictions = predict(predictor, source, options.data, world=world)
@@ -130,14 +137,15 @@ def evaluate_accuracy(
     if not world.is_main:
         return
     if isinstance(predictions, TargetPredictions):
-        request = Namespace(run=run, out=None if drawn else options.out, json=options.json, seconds=seconds)
+        out = None if drawn else options.out
+        request = Namespace(run=run, out=out, json=options.json, seconds=seconds, tta=options.tta)
         report_targets(request, predictions, predictor.card, split=split, picture=picture)
         return
     check_finite(predictions.confidence)
     classes, result = select_classes(classes, predictions.accuracy())
     for sentence in result.unreadable:
         note(f"skipped: {sentence}")
-    whole = as_json(run, split, classes, result, picture) | {"seconds": round(seconds, 3)}
+    whole = as_json(run, split, classes, result, picture) | {"tta": options.tta, "seconds": round(seconds, 3)}
     if options.json:
         print_json(whole)
     else:
@@ -218,7 +226,7 @@ def predict_split(
             bar.advance(task, len(images))
             return predictor.logits(images)
 
-        return predict_all(predict, source, preprocessing=predictor.card.preprocessing, data=data, world=world)
+        return predict_all(predict, source, preprocessing=predictor.preprocessing, data=data, world=world)
 
 
 def select_classes(classes: tuple[str, ...], result: Accuracy) -> tuple[tuple[str, ...], Accuracy]:

@@ -53,7 +53,7 @@ def predict_targets_of(
             bar.advance(task, len(images))
             return predictor.logits(images)
 
-        return predict_targets(predict, source, preprocessing=predictor.card.preprocessing, data=data, world=world)
+        return predict_targets(predict, source, preprocessing=predictor.preprocessing, data=data, world=world)
 
 
 def report_targets(
@@ -62,7 +62,7 @@ def report_targets(
     """Prints the metrics; with `--json`, one object; writes the table and the picture that were asked for.
 
     Args:
-        options: run, out (a table's path), json and seconds.
+        options: run, out (a table's path), json, tta and seconds.
         found: predictions for a split.
         card: of the model.
         split: its name.
@@ -78,7 +78,8 @@ def report_targets(
     details = _label_json(result, card) if isinstance(result, MultiLabelResult) else {}
     if isinstance(result, RegressionResult):
         values |= {"target": card.classes[0], "baseline_mae": result.baseline_mae, "picture": str(picture)}
-    whole = values | details | {"unreadable": list(result.unreadable), "seconds": round(options.seconds, 3)}
+    details |= {"tta": options.tta, "unreadable": list(result.unreadable)}
+    whole = values | details | {"seconds": round(options.seconds, 3)}
     if options.json:
         print_json(finite(whole))
     else:

@@ -8,7 +8,7 @@ from vitral.data.sources.multi_label_split import multi_label_split
 from vitral.data.sources.source import Labels, Source
 from vitral.data.sources.splits import stratified_split
 
-__all__ = ["is_multi_label", "is_number", "label_counts", "label_text", "split_targets"]
+__all__ = ["NUM_STRATA", "is_multi_label", "is_number", "label_counts", "label_text", "split_targets", "strata"]
 
 NUM_STRATA = 10
 """Parts of equal size that numbers are divided into, so that every split has small and large ones."""
@@ -59,18 +59,19 @@ def split_targets(
         if groups is None:
             return multi_label_split(labels, fraction=fraction, seed=seed)
         return _grouped_label_sets(labels, groups, fraction=fraction, seed=seed)
-    strata = _strata(labels[:, 0]) if is_number(labels) else labels
     if groups is not None:
-        return group_split(strata, groups, fraction=fraction, seed=seed)
+        return group_split(strata(labels), groups, fraction=fraction, seed=seed)
     names = source.classes if labels.ndim == 1 else tuple(map(str, range(NUM_STRATA)))
-    return stratified_split(strata, names, fraction=fraction, seed=seed)
+    return stratified_split(strata(labels), names, fraction=fraction, seed=seed)
 
 
-def _strata(numbers: np.ndarray) -> Int64[np.ndarray, " n"]:
-    """Parts of equal size, by the rank of each number; one part if there are few numbers."""
-    count = min(NUM_STRATA, max(len(numbers) // NUM_STRATA, 1))
-    ranks = np.argsort(np.argsort(numbers, kind="stable"), kind="stable")
-    return ranks * count // len(numbers)
+def strata(labels: Labels, *, most: int = NUM_STRATA) -> Int64[np.ndarray, " n"]:
+    """What each split has the same fraction of: classes, or at most so many parts of equal size of numbers, by rank."""
+    if not is_number(labels):
+        return labels
+    count = min(most, max(len(labels) // NUM_STRATA, 1))
+    ranks = np.argsort(np.argsort(labels[:, 0], kind="stable"), kind="stable")
+    return ranks * count // len(labels)
 
 
 def _grouped_label_sets(

@@ -117,7 +117,7 @@ def pack(
     shards = [shard for split, source in splits.items() for shard in _shards(split, source, target)]
     if (target / WHOLE).is_file():
         return _result(target, shards, fresh=False)
-    for stale in target.glob("*/.*.tmp"):
+    for stale in target.rglob(".*.tmp"):
         stale.unlink()
     features = _features(next(iter(splits.values())).classes)
     stop = Event()
@@ -160,6 +160,8 @@ def _plan(splits: Mapping[str, Source], config: PackConfig, root: Path | None) -
 def _claim(target: Path, plan: dict[str, Any]) -> None:
     """Starts the copy, or checks that the one in `target` has the same plan."""
     record = target / PACKED
+    for stale in target.glob(f".{PACKED}.*.tmp"):  # killed before there was a record
+        stale.unlink()
     if record.is_file():
         if read_json(record) != plan:
             raise UserError(f"{target} contains a copy of other data or with other settings: choose another folder")

@@ -19,6 +19,7 @@ import vitral.data.tools.pack
 from photographs import add_unreadable_files, write_photographs
 from vitral.data.config import DataConfig
 from vitral.data.sources.source import ArraySource, FileSource, Source, read_from
+from vitral.data.sources.tables import PACKED
 from vitral.data.tools.pack import PackConfig, Packed, pack
 from vitral.datasets.opening import open_data, open_stored
 
@@ -101,6 +102,14 @@ def test_threads_and_interruptions_leave_the_same_bytes(photographs: Path, tmp_p
     assert contents(tmp_path / "third") == whole
     assert {shard: shard.stat().st_mtime_ns for shard in finished} == finished
     assert not packed(photographs, tmp_path / "third", short_side=64).fresh
+
+
+def test_a_copy_that_was_killed_in_its_first_moment_goes_on(photographs: Path, tmp_path: Path) -> None:
+    packed(photographs, tmp_path / "whole", short_side=64)
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / f".{PACKED}.1.tmp").write_text("{")
+    assert packed(photographs, tmp_path / "packed", short_side=64).fresh
+    assert contents(tmp_path / "packed") == contents(tmp_path / "whole")
 
 
 def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:

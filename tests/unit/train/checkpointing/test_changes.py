@@ -85,6 +85,7 @@ def test_training_settings_affect_the_result(name: str, value: Any) -> None:
         ("data.root", "elsewhere"),
         ("data.limit", 9),
         ("data.val_fraction", 0.1),
+        ("data.val_fold", "2/5"),
         ("data.test_fraction", 0.3),
         ("data.split_seed", 1),
         ("data.exclude", "list"),
