@@ -14,10 +14,11 @@ __all__ = ["folder"]
 def folder() -> RunConfig:
     """A small hybrid from scratch on your own images, one folder per class; for use without pretrained weights.
 
-    A ResNet of two units and three Transformer blocks: 0.65 million parameters. Images of 96 pixels and more are trained
-    at 96 pixels, with crops; smaller ones at 64, shifted, rotated and scaled instead. They are flipped where mirror
-    images look like the same class. Where classes differ by brightness or colour alone, which the stem normalises away,
-    and with --data.channels, there are plain patches. The length is what fits into `--minutes`, at most 300 epochs.
+    A ResNet of two units and three Transformer blocks: 0.65 million parameters. Images of 96 pixels and more are
+    trained at 96 pixels, with crops; smaller ones at 64, shifted, rotated and scaled instead. They are flipped where
+    mirror images look like the same class. Where classes differ by brightness or colour alone, which the stem
+    normalises away, and with --data.channels, there are plain patches. The length is what fits into `--minutes`, at
+    most 300 epochs.
 
     Accuracy in percent by CPU-seconds of one thread, on a loaded machine; one run each, seed 0. Beside it the same for
     patches of 16 with six blocks at 128 pixels (8 at 64), and the best of simple methods on pixels:
@@ -32,7 +33,8 @@ def folder() -> RunConfig:
     Command: vitral train folder --data.root photos
     Expect: 98 % on crops of nine photographs with 96 training images each, after 100 CPU-seconds (one run, no spread);
         guessing gives 11 %
-    Time: 10 minutes, or as --minutes says; less for few images, as 300 epochs are enough
+    Time: 10 minutes, or as --minutes says; less for few images, as 300 epochs are enough; a step took 0.15 to 0.2
+        seconds on one core of an AMD EPYC
     Source: measured here; the recipe is from no paper
     """
     return RunConfig(

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vitral.data.sources.source import Source
+from vitral.device import pick_device
 from vitral.evals.splits import final_split, running_split
 from vitral.train.assess import MAX_IMAGES, SOURCES
 from vitral.train.checkpointing.checkpoint import Checkpoints
@@ -16,6 +17,7 @@ from vitral.train.duration import Duration
 from vitral.train.evaluation import MAX_PROBE_IMAGES, MAX_THRESHOLD_IMAGES, evaluate_split, evenly_spaced
 from vitral.train.memory import check_memory
 from vitral.train.plan import Plan
+from vitral.train.pretrained_probe import choose_cached
 from vitral.train.resource_errors import translate_resource_errors
 from vitral.train.session import Session
 from vitral.train.steps import train_steps
@@ -40,6 +42,9 @@ EVALUATING = 1 / 6
 
 FINISH = 5.0
 """Seconds at the end of a run for the report, the plots and the simple methods, besides reading images."""
+
+PROBE = 30.0
+"""Seconds on a CPU for the linear probe of a pretrained model, if one is in the Hub's cache; on a GPU they are few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,10 +188,12 @@ def _images_read(config: RunConfig, data: Mapping[str, Source], split: str) -> i
 
 
 def _compared(config: RunConfig, data: Mapping[str, Source], split: str, cost: ReadingCost) -> float:
-    """Seconds in which the images for the simple methods are read."""
+    """Seconds in which the images for the simple methods are read, and a pretrained model is compared."""
     if config.data.source not in SOURCES or config.objective.evaluate_by != "labels":
         return 0.0
-    return sum(cost.seconds(min(MAX_IMAGES, len(data[name]))) for name in ("train", split))
+    reading = sum(cost.seconds(min(MAX_IMAGES, len(data[name]))) for name in ("train", split))
+    device = pick_device(config.train.device).type
+    return reading + (PROBE if device == "cpu" and choose_cached(device) is not None else 0.0)
 
 
 def _time_saving(session: Session) -> float:

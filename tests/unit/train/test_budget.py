@@ -72,7 +72,7 @@ def test_checkpoints_take_time():
     assert hourly.seconds(560) == 280 + 90 + 3 * 50 + 20
 
 
-def test_starting_readers_and_reading_images_are_told_apart():
+def test_starting_readers_is_separate_from_reading_images():
     cost = ReadingCost.of([3.0, 7.0], [64, 512])
     assert cost.seconds(512) == pytest.approx(7.0)
     assert cost.seconds(64) == pytest.approx(3.0)
@@ -152,6 +152,7 @@ def test_the_announced_time_is_the_time_taken(monkeypatch, costs, minutes, finis
     monkeypatch.setattr(budget, "evaluate_split", machine.evaluate_split)
     monkeypatch.setattr(budget, "Checkpoints", machine.checkpoints)
     monkeypatch.setattr(budget, "SOURCES", ("digits",))
+    monkeypatch.setattr(budget, "choose_cached", lambda _: None)
     config = tiny_run()
     train = replace(config.train, evaluate="10percent", epochs=40.0, steps=None)
     data_config = replace(config.data, val_fraction=val_fraction)
