@@ -21,7 +21,8 @@ def folder() -> RunConfig:
     most 300 epochs.
 
     Accuracy in percent by CPU-seconds of one thread, on a loaded machine; one run each, seed 0. Beside it the same for
-    patches of 16 with six blocks at 128 pixels (8 at 64), and the best of simple methods on pixels:
+    patches of 16 with six blocks at 128 pixels (8 at 64), and the best of simple methods on pixels. The second row is
+    without stochastic depth, emoji and icons without flips:
 
         images                  training  seconds  hybrid  patches  pixels
         emoji, 9 groups            3,024      332    85.1        -    81.5
