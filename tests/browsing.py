@@ -7,9 +7,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 __all__ = ["Visit", "chromium"]
+
+MILLISECONDS = 300_000
+"""Far beyond what a page takes, however busy the machine."""
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -22,7 +25,8 @@ def chromium() -> Iterator[Any]:
         pytest.skip("needs Chromium: apt-get install chromium")
     arguments = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments, timeout=MILLISECONDS)
+        expect.set_options(timeout=MILLISECONDS)
         yield browser
         browser.close()
 
@@ -32,6 +36,7 @@ class Visit:
 
     def __init__(self, browser: Any, url: str, **context: Any) -> None:
         self.context = browser.new_context(**context)
+        self.context.set_default_timeout(MILLISECONDS)
         self.page = self.context.new_page()
         self.requests: list[str] = []
         self.errors: list[str] = []

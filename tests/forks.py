@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,10 +137,12 @@ def pair(*arguments: str | Path, cwd: Path, script: Path | None = None, **variab
 
     For tests that are not about torchrun, which takes ten seconds to import what these processes have.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    reserved = socket.socket()  # bound, so that no connection of others takes the port before a process listens on it
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    port = str(reserved.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     common |= variables
     first, second = (start(*arguments, cwd=cwd, script=script, RANK=rank, LOCAL_RANK=rank, **common) for rank in "01")
+    weakref.finalize(first, reserved.close)
     return first, second

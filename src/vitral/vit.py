@@ -85,7 +85,7 @@ class Attention(nn.Module):
         self, *, width: int, num_heads: int, dropout: float, bias: bool = True, qk_norm: Factory = nn.Identity
     ) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.attention_dropout = num_heads, 0.0  # of the probabilities; `ViT` sets it
         self.qkv = FusedLinear(width, width, projections=3, bias=bias)  # an nn.Linear from d to 3 d
         self.q_norm, self.k_norm = qk_norm(width // num_heads), qk_norm(width // num_heads)
         self.proj, self.drop = nn.Linear(width, width), nn.Dropout(dropout)
@@ -95,7 +95,8 @@ class Attention(nn.Module):
         q, k = pos.rotate(q, k)
         bias = pos.bias(q)
         bias = None if bias is None else bias[:, :, queries]
-        out = F.scaled_dot_product_attention(q[:, :, queries], k, v, attn_mask=bias)
+        dropout = self.attention_dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(q[:, :, queries], k, v, attn_mask=bias, dropout_p=dropout)
         return self.drop(self.proj(rearrange(out, "b heads r k -> b r (heads k)")))
 
     def project_qkv(self, x: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b heads t k"], ...]:
@@ -144,9 +145,7 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
         self.card = None  # preprocessing, class names and provenance, set by training and loading
         width, pooled_width, hidden = config.width, config.pooled_width, config.representation_size
         norm = partial(nn.LayerNorm, width, eps=config.norm_eps)
-        patch_embed: Factory = PatchEmbed
-        if config.stem_stages is not None:
-            patch_embed = partial(HybridEmbed, **config.stem)
+        patch_embed: Factory = PatchEmbed if config.stem_stages is None else partial(HybridEmbed, **config.stem)
         self.patch_embed = patch_embed(
             channels=config.channels, patch_hw=config.patch_hw, width=width, bias=config.patch_bias
         )
@@ -244,6 +243,7 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
         c = self.config
         qk_norm = partial(nn.LayerNorm, eps=c.norm_eps) if c.qk_norm else nn.Identity
         attn = Attention(width=c.width, num_heads=c.num_heads, qk_norm=qk_norm, dropout=c.dropout, bias=c.qkv_bias)
+        attn.attention_dropout = c.attention_dropout
         block = Block(
             norm=partial(nn.LayerNorm, c.width, eps=c.norm_eps),
             attn=attn if axis is None else AxialAttention(attn, axis),

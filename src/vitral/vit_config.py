@@ -98,6 +98,8 @@ class ViTConfig:
     """Initial value of LayerScale; None: no LayerScale."""
     dropout: float = 0.0
     """Dropout after every dense layer except q, k and v, and after adding positions."""
+    attention_dropout: float = 0.0
+    """Dropout of the blocks' attention probabilities; the paper has none, and attention pooling has none."""
     patch_dropout: float = 0.0
     """Fraction of the patches that a training step drops."""
     drop_path: float = 0.0
@@ -115,7 +117,7 @@ class ViTConfig:
         check_minimum(self, 1, *sizes)
         check_minimum(self, 0, "num_registers")
         check_maximum(self, LARGEST)
-        check_fractions(self, "dropout", "patch_dropout", "drop_path")
+        check_fractions(self, "dropout", "attention_dropout", "patch_dropout", "drop_path")
         self.check_image(self.image_hw)
         if self.width % self.num_heads:
             raise UserError(f"width {self.width} is not divisible by {self.num_heads} heads")

@@ -1,12 +1,15 @@
 """`vitral study`: list, plan, a run to the end, and wrong use."""
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import vitral.commands.study
+import vitral.studies.runner
 import vitral.studies.runs
+import vitral.train.memory
 from cli.screen import Screen
 from tiny import tiny_run
 from vitral.data.config import DataConfig
@@ -45,6 +48,26 @@ def test_list_names_every_study(screen: Screen) -> None:
     assert [study["name"] for study in listed] == list(STUDIES)
     assert all(study["source"] and study["summary"] for study in listed)
     assert all(name in screen.run("study", "list") for name in STUDIES)
+
+
+@pytest.mark.parametrize(("jobs", "fix"), [("1", "use a machine with more"), ("2", "choose --jobs 1, or use")])
+def test_a_study_that_does_not_fit_into_memory(
+    screen: Screen, tmp_path: Path, tiny: None, monkeypatch: pytest.MonkeyPatch, jobs: str, fix: str
+) -> None:
+    """The message has flags that a study takes, and nothing is left behind."""
+    monkeypatch.setattr(vitral.train.memory, "free_memory", lambda _: 1)
+    # a process of its own would not see the stand-in
+    monkeypatch.setattr(vitral.studies.runner, "_in_parallel", vitral.studies.runner._in_turn)
+    error = screen.refusal("study", "positions", "--out", tmp_path / "out", "--seeds", "3", "--jobs", jobs)
+    assert error.startswith("rate 0.01, seed 3: batches of 64 images in 1 parts need about 0.0 GB, and cpu has 0.0 GB")
+    assert f": {fix}" in error
+    assert "--train" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_larger_sizes_of_a_study_name_the_smaller_ones() -> None:
+    options = Namespace(size="paper", jobs=2)
+    assert vitral.commands.study.memory_fix(options).startswith("choose a smaller --size or --jobs 1, or")
 
 
 @pytest.mark.slow

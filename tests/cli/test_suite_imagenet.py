@@ -1,7 +1,8 @@
-"""`vitral eval --suite imagenet` on small test sets in their authors' layout, with fixed predictions."""
+"""`vitral eval --suite imagenet` and `imagenet-c` on small sets in their authors' layout, with fixed predictions."""
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from torch import Tensor
 from cli.screen import Screen
 from vitral.card import ModelCard
 from vitral.data.images.preprocess import Preprocessing
+from vitral.datasets.originals.imagenet_c import CORRUPTIONS
 from vitral.models import create
 from vitral.serve.predictor import Predictor
+from vitral.suites.imagenet_c import CorruptionResult
 from vitral.weights.class_names.imagenet import imagenet_classes, imagenet_identifiers
 from vitral.weights.folder import save_model
 
@@ -180,3 +183,104 @@ def test_a_test_that_cannot_be_read_does_not_cost_the_others(screen: Screen, mod
 def skipped(screen: Screen, *words: str | Path) -> str:
     screen.run(*words, "--data.on-error", "skip")
     return screen.errors
+
+
+def write_corruption(folder: Path, wrong: dict[int, int] | None = None) -> None:
+    """Four images of each severity, of which as many as `wrong` says are predicted wrongly."""
+    for severity in range(1, 6):
+        for label in range(4):
+            shade = 90 if label < (wrong or {}).get(severity, 0) else label + 10
+            write_image(folder / str(severity) / IDS[label + 10] / "a.JPEG", shade)
+
+
+def test_corruption_errors_are_relative_to_alexnet(screen: Screen, model: Path, tmp_path: Path) -> None:
+    """In either layout, of folders alone or in those of the archives."""
+    write_corruption(tmp_path / "fog", {1: 0, 2: 1, 3: 2, 4: 3, 5: 4})
+    write_corruption(tmp_path / "noise" / "shot_noise", dict.fromkeys(range(1, 6), 2))
+    words = ("eval", model, "--suite", "imagenet-c", "--data.root", tmp_path, "--device", "cpu")
+    result = screen.json(*words, "--out", tmp_path / "table.csv")
+    shot_noise, fog = result["corruptions"]
+    assert (fog["corruption"], fog["group"], fog["errors"]) == ("fog", "weather", [0.0, 0.25, 0.5, 0.75, 1.0])
+    assert (fog["error"], fog["num_images"]) == (0.5, 20)
+    assert fog["ce"] == pytest.approx(0.5 / 0.819324)
+    assert shot_noise["ce"] == pytest.approx(0.5 / 0.894468)
+    assert (result["mean_error"], result["mce"]) == (0.5, None)
+    assert "has no gaussian_noise, impulse_noise" in screen.errors
+    assert "fog has 20 images here, and 250,000 when complete" in screen.errors
+    assert "fog: error 50.00%, CE 61.03%" in screen.errors
+    rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
+    assert rows[2][:9] == ["fog", "0.00%", "25.00%", "50.00%", "75.00%", "100.00%", "50.00%", "61.03%", "20"]
+    assert rows[3][:8] == ["mean", "25.00%", "37.50%", "50.00%", "62.50%", "75.00%", "50.00%", "-"]
+
+
+def test_the_mean_corruption_error_of_all_corruptions(screen: Screen, model: Path, tmp_path: Path) -> None:
+    for number, corruption in enumerate(CORRUPTIONS):
+        write_corruption(tmp_path / corruption.group / corruption.name, {3: number % 5})
+    words = ("eval", model, "--suite", "imagenet-c", "--data.root", tmp_path)
+    result = screen.json(*words)
+    expected = [number % 5 / 20 / corruption.alexnet for number, corruption in enumerate(CORRUPTIONS)]
+    assert [row["ce"] for row in result["corruptions"]] == pytest.approx(expected)
+    assert result["mce"] == pytest.approx(sum(expected) / 15)
+    assert f"{result['mce']:.2%} (mCE)" in screen.run(*words)
+
+
+@pytest.mark.parametrize(
+    ("name", "accuracy", "ce"),
+    [
+        ("brightness", 68.02, 56.64),
+        ("contrast", 39.06, 71.43),
+        ("defocus_blur", 38.75, 74.71),
+        ("elastic_transform", 45.25, 84.75),
+        ("fog", 45.83, 66.11),
+        ("frost", 38.14, 74.84),
+        ("gaussian_noise", 29.29, 79.77),
+        ("glass_blur", 26.79, 88.61),
+        ("impulse_noise", 23.81, 82.58),
+    ],
+)
+def test_corruption_errors_of_a_published_resnet(name: str, accuracy: float, ce: float) -> None:
+    """A ResNet-50 of 76.13 %: both numbers are published, and rounded to a hundredth."""
+    (corruption,) = (each for each in CORRUPTIONS if each.name == name)
+    error = 1 - accuracy / 100
+    result = CorruptionResult(corruption=corruption, errors=(error,) * 5, num_images=250_000, seconds=1.0)
+    assert 100 * result.ce == pytest.approx(ce, abs=0.015)
+
+
+def test_corrupted_images_are_not_cropped(
+    screen: Screen, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published ones are crops; a frame that the model's own crop would cut off stays."""
+    seen: list[Tensor] = []
+
+    def logits(self: Predictor, images: Tensor) -> Tensor:
+        seen.append(images)
+        return torch.zeros(len(images), 1000)
+
+    monkeypatch.setattr(Predictor, "logits", logits)
+    cropping = tmp_path / "cropping"
+    tiny = create("ViT-Ti/16", depth=1, image_size=16, num_classes=1000)
+    preprocessing = Preprocessing(image_size=(16, 16), channels=3, resize="crop", crop_ratio=0.5)
+    save_model(cropping, tiny, ModelCard(preprocessing=preprocessing, classes=NAMES))
+    for severity in range(1, 6):
+        write_image(tmp_path / "snow" / str(severity) / IDS[10] / "a.JPEG", 0, frame=True)
+    screen.json("eval", cropping, "--suite", "imagenet-c", "--data.root", tmp_path)
+    assert all(images[0, 0, 0, 0] > 150 for images in seen), "the red of the frame"
+
+
+def test_wrong_use_of_corruptions(screen: Screen, model: Path, trained: Path, tmp_path: Path) -> None:
+    words = ("eval", model, "--suite", "imagenet-c")
+    assert screen.refusal(*words) == "no folder is given: give the folder of ImageNet-C as --data.root"
+    assert f"{tmp_path} has no corruption of ImageNet-C" in screen.refusal(*words, "--data.root", tmp_path)
+    write_corruption(tmp_path / "fog")
+    error = screen.refusal("eval", trained, "--suite", "imagenet-c", "--data.root", tmp_path)
+    assert "--suite imagenet-c is for models of ImageNet's 1,000 classes" in error
+    write_corruption(tmp_path / "snow")
+    shutil.rmtree(tmp_path / "snow" / "2")
+    result = screen.json(*words, "--data.root", tmp_path, code=1)
+    assert [row["corruption"] for row in result["corruptions"]] == ["fog"]
+    assert result["mce"] is None
+    assert f"{tmp_path / 'snow'} has no folder 2" in result["failures"]["snow"]
+    shutil.rmtree(tmp_path / "snow")
+    write_image(tmp_path / "fog" / "2" / "n99999999" / "a.JPEG", 3)
+    error = screen.refusal_after_notes(*words, "--data.root", tmp_path)
+    assert "has the class n99999999, which is not one of ImageNet's" in error

@@ -49,6 +49,17 @@ def test_a_model_with_the_baselines(screen: Screen, digits_run: Path) -> None:
     assert result["means"]["model"]["mean"]["kNN"] == accuracy["model"]
 
 
+def test_few_shot_classifiers_in_one_table(screen: Screen, digits_run: Path) -> None:
+    words = ("eval", digits_run, "--suite", "fewshot", "--max-train", "500")
+    alone = {row["method"]: row["seeds"] for row in screen.json(*words)["tasks"]}
+    rows = screen.json(*words, "--few-shot", "least-squares", "knn", "logistic")["tasks"]
+    seeds = {row["method"]: row["seeds"] for row in rows}
+    assert alone.items() < seeds.items()
+    kinds = [f"{shots}-shot{kind}" for kind in ("", " kNN", " logistic") for shots in (1, 5, 10, 25)]
+    assert list(seeds) == kinds
+    assert all(min(seeds[f"25-shot{kind}"]) > 0.3 for kind in ("", " kNN", " logistic")), "chance is 0.1"
+
+
 def test_features_are_cached(screen: Screen, digits_run: Path) -> None:
     first = screen.json("eval", digits_run, "--suite", "fewshot", "--max-train", "500")
     files = {path: path.stat().st_mtime_ns for path in (digits_run / "features").iterdir()}
@@ -164,6 +175,8 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
         (("--suite", "knn", "--out", "no/table.md"), "no does not exist: make the folder"),
         (("--suite", "knn", "--cache", __file__), "is a file: give a folder with --cache"),
         (("--suite", "knn", "--grid"), "choose --suite fewshot, vtab-mini or vtab1k"),
+        (("--suite", "knn", "--few-shot", "logistic"), "choose --suite fewshot, vtab-mini or vtab1k"),
+        (("--suite", "fewshot", "--few-shot", "knn", "knn"), "--few-shot takes classifiers, each once"),
         (("--suite", "knn", "--max-train", "1"), "--max-train must be at least 2"),
         (("--suite", "vtab-mini", "--max-train", "50"), "every task of vtab-mini has 1,000 training images"),
         (("--suite", "vtab-mini", "--data.source", "digits"), "leave out --data.source"),

@@ -80,6 +80,7 @@ RUNS = {
     name: replace(config, optim=replace(config.optim, lr=0.1)) if config.optim.name == "sgd" else config
     for name, config in RUNS.items()
 }
+RUNS |= {f"{name}-sam": replace(RUNS[name], optim=replace(RUNS[name].optim, sam_rho=0.05)) for name in ("ddp", "fsdp")}
 
 
 def with_teacher(config: RunConfig, folder: Path) -> RunConfig:

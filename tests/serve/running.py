@@ -89,9 +89,9 @@ def wait_until_listening(service: Running) -> None:
             time.sleep(0.02)
 
 
-def slow_model(folder: Path) -> Path:
-    """A model that takes some milliseconds an image, saved in a folder."""
-    config = ViTConfig(image_size=160, patch_size=16, width=96, depth=12, num_heads=3, mlp_dim=384, num_classes=10)
+def slow_model(folder: Path, *, depth: int = 12) -> Path:
+    """A model that takes some milliseconds an image, in proportion to its depth, saved in a folder."""
+    config = ViTConfig(image_size=160, patch_size=16, width=96, depth=depth, num_heads=3, mlp_dim=384, num_classes=10)
     model = small_model(config)
     save_model(folder, model, model.card)
     return folder

@@ -6,22 +6,28 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from threading import Event
+from threading import Barrier
 
 import pytest
 
 from processes import SECONDS
 from serve.client import image_file
 from serve.running import Running, running, slow_model
+from vitral.serve import server
 from vitral.serve.server import bind, ignore_new_connections
 
 CLIENTS = 16
 
+PATIENT = ("--max-batch", "1", "--queue", "10000", "--timeout", "10m")
+"""Options of a service that computes one image after the other and refuses none."""
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    return str(slow_model(tmp_path / "slow"))
+    """Takes ten times as long for an image as the service for reading it."""
+    return str(slow_model(tmp_path / "slow", depth=96))
 
 
 def request(keep_alive: bool) -> bytes:
@@ -41,28 +47,64 @@ def status(connection: socket.socket) -> str:
     return received.split(b" ")[1].decode() if received.startswith(b"HTTP/1.1 ") else "lost"
 
 
-def load(service: Running, stopped: Event) -> Counter[str]:
-    """Sends one request a connection until connections are refused; what became of each."""
-    outcomes = Counter[str]()
+def load(service: Running, began: Barrier) -> Counter[str]:
+    """Sends one request a connection until connections are refused; what became of each.
+
+    `began` is passed when all clients have their first answers and have sent their second requests.
+    """
+    outcomes, content = Counter[str](), request(keep_alive=False)
     while True:
         try:
-            connection = socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS)
+            connection = service.connect()
         except ConnectionRefusedError:
             return outcomes
+        connected = time.monotonic()
         with connection:
-            if not stopped.is_set():
-                connection.sendall(request(keep_alive=False))
-                outcomes[status(connection)] += 1
-            else:
-                return outcomes
+            connection.sendall(content)
+            slow = time.monotonic() - connected > server.LINGER_SECONDS / 2
+            if outcomes.total() == 1:
+                began.wait(SECONDS)
+            outcome = status(connection)
+            if outcome != "lost" or not slow:  # the service waits no longer for a request of a busy machine
+                outcomes[outcome] += 1
+
+
+def fill(service: Running, least: int) -> list[socket.socket]:
+    """Connections whose requests the service has read, at least so many of which wait for their answers."""
+    connections: list[socket.socket] = []
+    end = time.monotonic() + SECONDS
+    while True:
+        assert time.monotonic() < end
+        answered = sum(" POST /v1/predict " in line for line in tuple(service.log))
+        waiting = service.figure("vitral_queue_images", model="slow")
+        if waiting + answered < len(connections):
+            continue
+        if waiting >= least:
+            return connections
+        for _ in range(4 * least // 3):
+            connections.append(service.connect())
+            connections[-1].sendall(request(keep_alive=True))
+
+
+def readiness(probe: HTTPConnection) -> int | None:
+    """The status of `/readyz` over one connection; None if the service has closed it."""
+    try:
+        probe.request("GET", "/readyz")
+        response = probe.getresponse()
+        response.read()
+    except (ConnectionError, HTTPException):
+        return None
+    return response.status
 
 
 def test_no_accepted_request_is_lost(tmp_path: Path, model: str) -> None:
-    stopped = Event()
+    began = Barrier(CLIENTS + 1)
     with running(tmp_path, model) as service, ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(load, service, stopped) for _ in range(CLIENTS)]
-        time.sleep(1.0)
-        service.process.send_signal(signal.SIGTERM)
+        clients = [pool.submit(load, service, began) for _ in range(CLIENTS)]
+        try:
+            began.wait(SECONDS)
+        finally:
+            service.process.send_signal(signal.SIGTERM)
         outcomes = sum((client.result(SECONDS) for client in clients), Counter[str]())
         assert service.process.wait(SECONDS) == 0
     assert set(outcomes) == {"200"}, outcomes
@@ -89,33 +131,26 @@ def test_connections_that_wait_survive_and_later_ones_are_not_made() -> None:
 
 
 def test_what_is_queued_is_finished_and_health_says_that_the_end_is_near(tmp_path: Path, model: str) -> None:
-    with running(tmp_path, model, "--max-batch", "1") as service:
-        connections = [service.connect() for _ in range(20)]
-        for connection in connections:
-            connection.sendall(request(keep_alive=True))
-        probe = service.connect()
-        end = time.monotonic() + SECONDS
-        while service.figure("vitral_queue_images", model="slow") < 5:
-            assert time.monotonic() < end
+    with running(tmp_path, model, *PATIENT, "--drain", "10m") as service:
+        probe = HTTPConnection("127.0.0.1", service.port, timeout=SECONDS)
+        probe.auto_open = 0  # no other connection, if this one is closed
+        probe.connect()
+        connections = fill(service, 15)
         service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.15)
-        probe.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert status(probe) in ("503", "lost")  # lost if the machine was slower than the linger
+        end = time.monotonic() + SECONDS
+        while (ready := readiness(probe)) == 200:  # the service has not noticed the signal
+            assert time.monotonic() < end
+        assert ready in (503, None)  # None if the machine was slower than the linger
         # kept-alive connections end with their answer
-        assert [status(connection) for connection in connections] == ["200"] * 20
+        assert {status(connection) for connection in connections} == {"200"}
         assert service.process.wait(SECONDS) == 0
         for connection in [*connections, probe]:
             connection.close()
 
 
 def test_requests_beyond_the_time_to_drain_are_refused(tmp_path: Path, model: str) -> None:
-    with running(tmp_path, model, "--max-batch", "1", "--drain", "1s", "--timeout", "10m") as service:
-        connections = [service.connect() for _ in range(200)]
-        for connection in connections:
-            connection.sendall(request(keep_alive=False))
-        end = time.monotonic() + SECONDS
-        while service.figure("vitral_queue_images", model="slow") < 150:
-            assert time.monotonic() < end
+    with running(tmp_path, model, *PATIENT, "--drain", "1s") as service:
+        connections = fill(service, 150)
         assert service.stop() == 0
         outcomes = Counter(status(connection) for connection in connections)
         assert set(outcomes) <= {"200", "503"}, outcomes

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from chaos.services import alive
 from processes import SECONDS, wrong_use
 from serve.client import image_file
 from serve.running import Running, running, slow_model
@@ -86,11 +87,11 @@ def test_workers_end_with_the_service(tmp_path: Path) -> None:
     with running(tmp_path, str(slow_model(tmp_path / "slow")), "--workers", "1") as service:
         before = workers(service)
         assert service.stop() == 0
-        assert not any(Path(f"/proc/{worker}").exists() for worker in before)
+        assert not any(alive(worker) for worker in before)
     with running(tmp_path, "slow", "--workers", "1") as service:
         before = workers(service)
         service.process.kill()
-        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in before))
+        wait_until(lambda: not any(alive(worker) for worker in before))
 
 
 def test_a_model_that_a_worker_cannot_load_is_one_sentence(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ VARIANTS: dict[str, Architecture] = {
     "representation layer": replace(PLAIN, representation_size=12, head_bias=-6.9),
     "hybrid of a root": replace(PLAIN, stem_stages=(), **HYBRID),
     "hybrid of two stages": replace(PLAIN, stem_stages=(1, 2), image_size=16, **{**HYBRID, "patch_size": 8}),
-    "dropouts": replace(PLAIN, dropout=0.2, patch_dropout=0.5, drop_path=0.4),
+    "dropouts": replace(PLAIN, dropout=0.2, attention_dropout=0.3, patch_dropout=0.5, drop_path=0.4),
     "subsets": replace(PLAIN, drop_path=0.5, drop_path_form="batch"),
     "axial, stochastic depth": replace(PLAIN, attention="axial", pool="gap", drop_path=0.4),
     "BiT": ResNetConfig(image_size=16, channels=1, stages=(1, 1), root_width=32, num_classes=10),

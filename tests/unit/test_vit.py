@@ -184,6 +184,7 @@ def test_a_name_gives_its_sizes_and_accepts_overrides() -> None:
         ({"dropout": 1.0}, "dropout must be in [0, 1), not 1.0"),
         ({"dropout": -0.1}, "dropout must be in [0, 1), not -0.1"),
         ({"dropout": math.nan}, "dropout must be in [0, 1), not nan"),
+        ({"attention_dropout": 1.0}, "attention_dropout must be in [0, 1), not 1.0"),
         ({"image_size": 0}, "image and patch size must be at least 1 pixel, not 0x0 and 16x16"),
         ({"patch_size": (16, 0)}, "image and patch size must be at least 1 pixel, not 224x224 and 16x0"),
         ({"channels": 0}, "channels must be at least 1, not 0"),

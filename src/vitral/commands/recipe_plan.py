@@ -135,7 +135,7 @@ def plan_there(config: RunConfig, steps: int, device: Device, *, mfu: float) -> 
     """Time by the operations, memory by the estimate that training makes."""
     memory = estimate_memory(with_gpu(config), device=torch.device("cuda"))
     usable = int(USABLE * device.memory)
-    macs = round(cost(config.model.architecture).macs * images_worth(config))
+    macs = round(cost(config.model.architecture).macs * images_worth(config) * config.optim.passes)
     rate = throughput(macs, device=device, devices=1, utilisation=mfu)
     hours = steps * config.train.batch_size / rate / 3600
     needed = memory.needed(config.train.accumulate)

@@ -20,6 +20,7 @@ from vitral.studies.runner import run_arms
 from vitral.studies.study import Arm, Study
 from vitral.train.config import RunConfig
 from vitral.train.interrupts import Interrupted
+from vitral.train.resource_errors import NotEnoughMemory
 
 __all__ = ["main"]
 
@@ -45,6 +46,8 @@ def main(options: argparse.Namespace) -> None:
     except Interrupted as stop:
         note(f"{stop}; the same command resumes the study")
         raise SystemExit(128 + stop.signum) from None
+    except NotEnoughMemory as error:
+        raise UserError(f"{error.problem}: {memory_fix(options)}") from error
     result = collect(study, options.size, seeds=options.seeds, arms=arms, runs=runs)
     write_results(result, folder)
     draw_study(result, folder)
@@ -53,6 +56,12 @@ def main(options: argparse.Namespace) -> None:
     else:
         print_result(result)
         print(printable(f"results and figure are in {folder}"))
+
+
+def memory_fix(options: argparse.Namespace) -> str:
+    """What helps a study that does not fit into memory; its batches are those of the paper or of the study."""
+    flags = ["a smaller --size"] * (options.size != "mini") + ["--jobs 1"] * (options.jobs > 1)
+    return f"choose {' or '.join(flags)}, or use a machine with more" if flags else "use a machine with more"
 
 
 def changed(arms: list[Arm], options: argparse.Namespace) -> list[Arm]:

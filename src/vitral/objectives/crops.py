@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from vitral.objectives.colours import NUM_COLOUR_DRAWS, Colours, change_colours
 from vitral.objectives.prng import uniforms
 
 __all__ = ["crop_boxes", "random_resized_crop"]
@@ -15,7 +16,10 @@ MAX_ASPECT = 4 / 3
 """Largest ratio of a crop's sides."""
 
 NUM_DRAWS = 7
-"""Random numbers of each crop: area, aspect, left, top, flip, brightness, contrast."""
+"""Random numbers of each crop: area, aspect, left, top, flip, brightness, contrast; those of `Colours` follow."""
+
+PLAIN = Colours()
+"""Every crop is jittered, and nothing else."""
 
 
 def random_resized_crop(
@@ -26,8 +30,10 @@ def random_resized_crop(
     area: tuple[float, float],
     size: tuple[int, int],
     jitter: float,
+    colours: Colours = PLAIN,
 ) -> Float[Tensor, "b c p q"]:
-    """A random crop of each image, resized, flipped half the time, with jittered brightness and contrast.
+    """A random crop of each image, resized, flipped half the time, with jittered brightness and contrast, and then with
+    other changes of its colours.
 
     Args:
         images: values in 0..1.
@@ -36,8 +42,10 @@ def random_resized_crop(
         area: smallest and largest area, as fractions of the image.
         size: height and width of the result in pixels.
         jitter: brightness and contrast are multiplied by a number within this distance of 1.
+        colours: the other changes, and how often crops are jittered.
     """
-    draws = uniforms(keys, NUM_DRAWS, stream=index)
+    draws = uniforms(keys, NUM_DRAWS + NUM_COLOUR_DRAWS, stream=index)
+    draws, colour_draws = draws.split([NUM_DRAWS, NUM_COLOUR_DRAWS], dim=1)
     left, top, width, height = crop_boxes(draws, area, aspect=images.shape[3] / images.shape[2]).unbind(1)
     sign = torch.where(draws[:, 4] < 0.5, -1.0, 1.0)
     zero = torch.zeros_like(left)
@@ -46,9 +54,11 @@ def random_resized_crop(
     y = torch.stack([zero, height, 2 * top + height - 1], dim=1)
     grid = F.affine_grid(torch.stack([x, y], dim=1), [len(images), images.shape[1], *size], align_corners=False)
     crops = F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
-    brightness, contrast = (1 + jitter * (2 * draws[:, 5:] - 1)).to(images.dtype)[:, :, None, None, None].unbind(1)
+    factors = torch.where(colour_draws[:, :1] < colours.jitter_probability, 1 + jitter * (2 * draws[:, 5:] - 1), 1.0)
+    brightness, contrast = factors.to(images.dtype)[:, :, None, None, None].unbind(1)
     means = crops.mean((1, 2, 3), keepdim=True)
-    return (((crops - means) * contrast + means) * brightness).clamp(0, 1)
+    crops = (((crops - means) * contrast + means) * brightness).clamp(0, 1)
+    return change_colours(crops, colour_draws, colours)
 
 
 def crop_boxes(draws: Float[Tensor, "b n"], area: tuple[float, float], *, aspect: float = 1.0) -> Float[Tensor, "b 4"]:

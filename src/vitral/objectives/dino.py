@@ -23,6 +23,7 @@ from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
 from vitral.models import Model
 from vitral.objectives.assignment import Centre, koleo, sinkhorn
+from vitral.objectives.colours import Colours
 from vitral.objectives.crops import random_resized_crop
 from vitral.objectives.entry import BuildContext, EvaluateBy, RunSettings, require_pictures
 from vitral.objectives.objective import Panel
@@ -39,7 +40,11 @@ MASK_STREAM = 100
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """The crops of an image that are compared. The defaults are DINO's."""
+    """The crops of an image that are compared. Numbers and areas are DINO's, and so are the colours of recipe `dino`.
+
+    Raises:
+        UserError: a value is out of range.
+    """
 
     num_local: int = 8
     """Local crops, beside the two global ones."""
@@ -50,9 +55,39 @@ class CropConfig:
     local_area: tuple[float, float] = (0.05, 0.4)
     """Smallest and largest area of a local crop, as fractions of the image."""
     jitter: float = 0.4
-    """Each crop's brightness and contrast are multiplied by a number within this distance of 1. DINO's changes of hue,
-    blur and solarisation are left out.
-    """
+    """Each crop's brightness and contrast are multiplied by a number within this distance of 1."""
+    jitter_probability: float = 1.0
+    """Probability of changing a crop's brightness, contrast, saturation and hue."""
+    saturation: float = 0.0
+    """Largest relative change of saturation."""
+    hue: float = 0.0
+    """Largest shift of the hue, as a fraction of the circle of hues."""
+    grey: float = 0.0
+    """Probability of turning a crop grey."""
+    blur: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Probability of a Gaussian blur of 0.1 to 2 pixels, of the first and second global crop and of local crops."""
+    solarise: float = 0.0
+    """Probability of inverting the bright half of the second global crop's values."""
+
+    def __post_init__(self) -> None:
+        probabilities = (self.jitter_probability, self.grey, *self.blur, self.solarise)
+        if not all(0 <= probability <= 1 for probability in (*probabilities, self.jitter, self.saturation)):
+            raise UserError(
+                "--objective.crops.jitter, jitter-probability, saturation, grey, blur and solarise must be from 0 to 1"
+            )
+        if not 0 <= self.hue <= 0.5:
+            raise UserError(f"--objective.crops.hue must be from 0 to 0.5, half the circle of hues, not {self.hue}")
+
+    def colours(self, index: int) -> Colours:
+        """How the colours of a crop change; the first two are global."""
+        return Colours(
+            jitter_probability=self.jitter_probability,
+            saturation=self.saturation,
+            hue=self.hue,
+            grey=self.grey,
+            blur=self.blur[min(index, 2)],
+            solarise=self.solarise if index == 1 else 0.0,
+        )
 
 
 @renamed(keys={"views": "crops", "masked_share": "masked_fraction"})
@@ -151,6 +186,12 @@ class DINOLearner(Learner):
         self.teacher_temperature = nn.Buffer(torch.tensor(config.teacher_temperature[0]))
         self.crop_sizes = (inner.image_hw, local_size(config.crops, inner.image_hw, inner.patch_hw))
 
+    def train(self, mode: bool = True) -> "DINOLearner":
+        """As for any module, but the teacher drops nothing: neither values nor, at random, its blocks."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
     def models(self) -> tuple[ViT, ViT]:
         """See `Learner`: the teacher is evaluated and saved."""
         return self.teacher, self.encoder
@@ -203,7 +244,15 @@ class DINOLearner(Learner):
             if not indices:
                 return unit_range.new_zeros(0, unit_range.shape[1], *size)
             parts = [
-                random_resized_crop(unit_range, keys, index=index, area=area, size=size, jitter=config.jitter)
+                random_resized_crop(
+                    unit_range,
+                    keys,
+                    index=index,
+                    area=area,
+                    size=size,
+                    jitter=config.jitter,
+                    colours=config.colours(index),
+                )
                 for index in indices
             ]
             return self.preprocessing.from_unit_range(torch.cat(parts))

@@ -86,6 +86,7 @@ class MAELearner(Learner):
                 num_classes=inner.channels * inner.patch_hw[0] * inner.patch_hw[1],
                 representation_size=None,
                 dropout=0.0,
+                attention_dropout=0.0,
                 drop_path=0.0,
             )
         )

@@ -7,6 +7,7 @@ from torch import Tensor
 __all__ = ["sample_without_replacement", "uniforms"]
 
 STEP = 0x9E3779B97F4A7C15 - 2**64
+STEP_HIGH, STEP_LOW = STEP >> 32, STEP & (2**32 - 1)
 FIRST, SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 """SplitMix64's constants as signed integers; signed and unsigned products overflow to the same bits."""
 
@@ -24,7 +25,9 @@ def uniforms(keys: Int64[Tensor, " b"], count: int, *, stream: int) -> Float32[T
     """
     assert count < STREAM_LENGTH
     start = stream * STREAM_LENGTH + 1
-    state = keys[:, None] + torch.arange(start, start + count, device=keys.device) * STEP
+    numbers = torch.arange(start, start + count, device=keys.device)
+    # times STEP, in halves: torch.compile computes with the numbers of `arange` exactly, and refuses to overflow
+    state = keys[:, None] + ((numbers * STEP_HIGH) << 32) + numbers * STEP_LOW
     state = (state ^ _shift_right(state, 30)) * FIRST
     state = (state ^ _shift_right(state, 27)) * SECOND
     return _shift_right(state ^ _shift_right(state, 31), 40).to(torch.float32) * 2.0**-24

@@ -1,6 +1,7 @@
 """Self-distillation: DINO's pre-training, and a version that takes minutes."""
 
 from dataclasses import replace
+from typing import Any
 
 from vitral.data.config import DataConfig
 from vitral.models import architecture
@@ -12,6 +13,12 @@ from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
 
 __all__ = ["dino", "fashion_mnist_dino"]
+
+
+COLOURS: dict[str, Any] = dict(
+    jitter_probability=0.8, saturation=0.2, hue=0.1, grey=0.2, blur=(1.0, 0.1, 0.5), solarise=0.2
+)
+"""Changes of the crops' colours in the authors' code, beside the jitter of 0.4."""
 
 
 def dino(model: str = "ViT-S/16") -> RunConfig:
@@ -38,7 +45,7 @@ def dino(model: str = "ViT-S/16") -> RunConfig:
         model=ModelSetup(architecture=architecture(model, gelu="erf", drop_path=0.1)),
         data=DataConfig(source="images", workers=WORKERS),
         preprocessing=centre_crop(interpolation="bicubic", **IMAGENET),
-        objective=DINOConfig(),
+        objective=DINOConfig(crops=CropConfig(**COLOURS)),
         optim=OptimConfig(lr=2e-3, weight_decay=0.04, clip=3.0),
         schedule=ScheduleConfig(decay="cosine", warmup="10epochs", end=1e-6),
         train=TrainConfig(batch_size=1024, epochs=100.0, evaluate="5epochs", log="50steps"),

@@ -45,7 +45,7 @@ def finetune(weights: Path | None = None, **options: Any) -> RunConfig:
             raise UserError(flags_of_training(str(error))) from None
         assert trained.card is not None
         architecture, preprocessing = trained.config, trained.card.preprocessing
-    plain = dict(representation_size=None, dropout=0.0, head_bias=0.0)
+    plain = dict(representation_size=None, dropout=0.0, attention_dropout=0.0, head_bias=0.0)
     changes = {
         name: value for name, value in plain.items() if hasattr(architecture, name)
     }  # of these, a ResNet has only the head

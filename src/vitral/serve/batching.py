@@ -46,6 +46,8 @@ class BatchStats:
     """Time that the computation took."""
     num_threads: int = 1
     """Batches that are computed at a time, this one included, while enough items wait."""
+    warm_up: bool = False
+    """Whether it was a model's first batch, which counts as one item but takes the time of several."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -107,6 +107,7 @@ class Engine:
             UserError: the model cannot be served so.
         """
         self.predictor, self.config = predictor, config
+        self._report, self._warm = observe, False
         self.facts = _facts(predictor, compiled=config.compile)
         if config.compile:
             predictor.model.compile(dynamic=True)
@@ -115,7 +116,7 @@ class Engine:
             name=f"model {name}",
             max_batch=config.max_batch,
             max_wait=config.max_wait,
-            observe=observe,
+            observe=self._observe,
             num_threads=num_threads,
             initializer=partial(torch.set_num_threads, _num_cores() // num_threads),
         )
@@ -169,6 +170,11 @@ class Engine:
             # without the pixels: futures that know each other stay in memory for a while
             finish = partial(_finish, outcome, upload.name, read.sha256, read.picture)
             job.add_done_callback(partial(self._readers.submit, finish) if drawn else finish)
+
+    def _observe(self, stats: BatchStats) -> None:
+        """Reports a batch. Nothing else is submitted until the warm-up is done, so that it is the first one."""
+        self._report(stats if self._warm else replace(stats, warm_up=True))
+        self._warm = True
 
     def _warm_up(self, items: list[None]) -> list[None]:
         """Starts the decoders, and compares the speeds of several images and of one, both of which are compiled.

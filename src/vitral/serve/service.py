@@ -47,8 +47,8 @@ class Service:
         return self._pool.ready(self.name)
 
     def observe(self, stats: BatchStats) -> None:
-        """Remembers the speed of all threads and processes together, for refusals."""
-        if stats.computed:
+        """Remembers the speed of all threads and processes together, for refusals; the warm-up says nothing of it."""
+        if stats.computed and not stats.warm_up:
             num_threads = max(self.config.workers, 1) * stats.num_threads
             rate = num_threads * stats.computed / max(stats.seconds, 1e-6)
             self._rate += (rate - self._rate) / 8 if self._rate else rate

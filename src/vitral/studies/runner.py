@@ -46,6 +46,7 @@ def run_arms(
 
     Raises:
         Interrupted: a signal came; the running runs are saved.
+        NotEnoughMemory: a run does not fit into memory; the message names no fix.
         UserError: the data is missing or cannot be read, or a process was killed.
     """
     planned = plan_runs(arms, metrics=tuple(metrics), seeds=seeds, folder=folder / RUNS)

@@ -17,6 +17,7 @@ from vitral.studies.measures import few_shot_accuracy, images_per_second, larges
 from vitral.studies.study import FEW_SHOT, LARGEST_BATCH, SPEED, TOP1, TRANSFER, UNTRAINED, Arm
 from vitral.train.config import RunConfig
 from vitral.train.fit import fit
+from vitral.train.resource_errors import NotEnoughMemory
 
 __all__ = ["RESULT", "PlannedRun", "RunResult", "plan_runs", "read_result", "train_run"]
 
@@ -140,6 +141,7 @@ def train_run(run: PlannedRun) -> RunResult:
 
     Raises:
         Interrupted: a signal came; the run is saved.
+        NotEnoughMemory: it does not fit into memory.
         UserError: the data is missing or cannot be read, or another process trains the run.
     """
     if (done := run.result()) is not None:
@@ -155,6 +157,8 @@ def train_run(run: PlannedRun) -> RunResult:
                 measured[metric] = _measure(run, metric)
     except Diverged as error:
         failure, measured = str(error), {}
+    except NotEnoughMemory as error:
+        raise NotEnoughMemory(f"{run.label}: {error.problem}") from error
     seconds = None if resumed else time.perf_counter() - started
     result = RunResult(metrics=measured, seconds=seconds, failure=failure)
     run.folder.mkdir(exist_ok=True)

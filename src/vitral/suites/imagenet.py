@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vitral.data.config import DataConfig
-from vitral.data.images.preprocess import PixelBatch
+from vitral.data.images.preprocess import PixelBatch, Preprocessing
 from vitral.data.sources.source import Subset
 from vitral.datasets.originals.imagenet_tests import TESTS, Right, TestSet
 from vitral.distributed.world import World
@@ -20,7 +20,7 @@ from vitral.evals.loop import check_finite
 from vitral.evals.predictions import predict_all
 from vitral.serve.predictor import Predictor
 
-__all__ = ["ImageNetResult", "evaluate_imagenet"]
+__all__ = ["ImageNetResult", "discard", "evaluate_imagenet", "evaluate_test_set", "folder_of_tests"]
 
 Classifier = Callable[[PixelBatch], Float[Tensor, "b classes"]]
 """From images to logits."""
@@ -65,11 +65,11 @@ def evaluate_imagenet(
     Raises:
         UserError: the folder has no test set, or none can be read.
     """
-    root = _folder(data)
+    root = folder_of_tests(data, title="ImageNet's test sets")
     present = [test for test in TESTS if (root / test.place).exists()]
     if not present:
         raise UserError(f"{root} has none of {', '.join(test.place for test in TESTS)}: put one there")
-    log = log if world.is_main else _discard
+    log = log if world.is_main else discard
     for test in TESTS:
         if test not in present:
             log(f"skipped: {test.title} needs {test.place} in {root}, from {test.origin}")
@@ -77,7 +77,7 @@ def evaluate_imagenet(
     failures: dict[str, str] = {}
     for test in present:
         try:
-            result = _evaluate(predictor, test.open(root, identifiers), test.title, data, world, log=log)
+            result = evaluate_test_set(predictor, test.open(root, identifiers), test.title, data, world, log=log)
         except UserError as error:
             if len(present) == len(failures) + 1:
                 raise
@@ -90,27 +90,56 @@ def evaluate_imagenet(
     return results, failures
 
 
-def _folder(data: DataConfig) -> Path:
+def folder_of_tests(data: DataConfig, *, title: str) -> Path:
+    """The folder of `--data.root`.
+
+    Args:
+        data: names it.
+        title: what is in it, for errors.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     if data.root is None or not data.root.is_dir():
         reason = "no folder is given" if data.root is None else f"{data.root} is not a folder"
-        raise UserError(f"{reason}: give the folder of ImageNet's test sets as --data.root")
+        raise UserError(f"{reason}: give the folder of {title} as --data.root")
     return data.root
 
 
-def _discard(_: str) -> None:
+def discard(_: str) -> None:
     """Logs nothing."""
 
 
-def _evaluate(
-    predictor: Predictor, test: TestSet, title: str, data: DataConfig, world: World, *, log: Callable[[str], None]
+def evaluate_test_set(
+    predictor: Predictor,
+    test: TestSet,
+    title: str,
+    data: DataConfig,
+    world: World,
+    *,
+    log: Callable[[str], None],
+    preprocessing: Preprocessing | None = None,
 ) -> ImageNetResult:
-    """Top-1 and top-5 accuracy over the images that have a correct class."""
+    """Top-1 and top-5 accuracy over the images that have a correct class. Called by all processes.
+
+    Args:
+        predictor: a classifier of ImageNet's 1,000 classes.
+        test: the images.
+        title: of the result.
+        data: how to read images.
+        world: the processes that share the work.
+        log: receives a sentence for each image that cannot be read.
+        preprocessing: by default the model's.
+
+    Raises:
+        UserError: an image cannot be read, unless `data.on_error` is skip, or the model's outputs are not finite.
+    """
     start = time.perf_counter()
     labelled = np.flatnonzero((test.right >= 0).any(1))
     predictions = predict_all(
         _restricted(predictor.logits, test.among),
         Subset(source=test.source, indices=labelled),
-        preprocessing=predictor.card.preprocessing,
+        preprocessing=preprocessing or predictor.card.preprocessing,
         data=data,
         world=world,
     )

@@ -159,7 +159,7 @@ class SuiteRunner:
         Raises:
             UserError: every task failed, and there is no score.
         """
-        for title, task in self.tasks.items() if "fewshot" in methods else ():
+        for title, task in self.tasks.items() if {*methods} & {*SEEDED_METHODS} else ():
             if (size := task.smallest_class_size()) < max(SHOTS):
                 self.log(f"{title}: the smallest class has {size} training images; more shots use all of them")
         self._for_each_task(self.extractors, partial(self._evaluate, methods=methods, seeds=seeds))

@@ -1,4 +1,4 @@
-"""Transfer evaluation of frozen features on one task: kNN, linear probe, few-shot least squares, retrieval."""
+"""Transfer evaluation of frozen features on one task: kNN, linear probe, few-shot classifiers, retrieval."""
 
 import statistics
 import time
@@ -16,6 +16,7 @@ from vitral.evals.linear import linear_predictions
 from vitral.evals.retrieval import retrieval
 
 __all__ = [
+    "FEW_SHOT",
     "GRID_SUFFIX",
     "METHODS",
     "RETRIEVAL",
@@ -33,8 +34,14 @@ NUM_NEIGHBOURS = (1, 5, 10, 20, 50, 100)
 RETRIEVAL = "retrieval"
 """The suite that ranks images instead of classifying them."""
 
-SEEDED_METHODS = ("fewshot",)
-"""Suites that train on a random sample of the images."""
+FEW_SHOT = {"least-squares": "fewshot", "knn": "fewshot-knn", "logistic": "fewshot-logistic"}
+"""Methods that train on a few images of each class, by their classifier."""
+
+SEEDED_METHODS = tuple(FEW_SHOT.values())
+"""Methods that train on a random sample of the images."""
+
+FEW_SHOT_STRENGTH = 1.0
+"""Inverse strength of few-shot logistic regression (scikit-learn's C); one image per class leaves none to select it."""
 
 GRID_SUFFIX = " grid"
 """Suffix of few-shot methods whose strength is selected over all tasks."""
@@ -87,7 +94,7 @@ def evaluate_features(method: str, features: TaskFeatures, *, seeds: Sequence[in
     """
     if method == RETRIEVAL:
         return _evaluate_retrieval(features)
-    if method == "linear":
+    if method in ("linear", FEW_SHOT["logistic"]):
         import_module("sklearn.linear_model")  # the import takes seconds, which are not part of the evaluation
     scores = []
     for name, classify in METHODS[method].items():
@@ -158,6 +165,9 @@ def group_means(scores: Mapping[str, Mapping[str, Score]], groups: Mapping[str, 
 Classify = Callable[[TaskFeatures, Sequence[int]], list[Int64[Tensor, " m"]]]
 """From features and seeds to the predicted classes of the test images, once per seed or once in all."""
 
+FewShotPredict = Callable[[Tensor, Tensor, Tensor, int], Int64[Tensor, " m"]]
+"""From training features, their labels, test features and the number of classes to the predicted classes."""
+
 
 def _knn(features: TaskFeatures, _: Sequence[int]) -> list[Int64[Tensor, " m"]]:
     """The number of neighbours is selected on the validation images; then all images vote."""
@@ -173,22 +183,41 @@ def _linear(features: TaskFeatures, _: Sequence[int]) -> list[Int64[Tensor, " m"
     return [linear_predictions(trainval.features, trainval.labels, features.test.features)]
 
 
-def _few_shot(shots: int) -> Classify:
+def _few_shot(shots: int, predict: FewShotPredict) -> Classify:
     def classify(features: TaskFeatures, seeds: Sequence[int]) -> list[Int64[Tensor, " m"]]:
         trainval, num_classes = features.trainval, features.num_classes
         predictions = []
         for seed in seeds:
             rows = sample_few_shot(trainval.labels, shots, num_classes=num_classes, seed=seed)
             train, labels = trainval.features[rows], trainval.labels[rows]
-            predictions.append(few_shot_predictions(train, labels, features.test.features, num_classes=num_classes)[0])
+            predictions.append(predict(train, labels, features.test.features, num_classes))
         return predictions
 
     return classify
 
 
+def _least_squares(train: Tensor, labels: Tensor, test: Tensor, num_classes: int) -> Int64[Tensor, " m"]:
+    return few_shot_predictions(train, labels, test, num_classes=num_classes)[0]
+
+
+def _logistic(train: Tensor, labels: Tensor, test: Tensor, _: int) -> Int64[Tensor, " m"]:
+    return linear_predictions(train, labels, test, strengths=(FEW_SHOT_STRENGTH,))
+
+
+def _nearest(k: int) -> FewShotPredict:
+    """As many neighbours vote as there are images of a class."""
+
+    def predict(train: Tensor, labels: Tensor, test: Tensor, num_classes: int) -> Int64[Tensor, " m"]:
+        return knn_predictions(train, labels, test, ks=(k,), num_classes=num_classes)[k]
+
+    return predict
+
+
 METHODS: dict[str, dict[str, Classify]] = {
     "knn": {"kNN": _knn},
     "linear": {"linear": _linear},
-    "fewshot": {f"{shots}-shot": _few_shot(shots) for shots in SHOTS},
+    "fewshot": {f"{shots}-shot": _few_shot(shots, _least_squares) for shots in SHOTS},
+    "fewshot-knn": {f"{shots}-shot kNN": _few_shot(shots, _nearest(shots)) for shots in SHOTS},
+    "fewshot-logistic": {f"{shots}-shot logistic": _few_shot(shots, _logistic) for shots in SHOTS},
 }
-"""Classifiers by the name of their suite, then by the name of their score."""
+"""Classifiers by the name of their method, then by the name of their score."""

@@ -187,6 +187,8 @@ class RunConfig:
             raise UserError(
                 "a linear probe allows no LoRA adapters and no EMA: set --model.lora-rank None --train.ema None"
             )
+        if self.model.probe and self.optim.sam_rho is not None:
+            raise UserError("a linear probe has one minimum, sharp or not: leave out --optim.sam-rho")
         if self.model.lora_rank is not None and self.model.weights is None:
             raise UserError("LoRA adapts a pretrained model: set --model.weights, or remove --model.lora-rank")
         if self.model.reading and self.model.weights is None:

@@ -31,9 +31,10 @@ def supports_kernels(device: torch.device) -> bool:
 def use_kernels(model: nn.Module) -> None:
     """Makes attention and MLPs of a model train with the kernels; results stay the same but for rounding.
 
-    Layers that are not plain (normalised queries, no bias, adapters, another activation) stay as they are. So do calls
-    that the kernels are not written for: without gradients, in float32, with positions in attention, of few or many
-    tokens. Parameter names stay the same. Copy the model before, because a copy made later would call its layers.
+    Layers that are not plain (normalised queries, no bias, dropout of attention, adapters, another activation) stay as
+    they are. So do calls that the kernels are not written for: without gradients, in float32, with positions in
+    attention, of few or many tokens. Parameter names stay the same. Copy the model before, because a copy made later
+    would call its layers.
     """
     for module in model.modules():
         if type(module) is Attention and _is_plain(module):
@@ -44,7 +45,7 @@ def use_kernels(model: nn.Module) -> None:
 
 def _is_plain(module: Attention) -> bool:
     qkv = module.qkv
-    dense = type(qkv) is FusedLinear and qkv.bias is not None
+    dense = type(qkv) is FusedLinear and qkv.bias is not None and not module.attention_dropout
     return dense and isinstance(module.q_norm, nn.Identity) and qkv.in_features == HEAD_WIDTH * module.num_heads
 
 

@@ -11,6 +11,7 @@ from vitral.inspection.cost import activation_memory, cost
 from vitral.objectives.dino import DINOConfig
 from vitral.objectives.mae import MAEConfig
 from vitral.train.config import RunConfig
+from vitral.train.resource_errors import NotEnoughMemory
 from vitral.vit_config import ViTConfig
 
 __all__ = ["StepMemory", "check_memory", "estimate_memory", "images_worth", "with_parts_that_fit"]
@@ -61,7 +62,8 @@ def estimate_memory(config: RunConfig, *, device: torch.device, processes: int =
     saved = activation_memory(architecture, bfloat16=autocast, recompute=train.recompute)
     trained = 0 if config.model.probe or config.model.lora_rank else 1
     moments = 2 if config.optim.name in TWO_MOMENTS else 1
-    copies = 1 + trained * (1 + moments) + (train.ema is not None) + isinstance(config.objective, DINOConfig)
+    moved = config.optim.sam_rho is not None
+    copies = 1 + trained * (1 + moments + moved) + (train.ema is not None) + isinstance(config.objective, DINOConfig)
     shards = (train.shards or processes) if train.parallel == "fsdp" else 1
     per_image = 0 if config.model.probe else round(saved.per_image * images_worth(config))
     return StepMemory(
@@ -93,7 +95,7 @@ def check_memory(config: RunConfig, world: World = SINGLE_PROCESS) -> None:
     """Checks that a step fits into the memory that is free.
 
     Raises:
-        UserError: it does not; the message has the flags with which it would.
+        NotEnoughMemory: it does not; the message has the flags with which it would.
     """
     device = pick_device(config.train.device)
     free = free_memory(device)
@@ -107,7 +109,7 @@ def check_memory(config: RunConfig, world: World = SINGLE_PROCESS) -> None:
     smaller = "choose a smaller --model.name or --model.image-size"
     fix = f"give --train.accumulate {parts}, which keeps the result, or {smaller}" if parts else smaller
     size = f"batches of {config.train.batch_size} images in {config.train.accumulate} parts"
-    raise UserError(f"{size} need about {gigabytes(needed)}, and {device} has {gigabytes(free)} free: {fix}")
+    raise NotEnoughMemory(f"{size} need about {gigabytes(needed)}, and {device} has {gigabytes(free)} free", fix)
 
 
 def with_parts_that_fit(config: RunConfig, world: World) -> RunConfig:

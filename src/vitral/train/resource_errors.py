@@ -9,11 +9,24 @@ from vitral.data.batches import translate_worker_errors
 from vitral.errors import UserError
 from vitral.train.config import TrainConfig
 
-__all__ = ["OutOfMemory", "is_out_of_memory", "translate_resource_errors"]
+__all__ = ["NotEnoughMemory", "OutOfMemory", "is_out_of_memory", "translate_resource_errors"]
 
 
-class OutOfMemory(UserError):
-    """The batches or the model do not fit into memory. With several processes, only one may raise it."""
+class NotEnoughMemory(UserError):
+    """The batches or the model do not fit into memory.
+
+    Args:
+        problem: what does not fit.
+        fix: flags of training with which it would; a command without them catches the error and names its own.
+    """
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(f"{problem}: {fix}" if fix else problem)
+        self.problem = problem
+
+
+class OutOfMemory(NotEnoughMemory):
+    """Memory ran out in training. With several processes, only one may raise it."""
 
 
 @contextmanager
@@ -25,8 +38,8 @@ def translate_resource_errors(config: TrainConfig) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise OutOfMemory(
-                f"memory ran out with batches of {config.batch_size} images in {config.accumulate} parts: "
-                "raise --train.accumulate, or start a new run with a smaller --train.batch-size"
+                f"memory ran out with batches of {config.batch_size} images in {config.accumulate} parts",
+                "raise --train.accumulate, or start a new run with a smaller --train.batch-size",
             ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

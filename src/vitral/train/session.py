@@ -40,6 +40,7 @@ from vitral.train.kernels import supports_kernels, use_kernels
 from vitral.train.optimisers.optimiser import Optimiser
 from vitral.train.optimisers.rules import freeze
 from vitral.train.profiling.stopwatch import Stopwatch
+from vitral.train.sam import ascended
 from vitral.train.teacher import load_teacher
 from vitral.weights.flags import flags_of_training
 from vitral.weights.load import load_with_report
@@ -187,23 +188,15 @@ class Session:
         Returns:
             Metrics of the whole batch, still on the device.
         """
-        process = (self.world.rank,) if self.world.size > 1 else ()
-        torch.manual_seed(int(random_bits(DROPOUT, self.config.seed, self.step, *process)[0] >> np.uint64(1)))
         self.model.train()
         self.stopwatch.begin()
-        examples, parts = self.examples(batch), self.config.train.accumulate
+        examples = self.examples(batch)
         self.stopwatch.end("augment")
-        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
         total = self.world.all_reduce_sum(self.objective.weight(examples.labels))
-        for number, part in enumerate(examples.chunk(parts), 1):
-            set_gradient_sync(self.wrapped, last=number == parts)
-            with self.autocast():
-                loss, metrics = self.objective.loss(self.forward, part)
-            fraction = self.objective.weight(part.labels) / torch.where(total > 0, total, 1)
-            # DDP averages gradients over the processes; each has its fraction of the weight
-            self.scaler.scale(loss * fraction * self.world.size).backward()
-            for name, value in {"loss": loss.detach(), **metrics}.items():
-                totals[name] += value * fraction
+        totals = self._backward(examples, total=total)
+        if (rho := self.config.optim.sam_rho) is not None:
+            with ascended(self.model.parameters(), rho=rho):
+                self._backward(examples, total=total)
         self.world.all_reduce_sum_dict(totals)
         self.optimiser.unscale(self.scaler)
         norm = clip_grad_norm(list(self.model.parameters()), norm=self.config.optim.clip)
@@ -219,6 +212,31 @@ class Session:
         self.stopwatch.end("compute")
         self.step += 1
         self.unreadable |= set(batch.unreadable)
+        return totals
+
+    def _backward(self, examples: Examples, *, total: Tensor) -> dict[str, Tensor]:
+        """Adds up the gradients of all parts of a batch; every call drops the same.
+
+        Args:
+            examples: this process's part of the batch.
+            total: the weight of the whole batch in the loss.
+
+        Returns:
+            The loss and metrics of this process's part, weighted so that their sum over processes is the batch's.
+        """
+        process = (self.world.rank,) if self.world.size > 1 else ()
+        torch.manual_seed(int(random_bits(DROPOUT, self.config.seed, self.step, *process)[0] >> np.uint64(1)))
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
+        parts = self.config.train.accumulate
+        for number, part in enumerate(examples.chunk(parts), 1):
+            set_gradient_sync(self.wrapped, last=number == parts)
+            with self.autocast():
+                loss, metrics = self.objective.loss(self.forward, part)
+            fraction = self.objective.weight(part.labels) / torch.where(total > 0, total, 1)
+            # DDP averages gradients over the processes; each has its fraction of the weight
+            self.scaler.scale(loss * fraction * self.world.size).backward()
+            for name, value in {"loss": loss.detach(), **metrics}.items():
+                totals[name] += value * fraction
         return totals
 
     def examples(self, batch: Batch) -> Examples:

@@ -12,7 +12,7 @@ from vitral.weights.patch_embed import adapt_input_conv, resample_patch_embed
 
 __all__ = ["transfer_weights"]
 
-REGULARISATION = {"dropout", "patch_dropout", "drop_path", "drop_path_form"}
+REGULARISATION = {"dropout", "attention_dropout", "patch_dropout", "drop_path", "drop_path_form"}
 MAY_CHANGE = {
     "image_size",
     "patch_size",

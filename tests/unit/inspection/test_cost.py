@@ -175,7 +175,20 @@ def test_recomputing_keeps_one_block_and_the_inputs_of_all() -> None:
     assert again.per_image == pytest.approx(stored.per_image - 4 * block + inputs, rel=0.02)
 
 
-@pytest.mark.parametrize("config", [TINY, replace(TINY, dropout=0.3), RESNET], ids=["plain", "dropout", "resnet"])
+def test_dropout_of_attention_stays_fused_on_a_gpu() -> None:
+    """A CPU saves the probabilities."""
+    plain, dropped = (replace(TINY, attention_dropout=rate) for rate in (0.0, 0.1))
+    on_gpu, on_cpu = (
+        [activation_memory(config, bfloat16=bfloat16, recompute=False) for config in (plain, dropped)]
+        for bfloat16 in (True, False)
+    )
+    assert on_gpu[0] == on_gpu[1]
+    assert on_cpu[0].per_image < on_cpu[1].per_image
+
+
+@pytest.mark.parametrize(
+    "config", [TINY, replace(TINY, dropout=0.3, attention_dropout=0.3), RESNET], ids=["plain", "dropout", "resnet"]
+)
 def test_recomputing_changes_no_gradient(config: ViTConfig | ResNetConfig) -> None:
     model, images = build(config).train(), torch.randn(2, 3, 32, 32)
     torch.nn.init.normal_(model.head.weight)

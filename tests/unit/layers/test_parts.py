@@ -121,6 +121,39 @@ def test_reduced_precision_leaves_the_tokens_in_theirs() -> None:
     assert all(gradient.isfinite().all() and gradient.dtype == torch.float32 for gradient in gradients)
 
 
+# Dropout of attention
+
+
+def test_attention_probabilities_are_dropped_and_scaled_up() -> None:
+    """With the identity as values, the output is the dropped probabilities themselves."""
+    layer = Attention(width=64, num_heads=1, dropout=0.0)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.qkv.weight[128:] = torch.eye(64)
+        layer.proj.weight.copy_(torch.eye(64))
+    x = torch.eye(64).expand(20, -1, -1)  # tokens; queries and keys are zero, so every probability is 1/64
+    layer.attention_dropout = 0.3
+    out = layer(x, NO_POSITIONS)
+    assert (out * 64).unique().tolist() == pytest.approx([0, 1 / 0.7], abs=1e-5)
+    assert (out == 0).double().mean().item() == pytest.approx(0.3, abs=0.02)
+    assert out[0].ne(out[1]).any(), "each image drops other pairs"
+    torch.testing.assert_close(layer.eval()(x, NO_POSITIONS), torch.full_like(x, 1 / 64))
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"position": "relative"}, {"position": "rope"}, {"attention": "axial", "pool": "gap"}], ids=str
+)
+def test_every_form_of_attention_has_dropout_in_training_only(form: dict) -> None:
+    plain, dropped = (ViT(ViTConfig(**{**CONFIG.__dict__, **form, "attention_dropout": rate})) for rate in (0.0, 0.5))
+    dropped.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 1, 8, 8)
+    first, second, without = (model.features(images).pooled for model in (dropped, dropped, plain))
+    assert not torch.allclose(first, second)
+    assert not torch.allclose(first, without)
+    torch.testing.assert_close(dropped.eval().features(images).pooled, without)
+
+
 # Patch dropout
 
 

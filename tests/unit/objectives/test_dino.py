@@ -133,6 +133,17 @@ def test_the_loss_by_hand() -> None:
     torch.testing.assert_close(actual["entropy"], entropy, atol=1e-4, rtol=1e-4)
 
 
+def test_only_the_student_drops() -> None:
+    """The authors' teacher has no stochastic depth."""
+    model = learner(replace(CONFIG, dropout=0.5, attention_dropout=0.5, drop_path=0.5)).train()
+    batch = model.crops(images(4), keys(4))[0]
+    first, second = (model.teacher.features(batch).pooled for _ in range(2))
+    assert torch.equal(first, second)
+    first, second = (model.encoder.features(batch).pooled for _ in range(2))
+    assert not torch.allclose(first, second)
+    assert not model.eval().encoder.training
+
+
 def test_every_crop_of_the_student_is_compared_with_every_other_crop_of_the_teacher() -> None:
     model, batch, image_keys = learner().eval(), images(2), keys(2)
     global_crops, local_crops = model.crops(batch, image_keys)

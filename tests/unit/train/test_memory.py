@@ -1,5 +1,6 @@
 """The estimate of a step's memory, and what is refused by it."""
 
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from vitral.inspection.cost import activation_memory, cost
 from vitral.recipes import RECIPES
 from vitral.train import memory
 from vitral.train.memory import StepMemory, check_memory, estimate_memory, with_parts_that_fit
+from vitral.train.resource_errors import NotEnoughMemory
 
 CPU = torch.device("cpu")
 GB = 10**9
@@ -59,6 +61,15 @@ def test_what_does_not_fit_is_refused_with_the_flags_that_fit(monkeypatch):
     with pytest.raises(UserError, match=r"smaller --model\.name") as error:
         check_memory(RECIPES["masked-patch"]())
     assert "--train.accumulate" not in str(error.value)
+
+
+def test_the_error_survives_its_way_from_another_process(monkeypatch):
+    with_free(monkeypatch, GB)
+    with pytest.raises(NotEnoughMemory) as raised:
+        check_memory(RECIPES["masked-patch"]())
+    arrived = pickle.loads(pickle.dumps(raised.value))
+    assert (str(arrived), arrived.problem) == (str(raised.value), raised.value.problem)
+    assert str(arrived).startswith(arrived.problem + ": choose")
 
 
 def test_what_fits_passes(monkeypatch):

@@ -81,6 +81,7 @@ UNFIT = {
     "rotary positions": (replace(CONFIG, position="rope"), True),
     "relative positions": (replace(CONFIG, position="relative"), True),
     "normalised queries": (replace(CONFIG, qk_norm=True), True),
+    "dropout of attention": (replace(CONFIG, attention_dropout=0.5), True),
     "narrow heads": (replace(CONFIG, num_heads=4), True),
     "few tokens": (replace(CONFIG, image_size=16), True),
     "many tokens": (replace(CONFIG, image_size=32), True),

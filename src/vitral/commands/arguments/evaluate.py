@@ -16,7 +16,7 @@ TASK_SUITES = ("vtab-mini", "vtab1k")
 FEATURE_SUITES = ("knn", "linear", "fewshot", "finetune", "retrieval", *TASK_SUITES)
 """Suites that evaluate a model's features or fine-tune it."""
 
-SUITES = ("accuracy", *FEATURE_SUITES, "imagenet", "segmentation")
+SUITES = ("accuracy", *FEATURE_SUITES, "imagenet", "imagenet-c", "segmentation")
 
 USAGE = """usage: vitral eval RUN [--split test|val|train|all] [--data.KEY VALUE ...] [--out FILE] [--json]
 
@@ -36,6 +36,7 @@ Evaluate the features of the frozen model instead of its classifier, or fine-tun
   vitral eval RUN --suite vtab-mini [--finetune light|paper]     ten small tasks that need no download
   vitral eval RUN --suite segmentation --data.root DIR     train/ and test/, images/ and masks/ in each
   vitral eval RUN --suite imagenet --data.root DIR     validation images, ReaL, V2, ObjectNet, A, R, Sketch
+  vitral eval RUN --suite imagenet-c --data.root DIR     fifteen corruptions at five severities
   vitral eval RUN --suite vtab1k --data.root DIR [--finetune light|paper]     the nineteen tasks of VTAB
 
 A model without a run's configuration (run.json), another library's file or folder, or hf-hub:OWNER/NAME needs

@@ -18,7 +18,7 @@ from torch import Tensor
 from vitral.commands.arguments.checks import check_output, picture_path
 from vitral.commands.arguments.flags import parse_config
 from vitral.commands.arguments.weights import source_options
-from vitral.commands.evaluate import imagenet, segmentation, suite
+from vitral.commands.evaluate import imagenet, imagenet_c, segmentation, suite
 from vitral.commands.evaluate.targets import check_target, predict_targets_of, report_targets
 from vitral.commands.loading import channels_of, check_channels, check_head, load_classifier, output_path
 from vitral.commands.output import note, print_json, printable, progress_bar, write_table
@@ -49,7 +49,7 @@ from vitral.weights.class_names.imagenet import imagenet_aliases
 
 __all__ = ["Options", "main", "open_split", "predict_split", "run_data"]
 
-OTHER_SUITES = {"imagenet": imagenet.main, "segmentation": segmentation.main}
+OTHER_SUITES = {"imagenet": imagenet.main, "imagenet-c": imagenet_c.main, "segmentation": segmentation.main}
 """Suites that evaluate neither features of whole images nor the run's classes."""
 
 MAX_CLASSES = 100
@@ -61,8 +61,8 @@ class Options:
     """Evaluate a trained model on held-out images."""
 
     suite: Literal["accuracy"] = "accuracy"
-    """What to evaluate; knn, linear, fewshot, finetune, retrieval, vtab-mini, vtab1k, imagenet and segmentation have
-    their own options.
+    """What to evaluate; knn, linear, fewshot, finetune, retrieval, vtab-mini, vtab1k, imagenet, imagenet-c and
+    segmentation have their own options.
     """
     split: Literal["test", "val", "train", "all"] | None = None
     """Which images; by default the held-out ones. all: every image of a folder without splits."""

@@ -33,7 +33,7 @@ from vitral.suites.extractors import feature_extractors
 from vitral.suites.finetuning import PROTOCOLS, Protocol, finetune_config, select_protocol
 from vitral.suites.published import VTAB1K_PUBLISHED
 from vitral.suites.runner import FeatureExtractor, SuiteRunner, Task
-from vitral.suites.transfer import METHODS, RETRIEVAL
+from vitral.suites.transfer import FEW_SHOT, METHODS, RETRIEVAL
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import evenly_spaced
 
@@ -48,11 +48,12 @@ class Options:
     """Evaluate the features of a frozen model (the input of its head), or fine-tune it."""
 
     suite: Literal["knn", "linear", "fewshot", "finetune", "retrieval", "vtab-mini", "vtab1k"]
-    """knn: nearest neighbours, their number selected on validation images. linear: logistic regression. fewshot: least
-    squares on 1, 5, 10 and 25 images per class. finetune: train all weights, with the learning rate selected on
-    validation images. retrieval: search the other images for the class of each test image by cosine similarity.
-    vtab-mini: ten small tasks that need no download, with knn, linear and fewshot, and with finetune if `--finetune` is
-    light or paper. vtab1k: the same for the nineteen tasks of VTAB, with data sets in the folders of `--data.root`.
+    """knn: nearest neighbours, their number selected on validation images. linear: logistic regression. fewshot: 1, 5,
+    10 and 25 images per class, with the classifiers of `--few-shot`. finetune: train all weights, with the learning
+    rate selected on validation images. retrieval: search the other images for the class of each test image by cosine
+    similarity. vtab-mini: ten small tasks that need no download, with knn, linear and fewshot, and with finetune if
+    `--finetune` is light or paper. vtab1k: the same for the nineteen tasks of VTAB, with data sets in the folders of
+    `--data.root`.
     """
     finetune: Literal["none", "light", "paper"] = "none"
     """How to fine-tune. light: 150 steps of 64 images at the model's size, with the best of four learning rates; the
@@ -62,6 +63,10 @@ class Options:
     """
     data: DataConfig
     """The images of knn, linear, fewshot, finetune and retrieval; by default the run's own."""
+    few_shot: tuple[Literal["least-squares", "knn", "logistic"], ...] = ("least-squares",)
+    """Classifiers that fewshot, vtab-mini and vtab1k train on the same few images per class: least squares as in
+    big_vision, kNN with as many neighbours as images per class, logistic regression with C = 1.
+    """
     grid: tyro.conf.FlagCreatePairsOff[bool] = False
     """Add few-shot least squares with the regularisation of 2^-10 to 2^19 that is best over all tasks."""
     max_train: int | None = None
@@ -86,7 +91,10 @@ class Options:
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods that evaluate frozen features."""
-        return tuple(METHODS) if self.suite in TASK_SUITES else tuple({self.suite} & {*METHODS, RETRIEVAL})
+        few_shot = tuple(FEW_SHOT[classifier] for classifier in self.few_shot)
+        if self.suite in TASK_SUITES:
+            return ("knn", "linear", *few_shot)
+        return few_shot if self.suite == "fewshot" else tuple({self.suite} & {*METHODS, RETRIEVAL})
 
     @property
     def finetunes(self) -> bool:
@@ -162,8 +170,13 @@ def check(options: Options, default: Options, folder: Path | None) -> None:
         raise UserError("--max-train must be at least 2")
     if not options.seeds or min(options.seeds) < 0 or len({*options.seeds}) < len(options.seeds):
         raise UserError("--seeds takes numbers from 0 on, each once, such as --seeds 0 1 2")
-    if options.grid and options.suite not in ("fewshot", *TASK_SUITES):
+    few_shot = options.suite in ("fewshot", *TASK_SUITES)
+    if options.grid and not few_shot:
         raise UserError(f"--grid is for few-shot least squares: choose --suite fewshot, {' or '.join(TASK_SUITES)}")
+    if options.few_shot != default.few_shot and not few_shot:
+        raise UserError(f"--few-shot is for few-shot suites: choose --suite fewshot, {' or '.join(TASK_SUITES)}")
+    if not options.few_shot or len({*options.few_shot}) < len(options.few_shot):
+        raise UserError(f"--few-shot takes classifiers, each once, such as --few-shot {' '.join(FEW_SHOT)}")
     if options.suite == RETRIEVAL:
         optional("faiss", purpose=RETRIEVAL)
     if options.suite in TASK_SUITES:

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-__all__ = ["jitter", "three_augment"]
+__all__ = ["LUMA", "gaussian_blur", "jitter", "three_augment"]
 
 Images = UInt8[Tensor, "b c h w"]
 LUMA = (0.2989, 0.587, 0.114)
@@ -80,7 +80,11 @@ def _grey(images: Images) -> Float[Tensor, "b 1 h w"]:
 
 
 def _blur(images: Images, deviation: Float[Tensor, " b"]) -> Images:
-    """Gaussian blur with a standard deviation in pixels for each image; borders are reflected."""
+    return gaussian_blur(images.float(), deviation).round().clamp(0, 255).to(torch.uint8)
+
+
+def gaussian_blur(images: Float[Tensor, "b c h w"], deviation: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+    """Gaussian blur with a standard deviation for each image, up to 2 pixels; borders are reflected."""
     offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, device=images.device)
     kernels = torch.exp(-0.5 * (offsets / deviation[:, None]) ** 2)
     kernels = rearrange(kernels / kernels.sum(1, keepdim=True), "b k -> b 1 k")
@@ -88,9 +92,9 @@ def _blur(images: Images, deviation: Float[Tensor, " b"]) -> Images:
     pad = min(BLUR_RADIUS, h - 1, w - 1)
     kernels = kernels[..., BLUR_RADIUS - pad : BLUR_RADIUS + pad + 1]
     kernels = kernels / kernels.sum(-1, keepdim=True)
-    padded = F.pad(images.float(), (pad, pad, pad, pad), mode="reflect")
+    padded = F.pad(images, (pad, pad, pad, pad), mode="reflect")
     columns = rearrange(padded, "b c h w -> 1 b (c h) w")
     across = F.conv2d(columns, rearrange(kernels, "b one k -> b one 1 k"), groups=b)
     lines = rearrange(across, "1 b (c h) w -> 1 b h (c w)", c=c)
     down = F.conv2d(lines, rearrange(kernels, "b one k -> b one k 1"), groups=b)
-    return rearrange(down, "1 b h (c w) -> b c h w", c=c).round().clamp(0, 255).to(torch.uint8)
+    return rearrange(down, "1 b h (c w) -> b c h w", c=c)

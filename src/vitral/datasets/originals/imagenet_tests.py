@@ -18,7 +18,7 @@ from vitral.datasets.originals.files import read_file, read_lines
 from vitral.datasets.originals.imagenet import open_imagenet_val
 from vitral.errors import UserError
 
-__all__ = ["TESTS", "Right", "Test", "TestSet", "right_of"]
+__all__ = ["TESTS", "Right", "Test", "TestSet", "open_by_name", "right_of"]
 
 Right = Int64[np.ndarray, "n k"]
 """Correct classes of each image, as indices of ImageNet's 1,000 classes; rows are padded with -1."""
@@ -102,8 +102,8 @@ def _by_number(folder: str) -> Open:
     return opened
 
 
-def _by_name(folder: str, *, few: bool) -> Open:
-    """Folders named by WordNet identifier; with `few`, predictions are restricted to their classes."""
+def open_by_name(folder: str, *, few: bool) -> Open:
+    """Opens class folders named by WordNet identifier; with `few`, predictions are restricted to their classes."""
 
     def opened(root: Path, identifiers: Sequence[str]) -> TestSet:
         by_class = list_folder(root / folder)["train"]
@@ -193,21 +193,21 @@ TESTS = (
         place="imagenet-a",
         num_images=7_500,
         origin=f"{_HENDRYCKS}/natural-adv-examples",
-        open=_by_name("imagenet-a", few=True),
+        open=open_by_name("imagenet-a", few=True),
     ),
     Test(
         title="R",
         place="imagenet-r",
         num_images=30_000,
         origin=f"{_HENDRYCKS}/imagenet-r",
-        open=_by_name("imagenet-r", few=True),
+        open=open_by_name("imagenet-r", few=True),
     ),
     Test(
         title="Sketch",
         place="sketch",
         num_images=50_889,
         origin="https://github.com/HaohanWang/ImageNet-Sketch",
-        open=_by_name("sketch", few=False),
+        open=open_by_name("sketch", few=False),
     ),
 )
 """All test sets, in the order of tables."""

@@ -53,6 +53,10 @@ class OptimConfig:
     """Exceptions by name; the first match applies: `^head:lr=10`, `norm:decay=0.1`, `^blocks.[0-5]\\.:frozen`."""
     clip: float | None = 1.0
     """Maximum global norm of the gradient; None: no clipping."""
+    sam_rho: float | None = None
+    """Radius of sharpness-aware minimisation (SAM, arXiv 2010.01412), such as 0.05: the gradient is that at the weights
+    which are worst within this distance, so that a step takes twice as long. None: no SAM.
+    """
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
@@ -61,6 +65,8 @@ class OptimConfig:
             raise UserError("betas and momentum must be at least 0 and below 1")
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"clip must be above 0, or None, not {self.clip}")
+        if self.sam_rho is not None and not 0 < self.sam_rho < math.inf:
+            raise UserError(f"sam_rho must be above 0, or None, not {self.sam_rho}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}")
         if self.decay_form == "absolute" and self.name in {"adam", "sgd", "lars"}:
@@ -73,6 +79,11 @@ class OptimConfig:
             )
         for rule in self.rules:
             Rule.parse(rule)
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of a step."""
+        return 1 if self.sam_rho is None else 2
 
     def decay_times_lr(self, settings: ParamSettings) -> float:
         """The weight decay of a parameter, to be multiplied by its learning rate."""

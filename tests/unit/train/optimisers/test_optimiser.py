@@ -497,6 +497,8 @@ class TestParamSettings:
         ({"name": "adam", "decay_form": "absolute"}, "the decay of adam is coupled"),
         ({"name": "muon", "momentum_dtype": "bfloat16"}, "muon supports float32 momentum only"),
         ({"clip": 0.0}, "clip must be above 0, or None, not 0.0"),
+        ({"sam_rho": 0.0}, "sam_rho must be above 0, or None, not 0.0"),
+        ({"sam_rho": float("nan")}, "sam_rho must be above 0, or None, not nan"),
         ({"clip": float("nan")}, "clip must be above 0, or None, not nan"),
     ],
 )
