@@ -26,7 +26,7 @@ from vitral.commands.keywords import as_flags
 from vitral.commands.train import config_from_recipe
 from vitral.data.sources.items import ItemSource
 from vitral.errors import UserError
-from vitral.recipes.own_images import chosen_for, survey
+from vitral.recipes.own_images import choose
 from vitral.serve.predictor import Predictor
 from vitral.train.budget import measure_budget
 from vitral.train.config import RunConfig
@@ -212,7 +212,7 @@ class ViTClassifier(ClassifierMixin, _TakesImages):
     def _config(self, source: ItemSource) -> RunConfig:
         recipe = self.recipe if self.weights is None else "finetune"
         weights = [] if self.weights is None else ["--model.weights", str(self.weights)]
-        default = chosen_for(config_from_recipe([recipe, *weights]), survey({"train": source}))
+        default = choose(config_from_recipe([recipe, *weights]), {"train": source})
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         keys = {"data_workers": 0, "train_device": self.device, "seed": seed}
         if self.epochs is not None:

@@ -13,7 +13,7 @@ from vitral.datasets.opening import open_data
 from vitral.device import pick_device
 from vitral.distributed.world import World
 from vitral.errors import UserError
-from vitral.recipes.own_images import DESK_IMAGES, DESK_OBJECTIVES, chosen_for, survey
+from vitral.recipes.own_images import DESK_IMAGES, DESK_OBJECTIVES, choose, survey
 from vitral.train.budget import MAX_EPOCHS, Budget, measure_budget
 from vitral.train.channels import measure_channels
 from vitral.train.config import RunConfig
@@ -67,7 +67,7 @@ def choose_by_images(config: RunConfig, changes: list[str], program: str) -> Run
     if config.recipe not in RECIPES or root is None or asks_help(changes):
         return config
     wanted = parse_config(RunConfig, default=config, arguments=changes, program=program)
-    return chosen_for(config, survey(open_data(wanted.data)))
+    return choose(config, open_data(wanted.data))
 
 
 def pop_automatic_batch(changes: list[str]) -> tuple[bool, list[str]]:
@@ -154,11 +154,15 @@ def announcement(
     """What was chosen, why, how long it takes, and what to give for better."""
     architecture, device = config.model.architecture, pick_device(config.train.device)
     h, w = architecture.image_hw
+    crops = "crops" if config.augment.crop != "none" else "shifts, rotations and scales"
+    flips = "with flips" if config.augment.flip else "without flips, as mirror images look like other classes"
     cores = f" with {len(os.sched_getaffinity(0))} cores" if device.type == "cpu" else ""
     epochs, seconds = steps / budget.steps_per_epoch, budget.seconds(steps)
-    took = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+    # a whole number of minutes would be off by up to a quarter
+    took = f"{seconds / 60:.{int(seconds < 600)}f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     lines = [
         f"chosen: images at {h}x{w} pixels, batches of {config.train.batch_size}, on {device}{cores}",
+        *([f"augmentation: {crops}, {flips}"] if config.recipe == "folder" else []),
         f"length: {steps:,} steps, {epochs:,.3g} passes over the images, at {budget.step:.3g} seconds a step: "
         f"about {took}",
     ]

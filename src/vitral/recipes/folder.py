@@ -2,6 +2,7 @@
 
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.config import DataConfig
+from vitral.objectives.classification import ClassificationConfig
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
@@ -11,27 +12,51 @@ __all__ = ["folder"]
 
 
 def folder() -> RunConfig:
-    """A small ViT from scratch on your own images, one folder per class; for use without pretrained weights.
+    """A small hybrid from scratch on your own images, one folder per class; for use without pretrained weights.
 
-    Each image is 64 patches of 16x16 pixels. Strong crops and a long schedule make up for little data. Images of at
-    most 32 pixels become 64 patches of 8x8 pixels, and are shifted, rotated and scaled instead of cropped and flipped.
-    The length is what fits into `--minutes`, at most 300 epochs.
+    A ResNet of two units and three Transformer blocks: 0.65 million parameters. Images of 96 pixels and more are
+    trained at 96 pixels, with crops; smaller ones at 64, shifted, rotated and scaled instead. They are flipped where
+    mirror images look like the same class. Where classes differ by brightness or colour alone, which the stem
+    normalises away, and with --data.channels, there are plain patches. The length is what fits into `--minutes`, at
+    most 300 epochs.
+
+    Accuracy in percent by CPU-seconds of one thread, on a loaded machine; one run each, seed 0. Beside it the same for
+    patches of 16 with six blocks at 128 pixels (8 at 64), and the best of simple methods on pixels. The second row is
+    without stochastic depth, emoji and icons without flips:
+
+        images                  training  seconds  hybrid  patches  pixels
+        emoji, 9 groups            3,024      332    85.1        -    81.5
+        emoji, 9 groups            3,024      100    80.6     70.1    81.5
+        Fashion-MNIST              1,600      120    86.3     58.5    79.8
+        icons, 8 categories          468      120    62.9     52.6    64.7
+        crops of 9 photographs       864      100    98.1        -    74.5
 
     Command: vitral train folder --data.root photos
-    Expect: after 40 epochs 88 % on crops of six photographs with 38 training images per class (one run, no spread);
-        guessing gives 17 %
-    Time: 10 minutes, or as --minutes says; 40 epochs of 1,000 images took 11 minutes on one core of an Intel Xeon
+    Expect: 98 % on crops of nine photographs with 96 training images each, after 100 CPU-seconds (one run, no spread);
+        guessing gives 11 %
+    Time: 10 minutes, or as --minutes says; less for few images, as 300 epochs are enough; a step took 0.15 to 0.2
+        seconds on one core of an AMD EPYC
     Source: measured here; the recipe is from no paper
     """
     return RunConfig(
         recipe="folder",
         model=ModelSetup(
             architecture=ViTConfig(
-                image_size=128, patch_size=16, width=192, depth=6, num_heads=3, mlp_dim=768, pool="gap", dropout=0.1
+                image_size=96,
+                patch_size=16,
+                stem_stages=(1, 1),
+                stem_width=32,
+                width=128,
+                depth=3,
+                num_heads=4,
+                mlp_dim=256,
+                pool="gap",
+                drop_path=0.1,
             )
         ),
         data=DataConfig(source="folder", workers=2),
         augment=AugmentConfig(crop="inception", crop_area=(0.25, 1.0), flip=True),
+        objective=ClassificationConfig(label_smoothing=0.1),
         optim=OptimConfig(name="muon", lr=3e-3, weight_decay=0.1),
         schedule=ScheduleConfig(warmup="10percent"),
         train=TrainConfig(batch_size=64, epochs=40.0, ema=0.99, evaluate="10percent"),

@@ -21,7 +21,7 @@ from vitral.train.evaluation import SplitEvaluation, evenly_spaced
 from vitral.train.pretrained_probe import probe_pretrained
 from vitral.train.session import Session
 
-__all__ = ["MAX_IMAGES", "assess_run"]
+__all__ = ["MAX_IMAGES", "SOURCES", "assess_run"]
 
 SOURCES = ("folder", "csv")
 """Kinds of storage whose runs are compared: one's own images."""

@@ -2,17 +2,22 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from vitral.data.sources.source import Source
+from vitral.device import pick_device
 from vitral.evals.splits import final_split, running_split
-from vitral.train.assess import MAX_IMAGES
+from vitral.train.assess import MAX_IMAGES, SOURCES
+from vitral.train.checkpointing.checkpoint import Checkpoints
 from vitral.train.config import RunConfig
 from vitral.train.duration import Duration
-from vitral.train.evaluation import evaluate_split, evenly_spaced
+from vitral.train.evaluation import MAX_PROBE_IMAGES, MAX_THRESHOLD_IMAGES, evaluate_split, evenly_spaced
 from vitral.train.memory import check_memory
 from vitral.train.plan import Plan
+from vitral.train.pretrained_probe import choose_cached
 from vitral.train.resource_errors import translate_resource_errors
 from vitral.train.session import Session
 from vitral.train.steps import train_steps
@@ -26,8 +31,8 @@ WARM_UP = 3
 SECONDS, MAX_STEPS = 10.0, 100
 """Timing ends after these seconds, or this number of steps."""
 
-EVALUATED = 256
-"""Images of the evaluation that is timed."""
+EVALUATED = (64, 512)
+"""Images of the two evaluations that are timed: what the first takes more than its images is for starting readers."""
 
 MAX_EPOCHS = 300
 """More passes over the images than these gain little."""
@@ -35,8 +40,11 @@ MAX_EPOCHS = 300
 EVALUATING = 1 / 6
 """Fraction of the time that evaluations during training may take."""
 
-FINISH = 10.0
+FINISH = 5.0
 """Seconds at the end of a run for the report, the plots and the simple methods, besides reading images."""
+
+PROBE = 30.0
+"""Seconds on a CPU for the linear probe of a pretrained model, if one is in the Hub's cache; on a GPU they are few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +55,12 @@ class Budget:
     """Of a training step, with reading and augmentation."""
     evaluation: float
     """Of an evaluation during training."""
+    saving: float
+    """Of a checkpoint."""
+    save_every: float
+    """Between two checkpoints; infinity if they go by steps, which are few."""
     ending: float
-    """After the last step: the final evaluation, and everything that is written."""
+    """After the last step: the final evaluation, the comparison with simple methods, and everything that is written."""
     spent: float
     """For the measurement itself."""
     steps_per_epoch: float
@@ -63,11 +75,37 @@ class Budget:
     def steps(self, minutes: float) -> int:
         """Steps that fit into the minutes with all else, at most 300 epochs, and at least one."""
         left = 60 * minutes - self.spent - self.ending - self.evaluations * self.evaluation
+        left -= self._saves(left) * self.saving
         return max(1, min(math.floor(left / self.step), math.ceil(MAX_EPOCHS * self.steps_per_epoch)))
 
     def seconds(self, steps: int) -> float:
         """Duration of a run of so many steps, from now on."""
-        return steps * self.step + self.evaluations * self.evaluation + self.ending
+        training = steps * self.step + min(self.evaluations, steps - 1) * self.evaluation
+        return training + self._saves(training) * self.saving + self.ending
+
+    def _saves(self, seconds: float) -> int:
+        """Checkpoints during so much training."""
+        return math.floor(max(seconds, 0.0) / self.save_every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingCost:
+    """Seconds that an evaluation takes by its number of images."""
+
+    start: float
+    image: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float], images: Sequence[int]) -> "ReadingCost":
+        """From a small and a larger evaluation; if they are equally large, all of it is the images'."""
+        if images[0] == images[1]:
+            return cls(start=0.0, image=seconds[1] / images[1])
+        image = max(seconds[1] - seconds[0], 0.0) / (images[1] - images[0])
+        return cls(start=max(seconds[0] - image * images[0], 0.0), image=image)
+
+    def seconds(self, images: int) -> float:
+        """Of an evaluation of so many images."""
+        return self.start + self.image * images
 
 
 def measure_budget(config: RunConfig, data: Mapping[str, Source]) -> Budget:
@@ -87,15 +125,21 @@ def measure_budget(config: RunConfig, data: Mapping[str, Source]) -> Budget:
         session = Session(config, classes=data["train"].classes)
         session.initialise()
         step = _time_steps(session, data["train"])
-        split = final_split(data)
-        image = _time_evaluation(session, data, split)
-    reading = 1.0 if config.data.source in ("folder", "csv") else 0.0
-    compared = min(MAX_IMAGES, len(data["train"])) + min(MAX_IMAGES, len(data[split]))
+        cost = _time_evaluation(session, data)
+        saving = _time_saving(session)
+    running, final = running_split(data), final_split(data)
+    evaluation = cost.seconds(_images_read(config, data, running))
     spent = time.perf_counter() - start
     return Budget(
         step=step,
-        evaluation=image * len(data[running_split(data)]),
-        ending=FINISH + image * (len(data[split]) + reading * compared),
+        evaluation=evaluation,
+        saving=saving,
+        save_every=_seconds_between_saves(config),
+        ending=(evaluation if running != final else 0.0)  # of the last step
+        + cost.seconds(_images_read(config, data, final))
+        + _compared(config, data, final, cost)
+        + saving
+        + FINISH,
         spent=spent,
         steps_per_epoch=len(data["train"]) / config.train.batch_size,
         evaluations=_evaluations(config, samples=len(data["train"])),
@@ -121,12 +165,54 @@ def _time_steps(session: Session, source: Source) -> float:
     return seconds / taken
 
 
-def _time_evaluation(session: Session, data: Mapping[str, Source], split: str) -> float:
-    """Seconds of evaluating one image."""
-    few = {name: evenly_spaced(source, EVALUATED) for name, source in data.items()}
-    start = time.perf_counter()
-    evaluate_split(session, few, split)
-    return (time.perf_counter() - start) / len(few[split])
+def _time_evaluation(session: Session, data: Mapping[str, Source]) -> ReadingCost:
+    """What evaluations cost; the first one loads libraries, so it is not timed."""
+    split, seconds, images = final_split(data), [], []
+    for count in (EVALUATED[0], *EVALUATED):
+        few = {name: evenly_spaced(source, count) for name, source in data.items()}
+        start = time.perf_counter()
+        evaluate_split(session, few, split)
+        seconds.append(time.perf_counter() - start)
+        images.append(_images_read(session.config, few, split))
+    return ReadingCost.of(seconds[1:], images[1:])
+
+
+def _images_read(config: RunConfig, data: Mapping[str, Source], split: str) -> int:
+    """Images that an evaluation reads: also training images, if it fits a probe to them or chooses thresholds."""
+    train = 0
+    if config.objective.evaluate_by == "features":
+        train = MAX_PROBE_IMAGES
+    elif config.data.target == "multi-label" and "val" not in data:
+        train = MAX_THRESHOLD_IMAGES
+    return len(data[split]) + min(train, len(data["train"]))
+
+
+def _compared(config: RunConfig, data: Mapping[str, Source], split: str, cost: ReadingCost) -> float:
+    """Seconds in which the images for the simple methods are read, and a pretrained model is compared."""
+    if config.data.source not in SOURCES or config.objective.evaluate_by != "labels":
+        return 0.0
+    reading = sum(cost.seconds(min(MAX_IMAGES, len(data[name]))) for name in ("train", split))
+    device = pick_device(config.train.device).type
+    return reading + (PROBE if device == "cpu" and choose_cached(device) is not None else 0.0)
+
+
+def _time_saving(session: Session) -> float:
+    """Seconds of writing a checkpoint; the first one loads libraries, so it is not timed."""
+    seconds = 0.0
+    with TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder), keep=1)
+        for step in range(2):
+            start = time.perf_counter()
+            checkpoints.save(session.tensors(), session.metadata(), step=step)
+            checkpoints.wait()
+            seconds = time.perf_counter() - start
+    return seconds
+
+
+def _seconds_between_saves(config: RunConfig) -> float:
+    """The interval of checkpoints, if it is a time; at 0 there are none."""
+    interval = Duration.parse(config.checkpoint.every)
+    return (interval.is_time and interval.seconds) or math.inf
 
 
 def _evaluations(config: RunConfig, *, samples: int) -> int:

@@ -42,6 +42,11 @@ class Duration:
         """Whether the unit is one of time."""
         return self.unit in SECONDS
 
+    @property
+    def seconds(self) -> float:
+        """The duration in seconds, if its unit is one of time."""
+        return self.amount * SECONDS[self.unit]
+
     def in_steps(self, *, total: int, batch_size: int, samples: int) -> int:
         """The duration in optimiser steps, rounded up.
 
@@ -68,7 +73,7 @@ def parse_timeout(text: str) -> timedelta:
     duration = Duration.parse(text)
     if not duration.is_time:
         raise UserError(f"--timeout must be a time such as 10min, not {text}")
-    return timedelta(seconds=duration.amount * SECONDS[duration.unit])
+    return timedelta(seconds=duration.seconds)
 
 
 @dataclass(kw_only=True)
@@ -87,7 +92,7 @@ class Timer:
         """A timer with a duration as its interval; an interval of zero is never due."""
         duration = Duration.parse(text)
         if duration.is_time:
-            return cls(seconds=duration.amount * SECONDS[duration.unit])
+            return cls(seconds=duration.seconds)
         return cls(steps=duration.in_steps(total=total, batch_size=batch_size, samples=samples))
 
     def due(self, step: int) -> bool:

@@ -30,6 +30,7 @@ from vitral.train.session import Session
 
 __all__ = [
     "MAX_PROBE_IMAGES",
+    "MAX_THRESHOLD_IMAGES",
     "SplitEvaluation",
     "draw_samples",
     "evaluate_split",
