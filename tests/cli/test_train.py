@@ -198,7 +198,7 @@ class TestRuns:
     @pytest.mark.usefixtures("base", "photos")
     def test_fine_tuning_from_a_folder_of_photographs(self, typed, tmp_path):
         typed("train", "finetune", "--model.weights", "base", "--model.image-size", "160", *PHOTOS, "--out", "tuned")
-        assert "positions interpolated from 8x8 to 10x10 patches" in typed.errors
+        assert "positions interpolated from 6x6 to 10x10 patches" in typed.errors
         assert "head kept: the classes are the same" in typed.errors
         model = load_model(tmp_path / "tuned")
         assert model.card.preprocessing.image_size == (160, 160)

@@ -177,7 +177,7 @@ def test_eval_with_workers_is_the_same(screen: Screen, model: Path, photographs:
         (["--out", "missing/a.png"], "missing does not exist"),
         (["--out", "a.pdf"], "--out must end in .png, .md, .csv or .json"),
         (["--device", "abacus"], "device 'abacus' is not available"),
-        (["--device", "meta"], "device 'meta' is not available: choose auto, cpu, cuda or cuda:1"),
+        (["--device", "meta"], "device 'meta' is not available: choose auto, cpu, cuda, cuda:1, mps or xpu"),
     ],
 )
 def test_eval_refuses(screen: Screen, trained: Path, words: list[str], sentence: str) -> None:

@@ -87,7 +87,8 @@ def _prepared(proto: Any, folder: Path) -> tuple[Path, Path]:
     library = optional("onnxruntime.quantization.shape_inference", purpose="--precision int8", extra="export")
     whole, prepared = folder / "whole.onnx", folder / "prepared.onnx"
     whole.write_bytes(proto.SerializeToString())
-    library.quant_pre_process(whole, prepared, auto_merge=True)
+    # PyTorch has written the shapes; to infer them symbolically fails at the norms of a hybrid's stem
+    library.quant_pre_process(whole, prepared, skip_symbolic_shape=True)
     return prepared, folder / "quantised.onnx"
 
 

@@ -34,11 +34,12 @@ class WithPreprocessing(nn.Module):
         self.network = network
         self.preprocessing = preprocessing
         mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-        self.mean, self.std = nn.Buffer(255 * mean), nn.Buffer(255 * std)
+        # not "mean" and "std", as a hybrid's stem has values of such names, and ONNX constants share one space of names
+        self.pixel_mean, self.pixel_std = nn.Buffer(255 * mean), nn.Buffer(255 * std)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits of uint8 pixels (b h w c)."""
-        return self.network((self.resize(pixels).float() - self.mean) / self.std)
+        return self.network((self.resize(pixels).float() - self.pixel_mean) / self.pixel_std)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """Whole levels 0..255 (b c h w) at the network's size, in float64."""

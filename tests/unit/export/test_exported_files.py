@@ -79,6 +79,22 @@ def test_a_file_is_its_model(options: dict[str, Any], bound: float, tmp_path: Pa
 
 
 @pytest.mark.compile
+@pytest.mark.parametrize(
+    ("options", "bound"),
+    [
+        (dict(to="onnx", with_preprocessing=True), 1e-5),
+        (dict(to="onnx", precision="int8"), 0.1),
+        (dict(to="torch", with_preprocessing=True), 1e-5),
+    ],
+    ids=str,
+)
+def test_a_hybrid_is_its_model(options: dict[str, Any], bound: float, tmp_path: Path) -> None:
+    model = small_model(image_size=64, patch_size=16, stem_stages=(1, 1), stem_width=32, pool="gap")
+    report = export(model, tmp_path / f"model{EXPORTS[options['to']]}", **options)
+    assert max(row.largest / row.scale for row in report.comparisons) < bound
+
+
+@pytest.mark.compile
 def test_an_onnx_file_names_its_ends_and_its_classes(tmp_path: Path) -> None:
     model = small_model()
     export(model, tmp_path / "model.onnx", to="onnx", image_size="dynamic")

@@ -264,9 +264,9 @@ def test_a_card_with_other_classes_is_refused() -> None:
     [
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"device": "abacus"}, "device 'abacus' is not available"),
-        ({"device": "meta"}, "device 'meta' is not available: choose auto, cpu, cuda or cuda:1"),
+        ({"device": "meta"}, "device 'meta' is not available: choose auto, cpu, cuda, cuda:1, mps or xpu"),
         ({"precision": "float16"}, "unknown precision 'float16' .did you mean bfloat16.*: choose one of auto, float32"),
-        ({"device": torch.device("mps")}, "device 'mps' is not available: choose auto, cpu, cuda or cuda:1"),
+        ({"device": torch.device("mps")}, "device 'mps' is not available: PyTorch finds no GPU of Apple"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict, message: str) -> None:
