@@ -4,6 +4,7 @@ import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 
 from PIL import Image, UnidentifiedImageError
 
@@ -60,13 +61,18 @@ def decoding(name: str, *, kind: str, formats: str) -> Iterator[None]:
     # a damaged file can make Pillow's parsers raise almost anything
     except Exception as error:
         failure = error
-    # raised out here, so that a cause does not become its own context
-    cause = next(filter(is_machine_error, _causes(failure)), None)
-    if cause is not None:
-        if isinstance(cause, OSError) and cause.filename is None:  # an open file does not know its name
-            cause.filename = name
-        raise cause
-    raise UnreadableImage(f"{name} cannot be read as {kind}: {_reason(failure, formats)}") from failure
+    cause = None
+    try:  # raised out here, so that a cause does not become its own context
+        cause = next(filter(is_machine_error, _causes(failure)), None)
+        if cause is not None:
+            if isinstance(cause, OSError) and cause.filename is None:  # an open file does not know its name
+                cause.filename = name
+            raise cause
+        raise UnreadableImage(f"{name} cannot be read as {kind}: {_reason(failure, formats)}") from failure
+    finally:  # the frames of an error hold the pixels, and this frame the error: until a garbage collection
+        for error in _causes(failure):
+            clear_frames(error.__traceback__)
+        del failure, cause, error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 import vitral
 from photographs import png_header
@@ -442,6 +443,20 @@ def test_no_file_stays_open(form, fraction, tmp_path):
     found = [outcome(file) for _ in range(3)]
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert all(isinstance(result, Image.Image if fraction == 1 else str) for result in found)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_pixels_of_a_damaged_image_are_freed_at_once(form: str) -> None:
+    content = encoded(photograph(), form)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(UnreadableImage) as caught:
+            read_image(content[: len(content) // 2], channels=3)
+        assert caught.value.__cause__ is not None
+        assert [thing for thing in gc.get_objects() if isinstance(thing, ImageFile)] == []
+    finally:
+        gc.enable()
 
 
 SMALL_FILES = {
