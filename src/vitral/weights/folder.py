@@ -2,7 +2,6 @@
 
 import mmap
 import shlex
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,17 +97,13 @@ def load_model(folder: str | Path, *, device: str | torch.device = "cpu") -> Mod
     """
     folder, device = Path(folder), pick_device(device)
     config, weights = read_config(folder), folder / WEIGHTS
-    with ThreadPoolExecutor(1) as pool:
-        checked = pool.submit(_check_sum, weights, config.checksum)  # while the model is built
-        with (
-            translate_parser_errors(lambda error: f"{weights} is damaged: {one_line(error)}"),
-            safe_open(weights, framework="pt", device=str(device)) as file,
-        ):
+    with translate_parser_errors(lambda error: f"{weights} is damaged: {one_line(error)}"):
+        with safe_open(weights, framework="pt", device=str(device)) as file:
             names = list(file.keys())
             check_parts(config.architecture, num_tensors=len(names), origin=f"{weights} does not fit {CONFIG}")
             state = {name: file.get_tensor(name).float() for name in names}
-        model = blank_model(config.architecture)
-        checked.result()
+        _check_sum(weights, config.checksum)
+    model = blank_model(config.architecture)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected != found:
