@@ -60,7 +60,7 @@ def folder(words: Words, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def printed(shell: str, code: str, folder: Path, typed: list[str]) -> set[str]:
     """The lines that code of a shell prints, called with its script and the words as typed."""
     if not shutil.which(shell):
-        pytest.skip(f"{shell} is not installed")
+        pytest.skip(f"needs {shell}: apt-get install {shell}")
     zeroth = [] if shell == "fish" else [shell]
     command = [shell, "-c", code, *zeroth, str(folder / shell), *typed]
     environment = os.environ | {"HOME": str(folder)}
