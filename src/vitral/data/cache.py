@@ -292,7 +292,12 @@ def _on_disk(source: Source, form: Form, target: Path) -> None:
 def _load(target: Path) -> Layout | None:
     """The layout of a cache; None if it is absent or damaged."""
     try:
-        with translate_parser_errors(one_line), np.load(target.with_suffix(".npz"), allow_pickle=False) as arrays:
+        # NumPy leaves a damaged file open that it has opened itself
+        with (
+            translate_parser_errors(one_line),
+            target.with_suffix(".npz").open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
             return Layout(arrays["kinds"], arrays["starts"], arrays["sizes"])
     except (FileNotFoundError, UserError):
         return None

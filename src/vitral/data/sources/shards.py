@@ -219,7 +219,8 @@ class _Entry:
 def _load(cached: Path) -> tuple[Index | None, str]:
     """An index and the state of its shard; None if the file is damaged."""
     try:
-        with translate_parser_errors(one_line), np.load(cached, allow_pickle=False) as arrays:
+        # NumPy leaves a damaged file open that it has opened itself
+        with translate_parser_errors(one_line), cached.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             index = Index(offsets=arrays["offsets"], sizes=arrays["sizes"], labels=arrays["labels"])
             return index, str(arrays["state"])
     except UserError:
