@@ -52,7 +52,7 @@ test-slow: install ## run the tests that make test leaves out; CI runs them too
 
 # Without the shape checks, and without the tests of whole runs, of tables, of data sets' files and of pictures.
 LONG = recipes datasets inspection studies suites sweeps test_variants.py train/test_fit.py train/test_target_runs.py \
-    data/images/test_memory.py
+    train/profiling data/images/test_memory.py test_sklearn.py
 test-fast: install ## run the quick tests: between commits
 	$(BIN)/pytest $(PARALLEL) --jaxtyping-packages= -m "not slow and not compile" \
 	    $(addprefix --ignore=tests/unit/,$(LONG)) tests/unit tests/golden

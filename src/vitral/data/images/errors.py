@@ -70,9 +70,8 @@ def decoding(name: str, *, kind: str, formats: str) -> Iterator[None]:
             raise cause
         raise UnreadableImage(f"{name} cannot be read as {kind}: {_reason(failure, formats)}") from failure
     finally:  # the frames of an error hold the pixels, and this frame the error: until a garbage collection
-        for error in _causes(failure):
-            clear_frames(error.__traceback__)
-        del failure, cause, error
+        _clear_frames(failure)
+        del failure, cause
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -80,6 +79,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _clear_frames(failure: Exception) -> None:
+    """Forgets what the functions knew that an error has left."""
+    for error in _causes(failure):
+        clear_frames(error.__traceback__)
 
 
 def _reason(error: Exception, formats: str) -> str:
