@@ -36,8 +36,8 @@ def test_workflow_and_script_install_what_the_tests_need() -> None:
     """GitHub's runners have Google Chrome and npm."""
     in_workflow = re.findall(r"apt-get install (?:--\S+ )*(.+)", "\n".join(workflow_commands()))
     in_script = re.findall(r"packages\+=\((.+)\)", required_text(".ci/run"))
-    assert in_workflow == ["dataset-fashion-mnist"]
-    assert in_script == ["dataset-fashion-mnist", "chromium fonts-liberation", "libseccomp2", "npm"]
+    assert in_workflow == ["dataset-fashion-mnist zsh fish"]
+    assert in_script == ["dataset-fashion-mnist", "chromium fonts-liberation", "libseccomp2", "zsh", "fish", "npm"]
 
 
 def test_the_cpu_build_leaves_out_cuda_and_nothing_else() -> None:
