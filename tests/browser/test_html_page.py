@@ -116,6 +116,7 @@ def expected_logits(model: ViT, content: bytes) -> torch.Tensor:
     return predictor.logits(torch.from_numpy(predictor.read(content, name="it")[None]))[0]
 
 
+@pytest.mark.slow
 def test_fifty_pictures_get_the_classes_of_predict(browser: Any, digits: Path, digits_model: ViT) -> None:
     source = open_data(DataConfig(source="digits"))["test"]
     images = {f"{index:02}.png": encoded(source.stored(index)) for index in range(50)}

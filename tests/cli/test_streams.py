@@ -89,7 +89,8 @@ def assert_same(run: Path, reference: Path) -> None:
     assert records(run) == records(reference)
 
 
-@pytest.mark.parametrize("fail_every", [0, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fail_every", [0, 3])
 def test_killed_over_http(tmp_path: Path, shards: Path, local: Path, fail_every: int) -> None:
     with serve_folder(shards, fail_every=fail_every) as web:
         words = command(web.url, "run")

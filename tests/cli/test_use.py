@@ -481,6 +481,7 @@ def test_names_that_are_no_text_or_of_other_scripts_are_drawn(screen: Screen, mo
     assert readable_picture(model / "attention.png")
 
 
+@pytest.mark.slow
 def test_inspect_passes_over_unreadable_images_where_the_run_did(screen: Screen, tmp_path: Path) -> None:
     root = tmp_path / "photographs"
     write_photographs(root / "train", per_class=1)
@@ -588,6 +589,7 @@ def test_standard_output_on_a_full_disk_is_one_sentence() -> None:
     assert (result.returncode, result.stderr) == (2, b"vitral: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_closed_streams_do_not_matter(trained: Path, tmp_path: Path) -> None:
     vitral = f"{sys.executable} -m vitral"
     for line, code in [

@@ -132,7 +132,8 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return [(record["step"], record["train/loss"]) for record in records(run) if "train/loss" in record]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_dies_or_hangs_ends_all(tmp_path, how):
     process = torchrun("-m", "vitral", *LONG, "--train.steps", "100000", "--timeout", "15s", cwd=tmp_path)
     wait_until(lambda: steps_taken(tmp_path / "run") >= 5, process)

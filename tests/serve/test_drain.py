@@ -148,6 +148,7 @@ def test_what_is_queued_is_finished_and_health_says_that_the_end_is_near(tmp_pat
             connection.close()
 
 
+@pytest.mark.slow
 def test_requests_beyond_the_time_to_drain_are_refused(tmp_path: Path, model: str) -> None:
     with running(tmp_path, model, *PATIENT, "--drain", "1s") as service:
         connections = fill(service, 150)

@@ -57,6 +57,7 @@ def test_a_label_without_images_counts_for_nothing() -> None:
     assert np.isnan(result.average_precision[-1])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31))
 def test_thresholds_have_the_best_f1(seed: int) -> None:
     found = random_labels(seed, count=20, k=2)

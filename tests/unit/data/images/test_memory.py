@@ -253,6 +253,7 @@ def test_bytes_a_pixel(tmp_path: Path) -> None:
     assert {name: peak for name, peak in peaks.items() if peak >= MOST} == {}
 
 
+@pytest.mark.slow
 def test_four_readers_keep_to_the_limit(tmp_path: Path) -> None:
     """As `vitral predict` reads."""
     files = [file for file in hostile(tmp_path) if file.suffix == ".png"]
