@@ -12,7 +12,7 @@ from vitral.evals.linear_sgd import BATCH_SIZE, EPOCHS, LEARNING_RATES, head_log
 
 __all__ = ["Columns", "LinearGrid", "linear_grid"]
 
-MIN_STEPS = 500
+MIN_STEPS = 200
 """Steps of SGD on few images, where 20 epochs would be too short."""
 
 Columns = tuple[slice, ...]

@@ -165,7 +165,7 @@ def _evaluate_linear_grid(features: TaskFeatures) -> Score:
     )
     correct = result.predictions == features.test.labels
     return Score(
-        method="linear, best of the grid",
+        method="linear (best)",
         values=[correct.double().mean().item()],
         num_images=len(correct),
         seconds=time.perf_counter() - start,

@@ -90,13 +90,12 @@ def print_grids(scores: Scores) -> None:
     """Prints what grids of linear probes compared, each a table of features by learning rate; a star marks the best."""
     for name, tasks in scores.items():
         for grid in (score.grid for row in tasks.values() for score in row.values() if score.grid):
-            best = max(value for row in grid.values() for value in row.values())
-            header = ["features", *(f"rate {rate}" for rate in next(iter(grid.values())))]
-            rows = [
-                [features, *(f"{value:.1%}{' *' if value == best else ''}" for value in row.values())]
-                for features, row in grid.items()
-            ]
-            print_parts(f"{name}: accuracy on validation images", [header, *rows], text_columns=1)
+            rows = [["features", *next(iter(grid.values()))]]
+            rows += [[features, *(f"{value:.1%}" for value in row.values())] for features, row in grid.items()]
+            values = [list(row.values()) for row in grid.values()]
+            best = max(range(len(values)), key=lambda number: max(values[number]))
+            rows[1 + best][1 + values[best].index(max(values[best]))] += " *"
+            print_parts(f"{name}: accuracy on validation images by learning rate", rows, text_columns=1)
 
 
 def print_parts(title: str, rows: list[list[str]], *, text_columns: int) -> None:
