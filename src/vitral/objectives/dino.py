@@ -184,7 +184,7 @@ class DINOLearner(Learner):
         self.mask_token = nn.Parameter(torch.zeros(inner.width), requires_grad=config.patch_weight > 0)
         self.centre, self.patch_centre = (Centre(config.prototypes, momentum=config.centre_momentum) for _ in range(2))
         self.teacher_temperature = nn.Buffer(torch.tensor(config.teacher_temperature[0]))
-        self.crop_sizes = (inner.image_hw, local_size(config.crops, inner.image_hw, inner.patch_hw))
+        local_size(config.crops, inner.image_hw, inner.patch_hw)  # checks it
 
     def train(self, mode: bool = True) -> "DINOLearner":
         """As for any module, but the teacher drops nothing: neither values nor, at random, its blocks."""
@@ -235,8 +235,8 @@ class DINOLearner(Learner):
     def crops(
         self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, "2*b c h w"], Float[Tensor, "n c p q"]]:
-        """The two global crops of each image, all first ones before all second ones, and the local crops likewise; in
-        the model's range.
+        """The two global crops of each image, of its own size, all first ones before all second ones, and the local
+        crops likewise; in the model's range.
         """
         unit_range, config = self.preprocessing.to_unit_range(images), self.config.crops
 
@@ -257,8 +257,10 @@ class DINOLearner(Learner):
             ]
             return self.preprocessing.from_unit_range(torch.cat(parts))
 
-        global_crops = sample(range(2), config.global_area, self.crop_sizes[0])
-        return global_crops, sample(range(2, 2 + config.num_local), config.local_area, self.crop_sizes[1])
+        whole = (images.shape[2], images.shape[3])
+        local = local_size(config, whole, self.encoder.config.patch_hw)
+        global_crops = sample(range(2), config.global_area, whole)
+        return global_crops, sample(range(2, 2 + config.num_local), config.local_area, local)
 
     def masks(self, keys: Int64[Tensor, " b"], crops: Float[Tensor, "2*b c h w"]) -> Int64[Tensor, "2*b m"]:
         """Indices of the masked patches of global crops; none without iBOT's loss."""

@@ -207,7 +207,6 @@ class MaskedPatchLearner(Learner):
         super().__init__()
         self.encoder = plain_vit(model, what="masked patch prediction")
         check_divisible(self.encoder.config.image_hw, self.encoder.config.patch_hw)  # a hybrid takes other sizes too
-        check_unit(config.mask_unit, self.encoder.config.grid)
         self.config = config
         self.preprocessing = preprocessing
         self.target = target_of(config, preprocessing)
@@ -331,10 +330,13 @@ def validate_masked_patch(run: RunSettings) -> None:
     """See `ObjectiveEntry`.
 
     Raises:
-        UserError: the run trains a linear probe, or predicts colours of images that have none.
+        UserError: the run trains a linear probe, predicts colours of images that have none, or has image sizes that
+            units do not fill.
     """
     refuse_probe(run)
     assert isinstance(run.objective, MaskedPatchConfig)
+    for grid in run.training_grids:
+        check_unit(run.objective.mask_unit, grid)
     if run.data.channels is not None and run.objective.target in ("mean_colour", "small_patch"):
         raise UserError(
             f"images of {run.data.channels} channels (--data.channels) have no colours to predict: give "

@@ -14,11 +14,14 @@ from vitral.models import create
 from vitral.objectives.masked_patch import Colours, MaskedPatchConfig, MaskedPatchLearner, Pixels, corrupted
 from vitral.objectives.patches import patchify, unpatchify
 from vitral.objectives.registry import build_objective
+from vitral.recipes import RECIPES
+from vitral.train.resolution import ResolutionConfig
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
 CONFIG = ViTConfig(image_size=16, patch_size=4, width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=3)
 PREPROCESSING = Preprocessing(image_size=(16, 16), channels=3)
+THREE_PATCHES = ResolutionConfig(sizes=(48,), until=("50percent",))
 
 
 def learner(config: ViTConfig = CONFIG, **changes: object) -> MaskedPatchLearner:
@@ -44,8 +47,10 @@ def test_patches_are_corrupted_in_whole_units() -> None:
     assert set(each.flatten().tolist()) == {0.0, 1.0}
     assert each.sum((1, 2)).tolist() == [3.0] * 50
     assert each.mean(0).min() > 0.25, "every unit is chosen"
-    with pytest.raises(ValueError, match=r"mask-unit 3 does not divide a grid of 4x4 patches"):
-        learner(mask_unit=3)
+    recipe = RECIPES["simmim"]()
+    for changes in ({"objective": MaskedPatchConfig(mask_unit=4)}, {"resolution": THREE_PATCHES}):
+        with pytest.raises(ValueError, match=r"mask-unit \d does not divide a grid of"):
+            replace(recipe, **changes)
 
 
 @pytest.mark.parametrize("replaced_from", ["image", "batch"])
