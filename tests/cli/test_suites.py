@@ -116,17 +116,16 @@ def test_other_images_with_the_same_names_are_not_read_from_the_cache(
 def test_a_grid_of_linear_probes_is_chosen_on_validation_images(screen: Screen, digits_run: Path) -> None:
     words = ("eval", digits_run, "--suite", "linear", "--grid", "--baselines", "--max-train", "300")
     rows = {row["of"]: row for row in screen.json(*words)["tasks"]}
-    names = ["mean patch, last block", "mean patch, last 4 blocks"]
-    assert list(rows["model"]["grid"]) == names, "the model averages its patches"
+    assert list(rows["model"]["grid"]) == ["mean patch, last block"], "one block, and no class token"
     assert list(rows["raw pixels"]["grid"]) == ["raw pixels"]
     assert all(len(row) == 6 for row in rows["model"]["grid"].values()), "learning rates"
-    assert rows["model"]["accuracy"] > 0.5, "chance is 0.1"
+    assert rows["model"]["accuracy"] > 0.3, "chance is 0.1"
     table = screen.run(*words)
     assert "3 results were read from the cache" in screen.errors
     best = max(value for row in rows["model"]["grid"].values() for value in row.values())
     assert table.count(" *") == 3, "one for the model and each baseline"
     assert f"{best:.1%} *" in table
-    assert all(name in table for name in (*names, "by learning rate"))
+    assert "by learning rate" in table
 
 
 def test_a_method_that_any_subject_has_is_a_column(
