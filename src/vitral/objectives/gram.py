@@ -60,7 +60,7 @@ class GramAnchor(nn.Module):
         if progress >= self.start:
             # rounding errors must not delay a copy by a step
             due = 1 + (math.floor((progress - self.start) / self.refresh + 1e-9) if self.refresh else 0)
-        if due != self.made:
+        if due > (self.made or 0):
             for copy, weight in zip(self.model.parameters(), teacher.parameters(), strict=True):
                 copy.copy_(weight)
             self.copies.fill_(due)

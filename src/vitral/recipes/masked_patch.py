@@ -12,6 +12,7 @@ from vitral.recipes.images import IMAGENET, WORKERS, augment, centre_crop
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.schedule import ScheduleConfig
+from vitral.vit_config import ViTConfig
 
 __all__ = ["SIMMIM", "fashion_mnist_masked_patch", "masked_patch", "simmim"]
 
@@ -68,13 +69,14 @@ def simmim(model: str = "ViT-B/16") -> RunConfig:
 
     Command: vitral train simmim --data.root photos
     Expect: 800 epochs on ImageNet, then fine-tuned, B/16 83.8 % (no spread given); not run here
-    Time: as long as `vitral plan ViT-B/16 --epochs 800` estimates, 3.2 days of an H100
+    Time: the 3.2 days of an H100 that `vitral plan ViT-B/16 --epochs 800` estimates
     Source: arXiv 2111.09886; configuration and accuracy of the authors' code for ViT-B
 
     Args:
         model: such as ViT-L/16.
     """
     vit = architecture(model, pool="gap", gelu="erf", layer_scale=0.1, drop_path=0.1)
+    assert isinstance(vit, ViTConfig)  # a ResNet has no layer_scale
     return RunConfig(
         recipe="simmim",
         model=ModelSetup(architecture=vit),
