@@ -24,8 +24,8 @@ def features(count: int, seed: int) -> FeatureSet:
     """Four columns of noise, then three that say the class."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
-    told = 3 * F.one_hot(labels, 3) + torch.randn(count, 3, generator=generator)
-    columns = torch.cat([torch.randn(count, 4, generator=generator), told], 1)
+    informative = 3 * F.one_hot(labels, 3) + torch.randn(count, 3, generator=generator)
+    columns = torch.cat([torch.randn(count, 4, generator=generator), informative], 1)
     return FeatureSet(features=columns, labels=labels, readable=torch.ones(count, dtype=torch.bool))
 
 
