@@ -81,8 +81,18 @@ def test_a_recipe_is_planned_here_and_on_named_hardware(screen: Screen, monkeypa
     assert len(there) == len(DEVICES)
     assert there[0]["device"] == DEVICES["h100"].name
     assert there[0]["kwh"] == pytest.approx(there[0]["hours"] * 0.7)
-    output = screen.run(*words, "--device", "t4")
-    for text in ("40 steps", "this machine", "(measured)", "60 W", "NVIDIA T4", "Assumed of named hardware"):
+    smaller = ("--resolution.sizes", "4", "--resolution.until", "50percent")
+    output = screen.run(*words, *smaller, "--device", "t4")
+    for text in (
+        "40 steps",
+        "4 pixels to 50percent",
+        "exaFLOPs",
+        "this machine",
+        "(measured)",
+        "60 W",
+        "NVIDIA T4",
+        "Assumed of named hardware",
+    ):
         assert text in output
     assert "H100" not in output
 

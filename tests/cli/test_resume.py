@@ -38,6 +38,8 @@ SMALL = {
         "objective.bottleneck": 8,
         "objective.crops.num-local": 1,
         "objective.crops.local-size": 4,
+        "objective.gram-weight": 2,
+        "objective.gram-start": 0.2,
     }
 }
 """Makes a recipe quick."""

@@ -113,6 +113,21 @@ def test_other_images_with_the_same_names_are_not_read_from_the_cache(
     assert len(set((digits_run / "features").iterdir()) - known) == 4, "three splits and their score"
 
 
+def test_a_grid_of_linear_probes_is_chosen_on_validation_images(screen: Screen, digits_run: Path) -> None:
+    words = ("eval", digits_run, "--suite", "linear", "--grid", "--baselines", "--max-train", "300")
+    rows = {row["of"]: row for row in screen.json(*words)["tasks"]}
+    assert list(rows["model"]["grid"]) == ["mean patch, last block"], "one block, and no class token"
+    assert list(rows["raw pixels"]["grid"]) == ["raw pixels"]
+    assert all(len(row) == 6 for row in rows["model"]["grid"].values()), "learning rates"
+    assert rows["model"]["accuracy"] > 0.3, "chance is 0.1"
+    table = screen.run(*words)
+    assert "3 results were read from the cache" in screen.errors
+    best = max(value for row in rows["model"]["grid"].values() for value in row.values())
+    assert table.count(" *") == 3, "one for the model and each baseline"
+    assert f"{best:.1%} *" in table
+    assert "by learning rate" in table
+
+
 def test_a_method_that_any_subject_has_is_a_column(
     screen: Screen, digits_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -174,7 +189,8 @@ def test_the_table_in_each_form(screen: Screen, digits_run: Path, tmp_path: Path
         (("--suite", "knn", "--out", "table.txt"), "--out must end in .md, .csv or .json"),
         (("--suite", "knn", "--out", "no/table.md"), "no does not exist: make the folder"),
         (("--suite", "knn", "--cache", __file__), "is a file: give a folder with --cache"),
-        (("--suite", "knn", "--grid"), "choose --suite fewshot, vtab-mini or vtab1k"),
+        (("--suite", "knn", "--grid"), "--grid is for --suite linear, fewshot, vtab-mini and vtab1k"),
+        (("--suite", "linear", "--grid", "--finetune", "light"), "run --finetune by itself"),
         (("--suite", "knn", "--few-shot", "logistic"), "choose --suite fewshot, vtab-mini or vtab1k"),
         (("--suite", "fewshot", "--few-shot", "knn", "knn"), "--few-shot takes classifiers, each once"),
         (("--suite", "knn", "--max-train", "1"), "--max-train must be at least 2"),

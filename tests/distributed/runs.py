@@ -48,6 +48,9 @@ SMALL = DINOConfig(
     bottleneck=8,
     patch_weight=1.0,
     masked_fraction=0.5,
+    gram_weight=1.0,
+    gram_start=0.3,
+    gram_refresh=0.3,
     crops=CropConfig(num_local=2),
     # gradients grow as temperatures fall, and their rounding with them
     student_temperature=1.0,

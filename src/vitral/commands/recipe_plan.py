@@ -17,16 +17,16 @@ from vitral.data.sources.source import Source
 from vitral.datasets.opening import open_data
 from vitral.device import device_name, free_memory, pick_device
 from vitral.distributed.world import SINGLE_PROCESS
-from vitral.inspection.cost import cost
 from vitral.inspection.devices import DEVICES, Device
 from vitral.inspection.energy import PowerMeter
 from vitral.inspection.peak_memory import MemoryGrowth
-from vitral.inspection.plan import USABLE, throughput
+from vitral.inspection.plan import USABLE, exaflops, throughput
 from vitral.train.budget import measure_budget
 from vitral.train.channels import measure_channels
 from vitral.train.config import RunConfig
 from vitral.train.memory import StepMemory, estimate_memory, images_worth, with_parts_that_fit
 from vitral.train.plan import Plan
+from vitral.train.resolution import mean_macs
 from vitral.train.targets import fit_targets
 
 __all__ = ["plan_recipe"]
@@ -84,14 +84,22 @@ def plan_recipe(options: argparse.Namespace) -> None:
     config, _ = measure_channels(config, data["train"], SINGLE_PROCESS)
     here = plan_here(config, data, minutes, watts=options.watts)
     devices = [DEVICES[options.device]] if options.device else list(DEVICES.values())
-    there = [plan_there(resolved(config, data), here.steps, device, mfu=options.mfu) for device in devices]
+    macs = step_macs(resolved(config, data), steps=here.steps, samples=len(data["train"]))
+    total = exaflops(macs, images=here.steps * config.train.batch_size)
+    there = [plan_there(resolved(config, data), here.steps, device, macs=macs, mfu=options.mfu) for device in devices]
     if options.json:
         counts = {"recipe": config.recipe, "images": len(data["train"]), "batch_size": config.train.batch_size}
         print_json(
-            counts | {"mfu": options.mfu, "this_machine": vars(here), "named_hardware": [vars(one) for one in there]}
+            counts
+            | {
+                "exaflops": total,
+                "mfu": options.mfu,
+                "this_machine": vars(here),
+                "named_hardware": [vars(one) for one in there],
+            }
         )
     else:
-        print_plan(config, data, here, there, mfu=options.mfu)
+        print_plan(config, data, here, there, mfu=options.mfu, total=total)
 
 
 def resolved(config: RunConfig, data: Mapping[str, Source]) -> RunConfig:
@@ -131,11 +139,17 @@ def plan_here(config: RunConfig, data: Mapping[str, Source], minutes: float | No
     )
 
 
-def plan_there(config: RunConfig, steps: int, device: Device, *, mfu: float) -> Elsewhere:
+def step_macs(config: RunConfig, *, steps: int, samples: int) -> int:
+    """Multiply-accumulates of one image's forward passes, the mean over the steps of a run."""
+    plan = Plan.of(replace(config, train=replace(config.train, steps=steps)), samples=samples)
+    macs = mean_macs(config.model.architecture, plan.stages)
+    return round(macs * images_worth(config) * config.optim.passes)
+
+
+def plan_there(config: RunConfig, steps: int, device: Device, *, macs: int, mfu: float) -> Elsewhere:
     """Time by the operations, memory by the estimate that training makes."""
     memory = estimate_memory(with_gpu(config), device=torch.device("cuda"))
     usable = int(USABLE * device.memory)
-    macs = round(cost(config.model.architecture).macs * images_worth(config) * config.optim.passes)
     rate = throughput(macs, device=device, devices=1, utilisation=mfu)
     hours = steps * config.train.batch_size / rate / 3600
     needed = memory.needed(config.train.accumulate)
@@ -166,9 +180,9 @@ def describe(device: torch.device) -> str:
 
 
 def print_plan(
-    config: RunConfig, data: Mapping[str, Source], here: Here, there: list[Elsewhere], *, mfu: float
+    config: RunConfig, data: Mapping[str, Source], here: Here, there: list[Elsewhere], *, mfu: float, total: float
 ) -> None:
-    """Prints the plan with every assumption."""
+    """Prints the plan with every assumption; `total` is its operations in 10^18."""
     console = Console(highlight=False)
     parts = f" in {config.train.accumulate} parts" if config.train.accumulate > 1 else ""
     facts = Table(
@@ -178,6 +192,10 @@ def print_plan(
         title_justify="left",
     )
     facts.add_row("run", f"{here.steps:,} steps of {config.train.batch_size} images{parts}, {here.epochs:,.3g} epochs")
+    if config.resolution.sizes:
+        stages = zip(config.resolution.sizes, config.resolution.until, strict=True)
+        facts.add_row("image size", ", ".join(f"{size} pixels to {end}" for size, end in stages) + ", then the model's")
+    facts.add_row("operations", f"{total:,.3g} exaFLOPs")
     facts.add_row("this machine", printable(here.device))
     peak = "" if here.measured_memory is None else f"; {gigabytes(here.measured_memory)} measured"
     facts.add_row("memory", f"{gigabytes(here.memory)} estimated, {gigabytes(here.free)} free{peak}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitral.data.order import sample_at
 
-__all__ = ["LEARNING_RATES", "sgd_predictions", "train_linear_heads"]
+__all__ = ["BATCH_SIZE", "EPOCHS", "LEARNING_RATES", "head_logits", "sgd_predictions", "train_linear_heads"]
 
 LEARNING_RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Candidate learning rates times the number of features, so that a step changes logits equally for every width."""
@@ -74,9 +74,11 @@ def train_linear_heads(
     batch = min(BATCH_SIZE, count)
     steps = max(epochs * count // batch, 1)
     for step in range(steps):
-        rows = torch.from_numpy(sample_at(np.arange(step * batch, (step + 1) * batch), size=count, seed=seed)[1])
-        x = features[rows]
-        error = head_logits(x, weight, bias).softmax(2) - F.one_hot(labels[rows], num_classes)[:, None]
+        x, targets = features, labels
+        if batch < count:
+            rows = torch.from_numpy(sample_at(np.arange(step * batch, (step + 1) * batch), size=count, seed=seed)[1])
+            x, targets = features[rows], labels[rows]
+        error = head_logits(x, weight, bias).softmax(2) - F.one_hot(targets, num_classes)[:, None]
         gradients = torch.einsum("b r c, b d -> r c d", error, x) / batch, error.mean(0)
         rate = peak * (1 + np.cos(np.pi * step / steps)) / 2
         for value, velocity, gradient in zip((weight, bias), velocities, gradients, strict=True):

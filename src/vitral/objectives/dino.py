@@ -1,7 +1,7 @@
 """Self-distillation: a student that sees crops of an image matches the outputs of its moving average for other crops.
 
-DINO (Caron et al., arXiv 2104.14294), with iBOT's masked patches (Zhou et al., arXiv 2111.07832), and Sinkhorn-Knopp
-and KoLeo as in DINOv2 (Oquab et al., arXiv 2304.07193).
+DINO (Caron et al., arXiv 2104.14294), with iBOT's masked patches (Zhou et al., arXiv 2111.07832), Sinkhorn-Knopp and
+KoLeo as in DINOv2 (Oquab et al., arXiv 2304.07193), and Gram anchoring as in DINOv3 (Simeoni et al., arXiv 2508.10104).
 """
 
 import math
@@ -26,6 +26,7 @@ from vitral.objectives.assignment import Centre, koleo, sinkhorn
 from vitral.objectives.colours import Colours
 from vitral.objectives.crops import random_resized_crop
 from vitral.objectives.entry import BuildContext, EvaluateBy, RunSettings, require_pictures
+from vitral.objectives.gram import GramAnchor
 from vitral.objectives.objective import Panel
 from vitral.objectives.patches import gather_tokens, to_uint8
 from vitral.objectives.prng import sample_without_replacement
@@ -127,6 +128,12 @@ class DINOConfig:
     """Fraction of the patches that is masked for it."""
     koleo: float = 0.0
     """Weight of the KoLeo loss, which spreads features; DINOv2's is 0.1."""
+    gram_weight: float = 0.0
+    """Weight of the Gram loss, which keeps similarities of patches as an earlier teacher has them; DINOv3's is 2."""
+    gram_start: float = 0.5
+    """Fraction of the run after which it begins, with a copy of the teacher."""
+    gram_refresh: float = 0.1
+    """Fraction of the run between copies of the teacher; 0: there is one copy only."""
 
     def __post_init__(self) -> None:
         if min(self.prototypes, self.hidden, self.bottleneck) < 1 or self.crops.num_local < 0:
@@ -139,8 +146,10 @@ class DINOConfig:
                 "--objective.momentum, centre-momentum and teacher-warmup must be from 0 to 1, and masked-fraction "
                 "between them"
             )
-        if min(self.patch_weight, self.koleo) < 0:
-            raise UserError("--objective.patch-weight and koleo must be at least 0")
+        if min(self.patch_weight, self.koleo, self.gram_weight, self.gram_refresh) < 0:
+            raise UserError("--objective.patch-weight, koleo, gram-weight and gram-refresh must be at least 0")
+        if not 0 <= self.gram_start < 1:
+            raise UserError(f"--objective.gram-start must be at least 0 and below 1, not {self.gram_start}")
 
 
 class Projection(nn.Module):
@@ -180,11 +189,14 @@ class DINOLearner(Learner):
         self.project = Projection(inner.width, config)
         self.teacher = deepcopy(self.encoder).requires_grad_(False)
         self.teacher_project = deepcopy(self.project).requires_grad_(False)
+        self.anchor = None
+        if config.gram_weight > 0:
+            self.anchor = GramAnchor(self.teacher, start=config.gram_start, refresh=config.gram_refresh)
         # DDP needs a gradient for every trained weight
         self.mask_token = nn.Parameter(torch.zeros(inner.width), requires_grad=config.patch_weight > 0)
         self.centre, self.patch_centre = (Centre(config.prototypes, momentum=config.centre_momentum) for _ in range(2))
         self.teacher_temperature = nn.Buffer(torch.tensor(config.teacher_temperature[0]))
-        self.crop_sizes = (inner.image_hw, local_size(config.crops, inner.image_hw, inner.patch_hw))
+        local_size(config.crops, inner.image_hw, inner.patch_hw)  # checks it
 
     def train(self, mode: bool = True) -> "DINOLearner":
         """As for any module, but the teacher drops nothing: neither values nor, at random, its blocks."""
@@ -192,9 +204,9 @@ class DINOLearner(Learner):
         self.teacher.eval()
         return self
 
-    def models(self) -> tuple[ViT, ViT]:
+    def models(self) -> Sequence[ViT]:
         """See `Learner`: the teacher is evaluated and saved."""
-        return self.teacher, self.encoder
+        return (self.teacher, self.encoder) if self.anchor is None else (self.teacher, self.encoder, self.anchor.model)
 
     def forward(
         self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"], readable: Bool[Tensor, " b"]
@@ -230,13 +242,16 @@ class DINOLearner(Learner):
         if config.koleo > 0:
             metrics["koleo"] = torch.stack([koleo(part, readable) for part in features.chunk(2)]).mean(0)
             metrics["loss"] = metrics["loss"] + config.koleo * metrics["koleo"]
+        if self.anchor is not None:
+            metrics["gram_loss"] = torch.stack(self.anchor.loss(global_crops, student_tokens).chunk(2)).mean(0)
+            metrics["loss"] = metrics["loss"] + config.gram_weight * metrics["gram_loss"]
         return metrics
 
     def crops(
         self, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, "2*b c h w"], Float[Tensor, "n c p q"]]:
-        """The two global crops of each image, all first ones before all second ones, and the local crops likewise; in
-        the model's range.
+        """The two global crops of each image, of its own size, all first ones before all second ones, and the local
+        crops likewise; in the model's range.
         """
         unit_range, config = self.preprocessing.to_unit_range(images), self.config.crops
 
@@ -257,8 +272,10 @@ class DINOLearner(Learner):
             ]
             return self.preprocessing.from_unit_range(torch.cat(parts))
 
-        global_crops = sample(range(2), config.global_area, self.crop_sizes[0])
-        return global_crops, sample(range(2, 2 + config.num_local), config.local_area, self.crop_sizes[1])
+        whole = (images.shape[2], images.shape[3])
+        local = local_size(config, whole, self.encoder.config.patch_hw)
+        global_crops = sample(range(2), config.global_area, whole)
+        return global_crops, sample(range(2, 2 + config.num_local), config.local_area, local)
 
     def masks(self, keys: Int64[Tensor, " b"], crops: Float[Tensor, "2*b c h w"]) -> Int64[Tensor, "2*b m"]:
         """Indices of the masked patches of global crops; none without iBOT's loss."""
@@ -303,12 +320,14 @@ class DINOLearner(Learner):
 
     @torch.no_grad()
     def after_step(self, *, progress: float) -> None:
-        """See `Learner`: updates the teacher, the centres and the teacher's temperature."""
+        """See `Learner`: updates the teacher, its copy, the centres and the teacher's temperature."""
         config = self.config
         momentum = 1 - (1 - config.momentum) * (1 + math.cos(math.pi * progress)) / 2
         pairs = [(self.teacher, self.encoder), (self.teacher_project, self.project)]
         means, weights = ([weight for pair in pairs for weight in pair[side].parameters()] for side in (0, 1))
         get_ema_multi_avg_fn(momentum)(means, weights, 0)
+        if self.anchor is not None:
+            self.anchor.update(self.teacher, progress=progress)
         self.centre.update()
         self.patch_centre.update()
         first, last = config.teacher_temperature

@@ -100,6 +100,10 @@ class RunSettings(Protocol):
     def model(self) -> ModelSettings: ...
     @property
     def train(self) -> TrainSettings: ...
+    @property
+    def training_grids(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of patches of all image sizes of the run; none of a ResNet."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

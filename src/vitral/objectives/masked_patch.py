@@ -1,4 +1,6 @@
-"""Masked patch prediction, the self-supervision of the paper (section 4.6 and appendix B.1.2)."""
+"""Masked patch prediction, the self-supervision of the paper (section 4.6 and appendix B.1.2); and SimMIM (Xie et al.,
+arXiv 2111.09886), which masks larger squares and predicts their pixels.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,13 +53,15 @@ class MaskedPatchConfig:
 
     evaluate_by: ClassVar[EvaluateBy] = "features"
     name: tyro.conf.Suppress[Literal["masked_patch"]] = "masked_patch"
-    target: Literal["mean_colour", "small_patch", "pixels"] = "mean_colour"
+    target: Literal["mean_colour", "small_patch", "pixels", "pixels_l1"] = "mean_colour"
     """`mean_colour`: the patch's mean at 3 bits a channel, one of 512 classes (8 for grey images). `small_patch`: the
     same for each of its 4x4 parts, 16 predictions side by side. `pixels`: all values in the model's range, with the
-    mean squared error as loss.
+    mean squared error as loss. `pixels_l1`: the same with the mean absolute error, as in SimMIM.
     """
     corrupted_fraction: float = 0.5
     """Fraction of an image's patches that is corrupted; BERT's is 0.15."""
+    mask_unit: int = 1
+    """Rows and columns of patches that are corrupted together; SimMIM's 32 pixels are 2 patches of 16."""
     masked: float = 0.8
     """Probability that a corrupted patch's embedding becomes the learned [mask]."""
     replaced: float = 0.1
@@ -78,6 +82,8 @@ class MaskedPatchConfig:
             raise UserError(
                 f"--objective.corrupted-fraction must be above 0 and at most 1, not {self.corrupted_fraction}"
             )
+        if self.mask_unit < 1:
+            raise UserError(f"--objective.mask-unit must be at least 1, not {self.mask_unit}")
         if not (self.masked >= 0 and self.replaced >= 0 and self.masked + self.replaced <= 1):
             raise UserError(
                 "--objective.masked and --objective.replaced are probabilities that add up to at most 1, "
@@ -170,6 +176,7 @@ class Pixels:
     """All values of a patch in the model's range."""
 
     preprocessing: Preprocessing
+    error: Literal["mse", "l1"] = "mse"
 
     def num_outputs(self, channels: int, patch_hw: tuple[int, int]) -> int:
         """See `Target`."""
@@ -178,8 +185,9 @@ class Pixels:
     def losses(
         self, predicted: Float[Tensor, "b m outputs"], patches: Float[Tensor, "b m c p q"]
     ) -> dict[str, Float[Tensor, "b m"]]:
-        """See `Target`: the mean squared error."""
-        return {"loss": (predicted - patches.flatten(2)).square().mean(2)}
+        """See `Target`: the mean squared or absolute error."""
+        error = {"mse": F.mse_loss, "l1": F.l1_loss}[self.error]
+        return {"loss": error(predicted, patches.flatten(2), reduction="none").mean(2)}
 
     def draw(
         self, predicted: Float[Tensor, "b m outputs"], like: Float[Tensor, "b m c p q"]
@@ -224,7 +232,7 @@ class MaskedPatchLearner(Learner):
     ) -> tuple[Float[Tensor, "b m outputs"], Int64[Tensor, "b m"]]:
         """The predictions for corrupted patches, and the indices of these."""
         flat = embedded.flatten(1, 2)
-        indices = corrupted(self.config, keys, patches=flat.shape[1])
+        indices = corrupted(self.config, keys, grid=(embedded.shape[1], embedded.shape[2]))
         changed = flat.scatter(1, expand_indices(indices, flat), self.replacements(flat, indices, keys))
         x, positions = self.encoder.assemble(changed.view_as(embedded))
         tokens = self.encoder.encode(x, positions)[:, self.encoder.config.num_prefix_tokens :]
@@ -274,13 +282,34 @@ def target_of(config: MaskedPatchConfig, preprocessing: Preprocessing) -> Target
         "mean_colour": lambda: colours(side=1),
         "small_patch": lambda: colours(side=SMALL),
         "pixels": lambda: Pixels(preprocessing=preprocessing),
+        "pixels_l1": lambda: Pixels(preprocessing=preprocessing, error="l1"),
     }[config.target]()
 
 
-def corrupted(config: MaskedPatchConfig, keys: Int64[Tensor, " b"], *, patches: int) -> Int64[Tensor, "b m"]:
-    """Indices of the corrupted patches of each image: the configured fraction, at least one."""
-    count = max(1, round(config.corrupted_fraction * patches))
-    return sample_without_replacement(keys, count, of=patches, stream=CORRUPTED_STREAM)
+def corrupted(config: MaskedPatchConfig, keys: Int64[Tensor, " b"], *, grid: tuple[int, int]) -> Int64[Tensor, "b m"]:
+    """Indices of the corrupted patches of each image: the configured fraction of its units, at least one.
+
+    Raises:
+        UserError: units do not fill the grid.
+    """
+    check_unit(config.mask_unit, grid)
+    side, columns = config.mask_unit, grid[1] // config.mask_unit
+    units = grid[0] // side * columns
+    count = max(1, round(config.corrupted_fraction * units))
+    chosen = sample_without_replacement(keys, count, of=units, stream=CORRUPTED_STREAM)
+    first = chosen // columns * side * grid[1] + chosen % columns * side
+    offsets = torch.arange(side, device=keys.device)
+    inside = (offsets[:, None] * grid[1] + offsets).flatten()
+    return rearrange(first[:, :, None] + inside, "b units inside -> b (units inside)")
+
+
+def check_unit(unit: int, grid: tuple[int, int]) -> None:
+    """Raises UserError if squares of `unit` patches do not fill the grid."""
+    if any(count % unit for count in grid):
+        raise UserError(
+            f"--objective.mask-unit {unit} does not divide a grid of {grid[0]}x{grid[1]} patches: choose another, or "
+            "another --model.image-size"
+        )
 
 
 def build_masked_patch(config: MaskedPatchConfig, context: BuildContext) -> SelfSupervised:
@@ -301,10 +330,13 @@ def validate_masked_patch(run: RunSettings) -> None:
     """See `ObjectiveEntry`.
 
     Raises:
-        UserError: the run trains a linear probe, or predicts colours of images that have none.
+        UserError: the run trains a linear probe, predicts colours of images that have none, or has image sizes that
+            units do not fill.
     """
     refuse_probe(run)
     assert isinstance(run.objective, MaskedPatchConfig)
+    for grid in run.training_grids:
+        check_unit(run.objective.mask_unit, grid)
     if run.data.channels is not None and run.objective.target in ("mean_colour", "small_patch"):
         raise UserError(
             f"images of {run.data.channels} channels (--data.channels) have no colours to predict: give "

@@ -35,6 +35,7 @@ RECIPES: dict[str, Recipe] = {
     "deit3-imagenet1k": Recipe(function="imagenet1k:deit3_imagenet1k", takes="model"),
     "masked-patch": Recipe(function="masked_patch:masked_patch", takes="model"),
     "fashion-mnist-masked-patch": Recipe(function="masked_patch:fashion_mnist_masked_patch"),
+    "simmim": Recipe(function="masked_patch:simmim", takes="model"),
     "mae": Recipe(function="mae:mae", takes="model"),
     "fashion-mnist-mae": Recipe(function="mae:fashion_mnist_mae"),
     "dino": Recipe(function="dino:dino", takes="model"),
@@ -49,7 +50,7 @@ RECIPES: dict[str, Recipe] = {
 """Every recipe by its name in `vitral train NAME`."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "images of your own": ("folder", "finetune", "masked-patch", "mae", "dino", "distill"),
+    "images of your own": ("folder", "finetune", "masked-patch", "simmim", "mae", "dino", "distill"),
     "data sets by name, in minutes": (
         "digits",
         *(name for name in RECIPES if name.startswith("fashion-mnist")),

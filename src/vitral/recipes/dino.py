@@ -27,7 +27,8 @@ def dino(model: str = "ViT-S/16") -> RunConfig:
     Two global crops and eight local ones; AdamW with a learning rate of 5e-4 for each 256 images, batch 1024, 10 epochs
     of warm-up, gradients clipped at 3. The weight decay is a constant 0.04, where the paper increases it to 0.4. Crops
     are taken from the image after it is resized to the model's size. `--objective.patch-weight 1` adds iBOT's masked
-    patches; `--objective.assignment sinkhorn --objective.koleo 0.1` adds the losses of DINOv2.
+    patches; `--objective.assignment sinkhorn --objective.koleo 0.1` adds the losses of DINOv2,
+    `--objective.gram-weight 2` the Gram anchoring of DINOv3.
 
     With fewer than 20,000 images in `--data.root`, and without `--model.name`, the settings are for one machine
     instead: a ViT of 2 million parameters at 128 pixels, batches of 64, and as many steps as fit into `--minutes`.

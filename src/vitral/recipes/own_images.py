@@ -22,6 +22,7 @@ from vitral.data.sources.source import Source
 from vitral.objectives.dino import CropConfig, DINOConfig
 from vitral.objectives.mae import MAEConfig
 from vitral.objectives.masked_patch import MaskedPatchConfig
+from vitral.recipes.masked_patch import SIMMIM
 from vitral.train.config import ModelSetup, RunConfig, TrainConfig
 from vitral.train.evaluation import evenly_spaced
 from vitral.train.optimisers.optimiser import OptimConfig
@@ -65,6 +66,7 @@ LEVELLED = 0.25
 
 DESK_OBJECTIVES: dict[str, Any] = {
     "masked-patch": MaskedPatchConfig(target="small_patch"),
+    "simmim": MaskedPatchConfig(**SIMMIM, mask_unit=2),
     "mae": MAEConfig(width=96, depth=2, num_heads=4),
     "dino": DINOConfig(crops=CropConfig(num_local=4), prototypes=1024, hidden=256, bottleneck=64, momentum=0.9),
 }

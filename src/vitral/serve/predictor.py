@@ -185,6 +185,25 @@ class Predictor:
             return self.model.features(self.card.preprocessing.normalise(images.to(self.device))).pooled.float()
 
     @torch.inference_mode()
+    def extract_blocks(self, images: PixelBatch, *, count: int) -> Float[Tensor, "b d"]:
+        """Features of each of the last blocks of a Vision Transformer, side by side: of each its class token, if there
+        is one, and the mean of its patches, after the final norm.
+
+        Args:
+            images: as preprocessing read them.
+            count: number of blocks, or more if the model has fewer.
+        """
+        assert isinstance(self.model, ViT)
+        has_class, norm = self.model.config.num_class_tokens > 0, self.model.fc_norm
+        with self._arithmetic():
+            pixels = self.card.preprocessing.normalise(images.to(self.device))
+            count = min(count, self.model.config.depth)
+            outputs = self.model.get_intermediate_layers(pixels, count, return_class_token=has_class)
+            pairs = outputs if has_class else [(patches, None) for patches in outputs]
+            tokens = [token for patches, cls in pairs for token in (cls, patches.mean(1)) if token is not None]
+            return torch.cat([norm(token) for token in tokens], 1).float()
+
+    @torch.inference_mode()
     def patches(self, images: PixelBatch) -> Float[Tensor, "b gh gw d"]:
         """Final patch tokens in their grid, of a Vision Transformer, on the CPU."""
         assert isinstance(self.model, ViT)

@@ -2,7 +2,7 @@
 
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from vitral.errors import UserError
 from vitral.evals.cache import FeatureCache
 from vitral.evals.features import FeatureSet, extract_features
 from vitral.evals.fewshot import SHOTS
+from vitral.evals.linear_grid import Columns
 from vitral.evals.loop import check_finite, num_images_on_main
 from vitral.runs.fingerprint import contents, fingerprint
 from vitral.suites.finetuning import (
@@ -52,6 +53,8 @@ class FeatureExtractor:
     """Identifies everything that its features depend on, except preprocessing."""
     initial_weights: Literal["pretrained", "random"] | None = "pretrained"
     """Weights that fine-tuning starts from; None: it cannot be fine-tuned."""
+    variants: Mapping[str, Columns] = field(default_factory=dict)
+    """Columns of the features that `linear-grid` compares, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +208,9 @@ class SuiteRunner:
         self.progress.begin(f"{title}: extracting features of {name}", num_images)
         features = {split: self._extract_split(extractor, title, split) for split in task.splits}
         if self.world.is_main:
-            self.features[name][title] = TaskFeatures(**features, num_classes=len(task.splits["train"].classes))
+            self.features[name][title] = TaskFeatures(
+                **features, num_classes=len(task.splits["train"].classes), variants=extractor.variants
+            )
             for message in (message for part in features.values() for message in part.unreadable):
                 self._log_unreadable(message)
 

@@ -49,18 +49,21 @@ class ScoreCache:
             content = read_json(path)
             if content["key"] != name:
                 raise UserError("it holds the scores of another model, other images or other settings")
-            return [_parse_score(**row) for row in content["scores"]]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            return [_parse_score(**{"grid": {}, **row}) for row in content["scores"]]
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             self.warn(f"{describe_unusable(path, error)}: its scores are computed again")
             return None
 
 
-def _parse_score(*, method: str, values: list[Any], num_images: int, seconds: float) -> Score:
+def _parse_score(
+    *, method: str, values: list[Any], num_images: int, seconds: float, grid: dict[str, dict[str, Any]]
+) -> Score:
     """A score from a file.
 
     Raises:
         TypeError: a number is missing or is not a number.
     """
-    if not values or not all(isinstance(value, int | float) for value in (*values, num_images, seconds)):
+    compared = [accuracy for row in grid.values() for accuracy in row.values()]
+    if not values or not all(isinstance(value, int | float) for value in (*values, num_images, seconds, *compared)):
         raise TypeError(f"its scores of {method} are damaged")
-    return Score(method=method, values=list(map(float, values)), num_images=num_images, seconds=seconds)
+    return Score(method=method, values=list(map(float, values)), num_images=num_images, seconds=seconds, grid=grid)

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 
 from jaxtyping import Int64
@@ -13,11 +13,13 @@ from vitral.evals.features import FeatureSet
 from vitral.evals.fewshot import SHOTS, STRENGTH_GRID, best_strength, few_shot_predictions, sample_few_shot
 from vitral.evals.knn import knn_predictions
 from vitral.evals.linear import linear_predictions
+from vitral.evals.linear_grid import Columns, linear_grid
 from vitral.evals.retrieval import retrieval
 
 __all__ = [
     "FEW_SHOT",
     "GRID_SUFFIX",
+    "LINEAR_GRID",
     "METHODS",
     "RETRIEVAL",
     "SEEDED_METHODS",
@@ -33,6 +35,9 @@ NUM_NEIGHBOURS = (1, 5, 10, 20, 50, 100)
 
 RETRIEVAL = "retrieval"
 """The suite that ranks images instead of classifying them."""
+
+LINEAR_GRID = "linear-grid"
+"""The method that compares features of several blocks and poolings, each with several learning rates."""
 
 FEW_SHOT = {"least-squares": "fewshot", "knn": "fewshot-knn", "logistic": "fewshot-logistic"}
 """Methods that train on a few images of each class, by their classifier."""
@@ -58,6 +63,8 @@ class Score:
     """Number of test images."""
     seconds: float
     """Time without extraction of features, which all methods share."""
+    grid: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Accuracy on the validation images of everything that `linear-grid` compared, by features and learning rate."""
 
     @property
     def mean(self) -> float:
@@ -79,6 +86,8 @@ class TaskFeatures:
     """Selects hyperparameters; the final classifiers are trained on these images as well."""
     test: FeatureSet
     num_classes: int
+    variants: Mapping[str, Columns] = field(default_factory=dict)
+    """Columns of the features that `linear-grid` compares, by name."""
 
     @property
     def trainval(self) -> FeatureSet:
@@ -94,6 +103,8 @@ def evaluate_features(method: str, features: TaskFeatures, *, seeds: Sequence[in
     """
     if method == RETRIEVAL:
         return _evaluate_retrieval(features)
+    if method == LINEAR_GRID:
+        return [_evaluate_linear_grid(features)]
     if method in ("linear", FEW_SHOT["logistic"]):
         import_module("sklearn.linear_model")  # the import takes seconds, which are not part of the evaluation
     scores = []
@@ -144,6 +155,22 @@ def _evaluate_retrieval(features: TaskFeatures) -> list[Score]:
     return [
         Score(method=name, values=[value], num_images=result.num_images, seconds=seconds) for name, value in metrics
     ]
+
+
+def _evaluate_linear_grid(features: TaskFeatures) -> Score:
+    """The best probe of the grid, on the test images."""
+    start = time.perf_counter()
+    result = linear_grid(
+        features.train, features.val, features.test, variants=features.variants, num_classes=features.num_classes
+    )
+    correct = result.predictions == features.test.labels
+    return Score(
+        method="linear (best)",
+        values=[correct.double().mean().item()],
+        num_images=len(correct),
+        seconds=time.perf_counter() - start,
+        grid=result.accuracies,
+    )
 
 
 def group_means(scores: Mapping[str, Mapping[str, Score]], groups: Mapping[str, str]) -> dict[str, dict[str, float]]:

@@ -18,6 +18,7 @@ from vitral.train.evaluation import MAX_PROBE_IMAGES, MAX_THRESHOLD_IMAGES, eval
 from vitral.train.memory import check_memory
 from vitral.train.plan import Plan
 from vitral.train.pretrained_probe import choose_cached
+from vitral.train.resolution import Stage
 from vitral.train.resource_errors import translate_resource_errors
 from vitral.train.session import Session
 from vitral.train.steps import train_steps
@@ -147,17 +148,25 @@ def measure_budget(config: RunConfig, data: Mapping[str, Source]) -> Budget:
 
 
 def _time_steps(session: Session, source: Source) -> float:
-    """Seconds of a step."""
-    many = replace(session.config, train=replace(session.config.train, steps=WARM_UP + MAX_STEPS))
-    steps = train_steps(session, source, Plan.of(many, samples=len(source)))
+    """Seconds of a step, the mean over the image sizes of the run."""
+    plan = Plan.of(session.config, samples=len(source))
+    return sum(len(stage.steps) * _time_stage(session, source, stage) for stage in plan.stages) / plan.total
+
+
+def _time_stage(session: Session, source: Source, stage: Stage) -> float:
+    """Seconds of a step with images of one size."""
+    first = session.step
+    many = replace(session.config, train=replace(session.config.train, steps=first + WARM_UP + MAX_STEPS))
+    plan = Plan.of(many, samples=len(source))
+    steps = train_steps(session, source, replace(plan, stages=(Stage(range(plan.total), stage.size),)))
     start, seconds, taken = time.perf_counter(), 0.0, 0
     try:
         for step in steps:
             step.metrics["loss"].item()  # waits for the device
-            if step.number <= WARM_UP:
+            if step.number <= first + WARM_UP:
                 start = time.perf_counter()
                 continue
-            seconds, taken = time.perf_counter() - start, step.number - WARM_UP
+            seconds, taken = time.perf_counter() - start, step.number - first - WARM_UP
             if seconds > SECONDS:
                 break
     finally:

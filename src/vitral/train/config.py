@@ -20,6 +20,7 @@ from vitral.runs.trackers.trackers import AUTO, check_names
 from vitral.train.checkpointing.checkpoint import CheckpointConfig
 from vitral.train.duration import Duration
 from vitral.train.optimisers.optimiser import OptimConfig
+from vitral.train.resolution import ResolutionConfig
 from vitral.train.schedule import ScheduleConfig
 from vitral.vit_config import ViTConfig
 
@@ -171,12 +172,14 @@ class RunConfig:
     objective: Annotated[ObjectiveConfig, tyro.conf.AvoidSubcommands] = field(default_factory=ClassificationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    resolution: ResolutionConfig = field(default_factory=ResolutionConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
         if getattr(self.model.architecture, "pool", None) == "none":
             raise UserError("training needs one feature vector for each image: choose pool cls, gap or map, not none")
+        self.resolution.check(self.model.architecture)
         validate_objective(self)
         self._check_channels()
         if self.train.patience is not None and self.objective.evaluate_by != "labels":
@@ -197,6 +200,14 @@ class RunConfig:
             )
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed must be at least 0 and below 2**63, not {self.seed}")
+
+    @property
+    def training_grids(self) -> tuple[tuple[int, int], ...]:
+        """See `RunSettings`."""
+        architecture = self.model.architecture
+        if not isinstance(architecture, ViTConfig):
+            return ()
+        return (*(architecture.grid_of((size, size)) for size in self.resolution.sizes), architecture.grid)
 
     def _check_channels(self) -> None:
         """Refuses what is for pictures only, if the images have any number of channels."""

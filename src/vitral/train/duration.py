@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from vitral.errors import UserError
 
-__all__ = ["LENGTHS", "Duration", "Timer", "parse_timeout"]
+__all__ = ["LENGTHS", "Duration", "Timer", "check_length", "parse_timeout"]
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 LENGTHS = ("steps", "epochs", "examples", "percent")
@@ -62,6 +62,19 @@ class Duration:
             raise UserError(f"{self.amount:g}{self.unit} is a time; here a duration must be in {', '.join(LENGTHS)}")
         per_unit = {"steps": 1, "epochs": samples / batch_size, "examples": 1 / batch_size, "percent": total / 100}
         return math.ceil(round(self.amount * per_unit[self.unit], 6))
+
+
+def check_length(setting: str, length: str) -> None:
+    """Checks a part of a run.
+
+    Raises:
+        UserError: it is no duration, a time, or more than the whole run.
+    """
+    duration = Duration.parse(length)
+    if duration.is_time:
+        raise UserError(f"{setting} must be in {', '.join(LENGTHS)}, not {length}")
+    if duration.unit == "percent" and duration.amount > 100:
+        raise UserError(f"{setting} must be at most 100percent of the run, not {length}")
 
 
 def parse_timeout(text: str) -> timedelta:

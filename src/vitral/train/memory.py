@@ -63,7 +63,10 @@ def estimate_memory(config: RunConfig, *, device: torch.device, processes: int =
     trained = 0 if config.model.probe or config.model.lora_rank else 1
     moments = 2 if config.optim.name in TWO_MOMENTS else 1
     moved = config.optim.sam_rho is not None
-    copies = 1 + trained * (1 + moments + moved) + (train.ema is not None) + isinstance(config.objective, DINOConfig)
+    teachers = 0
+    if isinstance(config.objective, DINOConfig):
+        teachers = 1 + (config.objective.gram_weight > 0)
+    copies = 1 + trained * (1 + moments + moved) + (train.ema is not None) + teachers
     shards = (train.shards or processes) if train.parallel == "fsdp" else 1
     per_image = 0 if config.model.probe else round(saved.per_image * images_worth(config))
     return StepMemory(

@@ -8,6 +8,7 @@ from vitral.errors import UserError
 from vitral.train.checkpointing.changes import Change
 from vitral.train.config import RunConfig
 from vitral.train.duration import Duration, Timer
+from vitral.train.resolution import Stage, stages
 from vitral.train.schedule import learning_rate
 
 __all__ = ["Due", "Plan"]
@@ -31,6 +32,8 @@ class Plan:
     """Lengths of warm-up, time scale, shift and cool-down in steps."""
     stairs: tuple[int, ...]
     """Steps at which the learning rate changes, with `schedule.decay` stair."""
+    stages: tuple[Stage, ...]
+    """Steps of each image size."""
     log: Timer
     evaluate: Timer
     save: Timer
@@ -40,7 +43,7 @@ class Plan:
         """The plan of a run on `samples` training images.
 
         Raises:
-            UserError: the stairs of the schedule are not in order.
+            UserError: the stairs of the schedule or the image sizes are not in order.
         """
         size = config.train.batch_size
         epochs = Duration(config.train.epochs, "epochs").in_steps(total=0, batch_size=size, samples=samples)
@@ -57,6 +60,7 @@ class Plan:
                 for name in ("warmup", "timescale", "shift", "cooldown")
             },
             stairs=stairs,
+            stages=stages(config.resolution, **lengths),
             log=Timer.every(config.train.log, **lengths),
             evaluate=Timer.every(config.train.evaluate, **lengths),
             save=Timer.every(config.checkpoint.every, **lengths),

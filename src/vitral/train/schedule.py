@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitral.errors import UserError
-from vitral.train.duration import LENGTHS, Duration
+from vitral.train.duration import check_length
 
 __all__ = ["ScheduleConfig", "learning_rate"]
 
@@ -39,9 +39,9 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         for name in ("warmup", "timescale", "shift", "cooldown"):
-            _check_length(name, getattr(self, name))
+            check_length(f"schedule.{name}", getattr(self, name))
         for length in self.stairs:
-            _check_length("stairs", length)
+            check_length("schedule.stairs", length)
         if not 0 <= self.end < math.inf:
             raise UserError(f"schedule.end must be at least 0, not {self.end}")
         if not 0 < self.power < math.inf:
@@ -99,12 +99,3 @@ def learning_rate(
         rate = base * (1.0, *config.multipliers)[sum(start <= step for start in stairs)]
     rate *= min(1.0, step / warmup) if warmup else 1.0
     return rate * (min(1.0, (total - step) / cooldown) if cooldown else 1.0)
-
-
-def _check_length(name: str, length: str) -> None:
-    """Raises UserError for a time, or for more than the whole run."""
-    duration = Duration.parse(length)
-    if duration.is_time:
-        raise UserError(f"schedule.{name} must be in {', '.join(LENGTHS)}, not {length}")
-    if duration.unit == "percent" and duration.amount > 100:
-        raise UserError(f"schedule.{name} must be at most 100percent of the run, not {length}")

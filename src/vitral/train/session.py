@@ -99,7 +99,9 @@ class Session:
             if config.train.recompute:
                 recompute_blocks(model)
         self.wrapped = self._wrap()
-        self.forward = torch.compile(self.wrapped) if compiled else self.wrapped
+        # a graph for each image size: one for all sizes would be slower
+        dynamic = False if config.resolution.sizes else None
+        self.forward = torch.compile(self.wrapped, dynamic=dynamic) if compiled else self.wrapped
         self.optimiser = Optimiser(self.model, config.optim)
 
     def _wrap(self) -> nn.Module:

@@ -1,7 +1,7 @@
 """The training loop over steps. It needs no run folder; logging, evaluation and checkpoints are up to the caller."""
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -56,7 +56,7 @@ def train_steps(
         UnreadableBatch: an image cannot be read; likewise.
     """
     world, stop_on_error = session.world, session.config.data.on_error == "stop"
-    for batch in session.stopwatch.batches(training_batches(session, source, plan.total)):
+    for batch in session.stopwatch.batches(training_batches(session, source, plan)):
         due = plan.due(session.step + 1) if world.is_main else Due()
         is_unreadable = stop_on_error and bool(batch.unreadable)
         signum, any_unreadable, *flags = world.all_reduce_max(stop_signal() or 0, is_unreadable, *due)
@@ -78,9 +78,9 @@ def train_steps(
         )
 
 
-def training_batches(session: Session, source: Source, total: int) -> Iterator[Batch]:
-    """This process's part of each batch, from the session's step to step `total`."""
-    config = session.config
+def training_batches(session: Session, source: Source, plan: Plan) -> Iterator[Batch]:
+    """This process's part of each batch, from the session's step on. Readers start again where the size changes."""
+    config, start = session.config, session.step
     batches = TrainingBatches(
         source=source,
         preprocessing=session.preprocessing,
@@ -91,4 +91,9 @@ def training_batches(session: Session, source: Source, total: int) -> Iterator[B
         balanced=BalancedOrder.of(source.labels) if config.data.sampling == "balanced" else None,
     )
     pin = session.device.type == "cuda"
-    return load(batches, range(session.step, total), workers=config.data.workers, pin=pin)
+    for stage in plan.stages:
+        size = session.preprocessing.image_size if stage.size is None else (stage.size, stage.size)
+        resized = replace(batches, preprocessing=replace(session.preprocessing, image_size=size))
+        steps = range(max(start, stage.steps.start), stage.steps.stop)
+        if steps:
+            yield from load(resized, steps, workers=config.data.workers, pin=pin)

@@ -76,6 +76,8 @@ class TestCrops:
         torch.testing.assert_close(actual, expected, atol=0.01, rtol=0)
 
     def test_local_crops_are_smaller(self) -> None:
+        smaller = [crops.shape[2:] for crops in learner().crops(images(3)[:, :, :8, :8], keys(3))]
+        assert smaller == [(8, 8), (4, 4)], "crops have the size of their images, and 3/7 of it in whole patches"
         global_crops, local_crops = learner().crops(images(3), keys(3))
         assert global_crops.shape == (6, 3, 16, 16)
         assert local_crops.shape == (6, 3, 8, 8)

@@ -14,11 +14,14 @@ from vitral.models import create
 from vitral.objectives.masked_patch import Colours, MaskedPatchConfig, MaskedPatchLearner, Pixels, corrupted
 from vitral.objectives.patches import patchify, unpatchify
 from vitral.objectives.registry import build_objective
+from vitral.recipes import RECIPES
+from vitral.train.resolution import ResolutionConfig
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
 CONFIG = ViTConfig(image_size=16, patch_size=4, width=16, depth=2, num_heads=2, mlp_dim=32, num_classes=3)
 PREPROCESSING = Preprocessing(image_size=(16, 16), channels=3)
+THREE_PATCHES = ResolutionConfig(sizes=(48,), until=("50percent",))
 
 
 def learner(config: ViTConfig = CONFIG, **changes: object) -> MaskedPatchLearner:
@@ -32,9 +35,22 @@ def images(count: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize(("fraction", "count"), [(0.5, 8), (0.15, 2), (1.0, 16), (0.01, 1)])
 def test_the_configured_fraction_of_patches_is_corrupted(fraction: float, count: int) -> None:
-    where = corrupted(MaskedPatchConfig(corrupted_fraction=fraction), keys(50), patches=16)
+    where = corrupted(MaskedPatchConfig(corrupted_fraction=fraction), keys(50), grid=(4, 4))
     assert where.shape == (50, count)
     assert all(len(set(row)) == count for row in where.tolist())
+
+
+def test_patches_are_corrupted_in_whole_units() -> None:
+    where = corrupted(MaskedPatchConfig(corrupted_fraction=0.5, mask_unit=2), keys(50), grid=(4, 6))
+    masks = torch.zeros(50, 24).scatter(1, where, 1.0).view(50, 2, 2, 3, 2)
+    each = masks.mean((2, 4))
+    assert set(each.flatten().tolist()) == {0.0, 1.0}
+    assert each.sum((1, 2)).tolist() == [3.0] * 50
+    assert each.mean(0).min() > 0.25, "every unit is chosen"
+    recipe = RECIPES["simmim"]()
+    for changes in ({"objective": MaskedPatchConfig(mask_unit=4)}, {"resolution": THREE_PATCHES}):
+        with pytest.raises(ValueError, match=r"mask-unit \d does not divide a grid of"):
+            replace(recipe, **changes)
 
 
 @pytest.mark.parametrize("replaced_from", ["image", "batch"])
@@ -45,7 +61,7 @@ def test_four_fifths_are_masked_a_tenth_replaced_a_tenth_unchanged(replaced_from
     flat = torch.arange(count * n, dtype=torch.float32)[:, None].expand(-1, d).reshape(count, n, d)
     nn.init.constant_(model.mask_token, -1.0)
     image_keys = keys(count)
-    where = corrupted(model.config, image_keys, patches=n)
+    where = corrupted(model.config, image_keys, grid=(4, 4))
     actual = model.replacements(flat, where, image_keys)[:, :, 0]
     own = flat[:, :, 0].gather(1, where)
     masked, unchanged = actual == -1, actual == own
@@ -77,7 +93,7 @@ def test_only_corrupted_embeddings_change_and_only_their_outputs_have_gradients(
 
     model.encoder.encode = encode
     model(batch, keys(2), all_readable(batch))["loss"].sum().backward()
-    where = corrupted(model.config, keys(2), patches=16)
+    where = corrupted(model.config, keys(2), grid=(4, 4))
     outside = torch.ones(2, 16, dtype=torch.bool).scatter(1, where, False)
     changed = (seen["x"].flatten(1, 2) != embedded.flatten(1, 2)).any(2)
     assert not changed[outside].any()
@@ -134,9 +150,11 @@ def test_losses_by_hand() -> None:
     assert actual["accuracy"].tolist() == [[1.0, 1.0]], "of equal logits the first counts as predicted"
     squares = Pixels(preprocessing=PREPROCESSING).losses(torch.zeros(1, 2, 48), black)
     assert squares["loss"].tolist() == [[1.0, 1.0]]
+    halves = Pixels(preprocessing=PREPROCESSING, error="l1").losses(torch.full((1, 2, 48), -0.5), black)
+    assert halves["loss"].tolist() == [[0.5, 0.5]]
 
 
-@pytest.mark.parametrize("target", ["mean_colour", "small_patch", "pixels"])
+@pytest.mark.parametrize("target", ["mean_colour", "small_patch", "pixels", "pixels_l1"])
 def test_it_learns_to_fill_in(target: str) -> None:
     """Each image has one colour, so the visible patches determine the others."""
     model = learner(target=target)
@@ -214,6 +232,7 @@ def test_a_hybrid_predicts_the_pixels_under_its_features() -> None:
     [
         ({"corrupted_fraction": 0.0}, "corrupted-fraction must be above 0"),
         ({"masked": 0.8, "replaced": 0.3}, "add up to at most 1"),
+        ({"mask_unit": 0}, "mask-unit must be at least 1"),
     ],
 )
 def test_wrong_settings(values: dict[str, object], message: str) -> None:

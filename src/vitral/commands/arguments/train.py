@@ -20,7 +20,7 @@ USAGE = """usage: vitral train RECIPE [--out DIR [--or-resume]] [--minutes N] [-
 Train a model and write it to DIR (by default the next free runs/RECIPE-N), with its metrics, curves and checkpoints.
 Ctrl-C saves a checkpoint; --resume continues from it, with the same result as an uninterrupted run.
 --minutes N trains for about so long: it measures a few steps first, and keeps the number of steps in the run. For
-folder, masked-patch, mae and dino on your own images, 10 minutes are the default.
+folder, masked-patch, simmim, mae and dino on your own images, 10 minutes are the default.
 --train.batch-size auto splits the batch of the recipe into as few parts as fit into memory (--train.accumulate).
 --or-resume starts a run, or resumes it if DIR has one: so you can repeat the command.
 --strict-resume refuses to resume where results would differ by rounding: on another device, with other threads.

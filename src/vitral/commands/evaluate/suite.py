@@ -14,7 +14,7 @@ from vitral.commands.arguments.evaluate import TASK_SUITES
 from vitral.commands.arguments.flags import parse_config, pop_option
 from vitral.commands.evaluate.arguments import check_cache, check_data
 from vitral.commands.evaluate.progress import suite_progress
-from vitral.commands.evaluate.tables import as_json, print_suite, suite_table
+from vitral.commands.evaluate.tables import as_json, print_grids, print_suite, suite_table
 from vitral.commands.loading import channels_of, check_channels
 from vitral.commands.output import note, print_json, write_table
 from vitral.data.config import DataConfig
@@ -33,7 +33,7 @@ from vitral.suites.extractors import feature_extractors
 from vitral.suites.finetuning import PROTOCOLS, Protocol, finetune_config, select_protocol
 from vitral.suites.published import VTAB1K_PUBLISHED
 from vitral.suites.runner import FeatureExtractor, SuiteRunner, Task
-from vitral.suites.transfer import FEW_SHOT, METHODS, RETRIEVAL
+from vitral.suites.transfer import FEW_SHOT, LINEAR_GRID, METHODS, RETRIEVAL
 from vitral.train.config import RunConfig
 from vitral.train.evaluation import evenly_spaced
 
@@ -68,7 +68,10 @@ class Options:
     big_vision, kNN with as many neighbours as images per class, logistic regression with C = 1.
     """
     grid: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Add few-shot least squares with the regularisation of 2^-10 to 2^19 that is best over all tasks."""
+    """linear: compare features of the last block and of the last four (class token, mean patch, both), each with six
+    learning rates, on validation images, and use the best. Few-shot suites: add least squares with the regularisation
+    of 2^-10 to 2^19 that is best over all tasks.
+    """
     max_train: int | None = None
     """Maximum number of training images; by default 10,000, and all with `--finetune paper`. The tasks of vtab-mini and
     vtab1k have 1,000 each.
@@ -94,7 +97,14 @@ class Options:
         few_shot = tuple(FEW_SHOT[classifier] for classifier in self.few_shot)
         if self.suite in TASK_SUITES:
             return ("knn", "linear", *few_shot)
+        if self.compares_blocks:
+            return (LINEAR_GRID,)
         return few_shot if self.suite == "fewshot" else tuple({self.suite} & {*METHODS, RETRIEVAL})
+
+    @property
+    def compares_blocks(self) -> bool:
+        """Whether the linear probe is a grid of features and learning rates."""
+        return self.grid and self.suite == "linear"
 
     @property
     def finetunes(self) -> bool:
@@ -141,6 +151,7 @@ def main(
             squash=options.suite in TASK_SUITES,
             baselines=options.baselines,
             precision=options.precision,
+            blocks=options.compares_blocks,
         )
         runs = finetuning_configs(run, protocol, compared, options, reading) if options.finetunes else {}
         with suite_progress(len(tasks) * options.stages(compared), enabled=world.is_main and not options.json) as bar:
@@ -171,8 +182,10 @@ def check(options: Options, default: Options, folder: Path | None) -> None:
     if not options.seeds or min(options.seeds) < 0 or len({*options.seeds}) < len(options.seeds):
         raise UserError("--seeds takes numbers from 0 on, each once, such as --seeds 0 1 2")
     few_shot = options.suite in ("fewshot", *TASK_SUITES)
-    if options.grid and not few_shot:
-        raise UserError(f"--grid is for few-shot least squares: choose --suite fewshot, {' or '.join(TASK_SUITES)}")
+    if options.grid and not (few_shot or options.compares_blocks):
+        raise UserError(f"--grid is for --suite linear, fewshot, {' and '.join(TASK_SUITES)}: leave it out")
+    if options.compares_blocks and options.finetunes:
+        raise UserError("--grid probes frozen blocks: run --finetune by itself")
     if options.few_shot != default.few_shot and not few_shot:
         raise UserError(f"--few-shot is for few-shot suites: choose --suite fewshot, {' or '.join(TASK_SUITES)}")
     if not options.few_shot or len({*options.few_shot}) < len(options.few_shot):
@@ -208,7 +221,7 @@ def finetuning_configs(
 def evaluate(measuring: SuiteRunner, runs: Mapping[str, RunConfig], protocol: Protocol, options: Options) -> None:
     """Evaluates the features, then fine-tunes."""
     if options.methods:
-        measuring.evaluate(options.methods, seeds=options.seeds, grid=options.grid)
+        measuring.evaluate(options.methods, seeds=options.seeds, grid=options.grid and not options.compares_blocks)
     if runs and protocol.table4_dataset is not None:
         note(
             f"fine-tuning as the paper does on {protocol.table4_dataset}: {protocol.steps:,} steps of "
@@ -231,6 +244,7 @@ def print_results(measuring: SuiteRunner, run: Path, options: Options) -> None:
         print_json(results)
     else:
         print_suite(f"{run}, suite {options.suite}", rows)
+        print_grids(measuring.scores)
     if options.out is not None:
         write_table(options.out, rows, results)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from vitral.commands.output import print_table
 from vitral.suites.transfer import GRID_SUFFIX, Score, group_means
 
-__all__ = ["as_json", "print_suite", "suite_table"]
+__all__ = ["as_json", "print_grids", "print_suite", "suite_table"]
 
 PUBLISHED = " (published)"
 """Ending of a published column's name."""
@@ -86,6 +86,18 @@ def print_suite(title: str, rows: list[list[str]]) -> None:
             print_parts(caption, cells, text_columns=text_columns)
 
 
+def print_grids(scores: Scores) -> None:
+    """Prints what grids of linear probes compared, each a table of features by learning rate; a star marks the best."""
+    for name, tasks in scores.items():
+        for grid in (score.grid for row in tasks.values() for score in row.values() if score.grid):
+            rows = [["features", *next(iter(grid.values()))]]
+            rows += [[features, *(f"{value:.1%}" for value in row.values())] for features, row in grid.items()]
+            values = [list(row.values()) for row in grid.values()]
+            best = max(range(len(values)), key=lambda number: max(values[number]))
+            rows[1 + best][1 + values[best].index(max(values[best]))] += " *"
+            print_parts(f"{name}: accuracy on validation images by learning rate", rows, text_columns=1)
+
+
 def print_parts(title: str, rows: list[list[str]], *, text_columns: int) -> None:
     """Prints a table; if it has too many columns for the screen, in several, each with the text columns."""
     widths = [max(cell_len(row[n]) for row in rows) + EDGE for n in range(len(rows[0]))]
@@ -118,6 +130,7 @@ def as_json(
                 "seeds": score.values,
                 "num_images": score.num_images,
                 "seconds": round(score.seconds, 3),
+                **({"grid": score.grid} if score.grid else {}),
             }
             for name, tasks in scores.items()
             for title, row in tasks.items()

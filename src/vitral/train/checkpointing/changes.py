@@ -17,7 +17,7 @@ NEUTRAL = (
 EFFECTIVE = (
     *("train.steps", "train.epochs", "train.accumulate", "train.precision", "train.ema", "train.ema_warmup"),
     *("train.patience",),
-    *("optim", "schedule", "augment", "objective", "data.on_error", "data.cache_side"),
+    *("optim", "schedule", "resolution", "augment", "objective", "data.on_error", "data.cache_side"),
 )
 """Settings that may change for the remaining steps."""
 

@@ -58,8 +58,9 @@ def setup_of(session: Session) -> Setup:
     name = device_name(session.device)
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     device, peak = find_device(name), None
-    # the peak is that of 16 bits and of full training: float32 reaches half of it or less, adapters skip some gradients
-    full = config.model.lora_rank is None and not config.model.probe
+    # the peak is that of 16 bits and of full training at the model's size: float32 reaches half of it or less, adapters
+    # skip some gradients
+    full = config.model.lora_rank is None and not config.model.probe and not config.resolution.sizes
     if device is not None and session.autocast_dtype is not None and full:
         macs = forward_macs(config.model.architecture)
         peak = throughput(macs, device=device, devices=world.size, utilisation=1.0)
