@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.card import ModelCard
+from vitral.data.images.patch_rows import Images
 from vitral.errors import UserError
 from vitral.layers.pooling import NoHead, TwoHeads
 from vitral.layers.positions import PositionState
@@ -153,7 +154,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
     pool_tokens: slice
 
     @abstractmethod
-    def embed(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
+    def embed(self, images: Images) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
         """From images to the tokens of the first block, and the positions that each block needs."""
 
     @abstractmethod
@@ -281,6 +282,8 @@ class IntermediateMethods(PretrainedMethods, ABC):
         self, images: Tensor, selected: Sequence[int], *, stop_early: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """The last block's output, and that of each block in `selected`."""
+        if images.ndim != 4:
+            raise UserError("outputs of single blocks are those of whole images, of shape (b, c, h, w)")
         x, states = self.embed(images)
         outputs = []
         for index, (block, pos) in enumerate(zip(self.blocks, states, strict=True)):

@@ -199,7 +199,7 @@ class Engine:
             UserError: the outputs are not finite.
         """
         preprocessing = self.facts.card.preprocessing
-        pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
+        pixels = np.zeros(preprocessing.shape, preprocessing.dtype)
         task = self._compute["probabilities" if "probabilities" in self.facts.tasks else "features"]
         seconds = []
         for _ in range(2):

@@ -219,7 +219,11 @@ class RunConfig:
         return replace(
             self,
             model=replace(self.model, architecture=architecture),
-            preprocessing=preprocessing.with_input(image_size=architecture.image_hw, channels=architecture.channels),
+            preprocessing=preprocessing.with_input(
+                image_size=architecture.image_hw,
+                channels=architecture.channels,
+                patch_size=getattr(architecture, "patch_hw", None),
+            ),
         )
 
 

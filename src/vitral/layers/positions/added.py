@@ -39,13 +39,20 @@ class Additive(Positions):
 
     def at_grid(self, table: Tensor, grid: tuple[int, int]) -> tuple[PositionState, list[PositionState]]:
         added = self.vectors_on_grid(table, grid)
-        if self.num_registers:  # registers have no position
-            zeros = added.new_zeros(len(added), self.num_registers, self.width)
-            added = torch.cat([added[:, : self.num_class_tokens], zeros, added[:, self.num_class_tokens :]], dim=1)
+        if self.num_registers:
+            added = torch.cat([self._prefix(added), added[:, self.num_class_tokens :]], dim=1)
         return self._states(added, grid)
 
     def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
-        return self._states(self.vectors_at(table, coordinates), self.grid)
+        added = self.vectors_at(table, coordinates)
+        if self.num_prefix_tokens:
+            prefix = self._prefix(self.vectors_on_grid(table, self.grid))
+            added = torch.cat([repeat(prefix, "tables t d -> tables s t d", s=added.shape[1]), added], dim=2)
+        return self._states(added, self.grid)
+
+    def _prefix(self, vectors: Float[Tensor, "tables t d"]) -> Float[Tensor, "tables g d"]:
+        """The vectors of the tokens before the patches: registers have no position."""
+        return F.pad(vectors[:, : self.num_class_tokens], (0, 0, 0, self.num_registers))
 
     def _states(
         self, added: Float[Tensor, "tables *s t d"], grid: tuple[int, int]
