@@ -170,7 +170,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
 
     def forward_intermediates(
         self,
-        x: Float[Tensor, "b c h w"],
+        x: Images,
         indices: int | Sequence[int] | None = None,
         return_prefix_tokens: bool = False,
         norm: bool = False,
@@ -255,7 +255,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
             return tuple((patches, prefix[:, 0]) for patches, prefix in outputs)
         return tuple(outputs)
 
-    def forward_features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
+    def forward_features(self, x: Images) -> Float[Tensor, "b t d"]:
         """The final tokens after the final norm, as in timm: with `pooled_norm` they are not normed yet."""
         return self.forward_intermediates(x, [-1], intermediates_only=False, output_fmt="NLC")[0]
 

@@ -186,8 +186,7 @@ class ViTConfig:
                 "axial attention and a hybrid's ResNet need whole images, not patches of any aspect ratio: choose "
                 "attention global, and stem_stages None"
             )
-        if self.positions.in_attention and self.position != "rope":
-            raise UserError("patches of several grids have no common offsets: choose another position than relative")
+        self.positions.check_coordinates()
         if training and (self.patch_dropout or (self.drop_path and self.drop_path_form == "batch")):
             raise UserError(
                 "patch_dropout, and drop_path with drop_path_form batch, need images of one size: set patch_dropout 0, "

@@ -242,6 +242,7 @@ def _facts(predictor: Predictor, *, compiled: bool) -> ModelFacts:
     if isinstance(model, ExportedModel):
         return _exported_facts(model, predictor.card, compiled=compiled)
     drawn = isinstance(model, ViT) and model.config.attention == "global"
+    drawn = drawn and not predictor.card.preprocessing.keeps_aspect
     tasks: list[Task] = ["features"]
     if predictor.card.classes:
         tasks.append("probabilities")

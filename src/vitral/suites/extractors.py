@@ -31,7 +31,7 @@ def feature_extractors(
     predictor = Predictor(model, device=device, precision=precision)
     preprocessing = predictor.card.preprocessing
     if squash:
-        preprocessing = replace(preprocessing, resize="squash")
+        preprocessing = preprocessing.whole
     on_device = f" on {device.type}"  # a GPU computes in 16 bits
     extractors = {
         "model": FeatureExtractor(

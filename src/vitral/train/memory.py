@@ -1,6 +1,7 @@
 """Memory of a training step, estimated before the first one, against what is free."""
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 
@@ -75,8 +76,10 @@ def estimate_memory(config: RunConfig, *, device: torch.device, processes: int =
 
 
 def images_worth(config: RunConfig) -> float:
-    """How many whole images an image costs, by the objective."""
-    objective = config.objective
+    """How many whole images an image costs, by the objective, or by the number of its patches."""
+    objective, most = config.objective, config.preprocessing.max_patches
+    if most is not None and isinstance(config.model.architecture, ViTConfig):
+        return most / prod(config.model.architecture.grid)
     if isinstance(objective, MAEConfig):
         return 1 - objective.masked_fraction
     if isinstance(objective, DINOConfig):

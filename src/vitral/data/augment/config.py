@@ -93,6 +93,16 @@ class AugmentConfig:
         return tuple(flag for flag, used in on.items() if used)
 
     @property
+    def one_size_flags(self) -> tuple[str, ...]:
+        """The flags that turn off what needs images of one size, if it is on: all but some crops, flips and repeats."""
+        names = ("shift", "rotate", "scale", "erase", "mixup", "cutmix")
+        on = {
+            "--augment.crop inception": self.crop in ("inception_tf", "simple"),
+            **{f"--augment.{name} 0": getattr(self, name) > 0 for name in names},
+        }
+        return (*(flag for flag, used in on.items() if used), *self.colour_flags)
+
+    @property
     def mixes(self) -> bool:
         """Whether images are mixed."""
         return bool(self.mixup or self.cutmix)

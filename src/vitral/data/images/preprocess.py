@@ -186,6 +186,11 @@ class Preprocessing:
             return self.num_patches, PLACE + math.prod(self.patch_hw), self.channels
         return *self.image_size, self.channels
 
+    @property
+    def whole(self) -> "Preprocessing":
+        """The same without a crop."""
+        return self if self.keeps_aspect else replace(self, resize="squash")
+
     def check_one_size(self, what: str) -> None:
         """Raises UserError if images keep their aspect ratio, for `what` needs all of one size."""
         if self.keeps_aspect:

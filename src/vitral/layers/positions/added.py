@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.device import precise_dtype
-from vitral.errors import UserError
 from vitral.layers.positions.base import INJECTIONS, Fixed, Learned, Positions
 from vitral.layers.positions.coordinates import PatchCoordinates
 from vitral.layers.positions.state import PositionState
@@ -80,8 +79,7 @@ class Learned1D(Learned, Additive):
         return torch.cat([table[:, : self.num_class_tokens], patches], dim=1)
 
     def vectors_at(self, table: Tensor, coordinates: PatchCoordinates) -> Float[Tensor, "tables s t d"]:
-        if self.resample != "google":
-            raise UserError(f"patches of several grids need position_resample google, not {self.resample}")
+        self.check_coordinates()
         self.check_not_resampled()
         patches = self._patches(table)
         top, bottom, down = coordinates.neighbours(0, self.grid[0])
@@ -89,6 +87,13 @@ class Learned1D(Learned, Additive):
         upper = torch.lerp(patches[:, top, left], patches[:, top, right], along.to(table))
         lower = torch.lerp(patches[:, bottom, left], patches[:, bottom, right], along.to(table))
         return torch.lerp(upper, lower, down.to(table))
+
+    @property
+    def whole_grids_only(self) -> str:
+        if self.resample == "google":
+            return ""
+        need = f"patches of several grids need position_resample google, not {self.resample}"
+        return f"{need}: it changes nothing on the model's own grid"
 
     def _patches(self, table: Tensor) -> Float[Tensor, "tables gh gw d"]:
         return rearrange(table[:, self.num_class_tokens :], "tables (gh gw) d -> tables gh gw d", gh=self.grid[0])

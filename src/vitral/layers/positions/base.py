@@ -101,6 +101,16 @@ class Positions(ABC):
     def shape(self) -> tuple[int, ...]:
         """Shape of the table."""
 
+    @property
+    def whole_grids_only(self) -> str:
+        """Why there are no positions of patches of several grids; empty if there are."""
+        return ""
+
+    def check_coordinates(self) -> None:
+        """Raises UserError if there are no positions of patches of several grids."""
+        if self.whole_grids_only:
+            raise UserError(self.whole_grids_only)
+
     @abstractmethod
     def fill(self, table: Tensor, generator: Generator | None = None) -> None:
         """Writes the initial values into the table."""
@@ -115,11 +125,7 @@ class Positions(ABC):
 
     @abstractmethod
     def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
-        """The same for prefix tokens and patches of several grids.
-
-        Raises:
-            UserError: the kind is defined on whole grids only.
-        """
+        """The same for prefix tokens and patches of several grids; raises UserError as `check_coordinates`."""
 
     def at(
         self, table: Tensor, grid: tuple[int, int], places: Float[Tensor, "b n 2"] | None

@@ -53,7 +53,11 @@ class Relative(Learned):
         return torch.lerp(upper, torch.lerp(at(top + 1, left), at(top + 1, left + 1), right), below)
 
     def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
-        raise UserError("patches of several grids have no common offsets: choose another position than relative")
+        raise UserError(self.whole_grids_only)
+
+    @property
+    def whole_grids_only(self) -> str:
+        return "patches of several grids have no common offsets: choose another position than relative"
 
 
 class Rotary(Fixed):
