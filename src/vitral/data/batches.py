@@ -26,7 +26,7 @@ from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
 from vitral.data.notes import buffer_notes, note_first, take_notes
 from vitral.data.open_files import allow_open_files
-from vitral.data.order import repeated_at, sample_at
+from vitral.data.order import LENGTH, repeated_at, sample_at, uniform
 from vitral.data.orphans import die_with_parent
 from vitral.data.sources.source import Source, read_ahead
 from vitral.errors import UserError
@@ -100,6 +100,10 @@ class TrainingBatches(Dataset[Batch]):
     """The order with as many images of each class; None: each image once in an epoch."""
 
     def __getitem__(self, step: int) -> Batch:
+        if lengths := self.augment.sequence_lengths:
+            length = lengths[int(uniform(LENGTH, self.seed, step)[0] * len(lengths))]
+            preprocessing = replace(self.preprocessing, max_patches=length)
+            return replace(self, preprocessing=preprocessing, augment=replace(self.augment, sequence_lengths=()))[step]
         start = time.perf_counter()
         position = step * self.batch_size + np.array(self.rows or range(self.batch_size))
         run = dict(size=len(self.source), seed=self.seed)

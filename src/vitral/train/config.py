@@ -210,8 +210,12 @@ class RunConfig:
         """Refuses what needs images of one size, if images keep their aspect ratio."""
         option = "--preprocessing.resize native_aspect"
         if not self.preprocessing.keeps_aspect:
-            if self.preprocessing.max_patches is not None:
-                raise UserError(f"--preprocessing.max-patches goes with {option}: give both, or leave it out")
+            for name, value in (
+                ("--preprocessing.max-patches", self.preprocessing.max_patches),
+                ("--augment.sequence-lengths", self.augment.sequence_lengths),
+            ):
+                if value:
+                    raise UserError(f"{name} goes with {option}: give both, or leave it out")
             return
         if self.objective.name not in ("classification", "multi_label", "regression"):
             raise UserError(f"{self.objective.name} needs images of one size: leave out {option}")

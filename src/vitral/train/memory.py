@@ -77,9 +77,10 @@ def estimate_memory(config: RunConfig, *, device: torch.device, processes: int =
 
 def images_worth(config: RunConfig) -> float:
     """How many whole images an image costs, by the objective, or by the number of its patches."""
-    objective, most = config.objective, config.preprocessing.max_patches
-    if most is not None and isinstance(config.model.architecture, ViTConfig):
-        return most / prod(config.model.architecture.grid)
+    objective, architecture = config.objective, config.model.architecture
+    if config.preprocessing.keeps_aspect and isinstance(architecture, ViTConfig):
+        own = prod(architecture.grid)
+        return max(config.augment.sequence_lengths, default=config.preprocessing.max_patches or own) / own
     if isinstance(objective, MAEConfig):
         return 1 - objective.masked_fraction
     if isinstance(objective, DINOConfig):

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
-__all__ = ["MAX_SIDE", "PLACE", "Images", "fit_grid", "flip_patches", "to_patch_rows"]
+__all__ = ["MAX_PATCHES", "MAX_SIDE", "PLACE", "Images", "fit_grid", "flip_patches", "to_patch_rows"]
 
 Images: TypeAlias = Float[Tensor, "b c h w"] | Float[Tensor, "b n v"]
 """What a model takes: normalised images, or rows of patches, with pixels channels first."""
@@ -23,6 +23,9 @@ PLACE = 2
 
 MAX_SIDE = 255
 """Most rows, and most columns, of patches: their numbers are bytes."""
+
+MAX_PATCHES = 2**14
+"""Most patches of an image: 2048x2048 pixels in patches of 16."""
 
 
 def fit_grid(image_hw: tuple[int, int], *, patch_hw: tuple[int, int], max_patches: int) -> tuple[int, int]:

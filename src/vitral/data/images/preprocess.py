@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vitral.data.images.bands import MAX_CHANNELS, BandImage, read_bands, to_picture
 from vitral.data.images.decode import MODES, read_image
-from vitral.data.images.patch_rows import PLACE, Images, fit_grid, to_patch_rows
+from vitral.data.images.patch_rows import MAX_PATCHES, PLACE, Images, fit_grid, to_patch_rows
 from vitral.errors import UserError
 
 __all__ = ["AnyImage", "PixelBatch", "Pixels", "Preprocessing"]
@@ -39,8 +39,6 @@ LEAST_CROP = 0.01
 """Smallest fraction of an image that a centre crop leaves."""
 MOST_VALUE = 1e15
 """Largest mean, and largest and smallest scale: the quotient of two such numbers still fits into float32."""
-MAX_PATCHES = 2**14
-"""Most patches of an image: 2048x2048 pixels in patches of 16."""
 ROUNDING = 1e-6
 """Pixels that are added before rounding down: a ratio such as 224 / 248 gives 248 pixels in spite of its rounding."""
 
