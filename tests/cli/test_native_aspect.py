@@ -85,10 +85,13 @@ def test_a_run_that_was_interrupted_has_the_same_weights(
     assert one == other
 
 
-def test_the_card_says_how_images_are_resized(trained: Path) -> None:
+def test_the_card_says_how_images_are_resized(trained: Path, tmp_path: Path) -> None:
     card = load_model(trained).card
     assert card is not None
     assert card.preprocessing == replace(NATIVE, patch_size=(4, 4))
+    main(["push", str(trained), "me/native", "--dry-run", str(tmp_path / "files")])
+    readme = (tmp_path / "files" / "README.md").read_text()
+    assert "keeping its aspect ratio, to the largest size with at most 6 patches of 4x4 pixels" in readme
 
 
 def test_eval_and_predict_agree_with_single_whole_images(trained: Path, photos: Path, screen: Screen) -> None:

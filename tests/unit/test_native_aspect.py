@@ -11,6 +11,7 @@ from torch import Tensor
 from vitral.data.images.patch_rows import PLACE
 from vitral.data.images.preprocess import Preprocessing
 from vitral.errors import UserError
+from vitral.inspection.attention import attention_weights
 from vitral.vit import ViT
 from vitral.vit_config import ViTConfig
 
@@ -94,6 +95,16 @@ def test_what_fills_up_a_sequence_does_not_matter(changes: dict[str, Any]) -> No
     torch.testing.assert_close(model(other), model(rows), rtol=0, atol=1e-12)
     longer = torch.cat([rows, rows.new_zeros(len(rows), 7, rows.shape[2])], dim=1)
     torch.testing.assert_close(model(longer), model(rows), rtol=0, atol=1e-12)
+
+
+def test_attention_weights_are_those_of_single_images() -> None:
+    model, (images, rows) = model_of(pool="cls"), images_of()
+    for layer, weights in enumerate(attention_weights(model, rows)):
+        for number, image in enumerate(images):
+            alone = attention_weights(model, image)[layer][0]
+            count = alone.shape[-1]
+            torch.testing.assert_close(weights[number, :, :count, :count], alone, rtol=0, atol=1e-9)
+            assert not weights[number, :, :, count:].any()
 
 
 def test_the_order_of_patches_does_not_matter() -> None:

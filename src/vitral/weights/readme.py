@@ -164,9 +164,9 @@ def _preprocessing(preprocessing: Preprocessing) -> str:
     elif preprocessing.keeps_aspect:
         p, q = preprocessing.patch_hw
         steps.append(
-            f"Resize the whole image ({preprocessing.interpolation}), keeping its aspect ratio, to the largest height "
-            f"that is a multiple of {p} pixels and width of {q} with at most {preprocessing.num_patches} patches of "
-            f"{p}x{q}; give their rows and columns to the model (`vitral.data.images.patch_rows`)."
+            f"Resize the whole image ({preprocessing.interpolation}), keeping its aspect ratio, to the largest size "
+            f"with at most {preprocessing.num_patches} patches of {p}x{q} pixels, as NaFlex does. The model takes each "
+            "patch with its row and column."
         )
     else:
         size = "x".join(map(str, preprocessing.resized_hw))
