@@ -1,7 +1,9 @@
 """Runs on images that keep their aspect ratio resume exactly, and their models are evaluated, used and served alike."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -123,6 +125,16 @@ def test_the_service_answers(trained: Path, photos: Path) -> None:
     assert not facts["attention"]
     expected = Predictor(load_model(trained), device="cpu")(file)
     assert image["classes"][0]["probability"] == pytest.approx(expected.probabilities[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("patch_size", [None, [8, 4]])
+def test_a_card_with_other_patches_than_the_models_raises(trained: Path, tmp_path: Path, patch_size: object) -> None:
+    copytree(trained, tmp_path / "run")
+    config = json.loads((trained / "config.json").read_text())
+    config["card"]["preprocessing"]["patch_size"] = patch_size
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"cuts images into patches of .*, but the model expects \(4, 4\)"):
+        load_model(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
