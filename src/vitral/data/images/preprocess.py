@@ -121,7 +121,7 @@ class Preprocessing:
             )
 
     def with_input(
-        self, *, image_size: tuple[int, int], channels: int, patch_size: tuple[int, int] | None
+        self, *, image_size: tuple[int, int], channels: int, patch_size: tuple[int, int] | None = None
     ) -> "Preprocessing":
         """The same preprocessing for another input; if the channels change, mean and std are averaged over channels.
 
