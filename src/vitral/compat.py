@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.card import ModelCard
+from vitral.data.images.patch_rows import Images
 from vitral.errors import UserError
 from vitral.layers.pooling import NoHead, TwoHeads
 from vitral.layers.positions import PositionState
@@ -153,7 +154,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
     pool_tokens: slice
 
     @abstractmethod
-    def embed(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
+    def embed(self, images: Images) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
         """From images to the tokens of the first block, and the positions that each block needs."""
 
     @abstractmethod
@@ -169,7 +170,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
 
     def forward_intermediates(
         self,
-        x: Float[Tensor, "b c h w"],
+        x: Images,
         indices: int | Sequence[int] | None = None,
         return_prefix_tokens: bool = False,
         norm: bool = False,
@@ -254,7 +255,7 @@ class IntermediateMethods(PretrainedMethods, ABC):
             return tuple((patches, prefix[:, 0]) for patches, prefix in outputs)
         return tuple(outputs)
 
-    def forward_features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b t d"]:
+    def forward_features(self, x: Images) -> Float[Tensor, "b t d"]:
         """The final tokens after the final norm, as in timm: with `pooled_norm` they are not normed yet."""
         return self.forward_intermediates(x, [-1], intermediates_only=False, output_fmt="NLC")[0]
 
@@ -281,6 +282,8 @@ class IntermediateMethods(PretrainedMethods, ABC):
         self, images: Tensor, selected: Sequence[int], *, stop_early: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """The last block's output, and that of each block in `selected`."""
+        if images.ndim != 4:
+            raise UserError("outputs of single blocks are those of whole images, of shape (b, c, h, w)")
         x, states = self.embed(images)
         outputs = []
         for index, (block, pos) in enumerate(zip(self.blocks, states, strict=True)):

@@ -135,5 +135,4 @@ def _check(model: ViT) -> None:
         raise UserError("packed images have no prefix tokens: the model needs pool gap or map, and no registers")
     if model.training and (config.patch_dropout or config.drop_path):
         raise UserError("patch_dropout and drop_path drop whole images, not sequences of several: set both to 0")
-    if config.attention != "global" or config.stem_stages is not None:
-        raise UserError("axial attention and a hybrid's ResNet need whole images: packing cuts them into patches")
+    config.check_separate_patches(training=False)

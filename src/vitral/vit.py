@@ -11,6 +11,7 @@ Letters in the shapes:
     e      width of the image representation: d, or 2 d if class token and mean are side by side
     r      tokens that a block returns: all of them, but in the last block only those that are pooled, r <= t
     *n     no axis, except with pool="none": then the patches, each with an output of its own
+    v      values of a patch where images keep their aspect ratio: its row, its column, then c * p * q pixels
 
 Equation numbers are the paper's. Variants are parts from `vitral.layers`, chosen when the model is built. Compilation,
 mixed precision and distribution wrap the model from outside, in `vitral.train`.
@@ -28,7 +29,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vitral.compat import IntermediateMethods
-from vitral.errors import UserError
+from vitral.data.images.patch_rows import PLACE, Images
 from vitral.layers.axial import AxialAttention, AxialBlock
 from vitral.layers.depth import DropPath, SubsetBlock
 from vitral.layers.hybrid import HybridEmbed
@@ -36,7 +37,7 @@ from vitral.layers.init import lecun_normal_
 from vitral.layers.linear import FusedLinear
 from vitral.layers.mlp import QuickGELU, SwiGLU
 from vitral.layers.patch_dropout import PatchDropout
-from vitral.layers.pooling import AttentionPool, ClassAndMean, FirstToken, MeanPool, TwoHeads
+from vitral.layers.pooling import AllTokens, AttentionPool, ClassAndMean, FirstToken, MeanPool, TwoHeads
 from vitral.layers.positions import PositionState
 from vitral.layers.scale import LayerScale
 from vitral.vit_config import ViTConfig
@@ -71,11 +72,10 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(channels, width, kernel_size=patch_hw, stride=patch_hw, bias=bias)
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
-        p, q = self.proj.kernel_size
-        patches = rearrange(images, "b c (gh p) (gw q) -> b (gh gw) (c p q)", p=p, q=q)
-        tokens = F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
-        return rearrange(tokens, "b (gh gw) d -> b gh gw d", gh=images.shape[2] // p)
+    def forward(self, images: Images) -> Float[Tensor, "b gh gw d"]:
+        (p, q), pattern = self.proj.kernel_size, "b c (gh p) (gw q) -> b gh gw (c p q)"
+        cut = images[:, None] if images.ndim == 3 else rearrange(images, pattern, p=p, q=q)
+        return F.linear(cut, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Attention(nn.Module):
@@ -145,8 +145,8 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
         self.card = None  # preprocessing, class names and provenance, set by training and loading
         width, pooled_width, hidden = config.width, config.pooled_width, config.representation_size
         norm = partial(nn.LayerNorm, width, eps=config.norm_eps)
-        patch_embed: Factory = PatchEmbed if config.stem_stages is None else partial(HybridEmbed, **config.stem)
-        self.patch_embed = patch_embed(
+        embed: Factory = PatchEmbed if config.stem_stages is None else partial(HybridEmbed, **config.stem)
+        self.patch_embed = embed(
             channels=config.channels, patch_hw=config.patch_hw, width=width, bias=config.patch_bias
         )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if config.num_class_tokens else None
@@ -162,11 +162,11 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
         self.norm = norm() if config.final_norm and not config.pooled_norm else nn.Identity()  # before pooling
         self.fc_norm = norm() if config.pooled_norm else nn.Identity()  # or after it
         self.pool = {
-            "cls": nn.Identity if config.distillation else FirstToken,  # both tokens go to TwoHeads
+            "cls": AllTokens if config.distillation else FirstToken,  # both tokens go to TwoHeads
             "gap": MeanPool,
             "cls_gap": partial(ClassAndMean, num_prefix_tokens=config.num_prefix_tokens),
             "map": partial(AttentionPool, width=width, num_heads=config.num_heads, norm=norm, mlp=self._mlp),
-            "none": nn.Identity,
+            "none": AllTokens,
         }[config.pool]()
         self.pool_tokens = config.pooled_tokens  # a slice: the tokens that `pool` reads
         self.pre_logits = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(pooled_width, hidden), nn.Tanh())
@@ -174,11 +174,12 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
         self.head = head(hidden or pooled_width, config.num_classes, bias=config.head_bias is not None)
         self.init_weights()
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b *n classes"]:
-        x = self._run_blocks(*self.embed(images), queries=self.pool_tokens)
-        return self.classify(self.fc_norm(self.pool(self.norm(x))))
+    def forward(self, images: Images) -> Float[Tensor, "b *n classes"]:
+        x, states = self.embed(images)
+        x = self.norm(self._run_blocks(x, states, queries=self.pool_tokens))
+        return self.classify(self.fc_norm(self.pool(x, states[-1].exist(self.pool_tokens))))
 
-    def features(self, images: Float[Tensor, "b c h w"]) -> Features:
+    def features(self, images: Images) -> Features:
         """Runs the encoder on all tokens and returns its outputs and intermediate tokens by name."""
         x, states = self.embed(images)
         landmarks = {"embedded": x}
@@ -188,27 +189,27 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
             cls=x[:, 0] if classes else None,
             registers=x[:, classes:prefix],
             patches=x[:, prefix:],
-            pooled=self.fc_norm(self.pool(x[:, self.pool_tokens])),
+            pooled=self.fc_norm(self.pool(x[:, self.pool_tokens], states[-1].exist(self.pool_tokens))),
             landmarks=landmarks,
         )
 
-    def embed(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
+    def embed(self, images: Images) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
         """From images to z_0 of Eq. 1, and one `PositionState` for each block."""
-        return self.assemble(self.patches(images))
+        return self.assemble(self.patches(images), None if images.ndim == 4 else images[:, :, :PLACE])
 
-    def patches(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b gh gw d"]:
+    def patches(self, images: Images) -> Float[Tensor, "b gh gw d"]:
         """Embeds each patch: x_p E of Eq. 1, before positions are added."""
-        if images.shape[1] != self.config.channels:
-            raise UserError(f"this model takes images of {self.config.channels} channels, not {images.shape[1]}")
-        self.config.check_image((images.shape[2], images.shape[3]))
-        return self.patch_embed(images)
+        self.config.check_input(images.shape, training=self.training)
+        return self.patch_embed(images if images.ndim == 4 else images[:, :, PLACE:])
 
-    def assemble(self, patches: Float[Tensor, "b gh gw d"]) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
+    def assemble(
+        self, patches: Float[Tensor, "b gh gw d"], places: Float[Tensor, "b n 2"] | None = None
+    ) -> tuple[Float[Tensor, "b t d"], list[PositionState]]:
         """The rest of Eq. 1: from embedded patches, which an objective may have changed, to z_0.
 
         Positions are added in float32. Tokens return in the dtype of the patches, under autocast 16 bits.
         """
-        input_state, states = self.positions.at_grid(self.pos_embed, (patches.shape[1], patches.shape[2]))
+        input_state, states = self.positions.at(self.pos_embed, (patches.shape[1], patches.shape[2]), places)
         tokens = (self.cls_token, self.dist_token, self.reg_token)
         prefix = [token.expand(patches.shape[0], -1, -1) for token in tokens if token is not None]
         x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1).to(self.pos_embed.dtype)

@@ -1,9 +1,12 @@
 """Configuration of a Vision Transformer: its sizes and parts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 from vitral.config import check_choices, check_divisible, check_fractions, check_maximum, check_minimum, pair
+from vitral.data.images.patch_rows import PLACE
 from vitral.errors import UserError
 from vitral.layers.positions import POSITIONS, Positions
 
@@ -175,6 +178,34 @@ class ViTConfig:
         smaller = any(length < patch for length, patch in zip(image_hw, self.patch_hw, strict=True))
         if self.stem_stages is None or smaller or min(self.patch_hw) < 1:
             check_divisible(image_hw, self.patch_hw)
+
+    def check_separate_patches(self, *, training: bool) -> None:
+        """Raises UserError if the model does not take patches one by one: of several images, or of any aspect ratio."""
+        if self.attention != "global" or self.stem_stages is not None:
+            raise UserError(
+                "axial attention and a hybrid's ResNet need whole images, not patches of any aspect ratio: choose "
+                "attention global, and stem_stages None"
+            )
+        self.positions.check_coordinates()
+        if training and (self.patch_dropout or (self.drop_path and self.drop_path_form == "batch")):
+            raise UserError(
+                "patch_dropout, and drop_path with drop_path_form batch, need images of one size: set patch_dropout 0, "
+                "and drop_path_form sample"
+            )
+
+    def check_input(self, shape: Sequence[int], *, training: bool) -> None:
+        """Raises UserError if the model does not take images, or rows of patches, of this shape."""
+        if len(shape) == 4 and shape[1] == self.channels:
+            self.check_image((shape[2], shape[3]))
+        elif len(shape) == 4:
+            raise UserError(f"this model takes images of {self.channels} channels, not {shape[1]}")
+        elif len(shape) == 3 and shape[2] == PLACE + self.channels * prod(self.patch_hw):
+            self.check_separate_patches(training=training)
+        else:
+            raise UserError(
+                f"this model takes images of shape (batch, {self.channels}, height, width), or rows of patches of "
+                f"shape (batch, patches, {PLACE + self.channels * prod(self.patch_hw)}), not {tuple(shape)}"
+            )
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -249,7 +249,7 @@ def test_annotations_catch_a_wrong_rank_and_a_wrong_type(checked: ModuleType) ->
     model = checked.ViT(ViTConfig(**TINY))
     assert model(torch.zeros(1, 2, 8, 12)).shape == (1, 5)
     with pytest.raises(TypeCheckError):
-        model(torch.zeros(2, 8, 12))
+        model(torch.zeros(8, 12))
     with pytest.raises(TypeCheckError):
         model(torch.zeros(1, 2, 8, 12, dtype=torch.uint8))
 

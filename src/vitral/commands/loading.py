@@ -76,7 +76,7 @@ def check_finite(model: Model, where: str | Path) -> None:
     preprocessing = model.card.preprocessing
     if preprocessing.bands and not preprocessing.mean:
         return  # such a model takes no image before it is trained
-    black = torch.from_numpy(np.zeros((1, *preprocessing.image_size, preprocessing.channels), preprocessing.dtype))
+    black = torch.from_numpy(np.zeros((1, *preprocessing.shape), preprocessing.dtype))
     images = preprocessing.normalise(black)
     outputs = model(images) if model.card.classes else model.features(images).pooled
     if not outputs.isfinite().all():

@@ -67,7 +67,7 @@ def choose_by_images(config: RunConfig, changes: list[str], program: str) -> Run
     if config.recipe not in RECIPES or root is None or asks_help(changes):
         return config
     wanted = parse_config(RunConfig, default=config, arguments=changes, program=program)
-    return choose(config, open_data(wanted.data))
+    return choose(replace(config, preprocessing=wanted.preprocessing), open_data(wanted.data))
 
 
 def pop_automatic_batch(changes: list[str]) -> tuple[bool, list[str]]:
@@ -160,8 +160,9 @@ def announcement(
     epochs, seconds = steps / budget.steps_per_epoch, budget.seconds(steps)
     # a whole number of minutes would be off by up to a quarter
     took = f"{seconds / 60:.{int(seconds < 600)}f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+    size = "their own aspect ratio" if config.preprocessing.keeps_aspect else f"{h}x{w} pixels"
     lines = [
-        f"chosen: images at {h}x{w} pixels, batches of {config.train.batch_size}, on {device}{cores}",
+        f"chosen: images at {size}, batches of {config.train.batch_size}, on {device}{cores}",
         *([f"augmentation: {crops}, {flips}"] if config.recipe == "folder" else []),
         f"length: {steps:,} steps, {epochs:,.3g} passes over the images, at {budget.step:.3g} seconds a step: "
         f"about {took}",

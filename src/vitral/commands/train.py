@@ -64,7 +64,8 @@ def next_command(run: Run, config: RunConfig) -> str:
     if config.objective.evaluate_by != "labels":
         return f"train finetune --data.root FOLDER --model.weights {folder}"
     has_attention = getattr(config.model.architecture, "attention", None) == "global"
-    return f"{'inspect' if has_attention else 'eval'} {folder}"
+    drawn = has_attention and not config.preprocessing.keeps_aspect
+    return f"{'inspect' if drawn else 'eval'} {folder}"
 
 
 def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, world: World) -> tuple[Run, RunConfig]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitral.data.augment.config import AugmentConfig
-from vitral.data.augment.crop import crop_box, crop_offset
+from vitral.data.augment.crop import Box, crop_box, crop_offset
 from vitral.data.augment.params import AugmentParams, sample_params
 from vitral.data.balanced import BalancedOrder
 from vitral.data.images import memory
@@ -26,7 +26,7 @@ from vitral.data.images.jpeg import FILTERS, LazyJpeg
 from vitral.data.images.preprocess import PixelBatch, Pixels, Preprocessing
 from vitral.data.notes import buffer_notes, note_first, take_notes
 from vitral.data.open_files import allow_open_files
-from vitral.data.order import repeated_at, sample_at
+from vitral.data.order import LENGTH, repeated_at, sample_at, uniform
 from vitral.data.orphans import die_with_parent
 from vitral.data.sources.source import Source, read_ahead
 from vitral.errors import UserError
@@ -100,6 +100,10 @@ class TrainingBatches(Dataset[Batch]):
     """The order with as many images of each class; None: each image once in an epoch."""
 
     def __getitem__(self, step: int) -> Batch:
+        if lengths := self.augment.sequence_lengths:
+            length = lengths[int(uniform(LENGTH, self.seed, step)[0] * len(lengths))]
+            preprocessing = replace(self.preprocessing, max_patches=length)
+            return replace(self, preprocessing=preprocessing, augment=replace(self.augment, sequence_lengths=()))[step]
         start = time.perf_counter()
         position = step * self.batch_size + np.array(self.rows or range(self.batch_size))
         run = dict(size=len(self.source), seed=self.seed)
@@ -121,14 +125,17 @@ class TrainingBatches(Dataset[Batch]):
                 return self.preprocessing.pixels(image)
             if self.augment.crop == "simple":
                 return self.preprocessing.simple_crop(image, crop_offset(**sample))
-            box = crop_box(self.augment, image.size, **sample)
-            return self.preprocessing.crop(image, box)
+            return self.preprocessing.crop(image, self._crop_box(image.size, sample))
 
         by_pair = self.augment.mix_per == "pair"
         pairs = position[::2] // 2 if by_pair else np.full((len(position) + 1) // 2, step)
         params = sample_params(self.augment, seed=self.seed, epoch=epoch, index=index, pairs=pairs)
         batch = _read(self.source, index, self.preprocessing, pixels, params)
         return replace(batch, seconds=time.perf_counter() - start)
+
+    def _crop_box(self, size: tuple[int, int], sample: dict[str, int]) -> Box:
+        """The crop of an image of this width and height; aspect ratios are relative to its own where that is kept."""
+        return crop_box(self.augment, (1, 1) if self.preprocessing.keeps_aspect else size, **sample)
 
     def _crop_jpeg(self, number: int, sample: dict[str, int]) -> Pixels | None:
         """A random crop of a JPEG, decoded no larger than needed; None if the image is no JPEG."""
@@ -141,11 +148,12 @@ class TrainingBatches(Dataset[Batch]):
             return None  # `read` raises the error
         if jpeg is None:
             return None
-        box = crop_box(self.augment, jpeg.size, **sample)
+        box = self._crop_box(jpeg.size, sample)
         try:
-            return jpeg.crop(box, image_size=target.image_size, interpolation=target.interpolation)
+            crop = jpeg.crop(box, image_size=target.crop_hw(box, jpeg.size), interpolation=target.interpolation)
         except NotRead:
             return None  # `read` says why
+        return None if crop is None else target.arrange(crop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +188,7 @@ def _read(
 ) -> Batch:
     """Reads the samples `index` with `pixels`, by row; an unreadable image becomes zero, and its target says so."""
     read_ahead(source, index)
-    images = np.empty((len(index), *preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
+    images = np.empty((len(index), *preprocessing.shape), preprocessing.dtype)
     labels = source.labels[index]
     unreadable = []
     for row in range(len(index)):

@@ -12,6 +12,7 @@ __all__ = [
     "AUGMENTATION",
     "DRAWING",
     "DROPOUT",
+    "LENGTH",
     "MIXING",
     "OBJECTIVE",
     "ORDER",
@@ -24,7 +25,7 @@ __all__ = [
     "uniform",
 ]
 
-ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE, DRAWING, STATISTICS, SAMPLING = range(8)
+ORDER, AUGMENTATION, DROPOUT, MIXING, OBJECTIVE, DRAWING, STATISTICS, SAMPLING, LENGTH = range(9)
 """The first integer of every random number, one for each purpose, so that no two purposes share random numbers."""
 
 ROUNDS = 6

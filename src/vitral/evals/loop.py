@@ -51,7 +51,7 @@ def run_evaluation(
     numbers = range(len(batches))[world.rank * per_process : (world.rank + 1) * per_process]
     results = process(load(batches, numbers, workers=data.workers, pin=False))
     for _ in range(per_process - len(numbers)):
-        model(torch.zeros(1, *preprocessing.image_size, preprocessing.channels, dtype=torch.uint8))
+        model(torch.zeros(1, *preprocessing.shape, dtype=torch.uint8))
     return [result for gathered in world.all_gather(results) for result in gathered]
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.card import ModelCard
+from vitral.data.images.patch_rows import flip_patches
 from vitral.data.images.preprocess import PixelBatch, Preprocessing
 
 __all__ = ["TTA", "average_views", "larger_preprocessing"]
@@ -34,6 +35,7 @@ def larger_preprocessing(preprocessing: Preprocessing, tta: str) -> Preprocessin
     """
     if tta not in CROPS:
         return preprocessing
+    preprocessing.check_one_size(f"--tta {tta}")
     if preprocessing.resize == "squash" or preprocessing.crop_ratio == 1:
         preprocessing = replace(preprocessing, crop_ratio=CROP_RATIO)
     return replace(preprocessing, image_size=preprocessing.resized_hw, crop_ratio=1.0)
@@ -50,7 +52,7 @@ def average_views(
         tta: which views.
         card: of the model.
     """
-    outputs = torch.stack([logits(view) for view in _views(images, tta, card.preprocessing.image_size)])
+    outputs = torch.stack([logits(view) for view in _views(images, tta, card.preprocessing)])
     if card.target == "regression":
         return outputs.mean(0)
     if card.target == "multi-label":
@@ -59,11 +61,15 @@ def average_views(
     return outputs.log_softmax(-1).logsumexp(0) - math.log(len(outputs))
 
 
-def _views(images: PixelBatch, tta: str, size: tuple[int, int]) -> Iterator[PixelBatch]:
-    """The views at the model's size, in height and width."""
-    for crop in _crops(images, size) if tta in CROPS else (images,):
+def _views(images: PixelBatch, tta: str, preprocessing: Preprocessing) -> Iterator[PixelBatch]:
+    """The views at the model's size."""
+    for crop in _crops(images, preprocessing.image_size) if tta in CROPS else (images,):
         yield crop
-        if tta in ("flip", "ten-crop"):
+        if tta not in ("flip", "ten-crop"):
+            continue
+        if preprocessing.keeps_aspect:
+            yield flip_patches(crop, torch.ones(len(crop), dtype=torch.bool), patch_hw=preprocessing.patch_hw)
+        else:
             yield crop.flip(2)
 
 

@@ -92,6 +92,7 @@ def export_model(
         raise UserError("the model has no card with preprocessing, which an exported file needs: train it with Vitral")
     if options.with_preprocessing and model.card.preprocessing.bands:
         raise UserError("--with-preprocessing is for pictures: images of other channels are prepared outside the file")
+    model.card.preprocessing.check_one_size("an exported file")
     backend = BACKENDS[options.to]
     network = _network(model, backend)
     for package in backend.requires:

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.data.images.patch_rows import Images
 from vitral.errors import UserError
 from vitral.layers.positions import PositionState
 from vitral.vit import ViT
@@ -24,7 +25,7 @@ __all__ = [
 
 
 @torch.no_grad()
-def attention_weights(model: ViT, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b heads t t"]]:
+def attention_weights(model: ViT, images: Images) -> list[Float[Tensor, "b heads t t"]]:
     """The weights A of Eq. 6 in each block, in order; rows sum to 1.
 
     The model never computes them itself, because its attention is one fused operation. Call `model.eval()` first, or
@@ -72,7 +73,9 @@ def block_with_weights(
     q, k = pos.rotate(q, k)
     bias = pos.bias(q)
     logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    weights = (logits if bias is None else logits + bias).softmax(dim=-1)
+    if bias is not None:
+        logits = logits.masked_fill(~bias, -math.inf) if bias.dtype is torch.bool else logits + bias
+    weights = logits.softmax(dim=-1)
     if track and not weights.requires_grad:
         weights.requires_grad_()
     mixed = block.attn.proj(rearrange(weights @ v, "b heads t k -> b t (heads k)"))

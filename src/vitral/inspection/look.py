@@ -53,6 +53,7 @@ def look(model: ViT, image: AnyImage, *, name: str, truth: str | None = None) ->
     """
     assert model.card is not None
     preprocessing, grid = model.card.preprocessing, model.config.grid
+    preprocessing.check_one_size("a picture of what the model looks at")
     pixels = torch.from_numpy(preprocessing.pixels(image).copy())
     images = preprocessing.normalise(pixels[None].to(model.head.weight.device))
     predicted, probability = None, None

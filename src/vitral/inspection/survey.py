@@ -124,6 +124,7 @@ class Survey:
         """The model's input."""
         assert self.model.card is not None
         preprocessing = self.model.card.preprocessing
+        preprocessing.check_one_size("a picture of what the model looks at")
         pixels = torch.from_numpy(preprocessing.pixels(sample.image).copy())
         return preprocessing.normalise(pixels[None].to(self.model.head.weight.device))
 

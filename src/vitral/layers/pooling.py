@@ -1,6 +1,7 @@
 """From the final tokens to one vector per image, and the head of a distilled model."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +11,23 @@ from torch import Generator, Tensor, nn
 
 from vitral.layers.linear import FusedLinear
 
-__all__ = ["AttentionPool", "ClassAndMean", "FirstToken", "MeanPool", "NoHead", "TwoHeads"]
+__all__ = ["AllTokens", "AttentionPool", "ClassAndMean", "FirstToken", "MeanPool", "NoHead", "TwoHeads"]
+
+Exist: TypeAlias = Bool[Tensor, "b r"] | None
+"""Which tokens are no padding; None: all."""
+
+
+class AllTokens(nn.Module):
+    """The tokens as they are."""
+
+    def forward(self, x: Float[Tensor, "b r d"], exist: Exist = None) -> Float[Tensor, "b r d"]:
+        return x
 
 
 class FirstToken(nn.Module):
     """The first token: the class token (Eq. 4)."""
 
-    def forward(self, x: Float[Tensor, "b r d"]) -> Float[Tensor, "b d"]:
+    def forward(self, x: Float[Tensor, "b r d"], exist: Exist = None) -> Float[Tensor, "b d"]:
         return x[:, 0]
 
 
@@ -51,8 +62,11 @@ class NoHead(nn.Module):
 class MeanPool(nn.Module):
     """The mean of the tokens (appendix D.3)."""
 
-    def forward(self, x: Float[Tensor, "b r d"]) -> Float[Tensor, "b d"]:
-        return x.mean(dim=1)
+    def forward(self, x: Float[Tensor, "b r d"], exist: Exist = None) -> Float[Tensor, "b d"]:
+        if exist is None:
+            return x.mean(dim=1)
+        weights = exist / exist.sum(dim=1, keepdim=True)
+        return (weights.to(x.dtype)[:, None] @ x)[:, 0]
 
 
 class ClassAndMean(nn.Module):
@@ -61,9 +75,12 @@ class ClassAndMean(nn.Module):
     def __init__(self, *, num_prefix_tokens: int) -> None:
         super().__init__()
         self.num_prefix_tokens = num_prefix_tokens
+        self.mean = MeanPool()
 
-    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b e"]:
-        return torch.cat([x[:, 0], x[:, self.num_prefix_tokens :].mean(dim=1)], dim=-1)
+    def forward(self, x: Float[Tensor, "b t d"], exist: Exist = None) -> Float[Tensor, "b e"]:
+        patches = slice(self.num_prefix_tokens, None)
+        mean = self.mean(x[:, patches], None if exist is None else exist[:, patches])
+        return torch.cat([x[:, 0], mean], dim=-1)
 
 
 class AttentionPool(nn.Module):
@@ -83,8 +100,10 @@ class AttentionPool(nn.Module):
         self.proj = nn.Linear(width, width)
         self.norm, self.mlp = norm(), mlp()
 
-    def forward(self, x: Float[Tensor, "b r d"]) -> Float[Tensor, "b d"]:
-        return self.pool_sets(x, torch.ones(1, 1, x.shape[1], dtype=torch.bool, device=x.device))[:, 0]
+    def forward(self, x: Float[Tensor, "b r d"], exist: Exist = None) -> Float[Tensor, "b d"]:
+        if exist is None:
+            exist = torch.ones(1, x.shape[1], dtype=torch.bool, device=x.device)
+        return self.pool_sets(x, exist[:, None])[:, 0]
 
     def pool_sets(self, x: Float[Tensor, "b r d"], members: Bool[Tensor, "#b m r"]) -> Float[Tensor, "b m d"]:
         """Pools several sets of tokens, each to one vector.

@@ -146,12 +146,16 @@ def chosen_for(config: RunConfig, facts: Survey) -> RunConfig:
 def _for_labels(config: RunConfig, facts: Survey) -> RunConfig:
     """Icons are trained at 64 pixels without crops; nothing is flipped whose mirror image is of another class.
 
-    A convolutional stem normalises each image's brightness away: where that is the class, there are plain patches.
+    A convolutional stem normalises each image's brightness away: where that is the class, there are plain patches. So
+    there are where images keep their aspect ratio.
     """
     architecture, augment = config.model.architecture, config.augment
+    keeps_aspect = config.preprocessing.keeps_aspect
     if facts.icons:
-        architecture, augment = replace(architecture, image_size=ICON_SIZE), ICON_AUGMENT
-    if facts.levels:
+        architecture = replace(architecture, image_size=ICON_SIZE)
+    if facts.icons and not keeps_aspect:
+        augment = ICON_AUGMENT
+    if facts.levels or keeps_aspect:
         architecture = replace(architecture, stem_stages=None, patch_size=architecture.image_hw[0] // PLAIN_GRID)
     augment = replace(augment, flip=facts.mirrors)
     return replace(config, model=replace(config.model, architecture=architecture), augment=augment)

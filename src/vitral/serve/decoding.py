@@ -25,8 +25,12 @@ def isolated_decoders(preprocessing: Preprocessing, *, processes: int) -> Decode
     Raises:
         UserError: the system is not Linux.
     """
-    shape = (*preprocessing.image_size, preprocessing.channels)
-    return DecoderPool(partial(read_arrays, preprocessing), shape=shape, dtype=preprocessing.dtype, processes=processes)
+    return DecoderPool(
+        partial(read_arrays, preprocessing),
+        shape=preprocessing.shape,
+        dtype=preprocessing.dtype,
+        processes=processes,
+    )
 
 
 def read_arrays(

@@ -199,7 +199,7 @@ class Engine:
             UserError: the outputs are not finite.
         """
         preprocessing = self.facts.card.preprocessing
-        pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), preprocessing.dtype)
+        pixels = np.zeros(preprocessing.shape, preprocessing.dtype)
         task = self._compute["probabilities" if "probabilities" in self.facts.tasks else "features"]
         seconds = []
         for _ in range(2):
@@ -242,6 +242,7 @@ def _facts(predictor: Predictor, *, compiled: bool) -> ModelFacts:
     if isinstance(model, ExportedModel):
         return _exported_facts(model, predictor.card, compiled=compiled)
     drawn = isinstance(model, ViT) and model.config.attention == "global"
+    drawn = drawn and not predictor.card.preprocessing.keeps_aspect
     tasks: list[Task] = ["features"]
     if predictor.card.classes:
         tasks.append("probabilities")

@@ -51,7 +51,7 @@ def feature_extractors(
         preprocessing = predictor.card.preprocessing
         return FeatureExtractor(
             extract=partial(predictor.extract_blocks, count=max(GRID_BLOCKS)) if blocks else predictor.extract_features,
-            preprocessing=replace(preprocessing, resize="squash") if squash else preprocessing,
+            preprocessing=preprocessing.whole if squash else preprocessing,
             fingerprint=model_fingerprint(subject) + suffix,
             initial_weights=initial_weights,
             variants=variants,

@@ -149,7 +149,7 @@ def finetune_config(
         base,
         model=replace(ModelSetup() if fresh else base.model, architecture=architecture),
         data=DataConfig(source="folder", workers=data.workers, on_error=data.on_error),
-        preprocessing=replace(base.preprocessing, resize="squash"),
+        preprocessing=base.preprocessing.whole,
         augment=AugmentConfig(),
         schedule=replace(base.schedule, warmup=protocol.warmup),
         train=TrainConfig(batch_size=protocol.batch_size, steps=protocol.steps, device=device, track="none"),

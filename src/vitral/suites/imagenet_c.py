@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vitral.data.config import DataConfig
@@ -111,7 +111,7 @@ def _evaluate(
     log: Callable[[str], None],
 ) -> CorruptionResult:
     tests = [open_corruption(folder, severity, identifiers) for severity in SEVERITIES]  # errors come before hours
-    whole = replace(predictor.card.preprocessing, resize="squash")
+    whole = predictor.card.preprocessing.whole
     parts = [
         evaluate_test_set(predictor, test, corruption.title, data, world, log=log, preprocessing=whole)
         for test in tests

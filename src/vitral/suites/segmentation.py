@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,8 @@ def _tokens_and_masks(
     predictor: Predictor, pairs: Sequence[Pair], data: SegmentationData
 ) -> Iterator[tuple[Float[Tensor, "b gh gw d"], Int64[Tensor, "b h w"]]]:
     """Patch tokens and masks in batches; images are resized to the model's size without cropping, and so are masks."""
-    preprocessing: Preprocessing = replace(predictor.card.preprocessing, resize="squash")
+    preprocessing: Preprocessing = predictor.card.preprocessing.whole
+    preprocessing.check_one_size("segmentation")
     for start in range(0, len(pairs), BATCH_SIZE):
         batch = pairs[start : start + BATCH_SIZE]
         images = [preprocessing.pixels(read_image(image, channels=preprocessing.channels)) for image, _ in batch]

@@ -217,11 +217,43 @@ class RunConfig:
         if flags := self.augment.colour_flags:
             raise UserError(f"{channels} have no colours to augment: give {' '.join(flags)}")
 
+    def _check_native_aspect(self) -> None:
+        """Refuses what needs images of one size, if images keep their aspect ratio."""
+        option = "--preprocessing.resize native_aspect"
+        if not self.preprocessing.keeps_aspect:
+            for name, value in (
+                ("--preprocessing.max-patches", self.preprocessing.max_patches),
+                ("--augment.sequence-lengths", self.augment.sequence_lengths),
+            ):
+                if value:
+                    raise UserError(f"{name} goes with {option}: give both, or leave it out")
+            return
+        if self.objective.name not in ("classification", "multi_label", "regression"):
+            raise UserError(f"{self.objective.name} needs images of one size: leave out {option}")
+        if flags := self.augment.one_size_flags:
+            raise UserError(f"{option} allows crops, flips and repeats only: give {' '.join(flags)}")
+        if self.resolution.sizes:
+            raise UserError(
+                "--resolution.sizes needs images of one size: leave it out, or "
+                f"shorten sequences with --augment.sequence-lengths instead, as {option} is given"
+            )
+        architecture = self.model.architecture
+        if not isinstance(architecture, ViTConfig):
+            raise UserError(f"a ResNet needs images of one size: leave out {option}, or choose a ViT")
+        try:
+            architecture.check_separate_patches(training=True)
+        except UserError as error:
+            raise UserError(f"{option}: {error}") from None
+
     def resolved(self, *, num_classes: int) -> "RunConfig":
         """The configuration with derived settings: the number of classes, and the model's image size and channels.
 
         The mean and deviation of `data.channels` channels stay empty where they have to be measured.
+
+        Raises:
+            UserError: images keep their aspect ratio, which the model, objective or augmentation does not allow.
         """
+        self._check_native_aspect()
         channels, preprocessing = self.data.channels, self.preprocessing
         architecture = replace(self.model.architecture, num_classes=num_classes)
         if channels is not None:
@@ -230,7 +262,11 @@ class RunConfig:
         return replace(
             self,
             model=replace(self.model, architecture=architecture),
-            preprocessing=preprocessing.with_input(image_size=architecture.image_hw, channels=architecture.channels),
+            preprocessing=preprocessing.with_input(
+                image_size=architecture.image_hw,
+                channels=architecture.channels,
+                patch_size=getattr(architecture, "patch_hw", None),
+            ),
         )
 
 

@@ -189,7 +189,9 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
     """One line about the model, the data and the steps of a run."""
     parameters = sum(parameter.numel() for parameter in session.model.parameters())
     h, w = session.preprocessing.image_size
-    sizes = "".join(f"{stage}, then " for stage in plan.stages if stage.size is not None)
+    shape = "".join(f"{stage}, then " for stage in plan.stages if stage.size is not None) + f"{h}x{w}"
+    if session.preprocessing.keeps_aspect:
+        shape = f"their own aspect ratio, of at most {session.preprocessing.num_patches} patches"
     channels = f" of {session.preprocessing.channels} channels" if session.preprocessing.bands else ""
     size, count = session.config.train.batch_size, session.world.size
     where = f"on {session.device}" if count == 1 else f"in all, {size // count} on each of {count} devices"
@@ -197,7 +199,7 @@ def describe(session: Session, source: Source, plan: Plan) -> str:
     classes = kinds.get(session.config.data.target, f"with the number {source.classes[0]}")
     classes = "without classes" if session.config.data.source == "images" else classes
     return (
-        f"{parameters:,} parameters, {len(source):,} training images{channels} {classes} at {sizes}{h}x{w}, "
+        f"{parameters:,} parameters, {len(source):,} training images{channels} {classes} at {shape}, "
         f"steps {session.step} to {plan.total} of {size} images {where}"
     )
 

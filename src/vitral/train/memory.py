@@ -1,6 +1,7 @@
 """Memory of a training step, estimated before the first one, against what is free."""
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 
@@ -78,8 +79,11 @@ def estimate_memory(config: RunConfig, *, device: torch.device, processes: int =
 
 
 def images_worth(config: RunConfig) -> float:
-    """How many whole images an image costs, by the objective."""
-    objective = config.objective
+    """How many whole images an image costs, by the objective, or by the number of its patches."""
+    objective, architecture = config.objective, config.model.architecture
+    if config.preprocessing.keeps_aspect and isinstance(architecture, ViTConfig):
+        own = prod(architecture.grid)
+        return max(config.augment.sequence_lengths, default=config.preprocessing.max_patches or own) / own
     if isinstance(objective, MAEConfig):
         return 1 - objective.masked_fraction
     if isinstance(objective, DINOConfig):

@@ -45,6 +45,7 @@ def load_teacher(path: Path, context: BuildContext, **reading: Any) -> Teacher:
     assert model.card is not None
     student, classes = context.preprocessing, context.classes
     own, own_classes = model.card.preprocessing, model.card.classes
+    own.check_one_size(f"the teacher {path}")
     count = model.config.num_classes
     if not own_classes:
         raise UserError(f"the teacher {path} has no trained head: choose another, or fine-tune it first")

@@ -54,8 +54,9 @@ def adapt_model(model: Model, **changes: Any) -> tuple[Model, list[str]]:
 def _adapt_card(card: ModelCard, target: Model, classes: tuple[str, ...]) -> tuple[ModelCard | None, list[str]]:
     """Card of the adapted model, without metrics; None if image files cannot have its number of channels."""
     size, channels = target.config.image_hw, target.config.channels
+    patch = getattr(target.config, "patch_hw", None)
     try:
-        preprocessing = card.preprocessing.with_input(image_size=size, channels=channels)
+        preprocessing = card.preprocessing.with_input(image_size=size, channels=channels, patch_size=patch)
     except UserError as error:
         return None, [f"no card: {error}"]
     return replace(card, preprocessing=preprocessing, classes=classes, metrics={}), []

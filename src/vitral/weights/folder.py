@@ -47,6 +47,9 @@ class ModelConfig:
         expected = (self.architecture.channels, *self.architecture.image_hw)
         if produced != expected:
             raise UserError(f"preprocessing produces images of shape {produced}, but the model expects {expected}")
+        cut, patch = self.card.preprocessing.patch_size, getattr(self.architecture, "patch_hw", None)
+        if self.card.preprocessing.keeps_aspect and (cut is None or cut != patch):
+            raise UserError(f"preprocessing cuts images into patches of {cut}, but the model expects {patch}")
 
 
 def check_head(model: Model) -> None:

@@ -161,6 +161,13 @@ def _preprocessing(preprocessing: Preprocessing) -> str:
         steps = [f"Read the {preprocessing.channels} channels of a TIFF or NumPy file, without changing their values."]
     if preprocessing.resize == "squash":
         steps.append(f"Resize the whole image to {height}x{width} pixels ({preprocessing.interpolation}).")
+    elif preprocessing.keeps_aspect:
+        p, q = preprocessing.patch_hw
+        steps.append(
+            f"Resize the whole image ({preprocessing.interpolation}), keeping its aspect ratio, to the largest size "
+            f"with at most {preprocessing.num_patches} patches of {p}x{q} pixels, as NaFlex does. The model takes each "
+            "patch with its row and column."
+        )
     else:
         size = "x".join(map(str, preprocessing.resized_hw))
         resized = "whole image to" if preprocessing.resize == "squash_crop" else "image until it covers"

@@ -230,6 +230,7 @@ def _of_pictures(card: ModelCard) -> Preprocessing:
             f"other projects' folders describe pictures, not images of {card.preprocessing.channels} channels: "
             "write the weights alone, to a file that ends in .safetensors"
         )
+    card.preprocessing.check_one_size("another project's folder")
     return card.preprocessing
 
 

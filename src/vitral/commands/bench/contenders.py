@@ -190,6 +190,7 @@ def exported_contender(name: str, *, image_size: int | None) -> Contender:
 def random_pixels(batch_size: int, preprocessing: Preprocessing) -> PixelBatch:
     """Images in memory, the same for all contenders of a size."""
     generator = torch.Generator().manual_seed(0)
+    preprocessing.check_one_size("vitral bench")
     shape = (batch_size, *preprocessing.image_size, preprocessing.channels)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
     return images.float() if preprocessing.bands else images

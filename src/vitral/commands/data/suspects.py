@@ -81,6 +81,7 @@ def suspects_of(
     loaded = load_and_note(model, **reading)
     check_channels(loaded, data)
     predictor = Predictor(loaded, device=device)
+    predictor.preprocessing.check_one_size("--model")
 
     def features_and_pixels(images: PixelBatch) -> Float[Tensor, "b d"]:
         shrunk = interpolate(

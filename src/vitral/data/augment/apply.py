@@ -1,5 +1,7 @@
 """Augments a batch of decoded images on its device, and normalises it: the training examples of a step."""
 
+from functools import partial
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64
@@ -9,6 +11,7 @@ from vitral.data.augment.config import AugmentConfig
 from vitral.data.augment.geometry import flip, warp
 from vitral.data.augment.mixing import Examples, mix
 from vitral.data.augment.params import AugmentParams
+from vitral.data.images.patch_rows import flip_patches
 from vitral.data.images.preprocess import PixelBatch, Preprocessing
 
 __all__ = ["augment_batch"]
@@ -24,11 +27,12 @@ def augment_batch(
 ) -> Examples:
     """Applies, in this order: flips, colours, normalisation, affine warp, random erasing, mixup or CutMix."""
     device = images.device
+    mirror = partial(flip_patches, patch_hw=preprocessing.patch_hw) if preprocessing.keeps_aspect else flip
     if config.flip:
-        images = flip(images, params.flips)
+        images = mirror(images, params.flips)
     if "vertical" in params.uniforms:
         flips = torch.from_numpy(params.uniforms["vertical"][:, 0] < 0.5)
-        images = flip(images, flips, axis=1)
+        images = mirror(images, flips, axis=1)
     floats = preprocessing.normalise(_augment_colours(images, params, config))
     if params.warps is not None:
         # zero may be an extreme value of a channel, so the border of images that are no pictures is their mean

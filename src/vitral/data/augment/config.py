@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from vitral.data.images.patch_rows import MAX_PATCHES
 from vitral.errors import UserError
 
 __all__ = ["AugmentConfig"]
@@ -60,6 +61,10 @@ class AugmentConfig:
     """Alpha of CutMix's Beta distribution (arXiv 1905.04899); 0: off. With mixup, each mixes half the pairs."""
     mix_per: Literal["pair", "batch"] = "pair"
     """Whether the mixing weight is sampled for each pair, or once for the batch as in big_vision."""
+    sequence_lengths: tuple[int, ...] = ()
+    """With --preprocessing.resize native_aspect: numbers of patches, of which each batch takes one at random as its
+    most (NaFlex); none: all batches have --preprocessing.max-patches.
+    """
     repeats: int = 1
     """Copies of each image in a batch, augmented differently (repeated augmentation, arXiv 1901.09335)."""
 
@@ -73,6 +78,8 @@ class AugmentConfig:
         if not 0 <= self.scale < 1:
             raise UserError(f"scale must be at least 0 and below 1, not {self.scale}")
 
+        if not all(1 <= length <= MAX_PATCHES for length in self.sequence_lengths):
+            raise UserError(f"sequence_lengths must be from 1 to {MAX_PATCHES}, not {self.sequence_lengths}")
         for name in ("colour_jitter", "erase", "mixup", "cutmix"):
             value, most = getattr(self, name), 1.0 if name in ("colour_jitter", "erase") else math.inf
             if not 0 <= value <= most or value == math.inf:
@@ -91,6 +98,16 @@ class AugmentConfig:
             "--augment.no-three-augment": self.three_augment,
         }
         return tuple(flag for flag, used in on.items() if used)
+
+    @property
+    def one_size_flags(self) -> tuple[str, ...]:
+        """The flags that turn off what needs images of one size, if it is on: all but some crops, flips and repeats."""
+        names = ("shift", "rotate", "scale", "erase", "mixup", "cutmix")
+        on = {
+            "--augment.crop inception": self.crop in ("inception_tf", "simple"),
+            **{f"--augment.{name} 0": getattr(self, name) > 0 for name in names},
+        }
+        return (*(flag for flag, used in on.items() if used), *self.colour_flags)
 
     @property
     def mixes(self) -> bool:

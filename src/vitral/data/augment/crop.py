@@ -10,7 +10,7 @@ import numpy as np
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.order import AUGMENTATION, uniform
 
-__all__ = ["crop_box", "crop_offset"]
+__all__ = ["Box", "crop_box", "crop_offset"]
 
 Box = tuple[float, float, float, float]
 SQUARE_CROP = 6 / 7

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from vitral.data.augment.config import AugmentConfig
+from vitral.data.images.patch_rows import Images
 
 __all__ = ["Examples", "mix"]
 
@@ -20,7 +21,7 @@ __all__ = ["Examples", "mix"]
 class Examples:
     """The training examples of a step."""
 
-    images: Float[Tensor, "b c h w"]
+    images: Images
     """In the model's range."""
     labels: Int64[Tensor, " b"] | Float[Tensor, "b k"]
     """Class of each image, negative if it is unreadable; or its labels or its number, NaN if it is unreadable."""

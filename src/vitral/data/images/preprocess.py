@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vitral.data.images.bands import MAX_CHANNELS, BandImage, read_bands, to_picture
 from vitral.data.images.decode import MODES, read_image
+from vitral.data.images.patch_rows import MAX_PATCHES, PLACE, Images, fit_grid, to_patch_rows
 from vitral.errors import UserError
 
 __all__ = ["AnyImage", "PixelBatch", "Pixels", "Preprocessing"]
@@ -67,10 +68,15 @@ class Preprocessing:
     """1 for grey, 3 for colour; set from the model like the size."""
     bands: tyro.conf.Suppress[bool] = False
     """Whether images are no pictures but have any number of channels, whose values are kept: see `--data.channels`."""
-    resize: Literal["squash", "crop", "squash_crop"] = "squash"
+    resize: Literal["squash", "crop", "squash_crop", "native_aspect"] = "squash"
     """`squash`: the whole image is resized to the input's size. `crop`: centre crop that preserves the aspect ratio.
-    `squash_crop`: centre crop of the squashed image.
+    `squash_crop`: centre crop of the squashed image. `native_aspect`: the whole image keeps its aspect ratio, at the
+    size at which it has at most `max_patches` patches; shorter sequences are padded (NaFlex).
     """
+    max_patches: int | None = None
+    """With native_aspect: patches of an image at most; None: those of the model's image size."""
+    patch_size: tyro.conf.Suppress[tuple[int, int] | None] = None
+    """With native_aspect: height and width of a patch; set from the model."""
     crop_ratio: float = 0.875
     """With a crop: the input's fraction of the resized short side; 0.875 crops 224 of 256 pixels."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
@@ -92,6 +98,8 @@ class Preprocessing:
                 f"channels must be 1 (grey) or 3 (colour), not {self.channels}: for images that are no pictures, give "
                 "--data.channels"
             )
+        if self.max_patches is not None and not 1 <= self.max_patches <= MAX_PATCHES:
+            raise UserError(f"--preprocessing.max-patches must be from 1 to {MAX_PATCHES}, not {self.max_patches}")
         if not 0 < self.crop_ratio <= 1:
             raise UserError(f"crop_ratio must be above 0 and at most 1, not {self.crop_ratio}")
         if self.crop_ratio < LEAST_CROP:
@@ -112,20 +120,28 @@ class Preprocessing:
                 f"no images normalised with mean {self.mean} and std {self.std}"
             )
 
-    def with_input(self, *, image_size: tuple[int, int], channels: int) -> "Preprocessing":
+    def with_input(
+        self, *, image_size: tuple[int, int], channels: int, patch_size: tuple[int, int] | None = None
+    ) -> "Preprocessing":
         """The same preprocessing for another input; if the channels change, mean and std are averaged over channels.
+
+        Args:
+            image_size: of the model.
+            channels: of the model.
+            patch_size: of the model; None if it has no patches.
 
         Raises:
             UserError: pictures cannot have this number of channels, or the mean of the new channels is not known.
         """
         if self.bands and channels != self.channels:
             raise UserError(f"the images have {self.channels} channels, not {channels}: change --data.channels")
+        same = replace(self, image_size=image_size, patch_size=patch_size if self.keeps_aspect else None)
         if self.bands:
-            return replace(self, image_size=image_size)
+            return same
         mean, std = (
             values if len(values) in (1, channels) else (sum(values) / len(values),) for values in (self.mean, self.std)
         )
-        return replace(self, image_size=image_size, channels=channels, mean=mean, std=std)
+        return replace(same, channels=channels, mean=mean, std=std)
 
     def with_bands(self, channels: int) -> "Preprocessing":
         """For images of any number of channels; mean and deviation become empty, unless they are such images' already.
@@ -144,6 +160,42 @@ class Preprocessing:
         """
         height, width = (math.floor(side / self.crop_ratio + ROUNDING) for side in self.image_size)
         return height, width
+
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether images keep their aspect ratio and become rows of patches."""
+        return self.resize == "native_aspect"
+
+    @property
+    def patch_hw(self) -> tuple[int, int]:
+        """Height and width of a patch, of images that keep their aspect ratio."""
+        assert self.patch_size is not None, "with_input sets it"
+        return self.patch_size
+
+    @property
+    def num_patches(self) -> int:
+        """Rows of patches of each image, of images that keep their aspect ratio."""
+        return self.max_patches or math.prod(self.image_size) // math.prod(self.patch_hw)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of `pixels`."""
+        if self.keeps_aspect:
+            return self.num_patches, PLACE + math.prod(self.patch_hw), self.channels
+        return *self.image_size, self.channels
+
+    @property
+    def whole(self) -> "Preprocessing":
+        """The same without a crop."""
+        return self if self.keeps_aspect else replace(self, resize="squash")
+
+    def check_one_size(self, what: str) -> None:
+        """Raises UserError if images keep their aspect ratio, for `what` needs all of one size."""
+        if self.keeps_aspect:
+            raise UserError(
+                f"{what} needs images of one size, and this model takes each at its own aspect ratio "
+                "(--preprocessing.resize native_aspect)"
+            )
 
     @property
     def dtype(self) -> type[np.uint8] | type[np.float32]:
@@ -180,17 +232,17 @@ class Preprocessing:
         return Image.fromarray(to_picture((np.asarray(image.values, np.float32) - mean) / std))
 
     def pixels(self, image: AnyImage) -> Pixels:
-        """Resizes for evaluation: squash, or centre crop.
+        """Resizes for evaluation: squash, centre crop, or rows of patches.
 
         Args:
             image: as `read` returns it.
         """
-        if self.resize == "squash":
+        if self.resize == "squash" or self.keeps_aspect:
             return self.crop(image, (0.0, 0.0, 1.0, 1.0))
         return self.crop(image, self._centre(*self._whole(image)))
 
     def crop(self, image: AnyImage, box: Box) -> Pixels:
-        """Resizes for training: the crop inside `box`, at the input's size.
+        """Resizes for training: the crop inside `box`, at the input's size, or as rows of patches.
 
         Args:
             image: as `read` returns it.
@@ -202,10 +254,30 @@ class Preprocessing:
         kind = image.mode if isinstance(image, Image.Image) else "bands"
         assert kind == ("bands" if self.bands else MODES[self.channels]), f"{kind} for {self.channels} channels"
         part = left * image.width, top * image.height, right * image.width, bottom * image.height
-        height, width = self.image_size
+        height, width = self.crop_hw(box, image.size)
         if image.size != (width, height) or part != (0, 0, width, height):
             image = image.resize((width, height), FILTERS[self.interpolation], part)
-        return np.array(image).reshape(height, width, self.channels)
+        return self.arrange(np.array(image).reshape(height, width, self.channels))
+
+    def crop_hw(self, box: Box, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that a crop is resized to.
+
+        Args:
+            box: as in `crop`.
+            size: width and height of the whole image.
+        """
+        if not self.keeps_aspect:
+            return self.image_size
+        left, top, right, bottom = box
+        part = max(1, round((bottom - top) * size[1])), max(1, round((right - left) * size[0]))
+        grid = fit_grid(part, patch_hw=self.patch_hw, max_patches=self.num_patches)
+        return grid[0] * self.patch_hw[0], grid[1] * self.patch_hw[1]
+
+    def arrange(self, pixels: Pixels) -> UInt8[np.ndarray, "n v c"] | Float32[np.ndarray, "n v c"]:
+        """An image of the size of `crop_hw` in the shape that the model takes."""
+        if not self.keeps_aspect:
+            return pixels
+        return to_patch_rows(pixels, patch_hw=self.patch_hw, max_patches=self.num_patches)
 
     def simple_crop(self, image: AnyImage, offset: tuple[float, float]) -> Pixels:
         """Simple random crop of DeiT III (arXiv 2204.07118, section 3): the image is resized to cover the input, padded
@@ -229,15 +301,32 @@ class Preprocessing:
         missing = [(int(before[axis]), int(after[axis])) for axis in (1, 0)]
         return np.pad(part.reshape(height, width, self.channels), [*missing, (0, 0)], mode="reflect")
 
-    def normalise(self, batch: PixelBatch) -> Float32[Tensor, "b c h w"]:
+    def normalise(self, batch: PixelBatch) -> Images:
         """Pixels to the model's range, on the batch's device: (value / 255 - mean) / std; values are not divided."""
+        if self.keeps_aspect:
+            return self._normalise_rows(batch)
         # a copy, also of floats: what follows changes it
         images = rearrange(batch, "b h w c -> b c h w").to(
             torch.float32, memory_format=torch.contiguous_format, copy=True
         )
-        scale = 1 if self.bands else 255
-        mean, std = (_planes([scale * value for value in values], batch) for values in (self.mean, self.std))
+        mean, std = self._mean_and_std(batch)
         return images.sub_(mean).div_(std)
+
+    def _normalise_rows(self, batch: PixelBatch) -> Float32[Tensor, "b n v"]:
+        """The same for rows of patches, whose row and column stay as they are."""
+        pixels = rearrange(batch[:, :, PLACE:], "b n pixels c -> b n c pixels")
+        rows = torch.empty(
+            (*batch.shape[:2], PLACE + pixels.shape[2] * pixels.shape[3]), dtype=torch.float32, device=batch.device
+        )
+        rows[:, :, :PLACE] = batch[:, :, :PLACE, 0]
+        mean, std = (planes[..., 0] for planes in self._mean_and_std(batch))
+        rows[:, :, PLACE:].unflatten(2, pixels.shape[2:]).copy_(pixels).sub_(mean).div_(std)
+        return rows
+
+    def _mean_and_std(self, like: Tensor) -> tuple[Float32[Tensor, "c 1 1"], ...]:
+        """Mean and deviation of the values of `pixels`."""
+        scale = 1 if self.bands else 255
+        return tuple(_planes([scale * value for value in values], like) for values in (self.mean, self.std))
 
     def to_unit_range(self, images: Float32[Tensor, "*b c h w"]) -> Float32[Tensor, "*b c h w"]:
         """From the model's range back to 0..1; of images of any channels, mean ± `DEVIATIONS` becomes 0..1."""

@@ -42,7 +42,9 @@ def views_of(
 
     Raises:
         UnreadableImage: the image cannot be read.
+        UserError: images keep their aspect ratio.
     """
+    preprocessing.check_one_size("a picture of augmented images")
     image = preprocessing.read(source.stored(index), name=source.name(index))
     # a source of one image: each sample of the batch is of another epoch
     alone = Subset(source=source, indices=np.array([index]))

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.device import precise_dtype
-from vitral.errors import UserError
 from vitral.layers.positions.base import INJECTIONS, Fixed, Learned, Positions
 from vitral.layers.positions.coordinates import PatchCoordinates
 from vitral.layers.positions.state import PositionState
@@ -39,13 +38,20 @@ class Additive(Positions):
 
     def at_grid(self, table: Tensor, grid: tuple[int, int]) -> tuple[PositionState, list[PositionState]]:
         added = self.vectors_on_grid(table, grid)
-        if self.num_registers:  # registers have no position
-            zeros = added.new_zeros(len(added), self.num_registers, self.width)
-            added = torch.cat([added[:, : self.num_class_tokens], zeros, added[:, self.num_class_tokens :]], dim=1)
+        if self.num_registers:
+            added = torch.cat([self._prefix(added), added[:, self.num_class_tokens :]], dim=1)
         return self._states(added, grid)
 
     def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
-        return self._states(self.vectors_at(table, coordinates), self.grid)
+        added = self.vectors_at(table, coordinates)
+        if self.num_prefix_tokens:
+            prefix = self._prefix(self.vectors_on_grid(table, self.grid))
+            added = torch.cat([repeat(prefix, "tables t d -> tables s t d", s=added.shape[1]), added], dim=2)
+        return self._states(added, self.grid)
+
+    def _prefix(self, vectors: Float[Tensor, "tables t d"]) -> Float[Tensor, "tables g d"]:
+        """The vectors of the tokens before the patches: registers have no position."""
+        return F.pad(vectors[:, : self.num_class_tokens], (0, 0, 0, self.num_registers))
 
     def _states(
         self, added: Float[Tensor, "tables *s t d"], grid: tuple[int, int]
@@ -73,8 +79,7 @@ class Learned1D(Learned, Additive):
         return torch.cat([table[:, : self.num_class_tokens], patches], dim=1)
 
     def vectors_at(self, table: Tensor, coordinates: PatchCoordinates) -> Float[Tensor, "tables s t d"]:
-        if self.resample != "google":
-            raise UserError(f"patches of several grids need position_resample google, not {self.resample}")
+        self.check_coordinates()
         self.check_not_resampled()
         patches = self._patches(table)
         top, bottom, down = coordinates.neighbours(0, self.grid[0])
@@ -82,6 +87,13 @@ class Learned1D(Learned, Additive):
         upper = torch.lerp(patches[:, top, left], patches[:, top, right], along.to(table))
         lower = torch.lerp(patches[:, bottom, left], patches[:, bottom, right], along.to(table))
         return torch.lerp(upper, lower, down.to(table))
+
+    @property
+    def whole_grids_only(self) -> str:
+        if self.resample == "google":
+            return ""
+        need = f"patches of several grids need position_resample google, not {self.resample}"
+        return f"{need}: it changes nothing on the model's own grid"
 
     def _patches(self, table: Tensor) -> Float[Tensor, "tables gh gw d"]:
         return rearrange(table[:, self.num_class_tokens :], "tables (gh gw) d -> tables gh gw d", gh=self.grid[0])

@@ -1,11 +1,14 @@
 """What all kinds of position embeddings have in common."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
+from einops import repeat
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vitral.errors import UserError
@@ -98,6 +101,16 @@ class Positions(ABC):
     def shape(self) -> tuple[int, ...]:
         """Shape of the table."""
 
+    @property
+    def whole_grids_only(self) -> str:
+        """Why there are no positions of patches of several grids; empty if there are."""
+        return ""
+
+    def check_coordinates(self) -> None:
+        """Raises UserError if there are no positions of patches of several grids."""
+        if self.whole_grids_only:
+            raise UserError(self.whole_grids_only)
+
     @abstractmethod
     def fill(self, table: Tensor, generator: Generator | None = None) -> None:
         """Writes the initial values into the table."""
@@ -112,11 +125,27 @@ class Positions(ABC):
 
     @abstractmethod
     def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
-        """The same for patches of several images, without prefix tokens.
+        """The same for prefix tokens and patches of several grids; raises UserError as `check_coordinates`."""
 
-        Raises:
-            UserError: the kind is defined on whole grids only.
+    def at(
+        self, table: Tensor, grid: tuple[int, int], places: Float[Tensor, "b n 2"] | None
+    ) -> tuple[PositionState, list[PositionState]]:
+        """As `at_places` if patches come with their places, else as `at_grid`."""
+        return self.at_grid(table, grid) if places is None else self.at_places(table, places)
+
+    def at_places(self, table: Tensor, places: Float[Tensor, "b n 2"]) -> tuple[PositionState, list[PositionState]]:
+        """The same for images whose patches come with their row and column, which count from 1; 0 is padding.
+
+        No token attends to padding.
         """
+        numbers = places.long()
+        grids = numbers.amax(dim=1, keepdim=True).clamp(min=1).expand_as(numbers)
+        coordinates = PatchCoordinates(index=(numbers - 1).clamp(min=0), grids=grids)
+        stem, states = self.at_coordinates(table, coordinates)
+        # an image that is all padding, as unreadable ones are, counts as one patch: without any, attention is NaN
+        exists = F.pad(numbers[:, 1:, 0] > 0, (self.num_prefix_tokens + 1, 0), value=True)
+        mask = repeat(exists, "b keys -> b 1 queries keys", queries=exists.shape[1])
+        return stem, [replace(state, mask=mask) for state in states]
 
 
 class Learned(Positions):

@@ -53,7 +53,11 @@ class Relative(Learned):
         return torch.lerp(upper, torch.lerp(at(top + 1, left), at(top + 1, left + 1), right), below)
 
     def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
-        raise UserError("patches of several grids have no common offsets: choose another position than relative")
+        raise UserError(self.whole_grids_only)
+
+    @property
+    def whole_grids_only(self) -> str:
+        return "patches of several grids have no common offsets: choose another position than relative"
 
 
 class Rotary(Fixed):
@@ -97,7 +101,8 @@ class Rotary(Fixed):
 
     def at_coordinates(self, table: Tensor, coordinates: PatchCoordinates) -> tuple[PositionState, list[PositionState]]:
         centres = (2 * coordinates.index.to(precise_dtype(coordinates.index.device)) + 1) / coordinates.grids - 1
-        angles = rearrange(self._angles(*centres.unbind(-1)), "s t k -> s 1 t k")
+        angles = F.pad(self._angles(*centres.unbind(-1)), (0, 0, self.num_prefix_tokens, 0))
+        angles = rearrange(angles, "s t k -> s 1 t k")
         rotation = torch.stack([angles.cos(), angles.sin()]).to(table)
         return PositionState(grid=self.grid), [PositionState(grid=self.grid, rotation=rotation)] * self.depth
 

@@ -39,6 +39,10 @@ class PositionState:
         cos, sin = self.rotation
         return _rotate(q, cos, sin), _rotate(k, cos, sin)
 
+    def exist(self, tokens: slice) -> Bool[Tensor, "b r"] | None:
+        """Which of these tokens are no padding, of sequences of one image each; None: all."""
+        return None if self.mask is None else self.mask[:, 0, 0, tokens]
+
     def bias(self, q: Float[Tensor, "b heads t k"]) -> Tensor | None:
         """The `attn_mask` of fused attention: logits to add, or which pairs may attend; None for neither."""
         if self.offset_embeddings is None:

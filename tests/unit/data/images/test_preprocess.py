@@ -153,6 +153,8 @@ def test_it_is_plain_values():
         "channels": 3,
         "bands": False,
         "resize": "squash",
+        "max_patches": None,
+        "patch_size": None,
         "crop_ratio": 0.875,
         "interpolation": "bilinear",
         "mean": [0.1, 0.2, 0.3],
