@@ -27,6 +27,7 @@ from vitral.train.config import ModelSetup, RunConfig
 from vitral.train.fit import fit
 from vitral.train.interrupts import Interrupted
 from vitral.train.memory import images_worth
+from vitral.train.resolution import ResolutionConfig
 from vitral.train.session import Session
 from vitral.weights.folder import load_model
 
@@ -164,6 +165,7 @@ def test_what_needs_images_of_one_size_says_so(
         (dict(objective=MAEConfig(width=16, depth=1, num_heads=2)), "mae needs images of one size"),
         (dict(augment=AugmentConfig(mixup=0.2, shift=1)), "give --augment.shift 0 --augment.mixup 0"),
         (dict(augment=AugmentConfig(crop="simple", colour_jitter=0.1)), "--augment.crop inception --augment.colour-ji"),
+        (dict(resolution=ResolutionConfig(sizes=(4,), until=("50percent",))), "--resolution.sizes needs images of one"),
         (dict(model=ModelSetup(architecture=ResNetConfig(stages=(1,)))), "a ResNet needs images of one size"),
         (dict(preprocessing=replace(NATIVE, resize="squash")), "--preprocessing.max-patches goes with"),
         (
