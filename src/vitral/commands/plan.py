@@ -11,7 +11,6 @@ from rich.table import Table
 from vitral.commands.models import gigabytes
 from vitral.commands.output import print_fitting, print_json
 from vitral.commands.plan_text import duration, energy
-from vitral.commands.recipe_plan import plan_recipe
 from vitral.inspection.cost import activation_memory, cost
 from vitral.inspection.devices import DATA, DEVICES
 from vitral.inspection.plan import (
@@ -31,6 +30,8 @@ __all__ = ["main", "rounded"]
 def main(options: argparse.Namespace) -> None:
     """Prints operations, time, memory and energy of a run; with `--json`, one object."""
     if options.changes is not None:
+        from vitral.commands.recipe_plan import plan_recipe  # imports all that trains
+
         plan_recipe(options)
         return
     size = {} if options.image_size is None else {"image_size": options.image_size}
