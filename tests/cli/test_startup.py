@@ -128,6 +128,13 @@ def test_listing_models_imports_nothing_that_trains(words: str, tmp_path: Path) 
     assert (result["code"], result["heavy"]) == (0, [])
 
 
+def test_training_on_a_cpu_imports_no_compiler(tmp_path: Path) -> None:
+    """PyTorch's optimisers would import it, for as long as `import torch` takes."""
+    words = "train digits --train.steps 1 --train.batch-size 8 --data.limit 64 --train.track none --out run"
+    result, _ = probe(*words.split(), cwd=tmp_path, heavy=("torch._dynamo", "torch._inductor", "torchvision"))
+    assert (result["code"], result["heavy"]) == (0, [])
+
+
 @pytest.mark.parametrize(("words", "name"), NEAR_MISSES)
 def test_a_typo_is_answered_with_the_closest_name(words: str, name: str, tmp_path: Path) -> None:
     result, errors = probe(*words.split(), cwd=tmp_path)
