@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("push", "upload a model to the Hugging Face Hub"),
     "sweep": ("sweep", "train a recipe with many settings and compare them"),
     "soup": ("soup", "average the weights of finished runs into one model"),
-    "study": ("study", "repeat a table or figure of the paper and test its findings"),
+    "study": ("study.command", "repeat a table or figure of the paper and test its findings"),
     "data": ("data.command", "list, pack and check data, and find near-duplicates"),
     "plan": ("plan", "estimate time, memory and energy of a training run"),
     "completion": ("completion.command", "complete commands, recipes, flags and paths in bash, zsh or fish"),

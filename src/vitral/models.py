@@ -132,17 +132,18 @@ def fresh(model: Model, *, seed: int = 0) -> Model:
     return other
 
 
-class _SkipNormal(TorchFunctionMode):
-    """Skips `nn.init.normal_`, for which PyTorch would import its compiler on the meta device."""
+class _SkipInit(TorchFunctionMode):
+    """Skips initialisation, for which PyTorch would import its compiler on the meta device, and most time would go."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
+        skips = func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+        return kwargs["tensor"] if skips else func(*args, **kwargs)
 
 
 def blank_model(architecture: Architecture) -> Model:
     """A model on the meta device, which has names and shapes of tensors, but no memory for them."""
-    with torch.device("meta"), _SkipNormal():
+    with torch.device("meta"), _SkipInit():
         return build(architecture)
 
 

@@ -144,9 +144,21 @@ def test_a_measured_speed_replaces_the_peak(screen: Screen) -> None:
     assert plan["mfu"] == pytest.approx(20 * 6 * plan["macs"] / 989.4e12)
 
 
+def test_a_plan_says_what_bounds_a_step_on_many_devices(screen: Screen) -> None:
+    words = ("plan", "ViT-mu/16", "--batch-size", "512", "--images-per-second", "100")
+    steps = screen.json(*words)["scaling"]
+    assert [step["devices"] for step in steps] == [8, 16, 32, 64, 128, 256, 512]
+    assert [step["compute"] for step in steps] == [pytest.approx(5.12 / step["devices"]) for step in steps]
+    assert {step["bound"] for step in steps} == {"arithmetic"}
+    assert {step["bound"] for step in screen.json(*words, "--images-read", "50")["scaling"]} == {"reading"}
+    fast = screen.json(*words[:-1], "10000000")["scaling"]
+    assert (fast[-1]["bound"], fast[-1]["images_per_second"] < 512 * 10_000_000) == ("gradients", True)
+    assert screen.json(*words, "--device", "t4")["scaling"] == []
+
+
 def test_a_printed_plan_states_its_assumptions(screen: Screen) -> None:
     output = screen.run("plan", "ViT-B/16", "--data", "jft300m", "--epochs", "7")
-    for text in ("224 exaFLOPs", "NVIDIA H100", "40% of the peak (assumed)", "recomputed", "Assumed:"):
+    for text in ("224 exaFLOPs", "NVIDIA H100", "40% of the peak (assumed)", "recomputed", "1,024", "Assumed:"):
         assert text in output
     assert "Not even one image fits" in screen.run("plan", "ViT-g/14", "--device", "t4", "--ema")
     assert "The batch does not fit" in screen.run("plan", "ViT-B/16", "--device", "t4", "--batch-size", "4096")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ HEAVY = (
     *("torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "einops", "jaxtyping", "pandas"),
     *("pydantic", "tyro", "transformers", "datasets", "timm", "safetensors", "huggingface_hub", "optuna", "simplejpeg"),
 )
+
+TRAINING = (
+    *("torch._dynamo", "torch._inductor", "torch.distributed.fsdp", "torch.distributed.tensor", "networkx"),
+    *("torchvision", "scipy", "sklearn", "matplotlib", "tensorboard", "vitral.train"),
+)
+"""Compilers, sharding, statistics and pictures: each takes a good part of a second to import, or several."""
 
 PROBE = """
 import json, resource, sys
@@ -45,9 +52,9 @@ NEAR_MISSES = [
 ]
 
 
-def probe(*arguments: str, cwd: Path) -> tuple[dict, str]:
+def probe(*arguments: str, cwd: Path, heavy: Sequence[str] = HEAVY) -> tuple[dict, str]:
     """Exit code, heavy modules and CPU-seconds of `vitral ARGUMENTS` in a fresh interpreter, and its standard error."""
-    words = [sys.executable, "-c", PROBE, json.dumps(arguments), json.dumps(HEAVY)]
+    words = [sys.executable, "-c", PROBE, json.dumps(arguments), json.dumps(heavy)]
     environment = os.environ | {"PYTHONPATH": str(SOURCES)}
     result = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=True)
     return json.loads(result.stdout.splitlines()[-1]), result.stderr
@@ -71,6 +78,7 @@ def assert_quick(seconds: float) -> None:
         "recipes --json",
         "data list",
         "data list pets",
+        "study list",
         "train --help",
         "eval --help",
         "sweep --help",
@@ -112,6 +120,19 @@ def test_data_that_does_not_exist_needs_no_pytorch(action: str, tmp_path: Path) 
     assert_quick(result["seconds"])
     assert not {"torch", "matplotlib", "datasets", "tyro"} & set(result["heavy"])
     assert errors.startswith("vitral: nope does not exist")
+
+
+@pytest.mark.parametrize("words", ["models ViT-Ti/16", "models BiT-R50x1", "models --pretrained"])
+def test_listing_models_imports_nothing_that_trains(words: str, tmp_path: Path) -> None:
+    result, _ = probe(*words.split(), cwd=tmp_path, heavy=TRAINING)
+    assert (result["code"], result["heavy"]) == (0, [])
+
+
+def test_training_on_a_cpu_imports_no_compiler(tmp_path: Path) -> None:
+    """PyTorch's optimisers would import it, for as long as `import torch` takes."""
+    words = "train digits --train.steps 1 --train.batch-size 8 --data.limit 64 --train.track none --out run"
+    result, _ = probe(*words.split(), cwd=tmp_path, heavy=("torch._dynamo", "torch._inductor", "torchvision"))
+    assert (result["code"], result["heavy"]) == (0, [])
 
 
 @pytest.mark.parametrize(("words", "name"), NEAR_MISSES)

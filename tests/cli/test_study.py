@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import vitral.commands.study
+import vitral.commands.study.run
 import vitral.studies.runner
 import vitral.studies.runs
 import vitral.train.memory
@@ -40,7 +40,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         arms={"mini": lambda: arms},
         findings=lambda _: [finding],
     )
-    monkeypatch.setattr(vitral.commands.study, "load_study", lambda _: study)
+    monkeypatch.setattr(vitral.commands.study.run, "load_study", lambda _: study)
 
 
 def test_list_names_every_study(screen: Screen) -> None:
@@ -67,7 +67,7 @@ def test_a_study_that_does_not_fit_into_memory(
 
 def test_larger_sizes_of_a_study_name_the_smaller_ones() -> None:
     options = Namespace(size="paper", jobs=2)
-    assert vitral.commands.study.memory_fix(options).startswith("choose a smaller --size or --jobs 1, or")
+    assert vitral.commands.study.run.memory_fix(options).startswith("choose a smaller --size or --jobs 1, or")
 
 
 @pytest.mark.slow

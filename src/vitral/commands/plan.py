@@ -11,8 +11,7 @@ from rich.table import Table
 from vitral.commands.models import gigabytes
 from vitral.commands.output import print_fitting, print_json
 from vitral.commands.plan_text import duration, energy
-from vitral.commands.recipe_plan import plan_recipe
-from vitral.inspection.cost import activation_memory, cost
+from vitral.inspection.cost import Cost, activation_memory, cost
 from vitral.inspection.devices import DATA, DEVICES
 from vitral.inspection.plan import (
     PAPER_CORE_DAYS,
@@ -23,6 +22,7 @@ from vitral.inspection.plan import (
     footprint,
     throughput,
 )
+from vitral.inspection.scaling import EFFICIENCY, PER_NODE, StepTime, all_reduce_seconds, bus, step_time
 from vitral.models import Architecture, architecture
 
 __all__ = ["main", "rounded"]
@@ -31,6 +31,8 @@ __all__ = ["main", "rounded"]
 def main(options: argparse.Namespace) -> None:
     """Prints operations, time, memory and energy of a run; with `--json`, one object."""
     if options.changes is not None:
+        from vitral.commands.recipe_plan import plan_recipe  # imports all that trains
+
         plan_recipe(options)
         return
     size = {} if options.image_size is None else {"image_size": options.image_size}
@@ -66,7 +68,38 @@ def planned(config: Architecture, options: argparse.Namespace) -> dict[str, Any]
         "tpuv3_core_days_of_the_paper": paper,
         "tpuv3_mfu_of_the_paper": paper and core_days(total, utilisation=1.0) / paper,
         "memory": [asdict(one) for one in footprints(config, options)],
+        "scaling": [
+            {
+                "devices": devices,
+                **asdict(step),
+                "images_per_second": options.batch_size / step.total,
+                "bound": step.bound,
+            }
+            for devices, step in scaling(counts, rate / options.devices, options).items()
+        ],
     }
+
+
+def scaling(counts: Cost, rate: float, options: argparse.Namespace) -> dict[int, StepTime]:
+    """A step of the same batch on 8 to 1,024 devices that it divides over; empty if the device's links are unknown.
+
+    Args:
+        counts: of the model.
+        rate: images per second of one device.
+        options: of the command.
+    """
+    steps = {}
+    for devices in (8, 16, 32, 64, 128, 256, 512, 1024):
+        bandwidth = bus(DEVICES[options.device], devices)
+        if bandwidth is not None and options.batch_size % devices == 0:
+            images, gradients = options.batch_size // devices, 4 * counts.parameters
+            steps[devices] = step_time(
+                compute=images / rate,
+                exchange=all_reduce_seconds(gradients, devices=devices, bandwidth=bandwidth),
+                gradients=gradients,
+                reading=images / options.images_read if options.images_read else 0.0,
+            )
+    return steps
 
 
 def footprints(config: Architecture, options: argparse.Namespace) -> list[Footprint]:
@@ -120,6 +153,7 @@ def print_plan(plan: dict[str, Any], options: argparse.Namespace) -> None:
         largest = f"{one['largest_batch']:,} images"
         memory.add_row(one["name"], gigabytes(one["state"]), gigabytes(one["activations"]), fits, largest)
     print_fitting(console, memory)
+    print_scaling(console, plan)
     if not any(one["largest_batch"] for one in plan["memory"]):
         console.print("Not even one image fits: use larger devices, or more of them.")
     elif not any(one["fits"] for one in plan["memory"]):
@@ -127,7 +161,34 @@ def print_plan(plan: dict[str, Any], options: argparse.Namespace) -> None:
     console.print(
         f"Assumed: a backward pass costs two forward passes; weights, gradients and Adam's moments "
         f"{'and the moving average ' if options.ema else ''}take 4 bytes per parameter each; {options.precision} "
-        f"activations; {USABLE:.0%} of a device's memory is usable; evaluation and data loading take no time.",
+        f"activations; {USABLE:.0%} of a device's memory is usable; evaluation takes no time, and "
+        f"{'reading neither' if options.images_read is None else 'reading as --images-read says'}.",
+        style="dim",
+    )
+
+
+def print_scaling(console: Console, plan: dict[str, Any]) -> None:
+    """Prints a line for each number of devices."""
+    if not plan["scaling"]:
+        return
+    table = Table("devices", title="the same batch on more devices", box=None, title_justify="left", pad_edge=True)
+    for column in ("ms a step", "gradients, ms", "images/s", "of ideal", "time", "bound by"):
+        table.add_column(column, justify="right")
+    for one in plan["scaling"]:
+        hours = plan["images"] * plan["epochs"] / one["images_per_second"] / 3600
+        cells = (1000 * one["total"], 1000 * one["exchange"], one["images_per_second"])
+        table.add_row(
+            f"{one['devices']:,}",
+            *(f"{cell:,.1f}" for cell in cells[:2]),
+            f"{cells[2]:,.0f}",
+            f"{one['compute'] / one['total']:.0%}",
+            duration(hours),
+            one["bound"],
+        )
+    print_fitting(console, table)
+    console.print(
+        f"Assumed of more devices: {PER_NODE} in a node; DDP exchanges float32 gradients during the backward pass, at "
+        f"{EFFICIENCY:.0%} of the speed of NVLink and of a DGX system's network; small batches are as fast as large.",
         style="dim",
     )
 

@@ -1,25 +1,31 @@
-"""One model on several devices: replicas that average gradients (DDP), or sharded weights (FSDP2)."""
+"""One model on several devices: replicas that average gradients (DDP), or sharded weights (FSDP2).
 
+FSDP2 and its tensors are imported where they are used: they take as long to import as half of PyTorch.
+"""
+
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
 from vitral.distributed.world import World
 from vitral.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 __all__ = [
     "clip_grad_norm",
     "full_state_dict",
     "full_tensor",
     "load_full_state_dict",
+    "local_tensor",
     "set_gradient_sync",
     "shard_like",
     "wrap_ddp",
@@ -59,6 +65,8 @@ def wrap_fsdp(
     Raises:
         UserError: the processes cannot be divided into groups of `shards`.
     """
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
     mesh = _mesh(world, device, shards)
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for block in blocks:
@@ -97,7 +105,7 @@ def clip_grad_norm(parameters: list[nn.Parameter], *, norm: float | None) -> Flo
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     total = nn.utils.get_total_norm(gradients)
-    total = total.full_tensor() if isinstance(total, DTensor) else total
+    total = full_tensor(total)
     if norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, norm, total)
     return total
@@ -105,13 +113,20 @@ def clip_grad_norm(parameters: list[nn.Parameter], *, norm: float | None) -> Flo
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """The full tensor, all-gathered if it is sharded; called by all processes."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor
+
+
+def local_tensor(tensor: Tensor) -> Tensor:
+    """This process's shard of a sharded tensor, or the tensor; without a copy."""
+    return tensor.to_local() if _is_sharded(tensor) else tensor
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """Shards a full tensor, equal in all processes, as `like` is sharded; without communication."""
-    if not isinstance(like, DTensor):
+    if not _is_sharded(like):
         return tensor
+    from torch.distributed.tensor import DTensor, Replicate
+
     everywhere = [Replicate()] * like.device_mesh.ndim
     return DTensor.from_local(tensor, like.device_mesh, everywhere, run_check=False).redistribute(
         placements=like.placements
@@ -128,6 +143,12 @@ def load_full_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     for name, own in model.state_dict().items():
         given = state[name].to(own.device)
         own.copy_(shard_like(given, own))
+
+
+def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Whether a tensor is a `DTensor`; without its module, there is none."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def _mesh(world: World, device: torch.device, shards: int | None) -> DeviceMesh:

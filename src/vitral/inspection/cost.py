@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
+from vitral.inspection.mac_counter import MacCounter
 from vitral.models import Architecture, Model, blank_model, repeated
 from vitral.vit_config import ViTConfig
 
@@ -85,11 +85,11 @@ def _parameters_and_macs(architecture: Architecture) -> tuple[int, int]:
 
 
 def _macs(model: Model, run: Callable[[Model, Tensor], Tensor]) -> int:
-    """Multiply-accumulates of `run` for one image; PyTorch counts two operations for each."""
+    """Multiply-accumulates of `run` for one image."""
     config = model.config
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), MacCounter() as counter:
         run(model.eval(), torch.empty(1, config.channels, *config.image_hw, device="meta"))
-    return counter.get_total_flops() // 2
+    return counter.macs
 
 
 def activation_memory(architecture: Architecture, *, bfloat16: bool, recompute: bool) -> Memory:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vitral.card import ModelCard
 from vitral.evals.multi_label import evaluate_labels
-from vitral.evals.scatter import draw_scatter
 from vitral.evals.target_predictions import TargetPredictions
 
 __all__ = ["SCATTER", "answers", "label_rows", "save_scatter", "worst_images"]
@@ -42,6 +41,8 @@ def label_rows(found: TargetPredictions, card: ModelCard | None) -> list[tuple[s
 
 def save_scatter(folder: Path, found: TargetPredictions, card: ModelCard) -> None:
     """Draws predicted over true numbers into a run's folder."""
+    from vitral.evals.scatter import draw_scatter  # imports Matplotlib, which few runs need
+
     draw_scatter(found, card.classes[0], folder / SCATTER)
 
 

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
-from vitral.distributed.parallel import clip_grad_norm
+from vitral.distributed.parallel import clip_grad_norm, local_tensor
 
 __all__ = ["ascended"]
 
@@ -27,21 +26,16 @@ def ascended(parameters: Iterable[nn.Parameter], *, rho: float) -> Iterator[None
         rho: length of the move, over all weights (the paper's Eq. 2).
     """
     trained = [parameter for parameter in parameters if parameter.grad is not None]
-    weights = [_local(parameter.detach()) for parameter in trained]
+    weights = [local_tensor(parameter.detach()) for parameter in trained]
     before = [weight.clone() for weight in weights]  # subtracting the move again would leave rounding errors
     with torch.no_grad():
         scale = rho / clip_grad_norm(trained, norm=None).clamp(min=SMALLEST_NORM)
         for weight, parameter in zip(weights, trained, strict=True):
             assert parameter.grad is not None
-            weight.add_(_local(parameter.grad) * scale)
+            weight.add_(local_tensor(parameter.grad) * scale)
             parameter.grad = None
     try:
         yield
     finally:
         for weight, value in zip(weights, before, strict=True):
             weight.copy_(value)
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    """The shard of this process, which shares the tensor's memory; the tensor itself if it is whole."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -236,6 +237,26 @@ def test_rows_of_all_processes_make_up_the_batch(processes):
             torch.cat([getattr(part.augment_params, name) for part in parts]),
             getattr(batches[7].augment_params, name),
         )
+
+
+class Recording(ArraySource):
+    """Remembers what was read."""
+
+    def stored(self, index: int) -> Image.Image:
+        self.files.append(index)
+        return super().stored(index)
+
+    files: ClassVar[list[int]] = []
+
+
+def test_resuming_after_a_billion_samples_reads_only_what_follows():
+    whole, size, step = numbered(40), 8, 10**9 // 8
+    source = Recording(title="numbered", images=whole.images, labels=whole.labels, classes=whole.classes)
+    batch = next(iter(load(training(source, size=size), range(step, step + 100), workers=0, pin=False)))
+    _, index = sample_at(np.arange(step * size, (step + 1) * size), size=40, seed=3)
+    assert batch.images[:, 0, 0, 0].tolist() == index.tolist()
+    assert set(source.files) == set(index.tolist())
+    assert len(source.files) == size
 
 
 @pytest.mark.parametrize(("repeats", "workers"), [(1, 0), (3, 0), (1, 2)])

@@ -91,8 +91,11 @@ def test_operations_are_those_of_scaling_vision_transformers(
         replace(TINY, stem_stages=(1,), stem_width=32),
         replace(TINY, position="relative", position_injection="stem", relative_per_layer=False),
         replace(TINY, position_injection="every_layer", num_registers=2, pool="map", qk_norm=True),
+        replace(TINY, attention="axial", pool="gap"),
+        replace(TINY, mlp="swiglu", position="rope", layer_scale=0.1),
+        replace(TINY, stem_stages=(1,), stem_width=32, stem_numerics="timm", pool="gap", representation_size=24),
     ],
-    ids=["plain", "hybrid", "relative", "every layer"],
+    ids=["plain", "hybrid", "relative", "every layer", "axial", "swiglu", "timm hybrid"],
 )
 def test_any_depth_is_computed_from_shallow_models(config: ViTConfig) -> None:
     deep = replace(config, depth=6)
@@ -102,6 +105,14 @@ def test_any_depth_is_computed_from_shallow_models(config: ViTConfig) -> None:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, 32, 32))
     assert forward_macs(deep) == counter.get_total_flops() // 2
+
+
+def test_a_resnet_costs_what_pytorch_counts() -> None:
+    model = build(RESNET)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 32, 32))
+    assert cost(RESNET).macs == forward_macs(RESNET) == counter.get_total_flops() // 2
+    assert cost(RESNET).parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_forward_carries_only_the_class_token_through_the_last_block() -> None:

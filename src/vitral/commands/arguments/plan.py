@@ -44,6 +44,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--images-per-second", type=float, metavar="N", help="measured throughput of all devices; replaces --mfu"
     )
+    parser.add_argument(
+        "--images-read",
+        type=float,
+        metavar="N",
+        help="images per second that the processes of one device read (default: no limit)",
+    )
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="height and width of images (default: 224)")
     parser.add_argument("--classes", type=int, default=1000, metavar="N", help="classes of the head (default: 1000)")
     parser.add_argument(
@@ -96,7 +102,7 @@ def check(options: argparse.Namespace) -> None:
         )
     if options.devices < 1 or options.batch_size < 1 or options.batch_size % options.devices:
         raise UserError(f"--batch-size must be a multiple of --devices, not {options.batch_size} and {options.devices}")
-    check_positive(options, "epochs", "mfu", "images_per_second")
+    check_positive(options, "epochs", "mfu", "images_per_second", "images_read")
 
 
 def check_positive(options: argparse.Namespace, *flags: str) -> None:

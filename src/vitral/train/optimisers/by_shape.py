@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitral.train.optimisers.eager import EagerOptimizer
+
 __all__ = ["ByShape", "State", "Tensors", "cast_state", "store_state"]
 
 State = dict[str, Tensor]
@@ -20,7 +22,7 @@ updates one parameter at a time, which fits its caches.
 """
 
 
-class ByShape(torch.optim.Optimizer):
+class ByShape(EagerOptimizer):
     """Updates all parameters of a group that have the same shape and number of steps together.
 
     This saves thousands of kernel launches on a GPU.

@@ -11,6 +11,7 @@ from torch import nn
 
 from vitral.errors import UserError
 from vitral.layers.linear import FusedLinear
+from vitral.train.optimisers import eager
 from vitral.train.optimisers.adafactor import Adafactor
 from vitral.train.optimisers.adam import LAMB, Adam, AdamW
 from vitral.train.optimisers.lars import LARS
@@ -149,21 +150,21 @@ def _adamw(config: OptimConfig) -> Callable[..., torch.optim.Optimizer]:
     if config.momentum_dtype == "bfloat16":
         return partial(AdamW, **_common(config), **adam)
     # PyTorch's own is fused, but its moments have the type of the parameters
-    return partial(torch.optim.AdamW, lr=config.lr, **adam, fused=True)
+    return partial(eager.AdamW, lr=config.lr, **adam, fused=True)
 
 
 def _adam(config: OptimConfig) -> Callable[..., torch.optim.Optimizer]:
     adam = dict(betas=config.betas, eps=1e-8)
     if config.momentum_dtype == "bfloat16":
         return partial(Adam, **_common(config), **adam)
-    return partial(torch.optim.Adam, lr=config.lr, **adam, fused=True)
+    return partial(eager.Adam, lr=config.lr, **adam, fused=True)
 
 
 def _sgd(config: OptimConfig) -> Callable[..., torch.optim.Optimizer]:
     sgd = dict(momentum=config.momentum, nesterov=config.nesterov)
     if config.momentum_dtype == "bfloat16":
         return partial(SGD, **_common(config), **sgd)
-    return partial(torch.optim.SGD, lr=config.lr, **sgd)
+    return partial(eager.SGD, lr=config.lr, **sgd)
 
 
 OPTIMISERS: dict[str, Callable[[OptimConfig], Callable[..., torch.optim.Optimizer]]] = {

@@ -1,4 +1,4 @@
-"""`vitral study`: repeats a table or figure of the paper."""
+"""`vitral study NAME`: repeats a table or figure of the paper, or plans to."""
 
 import argparse
 from dataclasses import replace
@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.table import Table
 
 from vitral.commands.models import gigabytes
-from vitral.commands.output import note, print_fitting, print_json, print_table, printable
+from vitral.commands.output import note, print_json, print_table, printable
 from vitral.commands.plan import rounded
 from vitral.commands.plan_text import duration
 from vitral.datasets.registry import DATA_SETS, TASKS
 from vitral.errors import UserError
 from vitral.studies.picture import draw_study
 from vitral.studies.planning import StudyPlan, plan_study
-from vitral.studies.registry import STUDIES, load_study
+from vitral.studies.registry import load_study
 from vitral.studies.results import StudyResult, collect, write_results
 from vitral.studies.runner import run_arms
 from vitral.studies.study import Arm, Study
@@ -26,10 +26,7 @@ __all__ = ["main"]
 
 
 def main(options: argparse.Namespace) -> None:
-    """Runs, plans or lists studies."""
-    if options.action == "list":
-        list_studies(as_json=options.json)
-        return
+    """Runs or plans a study."""
     study: Study = load_study(options.name)
     arms = changed(study.arms_of(options.size), options)
     if options.action == "plan":
@@ -82,18 +79,6 @@ def brings_images(source: str) -> bool:
     task = TASKS.get(source)
     entry = DATA_SETS.get(source) or (task and task.data)
     return entry is not None and not entry.files
-
-
-def list_studies(*, as_json: bool) -> None:
-    """Prints every study."""
-    if as_json:
-        studies = [{"name": name, "source": entry.source, "summary": entry.summary} for name, entry in STUDIES.items()]
-        print_json({"studies": studies})
-        return
-    table = Table("study", "paper", "what is compared")
-    for name, entry in STUDIES.items():
-        table.add_row(name, entry.source, entry.summary)
-    print_fitting(Console(highlight=False), table)
 
 
 def print_plan(plan: StudyPlan) -> None:

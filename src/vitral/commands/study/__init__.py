@@ -1,0 +1,1 @@
+"""`vitral study` and its actions."""
