@@ -82,7 +82,7 @@ def average_tokens(
         count: tokens after merging.
     """
     total, sizes = (
-        values.new_zeros(len(values), count, values.shape[2]).scatter_add(1, _columns(target, values), values)
+        values.new_zeros(values.shape[0], count, values.shape[2]).scatter_add(1, _columns(target, values), values)
         for values in (x * size, size)
     )
     return (total / sizes).to(x.dtype), sizes
@@ -99,12 +99,13 @@ def _run_blocks(
     """`ViT.run_blocks`; the states say nothing, as positions are in the tokens already."""
     blocks: list[Any] = list(model.blocks)
     last, prefix = len(blocks) - 1, model.config.num_prefix_tokens
+    reads_prefix = queries.stop is not None  # only tokens before the patches: merging in the last block is no use
     size = torch.ones_like(x[:, :, :1], dtype=torch.promote_types(x.dtype, torch.float32))
     group = torch.arange(x.shape[1], device=x.device).repeat(x.shape[0], 1)
     for index, block in enumerate(blocks):
-        merges = index < last or queries.stop is None  # else only tokens before the patches are read
-        x, keys = _attend(block, x, size, ALL if merges else queries)
-        if merges:
+        is_end = reads_prefix and index == last
+        x, keys = _attend(block, x, size, queries if is_end else ALL)
+        if not is_end:
             pairs = min(per_block, (x.shape[1] - prefix) // 2)
             target = match_tokens(keys, prefix=prefix, pairs=pairs)
             x, size = average_tokens(x, size, target, count=x.shape[1] - pairs)
@@ -112,7 +113,7 @@ def _run_blocks(
         x = x + block.ls2(block.mlp(block.norm2(x)))
         if trace is not None:
             trace[f"blocks.{index}"] = x.gather(1, _columns(group, x))
-    return x.gather(1, _columns(group[:, queries], x)) if merges else x
+    return x if reads_prefix else x.gather(1, _columns(group[:, queries], x))
 
 
 def _attend(
