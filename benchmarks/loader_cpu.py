@@ -1,10 +1,9 @@
 """How many training images per second does one core read? Vitral, torchvision and timm on the same JPEGs.
 
-Random crops resized to 224x224 pixels, flips, normalised floats at the end, batches of 64, one thread, whose CPU time
-counts: so other processes disturb little, and reading files that the system holds in memory costs what it does. The photographs
-are scikit-learn's and scikit-image's, cropped and resized to 500x375 and 1600x1200 pixels, with JPEG quality 90 or
-another. The loaders alternate; the table has the median of the rounds, and its ratio to the faster of torchvision and
-timm.
+Random crops resized to 224x224 pixels, flips, normalised floats at the end, batches of 64, one thread. Its CPU time
+counts, so that other processes disturb little; all files are in the system's memory. The photographs are scikit-learn's
+and scikit-image's, cropped and resized to 500x375 and 1600x1200 pixels, with JPEG quality 90 or another. The loaders
+alternate; the table has the median of the rounds, and its ratio to the faster of torchvision and timm.
 
     taskset -c 0 python benchmarks/loader_cpu.py
 

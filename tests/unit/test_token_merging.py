@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 import vitral
 from vitral.errors import UserError
@@ -163,6 +164,21 @@ def test_a_copy_merges_with_its_own_weights() -> None:
 def test_other_models_are_refused(changes: dict[str, Any], word: str) -> None:
     with pytest.raises(UserError, match=word):
         merge_tokens(model_of(**changes), 1)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("per_block", [None, 2])
+def test_batches_of_any_size_are_one_graph(per_block: int | None) -> None:
+    """A batch of one image is a graph of its own; from two images on, none is compiled again."""
+    torch.compiler.reset()
+    model, counter = model_of(pool="gap"), CompileCounter()
+    if per_block is not None:
+        merge_tokens(model, per_block)
+    compiled = torch.compile(model, backend=counter, dynamic=True, fullgraph=True)
+    with torch.inference_mode():
+        for count in (2, 1, 3, 8, 5):
+            torch.testing.assert_close(compiled(images_of(count)), model(images_of(count)), rtol=0, atol=1e-12)
+    assert counter.frame_count <= 2
 
 
 def test_wrong_use_is_refused() -> None:
