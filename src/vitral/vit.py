@@ -176,14 +176,14 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
 
     def forward(self, images: Images) -> Float[Tensor, "b *n classes"]:
         x, states = self.embed(images)
-        x = self.norm(self._run_blocks(x, states, queries=self.pool_tokens))
+        x = self.norm(self.run_blocks(x, states, queries=self.pool_tokens))
         return self.classify(self.fc_norm(self.pool(x, states[-1].exist(self.pool_tokens))))
 
     def features(self, images: Images) -> Features:
         """Runs the encoder on all tokens and returns its outputs and intermediate tokens by name."""
         x, states = self.embed(images)
         landmarks = {"embedded": x}
-        x = landmarks["norm"] = self.norm(self._run_blocks(x, states, trace=landmarks))
+        x = landmarks["norm"] = self.norm(self.run_blocks(x, states, trace=landmarks))
         classes, prefix = self.config.num_class_tokens, self.config.num_prefix_tokens
         return Features(
             cls=x[:, 0] if classes else None,
@@ -219,13 +219,13 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
 
     def encode(self, x: Float[Tensor, "b t d"], states: list[PositionState]) -> Float[Tensor, "b t d"]:
         """From z_0 to all final tokens, after `norm` and `fc_norm`, at most one of which is not the identity."""
-        return self.fc_norm(self.norm(self._run_blocks(x, states)))
+        return self.fc_norm(self.norm(self.run_blocks(x, states)))
 
     def classify(self, pooled: Float[Tensor, "b *n e"]) -> Float[Tensor, "b *m classes"]:
         """The head: the tanh layer, if there is one, then the linear layer."""
         return self.head(self.pre_logits(pooled))
 
-    def _run_blocks(
+    def run_blocks(
         self, x: Float[Tensor, "b t d"], states: list[PositionState], queries: slice = ALL, trace: dict | None = None
     ) -> Float[Tensor, "b r d"]:
         """Runs all blocks; the last returns the tokens in `queries` only. `trace` collects what each one returns."""

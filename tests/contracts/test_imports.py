@@ -19,7 +19,7 @@ LEVELS = (
     ("export",),  # an exported file is a model that serve takes
     ("runs",),  # keep what evaluators predicted and objectives drew
     ("evals", "objectives", "inspection", "weights"),
-    ("models", "packing"),
+    ("models", "packing", "token_merging"),
     ("vit", "resnet"),
     ("compat",),
     ("vit_config",),

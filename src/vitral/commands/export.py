@@ -47,7 +47,8 @@ def main(options: argparse.Namespace) -> None:
     )
     if is_exported(options.model):
         raise UserError(f"{options.model} is an exported file: export the model that it was made from")
-    model = load_and_note(options.model, image_size=options.pixels, **source_options(options))
+    adapted = {"image_size": options.pixels, "token_merging": options.token_merging}
+    model = load_and_note(options.model, **adapted, **source_options(options))
     if options.to == "html":
         precision, size = plan_page(model, options.precision, options.runtime)
         chosen = replace(chosen, precision=precision)
@@ -145,6 +146,7 @@ def as_json(options: argparse.Namespace, report: ParityReport, model: Model) -> 
         "backend": options.to,
         "precision": options.precision,
         "image_size": options.image_size,
+        "token_merging": options.token_merging,
         "with_preprocessing": options.with_preprocessing,
         "aot": options.aot,
         "bytes": written_bytes(options),

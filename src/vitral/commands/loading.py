@@ -13,6 +13,7 @@ from vitral.errors import UserError
 from vitral.export.exported import ExportedModel, is_exported, load_exported
 from vitral.models import Model
 from vitral.serve.predictor import NOT_FINITE
+from vitral.token_merging import merge_tokens
 from vitral.weights.adapt import adapt_model
 from vitral.weights.load import load_with_report
 from vitral.weights.read import LoadReport
@@ -29,8 +30,13 @@ __all__ = [
 ]
 
 
-def load_and_note(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model:
-    """`load_with_report`, adapted to an image size in pixels if there is one, with all notes on standard error."""
+def load_and_note(
+    where: str | Path, *, image_size: int | None = None, token_merging: int | None = None, **options: Any
+) -> Model:
+    """`load_with_report`, adapted to an image size in pixels if there is one, with all notes on standard error.
+
+    With `token_merging`, each block merges so many pairs of tokens, as in `merge_tokens`.
+    """
     model, report = load_with_report(where, **options)
     if report:
         note_report(report)
@@ -38,14 +44,20 @@ def load_and_note(where: str | Path, *, image_size: int | None = None, **options
         model, notes = adapt_model(model, image_size=image_size)
         for sentence in notes:
             note(sentence)
+    if token_merging is not None:
+        merge_tokens(model, token_merging)
     return model
 
 
-def load_classifier(where: str | Path, *, image_size: int | None = None, **options: Any) -> Model | ExportedModel:
+def load_classifier(
+    where: str | Path, *, image_size: int | None = None, token_merging: int | None = None, **options: Any
+) -> Model | ExportedModel:
     """As `load_and_note`, for a command that needs logits only, which an exported file gives too."""
-    if is_exported(where):
-        return load_exported(where, image_size=image_size)
-    return load_and_note(where, image_size=image_size, **options)
+    if not is_exported(where):
+        return load_and_note(where, image_size=image_size, token_merging=token_merging, **options)
+    if token_merging is not None:
+        raise UserError(f"{where} is an exported file: export the model it was made from with --token-merging")
+    return load_exported(where, image_size=image_size)
 
 
 def channels_of(model: Model | ExportedModel) -> int | None:

@@ -35,7 +35,8 @@ def main(options: argparse.Namespace) -> None:
     # a wrong value is reported once, not for every image
     limit_memory(options.memory, name="--memory")
     max_pixels()
-    model = load_classifier(options.run, image_size=options.image_size, **source_options(options))
+    adapted = {"image_size": options.image_size, "token_merging": options.token_merging}
+    model = load_classifier(options.run, **adapted, **source_options(options))
     check_head(model, options.run)
     predictor = Predictor(
         model,

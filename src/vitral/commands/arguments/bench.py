@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from vitral.commands.arguments.checks import check_output, image_size
+from vitral.commands.arguments.checks import check_output, image_size, token_merging
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.predict import DEVICE_HELP, PRECISION_HELP
 from vitral.commands.arguments.weights import add_source_options, source_options
@@ -55,6 +55,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as PyTorch chooses)")
     parser.add_argument("--image-size", metavar="PIXELS", help="height and width of images, if not the model's own")
+    parser.add_argument(
+        "--token-merging",
+        metavar="N",
+        help="also measure with N pairs of similar patches merged in every block (ToMe)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--out",
@@ -68,6 +73,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     source_options(options)
     options.image_size = image_size(options.image_size)
+    options.token_merging = token_merging(options.token_merging)
     check_numbers(options)
     for path in options.out:
         check_output(path, suffixes=(".md", ".csv", ".json", ".png"))
@@ -84,5 +90,7 @@ def check_numbers(options: argparse.Namespace) -> None:
         raise UserError(f"--batch-size must be at least 1, not {smallest}")
     if not (math.isfinite(options.seconds) and options.seconds > 0):
         raise UserError(f"--seconds must be above 0, not {options.seconds:g}")
+    if options.token_merging is not None and options.train:
+        raise UserError("--token-merging is for predictions: leave out --train, or --token-merging")
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads must be at least 1, not {options.threads}")

@@ -7,10 +7,21 @@ from pathlib import Path
 from vitral.errors import UserError
 from vitral.weights.address import check_address
 
-__all__ = ["check_model", "check_output", "check_run", "image_size", "model_path", "picture_path"]
+__all__ = [
+    "TOKEN_MERGING_HELP",
+    "check_model",
+    "check_output",
+    "check_run",
+    "image_size",
+    "model_path",
+    "picture_path",
+    "token_merging",
+]
 
 TABLE_SUFFIXES = (".md", ".csv", ".json")
 """Endings of the files that a table can be written to."""
+
+TOKEN_MERGING_HELP = "merge N pairs of similar patches in every block: faster, less exact (ToMe; see docs/speed.md)"
 
 MODEL_FILES = ("config.json", "preprocessor_config.json", "run.json")
 """Files that mark a model's folder."""
@@ -62,6 +73,19 @@ def image_size(text: str | None) -> int | None:
         return None
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"--image-size must be a number of pixels such as 224, not {text!r}")
+    return int(text)
+
+
+def token_merging(text: str | None) -> int | None:
+    """The value of `--token-merging`, in pairs; None without the option.
+
+    Raises:
+        UserError: it is not a number above 0.
+    """
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--token-merging must be a number of pairs in every block such as 8, not {text!r}")
     return int(text)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vitral.commands.arguments.checks import check_model, image_size
+from vitral.commands.arguments.checks import check_model, image_size, token_merging
 from vitral.commands.arguments.flags import pop_option
 from vitral.commands.arguments.weights import pop_source_options
 from vitral.errors import UserError, unknown_name
@@ -26,6 +26,7 @@ RUN/reliability.png. --out names another picture (.png), or a file for the table
 
 --tta flip|five-crop|ten-crop averages the probabilities over views of each image (test-time augmentation).
 --image-size PIXELS evaluates at another size than the model's own: positions are interpolated once.
+--token-merging N merges N pairs of similar patches in every block: faster, less exact (ToMe).
 --checkpoint-key KEY, --prefix PREFIX, --num-heads N and --gelu FORM help to read another library's file, as in vitral
 convert.
 
@@ -70,7 +71,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         print(USAGE)
         raise SystemExit(0)
     size, rest = pop_option(rest, "--image-size", "vitral eval")
+    merging, rest = pop_option(rest, "--token-merging", "vitral eval")
     source, rest = pop_source_options(rest, "vitral eval")
     check_model(run)
-    chosen = suite or "accuracy"
-    return argparse.Namespace(run=run, suite=chosen, image_size=image_size(size), rest=rest, **vars(source))
+    chosen, pairs = suite or "accuracy", token_merging(merging)
+    if pairs is not None and chosen in FEATURE_SUITES:
+        raise UserError(f"--token-merging is for a model's predictions, not for --suite {chosen}: leave it out")
+    return argparse.Namespace(
+        run=run, suite=chosen, image_size=image_size(size), token_merging=pairs, rest=rest, **vars(source)
+    )

@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from vitral.commands.arguments.checks import check_model, image_size
+from vitral.commands.arguments.checks import TOKEN_MERGING_HELP, check_model, image_size, token_merging
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.formats import EXPORTED_BESIDE, EXPORTS
 from vitral.commands.arguments.weights import add_source_options
@@ -42,6 +42,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="fixed: the model's own (default); dynamic: any that whole patches fill; a number: only that, positions "
         "are interpolated once",
     )
+    parser.add_argument("--token-merging", metavar="N", help=TOKEN_MERGING_HELP)
     parser.add_argument(
         "--with-preprocessing", action="store_true", help="take uint8 pixels of any size: resize and normalise them"
     )
@@ -98,6 +99,11 @@ def check_values(options: argparse.Namespace) -> None:
         if not options.image_size.isdecimal():
             raise UserError(f"--image-size must be fixed, dynamic or a number of pixels, not {options.image_size!r}")
         options.pixels, options.image_size = image_size(options.image_size), "fixed"
+    options.token_merging = token_merging(options.token_merging)
+    if options.token_merging is not None and options.image_size == "dynamic":
+        raise UserError("--token-merging counts the patches of one image size: leave out --image-size dynamic")
+    if options.token_merging is not None and options.to == "html":
+        raise UserError("a page draws the attention of every patch: leave out --token-merging")
     if options.max_images < 1:
         raise UserError(f"--max-images must be at least 1, not {options.max_images}")
     if options.tolerance is not None and not (math.isfinite(options.tolerance) and 0 <= options.tolerance <= 100):

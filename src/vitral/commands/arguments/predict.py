@@ -2,7 +2,7 @@
 
 import argparse
 
-from vitral.commands.arguments.checks import check_model, image_size, model_path
+from vitral.commands.arguments.checks import TOKEN_MERGING_HELP, check_model, image_size, model_path, token_merging
 from vitral.commands.arguments.flags import ArgumentParser
 from vitral.commands.arguments.weights import add_source_options
 
@@ -62,6 +62,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="PIXELS",
         help="height and width of images, if not the model's own: positions are interpolated once",
     )
+    parser.add_argument("--token-merging", metavar="N", help=TOKEN_MERGING_HELP)
     parser.add_argument("--tta", default="none", choices=("none", "flip", "five-crop", "ten-crop"), help=TTA_HELP)
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=PRECISION_HELP)
@@ -70,5 +71,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add_source_options(parser)
     options = parser.parse_args(arguments)
     options.image_size = image_size(options.image_size)
+    options.token_merging = token_merging(options.token_merging)
     check_model(options.run)
     return options

@@ -36,6 +36,7 @@ def main(options: argparse.Namespace) -> None:
         bfloat16=options.precision == "bfloat16" or (options.precision == "auto" and prefers_bfloat16(device)),
         train=options.train,
         compile=device.type == "cuda" if options.compile is None else options.compile,
+        token_merging=options.token_merging,
     )
     contenders, notes = find_contenders(options, settings)
     with progress_bar() as bar:

@@ -22,6 +22,7 @@ from vitral.inspection.peak_memory import MemoryGrowth, tensor_bytes
 from vitral.inspection.timing import Work
 from vitral.models import NAMES, Architecture, Model, architecture, create
 from vitral.serve.predictor import Predictor
+from vitral.token_merging import merge_tokens
 from vitral.train.kernels import supports_kernels, use_kernels
 from vitral.weights.address import HUB_PREFIX
 from vitral.weights.pretrained import find_pretrained
@@ -56,6 +57,8 @@ class Settings:
     """Training steps; otherwise inference."""
     compile: bool
     """Whether PyTorch's models are measured with `torch.compile` too."""
+    token_merging: int | None
+    """Pairs of tokens that every block merges, where that is measured too."""
 
     @property
     def precision(self) -> str:
@@ -128,10 +131,15 @@ def vitral_contenders(name: str, model: Model, settings: Settings) -> list[Conte
     if settings.train and supports_kernels(settings.device):
         use_kernels(model)
     variants = {"Vitral": model}
+    if settings.token_merging is not None:
+        merging = copy.copy(model)  # shares the weights
+        merge_tokens(merging, settings.token_merging)
+        variants[f"Vitral, {settings.token_merging} merged"] = merging
     if settings.compile:
-        compiled = copy.copy(model)  # shares the weights
-        compiled.compile()
-        variants["Vitral, compiled"] = compiled
+        for by, each in list(variants.items()):
+            compiled = copy.copy(each)
+            compiled.compile()
+            variants[f"{by}, compiled"] = compiled
     if settings.train:
         steps = {by: _training(each, each, settings, like=model) for by, each in variants.items()}
     else:

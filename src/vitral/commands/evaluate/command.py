@@ -86,7 +86,8 @@ class Options:
 
 def main(options: Namespace) -> None:
     """Evaluates a model with the suite of `--suite`, by default its classifier's accuracy."""
-    model = load_classifier(options.run, image_size=options.image_size, **source_options(options))
+    adapted = {"image_size": options.image_size, "token_merging": options.token_merging}
+    model = load_classifier(options.run, **adapted, **source_options(options))
     if options.suite == "accuracy":
         evaluate_accuracy(options.run, options.rest, model=model, recorded=run_data(options.run))
     elif isinstance(model, ExportedModel):

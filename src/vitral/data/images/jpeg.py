@@ -32,6 +32,9 @@ SCALES = (8, 4, 2)
 BYTES = 7
 """Bytes a pixel: what is decoded, and a crop of it."""
 
+LEFT_OVER = "extraneous bytes before marker 0xd9"
+"""What libjpeg says at the end of an image whose last rows it was not asked for, unless it said something before."""
+
 START = b"\xff\xd8\xff"
 """First bytes of a JPEG."""
 
@@ -47,8 +50,7 @@ class LazyJpeg:
     """Colour profile; None: its colours are sRGB."""
     name: str
     """For notes."""
-    coefficients: int = 0
-    """Bytes of those that libjpeg keeps while it decodes."""
+    header: JpegHeader
 
     @classmethod
     def open(cls, stored: Path | bytes | Image.Image, *, name: str = "the image") -> "LazyJpeg | None":
@@ -77,14 +79,15 @@ class LazyJpeg:
         profile = header.profile
         if profile is not None and is_srgb(profile):
             profile = None
-        return cls(data=data, size=size, profile=profile, name=name, coefficients=header.coefficients)
+        return cls(data=data, size=size, profile=profile, name=name, header=header)
 
     def crop(
         self, box: tuple[float, float, float, float], *, image_size: tuple[int, int], interpolation: str
     ) -> UInt8[np.ndarray, "h w 3"] | None:
         """The crop inside `box`, its edges rounded to whole pixels of the decoded image, resized to the input's size.
 
-        The image is reduced in decoding as long as the crop has at least as many pixels as the input.
+        The image is reduced in decoding as long as the crop has at least as many pixels as the input. Rows below the
+        crop are not decoded, unless the file stores the image in several passes.
 
         Args:
             box: left, top, right, bottom, as fractions of the image's width and height.
@@ -100,16 +103,19 @@ class LazyJpeg:
         (width, height), (left, top, right, bottom) = self.size, box
         most = min((right - left) * width / image_size[1], (bottom - top) * height / image_size[0])
         scale = next((scale for scale in SCALES if scale <= most), 1)
-        w, h = (-(-length // scale) for length in self.size)
-        memory = reserve(w * h * BYTES + self.coefficients)
-        try:
-            pixels = simplejpeg.decode_jpeg(self.data, min_width=w, min_height=h, min_factor=scale)
-            if self.coefficients:
-                check_scans(self.data, name=self.name)
-        except ValueError:
-            memory.release()
-            return None
         rows, columns = _whole(top, bottom, height / scale), _whole(left, right, width / scale)
+        data, height = self.header.cut(self.data, bottom=rows.stop * scale, height=height)
+        w, h = -(-width // scale), -(-height // scale)
+        memory = reserve(w * h * BYTES + self.header.coefficients)
+        pixels = np.empty((h, w, 3), np.uint8)
+        try:
+            simplejpeg.decode_jpeg(data, min_width=w, min_height=h, min_factor=scale, buffer=pixels)
+        except ValueError as error:
+            if data is self.data or LEFT_OVER not in str(error):
+                memory.release()
+                return None
+        if self.header.coefficients:
+            check_scans(self.data, name=self.name)
         # a batch of one in channels-last layout, which PyTorch resizes faster
         part = rearrange(torch.from_numpy(pixels)[None, rows, columns], "b h w c -> b c h w")
         resized = F.interpolate(part, image_size, mode=interpolation, antialias=True)

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 
 __all__ = ["JpegHeader", "missing_scans", "unread_kind"]
 
-SOI, EOI, SCAN, APP1, APP2 = b"\xff\xd8", b"\xff\xd9", 0xDA, 0xE1, 0xE2
+SOI, EOI, SCAN, RESTARTS, APP1, APP2 = b"\xff\xd8", b"\xff\xd9", 0xDA, 0xDD, 0xE1, 0xE2
 """The first bytes of a JPEG, its last, and markers."""
 
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -17,6 +17,9 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 """Frames without loss, which libjpeg does not decode with colours."""
+
+SEQUENTIAL = (b"\xc0", b"\xc1")
+"""Frames whose rows of blocks follow one another, in Huffman codes."""
 
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 """Frames of several scans, each of which makes all pixels better."""
@@ -26,7 +29,10 @@ JPEG_LS = 0xF7
 AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker after the pixels of a scan: they hold no other bytes like it."""
 
-COEFFICIENTS, ALL_BITS = 64, 16
+BLOCK = 8
+"""Rows of a block of pixels."""
+
+COEFFICIENTS, ALL_BITS = BLOCK**2, 16
 """Coefficients of a block of pixels, the first of which is its mean, and more bits than one has."""
 
 PROFILE = b"ICC_PROFILE\0"
@@ -45,26 +51,55 @@ class JpegHeader:
     """Its colour profile; None: it has none, or not all parts of it."""
     coefficients: int
     """Bytes of those that libjpeg keeps: all, if several scans give them; none, if one does."""
+    height_at: int | None
+    """Where the file says its height, in two bytes; None: `cut` leaves the file whole."""
+    unit: int
+    """Rows that are coded together."""
 
     @classmethod
     def read(cls, data: bytes) -> "JpegHeader | None":
         """Reads the segments before the pixels; None if they are damaged."""
-        metadata, parts, profile, frame = False, [], None, b""
+        metadata, parts, profile, frame, height_at, restarts = False, [], None, b"", 0, False
         for marker, start, end in _segments(data):
             if marker == SCAN:
+                coefficients = _coefficients(frame, bands=data[start]) if start < len(data) else 0
+                in_order = not restarts and not coefficients and frame[:1] in SEQUENTIAL
                 return cls(
                     upright=not metadata or _is_upright(data),
                     profile=profile,
-                    coefficients=_coefficients(frame, bands=data[start]) if start < len(data) else 0,
+                    coefficients=coefficients,
+                    height_at=height_at if in_order else None,
+                    unit=BLOCK * max((code & 15 for code in frame[8::3]), default=1),
                 )
             if marker in FRAMES:
-                frame = bytes([marker]) + data[start:end]
+                frame, height_at = bytes([marker]) + data[start:end], start + 1
                 profile = _profile(parts)  # Pillow reads none that comes later
+            elif marker == RESTARTS:
+                restarts = True
             elif marker == APP1:
                 metadata = metadata or data.startswith(b"Exif\0", start, end) or data.find(b"Orient", start, end) >= 0
             elif marker == APP2 and data.startswith(PROFILE, start, end):
                 parts.append(data[start:end])
         return None
+
+    def cut(self, data: bytes, *, bottom: int, height: int) -> tuple[bytes, int]:
+        """The file with a lower height, so that a decoder stops soon after a row; it then finds what is left over.
+
+        Rows above `bottom` are decoded as before: those below that are mixed into their colours stay. A file of several
+        passes stays whole, and one with restart markers, as a decoder does not say whether these end early.
+
+        Args:
+            data: the file.
+            bottom: rows that are needed.
+            height: of the image.
+
+        Returns:
+            The file and its height, both as they were if nothing can be left out.
+        """
+        rows = (-(-bottom // self.unit) + 1) * self.unit
+        if self.height_at is None or rows >= height:
+            return data, height
+        return data[: self.height_at] + rows.to_bytes(2) + data[self.height_at + 2 :], rows
 
 
 def unread_kind(head: bytes) -> str | None:

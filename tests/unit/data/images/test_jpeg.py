@@ -1,11 +1,13 @@
 """Parts of JPEGs, decoded no larger than needed, beside the whole image decoded and resized by Pillow."""
 
 import os
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 import skimage.data
 from PIL import Image
 
@@ -66,22 +68,68 @@ def test_random_crops_are_near_those_of_the_whole_image(name: str, size: tuple[i
     assert np.mean(differences) < 4
 
 
-def test_an_image_is_decoded_as_small_as_the_crop_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    import simplejpeg
+def decoded_sizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Collects the height and width of each image that is decoded from here on."""
+    sizes, decode = [], simplejpeg.decode_jpeg
 
-    sizes = []
-    decode = simplejpeg.decode_jpeg
-
-    def seen(data: bytes, **options: object) -> np.ndarray:
-        pixels = decode(data, **options)
-        sizes.append(pixels.shape[:2])
-        return pixels
+    def seen(data: bytes, *, buffer: np.ndarray, **options: object) -> np.ndarray:
+        sizes.append(buffer.shape[:2])
+        return decode(data, buffer=buffer, **options)
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", seen)
+    return sizes
+
+
+def test_an_image_is_decoded_as_small_as_the_crop_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = decoded_sizes(monkeypatch)
     data = encoded(photograph("astronaut", (801, 803)))
     for side in (1.0, 0.5, 0.3, 0.24, 0.2):
-        assert cropped(data, (0.0, 0.0, side, side)).shape == (96, 96, 3)
+        assert cropped(data, (0.0, 1 - side, side, 1.0)).shape == (96, 96, 3)
     assert sizes == [(101, 101), (201, 201), (402, 401), (402, 401), (803, 801)]
+
+
+def test_rows_below_a_crop_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of one block more than needed are: colours of half the resolution are mixed with their neighbours'."""
+    sizes = decoded_sizes(monkeypatch)
+    picture = photograph("astronaut", (160, 640))
+    for options in ({"subsampling": 2}, {"subsampling": 0}, {"progressive": True}):
+        cropped(encoded(picture, **options), (0.0, 0.0, 1.0, 0.25))
+    assert sizes == [(160 + 16, 160), (160 + 8, 160), (640, 160)]
+
+
+@pytest.mark.parametrize("size", [(640, 480), (331, 517)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"subsampling": 2},
+        {"subsampling": 2, "restart_marker_rows": 1},
+        {"subsampling": 2, "restart_marker_blocks": 7},
+        {"subsampling": 2, "optimize": True},
+    ],
+)
+def test_a_crop_has_the_pixels_of_the_whole_image(options: dict[str, int], size: tuple[int, int]) -> None:
+    """Bit for bit, at every scale, as if all rows were decoded."""
+    jpeg = LazyJpeg.open(encoded(photograph("coffee", size), **options))
+    assert jpeg is not None
+    whole = replace(jpeg, header=replace(jpeg.header, height_at=None))
+    for bottom in (0.03, 0.3, 0.55, 0.8, 0.97):
+        for side in (12, 40, 96):
+            box = (0.2, 0.01, 0.9, bottom)
+            found, expected = (
+                one.crop(box, image_size=(side, side), interpolation="bilinear") for one in (jpeg, whole)
+            )
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("damage", ["cut", "other marker"])
+def test_damage_below_a_crop_is_noticed(damage: str) -> None:
+    data = encoded(photograph("cat", (400, 400)))
+    content = data[: 9 * len(data) // 10]
+    jpeg = LazyJpeg.open(content if damage == "cut" else content + b"\xff\xc4" + data[-2:])
+    assert jpeg is not None
+    assert jpeg.crop((0.0, 0.0, 1.0, 0.4), image_size=(96, 96), interpolation="bilinear") is None
 
 
 def test_the_smallest_crop_has_a_pixel() -> None:
