@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Discriminator, Tag
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vitral.errors import UserError, did_you_mean
@@ -84,6 +84,9 @@ RESNET = ("BiT-R50x1", "BiT-R50x2", "BiT-R101x1", "BiT-R152x1", "BiT-R152x2", "B
 NAMES = (*(f"ViT-{name}" for name in PLAIN), *HYBRID, *AXIAL, *RESNET)
 """The usual models. Other combinations of size, patch and stem are valid names too."""
 
+INITIALISERS = frozenset({nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_, Tensor.fill_, Tensor.zero_})
+"""What PyTorch's layers call when they are built: with a tensor first, or by the name `tensor`."""
+
 TIMM_SIZES = dict(
     tiny="Ti", small="S", medium="M", base="B", large="L", so400m="So400m", huge="H", giant="g", gigantic="G"
 )
@@ -137,8 +140,9 @@ class _SkipInit(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        skips = func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
-        return kwargs["tensor"] if skips else func(*args, **kwargs)
+        if func in INITIALISERS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def blank_model(architecture: Architecture) -> Model:

@@ -106,7 +106,8 @@ class ResNet(PretrainedMethods):
         self.stages = stages(PreActivated, units=config.stages, width=width)
         self.norm = nn.GroupNorm(GROUPS, config.width, eps=1e-5)
         self.head = nn.Linear(config.width, config.num_classes)
-        self.init_weights()
+        if not self.head.weight.is_meta:
+            self.init_weights()
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         return self.classify(self.features(images).pooled)

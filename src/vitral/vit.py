@@ -172,7 +172,8 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
         self.pre_logits = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(pooled_width, hidden), nn.Tanh())
         head = TwoHeads if config.distillation else nn.Linear
         self.head = head(hidden or pooled_width, config.num_classes, bias=config.head_bias is not None)
-        self.init_weights()
+        if not self.pos_embed.is_meta:
+            self.init_weights()
 
     def forward(self, images: Images) -> Float[Tensor, "b *n classes"]:
         x, states = self.embed(images)

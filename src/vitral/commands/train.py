@@ -22,6 +22,7 @@ from vitral.commands.own_images import (
 from vitral.device import pick_device
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
+from vitral.heap import share_heap
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes import RECIPES
@@ -93,6 +94,7 @@ def resolve_run(changes: list[str], *, resume: Path | None, or_resume: bool, wor
 def train_run(run: Run, config: RunConfig, world: World, *, strict: bool) -> dict[str, float]:
     """Trains to the end and returns the final metrics; a run that stops early prints how to resume it."""
     how = f"resume it with: vitral train --resume {shlex.quote(str(run.path))}"
+    share_heap()  # each checkpoint is written by new threads
     try:
         return fit(run, config, world, strict=strict)
     except Interrupted as stop:

@@ -1,14 +1,13 @@
 """Peak memory of a call: on a GPU as PyTorch allocates it, on Linux as the process holds it."""
 
-import ctypes
 import gc
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from vitral.device import synchronize
+from vitral.heap import return_freed_memory
 
 __all__ = ["MemoryGrowth", "measure_growth", "peak_bytes", "tensor_bytes"]
 
@@ -52,8 +51,7 @@ class MemoryGrowth:
             of_gpu = getattr(torch, self.device.type)
             of_gpu.reset_peak_memory_stats(self.device)
             return of_gpu.memory_allocated(self.device)
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)  # freed blocks would serve the next call, which then seems to need none
+        return_freed_memory()  # it would serve the next call, which then seems to need none
         try:
             RESET.write_text("5")
         except OSError:

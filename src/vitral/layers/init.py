@@ -14,7 +14,5 @@ def lecun_normal_(weight: Tensor, generator: Generator | None = None) -> None:
         weight: weight of a dense layer or convolution, output axis first; changed in place.
         generator: source of random numbers; None: the global one.
     """
-    if weight.is_meta:
-        return  # PyTorch 2.11 would import its compiler
     std = math.sqrt(1 / weight[0].numel()) / 0.87962566103423978
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std, generator=generator)

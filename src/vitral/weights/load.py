@@ -60,12 +60,16 @@ def load(
         UserError: the source does not exist, is damaged, has an unknown format, or is incomplete.
         OSError: the source cannot be read.
     """
-    changes = dict(num_classes=num_classes, image_size=image_size, patch_size=patch_size, channels=channels)
+    fields = dict(num_classes=num_classes, image_size=image_size, patch_size=patch_size, channels=channels)
+    changes = {name: value for name, value in fields.items() if value is not None}
     model, report = load_with_report(source, device=device, **overrides)
-    model, notes = adapt_model(model, **{name: value for name, value in changes.items() if value is not None})
-    for note in (*(report.notes if report else ()), *notes):
+    notes = [*report.notes] if report else []
+    if changes:
+        model, adapted = adapt_model(model, **changes)
+        model, notes = model.to(pick_device(device)), notes + adapted
+    for note in notes:
         LOG.warning("%s: %s", source, note)
-    return model.to(pick_device(device))
+    return model
 
 
 def load_with_report(

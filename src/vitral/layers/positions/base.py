@@ -188,8 +188,7 @@ class Fixed(Positions):
         """The table of a grid, in float64 if the device has it."""
 
     def fill(self, table: Tensor, generator: Generator | None = None) -> None:
-        if not table.is_meta:  # for arithmetic on the meta device PyTorch imports its compiler, which takes seconds
-            table.copy_(self.compute(self.grid))
+        table.copy_(self.compute(self.grid))
 
     def resampled(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         if not is_symbolic(*grid) and grid == self.grid:

@@ -22,6 +22,7 @@ from vitral.config import read_json
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.files import add_file_name, sync_folder, write_json
+from vitral.heap import return_freed_memory
 from vitral.train.duration import Duration
 
 __all__ = ["CheckpointConfig", "Checkpoints", "Saved"]
@@ -156,6 +157,7 @@ class Checkpoints:
                 temporary.rename(final)
                 sync_folder(self.folder)
                 self._prune(final)
+            return_freed_memory()  # several copies of the state were made
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
