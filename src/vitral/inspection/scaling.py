@@ -8,7 +8,7 @@ from math import ceil, log2
 
 from vitral.inspection.devices import Device
 
-__all__ = ["PER_NODE", "StepTime", "all_reduce_seconds", "bus", "step_time"]
+__all__ = ["EFFICIENCY", "PER_NODE", "StepTime", "all_reduce_seconds", "bus", "step_time"]
 
 PER_NODE = 8
 """Devices of a node, each with its own network adapter."""
