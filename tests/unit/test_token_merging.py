@@ -173,12 +173,12 @@ def test_other_models_are_refused(changes: dict[str, Any], word: str) -> None:
 def test_batches_of_any_size_are_one_graph(per_block: int | None) -> None:
     """A batch of one image is a graph of its own; from two images on, none is compiled again."""
     torch.compiler.reset()
-    model, counter = model_of(pool="gap"), CompileCounter()
+    model, counter = model_of(pool="gap", depth=2), CompileCounter()
     if per_block is not None:
         merge_tokens(model, per_block)
     compiled = torch.compile(model, backend=counter, dynamic=True, fullgraph=True)
     with torch.inference_mode():
-        for count in (2, 1, 3, 8, 5):
+        for count in (2, 1, 3, 8):
             torch.testing.assert_close(compiled(images_of(count)), model(images_of(count)), rtol=0, atol=1e-12)
     assert counter.frame_count <= 2
 
