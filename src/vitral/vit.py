@@ -145,10 +145,8 @@ class ViT(IntermediateMethods):  # an nn.Module, with methods that timm and tran
         self.card = None  # preprocessing, class names and provenance, set by training and loading
         width, pooled_width, hidden = config.width, config.pooled_width, config.representation_size
         norm = partial(nn.LayerNorm, width, eps=config.norm_eps)
-        embed: Factory = PatchEmbed if config.stem_stages is None else partial(HybridEmbed, **config.stem)
-        self.patch_embed = embed(
-            channels=config.channels, patch_hw=config.patch_hw, width=width, bias=config.patch_bias
-        )
+        stem: Factory = PatchEmbed if config.stem_stages is None else partial(HybridEmbed, **config.stem)
+        self.patch_embed = stem(channels=config.channels, patch_hw=config.patch_hw, width=width, bias=config.patch_bias)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if config.num_class_tokens else None
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width)) if config.distillation else None
         self.reg_token = nn.Parameter(torch.zeros(1, config.num_registers, width)) if config.num_registers else None

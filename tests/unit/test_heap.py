@@ -20,8 +20,8 @@ checkpoints = Checkpoints(Path(sys.argv[1]), keep=1)
 for step in range(5):
     checkpoints.save(tensors, {}, step=step)
     checkpoints.wait()
-    status = Path("/proc/self/status").read_text()
-    print(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
 """
 
 STATE = 60 * 200 * 200 * 4

@@ -14,13 +14,13 @@ SMALL = 2**20
 MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 """Bytes a pixel in Pillow's memory; of other modes, 4."""
 
-IN_PLACE = ("RGB", "RGBA", "LA", "I", "F")
+IN_PLACE = ("RGB", "RGBA", "LA", "CMYK", "I", "F")
 """Modes of 4 bytes that become RGB where they are, or grey first. Orientations are known, but of a PNG only later."""
 
 PLAIN = 5
 """Bytes a pixel of the result, with some rows that are changed."""
 
-DECODERS = {"JPEG2000": 20, "AVIF": 14, "HEIF": 10, "JXL": 20, "WEBP": 13}
+DECODERS = {"JPEG2000": 20, "AVIF": 14, "HEIF": 10, "JXL": 20, "WEBP": 9}
 """Bytes a pixel of what a decoder holds itself besides."""
 
 DEEP_PNG = 5

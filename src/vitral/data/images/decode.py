@@ -22,6 +22,7 @@ from vitral.data.images.formats import (
 )
 from vitral.data.images.jpeg_header import JpegHeader
 from vitral.data.images.limits import check_size, max_pixels
+from vitral.data.images.loading import load_pixels
 from vitral.data.images.memory import held_by, hold, reserve
 from vitral.data.images.plain import MODES, orientation, to_plain
 from vitral.data.images.tiff_bands import read_picture
@@ -216,7 +217,7 @@ def _read(file: Path | Stream | bytes | Image.Image, channels: int, name: str) -
     stream.seek(-1, 1)
     start = stream.tell()
     with open_image(stream, name=name) as image:
-        image.load()
+        load_pixels(image)
         check_complete(image, stream, start, name=name)
         plain, memory = to_plain(image, channels=channels, name=name, keep=False), held_by(image)
         if image.info.get("nclx_profile", {}).get("transfer_characteristics") in HDR:

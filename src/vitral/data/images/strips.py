@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator
 
 from PIL import Image
 
-__all__ = ["convert", "keeps_size", "relabel", "turn"]
+__all__ = ["PIXELS", "SHARED", "convert", "keeps_size", "relabel", "turn"]
 
 PIXELS = 2**18
 """Pixels that are changed at a time."""
 
 IN_PLACE = ("RGB", "RGBA")
 """Modes whose pixels become RGB where they are."""
+
+SHARED = "vitral_shared"
+"""Field of a CMYK image's `info`: its pixels, and the same memory as pixels of mode RGBX, which may be overwritten."""
 
 Transpose = Image.Transpose
 
@@ -39,8 +42,13 @@ def convert(image: Image.Image, change: Callable[[Image.Image], Image.Image], mo
     """
     if image.width * image.height <= PIXELS:
         return change(image)
-    in_place = mode == "RGB" and image.mode in IN_PLACE
-    target = image if in_place else Image.new(mode, image.size)
+    cmyk, rgbx = image.info.get(SHARED, (None, None))
+    if mode == "RGB" and image.mode in IN_PLACE:
+        target = image
+    elif mode == "RGB" and cmyk is image.im:
+        target = relabel(image._new(rgbx), mode)
+    else:
+        target = Image.new(mode, image.size)
     for top, part in _strips(image):
         target.paste(change(part), (0, top))
     return relabel(target, mode)

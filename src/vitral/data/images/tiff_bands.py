@@ -104,17 +104,18 @@ def _picture(bands: np.ndarray, page: Any, tags: tiff.Tags, *, name: str) -> Ima
         count = 3
     if bands.shape[2] > count + alpha:
         note_first(tiff.DROPPED, name)
-    colours, opacity = bands[:, :, :count], bands[:, :, count : count + alpha]
+    colours = bands[:, :, :count]
     if page.photometric == PALETTE:
         return Image.fromarray((page.colormap[:, colours[:, :, 0]] >> 8).astype(np.uint8).transpose(1, 2, 0))
     white = tiff.white_level(tags, colours)
     pixels = to_8_bits(colours, name=name, white=white)
-    del bands, colours
+    opacity = bands[:, :, count : count + 1] if alpha else None
+    del bands, colours  # nothing else keeps them in memory
     if page.photometric == WHITE_IS_ZERO:
         pixels = 255 - pixels
     if count == 4:
-        return Image.frombytes("CMYK", pixels.shape[1::-1], pixels.tobytes())
-    if not alpha:
+        return Image.frombuffer("CMYK", pixels.shape[1::-1], pixels, "raw", "CMYK", 0, 1)
+    if opacity is None:
         return Image.fromarray(pixels[:, :, 0] if count == 1 else pixels)
     full = white or _opaque(opacity.dtype)
     pixels = np.dstack([pixels.repeat(3 // count, axis=2), to_8_bits(opacity, name=name, white=full)])
