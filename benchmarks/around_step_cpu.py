@@ -7,7 +7,7 @@ memory, and how long writing in the background takes.
 
     python benchmarks/around_step_cpu.py --save ViT-L/16
 
-prints Markdown tables. Results are in this folder as `around_step_cpu_HARDWARE_DATE.md`.
+prints Markdown tables.
 """
 
 import argparse

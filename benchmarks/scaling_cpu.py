@@ -7,7 +7,7 @@ overlaps, because gloo computes on the cores of the model.
 
     python benchmarks/scaling_cpu.py
 
-prints a Markdown table. Results are in this folder as `scaling_cpu_HARDWARE_DATE.md`.
+prints a Markdown table.
 """
 
 import argparse
