@@ -1,7 +1,9 @@
 """Selects the device to compute on, and knows what it can do and how much memory it has left."""
 
+import ctypes
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -17,6 +19,8 @@ __all__ = [
     "pick_device",
     "precise_dtype",
     "prefers_bfloat16",
+    "return_freed_memory",
+    "share_heap",
     "synchronize",
 ]
 
@@ -40,6 +44,9 @@ MISSING = {
 """Why a device is not there."""
 
 WITHOUT_FLOAT64 = ("mps",)
+
+ARENA_MAX = -8
+"""The number of a setting of glibc."""
 
 BFLOAT16_MACOS = 14
 """First version of macOS with bfloat16."""
@@ -120,6 +127,21 @@ def free_memory(device: str | torch.device = "cpu") -> int:
     except (OSError, StopIteration):  # not Linux
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([free, *(left for group in CONTROL_GROUPS if (left := _free_in_group(*group)) is not None)])
+
+
+def share_heap() -> None:
+    """Lets all threads of this process allocate from one heap, if its C library is glibc.
+
+    Otherwise a new thread may get its own, which grows with what the thread takes and is never returned whole.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(ARENA_MAX, 1)
+
+
+def return_freed_memory() -> None:
+    """Gives the system what is free in glibc's heap, which takes milliseconds."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _free_in_group(limit: Path, used: Path, cached: str) -> int | None:

@@ -19,10 +19,9 @@ from vitral.commands.own_images import (
     pop_automatic_batch,
     pop_minutes,
 )
-from vitral.device import pick_device
+from vitral.device import pick_device, share_heap
 from vitral.distributed.world import World, join_processes
 from vitral.errors import UserError
-from vitral.heap import share_heap
 from vitral.models import architecture
 from vitral.objectives.classification import ClassificationConfig
 from vitral.recipes import RECIPES

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vitral.device import synchronize
-from vitral.heap import return_freed_memory
+from vitral.device import return_freed_memory, synchronize
 
 __all__ = ["MemoryGrowth", "measure_growth", "peak_bytes", "tensor_bytes"]
 

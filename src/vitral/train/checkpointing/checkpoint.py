@@ -19,10 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vitral.config import read_json
+from vitral.device import return_freed_memory
 from vitral.distributed.world import SINGLE_PROCESS, World
 from vitral.errors import UserError
 from vitral.files import add_file_name, sync_folder, write_json
-from vitral.heap import return_freed_memory
 from vitral.train.duration import Duration
 
 __all__ = ["CheckpointConfig", "Checkpoints", "Saved"]

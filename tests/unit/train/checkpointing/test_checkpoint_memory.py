@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the system."""
+"""Memory that writing a checkpoint frees goes back to the system."""
 
 import platform
 import subprocess
@@ -11,7 +11,7 @@ SAVE = """
 import sys
 from pathlib import Path
 import torch
-from vitral.heap import share_heap
+from vitral.device import share_heap
 from vitral.train.checkpointing.checkpoint import Checkpoints
 
 share_heap()
