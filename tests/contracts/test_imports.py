@@ -26,7 +26,7 @@ LEVELS = (
     ("layers", "card", "datasets"),
     ("data",),
     ("distributed", "config"),
-    ("files", "device", "heap", "page"),
+    ("files", "device", "page"),
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
