@@ -21,8 +21,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
 
 from vitral.distributed.parallel import wrap_ddp
 from vitral.inspection.scaling import all_reduce_seconds, step_time
@@ -45,6 +46,7 @@ def work(rank: int, size: int, folder: str, batch: int, rounds: int) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/{size}", rank=rank, world_size=size)
     torch.manual_seed(rank)
     model = wrap_ddp(create(MODEL, num_classes=1000), device=torch.device("cpu"))
+    assert isinstance(model, DistributedDataParallel)
     images, labels = torch.randn(batch, 3, 224, 224), torch.randint(1000, (batch,))
     values = torch.zeros(sum(parameter.numel() for parameter in model.parameters()))
 
@@ -68,7 +70,7 @@ def main() -> None:
     measured = {}
     with tempfile.TemporaryDirectory() as folder:
         for size in (1, 2, 4):
-            mp.spawn(work, args=(size, folder, options.batch, options.rounds), nprocs=size)
+            spawn(work, args=(size, folder, options.batch, options.rounds), nprocs=size)
             measured[size] = torch.load(Path(folder, f"{size}.pt"))
     gradients = 4 * sum(parameter.numel() for parameter in create(MODEL, num_classes=1000).parameters())
     bandwidth = gradients / measured[2][2]
