@@ -1,9 +1,10 @@
 """Configuration of a Vision Transformer: its sizes and parts."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
+
+import torch
 
 from vitral.config import check_choices, check_divisible, check_fractions, check_maximum, check_minimum, pair
 from vitral.data.images.patch_rows import PLACE
@@ -193,7 +194,7 @@ class ViTConfig:
                 "and drop_path_form sample"
             )
 
-    def check_input(self, shape: Sequence[int], *, training: bool) -> None:
+    def check_input(self, shape: torch.Size, *, training: bool) -> None:
         """Raises UserError if the model does not take images, or rows of patches, of this shape."""
         if len(shape) == 4 and shape[1] == self.channels:
             self.check_image((shape[2], shape[3]))
