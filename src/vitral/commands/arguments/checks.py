@@ -69,11 +69,7 @@ def image_size(text: str | None) -> int | None:
     Raises:
         UserError: it is not a number above 0.
     """
-    if text is None:
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"--image-size must be a number of pixels such as 224, not {text!r}")
-    return int(text)
+    return _count(text, "--image-size", "pixels such as 224")
 
 
 def token_merging(text: str | None) -> int | None:
@@ -82,10 +78,15 @@ def token_merging(text: str | None) -> int | None:
     Raises:
         UserError: it is not a number above 0.
     """
+    return _count(text, "--token-merging", "pairs in every block such as 8")
+
+
+def _count(text: str | None, option: str, what: str) -> int | None:
+    """The value of an option that counts something; None without the option."""
     if text is None:
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"--token-merging must be a number of pairs in every block such as 8, not {text!r}")
+        raise UserError(f"{option} must be a number of {what}, not {text!r}")
     return int(text)
 
 
