@@ -44,9 +44,10 @@ training() {
     part "training-$1" "$2" "$python" benchmarks/train_step_gpu.py --models "$1/16" --rounds 5 --steps 8 \
         --contenders timm "Vitral's model" "with kernels" "Vitral's own step"
 }
-training B 130
-training L 130
-training S 80
-tests 100
-part inference 90 "$python" -m vitral bench ViT-B/16 --peers --batch-size 1 256 --seconds 20 --precision bfloat16
+training B 120
+training L 120
+training S 70
+tests 80
+# also as CUDA graphs: two modes of three libraries are compiled
+part inference 150 "$python" -m vitral bench ViT-B/16 --peers --batch-size 1 256 --seconds 20 --precision bfloat16
 exit "$failed"

@@ -85,6 +85,11 @@ RUNS = {
 }
 RUNS |= {f"{name}-sam": replace(RUNS[name], optim=replace(RUNS[name].optim, sam_rho=0.05)) for name in ("ddp", "fsdp")}
 
+RUNS |= {
+    f"{name}-bfloat16": replace(RUNS[name], train=replace(RUNS[name].train, reduce_dtype="bfloat16"))
+    for name in ("ddp", "fsdp")
+}
+
 
 def with_teacher(config: RunConfig, folder: Path) -> RunConfig:
     """The run with its teacher, if it has one, from a folder of finished runs."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from forks import pair, start
 from processes import SECONDS, SOURCES, records, steps_taken, wait_until
 
 TRAIN = Path(__file__).with_name("train_tiny.py")
-QUICK = ("ddp-adamw", "fsdp", "fsdp-dino")
+QUICK = ("ddp-adamw", "fsdp", "fsdp-dino", "ddp-bfloat16", "fsdp-bfloat16")
 """Runs of `make test`; the others are slow."""
 PROBES = {"test/knn": 1.5, "test/linear": 4.5}
 """Of 359 images, those whose class may change where features differ in their last digits. The linear probe chooses its
@@ -59,7 +60,8 @@ def ended(process: subprocess.Popen[str]) -> str:
 @pytest.fixture(scope="module")
 def pairs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the selected runs on two processes, by name, and in `alone` the same runs on one process."""
-    tests = [item for item in request.session.items if getattr(item, "function", None) is test_two_processes_equal_one]
+    users = (test_two_processes_equal_one, test_gradients_exchanged_in_bfloat16_are_rounded)
+    tests = [item for item in request.session.items if getattr(item, "function", None) in users]
     chosen = {test.callspec.params["name"] for test in tests}
     names = [name for name in RUNS if name in chosen or name == "ddp-adamw"]  # the teacher of others
     folder = tmp_path_factory.mktemp("pairs")
@@ -75,9 +77,23 @@ def pairs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RUNS]
-)
+ROUNDED = ("ddp-bfloat16", "fsdp-bfloat16")
+
+
+def each(*names: str) -> list[Any]:
+    """Names of runs as parameters, those that are not quick as slow ones."""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", each(*ROUNDED))
+def test_gradients_exchanged_in_bfloat16_are_rounded(pairs, name):
+    two, one = (load_file(path / "model.safetensors") for path in (pairs / name, pairs / "alone" / name))
+    worst = max(float((two[key] - value).abs().max()) for key, value in one.items())
+    assert 1e-5 < worst < 0.02, "the exchange in float32 differs by less than 1e-5"
+    assert max(float((value - two[key]).norm() / value.norm().clip(1e-2)) for key, value in one.items()) < 0.02
+
+
+@pytest.mark.parametrize("name", each(*(name for name in RUNS if name not in ROUNDED)))
 def test_two_processes_equal_one(pairs, name):
     two, one = pairs / name, pairs / "alone" / name
     for ours, theirs in zip(records(two), records(one), strict=True):

@@ -6,11 +6,13 @@ FSDP2 and its tensors are imported where they are used: they take as long to imp
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
@@ -48,11 +50,12 @@ def wrap_fsdp(
     device: torch.device,
     shards: int | None,
     dtype: torch.dtype | None,
+    reduce_dtype: torch.dtype = torch.float32,
 ) -> None:
     """Shards weights over the processes, in place, with FSDP2.
 
-    A block's weights are all-gathered for its computation and freed after it. Call this before creating an optimiser,
-    because it replaces the parameters.
+    A block's weights are all-gathered for its computation, while the block before it computes, and freed after it. Call
+    this before creating an optimiser, because it replaces the parameters.
 
     Args:
         learner: the trained module, identical in all processes.
@@ -60,7 +63,8 @@ def wrap_fsdp(
         world: the processes.
         device: of this process.
         shards: processes in each group that shards the weights; groups are replicas (HSDP). None: one group.
-        dtype: 16-bit type of all-gathered weights; gradients are reduced in float32 in any case.
+        dtype: 16-bit type of all-gathered weights.
+        reduce_dtype: of gradients, where processes exchange and add them.
 
     Raises:
         UserError: the processes cannot be divided into groups of `shards`.
@@ -68,25 +72,31 @@ def wrap_fsdp(
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     mesh = _mesh(world, device, shards)
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for block in blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduce_dtype)
+    sharded = [fully_shard(block, mesh=mesh, mp_policy=policy) for block in blocks]
     fully_shard(learner, mesh=mesh, mp_policy=policy)
+    for block, following in pairwise(sharded):
+        block.set_modules_to_forward_prefetch([following])  # gradients are prefetched by default
     for method in ("extract_features", "panels"):
         if hasattr(learner, method):
             register_fsdp_forward_method(learner, method)
 
 
-def wrap_ddp(model: nn.Module, *, device: torch.device) -> nn.Module:
-    """Wraps a model in DistributedDataParallel, which averages gradients over the processes."""
+def wrap_ddp(
+    model: nn.Module, *, device: torch.device, reduce_dtype: torch.dtype = torch.float32
+) -> DistributedDataParallel:
+    """Wraps a model in DistributedDataParallel, which averages gradients over the processes, in `reduce_dtype`."""
     # buffers are equal in all processes, or partial sums that differ on purpose
     options: dict[str, Any] = {BUFFERS: False}
-    return DistributedDataParallel(
+    wrapped = DistributedDataParallel(
         model,
         device_ids=None if device.type == "cpu" else [device],
         gradient_as_bucket_view=True,
         **options,
     )
+    if reduce_dtype == torch.bfloat16:
+        wrapped.register_comm_hook(None, bf16_compress_hook)
+    return wrapped
 
 
 def set_gradient_sync(model: nn.Module, *, last: bool) -> None:

@@ -112,6 +112,8 @@ class TrainConfig:
     """With several processes: each has all weights (ddp), or a shard of each tensor (fsdp)."""
     shards: int | None = None
     """With fsdp: processes in a group that shards the weights; groups are replicas. None: one group."""
+    reduce_dtype: Literal["float32", "bfloat16"] = "float32"
+    """With several processes: type of the gradients that they exchange; bfloat16 halves the traffic, and rounds."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate", "steps", "shards", "patience"):

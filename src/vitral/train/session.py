@@ -108,13 +108,21 @@ class Session:
         """The model wrapped in DDP or FSDP, if there are several processes."""
         train, world = self.config.train, self.world
         forward: nn.Module = self.model
+        reduce_dtype = getattr(torch, train.reduce_dtype)
         if world.size > 1 and train.parallel == "ddp":
-            forward = wrap_ddp(self.model, device=self.device)
+            forward = wrap_ddp(self.model, device=self.device, reduce_dtype=reduce_dtype)
         elif world.size > 1:
             for learner in self._learners():
                 blocks = [block for model in self.objective.models(learner) for block in repeated(model)]
-                dtype = self.autocast_dtype
-                wrap_fsdp(learner, blocks, world=world, device=self.device, shards=train.shards, dtype=dtype)
+                wrap_fsdp(
+                    learner,
+                    blocks,
+                    world=world,
+                    device=self.device,
+                    shards=train.shards,
+                    dtype=self.autocast_dtype,
+                    reduce_dtype=reduce_dtype,
+                )
         return forward
 
     def initialise(self) -> list[str]:

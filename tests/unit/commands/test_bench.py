@@ -1,11 +1,13 @@
 """Which batch sizes are measured, and which contenders are left out on the way."""
 
+from dataclasses import replace
 from functools import partial
 
+import pytest
 import torch
 
 from models import SMALL
-from vitral.commands.bench.contenders import Contender
+from vitral.commands.bench.contenders import Contender, Settings
 from vitral.commands.bench.measure import measure
 from vitral.inspection.timing import Work, time_in_turns
 
@@ -74,3 +76,17 @@ def test_nothing_is_measured_if_nothing_fits(monkeypatch) -> None:
     found = measured(monkeypatch, contender("a", {}, clock, fails_from=1), clock=clock, sizes=[1])
     assert not found.rows
     assert "out of memory" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("device", "train", "kinds"),
+    [
+        ("cuda", False, ["compiled", "CUDA graphs"]),
+        ("cuda", True, ["compiled"]),
+        ("cpu", False, ["compiled"]),
+    ],
+)
+def test_inference_on_a_gpu_is_also_measured_as_cuda_graphs(device: str, train: bool, kinds: list[str]) -> None:
+    settings = Settings(device=torch.device(device), bfloat16=False, train=train, compile=True, token_merging=None)
+    assert list(settings.compilations) == kinds
+    assert not replace(settings, compile=False).compilations

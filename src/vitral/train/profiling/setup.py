@@ -93,7 +93,8 @@ def all_reduce_seconds(session: Session) -> float:
     if world.size == 1:
         return 0.0
     count = sum(parameter.numel() for parameter in session.model.parameters() if parameter.requires_grad)
-    values = torch.zeros(min(count, MAX_PROBE), device=session.device)
+    dtype = getattr(torch, session.config.train.reduce_dtype)
+    values = torch.zeros(min(count, MAX_PROBE), device=session.device, dtype=dtype)
     world.all_reduce_sum(values).sum().item()  # the first call connects the processes
     start = time.perf_counter()
     world.all_reduce_sum(values).sum().item()
