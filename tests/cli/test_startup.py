@@ -128,9 +128,16 @@ def test_listing_models_imports_nothing_that_trains(words: str, tmp_path: Path) 
     assert (result["code"], result["heavy"]) == (0, [])
 
 
-def test_training_on_a_cpu_imports_no_compiler(tmp_path: Path) -> None:
-    """PyTorch's optimisers would import it, for as long as `import torch` takes."""
-    words = "train digits --train.steps 1 --train.batch-size 8 --data.limit 64 --train.track none --out run"
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train digits --train.steps 1 --train.batch-size 8 --data.limit 64 --train.track none --out run",
+        "plan ViT-S/16",
+        "plan digits",
+    ],
+)
+def test_a_cpu_needs_no_compiler(words: str, tmp_path: Path) -> None:
+    """PyTorch's optimisers and fake tensors would import it, for as long as `import torch` takes."""
     result, _ = probe(*words.split(), cwd=tmp_path, heavy=("torch._dynamo", "torch._inductor", "torchvision"))
     assert (result["code"], result["heavy"]) == (0, [])
 

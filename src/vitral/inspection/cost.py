@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from vitral.inspection.mac_counter import MacCounter
@@ -95,7 +94,8 @@ def _macs(model: Model, run: Callable[[Model, Tensor], Tensor]) -> int:
 def activation_memory(architecture: Architecture, *, bfloat16: bool, recompute: bool) -> Memory:
     """Bytes that autograd saves in the forward pass of a training step: each tensor once, without parameters.
 
-    The step runs on fake CPU tensors, where attention is fused as on a GPU, except in float32 with `attention_dropout`.
+    The step runs on CPU tensors, fake ones if the model is not small. There attention is fused as on a GPU, except in
+    float32 with `attention_dropout`.
     Only relative positions in bfloat16 differ: they take a fifth less on a GPU, which has a fused kernel for their
     gradients.
 
@@ -114,10 +114,23 @@ def activation_memory(architecture: Architecture, *, bfloat16: bool, recompute: 
     return Memory(fixed=fixed, per_image=per_image)
 
 
+FEW_MACS = 2_000_000_000
+"""A step below so many multiply-accumulates an image takes less time than the import of PyTorch's fake tensors."""
+
+
+def _fake_tensors() -> AbstractContextManager[Any]:
+    """The context in which tensors have no values. It imports PyTorch's compiler, which takes a second and more."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode()
+
+
 def _saved_bytes(architecture: Architecture, batch: int, *, bfloat16: bool, recompute: bool) -> int:
     """Bytes saved for one batch."""
-    model = blank_model(architecture).train()
-    with FakeTensorMode():
+    model = blank_model(architecture)
+    small = _macs(model, lambda model, images: model(images)) < FEW_MACS
+    model.train()
+    with torch.random.fork_rng([]) if small else _fake_tensors():
         parameters = {name: torch.empty(tensor.shape, requires_grad=True) for name, tensor in model.named_parameters()}
         buffers = {name: torch.empty(tensor.shape) for name, tensor in model.named_buffers()}
         saved = _SavedTensors([*parameters.values(), *buffers.values()])
