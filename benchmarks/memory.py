@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def train(folder: Path, steps: int) -> Iterator[int]:
-    """RSS at every line that the training logs, in bytes; it evaluates first when it is warm."""
+    """RSS at every line that the training logs, in bytes; when it is warm it has evaluated and saved a checkpoint."""
     total = steps + steps // 10
     command = [sys.executable, "-m", "vitral", "train", "digits", "--out", str(folder / "run")]
     settings = [
@@ -56,6 +56,8 @@ def train(folder: Path, steps: int) -> Iterator[int]:
         "--train.log",
         f"{total // SAMPLES}steps",
         "--train.evaluate",
+        f"{steps // 10}steps",
+        "--checkpoint.every",
         f"{steps // 10}steps",
     ]
     with subprocess.Popen(

@@ -34,6 +34,8 @@ SECONDS = 10
 """What one file may take of a processor; waiting for anything, as on a busy machine, may take ten times as long."""
 STARTS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.startfile", "pty.spawn", "socket.connect")
 """What no file may make Python do."""
+PEAK_MIB = 1_200
+"""What a process that reads one file after another may take in all, its libraries included."""
 FINDINGS = 20
 
 
@@ -55,9 +57,16 @@ class Report:
     executed: list[str] = field(default_factory=list)
     noise: list[str] = field(default_factory=list)
     """What libraries wrote on standard error."""
+    memory: list[str] = field(default_factory=list)
+    """Files that took too much memory."""
     seconds: float = 0.0
     slowest: float = 0.0
     peak_mib: int = 0
+
+    @property
+    def num_findings(self) -> int:
+        """Broken promises."""
+        return len(self.tracebacks) + len(self.hangs) + len(self.executed) + len(self.noise) + len(self.memory)
 
 
 def attack(kind: str, *, first_seed: int, count: int, folder: Path, keep: Path | None = None) -> Report:
@@ -94,7 +103,6 @@ def attack(kind: str, *, first_seed: int, count: int, folder: Path, keep: Path |
 
     one()
     report.seconds = time.monotonic() - started
-    report.peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return report
 
 
@@ -102,7 +110,7 @@ def try_one(target: Target, content: bytes, folder: Path, report: Report) -> boo
     """Reads one file; whether it broke a promise."""
     report.tried += 1
     started = time.monotonic()
-    before = len(report.tracebacks) + len(report.hangs) + len(report.noise) + len(report.executed)
+    before = report.num_findings
     try:
         with alarm(SECONDS), noise(report.noise):
             target.read(content, folder)
@@ -121,7 +129,11 @@ def try_one(target: Target, content: bytes, folder: Path, report: Report) -> boo
         place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
         note(report.tracebacks, f"{target.name}: {type(error).__name__} at {place}: {str(error)[:200]}")
     report.slowest = max(report.slowest, time.monotonic() - started)
-    return len(report.tracebacks) + len(report.hangs) + len(report.noise) + len(report.executed) > before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    if peak > max(report.peak_mib, PEAK_MIB):
+        note(report.memory, f"{target.name}: {peak:,} MiB")
+    report.peak_mib = peak
+    return report.num_findings > before
 
 
 def note(findings: list[str], text: str) -> None:

@@ -26,6 +26,8 @@ from chaos.services import FLAGS, kill_services
 
 __all__ = ["Row", "jobs", "main", "table"]
 
+MEMORY = "500MiB"
+"""What decoding may take in an attack: the default, 2 GiB, is for photographs of 100 megapixels."""
 BATCH = 4000
 """Damaged files of one process, which starts in four seconds."""
 TURNS = ("images", "models", "images", "configurations", "images", "models", "images", "tables", "images", "images")
@@ -51,7 +53,7 @@ class Row:
         """Counts a problem by its kind."""
         self.problems.append(problem)
         self.hangs += "hang" in problem
-        self.tracebacks += "hang" not in problem
+        self.tracebacks += not any(word in problem for word in ("hang", " MiB"))
 
 
 def attack(kind: str, seed: int, keep: Path) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def attack(kind: str, seed: int, keep: Path) -> dict[str, Any]:
             text=True,
             timeout=1200,
             check=False,
-            env=os.environ | {"CHAOS_KEEP": str(keep)},
+            env=os.environ | {"CHAOS_KEEP": str(keep), "VITRAL_MEMORY": MEMORY},
         )
     except subprocess.TimeoutExpired:
         return {"hangs": [f"{kind} {seed}: the whole batch"]}
@@ -81,7 +83,8 @@ def task(job: tuple[str, str, int], work: Path) -> tuple[str, Row]:
         report = attack(name, seed, work / "findings")
         row.tried, row.survived = report.get("tried", 0), report.get("read", 0) + report.get("refused", 0)
         row.peak_mib, row.executed = report.get("peak_mib", 0), len(report.get("executed", ()))
-        for problem in itertools.chain(*(report.get(key, ()) for key in ("tracebacks", "hangs", "executed", "noise"))):
+        kinds = ("tracebacks", "hangs", "executed", "noise", "memory")
+        for problem in itertools.chain(*(report.get(key, ()) for key in kinds)):
             row.add(problem if problem not in report.get("hangs", ()) else f"hang: {problem}")
         return f"damaged {name}", row
     with TemporaryDirectory(dir=work) as folder:

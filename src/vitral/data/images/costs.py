@@ -35,13 +35,15 @@ def decoding_cost(image: Image.Image, *, deep: bool = False, coefficients: int =
         deep: whether it is a PNG whose colours of 16 bits are decoded in two halves.
         coefficients: bytes of those of a JPEG that libjpeg keeps until it has read them all.
     """
-    pixels = image.width * image.height
+    pixels, held = image.width * image.height, coefficients
+    if image.format == "TIFF":
+        held += tiff.part_bytes(getattr(image, "tag_v2", {}))
     if pixels <= SMALL:
-        return pixels * (PLAIN + max(DECODERS.values())) + coefficients
+        return pixels * (PLAIN + max(DECODERS.values())) + held
     stored = MODES.get(image.mode, 4)
     in_place = image.mode in IN_PLACE and (image.format != "PNG" and keeps_size(orientation(image)))
     each = PLAIN + (0 if in_place else stored) + DECODERS.get(image.format or "", 0) + deep * DEEP_PNG
-    return pixels * each + coefficients
+    return pixels * each + held
 
 
 def unopened_cost(width: int, height: int) -> int:

@@ -153,8 +153,12 @@ def open_image(stream: Stream, *, formats: tuple[str, ...] | None = None, name: 
     if image.format in ("JPEG", "MPO"):
         _reduce(image, limit)
     check_size(*image.size)
-    if image.format == "TIFF" and tiff.is_decoded_wrongly(held := image.tag_v2):  # pyright: ignore[reportAttributeAccessIssue]
-        return _read_bands(stream, start, held, name)
+    if image.format == "TIFF":
+        held: tiff.Tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
+        tiff.check_directory(stream, start, held)
+        if tiff.is_decoded_wrongly(held):
+            return _read_bands(stream, start, held, name)
+        tiff.check(held)
     if memory is None:
         halves = image.format == "PNG" and png.is_deep(image, stream, start) and png.is_decoded_in_halves(image)
         memory = reserve(decoding_cost(image, deep=halves, coefficients=_coefficients(image, stream, start)))
@@ -173,8 +177,6 @@ def _coefficients(image: Image.Image, stream: Stream, start: int) -> int:
 def _corrected(image: Image.Image, stream: Stream, start: int, name: str) -> Image.Image:
     """The image with what Pillow misreads or leaves out."""
     match image.format:
-        case "TIFF":
-            tiff.check(image.tag_v2)  # pyright: ignore[reportAttributeAccessIssue]
         case "PNG":
             return png.correct_values(image, stream, start, name=name)
         case "JPEG2000":

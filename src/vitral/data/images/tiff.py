@@ -1,6 +1,7 @@
 """TIFF files: what their tags say they hold, and the values that Pillow decodes to others."""
 
 import ctypes
+import struct
 from collections.abc import Mapping
 from io import BufferedReader, BytesIO
 from typing import Any
@@ -17,19 +18,24 @@ __all__ = [
     "DROPPED",
     "Tags",
     "check",
+    "check_directory",
     "correct_values",
     "dimensions",
     "is_decoded_wrongly",
     "kind",
+    "part_bytes",
     "read_tags",
     "white_level",
 ]
 
-BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES, MAX_VALUE, PLANAR = 258, 259, 262, 271, 277, 281, 284
+BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES, ROWS, MAX_VALUE, PLANAR = 258, 259, 262, 271, 277, 278, 281, 284
 REDUCED, COLOUR_MAP, SUB_IMAGES, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 320, 330, 338, 339
 DEPTH, DNG_VERSION = 32997, 50706
 WIDTHS, HEIGHTS = (256, 322), (257, 323)
 """Numbers of tags; the last are of the image and its tiles."""
+MAX_TAGS = 2**16
+LAYOUT = frozenset((BITS, SAMPLES, ROWS, PLANAR, *WIDTHS, *HEIGHTS))
+"""Tags that decide what memory decoding takes."""
 FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
 """Values of the tag SampleFormat."""
 WHITE_IS_ZERO, RGB, YCBCR, CFA, LINEAR_RAW = 0, 2, 6, 32803, 34892
@@ -100,6 +106,43 @@ def dimensions(tags: Tags) -> tuple[int, int, int, int]:
     """Width and height of the image or of a tile, whichever is larger; bands, and bytes of a value."""
     width, height = (max(_first(tags, number, 1) for number in numbers) for numbers in (WIDTHS, HEIGHTS))
     return width, height, _first(tags, SAMPLES, 1), -(-_first(tags, BITS, 1) // 8)
+
+
+def part_bytes(tags: Tags) -> int:
+    """Bytes of the largest tile or strip, decompressed; 0 if it is stored as it is."""
+    if _first(tags, COMPRESSION, 1) == UNCOMPRESSED:
+        return 0
+    width, height = (_first(tags, numbers[0], 1) for numbers in (WIDTHS, HEIGHTS))
+    rows = min(_first(tags, ROWS, height), height)
+    if WIDTHS[1] in tags:
+        width, rows = (_first(tags, numbers[1], 1) for numbers in (WIDTHS, HEIGHTS))
+    bands = 1 if _first(tags, PLANAR, 1) == SEPARATE else _first(tags, SAMPLES, 1)
+    return width * rows * bands * -(-_first(tags, BITS, 1) // 8)
+
+
+def check_directory(stream: BytesIO | BufferedReader, start: int, tags: Tags) -> None:
+    """Refuses a file of which Pillow read no more tags after a damaged one, but libtiff would, such as huge tiles.
+
+    Args:
+        stream: the file.
+        start: where the image begins in it.
+        tags: that Pillow read.
+
+    Raises:
+        NotRead: a tag of the layout is among those that it did not read.
+    """
+    stream.seek(start)
+    header = stream.read(16)
+    order = "<" if header[:2] == b"II" else ">"
+    big = 43 in header[2:4]
+    (offset,) = struct.unpack(order + "Q", header[8:16]) if big else struct.unpack(order + "L", header[4:8])
+    stream.seek(start + offset)
+    (count,) = struct.unpack(order + ("Q" if big else "H"), stream.read(8 if big else 2))
+    entry = struct.Struct(order + ("H18x" if big else "H10x"))
+    directory = stream.read(min(count, MAX_TAGS) * entry.size)
+    held = {number for (number,) in entry.iter_unpack(directory[: len(directory) // entry.size * entry.size])}
+    if (held & LAYOUT) - tags.keys():
+        raise NotRead("its directory is damaged")
 
 
 def is_decoded_wrongly(tags: Tags) -> bool:

@@ -20,6 +20,8 @@ __all__ = ["read_picture"]
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4}
 """Bands of colour by PhotometricInterpretation."""
+BUFFER = 2**22
+"""Bytes of strips or tiles that are read at a time."""
 ASSOCIATED, UNASSOCIATED = 1, 2
 """Values of ExtraSamples for alpha, of colours that are multiplied with it and of colours that are not."""
 
@@ -53,11 +55,13 @@ def read_picture(stream: BytesIO | BufferedReader, tags: tiff.Tags, *, name: str
         page = file.pages.first
         _check(page, kind, size=stream.seek(0, 2))
         try:
-            bands = [rearrange(page.asarray(maxworkers=1).reshape(page.shaped), "s 1 h w c -> h w (s c)")]
+            values = page.asarray(maxworkers=1, buffersize=BUFFER).reshape(page.shaped)
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
             raise NotRead(f"{kind}, compressed as {page.compression.name}: {EXTRA}") from None
+        bands = [rearrange(values, "s 1 h w c -> h w (s c)")]
+        del values
         picture = _picture(bands.pop(), page, tags, name=name)  # so that nothing else keeps them in memory
         picture.info, picture.format = _metadata(page), "TIFF"
         orientation = page.tags.valueof(ExifTags.Base.Orientation)
@@ -109,7 +113,9 @@ def _picture(bands: np.ndarray, page: Any, tags: tiff.Tags, *, name: str) -> Ima
         return Image.fromarray((page.colormap[:, colours[:, :, 0]] >> 8).astype(np.uint8).transpose(1, 2, 0))
     white = tiff.white_level(tags, colours)
     pixels = to_8_bits(colours, name=name, white=white)
-    opacity = bands[:, :, count : count + 1] if alpha else None
+    opacity = None
+    if alpha:
+        opacity = to_8_bits(bands[:, :, count : count + 1], name=name, white=white or _opaque(bands.dtype))
     del bands, colours  # nothing else keeps them in memory
     if page.photometric == WHITE_IS_ZERO:
         pixels = 255 - pixels
@@ -117,10 +123,9 @@ def _picture(bands: np.ndarray, page: Any, tags: tiff.Tags, *, name: str) -> Ima
         return Image.frombuffer("CMYK", pixels.shape[1::-1], pixels, "raw", "CMYK", 0, 1)
     if opacity is None:
         return Image.fromarray(pixels[:, :, 0] if count == 1 else pixels)
-    full = white or _opaque(opacity.dtype)
-    pixels = np.dstack([pixels.repeat(3 // count, axis=2), to_8_bits(opacity, name=name, white=full)])
+    pixels = np.concatenate([*[pixels] * (3 // count), opacity], axis=2)
     stored = "RGBa" if page.extrasamples[0] == ASSOCIATED else "RGBA"
-    return Image.frombytes(stored, pixels.shape[1::-1], pixels.tobytes()).convert("RGBA")
+    return Image.frombuffer(stored, pixels.shape[1::-1], pixels, "raw", stored, 0, 1).convert("RGBA")
 
 
 def _opaque(dtype: np.dtype) -> int | None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,15 @@ def test_an_image_above_the_limit(limit: int) -> None:
     large = png_file([bytes(3 * SIDE)] * SIDE, SIDE, depth=8, kind=2)
     with pytest.raises(UnreadableImage, match=r"--data\.memory"):
         read_image(large, channels=3)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.int16])
+def test_a_huge_tile_of_a_small_image_counts(limit: int, depth: type) -> None:
+    content = BytesIO()
+    tile = (4800, 4800)
+    tifffile.imwrite(content, np.zeros((8, 8, 3), depth), photometric="rgb", tile=tile, compression="zlib")
+    with pytest.raises(UnreadableImage, match=r"--data\.memory"):
+        read_image(content.getvalue(), channels=3)
 
 
 def test_sizes_in_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,16 @@ def test_a_damaged_directory_is_damage() -> None:
         read(bytes(content))
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_tags_after_a_damaged_one_are_not_left_to_libtiff(big: bool) -> None:
+    """Pillow ends at the damaged tag. libtiff would take memory for the tiles that a later one declares."""
+    content = bytearray(encoded(COLOUR, photometric="rgb", tile=(16, 16), compression="zlib", bigtiff=big))
+    software = content.index((305).to_bytes(2, "little") + b"\x02\0")
+    content[software + 4 : software + 8] = (2**24).to_bytes(4, "little")
+    with pytest.raises(UnreadableImage, match="its directory is damaged"):
+        read(bytes(content))
+
+
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
 
