@@ -58,7 +58,7 @@ def train(folder: Path, steps: int) -> Iterator[int]:
         "--train.evaluate",
         f"{steps // 10}steps",
         "--checkpoint.every",
-        f"{steps // 10}steps",
+        f"{steps // 20}steps",
     ]
     with subprocess.Popen(
         [*command, *settings], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
