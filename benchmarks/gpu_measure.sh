@@ -34,6 +34,7 @@ tests() {
 if [ "${1:-}" = --tiny ]; then
     tests 200
     part training 200 "$python" benchmarks/train_step_cpu.py --steps 1 --batch 1
+    part kernels 60 "$python" benchmarks/kernels_gpu.py --tiny --rounds 3
     part inference 200 "$python" -m vitral bench ViT-Ti/16 --peers --batch-size 1 --seconds 1
     exit "$failed"
 fi
@@ -48,6 +49,7 @@ training B 120
 training L 120
 training S 70
 tests 80
+part kernels 30 "$python" benchmarks/kernels_gpu.py
 # also as CUDA graphs: two modes of three libraries are compiled
-part inference 150 "$python" -m vitral bench ViT-B/16 --peers --batch-size 1 256 --seconds 20 --precision bfloat16
+part inference 115 "$python" -m vitral bench ViT-B/16 --peers --batch-size 1 256 --seconds 20 --precision bfloat16
 exit "$failed"
