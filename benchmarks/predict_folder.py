@@ -58,7 +58,7 @@ def main() -> None:
 def compare(name: str, photographs: Path, folder: Path, options: argparse.Namespace) -> None:
     """Prints the rows of one model."""
     run, weights = folder / TIMM[name], folder / f"{TIMM[name]}.pth"
-    model = load_model(name, image_size=None)
+    model = load_model(name, image_size=None, reading={})
     save_model(run, model, model.card)
     commands = {
         "bare model": ["-c", BARE, str(run), str(options.images)],
