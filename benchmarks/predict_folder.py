@@ -18,11 +18,13 @@ import time
 from pathlib import Path
 from statistics import median
 
-import loader_cpu
 import torch
 
 from vitral.commands.bench.contenders import load_model
 from vitral.weights.folder import save_model
+
+ENVIRONMENT = dict(os.environ)
+"""Of the processes: `loader_cpu` leaves one thread to its own."""
 
 BARE = """
 import sys, torch
@@ -46,6 +48,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--timm", type=Path, help="timm's inference.py")
     options = parser.parse_args()
+    import loader_cpu
+
     print("| model | process | seconds | CPU seconds | time, relative to the bare model | CPU time |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +91,7 @@ def compare(name: str, photographs: Path, folder: Path, options: argparse.Namesp
 def timed(command: list[str]) -> tuple[float, float]:
     """Seconds of a process, and CPU seconds of it and its children."""
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         errors = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
