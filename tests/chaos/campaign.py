@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -49,11 +50,11 @@ class Row:
     peak_mib: int = 0
     problems: list[str] = field(default_factory=list)
 
-    def add(self, problem: str) -> None:
-        """Counts a problem by its kind."""
+    def add(self, problem: str, kind: str) -> None:
+        """Counts a problem; only tracebacks and hangs have a column of their own."""
         self.problems.append(problem)
-        self.hangs += "hang" in problem
-        self.tracebacks += not any(word in problem for word in ("hang", " MiB"))
+        self.tracebacks += kind == "tracebacks"
+        self.hangs += kind == "hangs"
 
 
 def attack(kind: str, seed: int, keep: Path) -> dict[str, Any]:
@@ -83,9 +84,9 @@ def task(job: tuple[str, str, int], work: Path) -> tuple[str, Row]:
         report = attack(name, seed, work / "findings")
         row.tried, row.survived = report.get("tried", 0), report.get("read", 0) + report.get("refused", 0)
         row.peak_mib, row.executed = report.get("peak_mib", 0), len(report.get("executed", ()))
-        kinds = ("tracebacks", "hangs", "executed", "noise", "memory")
-        for problem in itertools.chain(*(report.get(key, ()) for key in kinds)):
-            row.add(problem if problem not in report.get("hangs", ()) else f"hang: {problem}")
+        for kind in ("tracebacks", "hangs", "executed", "noise", "memory"):
+            for problem in report.get(kind, ()):
+                row.add(f"{kind}: {problem}", kind)
         return f"damaged {name}", row
     with TemporaryDirectory(dir=work) as folder:
         row.tried = 1
@@ -102,7 +103,7 @@ def task(job: tuple[str, str, int], work: Path) -> tuple[str, Row]:
             row.kills, problems = outcome.kills, [f"{name} {seed}: {problem}" for problem in outcome.problems]
     row.survived = int(not problems)
     for problem in problems:
-        row.add(problem)
+        row.add(problem, "hangs" if re.search(r"\bhang\b", problem) else "tracebacks")
     return (group if group == "damaged runs" else f"{group}: {name}"), row
 
 

@@ -69,7 +69,19 @@ def test_every_attack_has_its_turn() -> None:
 
 def test_the_table_names_what_broke() -> None:
     row = Row(tried=2, survived=1)
-    row.add("hang: a.png")
+    row.add("hangs: a.png", "hangs")
+    row.add("tracebacks: b.png: the size has changed after 3 MiB", "tracebacks")
+    row.add("memory: c.png: 1,300 MiB", "memory")
     text = table({"damaged images": row}, seed=1, minutes=2.0)
-    assert "| damaged images | 2 | 0 | 1 | 0 | 1 | 0 | 0 |" in text
-    assert "- damaged images: hang: a.png" in text
+    assert "| damaged images | 2 | 0 | 1 | 1 | 1 | 0 | 0 |" in text
+    assert "- damaged images: hangs: a.png" in text
+    assert "- damaged images: memory: c.png: 1,300 MiB" in text
+
+
+def test_a_file_that_takes_much_memory_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaos.attack.PEAK_MIB", 1)
+    keep = tmp_path / "kept"
+    (tmp_path / "work").mkdir()
+    report = attack("tables", first_seed=1, count=2, folder=tmp_path / "work", keep=keep)
+    assert report.memory
+    assert list(keep.iterdir())

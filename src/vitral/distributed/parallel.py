@@ -4,7 +4,7 @@ FSDP2 and its tensors are imported where they are used: they take as long to imp
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
@@ -44,7 +44,7 @@ BUFFERS = next(
 
 def wrap_fsdp(
     learner: nn.Module,
-    blocks: Iterable[nn.Module],
+    models: Iterable[Sequence[nn.Module]],
     *,
     world: World,
     device: torch.device,
@@ -59,7 +59,7 @@ def wrap_fsdp(
 
     Args:
         learner: the trained module, identical in all processes.
-        blocks: its submodules that are all-gathered one by one.
+        models: of each of its models, the blocks, which are all-gathered one by one.
         world: the processes.
         device: of this process.
         shards: processes in each group that shards the weights; groups are replicas (HSDP). None: one group.
@@ -73,10 +73,11 @@ def wrap_fsdp(
 
     mesh = _mesh(world, device, shards)
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduce_dtype)
-    sharded = [fully_shard(block, mesh=mesh, mp_policy=policy) for block in blocks]
+    for blocks in models:
+        sharded = [fully_shard(block, mesh=mesh, mp_policy=policy) for block in blocks]
+        for block, following in pairwise(sharded):
+            block.set_modules_to_forward_prefetch([following])  # the backward pass prefetches by default
     fully_shard(learner, mesh=mesh, mp_policy=policy)
-    for block, following in pairwise(sharded):
-        block.set_modules_to_forward_prefetch([following])  # gradients are prefetched by default
     for method in ("extract_features", "panels"):
         if hasattr(learner, method):
             register_fsdp_forward_method(learner, method)

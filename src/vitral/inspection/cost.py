@@ -1,4 +1,4 @@
-"""Parameters, multiply-accumulates and activation memory of a model, counted without running it."""
+"""Parameters, multiply-accumulates and activation memory of a model, counted without running any but small ones."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator

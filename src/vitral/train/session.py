@@ -113,10 +113,9 @@ class Session:
             forward = wrap_ddp(self.model, device=self.device, reduce_dtype=reduce_dtype)
         elif world.size > 1:
             for learner in self._learners():
-                blocks = [block for model in self.objective.models(learner) for block in repeated(model)]
                 wrap_fsdp(
                     learner,
-                    blocks,
+                    [repeated(model) for model in self.objective.models(learner)],
                     world=world,
                     device=self.device,
                     shards=train.shards,

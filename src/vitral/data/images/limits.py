@@ -17,7 +17,9 @@ DEFAULT = 2**27
 """Pixels that are allowed unless it is set: more than the 108 million of phones. Pillow's own limit is 89 million."""
 
 NARROW = 16
-"""Pixels that a row counts as at least: Pillow keeps a pointer and padding for each, however short."""
+"""Pixels that a row and a column count as at least: Pillow keeps a pointer and padding for each row, however short, and
+resizing keeps weights for each row and column.
+"""
 
 
 def max_pixels() -> int:
@@ -46,10 +48,12 @@ def check_size(width: int, height: int, *, depth: int = 1) -> None:
     """
     if not width * height * depth:
         raise NotRead("it has no pixels")
-    pixels, limit = max(width, NARROW) * height * depth, max_pixels()
+    pixels, limit = max(width, NARROW) * max(height, NARROW) * depth, max_pixels()
     if pixels > limit:
         allow = f"{LIMIT}={pixels} in the environment allows it"
-        counted = f", counted as {NARROW} a row," if width < NARROW else ""
+        counted = (
+            f", counted as {NARROW} a {'row' if width < NARROW else 'column'}," if min(width, height) < NARROW else ""
+        )
         raise TooLarge(f"its {width}x{height} pixels{counted} are more than the {limit} allowed: {allow}")
 
 

@@ -121,7 +121,9 @@ def part_bytes(tags: Tags) -> int:
 
 
 def check_directory(stream: BytesIO | BufferedReader, start: int, tags: Tags) -> None:
-    """Refuses a file of which Pillow read no more tags after a damaged one, but libtiff would, such as huge tiles.
+    """Refuses a file of whose layout libtiff, which decodes, may read something else than Pillow, such as huge tiles.
+
+    Pillow ends at a damaged tag, and of a tag that is there twice it takes the last.
 
     Args:
         stream: the file.
@@ -129,19 +131,21 @@ def check_directory(stream: BytesIO | BufferedReader, start: int, tags: Tags) ->
         tags: that Pillow read.
 
     Raises:
-        NotRead: a tag of the layout is among those that it did not read.
+        NotRead: a tag of the layout is missing among those that it read, or there twice, or below 1.
     """
     stream.seek(start)
     header = stream.read(16)
-    order = "<" if header[:2] == b"II" else ">"
-    big = 43 in header[2:4]
+    order, big = "<" if header[:2] == b"II" else ">", 43 in header[2:4]
+    if big and order == ">":  # for Pillow, this is no BigTIFF
+        raise NotRead("its directory is damaged")
     (offset,) = struct.unpack(order + "Q", header[8:16]) if big else struct.unpack(order + "L", header[4:8])
     stream.seek(start + offset)
     (count,) = struct.unpack(order + ("Q" if big else "H"), stream.read(8 if big else 2))
     entry = struct.Struct(order + ("H18x" if big else "H10x"))
     directory = stream.read(min(count, MAX_TAGS) * entry.size)
-    held = {number for (number,) in entry.iter_unpack(directory[: len(directory) // entry.size * entry.size])}
-    if (held & LAYOUT) - tags.keys():
+    numbers = [number for (number,) in entry.iter_unpack(directory[: len(directory) // entry.size * entry.size])]
+    held = [number for number in numbers if number in LAYOUT]
+    if len(held) > len(set(held)) or any(number not in tags or _first(tags, number, 1) < 1 for number in held):
         raise NotRead("its directory is damaged")
 
 

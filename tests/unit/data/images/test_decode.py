@@ -574,12 +574,13 @@ def test_a_format_whose_package_is_missing_names_the_extra(form, name, monkeypat
         read_image(content, channels=3)
 
 
-def test_short_rows_count_as_what_they_take_in_memory() -> None:
-    """A PNG of 70 bytes that claims 80 million rows of one pixel took 2.5 GB."""
-    head = struct.pack(">IIBBBBB", 1, 80_000_000, 8, 0, 0, 0, 0)
+@pytest.mark.parametrize(("width", "height", "lines"), [(1, 80_000_000, "row"), (80_000_000, 1, "column")])
+def test_short_rows_and_columns_count_as_what_they_take_in_memory(width: int, height: int, lines: str) -> None:
+    """PNGs of 70 bytes that claim 80 million rows or columns of one pixel took 2.5 and 1.2 GB."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(20))), (b"IEND", b""))
     file = b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
-    with pytest.raises(UnreadableImage, match="1x80000000 pixels, counted as 16 a row, are more than"):
+    with pytest.raises(UnreadableImage, match=f"{width}x{height} pixels, counted as 16 a {lines}, are more than"):
         read_image(file, channels=3)

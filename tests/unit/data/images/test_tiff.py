@@ -1,5 +1,6 @@
 """TIFF files: the values that their tags mean, or a refusal that says what the file holds."""
 
+import struct
 import sys
 from io import BytesIO
 from typing import Any
@@ -99,6 +100,16 @@ def test_tags_after_a_damaged_one_are_not_left_to_libtiff(big: bool) -> None:
     content = bytearray(encoded(COLOUR, photometric="rgb", tile=(16, 16), compression="zlib", bigtiff=big))
     software = content.index((305).to_bytes(2, "little") + b"\x02\0")
     content[software + 4 : software + 8] = (2**24).to_bytes(4, "little")
+    with pytest.raises(UnreadableImage, match="its directory is damaged"):
+        read(bytes(content))
+
+
+@pytest.mark.parametrize("first", [40_000, -40_000 % 2**32])
+def test_a_tag_of_the_layout_that_is_there_twice_is_damage(first: int) -> None:
+    """Pillow takes the last, libtiff the first."""
+    content = bytearray(encoded(COLOUR, photometric="rgb", tile=(16, 16), compression="zlib", software="x" * 20))
+    software = content.index((305).to_bytes(2, "little") + b"\x02\0")
+    content[software : software + 12] = struct.pack("<HHIi", 322, 4, 1, first if first < 2**31 else first - 2**32)
     with pytest.raises(UnreadableImage, match="its directory is damaged"):
         read(bytes(content))
 
