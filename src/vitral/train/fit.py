@@ -161,8 +161,12 @@ def start_session(
     """
     config = plan.config
     if not checkpoints.paths():
+        again = checkpoints.world.run_on_main((checkpoints.folder.parent / "run.json").exists)
+        if again and strict:
+            raise UserError("there is no checkpoint to resume from: leave out --strict-resume to start again at step 0")
         session = Session(config, classes=source.classes, world=checkpoints.world)
-        return session, session.initialise()
+        restarted = ["there is no checkpoint to resume from: the run starts again at step 0"] if again else []
+        return session, [*restarted, *session.initialise()]
     saved, damaged = checkpoints.newest()
     step = saved.metadata["step"]
     effective = [change for change in changes if change.affects_result]

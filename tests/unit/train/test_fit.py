@@ -368,6 +368,19 @@ def test_the_best_model_on_validation_images_is_saved_also_after_resuming(tmp_pa
     assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == before
 
 
+def test_resuming_without_checkpoints_is_noted_or_refused(tmp_path, train, capsys):
+    config = tiny_run(tmp_path / "run", steps=4)
+    train(config)
+    assert "no checkpoint" not in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    run = Run.open(tmp_path / "run")
+    with pytest.raises(ValueError, match="no checkpoint to resume from: leave out --strict-resume"):
+        fit(run, config, strict=True)
+    run.close()
+    train(config, resume=True)
+    assert "no checkpoint to resume from: the run starts again at step 0" in capsys.readouterr().err
+
+
 def test_resuming_elsewhere_is_noted_or_refused(tmp_path, train, capsys, monkeypatch):
     config = tiny_run(tmp_path / "run", steps=4)
     train(config)
