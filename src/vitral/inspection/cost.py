@@ -116,6 +116,8 @@ def activation_memory(architecture: Architecture, *, bfloat16: bool, recompute: 
 
 FEW_MACS = 2_000_000_000
 """A step below so many multiply-accumulates an image takes less time than the import of PyTorch's fake tensors."""
+FEW_PARAMETERS = 20_000_000
+"""So many take 80 MB, less than that import."""
 
 
 def _fake_tensors() -> AbstractContextManager[Any]:
@@ -128,7 +130,8 @@ def _fake_tensors() -> AbstractContextManager[Any]:
 def _saved_bytes(architecture: Architecture, batch: int, *, bfloat16: bool, recompute: bool) -> int:
     """Bytes saved for one batch."""
     model = blank_model(architecture)
-    small = _macs(model, lambda model, images: model(images)) < FEW_MACS
+    few_parameters = sum(parameter.numel() for parameter in model.parameters()) < FEW_PARAMETERS
+    small = few_parameters and _macs(model, lambda model, images: model(images)) < FEW_MACS
     model.train()
     with torch.random.fork_rng([]) if small else _fake_tensors():
         parameters = {name: torch.empty(tensor.shape, requires_grad=True) for name, tensor in model.named_parameters()}

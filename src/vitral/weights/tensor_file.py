@@ -132,7 +132,12 @@ def _read_numpy(archive: zipfile.ZipFile, name: str, path: Path) -> Tensor:
         translate_parser_errors(lambda error: f"{path}: {name} is not an array, or damaged: {one_line(error)}"),
         archive.open(name) as file,
     ):
-        _check_size(file, archive.getinfo(name).file_size)
+        with translate_parser_errors(lambda _: f"{path}: the header of {name} is damaged: download or copy it again"):
+            shape, dtype = _read_header(file)
+        size = archive.getinfo(name).file_size
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+            raise ValueError(f"its header declares the shape {shape}, but it has only {size} bytes")
+        file.seek(0)
         array = np.lib.format.read_array(file, allow_pickle=False)
     if array.dtype == np.dtype("V2"):  # NumPy has no bfloat16 and stores its raw bytes
         return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
@@ -141,16 +146,10 @@ def _read_numpy(archive: zipfile.ZipFile, name: str, path: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
 
 
-def _check_size(file: Any, size: int) -> None:
-    """Refuses an array whose header declares more data than the file has; rewinds the file."""
+def _read_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(file)
-    if version not in readers:
-        raise ValueError(f"its format version {version} is not supported")
-    shape, _, dtype = readers[version](file)
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"its header declares the shape {shape}, but it has only {size} bytes")
-    file.seek(0)
+    shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
+    return shape, dtype
 
 
 def read_json(path: Path) -> dict[str, Any]:

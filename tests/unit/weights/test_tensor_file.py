@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 from models import small_model
+from vitral.errors import UserError
 from vitral.weights.lineages.registry import LINEAGES
 from vitral.weights.read import load_upstream
 from vitral.weights.tensor_file import read_tensor_file, read_tensors
@@ -111,6 +112,16 @@ def test_a_header_that_declares_too_much_data_is_refused(tmp_path: Path) -> None
         oversized.writestr("x.npy", header.getvalue() + bytes(64))
     with pytest.raises(ValueError, match=r"oversized.npz: x.npy"):
         read_tensors(tmp_path / "oversized.npz")
+
+
+@pytest.mark.parametrize("old", [b"NUMPY", b"descr", b"(3, 4)", b"'<f4'"])
+def test_a_damaged_header_is_named(tmp_path: Path, old: bytes) -> None:
+    content = io.BytesIO()
+    np.save(content, np.zeros((3, 4), np.float32))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as damaged:
+        damaged.writestr("x.npy", content.getvalue().replace(old, old[:-1] + b"\xff"))
+    with pytest.raises(UserError, match=r"x\.npz: the header of x\.npy is damaged: download or copy it again$"):
+        read_tensors(tmp_path / "x.npz")
 
 
 NOT_NUMERIC = (np.array(["text"]), np.array([1j]), np.array([True]), np.array(["2020-01-01"], "M8"))

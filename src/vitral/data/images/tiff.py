@@ -15,7 +15,9 @@ from vitral.data.images.values import extremes, to_8_bits
 from vitral.data.notes import note_first
 
 __all__ = [
+    "ASSOCIATED",
     "DROPPED",
+    "UNASSOCIATED",
     "Tags",
     "check",
     "check_directory",
@@ -42,6 +44,8 @@ WHITE_IS_ZERO, RGB, YCBCR, CFA, LINEAR_RAW = 0, 2, 6, 32803, 34892
 """Values of PHOTOMETRIC."""
 SIGNED, SEPARATE, UNCOMPRESSED = 2, 2, 1
 """Values of SAMPLE_FORMAT, PLANAR and COMPRESSION."""
+ASSOCIATED, UNASSOCIATED = 1, 2
+"""Values of EXTRA_SAMPLES for alpha, of colours that are multiplied with it and of colours that are not."""
 
 NARROW = frozenset(2**bits - 1 for bits in range(9, 16))
 """Largest values of integers that do not use all of 16 bits."""
@@ -150,19 +154,26 @@ def check_directory(stream: BytesIO | BufferedReader, start: int, tags: Tags) ->
 
 
 def is_decoded_wrongly(tags: Tags) -> bool:
-    """Whether Pillow gives other pixels than the file holds.
+    """Whether Pillow gives other pixels than the file holds, or none.
 
-    It reads planes of more than 8 bits as if they were interleaved, YCbCr only where it is compressed, only the high
-    bytes of colours that do not use all of 16 bits, some big-endian values as little-endian if compressed, and only the
-    first plane of a volume.
+    It reads planes of more than 8 bits as if they were interleaved, planes of most kinds with alpha not at all, YCbCr
+    only where it is compressed, only the high bytes of colours that do not use all of 16 bits, some big-endian values
+    as little-endian if compressed, and only the first plane of a volume.
     """
     bits, compression = _first(tags, BITS, 1), _first(tags, COMPRESSION, 1)
     big_endian = getattr(tags, "prefix", b"") == b"MM" and compression != UNCOMPRESSED
     swapped = big_endian and (bits > 16 or (bits == 16 and _first(tags, SAMPLE_FORMAT, 1) == SIGNED))
-    planes = _first(tags, PLANAR, 1) == SEPARATE and _first(tags, SAMPLES, 1) > 1 and bits > 8
+    unread = bits > 8 or _has_unread_alpha(tags)
+    planes = _first(tags, PLANAR, 1) == SEPARATE and _first(tags, SAMPLES, 1) > 1 and unread
     ycbcr = _first(tags, PHOTOMETRIC, 1) == YCBCR and compression == UNCOMPRESSED
     narrow = _first(tags, SAMPLES, 1) > 1 and _declared_white(tags) is not None
     return swapped or planes or ycbcr or narrow or _first(tags, DEPTH, 1) > 1
+
+
+def _has_unread_alpha(tags: Tags) -> bool:
+    """Whether Pillow cannot read the alpha of separate planes: it can behind red, green and blue, not multiplied."""
+    alpha = _first(tags, EXTRA_SAMPLES, 0)
+    return alpha == ASSOCIATED or (alpha == UNASSOCIATED and _first(tags, SAMPLES, 1) != 4)
 
 
 def white_level(tags: Tags, values: np.ndarray | Image.Image) -> int | None:

@@ -22,8 +22,6 @@ COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4}
 """Bands of colour by PhotometricInterpretation."""
 BUFFER = 2**22
 """Bytes of strips or tiles that are read at a time."""
-ASSOCIATED, UNASSOCIATED = 1, 2
-"""Values of ExtraSamples for alpha, of colours that are multiplied with it and of colours that are not."""
 
 EXTRA = "pip install 'vitral[images]' reads it"
 UNNAMED = "its three bands are of no stated colour and are read as red, green and blue"
@@ -98,7 +96,7 @@ def _is_grey(page: Any) -> bool:
 
 
 def _has_alpha(page: Any) -> bool:
-    return bool(page.extrasamples) and page.extrasamples[0] in (ASSOCIATED, UNASSOCIATED)
+    return bool(page.extrasamples) and page.extrasamples[0] in (tiff.ASSOCIATED, tiff.UNASSOCIATED)
 
 
 def _picture(bands: np.ndarray, page: Any, tags: tiff.Tags, *, name: str) -> Image.Image:
@@ -123,9 +121,11 @@ def _picture(bands: np.ndarray, page: Any, tags: tiff.Tags, *, name: str) -> Ima
         return Image.frombuffer("CMYK", pixels.shape[1::-1], pixels, "raw", "CMYK", 0, 1)
     if opacity is None:
         return Image.fromarray(pixels[:, :, 0] if count == 1 else pixels)
-    pixels = np.concatenate([*[pixels] * (3 // count), opacity], axis=2)
-    stored = "RGBa" if page.extrasamples[0] == ASSOCIATED else "RGBA"
-    return Image.frombuffer(stored, pixels.shape[1::-1], pixels, "raw", stored, 0, 1).convert("RGBA")
+    together = np.empty((*pixels.shape[:2], 4), np.uint8)
+    together[:, :, :3], together[:, :, 3:] = pixels, opacity
+    size = pixels.shape[1], pixels.shape[0]
+    stored = "RGBa" if page.extrasamples[0] == tiff.ASSOCIATED else "RGBA"
+    return Image.frombuffer(stored, size, together, "raw", stored, 0, 1).convert("RGBA")
 
 
 def _opaque(dtype: np.dtype) -> int | None:

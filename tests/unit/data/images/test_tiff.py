@@ -58,6 +58,27 @@ def test_colour_of_8_bits_in_separate_planes() -> None:
     assert np.array_equal(read(encoded(np.moveaxis(COLOUR, 2, 0), photometric="rgb", planarconfig="separate")), COLOUR)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    ("colour", "extra"),
+    [
+        (COLOUR, ["unassalpha"]),
+        (COLOUR, ["assocalpha"]),
+        (COLOUR, ["unassalpha", "unspecified"]),
+        (GREY[:, :, None], ["unassalpha"]),
+    ],
+)
+def test_alpha_in_separate_planes_is_read_as_if_interleaved(
+    colour: np.ndarray, extra: list[str], compression: str | None
+) -> None:
+    alpha = np.linspace(200, 255, GREY.size).astype(np.uint8).reshape(*GREY.shape, 1)
+    values = np.concatenate([np.minimum(colour, 190), *[alpha] * len(extra)], axis=2)
+    kind = {"photometric": "minisblack" if colour.shape[2] == 1 else "rgb", "extrasamples": extra}
+    interleaved = encoded(values, planarconfig="contig", compression=compression, **kind)
+    planes = encoded(np.moveaxis(values, 2, 0), planarconfig="separate", compression=compression, **kind)
+    assert np.abs(read(planes).astype(int) - read(interleaved)).max() <= 1
+
+
 def test_colour_of_16_bits() -> None:
     assert np.array_equal(read(encoded(COLOUR.astype(np.uint16) * 257, photometric="rgb")), COLOUR)
 
