@@ -19,6 +19,7 @@ import torch
 from numpy._core import multiarray
 
 from vitral.errors import UserError
+from vitral.weights.pickles import BoundedUnpickler
 
 __all__ = ["load_torch"]
 
@@ -131,7 +132,7 @@ class _Inert(dict[Any, Any]):
         """Ignores items."""
 
 
-class _OutlineUnpickler(pickle.Unpickler):
+class _OutlineUnpickler(BoundedUnpickler):
     """Builds dictionaries and lists, and inert objects in place of all others; it imports and calls nothing."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -5,6 +5,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vitral.errors import UserError
+from vitral.weights.pickles import BoundedUnpickler
 
 __all__ = ["is_torchscript", "read_torchscript"]
 
@@ -43,11 +45,11 @@ class _Module:
             self.attributes = state
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(BoundedUnpickler):
     """Builds modules without code, and tensors; refuses every other class and function."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
-        super().__init__(archive.open(name))
+        super().__init__(BytesIO(archive.read(name)))
         self.archive = archive
         self.folder = name.removesuffix(".pkl")
         self.storages: dict[str, Tensor] = {}
