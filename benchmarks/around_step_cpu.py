@@ -2,8 +2,8 @@
 
 Steps of ViT-S/16 at 224 pixels, as in `vitral train`, by turns in one process: plain; with the moving average; and with
 metrics read after each step instead of at the end, which is as often as a run could log. Then the state of a model and
-AdamW is saved: how long the loop is blocked by the first and by later checkpoints, beside one copy of as many bytes in
-memory, and how long writing in the background takes.
+AdamW is saved: how long the loop is blocked by each checkpoint but the first, how long Python can run nothing else at
+most while it is written in the background, and how long that takes, beside one copy of as many bytes in memory.
 
     python benchmarks/around_step_cpu.py --save ViT-L/16
 
@@ -31,6 +31,13 @@ from vitral.train.optimisers.optimiser import OptimConfig
 from vitral.train.session import Session
 
 CLASSES, LR = 1000, 1e-3
+
+LABELS = {
+    "blocked": "the loop is blocked",
+    "pause": "longest pause of Python during writing",
+    "writing": "writing",
+    "copy": "a copy in memory",
+}
 
 
 def session(name: str, *, batch_size: int, ema: float | None = None) -> Session:
@@ -87,31 +94,43 @@ def print_steps(batch_size: int, rounds: int) -> None:
         print(f"| {name} | {1000 * statistics.median(values):.0f} | {statistics.median(ratios):.3f} | {middle} |")
 
 
+def longest_pause(checkpoints: Checkpoints) -> float:
+    """Seconds for which Python could run nothing but the writing of a checkpoint, which it waits for."""
+    longest, last = 0.0, time.perf_counter()
+    while checkpoints.writing is not None and not checkpoints.writing.done():
+        time.sleep(0.001)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    checkpoints.wait()
+    return longest
+
+
 def print_checkpoints(name: str, rounds: int) -> None:
     """The table of checkpoints."""
     run = session(name, batch_size=1)
     run.train_step(training_batch(1), lr=LR)
     tensors = run.tensors()
     size = sum(tensor.nbytes for tensor in tensors.values())
-    rows: dict[str, list[float]] = {"blocked": [], "writing": [], "copy": []}
+    rows: dict[str, list[float]] = {"blocked": [], "pause": [], "writing": [], "copy": []}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         checkpoints = Checkpoints(Path(folder), keep=1)
         for step in range(rounds + 1):
             began = time.perf_counter()
             checkpoints.save(tensors, {"step": step}, step=step)
             blocked = time.perf_counter()
-            checkpoints.wait()
+            pause = longest_pause(checkpoints)
             written = time.perf_counter()
             copies = [tensor.clone() for tensor in tensors.values()]
             copied = time.perf_counter()
             del copies
             if step:
                 rows["blocked"].append(blocked - began)
+                rows["pause"].append(pause)
                 rows["writing"].append(written - blocked)
                 rows["copy"].append(copied - written)
     medians = {key: statistics.median(values) for key, values in rows.items()}
     print(f"\n| checkpoint of {name}, {size / 1e9:.2f} GB | s | beside a copy |\n|---|--:|--:|")
-    for key, label in (("blocked", "the loop is blocked"), ("writing", "writing"), ("copy", "a copy in memory")):
+    for key, label in LABELS.items():
         print(f"| {label} | {medians[key]:.2f} | {medians[key] / medians['copy']:.2f} |")
 
 

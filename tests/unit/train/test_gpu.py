@@ -13,6 +13,7 @@ from tiny import ARCHITECTURE, tiny_run
 from vitral.data.augment.config import AugmentConfig
 from vitral.data.batches import Batch, TrainingBatches
 from vitral.datasets.opening import open_data
+from vitral.distributed import shards
 from vitral.objectives.classification import ClassificationConfig
 from vitral.runs.run import Run
 from vitral.train.config import RunConfig, read_run_config
@@ -157,3 +158,17 @@ def test_kernels_leave_the_loss_curve_as_it_is(compile, monkeypatch):
     assert fast == pytest.approx(plain, abs=0.02)
     if torch.cuda.get_device_capability()[0] == 9:
         assert fast != plain, "the kernels round differently"
+
+
+@pytest.mark.parametrize("room", [0.8, 0.0])
+def test_a_checkpoint_holds_what_the_tensors_were(tmp_path, monkeypatch, room):
+    """With room for copies on the GPU, which are written in the background, and without."""
+    monkeypatch.setattr(shards, "ROOM", room)
+    tensors = {"x": torch.randn(2**24, device="cuda"), "step": torch.tensor(3.0)}
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    write = shards.save_tensors(tmp_path / "saved", tensors, group=None)
+    for tensor in tensors.values():
+        tensor.zero_()
+    write()
+    shards.load_tensors(tmp_path / "saved", tensors)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tensors.items())

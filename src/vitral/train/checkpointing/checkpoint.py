@@ -100,9 +100,9 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
         from vitral.distributed import shards  # imported here because it takes a second, and few commands save
 
-        wait = shards.save_tensors(temporary, tensors, group=self.group)
+        write = shards.save_tensors(temporary, tensors, group=self.group)
         self.current = final
-        self.writing = _in_background(lambda: self._publish(wait, temporary, final, metadata))
+        self.writing = _in_background(lambda: self._publish(write, temporary, final, metadata))
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on disk.
@@ -138,11 +138,11 @@ class Checkpoints:
                 damaged.append(f"{path} is damaged ({_reason(error)}); using the checkpoint before it")
         raise UserError(f"no checkpoint in {self.folder} can be read: remove the folder to train from scratch")
 
-    def _publish(self, wait: Callable[[], None], temporary: Path, final: Path, metadata: dict[str, Any]) -> None:
-        """Adds checksums to a written checkpoint and renames it into place; runs in the background."""
+    def _publish(self, write: Callable[[], None], temporary: Path, final: Path, metadata: dict[str, Any]) -> None:
+        """Writes a checkpoint, adds checksums and renames it into place; runs in the background."""
         try:
             with add_file_name(final):
-                wait()
+                write()
             pattern = f"shard-{self.world.rank + 1:05d}-*"
             sums: list[Any] = [{path.name: _checksum(path) for path in temporary.glob(pattern)}]
             if self.group is not None:
