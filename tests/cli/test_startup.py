@@ -22,9 +22,9 @@ HEAVY = (
 
 TRAINING = (
     *("torch._dynamo", "torch._inductor", "torch.distributed.fsdp", "torch.distributed.tensor", "networkx"),
-    *("torchvision", "scipy", "sklearn", "matplotlib", "tensorboard", "vitral.train"),
+    *("torchvision", "scipy", "sklearn", "matplotlib", "tensorboard", "huggingface_hub", "vitral.train"),
 )
-"""Compilers, sharding, statistics and pictures: each takes a good part of a second to import, or several."""
+"""Compilers, sharding, statistics, pictures, the Hub: each takes a good part of a second to import, or several."""
 
 PROBE = """
 import json, resource, sys
@@ -136,9 +136,10 @@ def test_listing_models_imports_nothing_that_trains(words: str, tmp_path: Path) 
         "plan digits",
     ],
 )
-def test_a_cpu_needs_no_compiler(words: str, tmp_path: Path) -> None:
-    """PyTorch's optimisers and fake tensors would import it, for as long as `import torch` takes."""
-    result, _ = probe(*words.split(), cwd=tmp_path, heavy=("torch._dynamo", "torch._inductor", "torchvision"))
+def test_a_cpu_needs_neither_compiler_nor_hub(words: str, tmp_path: Path) -> None:
+    """PyTorch's optimisers and fake tensors would import the compiler, for as long as `import torch` takes."""
+    heavy = ("torch._dynamo", "torch._inductor", "torchvision", "huggingface_hub")
+    result, _ = probe(*words.split(), cwd=tmp_path, heavy=heavy)
     assert (result["code"], result["heavy"]) == (0, [])
 
 

@@ -21,7 +21,6 @@ from vitral.evals.linear import linear_predictions
 from vitral.inspection.cost import forward_macs
 from vitral.models import Model
 from vitral.train.evaluation import evenly_spaced
-from vitral.weights.hub import find_cached
 from vitral.weights.load import load_with_report
 from vitral.weights.pretrained import Pretrained, list_pretrained
 
@@ -58,6 +57,8 @@ def choose_cached(device: str) -> tuple[Pretrained, Path] | None:
     Args:
         device: type of the device.
     """
+    from vitral.weights.hub import find_cached  # imported here because it takes a fifth of a second
+
     limit = _limit(device)
     cached = [
         _Cached(entry=entry, folder=folder, macs=_estimated_macs(entry))

@@ -15,17 +15,10 @@ from huggingface_hub.errors import (
 
 from vitral.errors import UserError
 from vitral.weights.address import HUB_PREFIX
+from vitral.weights.upstream_folder import SUFFIXES, WEIGHTS_FILES
 
-__all__ = ["SUFFIXES", "WEIGHTS_FILES", "download", "find_cached", "upload"]
+__all__ = ["download", "find_cached", "upload"]
 
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
-"""Endings of weights files that Vitral reads."""
-
-WEIGHTS_FILES = (
-    *("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors"),
-    *("pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin"),
-)
-"""Names of the weights file in upstream folders, or of its index, in order of preference."""
 SAFETENSORS = (
     "model.safetensors",
     "model-*-of-*.safetensors",

@@ -19,10 +19,9 @@ from vitral.weights.adapt import adapt_model
 from vitral.weights.adapters import Adapter, read_adapter
 from vitral.weights.address import HUB_PREFIX, check_address, is_hub_name, to_address
 from vitral.weights.folder import load_model
-from vitral.weights.hub import WEIGHTS_FILES, download
 from vitral.weights.options import check_options
 from vitral.weights.read import LoadReport, UndecidedError, load_upstream
-from vitral.weights.upstream_folder import find_upstream
+from vitral.weights.upstream_folder import WEIGHTS_FILES, find_upstream
 
 __all__ = ["load", "load_with_report", "read_back", "stores_architecture"]
 
@@ -151,6 +150,12 @@ def stores_architecture(source: str | Path) -> bool:
     return find_upstream(_find(source)[0]) is None
 
 
+def _download(address: str) -> Path:
+    from vitral.weights.hub import download  # imported here because it takes a fifth of a second
+
+    return download(address)
+
+
 def _find(source: str | Path) -> tuple[Path, Adapter | None]:
     """Local path of a model, downloaded if it is on the Hub; for an adapter, of the model that it adapts.
 
@@ -159,7 +164,7 @@ def _find(source: str | Path) -> tuple[Path, Adapter | None]:
     """
     check_address(source)
     address = to_address(source)
-    path = download(address) if address.startswith(HUB_PREFIX) else Path(source)
+    path = _download(address) if address.startswith(HUB_PREFIX) else Path(source)
     adapter = read_adapter(path)
     if adapter is None:
         return path, None
@@ -168,7 +173,7 @@ def _find(source: str | Path) -> tuple[Path, Adapter | None]:
         if Path(adapter.base).exists():
             path = Path(adapter.base)
         elif is_hub_name(adapter.base):
-            path = download(f"{HUB_PREFIX}{adapter.base}{revision}")
+            path = _download(f"{HUB_PREFIX}{adapter.base}{revision}")
         else:
             raise UserError("it does not exist here")
     except UserError as error:

@@ -7,12 +7,19 @@ from typing import Any
 from vitral import config
 from vitral.errors import UserError
 from vitral.weights.folder import WEIGHTS
-from vitral.weights.hub import SUFFIXES, WEIGHTS_FILES
 from vitral.weights.sharded import index_of
 from vitral.weights.tensor_file import read_json
 
-__all__ = ["UpstreamFiles", "find_upstream"]
+__all__ = ["SUFFIXES", "WEIGHTS_FILES", "UpstreamFiles", "find_upstream"]
 
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz")
+"""Endings of weights files that Vitral reads."""
+
+WEIGHTS_FILES = (
+    *("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin"),
+)
+"""Names of the weights file in upstream folders, or of its index, in order of preference."""
 CONFIG, OPEN_CLIP = "config.json", "open_clip_config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 
