@@ -27,7 +27,7 @@ from torch.futures import Future
 __all__ = ["load_tensors", "save_tensors", "tensor_sizes"]
 
 ROOM = 0.8
-"""A copy stays on the GPU if it takes, with what training takes at most, less than this part of the free memory."""
+"""A copy stays on the GPU if it and what was allocated at most before take less than this part of the free memory."""
 
 # expected: a run on one device saves without torch.distributed
 warnings.filterwarnings("ignore", "torch.distributed is disabled")
@@ -45,34 +45,36 @@ def save_tensors(folder: Path, tensors: dict[str, Tensor], *, group: dist.Proces
         A function for a thread in the background; it raises OSError if the files cannot be written.
     """
     writer = _Writer(str(folder), save_distributed=True)
-    on_gpu = _fit_on_gpu(tensors)
-    # on the GPU it takes milliseconds
-    copies = {name: tensor.clone() for name, tensor in tensors.items()} if on_gpu else writer.stage(tensors)
-    stream = torch.cuda.Stream() if on_gpu else None
-    if stream is not None:
-        stream.wait_stream(torch.cuda.current_stream())
+    device = next((tensor.device for tensor in tensors.values() if tensor.is_cuda), None)
+    copies = None if device is None else _copy_on_gpu(tensors, device)  # takes milliseconds
+    stream: torch.cuda.Stream | None = None
+    if device is not None and copies is not None:
+        stream = torch.cuda.Stream(device)  # of its own, or training would wait for the copies to the host
+        stream.wait_stream(torch.cuda.current_stream(device))
+    state = copies or writer.stage(tensors)
 
     def write() -> None:
         try:
-            # a stream of its own, or training would wait for the copies to the host
-            with torch.cuda.stream(stream) if stream is not None else nullcontext():
-                save(copies, storage_writer=writer, process_group=group, no_dist=group is None)
+            # a thread begins on the first GPU
+            with torch.cuda.device(device) if stream else nullcontext(), torch.cuda.stream(stream):
+                save(state, storage_writer=writer, process_group=group, no_dist=group is None)
         except CheckpointException as error:
             raise next(iter(error.failures.values()))[0] from None  # the cause, not its wrapper
 
     return write
 
 
-def _fit_on_gpu(tensors: dict[str, Tensor]) -> bool:
-    """Whether the tensors are on a GPU on which copies of them fit beside training."""
+def _copy_on_gpu(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor] | None:
+    """Copies beside the tensors; None if there is no room for them beside training."""
     local = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors.values()]
-    on_gpu = [tensor for tensor in local if tensor.is_cuda]
-    if not on_gpu:
-        return False
-    device = on_gpu[0].device
     now, most = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - now
-    return sum(tensor.nbytes for tensor in on_gpu) + most - now < ROOM * free
+    if sum(tensor.nbytes for tensor in local if tensor.is_cuda) + most - now > ROOM * free:
+        return None
+    try:
+        return {name: tensor.clone() for name, tensor in tensors.items()}
+    except torch.OutOfMemoryError:  # where what is free lies in pieces
+        return None
 
 
 class _Writer(HuggingFaceStorageWriter):
@@ -104,12 +106,15 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     Raises:
         OSError: the disk is full, or fails.
     """
+    path.touch()
+    mode = path.stat().st_mode  # as new files have it; safetensors writes another, which only the owner may read
     try:
         save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:
         if (found := re.search(r"os error (\d+)", str(error))) is None:
             raise
         raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+    path.chmod(mode)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitral import config
-from vitral.errors import UserError, one_line, translate_parser_errors
+from vitral.errors import UserError, one_line, shortened, translate_parser_errors
 from vitral.weights.settings import Settings, read_settings
 from vitral.weights.torch_file import load_torch
 from vitral.weights.torchscript import is_torchscript, read_torchscript
@@ -129,10 +129,12 @@ def _read_zip(path: Path, checkpoint_key: str | None) -> TensorFile | None:
 
 def _read_numpy(archive: zipfile.ZipFile, name: str, path: Path) -> Tensor:
     with (
-        translate_parser_errors(lambda error: f"{path}: {name} is not an array, or damaged: {one_line(error)}"),
+        translate_parser_errors(
+            lambda error: f"{path}: {shortened(name)} is not an array, or damaged: {one_line(error)}"
+        ),
         archive.open(name) as file,
     ):
-        with translate_parser_errors(lambda _: f"{path}: the header of {name} is damaged: download or copy it again"):
+        with translate_parser_errors(lambda _: f"{path}: {shortened(name)} is not an array, or its header is damaged"):
             shape, dtype = _read_header(file)
         size = archive.getinfo(name).file_size
         if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
@@ -142,8 +144,9 @@ def _read_numpy(archive: zipfile.ZipFile, name: str, path: Path) -> Tensor:
     if array.dtype == np.dtype("V2"):  # NumPy has no bfloat16 and stores its raw bytes
         return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
     if array.dtype.kind not in "fiu":
-        raise UserError(f"{path}: {name} contains {array.dtype}, not numbers")
-    return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+        raise UserError(f"{path}: {shortened(name)} contains {array.dtype}, not numbers")
+    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    return torch.from_numpy(native.reshape(array.shape))
 
 
 def _read_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from numpy._core import multiarray
 
-from vitral.errors import UserError
-from vitral.weights.pickles import BoundedUnpickler
+from vitral.errors import UserError, shortened
+from vitral.weights.pickles import BoundedUnpickler, check_pickle
 
 __all__ = ["load_torch"]
 
+LEGACY_PICKLES = 5
+"""Before version 1.6: numbers of the format and the system, the content, and the order of the tensors' numbers."""
 MAX_DEPTH = 4
 """Largest number of keys above a module that is named."""
 NAMED = re.compile(r"GLOBAL ([A-Za-z_][\w.]*)|(?:class |function |of type )<?(?:class )?'?([A-Za-z_][\w.]*\.\w+)")
@@ -68,7 +70,9 @@ def load_torch(path: Path) -> Any:
 
     Raises:
         UserError: the file holds objects of other classes.
+        pickle.UnpicklingError: it is damaged, or would take time or memory out of proportion.
     """
+    _check_pickles(path)
     try:
         with path.open("rb") as file, torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on pickle protocols, which an error explains better
@@ -76,6 +80,20 @@ def load_torch(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise (_refusal(path, str(error)) or error) from None
+
+
+def _check_pickles(path: Path) -> None:
+    """Checks what PyTorch's reader will unpickle: it finds the member of an archive whatever the case of its name."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            file.seek(0)
+            for _ in range(LEGACY_PICKLES):
+                check_pickle(file)
+            return
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.lower().endswith("data.pkl"):
+                check_pickle(BytesIO(archive.read(member)))
 
 
 def _refusal(path: Path, message: str) -> UserError | None:
@@ -93,10 +111,15 @@ def _refusal(path: Path, message: str) -> UserError | None:
     code = "whose code Vitral does not run"
     key, module = next(iter(modules.items()), ("", None))
     name = module.origin if module is not None else name
-    beside = [each for each, value in content.items() if _has_tensors(value)] if isinstance(content, dict) else []
+    key = shortened(key)
+    beside = (
+        [shortened(str(each)) for each, value in content.items() if _has_tensors(value)]
+        if isinstance(content, dict)
+        else []
+    )
     if key and beside:
         return UserError(
-            f"{path} holds a module ({name}) under the key {key} beside {', '.join(map(str, beside[:3]))}, {code}: "
+            f"{path} holds a module ({name}) under the key {key} beside {', '.join(beside[:3])}, {code}: "
             "save the file again without it"
         )
     where = f" under the key {key}" if key else ""

@@ -50,3 +50,10 @@ def test_a_file_that_cannot_be_written_is_an_error_of_the_machine(tmp_path: Path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.errno == errno.EFBIG
+
+
+def test_files_have_the_mode_of_other_new_files(tmp_path: Path) -> None:
+    shards.save_tensors(tmp_path / "saved", TENSORS, group=None)()
+    (tmp_path / "other").touch()
+    (file,) = (tmp_path / "saved").iterdir()
+    assert file.stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -118,7 +118,8 @@ def _picture(bands: np.ndarray, page: Any, tags: tiff.Tags, *, name: str) -> Ima
     if page.photometric == WHITE_IS_ZERO:
         pixels = 255 - pixels
     if count == 4:
-        return Image.frombuffer("CMYK", pixels.shape[1::-1], pixels, "raw", "CMYK", 0, 1)
+        inks = np.ascontiguousarray(pixels)
+        return Image.frombuffer("CMYK", (pixels.shape[1], pixels.shape[0]), inks, "raw", "CMYK", 0, 1)
     if opacity is None:
         return Image.fromarray(pixels[:, :, 0] if count == 1 else pixels)
     together = np.empty((*pixels.shape[:2], 4), np.uint8)

@@ -79,6 +79,12 @@ def test_alpha_in_separate_planes_is_read_as_if_interleaved(
     assert np.abs(read(planes).astype(int) - read(interleaved)).max() <= 1
 
 
+def test_inks_before_another_band_in_separate_planes() -> None:
+    inks = np.moveaxis(np.concatenate([255 - COLOUR, np.zeros((*GREY.shape, 2), np.uint8)], axis=2), 2, 0)
+    content = encoded(inks, photometric="separated", planarconfig="separate", extrasamples=["unspecified"])
+    assert np.abs(read(content).astype(int) - COLOUR).max() <= 1
+
+
 def test_colour_of_16_bits() -> None:
     assert np.array_equal(read(encoded(COLOUR.astype(np.uint16) * 257, photometric="rgb")), COLOUR)
 
