@@ -112,11 +112,8 @@ def _refusal(path: Path, message: str) -> UserError | None:
     key, module = next(iter(modules.items()), ("", None))
     name = module.origin if module is not None else name
     key = shortened(key)
-    beside = (
-        [shortened(str(each)) for each, value in content.items() if _has_tensors(value)]
-        if isinstance(content, dict)
-        else []
-    )
+    keys = content if isinstance(content, dict) else {}
+    beside = [shortened(str(each)) for each, value in keys.items() if _has_tensors(value)]
     if key and beside:
         return UserError(
             f"{path} holds a module ({name}) under the key {key} beside {', '.join(beside[:3])}, {code}: "
