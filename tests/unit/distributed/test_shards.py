@@ -1,3 +1,5 @@
+"""Checkpoints are written as the tensors were, from their memory, like other files."""
+
 import errno
 import resource
 import tracemalloc

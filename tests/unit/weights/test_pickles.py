@@ -1,3 +1,5 @@
+"""Pickles that nobody writes are refused before they are read."""
+
 import io
 import json
 import pickle
