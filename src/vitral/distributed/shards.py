@@ -4,8 +4,8 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,21 +47,30 @@ def save_tensors(folder: Path, tensors: dict[str, Tensor], *, group: dist.Proces
     writer = _Writer(str(folder), save_distributed=True)
     device = next((tensor.device for tensor in tensors.values() if tensor.is_cuda), None)
     copies = None if device is None else _copy_on_gpu(tensors, device)  # takes milliseconds
-    stream: torch.cuda.Stream | None = None
-    if device is not None and copies is not None:
-        stream = torch.cuda.Stream(device)  # of its own, or training would wait for the copies to the host
-        stream.wait_stream(torch.cuda.current_stream(device))
+    beside_training = nullcontext() if device is None or copies is None else _own_stream(device)
     state = copies or writer.stage(tensors)
 
     def write() -> None:
         try:
-            # a thread begins on the first GPU
-            with torch.cuda.device(device) if stream else nullcontext(), torch.cuda.stream(stream):
+            with beside_training:
                 save(state, storage_writer=writer, process_group=group, no_dist=group is None)
         except CheckpointException as error:
             raise next(iter(error.failures.values()))[0] from None  # the cause, not its wrapper
 
     return write
+
+
+def _own_stream(device: torch.device) -> AbstractContextManager[None]:
+    """A stream for another thread, so that training does not wait for copies to the host; it follows what is queued."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+
+    @contextmanager
+    def enter() -> Iterator[None]:
+        with torch.cuda.device(device), torch.cuda.stream(stream):  # a thread begins on the first GPU
+            yield
+
+    return enter()
 
 
 def _copy_on_gpu(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor] | None:

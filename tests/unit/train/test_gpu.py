@@ -166,7 +166,9 @@ def test_a_checkpoint_holds_what_the_tensors_were(tmp_path, monkeypatch, room):
     monkeypatch.setattr(shards, "ROOM", room)
     tensors = {"x": torch.randn(2**24, device="cuda"), "step": torch.tensor(3.0)}
     before = {name: tensor.clone() for name, tensor in tensors.items()}
+    allocated = torch.cuda.memory_allocated()
     write = shards.save_tensors(tmp_path / "saved", tensors, group=None)
+    assert (torch.cuda.memory_allocated() > allocated) is (room > 0)
     for tensor in tensors.values():
         tensor.zero_()
     write()
