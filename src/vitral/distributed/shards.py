@@ -27,7 +27,7 @@ from torch.futures import Future
 __all__ = ["load_tensors", "save_tensors", "tensor_sizes"]
 
 ROOM = 0.8
-"""A copy stays on the GPU if it and what was allocated at most before take less than this part of the free memory."""
+"""A copy stays on the GPU if it, and what training allocates beside it, take less than this part of what is free."""
 
 # expected: a run on one device saves without torch.distributed
 warnings.filterwarnings("ignore", "torch.distributed is disabled")
