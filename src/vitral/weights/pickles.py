@@ -80,7 +80,7 @@ def _follow(stream: Any) -> None:
     for count, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
         name = instruction.name
         if count > MAX_INSTRUCTIONS:
-            raise pickle.UnpicklingError(f"it has more than {MAX_INSTRUCTIONS:,} instructions: save the state dict alone")
+            raise pickle.UnpicklingError(f"it has over {MAX_INSTRUCTIONS:,} instructions: save the state dict alone")
         if name in PUTS or name == "MEMOIZE":
             number = len(numbered) if name == "MEMOIZE" else int(argument or 0)
             if number > MAX_INSTRUCTIONS:
