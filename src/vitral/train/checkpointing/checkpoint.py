@@ -77,7 +77,7 @@ class Checkpoints:
         self.world = world
         # a separate group, as files are written in the background while training uses the default group
         self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if world.size > 1 else None
-        self.writing: Future[None] | None = None
+        self.writing: _Background | None = None
         self.current: Path | None = None
         """The checkpoint that was loaded or saved last."""
 
@@ -102,7 +102,7 @@ class Checkpoints:
 
         write = shards.save_tensors(temporary, tensors, group=self.group)
         self.current = final
-        self.writing = _in_background(lambda: self._publish(write, temporary, final, metadata))
+        self.writing = _Background(lambda: self._publish(write, temporary, final, metadata))
 
     def wait(self) -> None:
         """Waits until the last checkpoint is on disk.
@@ -209,15 +209,24 @@ def _reason(error: Exception) -> str:
             return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _in_background(work: Callable[[], None]) -> Future[None]:
-    """Runs `work` in a daemon thread, which does not block the exit of the process."""
-    future: Future[None] = Future()
+class _Background:
+    """Work in a daemon thread, which does not block the exit of the process."""
 
-    def run() -> None:
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._future: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(work,), name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], None]) -> None:
         try:
-            future.set_result(work())
+            self._future.set_result(work())
         except BaseException as error:
-            future.set_exception(error)
+            self._future.set_exception(error)
 
-    threading.Thread(target=run, name="checkpoint", daemon=True).start()
-    return future
+    def result(self) -> None:
+        """Waits for the end of the work, and raises its exception.
+
+        The thread must have ended, too: it frees tensors last, and Python's exit meanwhile would abort the process.
+        """
+        self._thread.join()
+        self._future.result()

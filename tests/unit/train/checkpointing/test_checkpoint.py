@@ -4,6 +4,7 @@ import errno
 import json
 import random
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,11 @@ def test_values_out_of_range():
         CheckpointConfig(keep=0)
     with pytest.raises(ValueError, match="'often' is not a duration"):
         CheckpointConfig(every="often")
+
+
+def test_nothing_is_left_in_the_background_after_waiting(tmp_path: Path) -> None:
+    """Not even a thread that only frees its tensors: Python's exit meanwhile would abort the process."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    for step in range(50):
+        save(checkpoints, step)
+        assert "checkpoint" not in {thread.name for thread in threading.enumerate()}
