@@ -290,7 +290,7 @@ def _name(image: Item, number: int) -> str:
 def _trained(config: RunConfig, source: ItemSource, minutes: float | None) -> Any:
     """The model after all steps, with its card."""
     if minutes is not None:
-        budget = measure_budget(config, {"train": source, "test": source})
+        budget = measure_budget(config, {"train": source, "test": source}, minutes=minutes)
         config = replace(config, train=replace(config.train, steps=budget.steps(minutes)))
     config, _ = fit_targets(config.resolved(num_classes=len(source.classes)), source)
     check_memory(config)

@@ -106,7 +106,7 @@ def test_values_beyond_those_of_training_are_black_or_white(fitted: ViTClassifie
 
 
 def test_minutes_set_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitral.sklearn.measure_budget", lambda *_: type("Budget", (), {"steps": lambda *_: 2}))
+    monkeypatch.setattr("vitral.sklearn.measure_budget", lambda *_, **__: type("Budget", (), {"steps": lambda *_: 2}))
     assert tiny(epochs=None, minutes=1.0).fit(IMAGES[:40], CLASSES[:40]).predict(IMAGES[:2]).shape == (2,)
 
 

@@ -130,7 +130,7 @@ def fit_to_minutes(config: RunConfig, minutes: float | None, changes: Sequence[s
     for sentence in sentences:
         note(sentence)
     note(f"measuring how fast this machine trains on {survey(data).describe()}")
-    measured = measure_budget(config, data)
+    measured = measure_budget(config, data, minutes=minutes)
     budget = measured.limited(minutes)
     steps = budget.steps(minutes)
     for line in announcement(config, data, budget, steps=steps, minutes=minutes):

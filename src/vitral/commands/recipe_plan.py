@@ -117,7 +117,7 @@ def plan_here(config: RunConfig, data: Mapping[str, Source], minutes: float | No
     if needed <= free:
         note(f"measuring how fast {device} trains")
         with PowerMeter(device) as meter, MemoryGrowth(device) as growth:
-            budget = measure_budget(config, data)
+            budget = measure_budget(config, data, minutes=minutes or 0.0)
         if minutes is not None:
             budget = budget.limited(minutes)
             steps = budget.steps(minutes)

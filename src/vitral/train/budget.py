@@ -29,8 +29,11 @@ __all__ = ["MAX_EPOCHS", "Budget", "measure_budget"]
 WARM_UP = 3
 """Steps that are not timed: they start the readers and allocate memory."""
 
-SECONDS, MAX_STEPS = 10.0, 100
+SECONDS, MAX_STEPS = 10.0, 300
 """Timing ends after these seconds, or this number of steps."""
+
+MEASURING, MAX_SECONDS = 1 / 20, 60.0
+"""Fraction of a run's time for which its steps are timed, if that is longer, and at most: a machine's speed varies."""
 
 EVALUATED = (64, 512)
 """Images of the two evaluations that are timed: what the first takes more than its images is for starting readers."""
@@ -109,12 +112,13 @@ class ReadingCost:
         return self.start + self.image * images
 
 
-def measure_budget(config: RunConfig, data: Mapping[str, Source]) -> Budget:
-    """Measures a few steps and a small evaluation of a run, which they do not influence.
+def measure_budget(config: RunConfig, data: Mapping[str, Source], *, minutes: float = 0.0) -> Budget:
+    """Measures some steps and a small evaluation of a run, which they do not influence.
 
     Args:
         config: with an interval of evaluations in percent, or any other, of which the recipe's length decides.
         data: images of each split.
+        minutes: the time that the run may take; more steps of a long run are timed.
 
     Raises:
         UserError: an image cannot be read, memory runs out, or no configuration fits the data.
@@ -125,7 +129,7 @@ def measure_budget(config: RunConfig, data: Mapping[str, Source]) -> Budget:
     with translate_resource_errors(config.train):
         session = Session(config, classes=data["train"].classes)
         session.initialise()
-        step = _time_steps(session, data["train"])
+        step = _time_steps(session, data["train"], seconds=max(SECONDS, min(60 * minutes * MEASURING, MAX_SECONDS)))
         cost = _time_evaluation(session, data)
         saving = _time_saving(session)
     running, final = running_split(data), final_split(data)
@@ -147,13 +151,14 @@ def measure_budget(config: RunConfig, data: Mapping[str, Source]) -> Budget:
     )
 
 
-def _time_steps(session: Session, source: Source) -> float:
-    """Seconds of a step, the mean over the image sizes of the run."""
+def _time_steps(session: Session, source: Source, *, seconds: float) -> float:
+    """Seconds of a step, the mean over the image sizes of the run, each of which is timed for so many seconds."""
     plan = Plan.of(session.config, samples=len(source))
-    return sum(len(stage.steps) * _time_stage(session, source, stage) for stage in plan.stages) / plan.total
+    times = [(len(stage.steps), _time_stage(session, source, stage, most=seconds)) for stage in plan.stages]
+    return sum(steps * time for steps, time in times) / plan.total
 
 
-def _time_stage(session: Session, source: Source, stage: Stage) -> float:
+def _time_stage(session: Session, source: Source, stage: Stage, *, most: float) -> float:
     """Seconds of a step with images of one size."""
     first = session.step
     many = replace(session.config, train=replace(session.config.train, steps=first + WARM_UP + MAX_STEPS))
@@ -167,7 +172,7 @@ def _time_stage(session: Session, source: Source, stage: Stage) -> float:
                 start = time.perf_counter()
                 continue
             seconds, taken = time.perf_counter() - start, step.number - first - WARM_UP
-            if seconds > SECONDS:
+            if seconds > most:
                 break
     finally:
         steps.close()

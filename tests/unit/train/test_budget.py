@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -93,15 +93,22 @@ class Machine:
     """A machine with a clock of its own, on which everything that a run does takes as long as it is said to."""
 
     def __init__(self, *, step: float, start: float, image: float, save: float) -> None:
-        self.now, self.loaded = 0.0, False
+        self.now, self.trained, self.loaded = 0.0, 0.0, False
         self.step, self.start, self.image, self.save = step, start, image, save
+
+    def replace(self, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lets a module run on this machine."""
+        monkeypatch.setattr(module, "time", self)
+        for name in ("train_steps", "evaluate_split"):
+            monkeypatch.setattr(module, name, getattr(self, name))
+        monkeypatch.setattr(module, "Checkpoints", self.checkpoints)
 
     def perf_counter(self) -> float:
         return self.now
 
     def train_steps(self, session: object, source: Source, plan: Plan) -> Iterator[SimpleNamespace]:
         for number in range(1, plan.total + 1):
-            self.now += self.step
+            self.now, self.trained = self.now + self.step, self.trained + self.step
             yield SimpleNamespace(number=number, metrics={"loss": torch.zeros(())})
 
     def evaluate_split(self, session: object, data: dict[str, Source], split: str) -> None:
@@ -133,6 +140,15 @@ class Machine:
         return self.now - start
 
 
+@pytest.mark.parametrize(("minutes", "seconds"), [(1.0, 10.0), (10.0, 30.0), (60.0, 60.0)])
+def test_a_longer_run_is_measured_for_longer(monkeypatch, minutes, seconds):
+    machine = Machine(step=0.5, start=0.0, image=0.0, save=0.0)
+    machine.replace(budget, monkeypatch)
+    config = tiny_run()
+    measure_budget(config, open_data(config.data), minutes=minutes)
+    assert machine.trained == pytest.approx(budget.WARM_UP * machine.step + seconds, abs=2 * machine.step)
+
+
 @pytest.mark.parametrize("val_fraction", [None, 0.2])
 @pytest.mark.parametrize("finish", [2.0, 8.0])
 @pytest.mark.parametrize("minutes", [2.0, 10.0])
@@ -147,10 +163,7 @@ class Machine:
 def test_the_announced_time_is_the_time_taken(monkeypatch, costs, minutes, finish, val_fraction):
     """By a fake clock: everything that a run does is announced, and fills the minutes unless 300 epochs are enough."""
     machine = Machine(**costs)
-    monkeypatch.setattr(budget, "time", machine)
-    monkeypatch.setattr(budget, "train_steps", machine.train_steps)
-    monkeypatch.setattr(budget, "evaluate_split", machine.evaluate_split)
-    monkeypatch.setattr(budget, "Checkpoints", machine.checkpoints)
+    machine.replace(budget, monkeypatch)
     monkeypatch.setattr(budget, "SOURCES", ("digits",))
     monkeypatch.setattr(budget, "choose_cached", lambda _: None)
     config = tiny_run()
@@ -158,7 +171,7 @@ def test_the_announced_time_is_the_time_taken(monkeypatch, costs, minutes, finis
     data_config = replace(config.data, val_fraction=val_fraction)
     config = replace(config, train=train, data=data_config, checkpoint=replace(config.checkpoint, every="5min"))
     data = open_data(config.data)
-    measured = measure_budget(config, data)
+    measured = measure_budget(config, data, minutes=minutes)
     found = measured.limited(minutes)
     if found.evaluations < measured.evaluations:
         config = replace(config, train=replace(train, evaluate=f"{math.ceil(100 / (found.evaluations + 1))}percent"))
