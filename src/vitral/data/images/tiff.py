@@ -40,7 +40,7 @@ LAYOUT = frozenset((BITS, SAMPLES, ROWS, PLANAR, *WIDTHS, *HEIGHTS))
 """Tags that decide what memory decoding takes."""
 FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 5: "complex integers", 6: "complex numbers"}
 """Values of the tag SampleFormat."""
-WHITE_IS_ZERO, RGB, YCBCR, CFA, LINEAR_RAW = 0, 2, 6, 32803, 34892
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, YCBCR, CFA, LINEAR_RAW = 0, 1, 2, 6, 32803, 34892
 """Values of PHOTOMETRIC."""
 SIGNED, SEPARATE, UNCOMPRESSED = 2, 2, 1
 """Values of SAMPLE_FORMAT, PLANAR and COMPRESSION."""
@@ -156,14 +156,15 @@ def check_directory(stream: BytesIO | BufferedReader, start: int, tags: Tags) ->
 def is_decoded_wrongly(tags: Tags) -> bool:
     """Whether Pillow gives other pixels than the file holds, or none.
 
-    It reads planes of more than 8 bits as if they were interleaved, planes of most kinds with alpha not at all, YCbCr
-    only where it is compressed, only the high bytes of colours that do not use all of 16 bits, some big-endian values
-    as little-endian if compressed, and only the first plane of a volume.
+    It reads planes of more than 8 bits as if they were interleaved, planes of most kinds with alpha not at all, of grey
+    planes and of a volume only the first, YCbCr only where it is compressed, only the high bytes of colours that do not
+    use all of 16 bits, and some big-endian values as little-endian if compressed.
     """
     bits, compression = _first(tags, BITS, 1), _first(tags, COMPRESSION, 1)
     big_endian = getattr(tags, "prefix", b"") == b"MM" and compression != UNCOMPRESSED
     swapped = big_endian and (bits > 16 or (bits == 16 and _first(tags, SAMPLE_FORMAT, 1) == SIGNED))
-    unread = bits > 8 or _has_unread_alpha(tags)
+    grey = _first(tags, PHOTOMETRIC, 1) in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+    unread = bits > 8 or grey or _has_unread_alpha(tags)
     planes = _first(tags, PLANAR, 1) == SEPARATE and _first(tags, SAMPLES, 1) > 1 and unread
     ycbcr = _first(tags, PHOTOMETRIC, 1) == YCBCR and compression == UNCOMPRESSED
     narrow = _first(tags, SAMPLES, 1) > 1 and _declared_white(tags) is not None

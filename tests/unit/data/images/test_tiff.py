@@ -228,6 +228,18 @@ def test_a_volume_is_not_its_first_plane() -> None:
         read(content)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_several_grey_bands_are_not_their_first(planar: str, compression: str | None) -> None:
+    """Two are no picture; three are red, green and blue, however they are stored."""
+    options = dict(photometric="minisblack", planarconfig=planar, compression=compression)
+    values = COLOUR if planar == "contig" else np.moveaxis(COLOUR, 2, 0)
+    assert np.array_equal(read(encoded(values, extrasamples=(0, 0), **options)), COLOUR)
+    two = COLOUR[:, :, :2] if planar == "contig" else values[:2]
+    with pytest.raises(UnreadableImage, match=r"2 bands of 8-bit unsigned integers.*, which is no picture"):
+        read(encoded(two, extrasamples=(0,), **options))
+
+
 def test_an_opened_file_that_pillow_reads_wrongly_is_refused() -> None:
     content = encoded(np.moveaxis(COLOUR, 2, 0).astype(np.uint16) * 257, photometric="rgb", planarconfig="separate")
     with Image.open(BytesIO(content)) as image, pytest.raises(UnreadableImage, match="give the file's path instead"):
