@@ -1,14 +1,21 @@
 """Decodes the pixels of an opened image with fewer copies than Pillow makes."""
 
-import mmap
 from typing import Any
 
 from PIL import Image
 
-from vitral.data.images.strips import PIXELS, SHARED
+from vitral.data.images.plain import orientation
+from vitral.data.images.strips import MAPPED, PIXELS, MappedPixels, keeps_size
 
-__all__ = ["load_pixels"]
+__all__ = ["is_turned_by_strips", "load_pixels"]
 
+TURNED = 2**22
+"""Pixels from which turning an image takes less memory, which is slower for small ones."""
+
+MODES = {"RGB": ("RGB",), "CMYK": ("CMYK", "RGBX")}
+"""Modes of mapped pixels: as the file has them, and as `strips.convert` overwrites them."""
+
+JPEGS = ("JPEG", "MPO")
 FRAMES = ("AVIF", "WEBP")
 """Formats whose decoders keep their own copies of a frame that they have given."""
 
@@ -16,16 +23,20 @@ FRAMES = ("AVIF", "WEBP")
 def load_pixels(image: Image.Image) -> None:
     """Decodes an image that is not loaded yet, of an animation its first frame.
 
-    Large images of mode CMYK get memory that `strips.convert` overwrites with RGB.
+    Large images of mode CMYK, and JPEGs that are turned, get memory that `strips` overwrites or gives back.
     """
     if image.format in FRAMES:
         image._decoder = _LastFrame(image._decoder)  # pyright: ignore[reportAttributeAccessIssue]
-    if image.mode == "CMYK" and image.width * image.height > PIXELS:
-        size = 4 * image.width * image.height
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # not shared with a fork
-        views = [Image.core.map_buffer(memory, image.size, "raw", 0, (mode, 0, 1)) for mode in ("CMYK", "RGBX")]
-        image.im, image.info[SHARED] = views[0], views
+    if is_turned_by_strips(image) or (image.mode == "CMYK" and image.width * image.height > PIXELS):
+        mapped = MappedPixels.of(image.size, *MODES[image.mode])
+        image.im, image.info[MAPPED] = mapped.views[0], mapped
     image.load()
+
+
+def is_turned_by_strips(image: Image.Image) -> bool:
+    """Whether an opened image is turned upright without a second copy in memory."""
+    large = image.width * image.height > TURNED
+    return large and image.format in JPEGS and image.mode in MODES and not keeps_size(orientation(image))
 
 
 class _LastFrame:

@@ -17,13 +17,14 @@ import pillow_jxl.JpegXLImagePlugin  # noqa: F401 - registers itself
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile
 
 import vitral
 from photographs import png_header
 from vitral.data.images import formats
-from vitral.data.images.decode import IMAGE_SUFFIXES, UnreadableImage, read_image, read_range
+from vitral.data.images.decode import IMAGE_SUFFIXES, MODES, UnreadableImage, read_image, read_range
+from vitral.data.images.strips import PIXELS
 
 LISTED = "JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, AVIF, JPEG 2000, HEIC or JPEG XL"
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -125,6 +126,23 @@ def test_orientation_of_a_jpeg(orientation):
     image = read_image(encoded(stored, "JPEG", quality=95, exif=exif), channels=1)
     assert image.size == (48, 32)
     assert np.abs(array(image)[8::16, 8::16] - array(UPRIGHT)).max() <= 4
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("orientation", STORED_AS)
+def test_orientation_of_a_large_jpeg(orientation, mode, channels, monkeypatch):
+    """It is turned a few rows at a time, which leave the memory as soon as they are turned."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    noise = np.random.default_rng(0).integers(0, 256, (97, 68, 4), np.uint8)
+    picture = Image.fromarray(noise, "CMYK").resize((680, 970)).convert(mode)
+    content = encoded(picture, "JPEG", exif=exif)
+    wanted = ImageOps.exif_transpose(Image.open(BytesIO(content))).convert("RGB").convert(MODES[channels])
+    monkeypatch.setattr("vitral.data.images.loading.TURNED", 0)
+    for piece in (PIXELS, 4096):
+        monkeypatch.setattr("vitral.data.images.strips.PIXELS", piece)
+        assert read_image(content, channels=channels).tobytes() == wanted.tobytes()
 
 
 def test_orientation_is_applied_once():

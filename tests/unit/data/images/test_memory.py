@@ -249,6 +249,10 @@ def hostile(folder: Path) -> list[Path]:
     tifffile.imwrite(folder / "rgb16.tif", np.zeros((*square, 3), np.uint16), compression="zlib", photometric="rgb")
     Image.new("P", square).save(folder / "palette.gif", transparency=0)
     Image.new("CMYK", square).save(folder / "cmyk.jpg")
+    quarter = Image.Exif()
+    quarter[ExifTags.Base.Orientation] = 6
+    for mode in ("RGB", "CMYK"):
+        Image.new(mode, square).save(folder / f"turned-{mode}.jpg", exif=quarter)
     return sorted(folder.iterdir())
 
 
