@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from vitral.errors import UserError
-from vitral.weights.pretrained import find_pretrained
+from vitral.weights.pretrained import find_pretrained, list_pretrained
 
 __all__ = ["HUB_PREFIX", "check_address", "is_hub_name", "to_address"]
 
@@ -44,6 +44,11 @@ def check_address(model: str | Path) -> None:
         raise UserError(f"{name} does not exist here: if it is on the Hub, name it {HUB_PREFIX}{other[1]}")
     if re.match(r"[a-z][a-z0-9+.-]+://", name):
         raise UserError(f"{name} is a web address: download the file, and name the copy")
+    if (checkpoint := next((other for other in list_pretrained() if other.startswith(f"{name}@")), None)) is not None:
+        raise UserError(
+            f"{name} is a model without weights: name a checkpoint such as {checkpoint} "
+            "(vitral models --pretrained lists them)"
+        )
     if is_hub_name(name) and not name.startswith("runs/"):
         raise UserError(f"{name} does not exist here; is it on the Hub? name it {HUB_PREFIX}{name}")
     raise UserError(f"{name} does not exist: give the folder of a trained model, such as runs/digits")

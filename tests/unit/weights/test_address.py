@@ -18,6 +18,7 @@ from vitral.weights.load import load
         ("https://huggingface.co/a/b/tree/main", "name the model hf-hub:a/b"),
         ("huggingface.co/a/b/resolve/v2/model.safetensors", "name the model hf-hub:a/b@v2"),
         ("https://hf.co/a/b?x=1", "name the model hf-hub:a/b"),
+        ("ViT-S/16", "is a model without weights: name a checkpoint such as ViT-S/16@"),
         ("hf-hub:nope", "hf-hub:nope names no owner: write hf-hub:OWNER/nope"),
         ("hf-hub:", "write hf-hub:OWNER/NAME"),
         ("hf://a/b", "name it hf-hub:a/b"),
