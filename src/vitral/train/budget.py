@@ -129,7 +129,7 @@ def measure_budget(config: RunConfig, data: Mapping[str, Source], *, minutes: fl
     with translate_resource_errors(config.train):
         session = Session(config, classes=data["train"].classes)
         session.initialise()
-        step = _time_steps(session, data["train"], seconds=max(SECONDS, min(60 * minutes * MEASURING, MAX_SECONDS)))
+        step = _time_steps(session, data["train"], seconds=min(60 * minutes * MEASURING, MAX_SECONDS))
         cost = _time_evaluation(session, data)
         saving = _time_saving(session)
     running, final = running_split(data), final_split(data)
@@ -152,9 +152,10 @@ def measure_budget(config: RunConfig, data: Mapping[str, Source], *, minutes: fl
 
 
 def _time_steps(session: Session, source: Source, *, seconds: float) -> float:
-    """Seconds of a step, the mean over the image sizes of the run, each of which is timed for so many seconds."""
+    """Seconds of a step, the mean over the image sizes of the run, which share so many seconds, if each has enough."""
     plan = Plan.of(session.config, samples=len(source))
-    times = [(len(stage.steps), _time_stage(session, source, stage, most=seconds)) for stage in plan.stages]
+    most = max(SECONDS, seconds / len(plan.stages))
+    times = [(len(stage.steps), _time_stage(session, source, stage, most=most)) for stage in plan.stages]
     return sum(steps * time for steps, time in times) / plan.total
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from vitral.data.images import tiff
 from vitral.data.images.loading import is_turned_by_strips
 from vitral.data.images.plain import orientation
-from vitral.data.images.strips import keeps_size
+from vitral.data.images.strips import BYTES, keeps_size
 
 __all__ = ["decoding_cost", "tiff_cost", "unopened_cost"]
 
@@ -45,8 +45,8 @@ def decoding_cost(image: Image.Image, *, deep: bool = False, coefficients: int =
         return pixels * (PLAIN + max(DECODERS.values())) + held
     stored = MODES.get(image.mode, 4)
     in_place = image.mode in IN_PLACE and (image.format != "PNG" and keeps_size(orientation(image)))
-    if is_turned_by_strips(image):
-        in_place, held = True, held + min(mmap.PAGESIZE * image.width, 4 * pixels)
+    if is_turned_by_strips(image):  # each upright row begins one page more than leave the memory
+        in_place, held = True, held + min(mmap.PAGESIZE * image.width, BYTES * pixels)
     each = PLAIN + (0 if in_place else stored) + DECODERS.get(image.format or "", 0) + deep * DEEP_PNG
     return pixels * each + held
 

@@ -22,7 +22,7 @@ from vitral.data.images.formats import (
 )
 from vitral.data.images.jpeg_header import JpegHeader
 from vitral.data.images.limits import check_size, max_pixels
-from vitral.data.images.loading import load_pixels
+from vitral.data.images.loading import JPEGS, load_pixels
 from vitral.data.images.memory import held_by, hold, reserve
 from vitral.data.images.plain import MODES, orientation, to_plain
 from vitral.data.images.tiff_bands import read_picture
@@ -150,7 +150,7 @@ def open_image(stream: Stream, *, formats: tuple[str, ...] | None = None, name: 
         if (other := foreign_format(stream.read(HEADER_BYTES))) is not None:
             raise NotRead(f"it is {other}") from None
         raise
-    if image.format in ("JPEG", "MPO"):
+    if image.format in JPEGS:
         _reduce(image, limit)
     check_size(*image.size)
     if image.format == "TIFF":
@@ -167,7 +167,7 @@ def open_image(stream: Stream, *, formats: tuple[str, ...] | None = None, name: 
 
 def _coefficients(image: Image.Image, stream: Stream, start: int) -> int:
     """Bytes of a JPEG's coefficients that libjpeg keeps, unless the image is small."""
-    if image.format not in ("JPEG", "MPO") or image.width * image.height < LARGE:
+    if image.format not in JPEGS or image.width * image.height < LARGE:
         return 0
     stream.seek(start)
     header = JpegHeader.read(stream.read())

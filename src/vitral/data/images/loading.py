@@ -7,7 +7,7 @@ from PIL import Image
 from vitral.data.images.plain import orientation
 from vitral.data.images.strips import MAPPED, PIXELS, MappedPixels, keeps_size
 
-__all__ = ["is_turned_by_strips", "load_pixels"]
+__all__ = ["JPEGS", "is_turned_by_strips", "load_pixels"]
 
 TURNED = 2**22
 """Pixels from which turning an image takes less memory, which is slower for small ones."""
@@ -16,6 +16,7 @@ MODES = {"RGB": ("RGB",), "CMYK": ("CMYK", "RGBX")}
 """Modes of mapped pixels: as the file has them, and as `strips.convert` overwrites them."""
 
 JPEGS = ("JPEG", "MPO")
+"""Pillow's names of JPEGs; the second has several images."""
 FRAMES = ("AVIF", "WEBP")
 """Formats whose decoders keep their own copies of a frame that they have given."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["MAPPED", "PIXELS", "MappedPixels", "convert", "keeps_size", "relabel", "turn"]
+__all__ = ["BYTES", "MAPPED", "PIXELS", "MappedPixels", "convert", "keeps_size", "relabel", "turn"]
 
 PIXELS = 2**18
 """Pixels that are changed at a time."""

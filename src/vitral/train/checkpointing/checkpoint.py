@@ -9,7 +9,6 @@ import shutil
 import threading
 import zlib
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -213,15 +212,15 @@ class _Background:
     """Work in a daemon thread, which does not block the exit of the process."""
 
     def __init__(self, work: Callable[[], None]) -> None:
-        self._future: Future[None] = Future()
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(work,), name="checkpoint", daemon=True)
         self._thread.start()
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
-            self._future.set_result(work())
+            work()
         except BaseException as error:
-            self._future.set_exception(error)
+            self._error = error
 
     def result(self) -> None:
         """Waits for the end of the work, and raises its exception.
@@ -229,4 +228,5 @@ class _Background:
         The thread must have ended, too: it frees tensors last, and Python's exit meanwhile would abort the process.
         """
         self._thread.join()
-        self._future.result()
+        if self._error is not None:
+            raise self._error
