@@ -110,7 +110,7 @@ def plan_study(
         hours=hours,
         memory=memory,
         data=", ".join(dict.fromkeys(_describe_data(run.config) for run in runs if run.trains)) or "none",
-        machine=f"this machine, {cores} cores" if size == "mini" else f"one {DEVICES[DEVICE].name}",
+        machine=f"this machine, {cores} cores, with --jobs {jobs}" if size == "mini" else f"one {DEVICES[DEVICE].name}",
     )
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -120,16 +121,21 @@ def _in_parallel(runs: Sequence[PlannedRun], jobs: int) -> Iterator[tuple[Planne
     """As `_in_turn` in several processes; a run waits for the one that it starts from."""
     threads = max((os.cpu_count() or 1) // jobs, 1)
     context = multiprocessing.get_context("spawn")
-    starting = {run.start.key for run in runs if run.start}
+    keys = {run.key for run in runs}
+    after: defaultdict[str | None, list[PlannedRun]] = defaultdict(list)
+    for run in runs:
+        after[run.start.key if run.start and run.start.key in keys else None].append(run)
+    pending: dict[Future[RunResult], PlannedRun] = {}
     with (
         Interrupts() as interrupts,
         ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,)) as pool,
     ):
         try:
-            first = [run for run in runs if run.key in starting]
-            for wave in (first, [run for run in runs if run.key not in starting]):
-                pending = {pool.submit(train_run, run): run for run in wave}
-                yield from _as_completed(pending, interrupts)
+            pending.update({pool.submit(train_run, run): run for run in after[None]})
+            for future in _as_completed(pending, interrupts):
+                run, result = pending.pop(future), future.result()
+                pending.update({pool.submit(train_run, next_run): next_run for next_run in after[run.key]})
+                yield run, result
         except BrokenProcessPool:
             raise UserError(
                 "a process of the study was killed, perhaps for want of memory: run the same command again to resume "
@@ -139,18 +145,15 @@ def _in_parallel(runs: Sequence[PlannedRun], jobs: int) -> Iterator[tuple[Planne
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _as_completed(
-    pending: dict[Future[RunResult], PlannedRun], interrupts: Interrupts
-) -> Iterator[tuple[PlannedRun, RunResult]]:
-    """Yields results as they come. A signal to this process goes on to all others, which save and stop."""
-    while pending:
-        done, _ = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+def _as_completed(pending: Iterable[Future[RunResult]], interrupts: Interrupts) -> Iterator[Future[RunResult]]:
+    """Yields what is done, until nothing is pending. A signal goes on to all processes, which save and stop."""
+    while futures := list(pending):
+        done, _ = wait(futures, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         if interrupts.signum is not None:
             for process in multiprocessing.active_children():
                 process.terminate()
             raise Interrupted(interrupts.signum)
-        for future in done:
-            yield pending.pop(future), future.result()
+        yield from done
 
 
 def _begin_worker(threads: int) -> None:

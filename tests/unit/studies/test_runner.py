@@ -1,21 +1,25 @@
 """Runs of studies: trained once, resumed, shared; the same in one process and in two."""
 
+import threading
 from collections.abc import Callable
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import vitral.studies.runner
 import vitral.studies.runs
 from tiny import tiny_run
 from vitral.data.config import DataConfig
+from vitral.files import write_json
 from vitral.runs.reporter import Diverged
 from vitral.runs.run import Run
 from vitral.studies.planning import plan_study
 from vitral.studies.runner import RUNS, run_arms
-from vitral.studies.runs import RESULT, RunResult, plan_runs
+from vitral.studies.runs import RESULT, PlannedRun, RunResult, plan_runs
 from vitral.studies.study import FEW_SHOT, TOP1, Arm, Study
 from vitral.train.config import ModelSetup, RunConfig
 
@@ -115,6 +119,28 @@ def test_a_run_that_diverges_is_reported_and_not_repeated(tmp_path: Path, monkey
     assert [(result.metrics, result.failure) for result in found["rate 0.1"]] == [({}, "the loss is not finite")] * 2
     monkeypatch.undo()
     assert run(arms(0.1), tmp_path) == found
+
+
+def test_a_run_starts_when_its_own_model_is_trained_though_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = threading.Event()
+
+    def train(run: PlannedRun) -> RunResult:
+        if run.label == "tuned, seed 0":
+            tuned.set()
+        elif run.label == "pre-training, seed 1":
+            assert tuned.wait(60), "the run of seed 0 waits for the model of seed 1"
+        result = RunResult(metrics={TOP1: 0.5}, seconds=1.0)
+        run.folder.mkdir()
+        write_json(run.folder / RESULT, asdict(result))
+        return result
+
+    monkeypatch.setattr(vitral.studies.runner, "ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(jobs))
+    monkeypatch.setattr(vitral.studies.runner, "train_run", train)
+    start = digits()
+    found = run([Arm(name="tuned", config=start, start=arms(0.1)[0].config)], tmp_path, jobs=2)
+    assert [result.metrics for result in found["tuned"]] == [{TOP1: 0.5}] * 2
 
 
 @pytest.mark.slow
