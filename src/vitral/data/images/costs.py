@@ -18,7 +18,7 @@ MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 """Bytes a pixel in Pillow's memory; of other modes, 4."""
 
 IN_PLACE = ("RGB", "RGBA", "LA", "CMYK", "I", "F")
-"""Modes of 4 bytes that become RGB where they are, or grey first. Orientations are known, but of a PNG only later."""
+"""Modes of 4 bytes that become RGB where they are, or grey first. The orientation of a PNG may be known only later."""
 
 PLAIN = 5
 """Bytes a pixel of the result, with some rows that are changed."""
@@ -39,8 +39,9 @@ def decoding_cost(image: Image.Image, *, deep: bool = False, coefficients: int =
         coefficients: bytes of those of a JPEG that libjpeg keeps until it has read them all.
     """
     pixels, held = image.width * image.height, coefficients
-    if image.format == "TIFF":
-        held += tiff.part_bytes(getattr(image, "tag_v2", {}))
+    tags: tiff.Tags = getattr(image, "tag_v2", {})
+    if image.format == "TIFF" and tiff.is_compressed(tags):
+        held += tiff.part_bytes(tags)
     if pixels <= SMALL:
         return pixels * (PLAIN + max(DECODERS.values())) + held
     stored = MODES.get(image.mode, 4)
@@ -57,6 +58,6 @@ def unopened_cost(width: int, height: int) -> int:
 
 
 def tiff_cost(tags: tiff.Tags) -> int:
-    """Bytes for a TIFF that tifffile reads: its values, decompressed and put in place, and then the picture."""
-    width, height, bands, size = tiff.dimensions(tags)
-    return width * height * (2 * bands * size + PLAIN)
+    """Bytes for a TIFF that tifffile reads: the picture, and a tile or strip as it is stored, decoded, and changed."""
+    width, height, _, _ = tiff.dimensions(tags)
+    return width * height * PLAIN + 3 * tiff.part_bytes(tags)

@@ -1,6 +1,7 @@
 """What an image file says of itself: for reports on data."""
 
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vitral.data.images import tiff
 from vitral.data.images.colour import profile_name
 from vitral.data.images.decode import decoding, has_frames, open_image, orientation
 from vitral.data.images.formats import format_names
+from vitral.data.images.values import extremes
 
 __all__ = ["ImageFacts", "read_facts"]
 
@@ -82,7 +84,7 @@ def _bits(image: Image.Image) -> int | None:
     if narrow or not (image.mode.startswith("I;16") or (image.mode in ("RGB", "RGBA") and ";16" in rawmode)):
         return None
     values = np.asarray(image)
-    if image.format == "TIFF" and tiff.white_level(getattr(image, "tag_v2", {}), values) is not None:
+    if image.format == "TIFF" and tiff.white_level(getattr(image, "tag_v2", {}), partial(extremes, values)) is not None:
         return None
     # of colours, Pillow gives the upper byte of each value
     largest = int(values.max()) if values.ndim == 2 else int(values[:, :, :3].max()) * 256 + 255

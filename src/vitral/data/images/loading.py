@@ -2,21 +2,20 @@
 
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vitral.data.images.plain import orientation
-from vitral.data.images.strips import MAPPED, PIXELS, MappedPixels, keeps_size
+from vitral.data.images.strips import PIXELS, VIEWS, MappedPixels, keeps_size
 
 __all__ = ["JPEGS", "is_turned_by_strips", "load_pixels"]
 
 TURNED = 2**22
 """Pixels from which turning an image takes less memory, which is slower for small ones."""
 
-MODES = {"RGB": ("RGB",), "CMYK": ("CMYK", "RGBX")}
-"""Modes of mapped pixels: as the file has them, and as `strips.convert` overwrites them."""
-
 JPEGS = ("JPEG", "MPO")
 """Pillow's names of JPEGs; the second has several images."""
+UPRIGHT = (*JPEGS, "PNG", "TIFF")
+"""Formats that are turned by strips."""
 FRAMES = ("AVIF", "WEBP")
 """Formats whose decoders keep their own copies of a frame that they have given."""
 
@@ -24,20 +23,40 @@ FRAMES = ("AVIF", "WEBP")
 def load_pixels(image: Image.Image) -> None:
     """Decodes an image that is not loaded yet, of an animation its first frame.
 
-    Large images of mode CMYK, and JPEGs that are turned, get memory that `strips` overwrites or gives back.
+    Large images of mode CMYK, and those that are turned, get memory that `strips` overwrites or gives back.
     """
     if image.format in FRAMES:
         image._decoder = _LastFrame(image._decoder)  # pyright: ignore[reportAttributeAccessIssue]
-    if is_turned_by_strips(image) or (image.mode == "CMYK" and image.width * image.height > PIXELS):
-        mapped = MappedPixels.of(image.size, *MODES[image.mode])
-        image.im, image.info[MAPPED] = mapped.views[0], mapped
+    if not is_turned_by_strips(image):
+        if image.mode == "CMYK" and image.width * image.height > PIXELS and not _is_loaded(image):
+            _map(image)
+        image.load()
+        return
+    _map(image)
+    exif = image.getexif()
+    turned = exif.pop(ExifTags.Base.Orientation)  # Pillow would turn a TIFF itself, with a copy
     image.load()
+    image._size, exif[ExifTags.Base.Orientation] = image.im.size, turned
 
 
 def is_turned_by_strips(image: Image.Image) -> bool:
     """Whether an opened image is turned upright without a second copy in memory."""
-    large = image.width * image.height > TURNED
-    return large and image.format in JPEGS and image.mode in MODES and not keeps_size(orientation(image))
+    if image.width * image.height <= TURNED or image.format not in UPRIGHT or image.mode not in VIEWS:
+        return False
+    if _is_loaded(image):
+        return False
+    # Pillow would decode a PNG to look for EXIF after its pixels
+    return (image.format != "PNG" or "exif" in image.info) and not keeps_size(orientation(image))
+
+
+def _map(image: Image.Image) -> None:
+    size = getattr(image, "_tile_size", image.size)  # of a TIFF as it is stored; the other one is upright
+    MappedPixels.of(size, image.mode).hold(image)
+
+
+def _is_loaded(image: Image.Image) -> bool:
+    """Whether an image has its pixels, as those that Vitral decodes itself have."""
+    return not getattr(image, "tile", None)
 
 
 class _LastFrame:

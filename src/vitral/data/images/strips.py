@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["BYTES", "MAPPED", "PIXELS", "MappedPixels", "convert", "keeps_size", "relabel", "turn"]
+__all__ = ["BYTES", "PIXELS", "VIEWS", "MappedPixels", "convert", "keeps_size", "relabel", "turn"]
 
 PIXELS = 2**18
 """Pixels that are changed at a time."""
@@ -21,6 +21,9 @@ IN_PLACE = ("RGB", "RGBA")
 
 MAPPED = "vitral_mapped"
 """Field of an image's `info`: its `MappedPixels`."""
+
+VIEWS = {"RGB": ("RGB",), "RGBA": ("RGBA",), "CMYK": ("CMYK", "RGBX")}
+"""Modes of mapped pixels: as a file has them, and as `convert` overwrites them."""
 
 Transpose = Image.Transpose
 
@@ -45,19 +48,29 @@ class MappedPixels:
     """All of it as Pillow's pixels, of one mode each."""
 
     @classmethod
-    def of(cls, size: tuple[int, int], *modes: str) -> "MappedPixels":
-        """Memory for an image of some width and height, and modes of 4 bytes a pixel; unwritten pages take none."""
+    def of(cls, size: tuple[int, int], mode: str) -> "MappedPixels":
+        """Memory for an image of some width and height, and a mode of `VIEWS`; unwritten pages take none."""
         # not shared with a fork
         memory = mmap.mmap(-1, BYTES * size[0] * size[1], flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with suppress(AttributeError, OSError):  # where pages are always small, there is no such advice
             memory.madvise(mmap.MADV_NOHUGEPAGE)
-        return cls(memory, tuple(Image.core.map_buffer(memory, size, "raw", 0, (mode, 0, 1)) for mode in modes))
+        return cls(memory, tuple(Image.core.map_buffer(memory, size, "raw", 0, (view, 0, 1)) for view in VIEWS[mode]))
 
     @classmethod
     def of_image(cls, image: Image.Image) -> "MappedPixels | None":
         """The memory that holds an image's pixels; None: Pillow's own does."""
         mapped = image.info.get(MAPPED)
         return mapped if mapped is not None and any(view is image.im for view in mapped.views) else None
+
+    def hold(self, image: Image.Image) -> None:
+        """Makes this the memory of an image that is not loaded yet."""
+        image.im, image.info[MAPPED] = self.views[0], self
+
+    def image(self) -> Image.Image:
+        """An image of this memory."""
+        image = Image.Image()._new(self.views[0])
+        image.info[MAPPED] = self
+        return image
 
     def release(self, start: int, end: int) -> int:
         """Gives the pages back that lie between two bytes, of which the first begins a page; returns where they end."""

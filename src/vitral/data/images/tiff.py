@@ -2,7 +2,8 @@
 
 import ctypes
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from io import BufferedReader, BytesIO
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "check_directory",
     "correct_values",
     "dimensions",
+    "is_compressed",
     "is_decoded_wrongly",
     "kind",
     "part_bytes",
@@ -112,10 +114,13 @@ def dimensions(tags: Tags) -> tuple[int, int, int, int]:
     return width, height, _first(tags, SAMPLES, 1), -(-_first(tags, BITS, 1) // 8)
 
 
+def is_compressed(tags: Tags) -> bool:
+    """Whether tiles or strips are decoded as a whole."""
+    return _first(tags, COMPRESSION, 1) != UNCOMPRESSED
+
+
 def part_bytes(tags: Tags) -> int:
-    """Bytes of the largest tile or strip, decompressed; 0 if it is stored as it is."""
-    if _first(tags, COMPRESSION, 1) == UNCOMPRESSED:
-        return 0
+    """Bytes of the largest tile or strip, decompressed."""
     width, height = (_first(tags, numbers[0], 1) for numbers in (WIDTHS, HEIGHTS))
     rows = min(_first(tags, ROWS, height), height)
     if WIDTHS[1] in tags:
@@ -177,16 +182,16 @@ def _has_unread_alpha(tags: Tags) -> bool:
     return alpha == ASSOCIATED or (alpha == UNASSOCIATED and _first(tags, SAMPLES, 1) != 4)
 
 
-def white_level(tags: Tags, values: np.ndarray | Image.Image) -> int | None:
+def white_level(tags: Tags, extremes: Callable[[], tuple[float, float]]) -> int | None:
     """The value of white of integers that do not use all their bits, as the tags say; None: they do, or are floats.
 
     Args:
         tags: of the image.
-        values: of its colours, which may prove the tags wrong.
+        extremes: the smallest and the largest of its colours, which may prove the tags wrong.
     """
     if (white := _declared_white(tags)) is None:
         return None
-    low, high = extremes(values)
+    low, high = extremes()
     return white if low >= 0 and high <= white else None
 
 
@@ -225,7 +230,7 @@ def correct_values(image: Image.Image, *, name: str) -> Image.Image:
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
     dtype = np.dtype(np.uint32) if image.mode == "I" and bits == 32 and values != SIGNED else None
-    grey = to_8_bits(image, name=name, white=white_level(tags, image), dtype=dtype)
+    grey = to_8_bits(image, name=name, white=white_level(tags, partial(extremes, image)), dtype=dtype)
     if _first(tags, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
         np.subtract(255, grey, out=grey)
     return _with_info(Image.fromarray(grey), image)

@@ -1,18 +1,24 @@
 """Pictures from TIFF files of kinds that Pillow does not read, whose bands tifffile reads."""
 
 import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from io import BufferedReader, BytesIO
+from itertools import product
 from typing import Any
 
 import numpy as np
-from einops import rearrange
+from jaxtyping import Num, UInt8
 from PIL import ExifTags, Image
 
 from vitral.data.images import tiff
 from vitral.data.images.errors import NotRead
 from vitral.data.images.limits import check_size
-from vitral.data.images.values import to_8_bits
+from vitral.data.images.strips import MappedPixels
+from vitral.data.images.values import parts, scale, usual_range
 from vitral.data.notes import note_first
 
 __all__ = ["read_picture"]
@@ -53,15 +59,13 @@ def read_picture(stream: BytesIO | BufferedReader, tags: tiff.Tags, *, name: str
         page = file.pages.first
         _check(page, kind, size=stream.seek(0, 2))
         try:
-            values = page.asarray(maxworkers=1, buffersize=BUFFER).reshape(page.shaped)
+            picture = _picture(page, tags, name=name)
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
             raise NotRead(f"{kind}, compressed as {page.compression.name}: {EXTRA}") from None
-        bands = [rearrange(values, "s 1 h w c -> h w (s c)")]
-        del values
-        picture = _picture(bands.pop(), page, tags, name=name)  # so that nothing else keeps them in memory
-        picture.info, picture.format = _metadata(page), "TIFF"
+        picture.info |= _metadata(page)
+        picture.format = "TIFF"
         orientation = page.tags.valueof(ExifTags.Base.Orientation)
     if orientation is not None:
         picture.getexif()[ExifTags.Base.Orientation] = int(orientation)
@@ -99,41 +103,135 @@ def _has_alpha(page: Any) -> bool:
     return bool(page.extrasamples) and page.extrasamples[0] in (tiff.ASSOCIATED, tiff.UNASSOCIATED)
 
 
-def _picture(bands: np.ndarray, page: Any, tags: tiff.Tags, *, name: str) -> Image.Image:
+def _picture(page: Any, tags: tiff.Tags, *, name: str) -> Image.Image:
+    """The image in 8 bits. Values are scaled as they are decoded, so that few of them are in memory."""
+    count, mode = _colours(page, name)
+    size = page.imagewidth, page.imagelength
+    if mode == "L":
+        grey = np.empty((*reversed(size), 1), np.uint8)
+        _fill(grey, page, tags, count, name=name)
+        return Image.fromarray(grey[:, :, 0])
+    mapped = MappedPixels.of(size, mode)
+    pixels = np.frombuffer(mapped.memory, np.uint8).reshape(*reversed(size), 4)
+    if page.photometric == PALETTE:
+        for part in _parts(page, 1):
+            part.place(pixels)[:, :, :3] = np.moveaxis(page.colormap[:, part.values[:, :, 0]] >> 8, 0, 2)
+    else:
+        _fill(pixels, page, tags, count, name=name)
+    if mode == "RGBA" and page.extrasamples[0] == tiff.ASSOCIATED:
+        _divide_by_alpha(pixels)
+    return mapped.image()
+
+
+def _colours(page: Any, name: str) -> tuple[int, str]:
+    """The number of bands of colour, and the mode of the image that they make."""
     count, alpha = COLOURS[page.photometric], _has_alpha(page)
-    if _is_grey(page) and bands.shape[2] == 3 and not alpha:
+    if _is_grey(page) and page.samplesperpixel == 3 and not alpha:
         note_first(UNNAMED, name)
         count = 3
-    if bands.shape[2] > count + alpha:
+    if page.samplesperpixel > count + alpha:
         note_first(tiff.DROPPED, name)
-    colours = bands[:, :, :count]
-    if page.photometric == PALETTE:
-        return Image.fromarray((page.colormap[:, colours[:, :, 0]] >> 8).astype(np.uint8).transpose(1, 2, 0))
-    white = tiff.white_level(tags, colours)
-    pixels = to_8_bits(colours, name=name, white=white)
-    opacity = None
-    if alpha:
-        opacity = to_8_bits(bands[:, :, count : count + 1], name=name, white=white or _opaque(bands.dtype))
-    del bands, colours  # nothing else keeps them in memory
-    if page.photometric == WHITE_IS_ZERO:
-        pixels = 255 - pixels
     if count == 4:
-        inks = np.ascontiguousarray(pixels)
-        return Image.frombuffer("CMYK", (pixels.shape[1], pixels.shape[0]), inks, "raw", "CMYK", 0, 1)
-    if opacity is None:
-        return Image.fromarray(pixels[:, :, 0] if count == 1 else pixels)
-    together = np.empty((*pixels.shape[:2], 4), np.uint8)
-    together[:, :, :3], together[:, :, 3:] = pixels, opacity
-    size = pixels.shape[1], pixels.shape[0]
-    stored = "RGBa" if page.extrasamples[0] == tiff.ASSOCIATED else "RGBA"
-    return Image.frombuffer(stored, size, together, "raw", stored, 0, 1).convert("RGBA")
+        return count, "CMYK"
+    if count == 3 or page.photometric == PALETTE:
+        return count, "RGBA" if alpha and count == 3 else "RGB"
+    return count, "RGBA" if alpha else "L"
 
 
-def _opaque(dtype: np.dtype) -> int | None:
-    """The alpha of opaque pixels; None: of bytes, which keep their range."""
-    if dtype.itemsize == 1:
+def _fill(pixels: UInt8[np.ndarray, "h w c"], page: Any, tags: tiff.Tags, count: int, *, name: str) -> None:
+    """Writes the bands of colour into pixels of one band or four, and alpha into the fourth."""
+    white = tiff.white_level(tags, partial(_extremes, page, count))
+    colours = _colour_range(page, count, white, name)
+    opacity = _alpha_range(page.dtype, white)
+    has_alpha = pixels.shape[2] == 4 and count < 4 and _has_alpha(page)
+    for part in _parts(page, count + has_alpha):
+        place = part.place(pixels)
+        for band, values in enumerate(np.moveaxis(part.values, 2, 0), part.band):
+            if band == count:
+                place[:, :, 3] = _to_8_bits(values, opacity)
+                continue
+            shown = _to_8_bits(values, colours)
+            channels = slice(3) if count == 1 else slice(band, band + 1)
+            place[:, :, channels] = (255 - shown if page.photometric == WHITE_IS_ZERO else shown)[:, :, None]
+
+
+def _to_8_bits(values: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+    return values if limits is None else scale(values, *limits).astype(np.uint8)
+
+
+def _colour_range(page: Any, count: int, white: int | None, name: str) -> tuple[float, float] | None:
+    """The values that are black and white; None: bytes, which stay as they are."""
+    if white is not None:
+        return 0.0, float(white)
+    if page.dtype == np.uint8:
         return None
-    return 1 if dtype.kind == "f" else int(np.iinfo(dtype).max)
+    # all that two bytes can hold is a usual range
+    low, high = (0.0, 65535.0) if page.dtype == np.uint16 else _extremes(page, count)
+    return usual_range(low, high, kind=page.dtype, name=name)
+
+
+def _alpha_range(dtype: np.dtype, white: int | None) -> tuple[float, float] | None:
+    """The same of alpha, whose opaque value is that of white, or the largest."""
+    if dtype.itemsize == 1:
+        return None if dtype.kind == "u" else (-128.0, 127.0)
+    return 0.0, float(white or (1 if dtype.kind == "f" else np.iinfo(dtype).max))
+
+
+def _extremes(page: Any, count: int) -> tuple[float, float]:
+    """The smallest and the largest value of the colours; NaN if there is one."""
+    bounds = [(part.values.min(), part.values.max()) for part in _parts(page, count)]
+    return float(np.min([low for low, _ in bounds])), float(np.max([high for _, high in bounds]))
+
+
+def _divide_by_alpha(pixels: UInt8[np.ndarray, "h w 4"]) -> None:
+    """Makes colours that are multiplied with alpha independent of it."""
+    for top, rows in parts(pixels):
+        image = Image.frombytes("RGBa", (rows.shape[1], rows.shape[0]), rows.tobytes())
+        pixels[top : top + len(rows)] = np.asarray(image.convert("RGBA"))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some rows of a strip or a tile."""
+
+    top: int
+    left: int
+    band: int
+    """The first of its bands."""
+    values: Num[np.ndarray, "h w c"]
+
+    def place(self, pixels: np.ndarray) -> np.ndarray:
+        """The part of an image's pixels that it belongs to."""
+        height, width, _ = self.values.shape
+        return pixels[self.top : self.top + height, self.left : self.left + width]
+
+
+def _parts(page: Any, count: int) -> Iterator[_Part]:
+    """The first bands of an image."""
+    segments = _rows(page) if _is_plain(page) else page.segments(maxworkers=1, buffersize=BUFFER)
+    for values, (band, _, top, left, _), shape in segments:
+        if band >= count:
+            continue
+        decoded = np.full(shape, page.nodata, page.dtype) if values is None else values
+        inside = decoded[0, : page.imagelength - top, : page.imagewidth - left, : count - band]
+        for start, rows in parts(inside):
+            yield _Part(top + start, left, band, rows)
+
+
+def _is_plain(page: Any) -> bool:
+    """Whether the values are in the file as they are, one after another."""
+    return page.is_contiguous and page.predictor == 1 and page.fillorder == 1
+
+
+def _rows(page: Any) -> Iterator[tuple[np.ndarray, tuple[int, ...], tuple[int, ...]]]:
+    """As tifffile's `segments`, which would read a strip that is the whole image at once."""
+    planes, _, height, width, bands = page.shaped
+    dtype, file = page.dtype.newbyteorder(page.parent.byteorder), page.parent.filehandle
+    most = max(1, BUFFER // (width * bands * dtype.itemsize))
+    file.seek(page.dataoffsets[0])
+    for plane, top in product(range(planes), range(0, height, most)):
+        shape = 1, min(most, height - top), width, bands
+        yield file.read_array(dtype, math.prod(shape)).reshape(shape), (plane, 0, top, 0, 0), shape
 
 
 def _metadata(page: Any) -> dict[str | tuple[int, int], Any]:

@@ -9,7 +9,7 @@ from PIL import Image
 from vitral.data.images.errors import NotRead
 from vitral.data.notes import note_first
 
-__all__ = ["extremes", "parts", "to_8_bits"]
+__all__ = ["extremes", "parts", "scale", "to_8_bits", "usual_range"]
 
 ROWS = 2**17
 """Values that are scaled at a time, so that large images need little memory."""
@@ -41,13 +41,15 @@ def to_8_bits(
     """
     if isinstance(values, np.ndarray) and values.dtype == np.uint8 and white is None:
         return values
-    low, high = _range(values, name, dtype) if white is None else (0, white)
+    low, high = 0.0, float(white or 0)
+    if white is None:
+        kind = next(parts(values, dtype))[1].dtype
+        low, high = usual_range(*extremes(values, dtype), kind=kind, name=name)
     shape = values.shape if isinstance(values, np.ndarray) else (values.height, values.width)
     scaled = np.empty(shape, np.uint8)
     for start, part in parts(values, dtype):
-        floats = (part.astype(np.float64) - low) * 255 / ((high - low) or 1)
         rows = scaled[start : start + len(part)]
-        rows[...] = np.rint(floats, out=floats).clip(0, 255)
+        rows[...] = scale(part, low, high)
         if hole is not None:
             rows[part == hole] = 255
     return scaled
@@ -77,13 +79,27 @@ def extremes(values: np.ndarray | Image.Image, dtype: np.dtype | None = None) ->
     return float(np.min([low for low, _ in bounds])), float(np.max([high for _, high in bounds]))
 
 
-def _range(values: np.ndarray | Image.Image, name: str, dtype: np.dtype | None) -> tuple[float, float]:
-    """The values that are black and white."""
-    low, high = extremes(values, dtype)
+def scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values as whole numbers from 0 for `low` to 255 for `high`, in float64."""
+    floats = (values.astype(np.float64) - low) * 255 / ((high - low) or 1)
+    return np.rint(floats, out=floats).clip(0, 255)
+
+
+def usual_range(low: float, high: float, *, kind: np.dtype, name: str) -> tuple[float, float]:
+    """The values that are black and white, as `to_8_bits` says.
+
+    Args:
+        low: the smallest value of an image.
+        high: the largest.
+        kind: of the values.
+        name: the image's name in notes.
+
+    Raises:
+        NotRead: some values are not finite.
+    """
     # extremes are not finite if any value is not: NaN spreads
     if not np.isfinite([low, high]).all():
         raise NotRead("some of its values are not finite")
-    kind = next(parts(values, dtype))[1].dtype
     if kind == np.int8:
         return -128.0, 127.0
     if low >= 0 and high <= (255 if kind.kind == "f" else 65535):

@@ -129,18 +129,27 @@ def test_orientation_of_a_jpeg(orientation):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize(
+    ("form", "mode"),
+    [
+        *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")),
+        *(("PNG", mode) for mode in ("L", "RGB", "RGBA")),
+        *(("TIFF", mode) for mode in ("L", "RGB", "RGBA", "CMYK")),
+    ],
+)
 @pytest.mark.parametrize("orientation", STORED_AS)
-def test_orientation_of_a_large_jpeg(orientation, mode, channels, monkeypatch):
+def test_orientation_of_a_large_image(orientation, form, mode, channels, monkeypatch):
     """It is turned a few rows at a time, which leave the memory as soon as they are turned."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     noise = np.random.default_rng(0).integers(0, 256, (97, 68, 4), np.uint8)
-    picture = Image.fromarray(noise, "CMYK").resize((680, 970)).convert(mode)
-    content = encoded(picture, "JPEG", exif=exif)
+    if mode == "RGBA":
+        noise[:, :, 3] = 255
+    picture = Image.fromarray(noise, "RGBA" if mode == "RGBA" else "CMYK").resize((680, 970)).convert(mode)
+    content = encoded(picture, form, exif=exif)
     wanted = ImageOps.exif_transpose(Image.open(BytesIO(content))).convert("RGB").convert(MODES[channels])
-    monkeypatch.setattr("vitral.data.images.loading.TURNED", 0)
-    for piece in (PIXELS, 4096):
+    for turned, piece in ((0, PIXELS), (0, 4096), (2**22, PIXELS)):
+        monkeypatch.setattr("vitral.data.images.loading.TURNED", turned)
         monkeypatch.setattr("vitral.data.images.strips.PIXELS", piece)
         assert read_image(content, channels=channels).tobytes() == wanted.tobytes()
 

@@ -247,12 +247,20 @@ def hostile(folder: Path) -> list[Path]:
     square = (SIDE, SIDE)
     tifffile.imwrite(folder / "float.tif", np.zeros(square, np.float32), compression="zlib")
     tifffile.imwrite(folder / "rgb16.tif", np.zeros((*square, 3), np.uint16), compression="zlib", photometric="rgb")
+    for name, bands, kind in (("rgb", 3, "rgb"), ("rgba", 4, "rgb"), ("cmyk", 4, "separated")):
+        values = np.zeros((bands, *square), np.uint16)
+        tifffile.imwrite(folder / f"{name}-planes.tif", values, photometric=kind, compression="zlib", rowsperstrip=64)
     Image.new("P", square).save(folder / "palette.gif", transparency=0)
     Image.new("CMYK", square).save(folder / "cmyk.jpg")
     quarter = Image.Exif()
     quarter[ExifTags.Base.Orientation] = 6
     for mode in ("RGB", "CMYK"):
         Image.new(mode, square).save(folder / f"turned-{mode}.jpg", exif=quarter)
+    for mode in ("RGB", "RGBA"):
+        Image.new(mode, square).save(folder / f"turned-{mode}.png", exif=quarter)
+        Image.new(mode, square).save(
+            folder / f"turned-{mode}.tif", exif=quarter, compression="tiff_lzw", tiffinfo={278: 16}
+        )
     return sorted(folder.iterdir())
 
 

@@ -85,8 +85,39 @@ def test_inks_before_another_band_in_separate_planes() -> None:
     assert np.abs(read(content).astype(int) - COLOUR).max() <= 1
 
 
+def test_large_planes_of_inks() -> None:
+    inks = np.random.default_rng(0).integers(0, 256, (4, 600, 601)).astype(np.uint8)
+    wanted = np.asarray(Image.fromarray(np.moveaxis(inks, 0, 2), "CMYK").convert("RGB"))
+    content = encoded(inks.astype(np.uint16) * 257, photometric="separated", planarconfig="separate")
+    assert np.array_equal(read(content), wanted)
+
+
 def test_colour_of_16_bits() -> None:
     assert np.array_equal(read(encoded(COLOUR.astype(np.uint16) * 257, photometric="rgb")), COLOUR)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        (np.uint16, {}),
+        (np.uint16, {"rowsperstrip": 50, "compression": "zlib"}),
+        (np.uint16, {"tile": (64, 96), "compression": "zlib", "predictor": True}),
+        (np.uint16, {"byteorder": ">"}),
+        (np.int32, {"compression": "zlib"}),
+        (np.float32, {}),
+    ],
+)
+@pytest.mark.parametrize("alpha", [[], ["unassalpha"]])
+def test_large_separate_planes_part_by_part(dtype: type, options: dict[str, Any], alpha: list[str]) -> None:
+    generator = np.random.default_rng(0)
+    bands = generator.integers(0, 256, (3 + len(alpha), 331, 457)).astype(np.uint8)
+    bands[:, -1, -2:] = 0, 255  # black and white are in the last part
+    scale = {np.uint16: 257, np.int32: 8_421_504, np.float32: 1 / 255}[dtype]
+    values = bands.astype(dtype) * dtype(scale)
+    if alpha:
+        values[3] = np.iinfo(dtype).max if dtype != np.float32 else 1
+    content = encoded(values, photometric="rgb", planarconfig="separate", extrasamples=alpha or None, **options)
+    assert np.array_equal(read(content), np.moveaxis(bands[:3], 0, 2))
 
 
 @pytest.mark.parametrize(
@@ -179,14 +210,15 @@ def test_a_raw_photograph_is_not_its_thumbnail(tags: list[Any]) -> None:
 
 @pytest.mark.parametrize("name", ["tifffile", "imagecodecs"])
 def test_a_missing_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = encoded(np.moveaxis(COLOUR, 2, 0).astype(np.uint16) * 257, photometric="rgb", planarconfig="separate")
+    planes = np.moveaxis(COLOUR, 2, 0).astype(np.uint16) * 257
+    content = encoded(planes, photometric="rgb", planarconfig="separate", compression="zlib")
     assert np.array_equal(read(content), COLOUR)
     if name == "imagecodecs":
 
         def fail(page: object, **_: object) -> None:
             raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
 
-        monkeypatch.setattr(tifffile.TiffPage, "asarray", fail)
+        monkeypatch.setattr(tifffile.TiffPage, "segments", fail)
     else:
         monkeypatch.setitem(sys.modules, name, None)
     kind = "a TIFF of 3 bands of 16-bit unsigned integers in separate planes"
