@@ -60,4 +60,4 @@ def unopened_cost(width: int, height: int) -> int:
 def tiff_cost(tags: tiff.Tags) -> int:
     """Bytes for a TIFF that tifffile reads: the picture, and a tile or strip as it is stored, decoded, and changed."""
     width, height, _, _ = tiff.dimensions(tags)
-    return width * height * PLAIN + 3 * tiff.part_bytes(tags)
+    return width * height * PLAIN + (3 if tiff.is_compressed(tags) else 2) * tiff.part_bytes(tags)

@@ -27,12 +27,13 @@ def load_pixels(image: Image.Image) -> None:
     """
     if image.format in FRAMES:
         image._decoder = _LastFrame(image._decoder)  # pyright: ignore[reportAttributeAccessIssue]
-    if not is_turned_by_strips(image):
-        if image.mode == "CMYK" and image.width * image.height > PIXELS and not _is_loaded(image):
-            _map(image)
+    turned_by_strips = is_turned_by_strips(image)
+    if turned_by_strips or (image.mode == "CMYK" and image.width * image.height > PIXELS and not _is_loaded(image)):
+        stored = getattr(image, "_tile_size", image.size)  # of a TIFF; its other size is the upright one
+        MappedPixels.of(stored, image.mode).hold(image)
+    if not turned_by_strips:
         image.load()
         return
-    _map(image)
     exif = image.getexif()
     turned = exif.pop(ExifTags.Base.Orientation)  # Pillow would turn a TIFF itself, with a copy
     image.load()
@@ -41,17 +42,11 @@ def load_pixels(image: Image.Image) -> None:
 
 def is_turned_by_strips(image: Image.Image) -> bool:
     """Whether an opened image is turned upright without a second copy in memory."""
-    if image.width * image.height <= TURNED or image.format not in UPRIGHT or image.mode not in VIEWS:
-        return False
-    if _is_loaded(image):
+    is_large = image.width * image.height > TURNED
+    if not is_large or image.format not in UPRIGHT or image.mode not in VIEWS or _is_loaded(image):
         return False
     # Pillow would decode a PNG to look for EXIF after its pixels
     return (image.format != "PNG" or "exif" in image.info) and not keeps_size(orientation(image))
-
-
-def _map(image: Image.Image) -> None:
-    size = getattr(image, "_tile_size", image.size)  # of a TIFF as it is stored; the other one is upright
-    MappedPixels.of(size, image.mode).hold(image)
 
 
 def _is_loaded(image: Image.Image) -> bool:
