@@ -35,7 +35,7 @@ TIMED_SECONDS, WARM_UP_STEPS, EVALUATED_IMAGES = 1.0, 2, 512
 FIXED_SECONDS = 5.0
 """Time of a run for everything but steps and evaluation: opening data, saving, curves, report."""
 
-SPEED_SECONDS, PROBE_SECONDS = 15.0, 2.0
+SPEED_SECONDS, PROBE_SECONDS = 20.0, 2.0
 """Time to measure the speed of an architecture, and to fit the linear probe of a task."""
 
 DEVICE, UTILISATION = "h100", 0.4
