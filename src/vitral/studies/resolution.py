@@ -70,6 +70,5 @@ RESOLUTION = Study(
     findings=findings,
     x_label="image side in pixels",
     note="Pre-trained for three epochs and fine-tuned for less than one, on the same images. A patch of 4x4 pixels "
-    "shows half as much of an image at twice its size, which so short a fine-tuning does not make up for: at 2x, 600 "
-    "steps instead of 200 (at a rate of 0.03, one seed) gained 3.2 points, and were still 0.5 behind 1x.",
+    "shows half as much of an image at twice its size; so short a fine-tuning may not make up for that.",
 )

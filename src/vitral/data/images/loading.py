@@ -14,7 +14,7 @@ TURNED = 2**22
 
 JPEGS = ("JPEG", "MPO")
 """Pillow's names of JPEGs; the second has several images."""
-UPRIGHT = (*JPEGS, "PNG", "TIFF")
+TURNED_FORMATS = (*JPEGS, "PNG", "TIFF")
 """Formats that are turned by strips."""
 FRAMES = ("AVIF", "WEBP")
 """Formats whose decoders keep their own copies of a frame that they have given."""
@@ -43,7 +43,7 @@ def load_pixels(image: Image.Image) -> None:
 def is_turned_by_strips(image: Image.Image) -> bool:
     """Whether an opened image is turned upright without a second copy in memory."""
     is_large = image.width * image.height > TURNED
-    if not is_large or image.format not in UPRIGHT or image.mode not in VIEWS or _is_loaded(image):
+    if not is_large or image.format not in TURNED_FORMATS or image.mode not in VIEWS or _is_loaded(image):
         return False
     # Pillow would decode a PNG to look for EXIF after its pixels
     return (image.format != "PNG" or "exif" in image.info) and not keeps_size(orientation(image))

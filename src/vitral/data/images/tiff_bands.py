@@ -109,7 +109,7 @@ def _picture(page: Any, tags: tiff.Tags, *, name: str) -> Image.Image:
     size = page.imagewidth, page.imagelength
     if mode == "L":
         grey = np.empty((*reversed(size), 1), np.uint8)
-        _fill(grey, page, tags, count, name=name)
+        _fill(grey, page, tags, count, alpha=False, name=name)
         return Image.fromarray(grey[:, :, 0])
     mapped = MappedPixels.of(size, mode)
     pixels = np.frombuffer(mapped.memory, np.uint8).reshape(*reversed(size), 4)
@@ -117,7 +117,7 @@ def _picture(page: Any, tags: tiff.Tags, *, name: str) -> Image.Image:
         for part in _parts(page, 1):
             part.place(pixels)[:, :, :3] = np.moveaxis(page.colormap[:, part.values[:, :, 0]] >> 8, 0, 2)
     else:
-        _fill(pixels, page, tags, count, name=name)
+        _fill(pixels, page, tags, count, alpha=mode == "RGBA", name=name)
     if mode == "RGBA" and page.extrasamples[0] == tiff.ASSOCIATED:
         _divide_by_alpha(pixels)
     return mapped.image()
@@ -138,13 +138,14 @@ def _colours(page: Any, name: str) -> tuple[int, str]:
     return count, "RGBA" if alpha else "L"
 
 
-def _fill(pixels: UInt8[np.ndarray, "h w c"], page: Any, tags: tiff.Tags, count: int, *, name: str) -> None:
+def _fill(
+    pixels: UInt8[np.ndarray, "h w c"], page: Any, tags: tiff.Tags, count: int, *, alpha: bool, name: str
+) -> None:
     """Writes the bands of colour into pixels of one band or four, and alpha into the fourth."""
     white = tiff.white_level(tags, partial(_extremes, page, count))
     colours = _colour_range(page, count, white, name)
     opacity = _alpha_range(page.dtype, white)
-    has_alpha = pixels.shape[2] == 4 and count < 4 and _has_alpha(page)
-    for part in _parts(page, count + has_alpha):
+    for part in _parts(page, count + alpha):
         place = part.place(pixels)
         for band, values in enumerate(np.moveaxis(part.values, 2, 0), part.band):
             if band == count:
@@ -171,7 +172,7 @@ def _colour_range(page: Any, count: int, white: int | None, name: str) -> tuple[
 
 
 def _alpha_range(dtype: np.dtype, white: int | None) -> tuple[float, float] | None:
-    """The same of alpha, whose opaque value is that of white, or the largest."""
+    """The alpha of transparent and opaque pixels; None: bytes, which stay as they are."""
     if dtype.itemsize == 1:
         return None if dtype.kind == "u" else (-128.0, 127.0)
     return 0.0, float(white or (1 if dtype.kind == "f" else np.iinfo(dtype).max))
