@@ -594,6 +594,7 @@ def test_the_fix_is_that_of_the_file(head, name):
 
 @pytest.mark.parametrize(("form", "name"), [("HEIF", "a HEIC photograph"), ("JXL", "a JPEG XL image")])
 def test_a_format_whose_package_is_missing_names_the_extra(form, name, monkeypatch):
+    pillow_heif.register_heif_opener()
     content = encoded(photograph(), form)
     assert read_image(content, channels=3).size == (64, 48)
     monkeypatch.setattr(formats, "_installed", lambda: tuple(set(formats.SUFFIXES) - {form}))
