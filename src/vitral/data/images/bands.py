@@ -227,11 +227,7 @@ def _reader(start: bytes) -> Callable[[BytesIO | BufferedReader], Any]:
 
 @contextmanager
 def _numpy_layout(stream: BytesIO | BufferedReader) -> Iterator[_Layout]:
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
-    else:
-        shape, by_column, dtype = np.lib.format.read_array_header_2_0(stream)
+    shape, by_column, dtype = _numpy_header(stream)
 
     def load() -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
@@ -241,6 +237,24 @@ def _numpy_layout(stream: BytesIO | BufferedReader) -> Iterator[_Layout]:
         return np.frombuffer(content, dtype).reshape(shape, order="F" if by_column else "C")
 
     yield _Layout(shape=shape, dtype=dtype, load=load)
+
+
+def _numpy_header(stream: BytesIO | BufferedReader) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and type."""
+
+    def read() -> tuple[tuple[int, ...], bool, np.dtype]:
+        if np.lib.format.read_magic(stream) == (1, 0):
+            return np.lib.format.read_array_header_1_0(stream)
+        return np.lib.format.read_array_header_2_0(stream)
+
+    start = stream.tell()
+    try:
+        return read()
+    # NumPy has Python parse the header; before Python 3.13, the threads of a process share the parser's counter of
+    # depth, and a header fails now and then while another thread parses (python/cpython#106905)
+    except SystemError:
+        stream.seek(start)
+        return read()
 
 
 @contextmanager
