@@ -95,7 +95,7 @@ TRANSFER_STUDY = Study(
     arms={"mini": arms},
     findings=findings,
     published=PUBLISHED,
-    note="Pre-trained on the 60,000 images of Fashion-MNIST, and fine-tuned on the other tasks of vtab-mini for 150 steps "
-    "at one learning rate; Digits is the only natural task of them. The paper's values are of VTAB-1k after pre-training "
-    "on 300 million images, and its Figure 4 has ResNets ahead wherever there are few.",
+    note="Pre-trained on the 60,000 images of Fashion-MNIST, and fine-tuned on the other tasks of vtab-mini for 150 "
+    "steps at one learning rate; Digits is the only natural task of them. The paper's values are of VTAB-1k "
+    "after pre-training on 300 million images, and its Figure 4 has ResNets ahead wherever there are few.",
 )
