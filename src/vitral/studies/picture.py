@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 
 from vitral.files import font_fallback
 from vitral.inspection.picture import save_figure
@@ -17,7 +17,7 @@ __all__ = ["draw_study"]
 OWN, PAPER = "#4c78a8", "#b3372f"
 
 MAX_TICKS = 6
-"""Places on a logarithmic axis that are labelled with their values instead of powers of ten."""
+"""Up to so many places on a logarithmic axis are ticks; of more, 1, 2 and 5 times the powers of ten."""
 
 MARKERS = "osD^vP*X"
 
@@ -52,9 +52,10 @@ def lines(result: StudyResult) -> Figure:
         if result.study.log_x:
             axes.set_xscale("log")
             places = sorted({arm.x for arm in result.arms if arm.x is not None})
-            if len(places) <= MAX_TICKS:
-                axes.set_xticks(places, [f"{place:,g}" for place in places])
-                axes.minorticks_off()
+            few = len(places) <= MAX_TICKS
+            axes.xaxis.set_major_locator(FixedLocator(places) if few else LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+            axes.minorticks_off()
         if metric in UNTRAINED:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

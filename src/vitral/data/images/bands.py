@@ -250,8 +250,8 @@ def _numpy_header(stream: BytesIO | BufferedReader) -> tuple[tuple[int, ...], bo
     start = stream.tell()
     try:
         return read()
-    # NumPy has Python parse the header; before Python 3.13, the threads of a process share the parser's counter of
-    # depth, and a header fails now and then while another thread parses (python/cpython#106905)
+    # NumPy has Python parse the header. In Python 3.11.7 and others before python/cpython#113035, threads share the
+    # parser's counter of depth, and a header fails now and then while another thread parses
     except SystemError:
         stream.seek(start)
         return read()
